@@ -1,0 +1,72 @@
+"""Layerwise measures of the sparse rate reduction on real checkpoints.
+
+    import whitebox_probe as wp
+
+    model = wp.load("crate-tiny-fmnist")
+    result = wp.probe(model, "fashion-mnist", limit=500)
+    wp.plots.compression(result)
+
+Names are imported when they are first used, so that importing the package costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from whitebox_probe import metrics as metrics
+    from whitebox_probe import plots as plots
+    from whitebox_probe._core.errors import ProbeError as ProbeError
+    from whitebox_probe.engine import probe as probe
+    from whitebox_probe.models.base import Preprocess as Preprocess
+    from whitebox_probe.models.base import ProbeModel as ProbeModel
+    from whitebox_probe.models.base import wrap as wrap
+    from whitebox_probe.models._loading import load as load
+    from whitebox_probe.recorder import record as record
+    from whitebox_probe.results import Comparison as Comparison
+    from whitebox_probe.results import Result as Result
+    from whitebox_probe.results import compare as compare
+
+_HOMES = {
+    "ProbeError": "_core.errors",
+    "probe": "engine",
+    "Preprocess": "models.base",
+    "ProbeModel": "models.base",
+    "wrap": "models.base",
+    "load": "models._loading",
+    "record": "recorder",
+    "Comparison": "results",
+    "Result": "results",
+    "compare": "results",
+}
+_FOLDERS = ("metrics", "plots")
+
+__all__ = [
+    "Comparison",
+    "Preprocess",
+    "ProbeError",
+    "ProbeModel",
+    "Result",
+    "compare",
+    "load",
+    "metrics",
+    "plots",
+    "probe",
+    "record",
+    "wrap",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FOLDERS:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("whitebox-probe")
+    if name not in _HOMES:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

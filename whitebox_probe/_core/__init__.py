@@ -1,0 +1,1 @@
+"""What every other part stands on: errors, file writing, discovery, checks of shapes."""

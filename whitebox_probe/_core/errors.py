@@ -1,0 +1,69 @@
+"""Errors that a user can act on: what happened, why, and what to do.
+
+Every error raised for bad input is a `ProbeError`. Printed, it is one line; the command line shows
+that line on stderr and exits with status 2.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class ProbeError(Exception):
+    """Input that cannot be used: what happened, why, and how to mend it."""
+
+    def __init__(self, what: str, why: str, fix: str) -> None:
+        super().__init__(what, why, fix)
+        self.what = what
+        self.why = why
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return " ".join(f"{self.what}: {self.why}. {self.fix}.".split()).replace("..", ".")
+
+
+class SiteError(ProbeError):
+    """A site that the model's family does not have, or that was not recorded."""
+
+
+class BasisError(ProbeError):
+    """A basis of subspaces that the model's family does not have."""
+
+
+class ShapeError(ProbeError):
+    """A tensor whose shape does not fit."""
+
+
+class CheckpointError(ProbeError):
+    """A checkpoint that cannot be found, trusted, or matched with its architecture."""
+
+
+class RegistryError(ProbeError):
+    """An entry of checkpoints.yaml that does not follow its schema."""
+
+
+class DataError(ProbeError):
+    """Data that cannot be read or do not fit the model."""
+
+
+class NonFiniteError(ProbeError):
+    """NaN or infinity where a finite number is needed."""
+
+
+class ResultError(ProbeError):
+    """A saved result that cannot be read, or results that cannot be put together."""
+
+
+class MissingDependency(ProbeError):  # noqa: N818 - the public name says what is missing
+    """An optional package that this function needs."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """Say which names are allowed, the nearest one first when there is a near one.
+
+    >>> nearest("z_oot", ["z_in", "z_out"])
+    "Did you mean 'z_out'? Use one of: z_in, z_out"
+    """
+    names = list(allowed)
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f"Did you mean '{close[0]}'? " if close else ""
+    return f"{hint}Use one of: {', '.join(names)}"

@@ -1,0 +1,61 @@
+"""Log-determinants of token Gram matrices, through Cholesky.
+
+Never through LU: batched LU on CPU with more than one thread gives wrong values in the torch
+releases we tested (pytorch issue 142815), and `logdet`, `slogdet`, `det`, `inv` and `solve` rest on
+it. A test forbids them in this package.
+"""
+
+import torch
+from torch import Tensor
+
+
+def upcast(Z: Tensor) -> Tensor:
+    """Tokens in float64, the precision of every sum here.
+
+    The Gram matrix squares the condition number: in float32 the rounding of large tokens exceeds
+    the identity that is added to it, and the Cholesky factor of rank-deficient tokens is lost.
+    """
+    return Z.to(torch.float64)
+
+
+def gram(Z: Tensor) -> Tensor:
+    """The smaller of Z^T Z and Z Z^T; both give the same coding rate (Sylvester's identity).
+
+    Shapes: Z (..., n, d) -> (..., m, m) with m = min(n, d), float64.
+    """
+    Z = upcast(Z)
+    n, d = Z.shape[-2:]
+    return Z.mT @ Z if d <= n else Z @ Z.mT
+
+
+def half_logdet(G: Tensor, scale: float) -> Tensor:
+    """1/2 logdet(I + scale G) of Gram matrices G.
+
+    I + scale G is positive definite whatever the tokens, so a factorisation that fails means
+    tokens that are not finite: the value is NaN there, and never a number from a bad matrix.
+
+    Shapes: G (..., m, m) -> (...), float64.
+    """
+    A = G * scale
+    A.diagonal(dim1=-2, dim2=-1).add_(1.0)
+    L, info = torch.linalg.cholesky_ex(A)
+    value = L.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)
+    return value.masked_fill(info != 0, torch.nan)
+
+
+def unit_tokens(Z: Tensor) -> Tensor:
+    """Scale each token to unit norm; a zero token stays zero and contributes nothing.
+
+    Shapes: Z (..., n, d) -> (..., n, d), float64.
+    """
+    Z = upcast(Z)
+    norm = torch.linalg.vector_norm(Z, dim=-1, keepdim=True)
+    return Z / norm.masked_fill(norm == 0, 1.0)
+
+
+def orthonormalise(U: Tensor) -> Tensor:
+    """Orthonormal bases of the same subspaces, by QR.
+
+    Shapes: U (..., d, p) -> (..., d, p), float64.
+    """
+    return torch.linalg.qr(upcast(U)).Q

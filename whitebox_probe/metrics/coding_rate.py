@@ -1,0 +1,71 @@
+"""The coding rate R(Z): how many nats the tokens of a sample take, up to a precision."""
+
+from typing import Any
+
+from torch import Tensor
+
+from whitebox_probe._core.checks import expect_finite, expect_shape
+from whitebox_probe.metrics import _linalg
+from whitebox_probe.metrics.base import LayerTokens, SampleMetric
+
+__all__ = ["CodingRate", "coding_rate"]
+
+
+def coding_rate(Z: Tensor, *, eps: float) -> Tensor:
+    """Coding rate of each sample's tokens, in nats.
+
+    R(Z) = 1/2 logdet(I + d/(n eps^2) Z^T Z)
+
+    Shapes: Z (B, n, d) -> (B,), float64. Rows are tokens; the papers write columns.
+    Args: eps: coding precision; squared in the formula.
+    Raises: ShapeError, NonFiniteError.
+    References: Yu et al. 2020, arXiv:2006.08558; Yu et al. 2023, arXiv:2306.01129, equation 1.
+
+    Example: one token of norm 1 along an axis, with d = 2 and eps = 1, takes ln(3)/2 nats.
+
+    >>> import torch
+    >>> round(float(coding_rate(torch.tensor([[[1.0, 0.0]]]), eps=1.0)), 6)
+    0.549306
+    """
+    expect_shape(Z, "B n d", name="Z")
+    return expect_finite(rate_of_gram(_linalg.gram(Z), *Z.shape[-2:], eps=eps), name="R(Z)")
+
+
+def rate_of_gram(G: Tensor, n: int, d: int, *, eps: float) -> Tensor:
+    """The same from a Gram matrix of n tokens in d dimensions; shapes (..., m, m) -> (...)."""
+    return _linalg.half_logdet(G, d / (n * eps**2))
+
+
+class CodingRate(SampleMetric):
+    """R(Z) of each sample.
+
+    In the `official` convention the tokens are those after the layer's normalisation, scaled to
+    unit norm. The release has no code for R: this is its convention for R^c applied to R.
+    """
+
+    name = "coding_rate"
+    unit = "nats"
+    formula = r"$R(Z) = \frac{1}{2}\log\det(I + \frac{d}{n\epsilon^2} Z^\top Z)$"
+    source = "Yu et al. 2023, arXiv:2306.01129, equation 1"
+    site = {"paper": "z_out", "official": "attn_in"}
+    invariances = frozenset({"rotation", "token_order", "repeated_tokens"})
+
+    def __init__(self, *, eps: float = 0.1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.eps = eps
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """R of the site's tokens."""
+        return rate(layer, site, eps=self.eps, unit=self.convention == "official")
+
+
+def rate(layer: LayerTokens, site: str, *, eps: float, unit: bool) -> Tensor:
+    """R of a site's tokens, of unit norm when asked; shared between measures."""
+    Z = layer.tokens[site]
+    expect_shape(Z, "B n d", name=site)
+    n, d = Z.shape[-2:]
+    if unit:
+        G = layer.once("unit_gram", site, lambda: _linalg.gram(_linalg.unit_tokens(Z)))
+    else:
+        G = layer.gram(site)
+    return layer.once(f"rate {eps} {unit}", site, lambda: rate_of_gram(G, n, d, eps=eps))

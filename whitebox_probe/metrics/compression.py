@@ -1,0 +1,127 @@
+"""The compression R^c(Z; U): the coding rate of the tokens within the heads' subspaces."""
+
+import math
+from typing import Any
+
+from torch import Tensor
+
+from whitebox_probe._core.checks import expect_finite, expect_shape
+from whitebox_probe._core.errors import ShapeError
+from whitebox_probe.metrics import _linalg
+from whitebox_probe.metrics.base import HEADS, LayerTokens, SampleMetric, project
+
+__all__ = ["Compression", "compression", "official_bounds", "official_compression"]
+
+
+def compression(Z: Tensor, U: Tensor, *, eps: float) -> Tensor:
+    """Coding rate of each sample's tokens within the subspaces, in nats.
+
+    R^c(Z; U) = sum_k 1/2 logdet(I + p/(n eps^2) (Z U_k)^T (Z U_k))
+
+    Shapes: Z (B, n, d), U (K, d, p) -> (B,), float64. Rows are tokens; the papers write columns.
+    Args: eps: coding precision; squared in the formula.
+    Raises: ShapeError, NonFiniteError.
+    References: Yu et al. 2023, arXiv:2306.01129, equation 8.
+
+    Example: with one subspace that is the whole space, R^c is R.
+
+    >>> import torch
+    >>> Z = torch.tensor([[[1.0, 0.0]]])
+    >>> round(float(compression(Z, torch.eye(2)[None], eps=1.0)), 6)
+    0.549306
+    """
+    expect_shape(Z, "B n d", name="Z")
+    _expect_basis(Z, U)
+    V = project(_linalg.upcast(Z), U)
+    return expect_finite(_sum_over_heads(_linalg.gram(V), *V.shape[-2:], eps=eps), name="R^c(Z; U)")
+
+
+def official_compression(V: Tensor, *, eps: float = 0.1) -> Tensor:
+    """R^c as the official release measures it, in nats, from the tokens in each head's subspace.
+
+    sum_k 1/2 logdet(I + p/(n eps^2) V_k^T V_k), each row of V_k scaled to unit norm.
+
+    Shapes: V (B, K, n, p) -> (B,), float64.
+    Args: eps: the release calls 0.01 "eps" and does not square it: that is eps = 0.1 here.
+    Raises: ShapeError, NonFiniteError.
+    References: Ma-Lab-Berkeley/CRATE, vis_utils (commit 674408f).
+    """
+    expect_shape(V, "B K n p", name="V")
+    G = _linalg.gram(_linalg.unit_tokens(V))
+    return expect_finite(_sum_over_heads(G, *V.shape[-2:], eps=eps), name="R^c(Z; U)")
+
+
+def official_bounds(*, heads: int, dim_head: int, eps: float = 0.1) -> tuple[float, float]:
+    """The smallest and the largest value that `official_compression` can take, in nats.
+
+    Unit tokens that are all the same give (K/2) ln(1 + p/eps^2); tokens spread evenly over all p
+    directions give (K p/2) ln(1 + 1/eps^2).
+    """
+    low = heads / 2 * math.log1p(dim_head / eps**2)
+    high = heads * dim_head / 2 * math.log1p(1 / eps**2)
+    return low, high
+
+
+def _sum_over_heads(G: Tensor, n: int, p: int, *, eps: float) -> Tensor:
+    return _linalg.half_logdet(G, p / (n * eps**2)).sum(dim=-1)  # (B, K) -> (B,)
+
+
+def _expect_basis(Z: Tensor, U: Tensor) -> None:
+    if U.ndim != 3 or U.shape[1] != Z.shape[-1]:
+        raise ShapeError(
+            f"U has shape {tuple(U.shape)}",
+            f"tokens of shape {tuple(Z.shape)} need (K, {Z.shape[-1]}, p)",
+            "Pass one basis a head, as model.subspaces(layer) gives them",
+        )
+
+
+class Compression(SampleMetric):
+    """R^c(Z; U) of each sample, in the `paper` or the `official` convention."""
+
+    name = "compression"
+    unit = "nats"
+    formula = (
+        r"$R^c(Z; U) = \sum_k \frac{1}{2}\log\det"
+        r"(I + \frac{p}{n\epsilon^2} (Z U_k)^\top (Z U_k))$"
+    )
+    source = "Yu et al. 2023, arXiv:2306.01129, equation 8"
+    site = {"paper": "z_half", "official": HEADS}
+    needs_basis = True
+    invariances = frozenset(
+        {"rotation_in_subspace", "token_order", "repeated_tokens", "head_order"}
+    )
+
+    def __init__(self, *, eps: float = 0.1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.eps = eps
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """R^c of the site's tokens."""
+        if self.convention == "official":
+            return official_rate(layer, site, eps=self.eps)
+        return rate_in_subspaces(layer, site, eps=self.eps)
+
+
+def rate_in_subspaces(layer: LayerTokens, site: str, *, eps: float) -> Tensor:
+    """R^c of a site's tokens in the layer's basis; shared between measures."""
+    Z = layer.tokens[site]
+    expect_shape(Z, "B n d", name=site)
+    if layer.U is not None:
+        _expect_basis(Z, layer.U)
+    G = layer.head_gram(site)
+    p = layer.U.shape[-1] if layer.U is not None else 0
+    return layer.once(
+        f"compression {eps}", site, lambda: _sum_over_heads(G, Z.shape[-2], p, eps=eps)
+    )
+
+
+def official_rate(layer: LayerTokens, site: str, *, eps: float) -> Tensor:
+    """R^c of per-head tokens of unit norm; shared between measures."""
+    V = layer.tokens[site]
+    expect_shape(V, "B K n p", name=site)
+
+    def compute() -> Tensor:
+        G = _linalg.gram(_linalg.unit_tokens(V))
+        return _sum_over_heads(G, *V.shape[-2:], eps=eps)
+
+    return layer.once(f"official {eps}", site, compute)

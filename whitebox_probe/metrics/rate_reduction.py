@@ -1,0 +1,95 @@
+"""The rate reduction R - R^c, and its sparse form, the objective that CRATE is derived from."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from whitebox_probe.metrics.base import HEADS, LayerTokens, SampleMetric
+from whitebox_probe.metrics.coding_rate import coding_rate, rate
+from whitebox_probe.metrics.compression import compression, official_rate, rate_in_subspaces
+
+__all__ = [
+    "RateReduction",
+    "SparseRateReduction",
+    "rate_reduction",
+    "sparse_rate_reduction",
+]
+
+
+def rate_reduction(Z: Tensor, U: Tensor, *, eps: float) -> Tensor:
+    """Rate reduction of each sample's tokens, in nats: R(Z) - R^c(Z; U).
+
+    Shapes: Z (B, n, d), U (K, d, p) -> (B,), float64.
+    Args: eps: coding precision; squared in the formula.
+    Raises: ShapeError, NonFiniteError.
+    References: Yu et al. 2020, arXiv:2006.08558.
+    """
+    return coding_rate(Z, eps=eps) - compression(Z, U, eps=eps)
+
+
+def sparse_rate_reduction(Z: Tensor, U: Tensor, *, eps: float, lam: float) -> Tensor:
+    """Sparse rate reduction of each sample's tokens: R(Z) - R^c(Z; U) - lam ||Z||_0.
+
+    ||Z||_0 is the number of entries that are not exactly zero. Larger is better.
+
+    Shapes: Z (B, n, d), U (K, d, p) -> (B,), float64, in nats.
+    Args:
+        eps: coding precision; squared in the formula. lam: nats a non-zero entry costs.
+    Raises: ShapeError, NonFiniteError.
+    References: Yu et al. 2023, arXiv:2306.01129, equation 1.
+    """
+    count = torch.count_nonzero(Z, dim=(-2, -1))
+    return rate_reduction(Z, U, eps=eps) - lam * count
+
+
+class RateReduction(SampleMetric):
+    """R(Z) - R^c(Z; U) of each sample, both taken on the same tokens."""
+
+    name = "rate_reduction"
+    unit = "nats"
+    formula = r"$\Delta R(Z; U) = R(Z) - R^c(Z; U)$"
+    source = "Yu et al. 2020, arXiv:2006.08558, equation 4"
+    site = {"paper": "z_out", "official": "attn_in"}
+    needs_basis = True
+    invariances = frozenset({"token_order", "repeated_tokens", "head_order"})
+
+    def __init__(self, *, eps: float = 0.1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.eps = eps
+
+    def inputs(self, site: str) -> tuple[str, ...]:
+        """In the official convention R^c comes from the projected tokens themselves."""
+        return (site, HEADS) if self.convention == "official" else (site,)
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """R - R^c; the parts are shared with the other measures of the layer."""
+        unit = self.convention == "official"
+        whole = rate(layer, site, eps=self.eps, unit=unit)
+        if unit:
+            return whole - official_rate(layer, HEADS, eps=self.eps)
+        return whole - rate_in_subspaces(layer, site, eps=self.eps)
+
+
+class SparseRateReduction(SampleMetric):
+    """R(Z) - R^c(Z; U) - lam ||Z||_0 of each sample: the objective itself."""
+
+    name = "sparse_rate_reduction"
+    unit = "nats"
+    formula = r"$R(Z) - R^c(Z; U) - \lambda \|Z\|_0$"
+    source = "Yu et al. 2023, arXiv:2306.01129, equation 1"
+    site = {"paper": "z_out"}
+    needs_basis = True
+    invariances = frozenset({"token_order", "head_order"})
+
+    def __init__(self, *, eps: float = 0.1, lam: float = 0.1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.eps = eps
+        self.lam = lam
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """The objective on the site's tokens."""
+        reduction = rate(layer, site, eps=self.eps, unit=False) - rate_in_subspaces(
+            layer, site, eps=self.eps
+        )
+        return reduction - self.lam * torch.count_nonzero(layer.tokens[site], dim=(-2, -1))

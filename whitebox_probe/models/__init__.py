@@ -1,0 +1,1 @@
+"""Model families: how each is built, and where its named sites are."""

@@ -1,0 +1,70 @@
+"""The two steps of a CRATE block, shared by every family of the lineage.
+
+Rows are tokens here; the papers write tokens as columns.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class PreNorm(nn.Module):
+    """Layer normalisation in front of a step (`norm`, then `fn`)."""
+
+    def __init__(self, dim: int, fn: nn.Module) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.fn = fn
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fn(self.norm(x))
+
+
+class MSSA(nn.Module):
+    """Multi-head subspace self-attention: queries, keys and values are one projection.
+
+    V_k = X U_k;  out = concat_k softmax(V_k V_k^T / sqrt(p)) V_k W_o^T + b_o
+
+    Shapes: X (B, n, d) -> (B, n, d). Rows k*p to (k+1)*p of `qkv.weight` are U_k^T.
+    References: Yu et al. 2023, arXiv:2306.01129, equation 11 (with the free output map of the
+    released code in place of U).
+    """
+
+    def __init__(self, dim: int, heads: int, dim_head: int) -> None:
+        super().__init__()
+        inner = heads * dim_head
+        self.heads = heads
+        self.dim_head = dim_head
+        self.qkv = nn.Linear(dim, inner, bias=False)
+        identity = heads == 1 and dim_head == dim
+        # A Sequential, because the released checkpoints name the map `to_out.0`.
+        self.to_out = nn.Identity() if identity else nn.Sequential(nn.Linear(inner, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        B, n, _ = x.shape
+        V = self.qkv(x).view(B, n, self.heads, self.dim_head).transpose(1, 2)  # (B, K, n, p)
+        out = F.scaled_dot_product_attention(V, V, V)  # (B, K, n, p)
+        return self.to_out(out.transpose(1, 2).reshape(B, n, -1))
+
+
+class ISTA(nn.Module):
+    """One proximal step towards a sparse, non-negative code of the tokens.
+
+    Y^+ = ReLU(Y + eta (Y - Y D^T) D - eta lam), with D = `weight` acting on rows.
+
+    The release computes Y D - Y D^T D in three products; factored, it takes two.
+
+    Shapes: Y (B, n, d) -> (B, n, d).
+    References: Yu et al. 2023, arXiv:2306.01129, equation 16.
+    """
+
+    def __init__(self, dim: int, step_size: float = 0.1, lam: float = 0.1) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(dim, dim))
+        nn.init.kaiming_uniform_(self.weight)
+        self.step_size = step_size
+        self.lam = lam
+
+    def forward(self, y: Tensor) -> Tensor:
+        residual = y - F.linear(y, self.weight)
+        return F.relu(y + self.step_size * (residual @ self.weight) - self.step_size * self.lam)

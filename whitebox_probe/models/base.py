@@ -1,0 +1,296 @@
+"""What a model family tells the rest of the package, and the model that a user holds.
+
+A family is one file in this folder with one `Family` subclass; `families()` finds it. It says how
+to build the network, where each site is (`taps`), and which bases of subspaces it has.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from whitebox_probe import models
+from whitebox_probe._core import discover
+from whitebox_probe._core.errors import BasisError, CheckpointError, ProbeError, SiteError, nearest
+from whitebox_probe.sites import SITES
+
+if TYPE_CHECKING:
+    from whitebox_probe.checkpoints import Checkpoint
+
+
+@dataclass(frozen=True)
+class Tap:
+    """Where a site's tensor passes: the input or output of a module, and how it is reshaped."""
+
+    module: str
+    side: Literal["input", "output"]
+    transform: Callable[[Tensor], Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Dims:
+    """Sizes of a model: layers L, width d, heads K, head width p, tokens n (None if not fixed)."""
+
+    layers: int
+    dim: int
+    heads: int
+    dim_head: int
+    tokens: int | None
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How an image becomes a model's input: size, crop and normalisation.
+
+    `mode` is 'RGB' or 'L' (one channel); `crop` the share of the resized side that is kept, so that
+    224 with crop 0.875 is the usual "resize 256, centre crop 224".
+    """
+
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    mode: Literal["RGB", "L"] = "RGB"
+    crop: float = 0.875
+    interpolation: str = "bilinear"
+
+
+class Family(ABC):
+    """A model family: how it is built, where its sites are, which bases it has."""
+
+    name: ClassVar[str]
+    default_basis: ClassVar[str]
+    absent: ClassVar[Mapping[str, str]] = {}
+    """Sites that the family lacks, and why: the reason is part of the error."""
+
+    @abstractmethod
+    def build(self, arch: Mapping[str, Any]) -> nn.Module:
+        """Build the network, with random weights, from its architecture's arguments."""
+
+    @abstractmethod
+    def matches(self, module: nn.Module) -> bool:
+        """Whether a module the user already has is of this family."""
+
+    @abstractmethod
+    def dims(self, module: nn.Module) -> Dims:
+        """Read the sizes from the module."""
+
+    @abstractmethod
+    def taps(self, module: nn.Module, layer: int) -> dict[str, Tap]:
+        """Site -> where it is read in this layer (counted from 1), for this module."""
+
+    @abstractmethod
+    def subspaces(self, module: nn.Module, layer: int, basis: str) -> Tensor:
+        """U of a layer, as (K, d, p), in the named basis, raw (not orthonormalised)."""
+
+    @abstractmethod
+    def bases(self, module: nn.Module) -> tuple[str, ...]:
+        """The names of the bases that come from the module's own weights."""
+
+    @abstractmethod
+    def official_site(self, basis: str) -> str:
+        """The site whose per-head tokens the `official` convention measures in this basis."""
+
+    @abstractmethod
+    def prefix_tokens(self, module: nn.Module) -> int:
+        """How many tokens stand before the patches (class token, registers)."""
+
+    def preprocess(self, module: nn.Module) -> Preprocess | None:
+        """The preprocessing that the module itself states; None when only the entry knows."""
+        return None
+
+    def convert(
+        self, weights: dict[str, Tensor], module: nn.Module, *, source: Mapping[str, Any]
+    ) -> dict[str, Tensor]:
+        """Bring a file's keys into the network's own names; unchanged unless a family says so."""
+        return weights
+
+
+@cache
+def families() -> dict[str, Family]:
+    """Every family of this folder, by name."""
+    found: dict[str, Family] = {}
+    for module in discover.modules(models):
+        for thing in vars(module).values():
+            if isinstance(thing, type) and issubclass(thing, Family) and hasattr(thing, "name"):
+                if thing.__module__ == module.__name__:
+                    discover.unique(found, thing.name, thing())
+    return found
+
+
+def family_named(name: str) -> Family:
+    """The family of that name.
+
+    Raises: ProbeError with the nearest name.
+    """
+    if name not in families():
+        raise ProbeError(
+            f"unknown model family '{name}'",
+            "no file of that name is in the package",
+            nearest(name, families()),
+        )
+    return families()[name]
+
+
+@dataclass(frozen=True)
+class ProbeModel:
+    """A model that can be probed: a torch module with named sites and subspaces.
+
+    Attributes:
+        module: the torch module, in evaluation mode, untouched.
+        family: how the module's sites and bases are found.
+        name: what tables and figures call it.
+        entry: the registry entry that it came from, if any.
+        preprocess: how an image becomes its input, if known.
+        sha256: of the file that the weights came from, if any.
+    """
+
+    module: nn.Module
+    family: Family
+    name: str
+    preprocess: Preprocess | None = None
+    entry: "Checkpoint | None" = None
+    sha256: str | None = None
+    dims: Dims = field(init=False)
+    sites: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Read sizes and sites once, so that a module that does not fit is refused early."""
+        object.__setattr__(self, "dims", self.family.dims(self.module))
+        here = self.family.taps(self.module, 1)
+        object.__setattr__(self, "sites", tuple(site for site in SITES if site in here))
+
+    def __repr__(self) -> str:
+        """One line: name, family and sizes."""
+        s = self.dims
+        return (
+            f"ProbeModel('{self.name}', family='{self.family.name}', layers={s.layers}, "
+            f"d={s.dim}, K={s.heads}, p={s.dim_head})"
+        )
+
+    @property
+    def layers(self) -> int:
+        """Number of layers; they count from 1."""
+        return self.dims.layers
+
+    @property
+    def bases(self) -> tuple[str, ...]:
+        """Names of the bases that come from the model's own weights, the default first."""
+        names = self.family.bases(self.module)
+        return (self.default_basis, *(b for b in names if b != self.default_basis))
+
+    @property
+    def default_basis(self) -> str:
+        """The basis used when none is named."""
+        return self.family.default_basis
+
+    @property
+    def device(self) -> torch.device:
+        """Where the module's first parameter lies."""
+        return next(self.module.parameters()).device
+
+    def tap(self, site: str, layer: int) -> Tap:
+        """Where a site is read in a layer.
+
+        Raises: SiteError naming the sites that the family has, or the layers.
+        """
+        self._check_layer(layer)
+        taps = self.family.taps(self.module, layer)
+        if site not in taps:
+            why = self.family.absent.get(site)
+            if why is None:
+                why = "it is not among the named sites" if site not in SITES else "it has none"
+            raise SiteError(
+                f"site '{site}' is not in family '{self.family.name}'",
+                why,
+                nearest(site, self.sites),
+            )
+        return taps[site]
+
+    def subspaces(self, layer: int, basis: str | None = None) -> Tensor:
+        """U of a layer in a named basis, as (K, d, p); not orthonormalised.
+
+        Raises: BasisError naming the bases that the model has; SiteError for a layer out of range.
+        """
+        self._check_layer(layer)
+        basis = self.default_basis if basis is None else basis
+        if basis not in self.bases:
+            raise BasisError(
+                f"basis '{basis}' is not in family '{self.family.name}'",
+                "its attention has no such projection",
+                nearest(basis, self.bases),
+            )
+        return self.family.subspaces(self.module, layer, basis).detach()
+
+    def _check_layer(self, layer: int) -> None:
+        if not 1 <= layer <= self.layers:
+            raise SiteError(
+                f"layer {layer} does not exist",
+                f"the model has {self.layers} layers",
+                f"Use a layer from 1 to {self.layers}",
+            )
+
+
+def wrap(
+    module: nn.Module,
+    family: str | None = None,
+    *,
+    name: str | None = None,
+    preprocess: Preprocess | None = None,
+) -> ProbeModel:
+    """Make a module that you already have ready for probing.
+
+    The module itself is not changed; its evaluation mode is set while it is probed.
+
+    Args:
+        module: a torch module of a known family.
+        family: the family's name; recognised from the module when not given.
+        name: what tables and figures call it; the class name when not given.
+        preprocess: how an image becomes its input; read from the module where it says so.
+
+    Raises: ProbeError when the module is of no known family, or is a DataParallel wrapper.
+    """
+    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        raise ProbeError(
+            f"a {type(module).__name__} cannot be probed",
+            "its replicas would each record a part of the tokens",
+            "Pass its .module, and use torchrun for many devices",
+        )
+    if family is None:
+        matching = [f for f in families().values() if f.matches(module)]
+        if len(matching) != 1:
+            raise ProbeError(
+                f"a {type(module).__name__} is of no family known here",
+                f"{len(matching)} families match it",
+                f"Name one: family={' | '.join(families())}",
+            )
+        found = matching[0]
+    else:
+        found = family_named(family)
+        if not found.matches(module):
+            raise ProbeError(
+                f"a {type(module).__name__} is not of family '{family}'",
+                "the modules that its sites need are not there",
+                "Leave family out to have it recognised",
+            )
+    return ProbeModel(
+        module=module,
+        family=found,
+        name=name or type(module).__name__.lower(),
+        preprocess=preprocess or found.preprocess(module),
+    )
+
+
+def build(family: str, arch: Mapping[str, Any], *, source: str) -> nn.Module:
+    """Build a family's network; a wrong argument is the user's error, named with its source."""
+    try:
+        return family_named(family).build(arch).eval()
+    except (TypeError, RuntimeError, AssertionError, ValueError) as error:
+        raise CheckpointError(
+            f"the architecture of {source} cannot be built",
+            str(error),
+            f"Check the arguments {dict(arch)}",
+        ) from error

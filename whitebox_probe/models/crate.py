@@ -1,0 +1,83 @@
+"""CRATE image classifiers: sites, native subspaces, and their construction."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from whitebox_probe.models._crate_network import CRATE
+from whitebox_probe.models.base import Dims, Family, Tap
+
+
+class CrateFamily(Family):
+    """CRATE of Yu et al. 2023 (arXiv:2306.01129): MSSA, then ISTA."""
+
+    name = "crate"
+    default_basis = "native"
+    absent = {
+        "mlp_hidden": "an ISTA block has no hidden activation",
+        "heads_q": "queries, keys and values are one projection, recorded as 'heads'",
+        "heads_k": "queries, keys and values are one projection, recorded as 'heads'",
+        "heads_v": "queries, keys and values are one projection, recorded as 'heads'",
+    }
+
+    def build(self, arch: Mapping[str, Any]) -> nn.Module:
+        """Build a CRATE from the arguments of `CRATE`."""
+        return CRATE(**arch)
+
+    def matches(self, module: nn.Module) -> bool:
+        """Only this package's CRATE: another implementation's modules may compute other things."""
+        return isinstance(module, CRATE)
+
+    def dims(self, module: nn.Module) -> Dims:
+        """Read the sizes from the first layer's attention."""
+        assert isinstance(module, CRATE)
+        attention = module.transformer.layers[0][0].fn
+        return Dims(
+            layers=len(module.transformer.layers),
+            dim=attention.qkv.in_features,
+            heads=attention.heads,
+            dim_head=attention.dim_head,
+            tokens=module.pos_embedding.shape[1],
+        )
+
+    def taps(self, module: nn.Module, layer: int) -> dict[str, Tap]:
+        """Sites of a layer; `heads` is U_k^T of the normalised input, as the release hooks it."""
+        path = f"transformer.layers.{layer - 1}"
+        attention = module.get_submodule(f"{path}.0.fn")
+
+        def heads(projected: Tensor) -> Tensor:  # (B, n, K*p) -> (B, K, n, p)
+            return projected.unflatten(-1, (attention.heads, attention.dim_head)).transpose(1, 2)
+
+        def weights(projected: Tensor) -> Tensor:  # (B, n, K*p) -> (B, K, n, n)
+            V = heads(projected)
+            return (V @ V.mT * attention.dim_head**-0.5).softmax(dim=-1)
+
+        return {
+            "z_in": Tap(f"{path}.0", "input"),
+            "attn_in": Tap(f"{path}.0.fn", "input"),
+            "heads": Tap(f"{path}.0.fn.qkv", "output", heads),
+            "attn_weights": Tap(f"{path}.0.fn.qkv", "output", weights),
+            "attn_out": Tap(f"{path}.0", "output"),
+            "z_half": Tap(f"{path}.1", "input"),
+            "mlp_in": Tap(f"{path}.1.fn", "input"),
+            "z_out": Tap(f"{path}.1", "output"),
+        }
+
+    def bases(self, module: nn.Module) -> tuple[str, ...]:
+        """CRATE has its own subspaces, and no separate queries, keys and values."""
+        return ("native",)
+
+    def subspaces(self, module: nn.Module, layer: int, basis: str) -> Tensor:
+        """U_k^T is rows k*p to (k+1)*p of the projection's weight."""
+        attention = module.get_submodule(f"transformer.layers.{layer - 1}.0.fn")
+        weight = attention.qkv.weight  # (K*p, d)
+        return weight.unflatten(0, (attention.heads, attention.dim_head)).mT  # (K, d, p)
+
+    def official_site(self, basis: str) -> str:
+        """The release hooks the output of the projection."""
+        return "heads"
+
+    def prefix_tokens(self, module: nn.Module) -> int:
+        """The class token."""
+        return 1

@@ -1,0 +1,143 @@
+"""Vision transformers of timm: sites and the bases of their head projections."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from whitebox_probe._core.errors import ProbeError, SiteError
+from whitebox_probe.models.base import Dims, Family, Preprocess, Tap
+
+_PARTS = ("norm1", "attn", "ls1", "drop_path1", "norm2", "mlp", "ls2", "drop_path2")
+
+
+class TimmViTFamily(Family):
+    """timm's VisionTransformer (Wightman; Dosovitskiy et al. 2021, arXiv:2010.11929).
+
+    Pre-norm blocks: x + attn(norm1(x)), then x + mlp(norm2(x)), each scaled by LayerScale if the
+    model has it. `attn_out` is the scaled update; `heads_q`, `heads_k` and `heads_v` are the linear
+    projections, before any query-key norm or rotation.
+    """
+
+    name = "timm_vit"
+    default_basis = "qkv:k"
+    absent = {"heads": "queries, keys and values differ; record 'heads_q', 'heads_k' or 'heads_v'"}
+
+    def build(self, arch: Mapping[str, Any]) -> nn.Module:
+        """Build by a timm name (`model`), or a VisionTransformer from its own arguments."""
+        import timm
+        from timm.models.vision_transformer import VisionTransformer
+
+        arguments = dict(arch)
+        if "model" in arguments:
+            name = arguments.pop("model")
+            if not timm.is_model(name):
+                raise ProbeError(
+                    f"timm has no model '{name}'",
+                    f"timm {timm.__version__} does not list it",
+                    f"Look for the name with timm.list_models('*{name.split('_')[0]}*')",
+                )
+            return timm.create_model(name, pretrained=False, **arguments)
+        return VisionTransformer(**arguments)
+
+    def matches(self, module: nn.Module) -> bool:
+        """A VisionTransformer with pre-norm blocks."""
+        from timm.models.vision_transformer import VisionTransformer
+
+        return isinstance(module, VisionTransformer)
+
+    def dims(self, module: nn.Module) -> Dims:
+        """Read the sizes from the first block's attention.
+
+        Raises: SiteError for blocks that are not pre-norm (parallel or post-norm ones).
+        """
+        block: Any = module.get_submodule("blocks.0")
+        missing = [part for part in _PARTS if not hasattr(block, part)]
+        if missing or type(block).__name__ != "Block":
+            raise SiteError(
+                f"blocks of type {type(block).__name__} are not understood",
+                f"a pre-norm block with {', '.join(_PARTS)} is expected",
+                "Use a timm VisionTransformer with the standard Block",
+            )
+        patches = module.get_submodule("patch_embed")
+        count = getattr(patches, "num_patches", None)
+        fixed = count is not None and not getattr(module, "dynamic_img_size", False)
+        return Dims(
+            layers=len(module.get_submodule("blocks")),  # type: ignore[arg-type]
+            dim=block.attn.qkv.in_features,
+            heads=block.attn.num_heads,
+            dim_head=block.attn.head_dim,
+            tokens=count + self.prefix_tokens(module) if fixed else None,
+        )
+
+    def taps(self, module: nn.Module, layer: int) -> dict[str, Tap]:
+        """Sites of a block, all on modules that fused attention still calls."""
+        path = f"blocks.{layer - 1}"
+        attention: Any = module.get_submodule(f"{path}.attn")
+
+        def split(projected: Tensor) -> Tensor:  # (B, n, 3*K*p) -> (3, B, K, n, p)
+            shape = (3, attention.num_heads, attention.head_dim)
+            return projected.unflatten(-1, shape).permute(2, 0, 3, 1, 4)
+
+        def weights(projected: Tensor) -> Tensor:  # (B, n, 3*K*p) -> (B, K, n, n)
+            q, k, _ = split(projected)
+            q, k = attention.q_norm(q), attention.k_norm(k)
+            return (q * attention.scale @ k.mT).softmax(dim=-1)
+
+        qkv = f"{path}.attn.qkv"
+        return {
+            "z_in": Tap(f"{path}.norm1", "input"),
+            "attn_in": Tap(f"{path}.attn", "input"),
+            "heads_q": Tap(qkv, "output", lambda x: split(x)[0]),
+            "heads_k": Tap(qkv, "output", lambda x: split(x)[1]),
+            "heads_v": Tap(qkv, "output", lambda x: split(x)[2]),
+            "attn_weights": Tap(qkv, "output", weights),
+            "attn_out": Tap(f"{path}.drop_path1", "output"),
+            "z_half": Tap(f"{path}.norm2", "input"),
+            "mlp_in": Tap(f"{path}.mlp", "input"),
+            "mlp_hidden": Tap(f"{path}.mlp.fc2", "input"),
+            "z_out": Tap(path, "output"),
+        }
+
+    def bases(self, module: nn.Module) -> tuple[str, ...]:
+        """The three projections; a ViT has no native subspaces."""
+        return ("qkv:k", "qkv:q", "qkv:v")
+
+    def subspaces(self, module: nn.Module, layer: int, basis: str) -> Tensor:
+        """Rows k*p to (k+1)*p of the named third of the fused projection's weight."""
+        attention: Any = module.get_submodule(f"blocks.{layer - 1}.attn")
+        weight = attention.qkv.weight.unflatten(0, (3, attention.num_heads, attention.head_dim))
+        return weight["qkv".index(basis[-1])].mT  # (K, d, p)
+
+    def official_site(self, basis: str) -> str:
+        """The projection's own output, its bias included: what the release's hook would see."""
+        return f"heads_{basis[-1]}"
+
+    def prefix_tokens(self, module: nn.Module) -> int:
+        """Class token and registers, as the model itself counts them."""
+        return int(module.num_prefix_tokens)  # type: ignore[arg-type]
+
+    def convert(
+        self, weights: dict[str, Tensor], module: nn.Module, *, source: Mapping[str, Any]
+    ) -> dict[str, Tensor]:
+        """timm's own conversion, for weights that come from timm; a user's file is taken as it is."""
+        if source.get("kind") != "timm":
+            return weights
+        from timm.models.vision_transformer import checkpoint_filter_fn
+
+        return dict(checkpoint_filter_fn(weights, module))
+
+    def preprocess(self, module: nn.Module) -> Preprocess | None:
+        """What timm's configuration of this model states."""
+        from timm.data import resolve_model_data_config
+
+        config = resolve_model_data_config(module)
+        channels, size, _ = config["input_size"]
+        return Preprocess(
+            size=size,
+            mean=tuple(config["mean"])[:channels],
+            std=tuple(config["std"])[:channels],
+            mode="L" if channels == 1 else "RGB",
+            crop=config["crop_pct"],
+            interpolation=config["interpolation"],
+        )
