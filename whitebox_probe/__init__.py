@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from whitebox_probe import plots as plots
     from whitebox_probe._core.errors import ProbeError as ProbeError
     from whitebox_probe.engine import probe as probe
+    from whitebox_probe.models._loading import load as load
     from whitebox_probe.models.base import Preprocess as Preprocess
     from whitebox_probe.models.base import ProbeModel as ProbeModel
     from whitebox_probe.models.base import wrap as wrap
-    from whitebox_probe.models._loading import load as load
     from whitebox_probe.recorder import record as record
     from whitebox_probe.results import Comparison as Comparison
     from whitebox_probe.results import Result as Result

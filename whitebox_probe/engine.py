@@ -21,6 +21,7 @@ from torch import Tensor
 from whitebox_probe._core.errors import DataError, NonFiniteError, ProbeError
 from whitebox_probe.data.images import Transform, image_transform
 from whitebox_probe.data.source import Source, open_data
+from whitebox_probe.metrics._linalg import orthonormalise
 from whitebox_probe.metrics.base import (
     CONVENTIONS,
     HEADS,
@@ -30,7 +31,6 @@ from whitebox_probe.metrics.base import (
     catalogue,
     metric_named,
 )
-from whitebox_probe.metrics._linalg import orthonormalise
 from whitebox_probe.metrics.compression import official_bounds
 from whitebox_probe.models.base import Preprocess, ProbeModel
 from whitebox_probe.recorder import attach
@@ -76,7 +76,7 @@ def probe(
         data: a registry name, a folder of images, a tensor of inputs, a Dataset or a DataLoader.
         metrics: names from the catalogue, or metric objects; all default ones when not given.
         sites: metric name -> site, to measure elsewhere than the convention's own site.
-        convention: `paper` (the formulas on the named site) or `official` (as the release's script).
+        convention: `paper` (the formulas on the named site) or `official` (the release's script).
         basis: which U; the model's default when not given (`native`, or `qkv:k`).
         orthonormal: replace each U_k by an orthonormal basis of the same subspace (QR), as the
             formulas assume; the basis is then called `native+qr`. Learned projections are not

@@ -52,7 +52,7 @@ def _read(
     tap: Tap, sink: Callable[[Tensor], None], module: nn.Module, args: Any, last: Any
 ) -> None:
     """Hand the tapped tensor on; `last` is the module's output, or its keyword arguments."""
-    if tap.side == "output":
+    if tap.side == "output":  # noqa: SIM108 - the nested form is hard to read
         tensor = last
     else:
         tensor = args[0] if args else next(iter(last.values()))

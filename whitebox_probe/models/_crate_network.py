@@ -1,5 +1,7 @@
 """The CRATE image classifier, with the parameter names of the official release."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -27,18 +29,15 @@ class Transformer(nn.Module):
         self, dim: int, depth: int, heads: int, dim_head: int, step_size: float, lam: float
     ) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(
-            nn.ModuleList(
-                [
-                    PreNorm(dim, MSSA(dim, heads, dim_head)),
-                    PreNorm(dim, ISTA(dim, step_size, lam)),
-                ]
-            )
-            for _ in range(depth)
-        )
+        self.layers = nn.ModuleList()
+        for _ in range(depth):
+            attention = PreNorm(dim, MSSA(dim, heads, dim_head))
+            self.layers.append(nn.ModuleList([attention, PreNorm(dim, ISTA(dim, step_size, lam))]))
 
     def forward(self, x: Tensor) -> Tensor:
-        for attention, ista in self.layers:
+        layer: Any
+        for layer in self.layers:
+            attention, ista = layer
             x = ista(x + attention(x))
         return x
 

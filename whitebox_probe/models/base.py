@@ -115,9 +115,9 @@ def families() -> dict[str, Family]:
     found: dict[str, Family] = {}
     for module in discover.modules(models):
         for thing in vars(module).values():
-            if isinstance(thing, type) and issubclass(thing, Family) and hasattr(thing, "name"):
-                if thing.__module__ == module.__name__:
-                    discover.unique(found, thing.name, thing())
+            of_family = isinstance(thing, type) and issubclass(thing, Family)
+            if of_family and thing.__module__ == module.__name__ and hasattr(thing, "name"):
+                discover.unique(found, thing.name, thing())
     return found
 
 

@@ -32,7 +32,7 @@ class CrateFamily(Family):
     def dims(self, module: nn.Module) -> Dims:
         """Read the sizes from the first layer's attention."""
         assert isinstance(module, CRATE)
-        attention = module.transformer.layers[0][0].fn
+        attention: Any = module.get_submodule("transformer.layers.0.0.fn")
         return Dims(
             layers=len(module.transformer.layers),
             dim=attention.qkv.in_features,
@@ -44,7 +44,7 @@ class CrateFamily(Family):
     def taps(self, module: nn.Module, layer: int) -> dict[str, Tap]:
         """Sites of a layer; `heads` is U_k^T of the normalised input, as the release hooks it."""
         path = f"transformer.layers.{layer - 1}"
-        attention = module.get_submodule(f"{path}.0.fn")
+        attention: Any = module.get_submodule(f"{path}.0.fn")
 
         def heads(projected: Tensor) -> Tensor:  # (B, n, K*p) -> (B, K, n, p)
             return projected.unflatten(-1, (attention.heads, attention.dim_head)).transpose(1, 2)
@@ -70,7 +70,7 @@ class CrateFamily(Family):
 
     def subspaces(self, module: nn.Module, layer: int, basis: str) -> Tensor:
         """U_k^T is rows k*p to (k+1)*p of the projection's weight."""
-        attention = module.get_submodule(f"transformer.layers.{layer - 1}.0.fn")
+        attention: Any = module.get_submodule(f"transformer.layers.{layer - 1}.0.fn")
         weight = attention.qkv.weight  # (K*p, d)
         return weight.unflatten(0, (attention.heads, attention.dim_head)).mT  # (K, d, p)
 

@@ -59,15 +59,15 @@ class TimmViTFamily(Family):
                 f"a pre-norm block with {', '.join(_PARTS)} is expected",
                 "Use a timm VisionTransformer with the standard Block",
             )
-        patches = module.get_submodule("patch_embed")
-        count = getattr(patches, "num_patches", None)
-        fixed = count is not None and not getattr(module, "dynamic_img_size", False)
+        count: int | None = getattr(module.get_submodule("patch_embed"), "num_patches", None)
+        if getattr(module, "dynamic_img_size", False):
+            count = None
         return Dims(
             layers=len(module.get_submodule("blocks")),  # type: ignore[arg-type]
             dim=block.attn.qkv.in_features,
             heads=block.attn.num_heads,
             dim_head=block.attn.head_dim,
-            tokens=count + self.prefix_tokens(module) if fixed else None,
+            tokens=None if count is None else count + self.prefix_tokens(module),
         )
 
     def taps(self, module: nn.Module, layer: int) -> dict[str, Tap]:
@@ -120,12 +120,13 @@ class TimmViTFamily(Family):
     def convert(
         self, weights: dict[str, Tensor], module: nn.Module, *, source: Mapping[str, Any]
     ) -> dict[str, Tensor]:
-        """timm's own conversion, for weights that come from timm; a user's file is taken as it is."""
+        """Convert timm's own weights as timm does; a user's file is taken as it is."""
         if source.get("kind") != "timm":
             return weights
         from timm.models.vision_transformer import checkpoint_filter_fn
 
-        return dict(checkpoint_filter_fn(weights, module))
+        network: Any = module
+        return dict(checkpoint_filter_fn(weights, network))
 
     def preprocess(self, module: nn.Module) -> Preprocess | None:
         """What timm's configuration of this model states."""

@@ -1,0 +1,275 @@
+"""A file is fetched whole and checked, or an error says where to put it by hand."""
+
+import gc
+import hashlib
+import socket
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from whitebox_probe._core.errors import CheckpointError, MissingDependency
+from whitebox_probe.checkpoints import CACHE_VARIABLE, Checkpoint, _fetch, cache_dir, fetch, locate
+
+# pooch leaves the connection of a failed download to the garbage collector, which warns.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+CONTENT = b"weights" * 1000
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "cache"
+
+
+class Handler(SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        if self.path == "/short.pth":
+            self.send_response(200)
+            self.send_header("Content-Length", "100000")
+            self.end_headers()
+            self.wfile.write(CONTENT)
+        elif self.path == "/slow.pth":
+            self.send_response(200)
+            self.send_header("Content-Length", "100000")
+            self.end_headers()
+            self.wfile.write(CONTENT)
+            self.wfile.flush()
+            time.sleep(20)
+        else:
+            super().do_GET()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    folder = tmp_path / "served"
+    folder.mkdir()
+    (folder / "good.pth").write_bytes(CONTENT)
+    (folder / "page.pth").write_bytes(b"<!DOCTYPE html><html>Quota exceeded</html>")
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+    httpd.daemon_threads = True
+    httpd.block_on_close = False
+    thread = threading.Thread(target=httpd.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{httpd.server_port}"
+    httpd.shutdown()
+    httpd.server_close()
+    thread.join()
+    gc.collect()  # inside the test that caused the warning, not in a later one
+
+
+def checkpoint(source: dict[str, Any], **fields: Any) -> Checkpoint:
+    return Checkpoint(name="one", family="crate", arch={"dim": 8}, source=source, **fields)
+
+
+def at(url: str, **fields: Any) -> Checkpoint:
+    return checkpoint({"kind": "url", "url": url, "filename": "one.pth"}, **fields)
+
+
+def left(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_a_download_is_checked_and_kept(server: str, cache: Path) -> None:
+    entry = at(f"{server}/good.pth", sha256=DIGEST, size=len(CONTENT))
+    assert locate(entry) is None
+    path = fetch(entry, progress=False)
+    assert path == cache / "one" / "one.pth" == locate(entry)
+    assert path.read_bytes() == CONTENT
+    assert left(cache) == [path]
+    (cache.parent / "served" / "good.pth").unlink()
+    assert fetch(entry, progress=False) == path
+
+
+def test_a_progress_bar_is_shown(server: str, capsys: pytest.CaptureFixture[str]) -> None:
+    fetch(at(f"{server}/good.pth"), progress=True)
+    assert "100%" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "message"),
+    [
+        ("good.pth", {"sha256": "0" * 64}, f"its sha256 is {DIGEST} and the registry says 000"),
+        ("good.pth", {"size": 5}, "it has 7000 bytes and the registry says 5"),
+        ("page.pth", {}, "it is a web page"),
+        ("none.pth", {}, "404"),
+        ("short.pth", {}, "could not be fetched"),
+    ],
+)
+def test_a_wrong_file_is_not_kept(
+    server: str, cache: Path, name: str, fields: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(CheckpointError, match=message) as caught:
+        fetch(at(f"{server}/{name}", **fields), progress=False)
+    assert f"{server}/{name}" in str(caught.value)
+    assert str(cache / "one" / "one.pth") in str(caught.value)
+    assert left(cache) == []
+
+
+def test_a_cached_file_that_changed_is_refused(server: str, cache: Path) -> None:
+    entry = at(f"{server}/good.pth", sha256=DIGEST)
+    path = fetch(entry, progress=False)
+    path.write_bytes(b"other")
+    with pytest.raises(CheckpointError, match=f"sha256 is .*Delete {path}"):
+        fetch(entry, progress=False)
+
+
+def test_a_killed_download_leaves_no_file_of_that_name(server: str, cache: Path) -> None:
+    code = (
+        "from whitebox_probe.checkpoints import *; fetch(Checkpoint(name='one', family='crate', "
+        f"arch={{}}, source=dict(kind='url', url='{server}/slow.pth', filename='one.pth')))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    while not left(cache) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    process.kill()
+    process.wait()
+    assert left(cache), "the download had begun"
+    assert not (cache / "one" / "one.pth").exists()
+
+
+REMOTE = [
+    {"kind": "url", "url": "http://192.0.2.1/x.pth", "filename": "x.pth"},
+    {"kind": "gdrive", "id": "abc", "filename": "x.pth"},
+    {"kind": "huggingface", "repo": "a/b", "file": "sub/x.pth", "revision": "main"},
+]
+
+
+@pytest.mark.parametrize("way", ["refused", "silent"])
+@pytest.mark.parametrize("source", REMOTE, ids=lambda source: source["kind"])
+def test_offline_is_an_error_within_five_seconds(
+    source: dict[str, Any], way: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if source["kind"] == "gdrive":
+        pytest.importorskip("gdown")
+
+    def connect(*_: Any, **__: Any) -> None:
+        if way == "silent":
+            time.sleep(30)
+        raise OSError("Network is unreachable")
+
+    import huggingface_hub  # noqa: F401 - the time of the first import is not the network's
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    start = time.monotonic()
+    with pytest.raises(CheckpointError, match="could not be fetched from") as caught:
+        fetch(checkpoint(source, note="the link is dead"), progress=False)
+    assert time.monotonic() - start < 5
+    text = str(caught.value)
+    assert str(cache / "one" / "x.pth") in text
+    assert "cannot be reached" in text
+    assert "the link is dead" in text
+    assert source.get("url") or source.get("id") or source.get("repo") in text
+
+
+def test_an_address_that_answers_nothing_is_an_error_within_five_seconds() -> None:
+    start = time.monotonic()
+    with pytest.raises(CheckpointError, match=r"192\.0\.2\.1 cannot be reached"):
+        fetch(at("http://192.0.2.1/x.pth"), progress=False)  # kept free for documentation
+    assert time.monotonic() - start < 5
+
+
+def test_the_hubs_offline_switch_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(CheckpointError, match="HF_HUB_OFFLINE is set"):
+        fetch(checkpoint(REMOTE[2]), progress=False)
+
+
+def test_a_file_put_there_by_hand_is_taken(cache: Path) -> None:
+    for source in REMOTE:
+        path = cache / "one" / "x.pth"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(CONTENT)
+        assert fetch(checkpoint(source, sha256=DIGEST)) == path
+
+
+def test_google_drives_page_is_not_saved(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gdown = pytest.importorskip("gdown")
+
+    def download(*, output: str, **_: Any) -> str:
+        Path(output).write_bytes(b"\n<html><title>Google Drive - Quota exceeded</title>")
+        return output
+
+    monkeypatch.setattr(_fetch, "_reach", lambda *_: None)
+    monkeypatch.setattr(gdown, "download", download)
+    with pytest.raises(CheckpointError, match=r"id=abc is not the checkpoint: it is a web page"):
+        fetch(checkpoint(REMOTE[1]), progress=False)
+    monkeypatch.setattr(gdown, "download", lambda **_: None)
+    with pytest.raises(CheckpointError, match="Google Drive gave no file"):
+        fetch(checkpoint(REMOTE[1]), progress=False)
+    assert left(cache) == []
+
+
+def test_without_gdown_the_command_that_installs_it_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_fetch, "find_spec", lambda _: None)
+    with pytest.raises(MissingDependency, match="pip install gdown"):
+        fetch(checkpoint(REMOTE[1]))
+
+
+WHEEL = {"kind": "wheel", "package": "thing", "version": "1.0", "member": "thing/w.pth"}
+
+
+def fake_pip(member: str) -> Any:
+    def download(requirement: str, folder: Path, progress: bool) -> str:
+        assert requirement == "thing==1.0"
+        with zipfile.ZipFile(folder / "thing-1.0-py3-none-any.whl", "w") as wheel:
+            wheel.writestr("thing/__init__.py", "raise SystemExit")
+            wheel.writestr(member, CONTENT)
+        return ""
+
+    return download
+
+
+def test_a_file_inside_a_wheel_is_taken_out(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_fetch, "_pip_download", fake_pip("thing/w.pth"))
+    path = fetch(checkpoint(WHEEL, sha256=DIGEST), progress=False)
+    assert path == cache / "one" / "w.pth"
+    assert left(cache) == [path]
+
+
+def test_a_wheel_without_the_file_says_so(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_fetch, "_pip_download", fake_pip("thing/other.pth"))
+    with pytest.raises(CheckpointError, match=r"thing-1.0.*no item named 'thing/w.pth'"):
+        fetch(checkpoint(WHEEL), progress=False)
+    monkeypatch.setattr(_fetch, "_pip_download", lambda *_: "ERROR: No matching distribution")
+    with pytest.raises(CheckpointError, match="No matching distribution"):
+        fetch(checkpoint(WHEEL), progress=False)
+    assert left(cache) == []
+
+
+def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
+    entry = checkpoint({"kind": "path", "path": str(tmp_path / "w.pth")})
+    with pytest.raises(CheckpointError, match=r"file of 'one' is missing.*w\.pth"):
+        fetch(entry)
+    (tmp_path / "w.pth").write_bytes(CONTENT)
+    assert fetch(entry) == tmp_path / "w.pth"
+
+
+def test_the_cache_is_the_users_unless_told(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    assert cache_dir() == cache
+    monkeypatch.delenv(CACHE_VARIABLE)
+    assert cache_dir().name == "whitebox-probe"

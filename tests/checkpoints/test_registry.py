@@ -1,0 +1,134 @@
+"""checkpoints.yaml is valid, and a list that is not is refused by entry and field."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from whitebox_probe import checkpoints
+from whitebox_probe._core.errors import RegistryError
+from whitebox_probe.checkpoints import REGISTRY_VARIABLE, registry
+from whitebox_probe.checkpoints._schema import SOURCES
+
+GOOD = """
+checkpoints:
+  one:
+    family: crate
+    arch: {dim: 8}
+    source: {kind: path, path: weights/one.pth}
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    file = folder / "list.yaml"
+    file.write_text(text)
+    return file
+
+
+@pytest.mark.parametrize("name", registry())
+def test_each_entry_says_what_a_paper_needs(name: str) -> None:
+    entry = registry()[name]
+    assert entry.name == name
+    assert entry.source["kind"] in SOURCES
+    assert all([entry.arch, entry.training_data, entry.licence, entry.citation, entry.reference])
+    assert entry.tested in ("weights", "format")
+    if entry.source["kind"] == "packaged":
+        assert entry.sha256
+        assert entry.size
+        assert checkpoints.fetch(entry).is_file()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["crate-tiny-fmnist", "crate-tiny-fmnist-init", "vit-tiny-fmnist", "vit-tiny-fmnist-init"],
+)
+def test_the_embedded_checkpoints_are_listed(name: str) -> None:
+    assert checkpoints.entry(name).source["file"] == f"weights/{name}.safetensors"
+
+
+def test_the_architectures_are_the_papers() -> None:
+    sizes = {
+        "crate_tiny": (384, 6, 64, 12),
+        "crate_small": (576, 12, 48, 12),
+        "crate_base": (768, 12, 64, 12),
+        "crate_large": (1024, 16, 64, 24),
+    }
+    for name, size in sizes.items():
+        family, arch = checkpoints.architecture(name)
+        assert family == "crate"
+        assert tuple(arch[key] for key in ("dim", "heads", "dim_head", "depth")) == size
+
+
+def test_an_unknown_name_gets_the_nearest_one() -> None:
+    with pytest.raises(RegistryError, match=r"no checkpoint 'crate-smal-in1k'.*'crate-small-in1k'"):
+        checkpoints.entry("crate-smal-in1k")
+    with pytest.raises(RegistryError, match=r"no architecture 'crate_smal'.*Did you mean"):
+        checkpoints.architecture("crate_smal")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("family: crate", "family: 3", r"entry 'one', field 'family' .*3 is not of type 'string'"),
+        ("    family: crate\n", "", r"entry 'one' .*'family' is a required property"),
+        ("kind: path", "kind: ftp", r"entry 'one', field 'source.kind' .*'ftp' is not one of"),
+        ("path: weights/one.pth", "url: x", r"entry 'one', field 'source' "),
+        (
+            "arch: {dim: 8}",
+            "arch: {dim: 8}\n    sha256: abc",
+            r"entry 'one', field 'sha256' .*'abc' does not match",
+        ),
+        ("arch: {dim: 8}", "arch: {dim: 8}\n    colour: red", r"entry 'one' .*'colour' was unexp"),
+        ("kind: path, path: weights/one.pth", "kind: packaged, file: ../one", "'source.file'"),
+        ("  one:", "  one/two:", "'one/two' does not match"),
+        ("    family: crate\n", "    family: crate\n    family: crate\n", "'family' stands twice"),
+        ("checkpoints:", "checkpoint:", "the top level"),
+        ("arch: {dim: 8}", "arch: {dim: 8", "is not YAML"),
+    ],
+)
+def test_a_bad_entry_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert old in GOOD
+    with pytest.raises(RegistryError, match=message):
+        registry(write(tmp_path, GOOD.replace(old, new)))
+
+
+def test_a_name_given_twice_is_refused(tmp_path: Path) -> None:
+    second = GOOD + GOOD.removeprefix("\ncheckpoints:\n")
+    with pytest.raises(RegistryError, match=r"'one' stands twice in .*the second is on line 7"):
+        registry(write(tmp_path, second))
+
+
+def test_a_users_own_list_is_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(REGISTRY_VARIABLE, str(write(tmp_path, GOOD)))
+    assert "crate-small-in1k" in registry()
+    assert checkpoints.entry("one").source["path"] == str(tmp_path / "weights" / "one.pth")
+
+
+def test_a_users_own_list_cannot_change_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = write(tmp_path, GOOD.replace("one:", "crate-small-in1k:"))
+    monkeypatch.setenv(REGISTRY_VARIABLE, str(own))
+    with pytest.raises(RegistryError, match=r"'crate-small-in1k' in .* is already in"):
+        registry()
+
+
+def test_a_list_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(REGISTRY_VARIABLE, str(tmp_path / "none.yaml"))
+    with pytest.raises(RegistryError, match=r"none.yaml cannot be read.*WHITEBOX_PROBE_REGISTRY"):
+        registry()
+
+
+def test_what_a_caller_changes_does_not_stay(tmp_path: Path) -> None:
+    file = write(tmp_path, GOOD)
+    registry(file)["one"].arch["dim"] = 9  # type: ignore[index]
+    assert registry(file)["one"].arch["dim"] == 8
+
+
+def test_listing_does_not_import_torch() -> None:
+    code = (
+        "import sys; from whitebox_probe import checkpoints; checkpoints.registry(); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,188 @@
+"""Files are read without running them, whole or not at all."""
+
+import argparse
+import os
+import pickle
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from whitebox_probe._core.errors import CheckpointError, NonFiniteError
+from whitebox_probe.checkpoints import check_keys, read_state_dict
+
+STATE = OrderedDict(a=torch.arange(6.0).view(2, 3), b=torch.tensor([1, 2]))
+
+
+def saved(folder: Path, thing: Any, name: str = "file.pth.tar", **options: Any) -> Path:
+    path = folder / name
+    torch.save(thing, path, **options)
+    return path
+
+
+def same(found: dict[str, torch.Tensor]) -> bool:
+    return set(found) == set(STATE) and all(torch.equal(found[k], STATE[k]) for k in STATE)
+
+
+def prefixed(prefix: str) -> dict[str, torch.Tensor]:
+    return {prefix + key: tensor for key, tensor in STATE.items()}
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"model": s}, lambda s: {"state_dict": s}])
+def test_state_dicts_are_read(tmp_path: Path, wrap: Any, zipped: bool) -> None:
+    path = saved(tmp_path, wrap(STATE), _use_new_zipfile_serialization=zipped)
+    assert same(read_state_dict(path))
+
+
+def test_safetensors_are_read_whatever_the_file_is_called(tmp_path: Path) -> None:
+    safetensors.torch.save_file(dict(STATE), tmp_path / "x.bin")
+    assert same(read_state_dict(tmp_path / "x.bin"))
+
+
+def test_the_official_training_checkpoint_is_read(tmp_path: Path) -> None:
+    layer = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(layer.parameters())
+    layer(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 10)
+    whole = {
+        "epoch": 3,
+        "arch": "vit_small",
+        "state_dict": OrderedDict(prefixed("module.")),
+        "best_acc1": torch.tensor(69.2),
+        "optimizer": optimizer.state_dict(),
+        "scheduler": scheduler.state_dict(),
+    }
+    assert same(read_state_dict(saved(tmp_path, whole)))
+
+
+def test_what_training_scripts_keep_beside_is_no_hindrance(tmp_path: Path) -> None:
+    extra = {
+        "args": argparse.Namespace(lr=0.1, best=np.float64(1)),
+        "acc": np.float32(3),
+        "step": np.int64(4),
+    }
+    assert same(read_state_dict(saved(tmp_path, {"model": STATE, **extra})))
+
+
+def test_nested_prefixes_are_taken_off(tmp_path: Path) -> None:
+    path = saved(tmp_path, prefixed("module._orig_mod.backbone.module."))
+    assert same(read_state_dict(path))
+
+
+def test_a_prefix_that_not_all_keys_have_stays(tmp_path: Path) -> None:
+    state = {"backbone.a": torch.ones(1), "head.a": torch.ones(1)}
+    assert list(read_state_dict(saved(tmp_path, state))) == ["backbone.a", "head.a"]
+
+
+def test_several_state_dicts_are_asked_about(tmp_path: Path) -> None:
+    path = saved(tmp_path, {"student": {"a": torch.ones(1)}, "teacher": STATE})
+    with pytest.raises(
+        CheckpointError, match=r"student, teacher could be meant.*wrapper='student'"
+    ):
+        read_state_dict(path)
+    assert same(read_state_dict(path, wrapper="teacher"))
+    with pytest.raises(CheckpointError, match=r"no state dict 'model'.*keys are student, teacher"):
+        read_state_dict(path, wrapper="model")
+
+
+class Malicious:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.mkdir, (str(self.target),)
+
+
+@pytest.mark.parametrize("form", ["zip", "old", "bare"])
+def test_a_file_that_would_run_code_is_refused(tmp_path: Path, form: str) -> None:
+    target = tmp_path / "was-run"
+    thing = {"state_dict": STATE, "x": Malicious(target)}
+    path = tmp_path / "bad.pth"
+    if form == "bare":
+        path.write_bytes(pickle.dumps({"x": Malicious(target)}, protocol=2))
+    else:
+        torch.save(thing, path, _use_new_zipfile_serialization=form == "zip")
+    with pytest.raises(
+        CheckpointError, match=r"was refused: .*would run code.*nothing .* executed"
+    ):
+        read_state_dict(path)
+    assert not target.exists()
+    if form == "zip":
+        with pytest.raises(CheckpointError, match="mkdir"):
+            read_state_dict(path)
+    # The file does run code for a reader that lets it, so the refusal above was needed.
+    torch.load(path, weights_only=False) if form != "bare" else pickle.loads(path.read_bytes())
+    assert target.exists()
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.98])
+@pytest.mark.parametrize("form", ["zip", "old", "safetensors"])
+def test_a_truncated_file_is_one_clear_line(tmp_path: Path, form: str, share: float) -> None:
+    path = tmp_path / "cut"
+    big = {"a": torch.zeros(1000)}
+    if form == "safetensors":
+        safetensors.torch.save_file(big, path)
+    else:
+        torch.save(big, path, _use_new_zipfile_serialization=form == "zip")
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(CheckpointError, match="is not a whole checkpoint") as caught:
+        read_state_dict(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"epoch,loss\n1,2\n", "is not a whole checkpoint"),
+        (b"<!DOCTYPE html><html>quota</html>", "it is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS.*git lfs pull"),
+    ],
+)
+def test_what_is_no_checkpoint_is_said_to_be_none(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    (tmp_path / "x").write_bytes(content)
+    with pytest.raises(CheckpointError, match=message):
+        read_state_dict(tmp_path / "x")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"none\.pth cannot be read: No such file"):
+        read_state_dict(tmp_path / "none.pth")
+
+
+@pytest.mark.parametrize("thing", [torch.ones(3), {"epoch": 1}, {}, {"a": torch.ones(1), "b": 2}])
+def test_a_file_without_a_state_dict_says_what_it_holds(tmp_path: Path, thing: Any) -> None:
+    with pytest.raises(CheckpointError, match="holds no state dict: it"):
+        read_state_dict(saved(tmp_path, thing))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_weights_that_are_not_finite_are_named(tmp_path: Path, value: float) -> None:
+    state = {"module.good": torch.ones(2), "module.bad": torch.tensor([1.0, value])}
+    with pytest.raises(NonFiniteError, match=r"1 of 2 tensors are not finite: bad\."):
+        read_state_dict(saved(tmp_path, state))
+
+
+def test_keys_that_do_not_fit_are_all_listed() -> None:
+    expected = {"a": (2, 3), "b": (2,), **{f"m{i}": (1,) for i in range(12)}}
+    found = {"a": torch.ones(3, 2), "b": torch.ones(2), "extra": torch.ones(1)}
+    with pytest.raises(CheckpointError) as caught:
+        check_keys(expected, found, source="file.pth")
+    text = str(caught.value)
+    assert "12 missing: m0, m1, " in text
+    assert "m9 and 2 more" in text
+    assert "1 unexpected: extra" in text
+    assert "1 wrongly shaped: a (3, 2) where (2, 3) is expected" in text
+    assert "file.pth" in text
+
+
+def test_keys_that_fit_pass() -> None:
+    check_keys({"a": (2, 3), "b": (2,)}, STATE, source="file.pth")

@@ -1,0 +1,19 @@
+"""Checkpoints: what the registry says of them, how to get them, how to read them safely.
+
+`checkpoints.yaml` is the one list. Nothing here imports torch until weights are read, so listing
+the registry is quick.
+"""
+
+from whitebox_probe.checkpoints._fetch import CACHE_VARIABLE as CACHE_VARIABLE
+from whitebox_probe.checkpoints._fetch import cache_dir as cache_dir
+from whitebox_probe.checkpoints._fetch import fetch as fetch
+from whitebox_probe.checkpoints._fetch import locate as locate
+from whitebox_probe.checkpoints._registry import REGISTRY_VARIABLE as REGISTRY_VARIABLE
+from whitebox_probe.checkpoints._registry import Checkpoint as Checkpoint
+from whitebox_probe.checkpoints._registry import architecture as architecture
+from whitebox_probe.checkpoints._registry import architectures as architectures
+from whitebox_probe.checkpoints._registry import entry as entry
+from whitebox_probe.checkpoints._registry import registry as registry
+from whitebox_probe.checkpoints._registry import registry_path as registry_path
+from whitebox_probe.checkpoints._weights import check_keys as check_keys
+from whitebox_probe.checkpoints._weights import read_state_dict as read_state_dict

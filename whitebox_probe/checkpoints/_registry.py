@@ -1,0 +1,233 @@
+"""checkpoints.yaml, found, read and validated."""
+
+import copy
+import importlib.metadata
+import os
+import site
+import sysconfig
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from whitebox_probe._core.errors import RegistryError, nearest
+
+FILE = "checkpoints.yaml"
+SHARE = Path("share", "whitebox-probe", FILE)
+REGISTRY_VARIABLE = "WHITEBOX_PROBE_REGISTRY"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One entry of checkpoints.yaml.
+
+    Args:
+        family: name of the family that builds the network; arch: the arguments it is built with.
+        source: where the file is: `kind`, and the fields of that kind.
+        size: bytes. preprocess: what an image goes through, empty if the model itself says it.
+        accuracy: reported ones: dataset, split, top1 (percent), source.
+        tested: `weights` if the file itself was run here, `format` if only its format was.
+    """
+
+    name: str
+    family: str
+    arch: Mapping[str, Any]
+    source: Mapping[str, Any]
+    sha256: str | None = None
+    size: int | None = None
+    preprocess: Mapping[str, Any] = field(default_factory=dict)
+    training_data: str | None = None
+    accuracy: tuple[Mapping[str, Any], ...] = ()
+    licence: str | None = None
+    citation: str | None = None
+    reference: str | None = None
+    tested: Literal["weights", "format"] | None = None
+    note: str | None = None
+
+
+def registry(path: Path | None = None) -> dict[str, Checkpoint]:
+    """Every checkpoint by name, from `path`, or from the project's list and the user's own.
+
+    A user's own list is named by the environment variable WHITEBOX_PROBE_REGISTRY; it follows the
+    same schema. A relative `path` source starts at the list it stands in.
+
+    Raises: RegistryError for an entry that does not follow the schema, or a name given twice.
+    """
+    found: dict[str, Checkpoint] = {}
+    for file in _files(path):
+        for name, fields in _read(file).get("checkpoints", {}).items():
+            _refuse_second(name, found, file)
+            found[name] = _checkpoint(name, fields, file)
+    return found
+
+
+def entry(name: str) -> Checkpoint:
+    """The checkpoint of that name.
+
+    Raises: RegistryError, with the nearest name, if there is none.
+    """
+    known = registry()
+    if name not in known:
+        raise RegistryError(
+            f"there is no checkpoint '{name}'", f"{FILE} does not list it", nearest(name, known)
+        )
+    return known[name]
+
+
+def architectures() -> dict[str, tuple[str, dict[str, Any]]]:
+    """Every named architecture: its family and the arguments of its network.
+
+    Raises: RegistryError, as `registry` does.
+    """
+    found: dict[str, tuple[str, dict[str, Any]]] = {}
+    for file in _files(None):
+        for name, fields in _read(file).get("architectures", {}).items():
+            _refuse_second(name, found, file)
+            found[name] = (fields["family"], fields["arch"])
+    return found
+
+
+def architecture(name: str) -> tuple[str, dict[str, Any]]:
+    """The family of a named architecture, and the arguments of its network.
+
+    Raises: RegistryError, with the nearest name, if there is none.
+    """
+    known = architectures()
+    if name not in known:
+        raise RegistryError(
+            f"there is no architecture '{name}'", f"{FILE} does not list it", nearest(name, known)
+        )
+    return known[name]
+
+
+def registry_path() -> Path:
+    """The project's own list: in a source checkout, or where an installation put it.
+
+    Raises: RegistryError if it is in none of those places.
+    """
+    places = list(_places())
+    for place in places:
+        if place.is_file():
+            return place
+    raise RegistryError(
+        f"{FILE} was not found",
+        f"it is in none of {', '.join(map(str, places))}",
+        "Install whitebox-probe again, with pip",
+    )
+
+
+def _places() -> Iterator[Path]:
+    package = Path(__file__).resolve().parents[1]
+    root = package.parent
+    if (root / "setup.cfg").is_file():  # a source checkout, run in place or installed editable
+        yield root / FILE
+    yield root / SHARE  # `pip install --target` moves share/ beside the package
+    try:
+        files = importlib.metadata.distribution("whitebox-probe").files or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.name == FILE and file.parent.name == SHARE.parent.name:
+            yield Path(str(file.locate())).resolve()
+    yield Path(sysconfig.get_path("data")) / SHARE
+    yield Path(site.getuserbase()) / SHARE
+
+
+def _files(path: Path | None) -> list[Path]:
+    if path is not None:
+        return [Path(path)]
+    own = os.environ.get(REGISTRY_VARIABLE)
+    return [registry_path(), *([Path(own).expanduser()] if own else [])]
+
+
+def _refuse_second(name: str, found: Mapping[str, Any], file: Path) -> None:
+    if name in found:
+        raise RegistryError(
+            f"'{name}' in {file} is already in {FILE}",
+            "one name means one thing everywhere",
+            "Rename the entry",
+        )
+
+
+def _checkpoint(name: str, fields: dict[str, Any], file: Path) -> Checkpoint:
+    source = fields["source"]
+    if source["kind"] == "path":
+        given = Path(source["path"]).expanduser()
+        source["path"] = str(file.resolve().parent / given)  # an absolute `given` stays as it is
+    fields["accuracy"] = tuple(fields.get("accuracy", ()))
+    for each in ("mean", "std"):
+        if each in fields.get("preprocess", {}):
+            fields["preprocess"][each] = tuple(fields["preprocess"][each])
+    return Checkpoint(name=name, **fields)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        state = file.stat()
+    except OSError as error:
+        raise RegistryError(
+            f"the registry {file} cannot be read",
+            str(error.strerror),
+            f"Check the path, which {REGISTRY_VARIABLE} may give",
+        ) from error
+    # A copy, because a caller may change what it is given and the cache must not follow.
+    document: dict[str, Any] = copy.deepcopy(_parsed(file, state.st_mtime_ns, state.st_size))
+    return document
+
+
+@lru_cache(maxsize=8)
+def _parsed(file: Path, _changed: int, _size: int) -> dict[str, Any]:
+    document: dict[str, Any] = _yaml(file)
+    _validate(document, file)
+    return document
+
+
+def _yaml(file: Path) -> Any:
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """YAML lets the last of two equal keys win in silence; here the second one is an error."""
+
+        def construct_mapping(
+            self, node: yaml.MappingNode, deep: bool = False
+        ) -> dict[Hashable, Any]:
+            seen = set()
+            for key_node, _ in node.value:
+                key = self.construct_object(key_node, deep=True)
+                if key in seen:
+                    raise RegistryError(
+                        f"'{key}' stands twice in {file}",
+                        f"the second is on line {key_node.start_mark.line + 1}",
+                        "Remove or rename one",
+                    )
+                seen.add(key)
+            return super().construct_mapping(node, deep=deep)
+
+    try:
+        # Safe: the loader is a SafeLoader.
+        return yaml.load(file.read_text(encoding="utf-8"), Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RegistryError(f"{file} is not YAML", str(error), "Mend the line it names") from error
+
+
+def _validate(document: Any, file: Path) -> None:
+    """Raise for the first field that does not follow the schema, by entry and field."""
+    import jsonschema
+
+    from whitebox_probe.checkpoints._schema import SCHEMA
+
+    errors = jsonschema.Draft202012Validator(SCHEMA).iter_errors(document)
+    worst = min(errors, key=lambda error: [str(part) for part in error.absolute_path], default=None)
+    if worst is None:
+        return
+    path = [str(part) for part in worst.absolute_path]
+    section, name = [*path, "", ""][:2]
+    rest = path[2:]
+    where = f"entry '{name}'" if name else f"section '{section}'" if section else "the top level"
+    field_ = f", field '{'.'.join(rest)}'" if rest else ""
+    raise RegistryError(
+        f"{where}{field_} of {file} does not follow the schema",
+        worst.message,
+        "Mend it; the entries beside it show each field",
+    )

@@ -1,0 +1,238 @@
+"""Read the tensors of a checkpoint file without running anything that it holds."""
+
+import argparse
+import pickle
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from whitebox_probe._core.errors import CheckpointError, NonFiniteError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SHOWN = 10
+PREFIXES = ("module.", "_orig_mod.", "backbone.")
+
+
+def read_state_dict(path: Path, *, wrapper: str | None = None) -> "dict[str, Tensor]":
+    """The tensors of a file by name, on the CPU.
+
+    Reads safetensors, plain state dicts, and training checkpoints that hold a state dict beside
+    the optimizer and the rest. The prefixes `module.` (DataParallel), `_orig_mod.` (torch.compile)
+    and `backbone.` (DINO) are taken off when every key has them.
+
+    Args: wrapper: the key of the state dict, for a file that holds several.
+    Raises: CheckpointError for a file that is missing, damaged, wants to run code, or holds no
+        state dict or several; NonFiniteError.
+    """
+    path = Path(path)
+    start = _start(path)
+    if len(start) > 8 and start[8:9] == b"{":  # 8 bytes of length, then JSON
+        tensors = _safetensors(path)
+        if wrapper is not None:
+            raise CheckpointError(
+                f"{path} has no '{wrapper}'",
+                "a safetensors file holds one state dict",
+                "Leave out wrapper=",
+            )
+    else:
+        tensors = _unwrap(_pickled(path, start), path, wrapper)
+    tensors = _stripped(tensors)
+    _refuse_non_finite(tensors, path)
+    return tensors
+
+
+def check_keys(
+    expected: Mapping[str, tuple[int, ...]], found: "Mapping[str, Tensor]", *, source: str
+) -> None:
+    """Raise CheckpointError unless the tensors fit the network, key by key and shape by shape."""
+    missing = [key for key in expected if key not in found]
+    unexpected = [key for key in found if key not in expected]
+    wrong = [
+        f"{key} {tuple(found[key].shape)} where {tuple(shape)} is expected"
+        for key, shape in expected.items()
+        if key in found and tuple(found[key].shape) != tuple(shape)
+    ]
+    kinds = {"missing": missing, "unexpected": unexpected, "wrongly shaped": wrong}
+    told = [f"{len(keys)} {kind}: {_listed(keys)}" for kind, keys in kinds.items() if keys]
+    if told:
+        raise CheckpointError(
+            f"{source} does not fit the architecture",
+            "; ".join(told),
+            "Give the architecture it was trained with; nothing was loaded",
+        )
+
+
+def _listed(keys: list[str]) -> str:
+    more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
+    return ", ".join(keys[:SHOWN]) + more
+
+
+def _start(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            start = file.read(64)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be read", str(error.strerror), "Check the path"
+        ) from error
+    if not start:
+        raise CheckpointError(f"{path} is empty", "it has 0 bytes", "Get the file again")
+    if start.startswith(b"version https://git-lfs"):
+        raise CheckpointError(
+            f"{path} is no checkpoint",
+            "it is the placeholder that Git LFS leaves for one",
+            "Run: git lfs pull",
+        )
+    return start
+
+
+def _damaged(path: Path, why: object) -> CheckpointError:
+    return CheckpointError(
+        f"{path} is not a whole checkpoint",
+        f"{str(why).splitlines()[0] if str(why) else 'it ends too early'}",
+        "Get the file again, as safetensors or as torch.save wrote it",
+    )
+
+
+def _safetensors(path: Path) -> "dict[str, Tensor]":
+    import safetensors
+    import safetensors.torch
+
+    try:
+        tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
+    except safetensors.SafetensorError as error:
+        raise _damaged(path, error) from error
+    return tensors
+
+
+def _pickled(path: Path, start: bytes) -> Any:
+    """What torch.save wrote; `weights_only` refuses whatever is not data."""
+    import torch
+
+    zipped = zipfile.is_zipfile(path)
+    if start.startswith(b"PK") and not zipped:
+        raise _damaged(path, "it is cut short: the table at its end is missing")
+    if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
+        raise _damaged(path, "it is a web page")
+    try:
+        with torch.serialization.safe_globals(_harmless()):
+            # Only the zip format can be mapped; then an optimizer's moments are never read.
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except pickle.UnpicklingError as error:
+        told = str(error)
+        if "global" in told.lower() or "instantiate" in told:
+            names = _asked_for(path, zipped)
+            raise CheckpointError(
+                f"{path} was refused",
+                f"unpickling it would run code ({names}), and nothing of it was executed",
+                "Ask its author for safetensors or a plain state dict",
+            ) from error
+        raise _damaged(path, "it is no file that torch.save or safetensors wrote") from error
+    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, IndexError) as error:
+        raise _damaged(path, error) from error
+
+
+def _asked_for(path: Path, zipped: bool) -> str:
+    """Which functions or classes a refused file names; for the message only."""
+    import torch
+
+    if not zipped:
+        return "an old-format pickle"
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except (pickle.UnpicklingError, RuntimeError, ValueError):
+        return "an unreadable pickle"
+    allowed = {"argparse.Namespace"}
+    return ", ".join(sorted(set(names) - allowed)[:SHOWN]) or "an object that is not data"
+
+
+def _harmless() -> list[Any]:
+    """Types that training scripts keep beside the weights, and that only hold values.
+
+    A Namespace gets attributes and nothing more; a NumPy scalar is its dtype and its bytes.
+    """
+    import numpy as np
+
+    scalar = np.float64(0).__reduce__()[0]
+    dtypes = {
+        type(np.dtype(kind)) for kind in (bool, "i1", "i2", "i4", "i8", "u1", "f2", "f4", "f8")
+    }
+    # The same function under the names NumPy 1 and NumPy 2 give it.
+    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+    return [argparse.Namespace, np.dtype, *dtypes, *((scalar, name) for name in names)]
+
+
+def _is_tensors(thing: Any) -> bool:
+    import torch
+
+    return (
+        isinstance(thing, Mapping)
+        and bool(thing)
+        and all(isinstance(value, torch.Tensor) for value in thing.values())
+    )
+
+
+def _unwrap(loaded: Any, path: Path, wrapper: str | None) -> "dict[str, Tensor]":
+    if not isinstance(loaded, Mapping):
+        raise _no_weights(path, f"it holds a {type(loaded).__name__}")
+    if wrapper is not None:
+        if not _is_tensors(loaded.get(wrapper)):
+            raise CheckpointError(
+                f"{path} has no state dict '{wrapper}'",
+                f"its keys are {_listed([str(key) for key in loaded])}",
+                "Give wrapper= one that holds tensors",
+            )
+        return dict(loaded[wrapper])
+    # Looked at first: a training checkpoint may keep its best accuracy as a tensor at the top.
+    held = [str(key) for key, value in loaded.items() if _is_tensors(value)]
+    if len(held) > 1:
+        raise CheckpointError(
+            f"{path} holds several state dicts",
+            f"each of {_listed(held)} could be meant",
+            f"Say which, such as wrapper='{held[0]}'",
+        )
+    if held:
+        return dict(loaded[held[0]])
+    if _is_tensors(loaded):
+        return dict(loaded)
+    raise _no_weights(path, f"its keys are {_listed([str(key) for key in loaded])}")
+
+
+def _no_weights(path: Path, why: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path} holds no state dict", why, "Save model.state_dict(), or a dict that holds it"
+    )
+
+
+def _stripped(tensors: "dict[str, Tensor]") -> "dict[str, Tensor]":
+    """Take off the prefixes that wrappers put before every key, in any nesting.
+
+    Only when all keys carry it: a `backbone.` beside a `head.` is a part of the network itself, and
+    taking it off some keys could make two of them one.
+    """
+    while prefix := next(_common(tensors), None):
+        tensors = {key[len(prefix) :]: tensor for key, tensor in tensors.items()}
+    return tensors
+
+
+def _common(tensors: "Mapping[str, Tensor]") -> Iterator[str]:
+    for prefix in PREFIXES:
+        if tensors and all(key.startswith(prefix) for key in tensors):
+            yield prefix
+
+
+def _refuse_non_finite(tensors: "Mapping[str, Tensor]", path: Path) -> None:
+    bad = [
+        key
+        for key, tensor in tensors.items()
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all())
+    ]
+    if bad:
+        raise NonFiniteError(
+            f"{path} holds NaN or infinity",
+            f"{len(bad)} of {len(tensors)} tensors are not finite: {_listed(bad)}",
+            "Take a checkpoint from before the training diverged",
+        )

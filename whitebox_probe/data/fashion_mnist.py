@@ -1,0 +1,112 @@
+"""Fashion-MNIST: 70,000 photographs of clothing, 28 x 28, in ten classes.
+
+The first 2,000 test images ship with the package. The whole set is read from Debian's package
+`dataset-fashion-mnist` where that is installed, and is otherwise downloaded by torchvision.
+References: Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747. MIT licence, Zalando SE.
+"""
+
+import gzip
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whitebox_probe._core.errors import DataError
+
+Images = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+
+CLASSES = (
+    "T-shirt/top",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
+)
+MEAN, STD = 0.2860, 0.3530  # of the training images, pixels in [0, 1]
+_HERE = Path(__file__).parent
+_DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+_PREFIX = {"train": "train", "test": "t10k"}
+
+
+def read(name: str) -> tuple[Images, Labels]:
+    """Read `fashion-mnist` (shipped), `fashion-mnist:test` or `fashion-mnist:train`.
+
+    Returns: images (N, 28, 28) of bytes, and labels (N,).
+    """
+    _, _, split = name.partition(":")
+    return read_split(split) if split else read_embedded()
+
+
+def read_embedded() -> tuple[Images, Labels]:
+    """Read the 2,000 test images that ship with the package."""
+    return _read_pair(_HERE, "fashion-mnist-2000")
+
+
+def read_split(split: str, folder: Path | None = None) -> tuple[Images, Labels]:
+    """Read all images of `train` (60,000) or `test` (10,000).
+
+    Args: folder: where the four idx.gz files lie; Debian's folder or the user's cache if None.
+    Raises: DataError when they can neither be found nor downloaded.
+    """
+    if folder is not None:
+        return _read_pair(Path(folder), _PREFIX[split])
+    if _DEBIAN.is_dir():
+        return _read_pair(_DEBIAN, _PREFIX[split])
+    return _download(split)
+
+
+def _read_pair(folder: Path, prefix: str) -> tuple[Images, Labels]:
+    images = _read_idx(folder / f"{prefix}-images-idx3-ubyte.gz")
+    labels = _read_idx(folder / f"{prefix}-labels-idx1-ubyte.gz")
+    return images, labels.astype(np.int64)
+
+
+def _read_idx(path: Path) -> NDArray[np.uint8]:
+    """Read an idx file: two zero bytes, type, number of axes, sizes, then the bytes."""
+    try:
+        raw = gzip.decompress(path.read_bytes())
+    except (OSError, EOFError) as error:
+        raise DataError(
+            f"{path} cannot be read",
+            str(error),
+            "Install Debian's package dataset-fashion-mnist, or name the folder of the files",
+        ) from error
+    axes = raw[3]
+    shape = np.frombuffer(raw, ">i4", axes, 4)
+    values = np.frombuffer(raw, np.uint8, offset=4 + 4 * axes)
+    if values.size != shape.prod():
+        raise DataError(
+            f"{path} is cut short",
+            f"it holds {values.size} bytes and states {shape.prod()}",
+            "Download it again",
+        )
+    return values.reshape(shape)
+
+
+def _download(split: str) -> tuple[Images, Labels]:
+    import pooch
+    from torchvision.datasets import FashionMNIST
+
+    root = pooch.os_cache("whitebox-probe") / "data"
+    try:
+        dataset: Any = FashionMNIST(str(root), train=split == "train", download=True)
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            "Fashion-MNIST cannot be downloaded",
+            str(error).splitlines()[0],
+            "Use the shipped 'fashion-mnist', or install Debian's dataset-fashion-mnist",
+        ) from error
+    return dataset.data.numpy(), dataset.targets.numpy()
+
+
+def fingerprint(images: Images) -> str:
+    """Short hash of images, for the log of a training run."""
+    return hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()[:16]

@@ -1,0 +1,133 @@
+"""The recipe: sizes, optimiser and schedule, the same for both models."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+KINDS = ("crate", "vit")
+SIDE, CLASSES = 28, 10
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a training run depends on, besides the data; the defaults made the shipped models.
+
+    Hidden matrices are trained with Muon, everything else with AdamW at half its learning rate;
+    both rise linearly over `warmup` of the steps and fall to zero along a cosine.
+    """
+
+    kind: str = "crate"
+    dim: int = 96
+    depth: int = 8
+    heads: int = 4
+    patch_size: int = 4
+    mlp_ratio: float = 2.0
+    eta: float = 0.1
+    lam: float = 0.1
+    epochs: int = 15
+    batch_size: int = 128
+    lr: float = 4e-3
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+    label_smoothing: float = 0.1
+    clip: float = 1.0
+    seed: int = 0
+    validation: int = 5000
+    limit_train: int | None = None
+
+    def arch(self) -> dict[str, int | float]:
+        """The architecture's arguments, as in checkpoints.yaml."""
+        if self.kind == "crate":
+            return {
+                "image_size": SIDE,
+                "patch_size": self.patch_size,
+                "channels": 1,
+                "classes": CLASSES,
+                "dim": self.dim,
+                "depth": self.depth,
+                "heads": self.heads,
+                "dim_head": self.dim // self.heads,
+                "eta": self.eta,
+                "lam": self.lam,
+            }
+        return {
+            "img_size": SIDE,
+            "patch_size": self.patch_size,
+            "in_chans": 1,
+            "num_classes": CLASSES,
+            "embed_dim": self.dim,
+            "depth": self.depth,
+            "num_heads": self.heads,
+            "mlp_ratio": self.mlp_ratio,
+        }
+
+
+def build(recipe: Recipe) -> nn.Module:
+    """The network at its initialisation, by the recipe's seed.
+
+    Position embeddings start as two-dimensional sines and cosines in both models: learned from
+    noise they cost several epochs.
+    """
+    from timm.models.vision_transformer import VisionTransformer
+
+    from whitebox_probe.models._crate_network import CRATE
+
+    torch.manual_seed(recipe.seed)
+    arguments = recipe.arch()
+    grid = sincos(SIDE // recipe.patch_size, recipe.dim)
+    with torch.no_grad():
+        if recipe.kind == "crate":
+            crate = CRATE(**arguments)  # type: ignore[arg-type]
+            crate.pos_embedding.copy_(grid)
+            crate.cls_token.normal_(std=0.02)
+            return crate
+        vit = VisionTransformer(**arguments)  # type: ignore[arg-type]
+        assert vit.pos_embed is not None
+        vit.pos_embed.copy_(0.5 * grid)  # its patch embedding is not normalised, and smaller
+        return vit
+
+
+def sincos(side: int, dim: int) -> Tensor:
+    """Sines and cosines of a patch's column and row; the class token's row is zero.
+
+    Shapes: -> (1, side*side + 1, dim).
+    """
+    rates = 100.0 ** -(torch.arange(dim // 4) / (dim // 4))
+    row, column = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    x, y = column.reshape(-1, 1) * rates, row.reshape(-1, 1) * rates
+    grid = torch.cat([x.sin(), x.cos(), y.sin(), y.cos()], dim=1)
+    return torch.cat([torch.zeros(1, dim), grid])[None]
+
+
+def optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Muon for the layers' matrices; AdamW for embeddings, norms and the head."""
+    hidden, decayed, free = [], [], []
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 2 and name.startswith(("blocks.", "transformer.")):
+            hidden.append(parameter)
+        elif parameter.ndim in (2, 4):
+            decayed.append(parameter)
+        else:
+            free.append(parameter)
+    muon = torch.optim.Muon(
+        hidden,
+        lr=recipe.lr,
+        weight_decay=recipe.weight_decay,
+        momentum=0.95,
+        adjust_lr_fn="match_rms_adamw",
+    )
+    groups = [
+        {"params": decayed, "weight_decay": recipe.weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
+    return [muon, torch.optim.AdamW(groups, lr=recipe.lr / 2, betas=(0.9, 0.99))]
+
+
+def schedule(step: int, steps: int, recipe: Recipe) -> float:
+    """The learning rate's factor: a linear rise, then a cosine to zero."""
+    rise = max(1, round(recipe.warmup * steps))
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
