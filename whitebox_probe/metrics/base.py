@@ -69,7 +69,9 @@ def project(Z: Tensor, U: Tensor | None) -> Tensor:
         raise ProbeError(
             "subspaces are missing", "this measure needs a basis U", "Pass U as (K, d, p)"
         )
-    return Z.unsqueeze(1) @ U.to(Z)
+    K, d, p = U.shape
+    side_by_side = U.to(Z).transpose(0, 1).reshape(d, K * p)  # one product for all heads
+    return (Z @ side_by_side).unflatten(-1, (K, p)).transpose(1, 2)
 
 
 class SampleMetric(Metric, ABC):

@@ -29,7 +29,7 @@ def _parser() -> argparse.ArgumentParser:
         kind = int if field.name == "limit_train" else type(field.default)
         parser.add_argument(
             f"--{field.name.replace('_', '-')}",
-            type=kind,  # type: ignore[arg-type]
+            type=kind,
             default=field.default,
             help=f"(default: {field.default})",
         )
@@ -50,13 +50,13 @@ def main(argv: list[str] | None = None) -> int:
 def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     import torch
 
-    from whitebox_probe.training.loop import load_data, test_accuracy, train
+    from whitebox_probe.training.loop import load_data, measure_on_test, train
 
     torch.set_num_threads(args.threads)
     if args.what == "test":
         if args.run is None:
             parser.error("test needs the folder of a finished run")
-        print(json.dumps(test_accuracy(args.run, args.data), indent=1))
+        print(json.dumps(measure_on_test(args.run, args.data), indent=1))
         return 0
     if args.out is None:
         parser.error("--out is needed: the folder that the run is written to")
@@ -69,8 +69,8 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         resume=args.resume,
         progress=not args.quiet,
     )
-    last = log["epochs"][-1]
-    print(f"validation accuracy {last['validation_accuracy']:.4f} after {len(log['epochs'])} epochs")
+    epochs = log["epochs"]
+    print(f"validation accuracy {epochs[-1]['validation_accuracy']:.4f}, {len(epochs)} epochs")
     return 0
 
 

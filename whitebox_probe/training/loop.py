@@ -212,7 +212,7 @@ class _Run:
             optimizer.load_state_dict(saved)
 
 
-def test_accuracy(out: Path, folder: Path | None = None) -> dict[str, float]:
+def measure_on_test(out: Path, folder: Path | None = None) -> dict[str, float]:
     """Accuracy of a finished run's final weights on the test images; written into its log.
 
     The only function that reads the test images: it is called once, when the recipe is settled.

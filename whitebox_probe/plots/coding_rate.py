@@ -1,0 +1,50 @@
+"""R against depth: whether the tokens as a whole keep their volume."""
+
+from typing import TYPE_CHECKING, Literal
+
+from whitebox_probe.plots import style
+from whitebox_probe.plots._curves import Band, draw
+from whitebox_probe.results import Result
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["coding_rate"]
+
+LABELS = {
+    "paper": r"$R(Z^{\ell+1})$ [nats]",
+    "official": r"$R$, official convention [nats]",
+}
+
+
+def coding_rate(
+    *results: Result,
+    site: str | None = None,
+    band: Band = "ci",
+    relative_depth: bool = False,
+    normalise: Literal["per_token"] | None = None,
+    width: style.Width = "column",
+    title: str | None = None,
+) -> "Figure":
+    """R(Z) of each layer, one curve a model.
+
+    Args:
+        site: which one, if the metric was measured at several.
+        band: what is shaded: 95% interval of the mean, std over samples, or standard error.
+        relative_depth: draw against layer / number of layers.
+        normalise: `per_token` divides by the number of tokens.
+        width: of a paper's column or of its text.
+
+    Raises: ResultError.
+    """
+    return draw(
+        results,
+        metric="coding_rate",
+        site=site,
+        label=LABELS.get(results[0].run["convention"], "") if results else "",
+        band=band,
+        relative_depth=relative_depth,
+        normalise=normalise,
+        width=width,
+        title=title,
+    )

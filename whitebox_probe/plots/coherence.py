@@ -1,0 +1,89 @@
+"""How far the subspaces of a layer overlap: one small matrix a layer, one row of them a model."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from whitebox_probe._core.errors import ResultError
+from whitebox_probe.plots import style
+from whitebox_probe.results import Result
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["coherence"]
+
+MOST = 8  # more panels than that are too small to read in a paper
+
+
+def coherence(
+    *results: Result,
+    matrix: str = "coherence",
+    layers: list[int] | None = None,
+    width: style.Width = "text",
+    title: str | None = None,
+) -> "Figure":
+    """Heatmaps of pairwise coherence between heads: dark for orthogonal, light for shared.
+
+    Args:
+        matrix: `coherence`, the K x K spectral norms of products of orthonormal bases, or
+            `overlap`, |U^T U| of all K*p basis vectors.
+        layers: which to draw, counted from 1; at most eight, spread over the depth, if not given.
+        width: of a paper's column or of its text.
+
+    Raises: ResultError when a result holds no such matrix, or no such layer.
+    """
+    stacks = [_stack(result, matrix) for result in results]
+    if not stacks:
+        raise ResultError("there is nothing to draw", "no result was given", "Pass one or more")
+    depth = min(len(stack) for stack in stacks)
+    shown = layers or sorted(set(np.linspace(1, depth, min(depth, MOST)).round().astype(int)))
+    wrong = [layer for layer in shown if not 1 <= layer <= depth]
+    if wrong:
+        raise ResultError(
+            f"layer {wrong[0]} cannot be drawn",
+            f"the results have layers 1 to {depth}",
+            "Name layers in that range",
+        )
+    with style.styled():
+        panel = (style.INCHES[width] - 1.0) / len(shown)
+        figure, axes = style.new_figure(
+            width,
+            height=len(stacks) * (panel + 0.08) + 0.5,
+            rows=len(stacks),
+            columns=len(shown),
+        )
+        looks = style.looks([result.model for result in results])
+        image = None
+        for row, (result, stack) in enumerate(zip(results, stacks, strict=True)):
+            for column, layer in enumerate(shown):
+                ax = axes[row, column]
+                image = ax.imshow(stack[layer - 1], vmin=0, vmax=1, interpolation="nearest")
+                ax.set(xticks=[], yticks=[])
+                ax.grid(visible=False)
+                ax.spines[:].set_visible(False)
+                if row == 0:
+                    ax.set_title(rf"$\ell={layer}$")
+            label = looks[result.model].label.replace(", at initialisation", "\nat initialisation")
+            axes[row, 0].set_ylabel(
+                label, rotation=0, ha="right", va="center", color=looks[result.model].colour
+            )
+        meaning = {"coherence": r"$\|Q_i^\top Q_j\|_2$", "overlap": r"$|U^\top U|$, unit columns"}
+        assert image is not None
+        bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.02, aspect=12 * len(stacks))
+        bar.set_label(meaning[matrix])
+        bar.outline.set_linewidth(0)
+        if title:
+            figure.suptitle(title)
+    return figure
+
+
+def _stack(result: Result, matrix: str) -> np.ndarray:
+    if matrix not in ("coherence", "overlap") or matrix not in result.matrices:
+        have = ", ".join(sorted(result.matrices)) or "none"
+        raise ResultError(
+            f"the result of {result.model} holds no matrix '{matrix}'",
+            f"it holds: {have}",
+            "Probe with the metric 'coherence', and draw 'coherence' or 'overlap'",
+        )
+    return result.matrices[matrix]

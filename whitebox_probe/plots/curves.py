@@ -1,0 +1,47 @@
+"""Any measure of the table against depth."""
+
+from typing import TYPE_CHECKING, Literal
+
+from whitebox_probe.plots import style
+from whitebox_probe.plots._curves import Band, draw
+from whitebox_probe.results import Result
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["curves"]
+
+
+def curves(
+    *results: Result,
+    metric: str,
+    site: str | None = None,
+    band: Band = "ci",
+    relative_depth: bool = False,
+    normalise: Literal["per_token"] | None = None,
+    width: style.Width = "column",
+    title: str | None = None,
+) -> "Figure":
+    """One measure of each layer, one curve a model.
+
+    Args:
+        metric: its name in the table.
+        site: which one, if the metric was measured at several.
+        band: what is shaded: 95% interval of the mean, std over samples, or standard error.
+        relative_depth: draw against layer / number of layers.
+        normalise: `per_token` divides by the number of tokens.
+        width: of a paper's column or of its text.
+
+    Raises: ResultError.
+    """
+    return draw(
+        results,
+        metric=metric,
+        site=site,
+        label=metric.replace("_", " "),
+        band=band,
+        relative_depth=relative_depth,
+        normalise=normalise,
+        width=width,
+        title=title,
+    )
