@@ -81,7 +81,7 @@ class SampleMetric(Metric, ABC):
     number of processes shows in the result.
 
     Class attributes:
-        name: in tables. unit: nats, share, ... formula: as in the paper, in mathtext.
+        name: in tables. unit: nats, share, ... formula: as in the paper, in plain text.
         source: paper and equation. site: convention -> the site measured when none is named.
         needs_basis: whether U is used. invariances: what leaves the value unchanged (tested).
         ddof: convention -> delta degrees of freedom of the reported std.
@@ -133,13 +133,13 @@ class SampleMetric(Metric, ABC):
         tokens = {site: Z}
         if HEADS in self.inputs(site) and site != HEADS:
             tokens[HEADS] = project(Z, U)
-        value = self.measure(LayerTokens(tokens, U), site)
+        value = expect_finite(self.measure(LayerTokens(tokens, U), site), name=self.name)
         used = int((self.ids >= 0).sum())
         if ids is None:
             ids = torch.arange(used, used + len(value))
         self._grow(used + len(value))
         self.ids[used : used + len(value)] = ids
-        self.values[used : used + len(value)] = expect_finite(value, name=self.name)
+        self.values[used : used + len(value)] = value
 
     def _grow(self, rows: int) -> None:
         spare = max(rows, 2 * len(self.ids)) - len(self.ids)

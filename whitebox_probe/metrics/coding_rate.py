@@ -45,7 +45,7 @@ class CodingRate(SampleMetric):
 
     name = "coding_rate"
     unit = "nats"
-    formula = r"$R(Z) = \frac{1}{2}\log\det(I + \frac{d}{n\epsilon^2} Z^\top Z)$"
+    formula = "R(Z) = 1/2 logdet(I + d/(n eps^2) Z^T Z)"
     source = "Yu et al. 2023, arXiv:2306.01129, equation 1"
     site = {"paper": "z_out", "official": "attn_in"}
     invariances = frozenset({"rotation", "token_order", "repeated_tokens"})

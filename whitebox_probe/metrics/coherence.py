@@ -63,7 +63,7 @@ class Coherence(WeightMetric):
 
     name = "coherence"
     unit = "0 to 1 (angles in radians)"
-    formula = r"$\|Q_i^\top Q_j\|_2$, $i \neq j$"
+    formula = "|Q_i^T Q_j|_2 over pairs of heads, Q_k from QR of U_k"
     source = "Yu et al. 2023, arXiv:2306.01129, section 2"
     rows = ("coherence_mean", "coherence_max", "principal_angle_min", "principal_angle_mean")
 

@@ -80,10 +80,7 @@ class Compression(SampleMetric):
 
     name = "compression"
     unit = "nats"
-    formula = (
-        r"$R^c(Z; U) = \sum_k \frac{1}{2}\log\det"
-        r"(I + \frac{p}{n\epsilon^2} (Z U_k)^\top (Z U_k))$"
-    )
+    formula = "R^c(Z; U) = sum_k 1/2 logdet(I + p/(n eps^2) (Z U_k)^T (Z U_k))"
     source = "Yu et al. 2023, arXiv:2306.01129, equation 8"
     site = {"paper": "z_half", "official": HEADS}
     needs_basis = True

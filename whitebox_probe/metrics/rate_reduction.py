@@ -48,7 +48,7 @@ class RateReduction(SampleMetric):
 
     name = "rate_reduction"
     unit = "nats"
-    formula = r"$\Delta R(Z; U) = R(Z) - R^c(Z; U)$"
+    formula = "R(Z) - R^c(Z; U)"
     source = "Yu et al. 2020, arXiv:2006.08558, equation 4"
     site = {"paper": "z_out", "official": "attn_in"}
     needs_basis = True
@@ -76,7 +76,7 @@ class SparseRateReduction(SampleMetric):
 
     name = "sparse_rate_reduction"
     unit = "nats"
-    formula = r"$R(Z) - R^c(Z; U) - \lambda \|Z\|_0$"
+    formula = "R(Z) - R^c(Z; U) - lam |Z|_0"
     source = "Yu et al. 2023, arXiv:2306.01129, equation 1"
     site = {"paper": "z_out"}
     needs_basis = True

@@ -93,7 +93,7 @@ class L0(SampleMetric):
 
     name = "l0"
     unit = "share of entries"
-    formula = r"$\|Z\|_0 / (n d)$"
+    formula = "|Z|_0 / (n d)"
     source = "Yu et al. 2023, arXiv:2306.01129, figure 3"
     site = {"paper": "z_out", "official": "z_out"}
     invariances = frozenset({"scale", "token_order", "repeated_tokens"})
@@ -109,7 +109,7 @@ class Hoyer(SampleMetric):
 
     name = "hoyer"
     unit = "0 to 1"
-    formula = r"$(\sqrt{d} - \|z\|_1 / \|z\|_2) / (\sqrt{d} - 1)$"
+    formula = "(sqrt(d) - |z|_1 / |z|_2) / (sqrt(d) - 1)"
     source = "Hoyer 2004, JMLR 5"
     site = {"paper": "z_out", "official": "z_out"}
     invariances = frozenset({"scale", "token_order", "repeated_tokens"})
@@ -124,7 +124,7 @@ class Thresholded(SampleMetric):
 
     name = "thresholded"
     unit = "share of entries"
-    formula = r"share of $|z| > \tau\,\mathrm{rms}(Z)$"
+    formula = "share of |z| > tau rms(Z)"
     source = "own definition; tau = 0.1"
     site = {"paper": "z_out", "official": "z_out"}
     invariances = frozenset({"scale", "token_order", "repeated_tokens"})

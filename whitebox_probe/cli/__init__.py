@@ -1,0 +1,1 @@
+"""The command line: `main` and one file a command, found by its place in this folder."""

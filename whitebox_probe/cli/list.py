@@ -1,0 +1,84 @@
+"""List what the package knows: checkpoints, or architectures, metrics, data sets, figures."""
+
+import argparse
+
+from whitebox_probe.cli import _shared
+
+HELP = "checkpoints, architectures, metrics, data sets, figures"
+EXAMPLES = ("list", "list --metrics", "list --data")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--architectures", action="store_true", help="names for run --arch")
+    what.add_argument("--metrics", action="store_true", help="measures, with formula and source")
+    what.add_argument("--data", action="store_true", help="names for run --data")
+    what.add_argument("--figures", action="store_true", help="names of the figures")
+    what.add_argument("--sites", action="store_true", help="the named places in a layer")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the command."""
+    if args.metrics:
+        _metrics()
+    elif args.data:
+        from whitebox_probe.data.source import NAMES
+
+        print(_shared.table([[n, t] for n, t in NAMES.items()], ["name", "what it is"]))
+        print("\nAny folder of images is data too.")
+    elif args.figures:
+        from whitebox_probe import plots
+
+        rows = [[n, (f.__doc__ or "").splitlines()[0]] for n, f in plots.figures.items()]
+        print(_shared.table(rows, ["figure", "what it shows"]))
+    elif args.sites:
+        from whitebox_probe.sites import SITES
+
+        rows = [[s.name, s.shape, s.meaning] for s in SITES.values()]
+        print(_shared.table(rows, ["site", "shape", "what it holds"]))
+    elif args.architectures:
+        from whitebox_probe.checkpoints import architectures
+
+        rows = [
+            [name, family, ", ".join(f"{key}={value}" for key, value in arch.items())]
+            for name, (family, arch) in architectures().items()
+        ]
+        print(_shared.table(rows, ["architecture", "family", "arguments"]))
+    else:
+        _checkpoints()
+
+
+def _checkpoints() -> None:
+    from whitebox_probe.checkpoints import locate, registry
+
+    rows = []
+    for checkpoint in registry().values():
+        here = "here" if locate(checkpoint) else "to fetch"
+        rows.append(
+            [
+                checkpoint.name,
+                checkpoint.family,
+                here,
+                checkpoint.source["kind"],
+                checkpoint.training_data or "",
+                checkpoint.licence or "",
+            ]
+        )
+    print(_shared.table(rows, ["checkpoint", "family", "file", "source", "trained on", "licence"]))
+    print("\nAny timm VisionTransformer is 'timm:NAME'. More of one: whitebox-probe info NAME")
+
+
+def _metrics() -> None:
+    from whitebox_probe.metrics.base import HEADS, SampleMetric, catalogue
+
+    rows = []
+    for metric in catalogue().values():
+        site = "weights"
+        if issubclass(metric, SampleMetric):
+            site = metric.site["paper"].replace(HEADS, "heads")
+        rows.append(
+            [metric.name, "yes" if metric.default else "no", site, metric.unit, metric.source]
+        )
+    print(_shared.table(rows, ["metric", "default", "site", "unit", "source"]))
+    print("\nThe formula of one: whitebox-probe info METRIC")
