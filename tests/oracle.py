@@ -10,6 +10,18 @@ def half_logdet(A):
     return value / 2
 
 
+def coding_rate_by_singular_values(Z, eps):
+    """The same value where I + scale Z Z^T would lose digits: huge, tiny or low-rank tokens."""
+    Z = np.asarray(Z, dtype=np.float64)
+    n, d = Z.shape
+    return 0.5 * np.log1p(d / (n * eps**2) * np.linalg.svd(Z, compute_uv=False) ** 2).sum()
+
+
+def compression_by_singular_values(Z, U, eps):
+    Z = np.asarray(Z, dtype=np.float64)
+    return sum(coding_rate_by_singular_values(Z @ np.asarray(basis), eps) for basis in U)
+
+
 def coding_rate(Z, eps):
     """One sample, (n, d), through the n x n form."""
     Z = np.asarray(Z, dtype=np.float64)

@@ -9,7 +9,7 @@ Array = NDArray[np.float64]
 
 RESAMPLES = 999
 LEVEL = 0.95
-_BATCH_BYTES = 1 << 26
+_BATCH_BYTES = 1 << 22
 
 
 @dataclass(frozen=True)

@@ -19,16 +19,23 @@ def test_batched_cholesky_gives_numpys_log_determinants(threads):
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        got = half_logdet(G, 0.3)
+        got = half_logdet(Z, G, 0.3)
     finally:
         torch.set_num_threads(before)
     want = np.linalg.slogdet(np.eye(197) + 0.3 * G.numpy())[1] / 2
     np.testing.assert_allclose(got, want, rtol=1e-10)
 
 
-def test_a_matrix_that_is_not_positive_definite_gives_nan_and_no_number():
+def test_a_matrix_that_is_not_finite_gives_nan_and_no_number():
+    G = torch.stack([torch.eye(3), torch.full((3, 3), torch.nan)]).double()
+    assert half_logdet(torch.eye(3).expand(2, 3, 3), G, 1.0).isnan().tolist() == [False, True]
+
+
+def test_a_factorisation_that_fails_is_replaced_by_singular_values():
+    # Rounding can push the smallest eigenvalue of I + scale G below zero; the tokens still know.
     G = torch.stack([torch.eye(3), -5 * torch.eye(3)]).double()
-    assert half_logdet(G, 1.0).isnan().tolist() == [False, True]
+    got = half_logdet(torch.eye(3).expand(2, 3, 3), G, 1.0)
+    torch.testing.assert_close(got, torch.full((2,), 1.5 * np.log(2)).double())
 
 
 def test_nothing_in_the_package_goes_through_lu():

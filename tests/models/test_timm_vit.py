@@ -42,8 +42,10 @@ def test_sites_are_what_the_blocks_compute(changes):
         hidden = block.mlp.act(block.mlp.fc1(block.norm2(z_half)))
         torch.testing.assert_close(rec["mlp_hidden", layer], hidden)
         torch.testing.assert_close(rec["z_out", layer], block(z_in))
-        patches, prefix = outputs[layer - 1]
-        whole = torch.cat([prefix, patches], dim=1) if prefix is not None else patches
+        whole = outputs[layer - 1]
+        if model.num_prefix_tokens:
+            patches, prefix = whole
+            whole = torch.cat([prefix, patches], dim=1)
         torch.testing.assert_close(rec["z_out", layer], whole)
         U = {b: wrapped.subspaces(layer, f"qkv:{b}") for b in "qkv"}
         bias = block.attn.qkv.bias

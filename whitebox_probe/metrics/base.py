@@ -49,9 +49,11 @@ class LayerTokens:
 
     def head_gram(self, site: str) -> Tensor:
         """The smaller Gram matrix of the tokens in each head's subspace, (B, K, m, m)."""
-        return self.once(
-            "head_gram", site, lambda: _linalg.gram(project(self.tokens[site], self.U))
-        )
+        return self.once("head_gram", site, lambda: _linalg.gram(self.heads(site)))
+
+    def heads(self, site: str) -> Tensor:
+        """The tokens in each head's subspace, (B, K, n, p)."""
+        return self.once("heads", site, lambda: project(self.tokens[site], self.U))
 
     def forget(self, site: str) -> None:
         """Let go of a site's tokens and of what was computed from them."""

@@ -28,12 +28,13 @@ def coding_rate(Z: Tensor, *, eps: float) -> Tensor:
     0.549306
     """
     expect_shape(Z, "B n d", name="Z")
-    return expect_finite(rate_of_gram(_linalg.gram(Z), *Z.shape[-2:], eps=eps), name="R(Z)")
+    return expect_finite(rate_of_gram(Z, _linalg.gram(Z), eps=eps), name="R(Z)")
 
 
-def rate_of_gram(G: Tensor, n: int, d: int, *, eps: float) -> Tensor:
-    """The same from a Gram matrix of n tokens in d dimensions; shapes (..., m, m) -> (...)."""
-    return _linalg.half_logdet(G, d / (n * eps**2))
+def rate_of_gram(Z: Tensor, G: Tensor, *, eps: float) -> Tensor:
+    """The same, with the Gram matrix at hand; shapes (..., n, d), (..., m, m) -> (...)."""
+    n, d = Z.shape[-2:]
+    return _linalg.half_logdet(Z, G, d / (n * eps**2))
 
 
 class CodingRate(SampleMetric):
@@ -63,9 +64,9 @@ def rate(layer: LayerTokens, site: str, *, eps: float, unit: bool) -> Tensor:
     """R of a site's tokens, of unit norm when asked; shared between measures."""
     Z = layer.tokens[site]
     expect_shape(Z, "B n d", name=site)
-    n, d = Z.shape[-2:]
     if unit:
-        G = layer.once("unit_gram", site, lambda: _linalg.gram(_linalg.unit_tokens(Z)))
+        Z = layer.once("unit", site, lambda: _linalg.unit_tokens(layer.tokens[site]))
+        G = layer.once("unit_gram", site, lambda: _linalg.gram(Z))
     else:
         G = layer.gram(site)
-    return layer.once(f"rate {eps} {unit}", site, lambda: rate_of_gram(G, n, d, eps=eps))
+    return layer.once(f"rate {eps} {unit}", site, lambda: rate_of_gram(Z, G, eps=eps))

@@ -33,7 +33,7 @@ def compression(Z: Tensor, U: Tensor, *, eps: float) -> Tensor:
     expect_shape(Z, "B n d", name="Z")
     _expect_basis(Z, U)
     V = project(_linalg.upcast(Z), U)
-    return expect_finite(_sum_over_heads(_linalg.gram(V), *V.shape[-2:], eps=eps), name="R^c(Z; U)")
+    return expect_finite(_sum_over_heads(V, _linalg.gram(V), eps=eps), name="R^c(Z; U)")
 
 
 def official_compression(V: Tensor, *, eps: float = 0.1) -> Tensor:
@@ -47,8 +47,8 @@ def official_compression(V: Tensor, *, eps: float = 0.1) -> Tensor:
     References: Ma-Lab-Berkeley/CRATE, vis_utils (commit 674408f).
     """
     expect_shape(V, "B K n p", name="V")
-    G = _linalg.gram(_linalg.unit_tokens(V))
-    return expect_finite(_sum_over_heads(G, *V.shape[-2:], eps=eps), name="R^c(Z; U)")
+    V = _linalg.unit_tokens(V)
+    return expect_finite(_sum_over_heads(V, _linalg.gram(V), eps=eps), name="R^c(Z; U)")
 
 
 def official_bounds(*, heads: int, dim_head: int, eps: float = 0.1) -> tuple[float, float]:
@@ -62,8 +62,9 @@ def official_bounds(*, heads: int, dim_head: int, eps: float = 0.1) -> tuple[flo
     return low, high
 
 
-def _sum_over_heads(G: Tensor, n: int, p: int, *, eps: float) -> Tensor:
-    return _linalg.half_logdet(G, p / (n * eps**2)).sum(dim=-1)  # (B, K) -> (B,)
+def _sum_over_heads(V: Tensor, G: Tensor, *, eps: float) -> Tensor:
+    n, p = V.shape[-2:]
+    return _linalg.half_logdet(V, G, p / (n * eps**2)).sum(dim=-1)  # (B, K) -> (B,)
 
 
 def _expect_basis(Z: Tensor, U: Tensor) -> None:
@@ -105,11 +106,8 @@ def rate_in_subspaces(layer: LayerTokens, site: str, *, eps: float) -> Tensor:
     expect_shape(Z, "B n d", name=site)
     if layer.U is not None:
         _expect_basis(Z, layer.U)
-    G = layer.head_gram(site)
-    p = layer.U.shape[-1] if layer.U is not None else 0
-    return layer.once(
-        f"compression {eps}", site, lambda: _sum_over_heads(G, Z.shape[-2], p, eps=eps)
-    )
+    V, G = layer.heads(site), layer.head_gram(site)
+    return layer.once(f"compression {eps}", site, lambda: _sum_over_heads(V, G, eps=eps))
 
 
 def official_rate(layer: LayerTokens, site: str, *, eps: float) -> Tensor:
@@ -118,7 +116,7 @@ def official_rate(layer: LayerTokens, site: str, *, eps: float) -> Tensor:
     expect_shape(V, "B K n p", name=site)
 
     def compute() -> Tensor:
-        G = _linalg.gram(_linalg.unit_tokens(V))
-        return _sum_over_heads(G, *V.shape[-2:], eps=eps)
+        unit = _linalg.unit_tokens(V)
+        return _sum_over_heads(unit, _linalg.gram(unit), eps=eps)
 
     return layer.once(f"official {eps}", site, compute)

@@ -52,7 +52,9 @@ class RateReduction(SampleMetric):
     source = "Yu et al. 2020, arXiv:2006.08558, equation 4"
     site = {"paper": "z_out", "official": "attn_in"}
     needs_basis = True
-    invariances = frozenset({"token_order", "repeated_tokens", "head_order"})
+    invariances = frozenset(
+        {"token_order", "repeated_tokens", "head_order", "rotation_in_subspace"}
+    )
 
     def __init__(self, *, eps: float = 0.1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -80,7 +82,7 @@ class SparseRateReduction(SampleMetric):
     source = "Yu et al. 2023, arXiv:2306.01129, equation 1"
     site = {"paper": "z_out"}
     needs_basis = True
-    invariances = frozenset({"token_order", "head_order"})
+    invariances = frozenset({"token_order", "head_order", "rotation_in_subspace"})
 
     def __init__(self, *, eps: float = 0.1, lam: float = 0.1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
