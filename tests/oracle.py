@@ -91,8 +91,9 @@ def crate(state, image, *, patch, heads, eta=0.1, lam=0.1):
     for row in range(H // patch):
         for column in range(W // patch):
             block = image[:, row * patch : (row + 1) * patch, column * patch : (column + 1) * patch]
-            patches.append([block[c, i, j] for i in range(patch) for j in range(patch)
-                            for c in range(C)])
+            patches.append(
+                [block[c, i, j] for i in range(patch) for j in range(patch) for c in range(C)]
+            )
     X = np.array(patches, dtype=np.float64)
     e = "to_patch_embedding"
     X = layer_norm(X, w[f"{e}.1.weight"], w[f"{e}.1.bias"])

@@ -7,7 +7,9 @@ from whitebox_probe.metrics.base import HEADS, SampleMetric, WeightMetric, catal
 from whitebox_probe.sites import SITES
 
 METRICS = list(catalogue().values())
-Z = torch.relu(torch.randn(3, 6, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(5)))
+Z = torch.relu(
+    torch.randn(3, 6, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+)
 U = torch.randn(2, 8, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
 
 
@@ -42,8 +44,9 @@ def test_it_says_what_it_is(kind):
 
 
 @pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("kind", [m for m in METRICS if issubclass(m, SampleMetric)],
-                         ids=lambda m: m.name)
+@pytest.mark.parametrize(
+    "kind", [m for m in METRICS if issubclass(m, SampleMetric)], ids=lambda m: m.name
+)
 def test_declared_invariances_hold_and_the_others_do_not(kind, change):
     if not kind.needs_basis and change in ("head_order", "rotation_in_subspace"):
         return  # it has no basis to change

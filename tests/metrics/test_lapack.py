@@ -39,7 +39,11 @@ def test_a_factorisation_that_fails_is_replaced_by_singular_values():
 
 
 def test_nothing_in_the_package_goes_through_lu():
-    call = re.compile(r"(torch|linalg)\.(logdet|slogdet|det|inv|solve|lu_\w+|lu)\(|\.(logdet|slogdet|det)\(")
+    call = re.compile(
+        r"(torch|linalg)\.(logdet|slogdet|det|inv|solve|lu_\w+|lu)\(|\.(logdet|slogdet|det)\("
+    )
     folder = Path(whitebox_probe.__file__).parent
-    found = [f"{p.name}: {m[0]}" for p in folder.rglob("*.py") for m in call.finditer(p.read_text())]
+    found = [
+        f"{p.name}: {m[0]}" for p in folder.rglob("*.py") for m in call.finditer(p.read_text())
+    ]
     assert found == []

@@ -204,8 +204,11 @@ def test_tokens_that_are_not_finite_are_named_not_averaged(bad):
     Z, U = torch.randn(3, 4, 5), torch.randn(2, 5, 2)
     Z[1, 2, 3] = bad
     calls = [
-        lambda: F.coding_rate(Z, eps=0.1), lambda: F.compression(Z, U, eps=0.1),
-        lambda: F.l0(Z), lambda: F.hoyer(Z), lambda: F.thresholded(Z),
+        lambda: F.coding_rate(Z, eps=0.1),
+        lambda: F.compression(Z, U, eps=0.1),
+        lambda: F.l0(Z),
+        lambda: F.hoyer(Z),
+        lambda: F.thresholded(Z),
         lambda: F.official_compression(Z[:, None]),
     ]
     for call in calls:

@@ -30,16 +30,24 @@ def test_outputs_equal_the_published_equations(changes, dtype, rtol):
     image = torch.randn(channels, size, size, dtype=dtype)
     got = model(image[None])[0].detach().numpy()
     want = oracle.crate(
-        state, image.double().numpy(), patch=changes.get("patch_size", 4),
-        heads=changes.get("heads", 2), eta=changes.get("eta", 0.1), lam=changes.get("lam", 0.1),
+        state,
+        image.double().numpy(),
+        patch=changes.get("patch_size", 4),
+        heads=changes.get("heads", 2),
+        eta=changes.get("eta", 0.1),
+        lam=changes.get("lam", 0.1),
     )
     assert np.linalg.norm(got - want) <= rtol * np.linalg.norm(want)
 
 
 @pytest.mark.parametrize(
     ("name", "parameters"),
-    [("crate_tiny", 6_090_856), ("crate_small", 13_116_328), ("crate_base", 22_796_008),
-     ("crate_large", 77_641_192)],
+    [
+        ("crate_tiny", 6_090_856),
+        ("crate_small", 13_116_328),
+        ("crate_base", 22_796_008),
+        ("crate_large", 77_641_192),
+    ],
 )
 def test_published_sizes_have_the_published_number_of_parameters(name, parameters):
     _, arch = architecture(name)
@@ -51,17 +59,28 @@ def test_published_sizes_have_the_published_number_of_parameters(name, parameter
 def published_shapes(dim=576, depth=12, patch_dim=768, patches=196, classes=1000):
     """Keys and shapes of the released CRATE-small, written out from its code."""
     shapes = {
-        "to_patch_embedding.1.weight": (patch_dim,), "to_patch_embedding.1.bias": (patch_dim,),
-        "to_patch_embedding.2.weight": (dim, patch_dim), "to_patch_embedding.2.bias": (dim,),
-        "to_patch_embedding.3.weight": (dim,), "to_patch_embedding.3.bias": (dim,),
-        "pos_embedding": (1, patches + 1, dim), "cls_token": (1, 1, dim),
-        "mlp_head.0.weight": (dim,), "mlp_head.0.bias": (dim,),
-        "mlp_head.1.weight": (classes, dim), "mlp_head.1.bias": (classes,),
+        "to_patch_embedding.1.weight": (patch_dim,),
+        "to_patch_embedding.1.bias": (patch_dim,),
+        "to_patch_embedding.2.weight": (dim, patch_dim),
+        "to_patch_embedding.2.bias": (dim,),
+        "to_patch_embedding.3.weight": (dim,),
+        "to_patch_embedding.3.bias": (dim,),
+        "pos_embedding": (1, patches + 1, dim),
+        "cls_token": (1, 1, dim),
+        "mlp_head.0.weight": (dim,),
+        "mlp_head.0.bias": (dim,),
+        "mlp_head.1.weight": (classes, dim),
+        "mlp_head.1.bias": (classes,),
     }
     for i in range(depth):
         layer = f"transformer.layers.{i}"
-        for part in ("0.norm.weight", "0.norm.bias", "0.fn.to_out.0.bias", "1.norm.weight",
-                     "1.norm.bias"):
+        for part in (
+            "0.norm.weight",
+            "0.norm.bias",
+            "0.fn.to_out.0.bias",
+            "1.norm.weight",
+            "1.norm.bias",
+        ):
             shapes[f"{layer}.{part}"] = (dim,)
         for part in ("0.fn.qkv.weight", "0.fn.to_out.0.weight", "1.fn.weight"):
             shapes[f"{layer}.{part}"] = (dim, dim)
@@ -73,8 +92,15 @@ def test_an_official_training_checkpoint_loads(tmp_path):
     file = tmp_path / "model_best.pth.tar"
     optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(3))])
     torch.save(
-        {"epoch": 150, "arch": "CRATE_small", "state_dict": state, "best_acc1": torch.tensor(69.2),
-         "optimizer": optimizer.state_dict(), "scheduler": {"last_epoch": 150}}, file,
+        {
+            "epoch": 150,
+            "arch": "CRATE_small",
+            "state_dict": state,
+            "best_acc1": torch.tensor(69.2),
+            "optimizer": optimizer.state_dict(),
+            "scheduler": {"last_epoch": 150},
+        },
+        file,
     )
     model = wp.load(file, arch="crate_small")
     assert model.layers == 12
@@ -88,7 +114,10 @@ def test_an_official_training_checkpoint_loads(tmp_path):
     [
         (lambda s: s.pop("cls_token"), "1 missing: cls_token"),
         (lambda s: s.update(extra=torch.zeros(2)), "1 unexpected: extra"),
-        (lambda s: s.update(cls_token=torch.zeros(1, 1, 3)), r"wrongly shaped: cls_token \(1, 1, 3\)"),
+        (
+            lambda s: s.update(cls_token=torch.zeros(1, 1, 3)),
+            r"wrongly shaped: cls_token \(1, 1, 3\)",
+        ),
     ],
 )
 def test_a_state_dict_that_does_not_fit_is_refused_with_the_keys(tmp_path, change, told):
@@ -96,8 +125,17 @@ def test_a_state_dict_that_does_not_fit_is_refused_with_the_keys(tmp_path, chang
     state = model.state_dict()
     change(state)
     torch.save(state, tmp_path / "x.pt")
-    arch = {"family": "crate", "image_size": 12, "patch_size": 4, "channels": 3, "classes": 5,
-            "dim": 16, "depth": 3, "heads": 2, "dim_head": 6}
+    arch = {
+        "family": "crate",
+        "image_size": 12,
+        "patch_size": 4,
+        "channels": 3,
+        "classes": 5,
+        "dim": 16,
+        "depth": 3,
+        "heads": 2,
+        "dim_head": 6,
+    }
     with pytest.raises(CheckpointError, match=told):
         wp.load(tmp_path / "x.pt", arch=arch)
 

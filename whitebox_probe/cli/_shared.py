@@ -1,16 +1,22 @@
-"""What several commands share: options, tables, and the summary of a result."""
+"""What several commands share: options, checks of where to write, and tables."""
 
 import argparse
-from collections.abc import Iterable, Sequence
+import math
+import tempfile
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import ProbeError
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from whitebox_probe.checkpoints import Checkpoint
     from whitebox_probe.results import Result
+
+TIMM = "timm:"
+FORMATS = ("pdf", "png", "svg")
 
 
 def add_progress(parser: argparse.ArgumentParser) -> None:
@@ -18,12 +24,91 @@ def add_progress(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
+def add_figure_options(parser: argparse.ArgumentParser) -> None:
+    """Add what figures of a measure against depth share."""
+    add = parser.add_argument
+    add(
+        "--band",
+        choices=("ci", "std", "sem", "none"),
+        default="ci",
+        help="what is shaded: 95%% bootstrap interval of the mean, std over samples, "
+        "standard error of the mean, or nothing",
+    )
+    add(
+        "--relative-depth",
+        action="store_true",
+        help="draw against layer / number of layers, for models of different depth",
+    )
+    add(
+        "--formats",
+        type=names,
+        default="pdf,png",
+        metavar="A,B,...",
+        help="file formats, of pdf, png and svg",
+    )
+
+
+def count(text: str) -> int:
+    """A whole number of at least 1, as an argparse type."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of 1 or more")
+    return value
+
+
+def names(text: str) -> list[str]:
+    """A comma-separated list, as an argparse type."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def named(name: str) -> "Checkpoint":
+    """The registry's checkpoint of that name, or any timm one as `timm:NAME`; imports no torch."""
+    from whitebox_probe import checkpoints
+
+    if not name.startswith(TIMM):
+        return checkpoints.entry(name)
+    model = name.removeprefix(TIMM)
+    return checkpoints.Checkpoint(
+        name=model,
+        family="timm_vit",
+        arch={"model": model},
+        source={"kind": "timm", "name": model},
+    )
+
+
+def writable(folder: Path) -> Path:
+    """Check, before any work is done, that files can be written below `folder`.
+
+    Raises: ProbeError when it, or the nearest folder above it that exists, refuses a file.
+    """
+    there = folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        raise ProbeError(
+            f"nothing can be written to {folder}", f"{there} is a file", "Name another --out"
+        )
+    try:
+        with tempfile.TemporaryDirectory(dir=there, prefix=".whitebox-probe-"):
+            pass
+    except OSError as error:
+        raise ProbeError(
+            f"nothing can be written to {folder}",
+            f"{there}: {error.strerror}",
+            "Name another --out",
+        ) from error
+    return folder
+
+
 def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
     """Rows in aligned columns; numbers to the right."""
     lines = [list(header), *[list(row) for row in rows]]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     numeric = [
-        all(row[i][:1] in "-0123456789" for row in rows if row[i]) and bool(rows)
+        bool(rows) and all(row[i][:1] in "+-0123456789" for row in rows if row[i])
         for i in range(len(header))
     ]
     return "\n".join(
@@ -35,45 +120,68 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
     )
 
 
-def new_folder(path: Path, *, overwrite: bool) -> Path:
-    """Check that a result can be written there.
+def changes(results: Sequence["Result"], metrics: Sequence[str]) -> "pd.DataFrame":
+    """First layer, last layer and the change between them, of each measure and result.
 
-    Raises: ProbeError when a result is there already, or the path is a file.
+    The interval of a change is that of the differences sample by sample, which is narrower than
+    the two layers' own intervals suggest: an image that is high in one is high in the other. A
+    number read from weights has no interval.
     """
-    if path.exists() and not path.is_dir():
-        raise ProbeError(f"{path} is a file", "a result is a folder", "Name another --out")
-    if (path / "run.json").exists() and not overwrite:
-        raise ProbeError(
-            f"{path} holds a result already",
-            "it would be lost",
-            "Name another --out, or add --overwrite",
-        )
-    return path
+    import pandas as pd
 
+    from whitebox_probe.results import sample_key
+    from whitebox_probe.stats import summarise
 
-def summary(results: Iterable["Result"], metrics: Sequence[tuple[str, str]]) -> str:
-    """First and last layer of some measures, with 95% intervals, and the change between them."""
     rows = []
-    for metric, title in metrics:
+    for metric in metrics:
         for result in results:
-            if metric not in set(result.frame["metric"]):
-                continue
-            for site, curve in result.frame[result.frame["metric"] == metric].groupby("site"):
+            of_metric = result.frame[result.frame["metric"] == metric]
+            for site, curve in of_metric.groupby("site"):
                 ordered = curve.sort_values("layer")
                 first, last = ordered.iloc[0], ordered.iloc[-1]
-                change = last["mean"] - first["mean"]
-                rows.append(
-                    [title, result.model, str(site), _cell(first), _cell(last), f"{change:+.4g}"]
-                )
-    return table(rows, ["measure", "model", "site", "layer 1", "last layer", "change"])
+                low = high = math.nan
+                keys = [sample_key(metric, str(site), int(end["layer"])) for end in (first, last)]
+                if set(keys) <= set(result.samples.columns):
+                    before, after = (result.samples[key].to_numpy() for key in keys)
+                    paired = summarise((after - before)[:, None], seed=int(result.run["seed"]))
+                    low, high = float(paired.ci_low[0]), float(paired.ci_high[0])
+                row = {"metric": metric, "model": result.model, "site": str(site)}
+                row |= {"basis": result.run["basis"], "convention": result.run["convention"]}
+                for end, values in (("first", first), ("last", last)):
+                    row[end] = values["mean"]
+                    row[f"{end}_ci_low"], row[f"{end}_ci_high"] = (
+                        values["ci_low"],
+                        values["ci_high"],
+                    )
+                row |= {"change": last["mean"] - first["mean"]}
+                rows.append(row | {"change_ci_low": low, "change_ci_high": high})
+    return pd.DataFrame(rows)
 
 
-def _cell(row: "pd.Series[float]") -> str:
-    if row["ci_low"] != row["ci_low"]:  # NaN: read from weights, or one sample
-        return f"{row['mean']:.4g}"
-    return f"{row['mean']:.4g} [{row['ci_low']:.4g}, {row['ci_high']:.4g}]"
+def summary(changed: "pd.DataFrame", titles: Mapping[str, str] | None = None) -> str:
+    """What `changes` gives, as text: one line a measure and model."""
+    titles = titles or {}
+    rows = [
+        [
+            titles.get(row["metric"], row["metric"]),
+            row["model"],
+            row["site"],
+            *(_cell(row, part) for part in ("first", "last")),
+            _cell(row, "change", sign="+"),
+        ]
+        for row in changed.to_dict("records")
+    ]
+    return table(rows, ["measure", "model", "site", "first layer", "last layer", "change"])
 
 
-def names(text: str) -> list[str]:
-    """A comma-separated list, as an argparse type."""
-    return [part.strip() for part in text.split(",") if part.strip()]
+def _cell(row: Mapping[Hashable, Any], part: str, sign: str = "") -> str:
+    """A value to four digits, its interval to the same decimal place."""
+    value, low, high = (row[f"{part}{end}"] for end in ("", "_ci_low", "_ci_high"))
+    if math.isnan(value):
+        return "-"
+    largest = max(abs(value), *(abs(end) for end in (low, high) if not math.isnan(end)), 1e-6)
+    decimals = max(0, 3 - math.floor(math.log10(largest)))
+    text = f"{value:{sign}.{decimals}f}"
+    if math.isnan(low):
+        return text
+    return f"{text} [{low:{sign}.{decimals}f}, {high:{sign}.{decimals}f}]"

@@ -1,47 +1,111 @@
-"""Put results side by side: one table, paired differences, and the figures they share."""
+"""Put results side by side: one table, paired differences, and the figures they share.
+
+The results must be on the same data in the same convention. Models of different sizes are drawn in
+nats per token, and models of different depth against layer / number of layers. Files of the same
+name in --out are replaced.
+"""
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.cli import _shared
 
-HELP = "put several results side by side"
-EXAMPLES = ("compare runs/crate runs/vit --out runs/both",)
+if TYPE_CHECKING:
+    from whitebox_probe.results import Result
+
+HELP = "put several results side by side, with paired differences"
+EXAMPLES = (
+    "compare runs/crate runs/vit --out runs/both",
+    "compare runs/crate runs/vit --band std --formats pdf,svg --out runs/both",
+)
+RATES = ("compression", "coding_rate", "rate_reduction", "sparse_rate_reduction")
+SPARSITY = ("l0", "hoyer", "thresholded")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    parser.add_argument("results", nargs="+", type=Path, help="folders that run --out wrote")
-    parser.add_argument("--out", type=Path, required=True, help="folder of tables and figures")
+    parser.add_argument(
+        "results", nargs="+", type=Path, metavar="DIR", help="folders that run --out wrote"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder of tables and figures"
+    )
+    _shared.add_figure_options(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
-    from whitebox_probe import plots
+    _shared.writable(args.out)
     from whitebox_probe.results import Result, compare
 
     results = [Result.load(folder) for folder in args.results]
+    _refuse_same_name(results)
     comparison = compare(results)
-    sizes = {(r.run["tokens"], r.run["dim"], r.run["heads"], r.run["dim_head"]) for r in results}
-    relative = len({r.run["layers"] for r in results}) > 1
-    nats = {"normalise": "per_token"} if len(sizes) > 1 else {}
-    shared = set.intersection(*(set(r.frame["metric"]) for r in results))
+    figures = _figures(results, args)
+    from whitebox_probe import plots
+
+    paths = [
+        path
+        for stem, figure in figures.items()
+        for path in plots.save(figure, args.out / stem, args.formats)
+    ]
+    comparison.save(args.out)
+    print(_shared.summary(_shared.changes(results, _shared_metrics(results))))
+    print(f"\nevery layer:        {args.out / 'comparison.csv'}")
+    print(f"paired differences: {args.out / 'differences.csv'}")
+    print("figures:\n  " + "\n  ".join(map(str, paths)))
+
+
+def _shared_metrics(results: list["Result"]) -> list[str]:
+    everywhere = set.intersection(*(set(r.frame["metric"]) for r in results))
+    return [m for m in dict.fromkeys(results[0].frame["metric"]) if m in everywhere]
+
+
+def _figures(results: list["Result"], args: argparse.Namespace) -> dict[str, Any]:
+    """File name -> figure, of all that the results share."""
+    from whitebox_probe import plots
+
+    options: dict[str, Any] = {
+        "band": None if args.band == "none" else args.band,
+        "relative_depth": args.relative_depth or len({r.run["layers"] for r in results}) > 1,
+    }
+    keys = ("tokens", "dim", "heads", "dim_head")
+    sizes = {tuple(r.run[key] for key in keys) for r in results}
+    normalise = "per_token" if len(sizes) > 1 else None
+    shared = [m for m in _shared_metrics(results) if _one_site(results, m)]
     figures = {
-        metric: getattr(plots, metric)
-        for metric in ("compression", "coding_rate", "rate_reduction", "sparse_rate_reduction")
+        metric: plots.figures[metric](*results, normalise=normalise, **options)
+        for metric in RATES
         if metric in shared
     }
-    if "l0" in shared:
-        figures["sparsity"] = plots.sparsity
-    paths = []
-    for stem, draw in figures.items():
-        options = {} if stem == "sparsity" else nats
-        figure = draw(*results, relative_depth=relative, **options)
-        paths += plots.save(figure, args.out / stem)
+    for metric in SPARSITY:
+        if metric in shared:
+            figures[f"sparsity-{metric}"] = plots.figures["sparsity"](
+                *results, metric=metric, **options
+            )
     if all("coherence" in r.matrices for r in results):
-        paths += plots.save(plots.coherence(*results), args.out / "coherence")
-    comparison.save(args.out)
-    measures = [(m, m) for m in dict.fromkeys(results[0].frame["metric"]) if m in shared]
-    print(_shared.summary(results, measures))
-    print("\n" + "\n".join(map(str, [args.out / "comparison.csv", args.out / "differences.csv"])))
-    print("\n".join(map(str, paths)))
+        figures["coherence"] = plots.figures["coherence"](*results)
+    return figures
+
+
+def _one_site(results: list["Result"], metric: str) -> bool:
+    """Curves at different sites do not share an axis; per-head sites have a family's own name."""
+    sites = {
+        "heads" if site.startswith("heads") else site
+        for r in results
+        for site in r.frame.loc[r.frame["metric"] == metric, "site"]
+    }
+    return len(sites) == 1
+
+
+def _refuse_same_name(results: list["Result"]) -> None:
+    names = [result.model for result in results]
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if twice:
+        raise ProbeError(
+            f"two results are of '{twice[0]}'",
+            "their rows could not be told apart",
+            "Run one again with another --name",
+        )

@@ -1,39 +1,54 @@
 """Measure the shipped CRATE and ViT, trained and untrained, on the shipped images, and draw it all.
 
-Nothing is downloaded. Writes figures (PDF and PNG), tables (CSV) and the results themselves.
+Nothing is downloaded. Writes figures (PDF and PNG), tables (CSV) and the results themselves, which
+whitebox-probe compare and plot take. Files of the same name in --out are replaced.
 """
 
 import argparse
 import time
 from pathlib import Path
+from typing import Any
 
+from whitebox_probe._core.io import atomic_path
 from whitebox_probe.cli import _shared
 
 HELP = "the main job on the data and models that ship with the package"
 EXAMPLES = ("demo --out figures", "demo --out figures --limit 200")
 MODELS = ("crate-tiny-fmnist", "crate-tiny-fmnist-init", "vit-tiny-fmnist", "vit-tiny-fmnist-init")
 DATA = "fashion-mnist"
-SUMMARY = (
-    ("coding_rate", "R, nats"),
-    ("rate_reduction", "R - R^c, nats"),
-    ("l0", "non-zero share"),
-    ("hoyer", "Hoyer sparseness"),
-    ("coherence_mean", "coherence, mean"),
-)
+SUMMARY = {
+    "compression": "R^c, official [nats]",
+    "coding_rate": "R [nats]",
+    "rate_reduction": "R - R^c [nats]",
+    "l0": "non-zero share",
+    "hoyer": "Hoyer sparseness",
+    "coherence_mean": "coherence, mean",
+}
+NOTES = """\
+mean [95% bootstrap interval over images]; change: last layer minus first, paired by image.
+R^c, official: as the CRATE release measures it. R and R - R^c: the paper's formulas with each
+head's basis orthonormalised. U is CRATE's own basis, and the key projections of the ViT.
+Coherence is read from the weights: no interval. -init: the same model before training."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    parser.add_argument("--out", type=Path, default=Path("figures"), help="folder to write to")
-    parser.add_argument("--limit", type=int, help="use so many of the 2,000 images")
-    parser.add_argument("--device", help="cpu, cuda, ... (default: cpu)")
+    add = parser.add_argument
+    add("--out", type=Path, default=Path("figures"), metavar="DIR", help="folder to write to")
+    add(
+        "--limit",
+        type=_shared.count,
+        metavar="N",
+        help="N of the 2,000 images, for a quick look (default: all)",
+    )
+    add("--device", help="cpu, cuda, cuda:1, mps, ... (default: cpu)")
     _shared.add_progress(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
     start = time.perf_counter()
-    from whitebox_probe import plots
+    _shared.writable(args.out)
     from whitebox_probe.engine import probe
     from whitebox_probe.models._loading import load
     from whitebox_probe.results import compare
@@ -44,9 +59,38 @@ def run(args: argparse.Namespace) -> None:
     paper = [probe(m, DATA, orthonormal=True, **common) for m in models]
     written = []
     for convention, results in (("official", official), ("paper", paper)):
-        folder = args.out / "results" / convention
-        written += [result.save(folder / result.model) for result in results]
-        written.append(compare(results).save(args.out / "tables" / convention))
+        for result in results:
+            folder = args.out / "results" / convention / result.model
+            # Without run.json a folder is no result: a kill cannot mix old files and new.
+            (folder / "run.json").unlink(missing_ok=True)
+            written.append(result.save(folder))
+        tables = compare(results).save(args.out / "tables" / convention)
+        written += [tables / "comparison.csv", tables / "differences.csv"]
+    changed = _changes(official, paper)
+    written.append(args.out / "tables" / "summary.csv")
+    with atomic_path(written[-1]) as path:
+        changed.to_csv(path, index=False)
+    paths = _draw(official, paper, args.out)
+    print(f"\n{len(paper[0].samples)} images of {DATA}, {paper[0].run['layers']} layers\n")
+    print(_shared.summary(changed, SUMMARY))
+    print(f"\n{NOTES}")
+    print("\nfigures:\n  " + "\n  ".join(map(str, paths)))
+    print("tables and results:\n  " + "\n  ".join(map(str, written)))
+    print(f"\n{time.perf_counter() - start:.0f} s")
+
+
+def _changes(official: list[Any], paper: list[Any]) -> Any:
+    """R^c in the official convention, everything else in the paper's."""
+    import pandas as pd
+
+    rest = [metric for metric in SUMMARY if metric != "compression"]
+    tables = [_shared.changes(official, ["compression"]), _shared.changes(paper, rest)]
+    return pd.concat(tables, ignore_index=True)
+
+
+def _draw(official: list[Any], paper: list[Any], folder: Path) -> list[Path]:
+    from whitebox_probe import plots
+
     figures = {
         "compression": plots.compression(*official),
         "compression-paper": plots.compression(*paper),
@@ -57,11 +101,4 @@ def run(args: argparse.Namespace) -> None:
         "coherence": plots.coherence(*paper),
         "subspace-overlap": plots.subspace_overlap(*paper),
     }
-    paths = [path for stem, f in figures.items() for path in plots.save(f, args.out / stem)]
-    print(f"\n{len(paper[0].samples)} images of {DATA}; mean [95% bootstrap interval]\n")
-    print(_shared.summary(official, [("compression", "R^c official, nats")]))
-    print()
-    print(_shared.summary(paper, SUMMARY))
-    print("\nfigures:\n  " + "\n  ".join(map(str, paths)))
-    print("tables and results:\n  " + "\n  ".join(map(str, written)))
-    print(f"\n{time.perf_counter() - start:.0f} s")
+    return [path for stem, f in figures.items() for path in plots.save(f, folder / stem)]

@@ -1,16 +1,25 @@
-"""Bring checkpoints to this machine, checked against their hash where the registry has one."""
+"""Bring checkpoints to this machine, checked against their hash where the registry has one.
+
+A file that is here already is checked again and not downloaded. Without a network, the error says
+where to put a file that you got another way. Prints the path of each.
+"""
 
 import argparse
 
 from whitebox_probe.cli import _shared
 
 HELP = "download a checkpoint, checked against its hash"
-EXAMPLES = ("fetch crate-small-in1k", "fetch vit-small-in1k vit-base-in1k")
+EXAMPLES = (
+    "fetch vit-small-in1k vit-base-in1k",
+    "fetch timm:vit_small_patch16_224.augreg_in1k",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    parser.add_argument("names", nargs="+", metavar="NAME", help="checkpoints of the registry")
+    parser.add_argument(
+        "names", nargs="+", metavar="NAME", help="checkpoint of the registry, or timm:NAME"
+    )
     _shared.add_progress(parser)
 
 
@@ -18,5 +27,5 @@ def run(args: argparse.Namespace) -> None:
     """Run the command."""
     from whitebox_probe import checkpoints
 
-    for entry in [checkpoints.entry(name) for name in args.names]:
+    for entry in [_shared.named(name) for name in args.names]:
         print(f"{entry.name}: {checkpoints.fetch(entry, progress=not args.quiet)}")

@@ -1,30 +1,49 @@
-"""Print everything that is known of a checkpoint, an architecture, a metric or a data set."""
+"""Print everything that is known of a checkpoint, an architecture, a metric or a data set.
+
+For a network also its sizes, and the sites and bases that run --sites and --basis take. Nothing is
+downloaded.
+"""
 
 import argparse
 from collections.abc import Mapping
 from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import ProbeError, nearest
+from whitebox_probe.cli import _shared
+
+if TYPE_CHECKING:
+    from whitebox_probe.checkpoints import Checkpoint
 
 HELP = "everything that is known of one checkpoint, metric or data set"
-EXAMPLES = ("info crate-tiny-fmnist", "info compression")
+EXAMPLES = (
+    "info crate-tiny-fmnist",
+    "info timm:vit_small_patch16_224",
+    "info compression",
+    "info fashion-mnist",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    parser.add_argument("name", help="of a checkpoint, an architecture, a metric or a data set")
+    parser.add_argument(
+        "name",
+        metavar="NAME",
+        help="of a checkpoint (or timm:NAME), an architecture, a metric or a data set",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
     from whitebox_probe import checkpoints
 
-    if args.name in checkpoints.registry():
-        _checkpoint(args.name)
+    if args.name in checkpoints.registry() or args.name.startswith(_shared.TIMM):
+        _checkpoint(_shared.named(args.name), args.name)
         return
     if args.name in checkpoints.architectures():
         family, arch = checkpoints.architecture(args.name)
-        _print({"architecture": args.name, "family": family, **arch})
+        network = _network(family, arch, args.name)
+        _print({"architecture": args.name, "family": family, "arguments": arch, **network})
         return
     from whitebox_probe.data.source import NAMES
     from whitebox_probe.metrics.base import catalogue
@@ -32,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
     if args.name in catalogue():
         _metric(args.name)
     elif args.name in NAMES:
-        _print({"data": args.name, "what it is": NAMES[args.name]})
+        _data(args.name, NAMES[args.name])
     else:
         known = [*checkpoints.registry(), *checkpoints.architectures(), *catalogue(), *NAMES]
         raise ProbeError(
@@ -42,16 +61,54 @@ def run(args: argparse.Namespace) -> None:
         )
 
 
-def _checkpoint(name: str) -> None:
+def _checkpoint(entry: "Checkpoint", name: str) -> None:
     from whitebox_probe import checkpoints
 
-    entry = checkpoints.entry(name)
     path = checkpoints.locate(entry)
     facts = {key: value for key, value in asdict(entry).items() if value not in (None, "", (), {})}
     for reported in facts.pop("accuracy", ()):
         label = f"accuracy, {reported.get('dataset', '')} {reported.get('split', '')}".strip()
         facts[label] = f"{reported['top1']}% ({reported.get('source', '')})"
+    if "size" in facts:
+        facts["size"] = f"{facts['size']:,} bytes"
+    if "tested" in facts:
+        facts["tested"] = {
+            "weights": "the file itself was loaded and run",
+            "format": "its format only: the file itself was not run",
+        }[facts["tested"]]
     facts["file"] = str(path) if path else f"not here; run: whitebox-probe fetch {name}"
+    _print(facts | _network(entry.family, entry.arch, entry.name))
+
+
+def _network(family: str, arch: Mapping[str, Any], name: str) -> dict[str, object]:
+    """Sizes, sites and bases, from a network without memory: no weights are drawn or read."""
+    import torch
+
+    from whitebox_probe.models.base import ProbeModel, build, family_named
+
+    with torch.device("meta"):
+        module = build(family, arch, source=name)
+    model = ProbeModel(module=module, family=family_named(family), name=name)
+    s = model.dims
+    return {
+        "sizes": f"{s.layers} layers, n = {s.tokens} tokens, d = {s.dim}, "
+        f"K = {s.heads} heads of p = {s.dim_head}",
+        "parameters": f"{sum(p.numel() for p in module.parameters()):,}",
+        "sites": ", ".join(model.sites),
+        "bases": ", ".join(model.bases) + " (the first is used when none is named)",
+    }
+
+
+def _data(name: str, meaning: str) -> None:
+    from whitebox_probe.data import fashion_mnist
+
+    facts: dict[str, object] = {"data": name, "what it is": meaning}
+    facts |= {"image": "28 x 28, one channel", "classes": ", ".join(fashion_mnist.CLASSES)}
+    facts |= {"licence": "MIT, Zalando SE", "reference": "https://arxiv.org/abs/1708.07747"}
+    if ":" in name:
+        facts["read from"] = "Debian's dataset-fashion-mnist if installed, else downloaded once"
+    else:
+        facts["read from"] = "the package itself: it is here"
     _print(facts)
 
 

@@ -5,7 +5,7 @@ import argparse
 from whitebox_probe.cli import _shared
 
 HELP = "checkpoints, architectures, metrics, data sets, figures"
-EXAMPLES = ("list", "list --metrics", "list --data")
+EXAMPLES = ("list", "list --architectures", "list --metrics", "list --data", "list --sites")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,22 +1,27 @@
 """The parser, and what becomes of errors.
 
-A command is a file with `HELP`, `EXAMPLES`, `add_arguments(parser)` and `run(args)`. It imports what
-is heavy inside `run`, so that `--help` answers at once. Exit status: 0 done; 2 the input is wrong,
-told in one line; 1 a fault of ours; 130 interrupted.
+A command is a file with `HELP`, `EXAMPLES`, `add_arguments(parser)` and `run(args)`. It imports
+what is heavy inside `run`, so that `--help` answers at once. Exit status: 0 done; 2 the input is
+wrong, told in one line; 1 a fault of ours; 130 interrupted.
 """
 
 import argparse
+import errno
 import os
+import re
 import sys
 import traceback
 from types import ModuleType
+from typing import NoReturn
 
 import whitebox_probe.cli as commands
 from whitebox_probe._core import discover
-from whitebox_probe._core.errors import ProbeError
+from whitebox_probe._core.errors import ProbeError, nearest
 
 PROGRAM = "whitebox-probe"
 _NOT_COMMANDS = ("main",)
+# What the user can mend; any other system error is a fault of ours.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 
 
 def command_modules() -> dict[str, ModuleType]:
@@ -31,7 +36,8 @@ def command_modules() -> dict[str, ModuleType]:
 class _Parser(argparse.ArgumentParser):
     """Usage errors in one line, as all errors are."""
 
-    def error(self, message: str) -> None:  # type: ignore[override]
+    def error(self, message: str) -> NoReturn:
+        """Print the line and exit."""
         self.exit(2, f"{PROGRAM}: error: {message}. Run: {self.prog} --help\n")
 
 
@@ -40,7 +46,8 @@ def parser() -> argparse.ArgumentParser:
     top = _Parser(
         prog=PROGRAM,
         description="Measure how a transformer's layers compress and sparsify their tokens.",
-        epilog=f"Start with: {PROGRAM} demo --out figures",
+        epilog=f"Start with: {PROGRAM} demo --out figures. More of one: {PROGRAM} COMMAND --help",
+        allow_abbrev=False,
     )
     top.add_argument("--version", action="store_true", help="print the version and stop")
     subparsers = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
@@ -51,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
             description=module.__doc__,
             epilog="examples:\n" + "\n".join(f"  {PROGRAM} {line}" for line in module.EXAMPLES),
             formatter_class=_Formatter,
+            allow_abbrev=False,
         )
         module.add_arguments(sub)
         sub.set_defaults(run=module.run)
@@ -61,36 +69,44 @@ class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaults
     """Examples line by line, and each default beside its option."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default in (None, False, argparse.SUPPRESS):
+        if action.default is None or action.default is False or action.default == []:
             return action.help
         return super()._get_help_string(action)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    top = parser()
-    args = top.parse_args(argv)
-    if args.version:
-        from importlib.metadata import version
-
-        print(f"{PROGRAM} {version('whitebox-probe')}")
-        return 0
-    if args.command is None:
-        top.print_help()
-        return 0
+    words = sys.argv[1:] if argv is None else argv
+    args = argparse.Namespace()
     try:
-        args.run(args)
+        _refuse_unknown_command(words)
+        top = parser()
+        args = top.parse_args(words)
+        if args.version:
+            from importlib.metadata import version
+
+            print(f"{PROGRAM} {version('whitebox-probe')}")
+        elif args.command is None:
+            top.print_help()
+        else:
+            status: int | None = args.run(args)
+            sys.stdout.flush()  # a reader that has gone is noticed here, not at exit
+            return status or 0
     except ProbeError as error:
-        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
-        return 2
+        return _tell(as_options(error, vars(args)))
+    except MemoryError:
+        return _tell("out of memory: a batch did not fit. Use a smaller --batch-size or --limit.")
     except KeyboardInterrupt:
-        print(f"{PROGRAM}: interrupted; nothing half done was kept", file=sys.stderr)
+        print(f"\n{PROGRAM}: interrupted; no file was left half written", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of our output has gone: keep Python from complaining about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception:  # the last line of defence: everything else is a fault of ours
+    except Exception as error:  # the last line of defence: everything else is a fault of ours
+        if isinstance(error, OSError) and error.errno in _DISK:
+            where = f"{error.filename}" if error.filename else "a file"
+            return _tell(f"{where} cannot be written or read: {error.strerror}. Check that place.")
         traceback.print_exc()
         print(
             f"{PROGRAM}: this is a fault of the program; please report it with the lines above",
@@ -98,3 +114,37 @@ def main(argv: list[str] | None = None) -> int:
         )
         return 1
     return 0
+
+
+def _refuse_unknown_command(words: list[str]) -> None:
+    """Name the nearest command; argparse would only list them all."""
+    first = next((word for word in words if not word.startswith("-")), None)
+    known = [name for name in discover.module_names(commands) if name not in _NOT_COMMANDS]
+    if first is not None and first not in known and "--version" not in words:
+        raise ProbeError(
+            f"unknown command '{first}'", f"{PROGRAM} has no such command", nearest(first, known)
+        )
+
+
+def as_options(error: ProbeError, known: dict[str, object]) -> str:
+    """The error's line, with arguments of the Python functions spelled as this command's options.
+
+    >>> as_options(ProbeError("no", "it is", "Pass arch='crate_small'"), {"arch": None})
+    'no: it is. Pass --arch crate_small.'
+    """
+
+    def spell(text: str) -> str:
+        text = text.replace("normalise='per_token'", "per_token=")
+        return re.sub(r"\b([a-z_]+)=(?:'([^']*)')?", option, text)
+
+    def option(match: re.Match[str]) -> str:
+        if match[1] not in known:
+            return match[0]
+        return f"--{match[1].replace('_', '-')}" + (f" {match[2]}" if match[2] else "")
+
+    return str(ProbeError(error.what, spell(error.why), spell(error.fix)))
+
+
+def _tell(line: str) -> int:
+    print(f"{PROGRAM}: error: {line}", file=sys.stderr)
+    return 2

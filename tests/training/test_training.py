@@ -1,0 +1,140 @@
+"""The recipe: reproducible, resumable, and blind to the test images."""
+
+import gzip
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from whitebox_probe._core.errors import CheckpointError, NonFiniteError
+from whitebox_probe.data import fashion_mnist
+from whitebox_probe.training.__main__ import main
+from whitebox_probe.training.loop import load_data, split_numbers, train
+from whitebox_probe.training.recipe import Recipe, build, schedule, sincos
+
+SMALL = {"dim": 16, "depth": 2, "heads": 2, "epochs": 2, "batch_size": 32, "validation": 100}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums over threads would round differently from run to run
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The shipped images as if they were the training set; no test files at all."""
+    images, labels = fashion_mnist.read_embedded()
+    write(tmp_path / "idx", "train", images[:300], labels[:300])
+    return tmp_path / "idx"
+
+
+def write(folder, prefix, images, labels):
+    folder.mkdir(exist_ok=True)
+    for name, array in (("images-idx3", images), ("labels-idx1", labels.astype(np.uint8))):
+        sizes = np.array(array.shape, dtype=">i4").tobytes()
+        raw = bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes()
+        (folder / f"{prefix}-{name}-ubyte.gz").write_bytes(gzip.compress(raw))
+
+
+@pytest.mark.parametrize("kind", ["crate", "vit"])
+def test_a_seed_gives_one_model_bit_for_bit_and_resuming_does_too(kind, folder, tmp_path):
+    recipe = Recipe(kind=kind, **SMALL)
+    data = load_data(recipe, folder)
+    log = train(recipe, data, tmp_path / "a", progress=False)
+    train(recipe, data, tmp_path / "b", progress=False)
+    want = load_file(tmp_path / "a" / "final.safetensors")
+
+    class Stopped(Exception):  # noqa: N818
+        pass
+
+    from whitebox_probe.training import loop
+
+    run = loop._Run(recipe, data, tmp_path / "c", resume=False)
+    run.epoch(0, progress=False)  # killed here
+    resumed = train(recipe, data, tmp_path / "c", resume=True, progress=False)
+    for other in ("b", "c"):
+        got = load_file(tmp_path / other / "final.safetensors")
+        assert all(torch.equal(got[key], want[key]) for key in want)
+    assert [e["loss"] for e in resumed["epochs"]] == [e["loss"] for e in log["epochs"]]
+    assert json.loads((tmp_path / "a" / "log.json").read_text())["recipe"]["kind"] == kind
+    init = load_file(tmp_path / "a" / "init.safetensors")
+    assert all(torch.equal(init[key], value) for key, value in build(recipe).state_dict().items())
+    assert not torch.equal(init[next(iter(want))], want[next(iter(want))]) or len(want) > 1
+
+
+def test_training_and_validation_images_are_apart_and_the_same_for_every_seed():
+    train_numbers, validation = split_numbers(60_000, 5_000)
+    assert len(validation) == 5_000
+    assert set(train_numbers.tolist()).isdisjoint(validation.tolist())
+    assert len(set(train_numbers.tolist()) | set(validation.tolist())) == 60_000
+    torch.manual_seed(99)
+    assert torch.equal(split_numbers(60_000, 5_000)[1], validation)
+
+
+def test_test_images_are_not_read_while_training(folder, tmp_path):
+    # The folder holds no test files: reading them would fail.
+    recipe = Recipe(**{**SMALL, "epochs": 1})
+    log = train(recipe, load_data(recipe, folder), tmp_path / "run", progress=False)
+    assert "test_accuracy" not in log
+    assert main(["test", str(tmp_path / "run"), "--data", str(folder)]) == 2
+    images, labels = fashion_mnist.read_embedded()
+    write(folder, "t10k", images, labels)
+    assert main(["test", str(tmp_path / "run"), "--data", str(folder)]) == 0
+    log = json.loads((tmp_path / "run" / "log.json").read_text())
+    assert 0 < log["test_accuracy"]["first 2,000"] < 1
+
+
+def test_a_changed_recipe_refuses_to_resume_and_says_what_changed(folder, tmp_path):
+    recipe = Recipe(**{**SMALL, "epochs": 1})
+    data = load_data(recipe, folder)
+    train(recipe, data, tmp_path / "run", progress=False)
+    with pytest.raises(CheckpointError, match="lam 0.1 -> 0.5"):
+        train(Recipe(**{**SMALL, "epochs": 1, "lam": 0.5}), data, tmp_path / "run", resume=True)
+    with pytest.raises(CheckpointError, match="nothing to resume"):
+        train(recipe, data, tmp_path / "none", resume=True)
+
+
+def test_a_diverging_run_stops_with_the_reason(folder, tmp_path):
+    recipe = Recipe(**{**SMALL, "kind": "vit"})
+    data = load_data(recipe, folder)
+    data.train[0] = torch.nan
+    with pytest.raises(NonFiniteError, match="diverged at lr.*smaller --lr"):
+        train(recipe, data, tmp_path / "run", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["crate"], "--out is needed"),
+        (["test"], "folder of a finished run"),
+        (["mlp", "--out", "x"], "invalid choice"),
+        (["test", "nowhere"], "no finished run"),
+    ],
+)
+def test_wrong_arguments_exit_with_two(argv, told, capsys):
+    try:
+        status = main(argv)
+    except SystemExit as error:
+        status = error.code
+    assert status == 2
+    assert told in capsys.readouterr().err
+
+
+def test_the_schedule_rises_and_ends_at_zero():
+    recipe = Recipe(warmup=0.1)
+    factors = [schedule(step, 100, recipe) for step in range(101)]
+    assert factors[0] == pytest.approx(0.1)
+    assert max(factors) == factors[9] == 1
+    assert factors[100] == pytest.approx(0)
+
+
+def test_position_embeddings_tell_rows_and_columns_apart():
+    grid = sincos(7, 96)[0]
+    assert grid.shape == (50, 96)
+    assert grid[0].abs().sum() == 0
+    assert len(torch.unique(grid[1:].round(decimals=4), dim=0)) == 49
