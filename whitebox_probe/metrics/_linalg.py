@@ -35,7 +35,8 @@ def half_logdet(Z: Tensor, G: Tensor, scale: float) -> Tensor:
 
     Forming I + scale G loses what is below its rounding, which its trace bounds. Where that could
     show in the seventh digit (tokens of huge norm and low rank, or of hardly any norm) the singular
-    values of Z are taken instead. A value that is not finite stays NaN: it is never a number from a bad matrix.
+    values of Z are taken instead. A value that is not finite stays NaN, and never becomes a number
+    from a bad matrix.
 
     Shapes: Z (..., n, d), G (..., m, m) -> (...), float64.
     """
