@@ -27,8 +27,8 @@ NEEDED = {"curves": {"metric": "l0"}, "sparsity": {"metric": "l0"}}
 def results():
     torch.manual_seed(0)
     models = {
-        "crate": small_crate(),
-        "crate-init": small_crate(),
+        "crate": small_crate(dim_head=8),
+        "crate-init": small_crate(dim_head=8),
         "vit": small_vit(),
         "vit-init": small_vit(),
     }

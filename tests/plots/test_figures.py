@@ -14,7 +14,7 @@ IMAGES = torch.randn(5, 3, 12, 12, generator=torch.Generator().manual_seed(8))
 @pytest.fixture(scope="module")
 def pair():
     torch.manual_seed(0)
-    models = {"crate": small_crate(), "vit": small_vit()}
+    models = {"crate": small_crate(dim_head=8), "vit": small_vit()}
     return [wp.probe(wp.wrap(m, name=n), IMAGES, progress=False) for n, m in models.items()]
 
 

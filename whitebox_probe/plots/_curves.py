@@ -1,22 +1,26 @@
 """What every figure of a measure against depth shares."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Literal
 
-from whitebox_probe._core.errors import ProbeError, ResultError
-from whitebox_probe.plots import style
+import pandas as pd
+
+from whitebox_probe._core.errors import ProbeError, ResultError, nearest
+from whitebox_probe.plots import _labels, style
 from whitebox_probe.results import Result
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Band = Literal["ci", "std", "sem"] | None
+Normalise = Literal["per_token"] | None
 BANDS: dict[str, str] = {
     "ci": "band: 95% bootstrap interval of the mean",
     "std": "band: ±1 std over samples",
     "sem": "band: ±1 standard error of the mean",
 }
-NATS = frozenset({"coding_rate", "compression", "rate_reduction", "sparse_rate_reduction"})
+HEIGHT: dict[str, float] = {"column": 2.15, "text": 2.6}  # inches, without the legend
 
 
 def draw(
@@ -24,57 +28,68 @@ def draw(
     *,
     metric: str,
     site: str | None,
-    label: str,
     band: Band,
     relative_depth: bool,
-    normalise: Literal["per_token"] | None,
+    normalise: Normalise,
     width: style.Width,
     title: str | None,
+    legend: bool,
+    bounds: bool = False,
 ) -> "Figure":
     """One metric of each result against depth, with its band.
 
-    Raises: ResultError when a result lacks the metric, conventions differ, or raw nats of models
-        of different sizes would share an axis.
+    Raises: ResultError when a result lacks the metric, or what is drawn would not be comparable.
     """
-    check(results, metric=metric, normalise=normalise, band=band)
+    _check(results, metric=metric, normalise=normalise, band=band)
+    curves = [_curve(result, metric, site) for result in results]
+    _check_sites(results, curves, metric)
+    limits = _bounds(results, metric, normalise) if bounds else ()
+    inches = style.inches(width)
     looks = style.looks([result.model for result in results])
     with style.styled():
-        rows = -(-(len(results) + 1) // (1 if width == "column" else 2))
-        height = 0.62 * style.INCHES[width] * (1 if width == "column" else 0.62) + 0.14 * rows
-        figure, axes = style.new_figure(width, height=height)
-        ax = axes[0, 0]
-        drawn: str | None = None
-        for result in results:
-            curve = result.curve(metric, site)
+        from whitebox_probe.plots._figure import StyledFigure
+
+        figure = StyledFigure(figsize=(inches, HEIGHT[width]), layout="constrained")
+        ax = figure.subplots()
+        banded = False
+        for result, curve in zip(results, curves, strict=True):
             scale = 1 / result.run["tokens"] if normalise == "per_token" else 1.0
             depth = curve["layer"] / (result.run["layers"] if relative_depth else 1)
             look = looks[result.model]
-            ax.plot(
-                depth,
-                curve["mean"] * scale,
-                color=look.colour,
-                marker=look.marker,
-                linestyle="--" if look.dashed else "-",
-                label=look.label,
-                markerfacecolor="white" if look.dashed else look.colour,
-            )
+            _line(ax, depth, curve["mean"] * scale, look)
             low, high = _edges(curve, band)
-            if low is not None and not low.isna().all():
+            if not low.isna().all():
                 ax.fill_between(
                     depth, low * scale, high * scale, color=look.colour, alpha=0.22, linewidth=0
                 )
-                drawn = band
-        ax.set_xlabel(r"relative depth $\ell / L$" if relative_depth else r"layer $\ell$")
-        ax.set_ylabel(label + (" / token" if normalise == "per_token" else ""))
-        if not relative_depth:
-            _whole_layers(ax)
+                banded = True
+        if relative_depth:
+            ax.set_xlabel(r"relative depth $\ell / L$")
+        else:
+            ax.set_xlabel(r"layer $\ell$")
+            ax.set_xticks(_whole_layers(max(curve["layer"].max() for curve in curves)))
+        ax.set_ylabel(
+            _labels.axis(
+                metric,
+                site=curves[0]["site"].iloc[0],
+                convention=results[0].run["convention"],
+                per_token=normalise == "per_token",
+            )
+        )
         if title:
             ax.set_title(title)
-        _legend(figure, ax, drawn, columns=1 if width == "column" else 2)
+        if limits:
+            _limit_lines(ax, limits)
+        if legend:
+            note = _bases(results) if metric in _BASES else None
+            _legend(figure, ax, BANDS[band] if band and banded else None, note)
     return figure
 
 
-def check(results: Sequence[Result], *, metric: str, normalise: str | None, band: Band) -> None:
+_BASES = frozenset(name for name, measure in _labels.MEASURES.items() if measure.bases)
+
+
+def _check(results: Sequence[Result], *, metric: str, normalise: str | None, band: Band) -> None:
     """Refuse what would make a misleading figure."""
     if not results:
         raise ResultError("there is nothing to draw", "no result was given", "Pass one or more")
@@ -84,15 +99,41 @@ def check(results: Sequence[Result], *, metric: str, normalise: str | None, band
             "it says what is shaded",
             f"Use one of: {', '.join(BANDS)}, None",
         )
-    conventions = {result.run["convention"] for result in results}
-    if metric in NATS and len(conventions) > 1:
-        raise ResultError(
-            f"the results differ in convention: {', '.join(sorted(conventions))}",
-            "their nats do not mean the same",
-            "Probe all models with one convention",
+    if normalise not in (None, "per_token"):
+        raise ProbeError(
+            f"unknown normalise '{normalise}'",
+            "it says what nats are divided by",
+            "Use one of: per_token, None",
         )
+    if normalise is not None and not _labels.in_nats(metric):
+        raise ResultError(
+            f"'{metric}' cannot be drawn per token",
+            "it is not in nats, and does not grow with the number of tokens",
+            "Leave out normalise",
+        )
+    names = [result.model for result in results]
+    if len(set(names)) < len(names):
+        raise ResultError(
+            f"two results are of the same model ({', '.join(names)})",
+            "their curves could not be told apart",
+            "Give one another name with probe(..., name=)",
+        )
+    if _labels.in_nats(metric):
+        _check_nats(results, normalise)
+
+
+def _check_nats(results: Sequence[Result], normalise: str | None) -> None:
+    """Rates share an axis only if they are rates of the same thing."""
+    for what, meaning in (("convention", "convention"), ("eps", "coding precision")):
+        kinds = sorted({str(result.run[what]) for result in results})
+        if len(kinds) > 1:
+            raise ResultError(
+                f"the results differ in {what}: {', '.join(kinds)}",
+                "their nats do not mean the same",
+                f"Probe all models with one {meaning}",
+            )
     sizes = {tuple(r.run[k] for k in ("tokens", "dim", "heads", "dim_head")) for r in results}
-    if metric in NATS and len(sizes) > 1 and normalise is None:
+    if len(sizes) > 1 and normalise is None:
         told = "; ".join(f"n={n}, d={d}, K={K}, p={p}" for n, d, K, p in sorted(sizes))
         raise ResultError(
             f"raw nats of models of different sizes cannot share an axis ({told})",
@@ -101,25 +142,115 @@ def check(results: Sequence[Result], *, metric: str, normalise: str | None, band
         )
 
 
-def _edges(curve: Any, band: Band) -> tuple[Any, Any]:
-    if band is None:
-        return None, None
+def _curve(result: Result, metric: str, site: str | None) -> pd.DataFrame:
+    have = sorted(set(result.frame["metric"]))
+    if metric not in have:
+        raise ResultError(
+            f"'{metric}' is not in the result of {result.model}",
+            "it was not measured",
+            nearest(metric, have),
+        )
+    return result.curve(metric, site)
+
+
+def _check_sites(results: Sequence[Result], curves: Sequence[pd.DataFrame], metric: str) -> None:
+    """One axis, one kind of tokens; the projections of a ViT are what `heads` is in a CRATE."""
+    sites = [curve["site"].iloc[0] for curve in curves]
+    if len({"heads" if site.startswith("heads") else site for site in sites}) > 1:
+        told = ", ".join(f"{r.model} at {s}" for r, s in zip(results, sites, strict=True))
+        raise ResultError(
+            f"'{metric}' was measured at different sites ({told})",
+            "one axis has one site",
+            "Name one with site=, or probe all models at the same site",
+        )
+
+
+def _line(ax: "Axes", depth: pd.Series, mean: pd.Series, look: style.Look) -> None:
+    """A model at initialisation is paler, dashed and ringed: a coinciding curve stays visible."""
+    ax.plot(
+        depth,
+        mean,
+        color=look.colour,
+        marker=look.marker,
+        linestyle="--" if look.initial else "-",
+        alpha=0.65 if look.initial else 1.0,
+        markersize=5.6 if look.initial else 3.4,
+        markerfacecolor="white" if look.initial else look.colour,
+        zorder=2.1 if look.initial else 2.2,
+        label=look.label,
+    )
+
+
+def _edges(curve: pd.DataFrame, band: Band) -> tuple[pd.Series, pd.Series]:
+    """Lower and upper edge of the band; NaN where there is none."""
     if band == "ci":
         return curve["ci_low"], curve["ci_high"]
-    return curve["mean"] - curve[band], curve["mean"] + curve[band]
+    spread = curve[band] if band is not None else curve["mean"] * float("nan")
+    return curve["mean"] - spread, curve["mean"] + spread
 
 
-def _whole_layers(ax: Any) -> None:
+def _whole_layers(last: int) -> list[int]:
+    """Ticks at layers that exist: whole, and none at 0."""
     from matplotlib.ticker import MaxNLocator
 
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12, min_n_ticks=1))
+    ticks = MaxNLocator(nbins=12, integer=True, min_n_ticks=1).tick_values(1, last)
+    return [int(tick) for tick in ticks if 1 <= tick <= last]
 
 
-def _legend(figure: Any, ax: Any, band: str | None, *, columns: int) -> None:
-    """Under the axes, where it hides no data; the band is explained as its last line."""
+def _bounds(results: Sequence[Result], metric: str, normalise: Normalise) -> tuple[float, ...]:
+    """The smallest and the largest value possible, the same for all results."""
+    found = set()
+    for result in results:
+        pair = result.run.get("bounds", {}).get(metric)
+        if pair is None:
+            raise ResultError(
+                f"the result of {result.model} has no bounds of '{metric}'",
+                "only the official convention, with tokens of unit norm, has them",
+                "Probe with convention='official', or leave out bounds",
+            )
+        scale = 1 / result.run["tokens"] if normalise == "per_token" else 1.0
+        found.add(tuple(value * scale for value in pair))
+    if len(found) > 1:
+        raise ResultError(
+            "the results have different bounds",
+            "their models differ in size",
+            "Draw them in separate figures, or leave out bounds",
+        )
+    return found.pop()
+
+
+def _limit_lines(ax: "Axes", limits: Iterable[float]) -> None:
+    for i, value in enumerate(limits):
+        label = "smallest and largest value possible" if i == 0 else None
+        ax.axhline(value, color="0.35", linestyle=":", linewidth=1, label=label, zorder=1.5)
+
+
+def _bases(results: Sequence[Result]) -> str:
+    """Which U was used, since the same symbol stands for different projections."""
+    families: dict[str, dict[str, None]] = {}
+    for result in results:
+        basis = str(result.frame["basis"].iloc[0])
+        families.setdefault(basis, {})[str(result.run.get("family", result.model))] = None
+    if len(families) == 1:
+        return f"$U$: {next(iter(families))}"
+    told = (f"{basis} ({', '.join(names)})" for basis, names in families.items())
+    return f"$U$: {', '.join(told)}"
+
+
+def _legend(figure: "Figure", ax: "Axes", band: str | None, note: str | None) -> None:
+    """Under the axes, where it hides no data; the figure grows by its height."""
     from matplotlib.patches import Patch
 
     handles, _ = ax.get_legend_handles_labels()
     if band is not None:
-        handles.append(Patch(facecolor="0.5", alpha=0.3, linewidth=0, label=BANDS[band]))
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+        handles.append(Patch(facecolor="0.5", alpha=0.3, linewidth=0, label=band))
+    width = figure.get_figwidth()
+    for columns in range(min(3, len(handles)), 0, -1):
+        legend = figure.legend(
+            handles=handles, loc="outside lower center", ncols=columns, title=note
+        )
+        box = legend.get_window_extent()
+        if columns == 1 or box.width / figure.dpi <= width - 0.1:
+            break
+        legend.remove()
+    figure.set_figheight(figure.get_figheight() + box.height / figure.dpi)

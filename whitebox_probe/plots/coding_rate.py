@@ -1,9 +1,9 @@
 """R against depth: whether the tokens as a whole keep their volume."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from whitebox_probe.plots import style
-from whitebox_probe.plots._curves import Band, draw
+from whitebox_probe.plots._curves import Band, Normalise, draw
 from whitebox_probe.results import Result
 
 if TYPE_CHECKING:
@@ -11,20 +11,16 @@ if TYPE_CHECKING:
 
 __all__ = ["coding_rate"]
 
-LABELS = {
-    "paper": r"$R(Z^{\ell+1})$ [nats]",
-    "official": r"$R$, official convention [nats]",
-}
-
 
 def coding_rate(
     *results: Result,
     site: str | None = None,
     band: Band = "ci",
     relative_depth: bool = False,
-    normalise: Literal["per_token"] | None = None,
+    normalise: Normalise = None,
     width: style.Width = "column",
     title: str | None = None,
+    legend: bool = True,
 ) -> "Figure":
     """R(Z) of each layer, one curve a model.
 
@@ -33,7 +29,7 @@ def coding_rate(
         band: what is shaded: 95% interval of the mean, std over samples, or standard error.
         relative_depth: draw against layer / number of layers.
         normalise: `per_token` divides by the number of tokens.
-        width: of a paper's column or of its text.
+        width: of a paper's column or of its text. legend: under the axes.
 
     Raises: ResultError.
     """
@@ -41,10 +37,10 @@ def coding_rate(
         results,
         metric="coding_rate",
         site=site,
-        label=LABELS.get(results[0].run["convention"], "") if results else "",
         band=band,
         relative_depth=relative_depth,
         normalise=normalise,
         width=width,
         title=title,
+        legend=legend,
     )

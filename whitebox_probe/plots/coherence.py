@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["coherence"]
 
 MOST = 8  # more panels than that are too small to read in a paper
+MEANING = {"coherence": r"$\|Q_i^\top Q_j\|_2$", "overlap": r"$|U^\top U|$, unit columns"}
 
 
 def coherence(
@@ -45,33 +46,36 @@ def coherence(
             f"the results have layers 1 to {depth}",
             "Name layers in that range",
         )
+    inches = style.inches(width)
+    looks = style.looks([result.model for result in results])
     with style.styled():
-        panel = (style.INCHES[width] - 1.0) / len(shown)
-        figure, axes = style.new_figure(
-            width,
-            height=len(stacks) * (panel + 0.08) + 0.5,
-            rows=len(stacks),
-            columns=len(shown),
+        from whitebox_probe.plots._figure import StyledFigure
+
+        panel = (inches - 1.5) / len(shown)
+        figure = StyledFigure(
+            figsize=(inches, len(stacks) * (panel + 0.08) + (0.5 if title else 0.28)),
+            layout="compressed",  # square panels, without the gaps that a plain grid would leave
         )
-        looks = style.looks([result.model for result in results])
-        image = None
+        axes = figure.subplots(len(stacks), len(shown), squeeze=False)
         for row, (result, stack) in enumerate(zip(results, stacks, strict=True)):
-            for column, layer in enumerate(shown):
-                ax = axes[row, column]
+            for ax, layer in zip(axes[row], shown, strict=True):
                 image = ax.imshow(stack[layer - 1], vmin=0, vmax=1, interpolation="nearest")
                 ax.set(xticks=[], yticks=[])
                 ax.grid(visible=False)
                 ax.spines[:].set_visible(False)
                 if row == 0:
                     ax.set_title(rf"$\ell={layer}$")
-            label = looks[result.model].label.replace(", at initialisation", "\nat initialisation")
+            look = looks[result.model]
             axes[row, 0].set_ylabel(
-                label, rotation=0, ha="right", va="center", color=looks[result.model].colour
+                look.label.replace(", at", ",\nat"),
+                rotation=0,
+                ha="right",
+                va="center",
+                fontsize=7,
+                color=look.colour,
             )
-        meaning = {"coherence": r"$\|Q_i^\top Q_j\|_2$", "overlap": r"$|U^\top U|$, unit columns"}
-        assert image is not None
-        bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.02, aspect=12 * len(stacks))
-        bar.set_label(meaning[matrix])
+        bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.02, aspect=10 * len(stacks))
+        bar.set_label(MEANING[matrix])
         bar.outline.set_linewidth(0)
         if title:
             figure.suptitle(title)
@@ -79,7 +83,7 @@ def coherence(
 
 
 def _stack(result: Result, matrix: str) -> np.ndarray:
-    if matrix not in ("coherence", "overlap") or matrix not in result.matrices:
+    if matrix not in MEANING or matrix not in result.matrices:
         have = ", ".join(sorted(result.matrices)) or "none"
         raise ResultError(
             f"the result of {result.model} holds no matrix '{matrix}'",

@@ -1,9 +1,9 @@
 """R^c against depth: whether the tokens compress towards the subspaces."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from whitebox_probe.plots import style
-from whitebox_probe.plots._curves import Band, draw
+from whitebox_probe.plots._curves import Band, Normalise, draw
 from whitebox_probe.results import Result
 
 if TYPE_CHECKING:
@@ -11,20 +11,17 @@ if TYPE_CHECKING:
 
 __all__ = ["compression"]
 
-LABELS = {
-    "paper": r"$R^c(Z^{\ell+1/2};\, U^\ell)$ [nats]",
-    "official": r"$R^c$, official convention [nats]",
-}
-
 
 def compression(
     *results: Result,
     site: str | None = None,
     band: Band = "ci",
     relative_depth: bool = False,
-    normalise: Literal["per_token"] | None = None,
+    normalise: Normalise = None,
     width: style.Width = "column",
     title: str | None = None,
+    legend: bool = True,
+    bounds: bool = False,
 ) -> "Figure":
     """R^c of each layer, one curve a model; the lower, the more compressed.
 
@@ -33,7 +30,9 @@ def compression(
         band: what is shaded: 95% interval of the mean, std over samples, or standard error.
         relative_depth: draw against layer / number of layers.
         normalise: `per_token` divides by the number of tokens.
-        width: of a paper's column or of its text.
+        width: of a paper's column or of its text. legend: under the axes.
+        bounds: dotted lines at the smallest and largest value that the official convention can
+            take.
 
     Raises: ResultError.
     """
@@ -41,10 +40,11 @@ def compression(
         results,
         metric="compression",
         site=site,
-        label=LABELS.get(results[0].run["convention"], "") if results else "",
         band=band,
         relative_depth=relative_depth,
         normalise=normalise,
         width=width,
         title=title,
+        legend=legend,
+        bounds=bounds,
     )

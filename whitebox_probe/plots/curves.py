@@ -1,9 +1,9 @@
 """Any measure of the table against depth."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from whitebox_probe.plots import style
-from whitebox_probe.plots._curves import Band, draw
+from whitebox_probe.plots._curves import Band, Normalise, draw
 from whitebox_probe.results import Result
 
 if TYPE_CHECKING:
@@ -18,9 +18,10 @@ def curves(
     site: str | None = None,
     band: Band = "ci",
     relative_depth: bool = False,
-    normalise: Literal["per_token"] | None = None,
+    normalise: Normalise = None,
     width: style.Width = "column",
     title: str | None = None,
+    legend: bool = True,
 ) -> "Figure":
     """One measure of each layer, one curve a model.
 
@@ -30,7 +31,7 @@ def curves(
         band: what is shaded: 95% interval of the mean, std over samples, or standard error.
         relative_depth: draw against layer / number of layers.
         normalise: `per_token` divides by the number of tokens.
-        width: of a paper's column or of its text.
+        width: of a paper's column or of its text. legend: under the axes.
 
     Raises: ResultError.
     """
@@ -38,10 +39,10 @@ def curves(
         results,
         metric=metric,
         site=site,
-        label=metric.replace("_", " "),
         band=band,
         relative_depth=relative_depth,
         normalise=normalise,
         width=width,
         title=title,
+        legend=legend,
     )

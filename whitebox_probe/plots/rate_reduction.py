@@ -1,9 +1,9 @@
 """The rate reduction R - R^c against depth."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from whitebox_probe.plots import style
-from whitebox_probe.plots._curves import Band, draw
+from whitebox_probe.plots._curves import Band, Normalise, draw
 from whitebox_probe.results import Result
 
 if TYPE_CHECKING:
@@ -17,9 +17,10 @@ def rate_reduction(
     site: str | None = None,
     band: Band = "ci",
     relative_depth: bool = False,
-    normalise: Literal["per_token"] | None = None,
+    normalise: Normalise = None,
     width: style.Width = "column",
     title: str | None = None,
+    legend: bool = True,
 ) -> "Figure":
     """R - R^c of each layer, one curve a model; the higher, the better by its principle.
 
@@ -28,7 +29,7 @@ def rate_reduction(
         band: what is shaded: 95% interval of the mean, std over samples, or standard error.
         relative_depth: draw against layer / number of layers.
         normalise: `per_token` divides by the number of tokens.
-        width: of a paper's column or of its text.
+        width: of a paper's column or of its text. legend: under the axes.
 
     Raises: ResultError.
     """
@@ -36,10 +37,10 @@ def rate_reduction(
         results,
         metric="rate_reduction",
         site=site,
-        label=r"$\Delta R = R - R^c$ [nats]",
         band=band,
         relative_depth=relative_depth,
         normalise=normalise,
         width=width,
         title=title,
+        legend=legend,
     )

@@ -1,21 +1,15 @@
 """Sparsity against depth: the share of non-zero entries, or a graded measure."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from whitebox_probe.plots import style
-from whitebox_probe.plots._curves import Band, draw
+from whitebox_probe.plots._curves import Band, Normalise, draw
 from whitebox_probe.results import Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["sparsity"]
-
-LABELS = {
-    "l0": r"non-zero entries $\|Z^{\ell+1}\|_0/(nd)$",
-    "thresholded": r"entries with $|z| > \tau\,\mathrm{rms}$",
-    "hoyer": "Hoyer sparseness",
-}
 
 
 def sparsity(
@@ -24,9 +18,10 @@ def sparsity(
     site: str | None = None,
     band: Band = "ci",
     relative_depth: bool = False,
-    normalise: Literal["per_token"] | None = None,
+    normalise: Normalise = None,
     width: style.Width = "column",
     title: str | None = None,
+    legend: bool = True,
 ) -> "Figure":
     """A measure of sparsity of each layer, one curve a model.
 
@@ -37,7 +32,7 @@ def sparsity(
         band: what is shaded: 95% interval of the mean, std over samples, or standard error.
         relative_depth: draw against layer / number of layers.
         normalise: `per_token` divides by the number of tokens.
-        width: of a paper's column or of its text.
+        width: of a paper's column or of its text. legend: under the axes.
 
     Raises: ResultError.
     """
@@ -45,10 +40,10 @@ def sparsity(
         results,
         metric=metric,
         site=site,
-        label=LABELS.get(metric, metric),
         band=band,
         relative_depth=relative_depth,
         normalise=normalise,
         width=width,
         title=title,
+        legend=legend,
     )
