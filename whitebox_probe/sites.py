@@ -31,6 +31,7 @@ _ALL = (
     Site("z_half", "(B, n, d)", "Z^(l+1/2), the tokens after attention and its skip connection"),
     Site("mlp_in", "(B, n, d)", "the tokens after the second normalisation"),
     Site("mlp_hidden", "(B, n, h)", "the activation inside the MLP, where there is one"),
+    Site("code", "(B, n, h)", "the sparse code inside an overcomplete dictionary step"),
     Site("z_out", "(B, n, d)", "Z^(l+1), the tokens that leave layer l (a CRATE's ISTA output)"),
 )
 

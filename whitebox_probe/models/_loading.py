@@ -12,9 +12,10 @@ from whitebox_probe import checkpoints
 from whitebox_probe._core import io
 from whitebox_probe._core.errors import CheckpointError
 from whitebox_probe.checkpoints import Checkpoint
-from whitebox_probe.models.base import Preprocess, ProbeModel, build, family_named
+from whitebox_probe.models.base import Preprocess, ProbeModel, build, families, family_named
 
 TIMM = "timm:"
+HEAD_WIDTHS = (128, 64, 48, 32, 24, 16)  # of every published model of these families
 
 
 def load(
@@ -26,6 +27,7 @@ def load(
     name: str | None = None,
     wrapper: str | None = None,
     progress: bool = True,
+    **options: Any,
 ) -> ProbeModel:
     """Load a checkpoint, ready for probing, on the CPU and in evaluation mode.
 
@@ -33,12 +35,14 @@ def load(
         source: a name from checkpoints.yaml, `timm:NAME` for any timm VisionTransformer, or a file
             (safetensors, a plain state dict, or a training checkpoint that holds one).
         arch: for a file: the name of an architecture or entry of checkpoints.yaml, `timm:NAME`, or
-            a mapping with `family` and the arguments of its network.
+            a mapping with `family` and the arguments of its network. Without it the family and its
+            sizes are read from the file; what no file holds is asked for (`heads=6`).
         weights: `random` builds the same architecture without reading its weights (a null).
         seed: of random weights.
         name: what tables and figures call it.
         wrapper: the key of the state dict, for a file that holds several.
         progress: show a progress bar while downloading.
+        options: arguments of the network that replace those of the entry, such as `lam=0.5`.
 
     Raises: CheckpointError, with every missing, unexpected and wrongly shaped key; RegistryError.
 
@@ -46,18 +50,17 @@ def load(
         >>> load("crate-tiny-fmnist").layers
         8
     """
+    known = str(source) in checkpoints.registry()
     if arch is not None:
         entry, path = _of_file(Path(source), arch), Path(source)
     elif str(source).startswith(TIMM):
         entry, path = _of_timm(str(source)), None
+    elif not known and Path(source).is_file():
+        entry, path = _recognised(Path(source), wrapper, options), Path(source)
     else:
-        if str(source) not in checkpoints.registry() and Path(source).is_file():
-            raise CheckpointError(
-                f"the architecture of {source} is not known",
-                "a file does not say it",
-                "Pass arch=, such as arch='crate_small'",
-            )
         entry, path = checkpoints.entry(str(source)), None
+    if options:
+        entry = replace(entry, arch={**entry.arch, **options})
     if name is not None:
         entry = replace(entry, name=name)
     if weights == "random":
@@ -92,6 +95,49 @@ def _of_file(path: Path, arch: str | Mapping[str, Any]) -> Checkpoint:
         return replace(checkpoints.entry(arch), name=title, source=here, sha256=None, size=None)
     family, arguments = checkpoints.architecture(arch)
     return Checkpoint(name=title, family=family, arch=arguments, source=here)
+
+
+def _recognised(path: Path, wrapper: str | None, options: dict[str, Any]) -> Checkpoint:
+    """A registry entry for a file without `arch`: the family whose keys and shapes it has.
+
+    `heads` is taken out of `options` where it settles more than one argument.
+    """
+    found = checkpoints.read_state_dict(path, wrapper=wrapper)
+    shapes = {key: tuple(tensor.shape) for key, tensor in found.items()}
+    matching = [(f, seen) for f in families().values() if (seen := f.recognise(shapes)) is not None]
+    if len(matching) != 1:
+        raise CheckpointError(
+            f"the family of {path} is not recognised",
+            f"its keys ({', '.join(list(shapes)[:3])}, ...) are of "
+            + (" and ".join(f.name for f, _ in matching) or "no family known here"),
+            "Pass arch=, such as arch='crate_small'",
+        )
+    family, seen = matching[0]
+    asked = dict(seen.ask)
+    if seen.inner is not None:
+        asked["heads"] = tuple(seen.inner // p for p in HEAD_WIDTHS if seen.inner % p == 0)
+    missing = {key: choices for key, choices in asked.items() if key not in options}
+    if missing:
+        told = "; ".join(f"{key}={' or '.join(map(str, c))}" for key, c in missing.items())
+        raise CheckpointError(
+            f"{path} is of family '{family.name}', but not all of its architecture is known",
+            f"no file holds {', '.join(missing)}",
+            f"Pass {told}, or arch=",
+        )
+    arch = dict(seen.arch)
+    if seen.inner is not None:
+        heads = options.pop("heads")
+        if not isinstance(heads, int) or heads < 1 or seen.inner % heads:
+            raise CheckpointError(
+                f"{path} cannot have {heads} heads",
+                f"they share a width of {seen.inner}",
+                f"Use one of: {', '.join(map(str, asked['heads']))}",
+            )
+        arch |= family.head_arguments(heads, seen.inner)
+    title = path.name.split(".")[0]
+    return Checkpoint(
+        name=title, family=family.name, arch=arch, source={"kind": "path", "path": str(path)}
+    )
 
 
 def _of_timm(name: str) -> Checkpoint:

@@ -58,6 +58,21 @@ class Preprocess:
     interpolation: str = "bilinear"
 
 
+@dataclass(frozen=True)
+class Recognised:
+    """What a state dict says of its network, and what it cannot say.
+
+    Attributes:
+        arch: the arguments that keys and shapes settle.
+        inner: K*p, the width that the heads share; None where the number of heads is settled.
+        ask: other arguments that no file holds and that matter -> the choices that were published.
+    """
+
+    arch: Mapping[str, Any]
+    inner: int | None = None
+    ask: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+
+
 class Family(ABC):
     """A model family: how it is built, where its sites are, which bases it has."""
 
@@ -97,6 +112,29 @@ class Family(ABC):
     @abstractmethod
     def prefix_tokens(self, module: nn.Module) -> int:
         """How many tokens stand before the patches (class token, registers)."""
+
+    def operators(self, module: nn.Module, layer: int) -> dict[str, Tensor | float]:
+        """What a layer's steps are made of, besides U, as fidelity measures need it.
+
+        `D` (d, d) acting on token rows as `Z D^T`, with `lam` and `eta`, where the second step is a
+        proximal one; empty when the family has none.
+        """
+        return {}
+
+    def prenorm(self, module: nn.Module, layer: int) -> nn.Module | None:
+        """The normalisation in front of the layer's attention, a function of (B, n, d) tokens."""
+        return None
+
+    def recognise(self, shapes: Mapping[str, tuple[int, ...]]) -> "Recognised | None":
+        """Read the architecture from a state dict's keys and shapes; None if they are not its own.
+
+        Prefixes such as `module.` are stripped already.
+        """
+        return None
+
+    def head_arguments(self, heads: int, inner: int) -> dict[str, Any]:
+        """The arguments that a number of heads settles, given their total width K*p."""
+        return {"heads": heads, "dim_head": inner // heads}
 
     def preprocess(self, module: nn.Module) -> Preprocess | None:
         """The preprocessing that the module itself states; None when only the entry knows."""

@@ -1,12 +1,13 @@
 """CRATE image classifiers: sites, native subspaces, and their construction."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from whitebox_probe.models._crate_network import CRATE
-from whitebox_probe.models.base import Dims, Family, Tap
+from whitebox_probe.models.base import Dims, Family, Recognised, Tap
 
 
 class CrateFamily(Family):
@@ -73,6 +74,36 @@ class CrateFamily(Family):
         attention: Any = module.get_submodule(f"transformer.layers.{layer - 1}.0.fn")
         weight = attention.qkv.weight  # (K*p, d)
         return weight.unflatten(0, (attention.heads, attention.dim_head)).mT  # (K, d, p)
+
+    def operators(self, module: nn.Module, layer: int) -> dict[str, Tensor | float]:
+        """The ISTA step's dictionary, sparsity weight and step size."""
+        ista: Any = module.get_submodule(f"transformer.layers.{layer - 1}.1.fn")
+        return {"D": ista.weight.detach(), "lam": ista.lam, "eta": ista.step_size}
+
+    def prenorm(self, module: nn.Module, layer: int) -> nn.Module:
+        """The layer norm in front of MSSA."""
+        return module.get_submodule(f"transformer.layers.{layer - 1}.0.norm")
+
+    def recognise(self, shapes: Mapping[str, tuple[int, ...]]) -> Recognised | None:
+        """Square ISTA weights behind an image embedding."""
+        ista = shapes.get("transformer.layers.0.1.fn.weight", ())
+        patch = shapes.get("to_patch_embedding.2.weight", ())
+        head = shapes.get("mlp_head.1.weight", ())
+        if len(ista) != 2 or ista[0] != ista[1] or len(patch) != 2 or len(head) != 2:
+            return None
+        channels = next((c for c in (3, 1) if math.isqrt(patch[1] // c) ** 2 * c == patch[1]), 1)
+        patch_size = math.isqrt(patch[1] // channels)
+        side = math.isqrt(shapes["pos_embedding"][1] - 1)
+        layers = {key.split(".")[2] for key in shapes if key.startswith("transformer.layers.")}
+        arch = {
+            "image_size": side * patch_size,
+            "patch_size": patch_size,
+            "channels": channels,
+            "classes": head[0],
+            "dim": ista[0],
+            "depth": len(layers),
+        }
+        return Recognised(arch, inner=shapes["transformer.layers.0.0.fn.qkv.weight"][0])
 
     def official_site(self, basis: str) -> str:
         """The release hooks the output of the projection."""

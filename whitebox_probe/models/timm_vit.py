@@ -109,6 +109,10 @@ class TimmViTFamily(Family):
         weight = attention.qkv.weight.unflatten(0, (3, attention.num_heads, attention.head_dim))
         return weight["qkv".index(basis[-1])].mT  # (K, d, p)
 
+    def prenorm(self, module: nn.Module, layer: int) -> nn.Module:
+        """The block's first normalisation."""
+        return module.get_submodule(f"blocks.{layer - 1}.norm1")
+
     def official_site(self, basis: str) -> str:
         """The projection's own output, its bias included: what the release's hook would see."""
         return f"heads_{basis[-1]}"
