@@ -58,3 +58,25 @@ def vit():
     import whitebox_probe as wp
 
     return wp.wrap(small_vit(), name="vit")
+
+
+def measured(kind, Z, U):
+    """Keyword arguments of `update` for any metric, made from tokens Z (B, n, d) and bases U."""
+    n, d = Z.shape[1:]
+    generator = torch.Generator().manual_seed(9)
+    D = torch.randn(d, d, generator=generator, dtype=torch.float64).to(Z)
+    update = Z.tanh()
+    rest = {"attn_out": update, "z_half": Z + update, "mlp_in": Z / 2}
+    needs = kind().inputs(kind.site["paper"])
+    others = {site: tokens for site, tokens in rest.items() if site in needs}
+    if getattr(kind, "needs_operators", ()):
+        others |= {"D": D, "lam": 0.1}
+    if kind.site["paper"] == "attn_weights":
+        side = int((n - 1) ** 0.5)
+        Z = Z[:, : 1 + side**2]
+        maps = (Z @ Z.mT).softmax(dim=-1)
+        return {
+            "Z": torch.stack([maps, maps.square() / maps.square().sum(-1, keepdim=True)], dim=1),
+            "prefix": 1,
+        }
+    return {"Z": Z, "U": U, **others}

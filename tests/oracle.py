@@ -63,8 +63,11 @@ def hoyer(Z):
 
 
 def thresholded(Z, tau=0.1):
-    Z = np.asarray(Z, dtype=np.float64)
-    return np.mean(np.abs(Z) > tau * np.sqrt((Z**2).mean()))
+    shares = []
+    for z in np.asarray(Z, dtype=np.float64):
+        rms = np.sqrt(np.mean(z**2))
+        shares.append(np.mean(np.abs(z) > tau * rms))
+    return np.mean(shares)
 
 
 def principal_angles(U):

@@ -16,42 +16,57 @@ if TYPE_CHECKING:
     from whitebox_probe import metrics as metrics
     from whitebox_probe import plots as plots
     from whitebox_probe._core.errors import ProbeError as ProbeError
+    from whitebox_probe.auditing import audit as audit
+    from whitebox_probe.claims import Audit as Audit
     from whitebox_probe.engine import probe as probe
+    from whitebox_probe.layer_similarity import similarity as similarity
     from whitebox_probe.models._loading import load as load
     from whitebox_probe.models.base import Preprocess as Preprocess
     from whitebox_probe.models.base import ProbeModel as ProbeModel
     from whitebox_probe.models.base import wrap as wrap
+    from whitebox_probe.null_models import nulls as nulls
     from whitebox_probe.recorder import record as record
     from whitebox_probe.results import Comparison as Comparison
     from whitebox_probe.results import Result as Result
+    from whitebox_probe.results import Similarity as Similarity
     from whitebox_probe.results import compare as compare
 
 _HOMES = {
     "ProbeError": "_core.errors",
+    "Audit": "claims",
+    "audit": "auditing",
     "probe": "engine",
     "Preprocess": "models.base",
     "ProbeModel": "models.base",
     "wrap": "models.base",
     "load": "models._loading",
+    "nulls": "null_models",
     "record": "recorder",
     "Comparison": "results",
     "Result": "results",
     "compare": "results",
+    "Similarity": "results",
+    "similarity": "layer_similarity",
 }
 _FOLDERS = ("metrics", "plots")
 
 __all__ = [
+    "Audit",
     "Comparison",
     "Preprocess",
     "ProbeError",
     "ProbeModel",
     "Result",
+    "Similarity",
+    "audit",
     "compare",
     "load",
     "metrics",
+    "nulls",
     "plots",
     "probe",
     "record",
+    "similarity",
     "wrap",
 ]
 

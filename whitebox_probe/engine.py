@@ -1,13 +1,9 @@
-"""`probe`: one streaming pass of a model over data, every measure at every layer.
-
-Nothing but one float64 number for each sample, layer and measure is kept: a layer's tokens are
-measured while the forward pass is there, and let go.
-"""
+"""`probe`: one streaming pass of a model over data, every measure at every layer."""
 
 import platform
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -18,35 +14,55 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from whitebox_probe import bases as basis_names
 from whitebox_probe._core.errors import DataError, NonFiniteError, ProbeError
-from whitebox_probe.data.images import Transform, image_transform
+from whitebox_probe._pass import (
+    NULLS,
+    Collector,
+    Layer,
+    Table,
+    plan,
+    ready,
+    run_model,
+    transform_of,
+)
+from whitebox_probe.data.images import Transform
 from whitebox_probe.data.source import Source, open_data
 from whitebox_probe.metrics._linalg import orthonormalise
 from whitebox_probe.metrics.base import (
     CONVENTIONS,
     HEADS,
-    LayerTokens,
+    DatasetMetric,
+    Kind,
     SampleMetric,
     WeightMetric,
     catalogue,
     metric_named,
 )
 from whitebox_probe.metrics.compression import official_bounds
-from whitebox_probe.models.base import Preprocess, ProbeModel
+from whitebox_probe.models.base import ProbeModel
 from whitebox_probe.recorder import attach
 from whitebox_probe.results import Result, sample_key, tabulate
 
-Metrics = Sequence[str | SampleMetric | WeightMetric]
+Metrics = Sequence[str | SampleMetric | DatasetMetric | WeightMetric]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
-class _Measurement:
-    """One metric at one site: what it needs, and its column within each layer's block."""
+class _Settings:
+    """Everything that a number depends on, besides model and data."""
 
-    metric: SampleMetric
-    site: str  # as the metric names it: HEADS stands for the family's own site
-    needs: frozenset[str]
+    convention: str
+    basis: str
+    orthonormal: bool
+    prenorm: bool
+    class_token: bool
+    eps: tuple[float, ...]
+    lam: float
+    null: str | None
+    seed: int
+    dtype: str
+    nonfinite: str
 
 
 def probe(
@@ -54,12 +70,18 @@ def probe(
     data: Any,
     metrics: Metrics | None = None,
     *,
-    sites: Mapping[str, str] | None = None,
+    sites: Mapping[str, str | Sequence[str]] | None = None,
     convention: str = "paper",
     basis: str | None = None,
     orthonormal: bool = False,
-    eps: float = 0.1,
+    prenorm: bool = True,
+    class_token: bool = True,
+    eps: float | Sequence[float] = 0.1,
     lam: float = 0.1,
+    null: str | None = None,
+    fit_data: Any = None,
+    fit_limit: int = 256,
+    nonfinite: str = "raise",
     limit: int | None = None,
     batch_size: int = 32,
     workers: int = 0,
@@ -75,18 +97,31 @@ def probe(
         model: from `wp.load` or `wp.wrap`.
         data: a registry name, a folder of images, a tensor of inputs, a Dataset or a DataLoader.
         metrics: names from the catalogue, or metric objects; all default ones when not given.
-        sites: metric name -> site, to measure elsewhere than the convention's own site.
+        sites: metric name -> site or sites, to measure elsewhere than the convention's own site.
         convention: `paper` (the formulas on the named site) or `official` (the release's script).
-        basis: which U; the model's default when not given (`native`, or `qkv:k`).
+        basis: which U; the model's default when not given (`native`, or `qkv:k`). Beside the
+            model's own projections: `qk`, `pca`, `pca:clusters` and `random` (see `bases`).
         orthonormal: replace each U_k by an orthonormal basis of the same subspace (QR), as the
             formulas assume; the basis is then called `native+qr`. Learned projections are not
             orthonormal, and as they are R^c may exceed R.
-        eps: coding precision, squared in the formulas. lam: the sparsity weight of the SRR.
+        prenorm: take rates of the residual stream after the layer's own attention norm, which is
+            what its projection is trained on. False: of the tokens as they are, whose norm then
+            enters the rate. Sparsity and geometry are always of the tokens as they are.
+        class_token: keep the tokens before the patches (class token, registers).
+        eps: coding precision, squared in the formulas; several give one measure each
+            (`compression[eps=0.5]`) from the same eigenvalues.
+        lam: the sparsity weight of the SRR.
+        null: measure a null instead: `gaussian` (tokens of the same norms), `shuffled` (each
+            feature in another order over the tokens) or `random_subspaces`.
+        fit_data, fit_limit: what the bases `pca` and `pca:clusters` are fitted on: samples of the
+            same data that are not measured, unless other data are given.
+        nonfinite: what to do with a sample whose features hold NaN or infinity: `raise`, or `drop`
+            it from every measure and list it in `Result.run`.
         limit: at most so many samples, drawn by `seed`.
         batch_size, workers: of the pass; no number depends on them.
         device: where the forward pass runs; where the model lies when not given.
         dtype: of the forward pass (autocast); measures are always taken in float64.
-        seed: of the draw of samples and of the bootstrap.
+        seed: of the draw of samples, of nulls and random bases, and of the bootstrap.
         name: what tables and figures call this run; the model's name when not given.
         progress: show a progress bar on a terminal.
 
@@ -94,48 +129,69 @@ def probe(
     Raises: ProbeError for any input that does not fit, before the pass where it can be known;
         NonFiniteError, after the pass, if the features of a sample are not finite.
     """
-    _check(convention, eps, batch_size, dtype)
-    samplers, weighers = _resolve(metrics, convention=convention, eps=eps, lam=lam)
-    basis = model.default_basis if basis is None else basis
-    heads_site = model.family.official_site(basis)
-    plan = _plan(samplers, dict(sites or {}), convention, model)
-    source = open_data(data, transform=_transform(model.preprocess), limit=limit, seed=seed)
-    needs_basis = weighers or any(m.metric.needs_basis for m in plan)
-    layers = range(1, model.layers + 1)
-    bases = {n: model.subspaces(n, basis) for n in layers} if needs_basis else {}
-    if orthonormal:
-        _check_orthonormal(convention)
-        bases = {n: orthonormalise(U) for n, U in bases.items()}
-        basis = f"{basis}+qr"
+    several = tuple(float(e) for e in eps) if isinstance(eps, Sequence) else (float(eps),)
+    settings = _Settings(
+        convention=convention,
+        basis=model.default_basis if basis is None else basis,
+        orthonormal=orthonormal,
+        prenorm=prenorm and convention == "paper",
+        class_token=class_token,
+        eps=several,
+        lam=lam,
+        null=null,
+        seed=seed,
+        dtype=dtype,
+        nonfinite=nonfinite,
+    )
+    _check(settings, batch_size)
+    takers, weighers = _resolve(metrics, settings)
+    measurements = plan(takers, sites or {}, convention, model)
+    transform = transform_of(model.preprocess)
+    source = open_data(data, transform=transform, limit=limit, seed=seed)
+    if any(isinstance(m.metric, DatasetMetric) and m.metric.needs_labels for m in measurements):
+        _check_labels(source)
 
     start = time.perf_counter()
-    with _ready(model, device) as where:
-        table = _Table(plan, model.layers, source.count)
-        tokens = _forward(
-            model,
-            source,
-            plan,
-            bases,
+    with ready(model, device) as where:
+        needs_basis = bool(weighers) or any(m.metric.needs_basis for m in measurements)
+        heads_site = _heads_site(model, settings)
+        if heads_site is None and any(HEADS in m.needs for m in measurements):
+            needs_basis = True
+        bases: dict[int, Tensor] = {}
+        if needs_basis:
+            fit = _Fit(model, data, fit_data, fit_limit, source, transform, batch_size, where)
+            bases = _bases(model, settings, fit)
+        layers = _layers(model, settings, bases, where)
+        table = Table(sum(m.per_sample for m in measurements), model.layers, source.count)
+        collector = Collector(
+            measurements,
+            layers,
             heads_site,
             table,
-            where,
-            batch_size=batch_size,
-            workers=workers,
-            dtype=DTYPES[dtype],
-            progress=progress,
+            prefix=model.family.prefix_tokens(model.module),
+            drop_prefix=not class_token,
+            spectral=len(several) > 1,
+            null=null,
+            seed=seed,
         )
+        if measurements:
+            _forward(
+                model,
+                source,
+                collector,
+                where,
+                batch_size=batch_size,
+                workers=workers,
+                dtype=DTYPES[dtype],
+                progress=progress,
+            )
+    samples, dropped = _samples(collector, heads_site, nonfinite)
     numbers, matrices = _weigh(weighers, bases)
-    measured = [
-        (m.metric.name, heads_site if m.site == HEADS else m.site, layer, m.metric.ddof[convention])
-        for layer in layers
-        for m in plan
-    ]
-    ids, values = table.finish()
-    columns = [sample_key(*place[:3]) for place in measured]
-    samples = pd.DataFrame(values, columns=columns, index=pd.Index(ids, name="sample"))
-    _refuse_nonfinite(samples)
+    streamed, more = _streams(collector)
     title = name or model.name
     s = model.dims
+    tokens = collector.tokens or (s.tokens or 0)
+    label = f"{settings.basis}+qr" if orthonormal else settings.basis
     run = {
         "model": title,
         "family": model.family.name,
@@ -144,27 +200,29 @@ def probe(
             "sha256": model.sha256,
         },
         "data": {"name": source.name, "fingerprint": source.fingerprint},
-        "count": len(samples),
+        "count": len(samples) if samples.shape[1] else (source.count or 0),
         "layers": s.layers,
         "dim": s.dim,
         "heads": s.heads,
         "dim_head": s.dim_head,
         "tokens": tokens,
         "convention": convention,
-        "basis": basis,
-        "eps": eps,
+        "basis": label,
+        "prenorm": settings.prenorm,
+        "class_token": class_token,
+        "null": null,
+        "eps": several[0] if len(several) == 1 else list(several),
         "lam": lam,
-        "bounds": {
-            "compression": list(official_bounds(heads=s.heads, dim_head=s.dim_head, eps=eps))
-        }
-        if convention == "official"
-        else {},
+        "bounds": _limits(model, settings, tokens),
+        "measures": _describe([*takers, *weighers]),
+        "nonfinite": dropped,
         "arguments": {
-            "metrics": [m.name for m in (*samplers, *weighers)],
-            "sites": dict(sites or {}),
+            "metrics": [m.name for m in (*takers, *weighers)],
+            "sites": {k: v if isinstance(v, str) else list(v) for k, v in (sites or {}).items()},
             "limit": limit,
             "batch_size": batch_size,
             "dtype": dtype,
+            "fit_limit": fit_limit if settings.basis in basis_names.FITTED else None,
         },
         "seed": seed,
         "device": str(where),
@@ -174,40 +232,37 @@ def probe(
     }
     frame = tabulate(
         model=title,
-        basis=basis,
+        basis=label,
         convention=convention,
         samples=samples,
-        measured=measured,
+        measured=_places(collector, heads_site, convention),
         numbers=numbers,
+        streamed=streamed,
+        count=source.count or len(samples),
         seed=seed,
     )
-    return Result(frame=frame, samples=samples, matrices=matrices, run=run)
+    return Result(frame=frame, samples=samples, matrices=matrices | more, run=run)
 
 
-def _check_orthonormal(convention: str) -> None:
-    if convention == "official":
+def _check(s: _Settings, batch_size: int) -> None:
+    choices = {
+        "convention": (s.convention, CONVENTIONS, "it says how tokens enter the formulas"),
+        "dtype": (s.dtype, tuple(DTYPES), "it is the precision of the forward pass"),
+        "null": (s.null, (*NULLS, None), "it says what stands in for the tokens"),
+        "nonfinite": (s.nonfinite, ("raise", "drop"), "it says what becomes of such samples"),
+    }
+    for what, (value, allowed, why) in choices.items():
+        if value not in allowed:
+            raise ProbeError(
+                f"unknown {what} '{value}'", why, f"Use one of: {', '.join(map(str, allowed))}"
+            )
+    for eps in s.eps:
+        if not 0 < eps < float("inf"):
+            raise ProbeError(f"eps is {eps}", "the coding precision is positive", "Use 0.1, say")
+    if not s.eps or len(set(s.eps)) < len(s.eps):
         raise ProbeError(
-            "orthonormal bases do not go with the official convention",
-            "it measures the tokens that the model itself projects",
-            "Use convention='paper'",
+            f"eps is {list(s.eps)}", "each value is measured once", "Name different values"
         )
-
-
-def _check(convention: str, eps: float, batch_size: int, dtype: str) -> None:
-    if convention not in CONVENTIONS:
-        raise ProbeError(
-            f"unknown convention '{convention}'",
-            "it says how tokens enter the formulas",
-            f"Use one of: {', '.join(CONVENTIONS)}",
-        )
-    if dtype not in DTYPES:
-        raise ProbeError(
-            f"unknown dtype '{dtype}'",
-            "it is the precision of the forward pass",
-            f"Use one of: {', '.join(DTYPES)}",
-        )
-    if not eps > 0:
-        raise ProbeError(f"eps is {eps}", "the coding precision is positive", "Use 0.1, say")
     if batch_size < 1:
         raise ProbeError(
             f"batch_size is {batch_size}", "a batch holds samples", "Use a batch size of 1 or more"
@@ -215,237 +270,256 @@ def _check(convention: str, eps: float, batch_size: int, dtype: str) -> None:
 
 
 def _resolve(
-    metrics: Metrics | None, *, convention: str, eps: float, lam: float
-) -> tuple[list[SampleMetric], list[WeightMetric]]:
+    metrics: Metrics | None, s: _Settings
+) -> tuple[list[SampleMetric | DatasetMetric], list[WeightMetric]]:
     """Metric objects from names; all default ones that the convention has when none is named."""
     if metrics is None:
         metrics = [
             name
             for name, kind in catalogue().items()
-            if kind.default and (issubclass(kind, WeightMetric) or convention in kind.site)
+            if kind.default and (issubclass(kind, WeightMetric) or s.convention in kind.site)
         ]
     if isinstance(metrics, str):
         metrics = [metrics]
-    samplers: list[SampleMetric] = []
+    takers: list[SampleMetric | DatasetMetric] = []
     weighers: list[WeightMetric] = []
-    options = {"eps": eps, "lam": lam}
     for metric in metrics:
-        if isinstance(metric, str):
-            kind = metric_named(metric)
-            if issubclass(kind, WeightMetric):
-                metric = kind()
+        made = _made(metric_named(metric), s) if isinstance(metric, str) else [metric]
+        for each in made:
+            if isinstance(each, WeightMetric):
+                weighers.append(each)
             else:
-                wanted = kind.__init__.__kwdefaults__ or {}
-                metric = kind(
-                    convention=convention, **{k: v for k, v in options.items() if k in wanted}
-                )
-        if isinstance(metric, WeightMetric):
-            weighers.append(metric)
-        else:
-            samplers.append(metric)
-    if not samplers and not weighers:
+                takers.append(each)
+    if not takers and not weighers:
         raise ProbeError(
             "no metric is named",
             "there is nothing to measure",
             f"Name some of: {', '.join(catalogue())}",
         )
-    return samplers, weighers
+    return takers, weighers
 
 
-def _plan(
-    samplers: Iterable[SampleMetric], sites: dict[str, str], convention: str, model: ProbeModel
-) -> list[_Measurement]:
-    """Where each metric is measured, checked against the model before any pass."""
-    plan = []
-    for metric in samplers:
-        site = sites.pop(metric.name, metric.site[convention])
-        needs = metric.inputs(site)
-        for needed in needs:
-            if needed != HEADS:
-                model.tap(needed, 1)
-        plan.append(_Measurement(metric, site, frozenset(needs)))
-    if sites:
-        raise ProbeError(
-            f"sites name {', '.join(sites)}",
-            "that metric is not measured in this run",
-            "Name only metrics of the run",
+def _made(kind: Kind, s: _Settings) -> list[Any]:
+    """The metric of a name; one for each eps, named with it, if there are several."""
+    if issubclass(kind, WeightMetric):
+        return [kind()]
+    wanted = kind.__init__.__kwdefaults__ or {}
+    options: dict[str, Any] = {"lam": s.lam} if "lam" in wanted else {}
+    if "eps" not in wanted:
+        return [kind(convention=s.convention, **options)]
+    made = []
+    for eps in s.eps:
+        metric = kind(convention=s.convention, eps=eps, **options)
+        if len(s.eps) > 1:
+            metric.name = f"{kind.name}[eps={eps:g}]"  # type: ignore[misc]
+        made.append(metric)
+    return made
+
+
+def _check_labels(source: Source) -> None:
+    if not source.labelled:
+        raise DataError(
+            f"{source.name} has no labels",
+            "a class-wise measure is asked for",
+            "Pass a Dataset of (input, label) pairs, a folder with one subfolder a class, "
+            "or leave the measure out",
         )
-    return plan
 
 
-def _transform(preprocess: Preprocess | None) -> Transform | None:
-    if preprocess is None:
-        return None
-    return image_transform(
-        size=preprocess.size,
-        mean=preprocess.mean,
-        std=preprocess.std,
-        mode=preprocess.mode,
-        crop=preprocess.crop,
-        interpolation=preprocess.interpolation,
-    )
+def _heads_site(model: ProbeModel, s: _Settings) -> str | None:
+    """The site where the model itself projects to this basis; None when it does not."""
+    own = s.basis in model.bases and not s.orthonormal and s.null != "random_subspaces"
+    return model.family.official_site(s.basis) if own else None
 
 
-@contextmanager
-def _ready(model: ProbeModel, device: str | torch.device | None) -> Any:
-    """The model in evaluation mode on the device; both as they were afterwards."""
-    before = model.device
-    try:
-        where = before if device is None else torch.device(device)
-        model.module.to(where)
-    except (RuntimeError, AssertionError) as error:
-        raise ProbeError(
-            f"device '{device}' cannot be used", str(error).splitlines()[0], "Use device='cpu'"
-        ) from error
-    training = model.module.training
-    model.module.eval()
-    try:
-        yield where
-    finally:
-        model.module.train(training)
-        model.module.to(before)
+@dataclass(frozen=True)
+class _Fit:
+    """Where the tokens of a fitted basis come from: samples that are not measured."""
+
+    model: ProbeModel
+    data: Any
+    fit_data: Any
+    limit: int
+    measured: Source
+    transform: Transform | None
+    batch_size: int
+    device: torch.device
+
+    def __call__(self, site: str) -> Iterator[tuple[int, Tensor]]:
+        """(layer, tokens) of the fitting samples."""
+        same = self.fit_data is None
+        source = open_data(
+            self.data if same else self.fit_data,
+            transform=self.transform,
+            limit=self.limit,
+            seed=1,
+            without=self.measured.numbers if same else (),
+        )
+        batch: list[tuple[int, Tensor]] = []
+        layers = range(1, self.model.layers + 1)
+
+        def keep(_: str, layer: int, tensor: Tensor) -> None:
+            batch.append((layer, tensor.clone()))
+
+        with torch.inference_mode(), attach(self.model, [site], layers, keep):
+            for item in source.batches(self.batch_size, 0):
+                run_model(self.model, item.inputs.to(self.device))
+                yield from batch
+                batch.clear()
 
 
-class _Table:
-    """Preallocated float64 values, one row a sample and one column a layer and measure.
+def _bases(model: ProbeModel, s: _Settings, fit: _Fit) -> dict[int, Tensor]:
+    if s.null == "random_subspaces":
+        return basis_names.random_bases(model, seed=s.seed)
+    found = basis_names.bases_of(model, s.basis, seed=s.seed, tokens=fit)
+    return {n: orthonormalise(U) for n, U in found.items()} if s.orthonormal else found
 
-    Small tensors kept from inside hooks would fragment the heap; here each batch writes in place.
-    """
 
-    def __init__(self, plan: Sequence[_Measurement], layers: int, count: int | None) -> None:
-        self.width = len(plan)
-        rows = count or 1024
-        self.values = np.full((rows, layers * len(plan)), np.nan)
-        self.ids = np.empty(rows, dtype=np.int64)
-        self.used = 0
+def _layers(
+    model: ProbeModel, s: _Settings, bases: Mapping[int, Tensor], device: torch.device
+) -> dict[int, Layer]:
+    found = {}
+    for n in range(1, model.layers + 1):
+        U = bases.get(n)
+        norm = model.family.prenorm(model.module, n) if s.prenorm else None
+        found[n] = Layer(
+            U=None if U is None else U.to(device),
+            # forward, not the module itself: its hooks may be ours, and would call themselves.
+            norm=None if norm is None else norm.forward,
+            operators=model.family.operators(model.module, n),
+        )
+    return found
 
-    def open(self, ids: Tensor) -> None:
-        """Make room for a batch."""
-        needed = self.used + len(ids)
-        while needed > len(self.ids):
-            self.values = np.concatenate([self.values, np.full_like(self.values, np.nan)])
-            self.ids = np.concatenate([self.ids, np.empty_like(self.ids)])
-        self.ids[self.used : needed] = ids.numpy()
 
-    def write(self, layer: int, column: int, values: Tensor) -> None:
-        """Write one measure of one layer for the batch that is open."""
-        at = (layer - 1) * self.width + column
-        self.values[self.used : self.used + len(values), at] = values.numpy(force=True)
+def _limits(model: ProbeModel, s: _Settings, tokens: int) -> dict[str, list[float]]:
+    if s.convention != "official" or len(s.eps) > 1 or tokens == 0:
+        return {}
+    d = model.dims
+    pair = official_bounds(heads=d.heads, dim_head=d.dim_head, tokens=tokens, eps=s.eps[0])
+    return {"compression": list(pair)}
 
-    def close(self, rows: int) -> None:
-        """Keep the batch."""
-        self.used += rows
 
-    def finish(self) -> tuple[np.ndarray, np.ndarray]:
-        """Ids and values, sorted by id."""
-        order = np.argsort(self.ids[: self.used], kind="stable")
-        return self.ids[: self.used][order], self.values[: self.used][order]
+def _describe(metrics: Iterable[Any]) -> dict[str, dict[str, Any]]:
+    """What figures need to know of each row of the table, so that they need not know the metric."""
+    told: dict[str, dict[str, Any]] = {}
+    for metric in metrics:
+        common = {"unit": metric.unit, "group": metric.group, "bases": metric.needs_basis}
+        if isinstance(metric, SampleMetric):
+            label = metric.label or metric.name.replace("_", " ")
+            base, bracket, detail = metric.name.partition("[")
+            if bracket:
+                label += rf", $\epsilon={detail[4:-1]}$"
+            told[metric.name] = common | {"label": label, "better": metric.better, "metric": base}
+        else:
+            for row in metric.rows:
+                label = metric.labels.get(row, row.replace("_", " "))
+                told[row] = common | {"label": label, "better": None, "metric": metric.name}
+    return told
 
 
 def _forward(
     model: ProbeModel,
     source: Source,
-    plan: Sequence[_Measurement],
-    bases: dict[int, Tensor],
-    heads_site: str,
-    table: _Table,
+    collector: Collector,
     device: torch.device,
     *,
     batch_size: int,
     workers: int,
     dtype: torch.dtype,
     progress: bool,
-) -> int:
-    """Run the pass; returns the number of tokens n of a sample."""
+) -> None:
+    """Run the pass."""
     from tqdm.auto import tqdm
 
-    if not plan:
-        return model.dims.tokens or 0
-    wanted = {site for m in plan for site in m.needs}
-    recorded = [heads_site if site == HEADS else site for site in wanted]
-    collector = _Collector(plan, bases, heads_site, table, device)
+    wanted = {site for m in collector.plan for site in m.needs}
+    if HEADS in wanted:
+        wanted = (wanted - {HEADS}) | {collector.heads_site or "attn_in"}
     bar = tqdm(
         total=source.count, unit="sample", desc=model.name, disable=None if progress else True
     )
     autocast = nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)
+    table = collector.table
     with bar, torch.inference_mode(), autocast:
-        with attach(model, recorded, range(1, model.layers + 1), collector.take):
-            for ids, batch in source.batches(batch_size, workers):
-                table.open(ids)
-                _run(model, batch.to(device))
-                collector.check(len(ids))
-                table.close(len(ids))
-                bar.update(len(ids))
+        with attach(model, sorted(wanted), range(1, model.layers + 1), collector.take):
+            for batch in source.batches(batch_size, workers):
+                collector.start(batch.ids, batch.labels, batch.mask)
+                table.open(batch.ids)
+                run_model(model, batch.inputs.to(device))
+                collector.check()
+                table.close(len(batch.ids))
+                bar.update(len(batch.ids))
     if table.used == 0:
         raise DataError(f"{source.name} gave no sample", "it is empty", "Pass data with samples")
-    return collector.tokens
 
 
-def _run(model: ProbeModel, batch: Tensor) -> None:
-    """One forward pass; an input that does not fit the model is the user's error."""
-    try:
-        model.module(batch)
-    except (RuntimeError, ValueError, AssertionError) as error:
-        raise DataError(
-            f"{model.name} cannot take an input of shape {tuple(batch.shape)}",
-            str(error).splitlines()[0],
-            "Prepare the data as model.preprocess says",
-        ) from error
+def _places(
+    collector: Collector, heads_site: str | None, convention: str
+) -> list[tuple[str, str, int, int]]:
+    """(metric, site, layer, ddof) of each column of the samples."""
+    heads = heads_site or "heads"
+    return [
+        (m.metric.name, heads if m.site == HEADS else m.site, layer, m.metric.ddof[convention])
+        for layer in collector.layers
+        for m in collector.columns
+        if isinstance(m.metric, SampleMetric)
+    ]
 
 
-class _Collector:
-    """Measures a layer's tokens as its sites come by, and lets go of them as soon as it can."""
+def _samples(
+    collector: Collector, heads_site: str | None, nonfinite: str
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """One row a sample; those that are not finite are refused or dropped, and always counted."""
+    ids, values = collector.table.finish()
+    names = [sample_key(*place[:3]) for place in _places(collector, heads_site, "paper")]
+    samples = pd.DataFrame(values, columns=names, index=pd.Index(ids, name="sample"))
+    bad = ~np.isfinite(samples.to_numpy())
+    if not bad.any():
+        return samples, {"count": 0, "first": []}
+    rows = bad.any(axis=1)
+    places = [
+        {"sample": int(ids[row]), "where": str(names[int(bad[row].argmax())])}
+        for row in np.flatnonzero(rows)
+    ]
+    _refuse(places, len(samples), everything=nonfinite == "raise" or bool(rows.all()))
+    if any(not m.per_sample for m in collector.plan):
+        raise NonFiniteError(
+            f"{len(places)} of {len(samples)} samples have features that are not finite",
+            "a measure of all samples together is asked for, and holds them already",
+            "Remove those samples from the data",
+        )
+    return samples[~rows], {"count": len(places), "first": places[:20]}
 
-    def __init__(
-        self,
-        plan: Sequence[_Measurement],
-        bases: dict[int, Tensor],
-        heads_site: str,
-        table: _Table,
-        device: torch.device,
-    ) -> None:
-        self.plan = plan
-        self.bases = {layer: U.to(device) for layer, U in bases.items()}
-        self.heads_site = heads_site
-        self.table = table
-        self.tokens = 0
-        self._open: dict[int, LayerTokens] = {}
-        self._waiting: dict[int, list[int]] = {}
-        self._written = 0
 
-    def take(self, site: str, layer: int, tensor: Tensor) -> None:
-        """A site has come by: measure what can be measured, keep a copy only if it must wait."""
-        key = HEADS if site == self.heads_site else site
-        tokens = self._open.setdefault(layer, LayerTokens({}, self.bases.get(layer)))
-        waiting = self._waiting.setdefault(layer, list(range(len(self.plan))))
-        tokens.tokens[key] = tensor
-        self.tokens = tensor.shape[-2]
-        here = set(tokens.tokens)
-        for column in [c for c in waiting if self.plan[c].needs <= here]:
-            measurement = self.plan[column]
-            value = measurement.metric.measure(tokens, measurement.site)
-            self.table.write(layer, column, value)
-            self._written += 1
-            waiting.remove(column)
-        for held in here:
-            if not any(held in self.plan[c].needs for c in waiting):
-                tokens.forget(held)
-            elif held == key:
-                # It outlives its hook, and a later in-place operation could overwrite it.
-                tokens.tokens[held] = tensor.clone()
-        if not waiting:
-            del self._open[layer], self._waiting[layer]
+def _refuse(places: Sequence[Mapping[str, Any]], count: int, *, everything: bool) -> None:
+    """NaN and infinity are never averaged in: name the first place and count the samples."""
+    if not everything:
+        return
+    metric, _, place = str(places[0]["where"]).partition("@")
+    site, _, layer = place.rpartition(":")
+    raise NonFiniteError(
+        f"{len(places)} of {count} samples have features that are not finite",
+        f"first {metric} at {site} of layer {layer}, sample {places[0]['sample']}",
+        "Check the weights, the dtype (float16 overflows), and that sample; "
+        "nonfinite='drop' leaves such samples out",
+    )
 
-    def check(self, rows: int) -> None:
-        """After a batch: every measure of every layer was taken exactly once."""
-        expected = len(self.plan) * (self.table.values.shape[1] // len(self.plan))
-        if self._written != expected:
-            raise ProbeError(
-                f"{self._written} of {expected} measures were taken",
-                "a module that a site is read from was not called exactly once by the model",
-                "Report it with the model's name: its family needs another tap",
-            )
-        self._written = 0
+
+def _streams(
+    collector: Collector,
+) -> tuple[dict[tuple[str, str, int], float], dict[str, np.ndarray]]:
+    """Numbers and matrices of measures of all samples, and of measures with a value a head."""
+    numbers: dict[tuple[str, str, int], float] = {}
+    stacks: dict[str, list[np.ndarray]] = {}
+    for (m, layer), stream in collector.streams.items():
+        assert isinstance(stream, DatasetMetric)
+        for row, value in stream.numbers().items():
+            numbers[row, m.site, layer] = float(value)
+        for key, matrix in stream.matrices().items():
+            stacks.setdefault(key, []).append(matrix.numpy(force=True))
+    for (m, _), total in sorted(collector.head_means.items(), key=lambda item: item[0][1]):
+        mean = total.numpy(force=True) / max(collector.table.used, 1)
+        stacks.setdefault(m.metric.name, []).append(mean)
+    return numbers, {key: np.stack(layers) for key, layers in stacks.items()}
 
 
 def _weigh(
@@ -457,26 +531,13 @@ def _weigh(
     for metric in weighers:
         for layer, U in bases.items():
             values, matrices = metric.measure(U.cpu())
+            if layer + 1 in bases:
+                values = values | metric.between(U.cpu(), bases[layer + 1].cpu())
             pairs = len(U) * (len(U) - 1) // 2
             numbers |= {(name, layer): (value, pairs) for name, value in values.items()}
             for name, matrix in matrices.items():
                 stacks.setdefault(name, []).append(matrix.numpy())
     return numbers, {name: np.stack(layers) for name, layers in stacks.items()}
-
-
-def _refuse_nonfinite(samples: pd.DataFrame) -> None:
-    """NaN and infinity are never averaged in: name the first place and count the samples."""
-    bad = ~np.isfinite(samples.to_numpy())
-    if not bad.any():
-        return
-    row, column = np.argwhere(bad)[0]
-    metric, _, place = samples.columns[column].partition("@")
-    site, _, layer = place.rpartition(":")
-    raise NonFiniteError(
-        f"{int(bad.any(axis=1).sum())} of {len(samples)} samples have features that are not finite",
-        f"first {metric} at {site} of layer {layer}, sample {samples.index[row]}",
-        "Check the weights, the dtype (float16 overflows), and that sample",
-    )
 
 
 def _versions() -> dict[str, str]:

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from conftest import measured
 
-from whitebox_probe.metrics.base import HEADS, SampleMetric, WeightMetric, catalogue
+from whitebox_probe.metrics.base import HEADS, DatasetMetric, SampleMetric, WeightMetric, catalogue
 from whitebox_probe.sites import SITES
 
 METRICS = list(catalogue().values())
@@ -35,12 +36,20 @@ def test_it_says_what_it_is(kind):
     assert kind.formula
     assert kind.source
     assert kind.__doc__
+    assert kind.group
+    assert kind.cost
     if issubclass(kind, SampleMetric):
         assert set(kind.site.values()) <= {*SITES, HEADS}
         assert kind.invariances <= set(CHANGES)
+        assert kind.label
+    elif issubclass(kind, DatasetMetric):
+        assert set(kind.site.values()) <= set(SITES)
+        assert set(kind.labels) == set(kind.rows)
     else:
         assert issubclass(kind, WeightMetric)
-        assert set(kind().measure(U)[0]) == set(kind.rows)
+        found = kind().measure(U)[0] | kind().between(U, U)
+        assert set(found) == set(kind.rows)
+        assert set(kind.labels) == set(kind.rows)
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -50,8 +59,10 @@ def test_it_says_what_it_is(kind):
 def test_declared_invariances_hold_and_the_others_do_not(kind, change):
     if not kind.needs_basis and change in ("head_order", "rotation_in_subspace"):
         return  # it has no basis to change
+    if kind.group == "attention":
+        return  # it is taken of attention maps, not of tokens
     metric, changed = kind(), kind()
-    metric.update(Z, U)
-    changed.update(*CHANGES[change](Z, U))
+    metric.update(**measured(kind, Z, U))
+    changed.update(**measured(kind, *CHANGES[change](Z, U)))
     same = torch.allclose(metric.samples(), changed.samples(), rtol=1e-9, atol=1e-9)
     assert same == (change in kind.invariances)

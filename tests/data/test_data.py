@@ -24,7 +24,7 @@ def transform(size=8, mode="RGB"):
 
 def read(source, batch_size=4):
     parts = list(source.batches(batch_size, 0))
-    return torch.cat([ids for ids, _ in parts]), torch.cat([batch for _, batch in parts])
+    return torch.cat([b.ids for b in parts]), torch.cat([b.inputs for b in parts])
 
 
 def folder_of(tmp_path, **images):
@@ -142,6 +142,6 @@ def test_worker_processes_give_the_same_batches():
     source = open_data("fashion-mnist", transform=transform(28, "L"), limit=9)
     alone = list(source.batches(4, 0))
     together = list(source.batches(4, 2))
-    for (a, x), (b, y) in zip(alone, together, strict=True):
-        assert torch.equal(a, b)
-        assert torch.equal(x, y)
+    for a, b in zip(alone, together, strict=True):
+        assert torch.equal(a.ids, b.ids)
+        assert torch.equal(a.inputs, b.inputs)

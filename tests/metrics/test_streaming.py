@@ -4,6 +4,7 @@ import pickle
 
 import pytest
 import torch
+from conftest import measured
 from torchmetrics import MetricCollection
 
 import whitebox_probe as wp
@@ -20,7 +21,7 @@ def test_neither_batch_size_nor_order_changes_the_mean_by_a_bit(kind):
     def mean(order, size):
         metric = kind()
         for part in torch.as_tensor(order).split(size):
-            metric.update(Z[part], U, ids=part)
+            metric.update(**measured(kind, Z[part], U), ids=part)
         return metric.compute()
 
     # Each sample's value is computed alone; only batched products may round differently.
@@ -32,10 +33,11 @@ def test_neither_batch_size_nor_order_changes_the_mean_by_a_bit(kind):
 @pytest.mark.parametrize("kind", SAMPLERS, ids=lambda m: m.name)
 def test_states_of_two_processes_join_to_the_whole(kind):
     parts = [kind(), kind()]
-    parts[0].update(Z[:10], U, ids=torch.arange(10))
-    parts[1].update(Z[10:], U, ids=torch.arange(10, 23))
+    parts[0].update(**measured(kind, Z[:10], U), ids=torch.arange(10))
+    parts[1].update(**measured(kind, Z[10:], U), ids=torch.arange(10, 23))
     whole = kind()
-    whole.update(Z, U)
+    whole.update(**measured(kind, Z[:10], U))
+    whole.update(**measured(kind, Z[10:], U))
     joined = kind()
     # What torchmetrics does with states reduced by "cat".
     joined.ids = torch.cat([p.ids for p in parts[::-1]])
@@ -47,13 +49,13 @@ def test_states_of_two_processes_join_to_the_whole(kind):
 @pytest.mark.parametrize("kind", SAMPLERS, ids=lambda m: m.name)
 def test_a_metric_can_be_pickled_cloned_and_reset(kind):
     metric = kind()
-    metric.update(Z, U)
+    metric.update(**measured(kind, Z, U))
     value = metric.compute()
     assert torch.equal(pickle.loads(pickle.dumps(metric)).compute(), value)
     assert torch.equal(metric.clone().compute(), value)
     metric.reset()
     assert len(metric.samples()) == 0
-    assert torch.equal(metric(Z, U), value)
+    assert torch.equal(metric(**measured(kind, Z, U)), value)
 
 
 def test_metrics_work_in_a_collection():
@@ -75,6 +77,11 @@ def test_a_non_finite_batch_is_refused_and_the_rest_is_kept():
 def test_a_measure_that_needs_subspaces_says_so():
     with pytest.raises(ProbeError, match="subspaces are missing"):
         wp.metrics.Compression().update(Z)
+
+
+def test_a_measure_of_two_sites_says_which_is_missing():
+    with pytest.raises(ProbeError, match="attn_out are missing"):
+        metric_named("descent_cosine")().update(Z, U)
 
 
 def test_a_convention_that_the_release_lacks_is_refused():

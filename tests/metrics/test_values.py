@@ -129,11 +129,14 @@ class TestClosedForms:
 
     def test_official_bounds_are_attained(self):
         K, p = 3, 4
-        low, high = F.official_bounds(heads=K, dim_head=p)
+        low, high = F.official_bounds(heads=K, dim_head=p, tokens=10)
         same = torch.ones(1, K, 10, p)
         spread = torch.eye(p).repeat(5, 1).expand(1, K, -1, -1)
         assert F.official_compression(same).item() == pytest.approx(low, rel=1e-12)
         assert F.official_compression(spread).item() == pytest.approx(high, rel=1e-12)
+        few = torch.eye(p)[:3].expand(1, K, -1, -1)  # fewer tokens than directions
+        _, high = F.official_bounds(heads=K, dim_head=p, tokens=3)
+        assert F.official_compression(few).item() == pytest.approx(high, rel=1e-12)
 
     def test_orthogonal_subspaces_have_coherence_zero_and_equal_ones_one(self):
         eye = torch.eye(4, dtype=torch.float64)

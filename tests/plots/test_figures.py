@@ -82,5 +82,5 @@ def test_wrong_options_are_told(pair, call, told):
 
 
 def test_an_unknown_figure_names_those_there_are():
-    with pytest.raises(AttributeError, match="no figure 'spiral'; there are: coding_rate"):
+    with pytest.raises(AttributeError, match="no figure 'spiral'; there are: audit"):
         wp.plots.spiral  # noqa: B018

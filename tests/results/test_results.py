@@ -73,7 +73,10 @@ def test_paired_differences_equal_a_hand_computation(pair):
     differences = wp.compare(pair).differences
     row = differences.query("metric == 'coding_rate' and layer == 2").iloc[0]
     by_hand = pair[1].samples["coding_rate@z_out:2"] - pair[0].samples["coding_rate@z_out:2"]
+    by_hand = by_hand / 10  # nats of models of different sizes are per token
     assert (row["first"], row["second"], row["count"]) == ("crate", "vit", 9)
+    assert row["form"] == "per_token"
+    assert row["effect_size"] == pytest.approx(by_hand.mean() / by_hand.std(ddof=1))
     assert row["difference"] == pytest.approx(by_hand.mean())
     assert row["std"] == pytest.approx(by_hand.std(ddof=1))
     assert row["sem"] == pytest.approx(by_hand.std(ddof=1) / 3)

@@ -21,7 +21,7 @@ EXAMPLES = (
     "compare runs/crate runs/vit --band std --formats pdf,svg --out runs/both",
 )
 RATES = ("compression", "coding_rate", "rate_reduction", "sparse_rate_reduction")
-SPARSITY = ("l0", "hoyer", "thresholded")
+SPARSITY = ("l0", "hoyer", "thresholded", "l1_l2", "gini", "excess_kurtosis", "treves_rolls")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

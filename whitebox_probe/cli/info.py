@@ -113,7 +113,7 @@ def _data(name: str, meaning: str) -> None:
 
 
 def _metric(name: str) -> None:
-    from whitebox_probe.metrics.base import HEADS, SampleMetric, metric_named
+    from whitebox_probe.metrics.base import HEADS, SampleMetric, WeightMetric, metric_named
 
     metric = metric_named(name)
     facts = {
@@ -121,12 +121,15 @@ def _metric(name: str) -> None:
         "formula": metric.formula,
         "unit": metric.unit,
         "source": metric.source,
+        "group": metric.group,
+        "cost": metric.cost,
         "needs a basis U": "yes" if metric.needs_basis else "no",
         "on by default": "yes" if metric.default else "no",
     }
-    if issubclass(metric, SampleMetric):
+    if not issubclass(metric, WeightMetric):
         for convention, site in metric.site.items():
             facts[f"site, {convention} convention"] = site.replace(HEADS, "the heads' tokens")
+    if issubclass(metric, SampleMetric):
         facts["left unchanged by"] = ", ".join(sorted(metric.invariances)).replace("_", " ")
     else:
         facts["rows"] = ", ".join(metric.rows)

@@ -70,15 +70,16 @@ def _checkpoints() -> None:
 
 
 def _metrics() -> None:
-    from whitebox_probe.metrics.base import HEADS, SampleMetric, catalogue
+    from whitebox_probe.metrics.base import HEADS, WeightMetric, catalogue
 
     rows = []
-    for metric in catalogue().values():
+    for metric in sorted(catalogue().values(), key=lambda m: (m.group, m.name)):
         site = "weights"
-        if issubclass(metric, SampleMetric):
-            site = metric.site["paper"].replace(HEADS, "heads")
-        rows.append(
-            [metric.name, "yes" if metric.default else "no", site, metric.unit, metric.source]
-        )
-    print(_shared.table(rows, ["metric", "default", "site", "unit", "source"]))
-    print("\nThe formula of one: whitebox-probe info METRIC")
+        if not issubclass(metric, WeightMetric):
+            site = next(iter(metric.site.values())).replace(HEADS, "heads")
+        default = "on" if metric.default else "off"
+        rows.append([metric.name, metric.group, default, site, metric.formula, metric.cost])
+        rows[-1].append(metric.source)
+    header = ["metric", "group", "default", "site", "formula", "cost", "source"]
+    print(_shared.table(rows, header))
+    print("\nMore of one: whitebox-probe info METRIC")

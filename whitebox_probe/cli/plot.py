@@ -18,7 +18,7 @@ EXAMPLES = (
     "plot runs/crate runs/vit --metric coherence --out coherence.png",
 )
 HEATMAPS = ("coherence", "subspace_overlap")
-SPARSITY = ("l0", "hoyer", "thresholded")
+SPARSITY = ("l0", "hoyer", "thresholded", "l1_l2", "gini", "excess_kurtosis", "treves_rolls")
 _OTHER_FORMATS = (".jpg", ".jpeg", ".eps", ".ps", ".tif", ".tiff", ".gif", ".webp")
 
 

@@ -70,13 +70,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="paper",
         help="how tokens enter the formulas: as they are, or as in the CRATE release's own script",
     )
-    add("--basis", help="which U: native, qkv:q, qkv:k, qkv:v (default: the family's own)")
+    add(
+        "--basis",
+        help="which U: native, qkv:q, qkv:k, qkv:v, qk, pca, pca:clusters, random "
+        "(default: the family's own)",
+    )
     add(
         "--orthonormal",
         action="store_true",
         help="orthonormalise each head's basis by QR, as the formulas assume",
     )
-    add("--eps", type=float, default=0.1, help="coding precision; squared in the formulas")
+    add(
+        "--no-prenorm",
+        action="store_true",
+        help="take rates of the tokens as they are, not after the layer's attention norm",
+    )
+    add(
+        "--no-class-token",
+        action="store_true",
+        help="leave out the tokens before the patches (class token, registers)",
+    )
+    add(
+        "--eps",
+        type=_numbers,
+        default="0.1",
+        metavar="E[,E,...]",
+        help="coding precision; squared in the formulas; several are swept in one pass",
+    )
+    add(
+        "--null",
+        choices=("gaussian", "shuffled", "random_subspaces"),
+        help="measure this null instead of the model's tokens",
+    )
     add("--lam", type=float, default=0.1, help="nats that a non-zero entry costs, in the SRR")
     pass_ = parser.add_argument_group("the pass (no number depends on batch size or workers)")
     add = pass_.add_argument
@@ -89,6 +114,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="float32",
         help="of the forward pass; measures are always in float64",
     )
+    add(
+        "--nonfinite",
+        choices=("raise", "drop"),
+        default="raise",
+        help="samples whose features hold NaN or infinity: stop, or leave them out and list them",
+    )
     add("--seed", type=int, default=0, help="of the draw of samples, and of the bootstrap")
     _shared.add_progress(parser)
 
@@ -96,7 +127,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
     _refuse_existing(args.out, overwrite=args.overwrite)
-    sites = dict(_pair(text) for text in args.sites)
+    sites: dict[str, list[str]] = {}
+    for metric, site in (_pair(text) for text in args.sites):
+        sites.setdefault(metric, []).append(site)
     if args.workers < 0:
         raise ProbeError(f"--workers is {args.workers}", "it is a number", "Use 0 or more")
     _known(args.model, args.arch)
@@ -122,7 +155,11 @@ def run(args: argparse.Namespace) -> None:
         convention=args.convention,
         basis=args.basis,
         orthonormal=args.orthonormal,
+        prenorm=not args.no_prenorm,
+        class_token=not args.no_class_token,
         eps=args.eps,
+        null=args.null,
+        nonfinite=args.nonfinite,
         lam=args.lam,
         limit=args.limit,
         batch_size=args.batch_size,
@@ -171,6 +208,15 @@ def _known(model: str, arch: str | None) -> None:
             )
     else:
         _shared.named(model)
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not a number, or several with commas"
+        ) from None
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -17,8 +17,10 @@ Transform = Callable[[Image.Image], Tensor]
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm"})
 
 
-class ImageFolder(Dataset[Tensor]):
+class ImageFolder(Dataset[Any]):
     """Every image below a folder, in the sorted order of their paths.
+
+    Where every image lies in a subfolder, the first one's name is its class, as torchvision has it.
 
     The fingerprint hashes relative paths and sizes in bytes, not contents: 50,000 images would
     take minutes to hash.
@@ -37,6 +39,9 @@ class ImageFolder(Dataset[Tensor]):
                 "Pass a folder of images; subfolders are searched too",
             )
         self.transform = transform
+        first = [path.relative_to(folder).parts[:-1][:1] for path in self.files]
+        names = {name: i for i, name in enumerate(sorted({n for part in first for n in part}))}
+        self.classes = [names[part[0]] for part in first] if all(first) else None
         listing = "\n".join(f"{p.relative_to(folder)} {p.stat().st_size}" for p in self.files)
         self.fingerprint = hashlib.sha256(listing.encode()).hexdigest()[:16]
 
@@ -44,17 +49,18 @@ class ImageFolder(Dataset[Tensor]):
         """Number of images."""
         return len(self.files)
 
-    def __getitem__(self, index: int) -> Tensor:
-        """The prepared image."""
+    def __getitem__(self, index: int) -> Tensor | tuple[Tensor, int]:
+        """The prepared image, with its class if the subfolders say it."""
         path = self.files[index]
         try:
             with Image.open(path) as image:
                 image.load()
-                return self.transform(image)
+                prepared = self.transform(image)
         except (UnidentifiedImageError, OSError, SyntaxError) as error:
             raise DataError(
                 f"{path} is not a readable image", str(error), "Remove the file or replace it"
             ) from error
+        return prepared if self.classes is None else (prepared, self.classes[index])
 
 
 class ImageArray(Dataset[tuple[Tensor, int]]):

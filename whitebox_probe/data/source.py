@@ -1,7 +1,7 @@
 """Open any kind of data as one `Source` of numbered samples."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Collection, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,19 +23,32 @@ NAMES: dict[str, str] = {
 
 
 @dataclass(frozen=True)
+class Batch:
+    """Samples: numbers (B,), inputs (B, ...), classes (B,) if known, which tokens count (B, n)."""
+
+    ids: Tensor
+    inputs: Tensor
+    labels: Tensor | None = None
+    mask: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class Source:
     """Numbered samples.
 
     Attributes:
         name: what the table calls the data. fingerprint: hash of what was read, "" when a loader
             does not let it be known. count: number of samples, None for a loader of unknown length.
-        batches: called with (batch size, workers), yields (ids (B,), inputs (B, ...)).
+        numbers: of the samples that it gives, () for a loader. labelled: whether they have classes.
+        batches: called with (batch size, workers), yields `Batch`es.
     """
 
     name: str
     fingerprint: str
     count: int | None
-    batches: Callable[[int, int], Iterator[tuple[Tensor, Tensor]]]
+    batches: Callable[[int, int], Iterator[Batch]]
+    numbers: Sequence[int] = ()
+    labelled: bool = False
 
 
 def open_data(
@@ -44,16 +57,18 @@ def open_data(
     transform: Transform | None = None,
     limit: int | None = None,
     seed: int = 0,
+    without: Collection[int] = (),
 ) -> Source:
     """Open data for a probe.
 
     Args:
         data: a registry name, a folder of images (any depth), a tensor of inputs (N, ...), a torch
-            Dataset of inputs or (input, label) pairs, or a DataLoader of such batches.
+            Dataset, or a DataLoader of its batches. A sample is an input, or a pair of an input and
+            its class (a whole number) or its mask (n booleans: which tokens are measured).
         transform: makes a model's input of a PIL image; needed for names and folders.
         limit: at most so many samples, drawn without replacement by `seed`, kept in their order
             (a folder sorted by class would otherwise give one class). A loader's first ones.
-        seed: of the draw.
+        seed: of the draw. without: numbers of samples that are not to be drawn.
 
     Raises: DataError.
     """
@@ -69,33 +84,78 @@ def open_data(
         raise DataError(
             f"{name} is empty", "it holds no sample", "Pass data with at least one sample"
         )
-    if limit is not None and limit < total:
-        chosen = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:limit]
-        numbers = chosen.sort().values.tolist()
-    else:
-        numbers = list(range(total))
+    left = sorted(set(range(total)) - set(without))
+    if not left:
+        raise DataError(
+            f"no sample of {name} is left",
+            "a basis is fitted on samples that are not measured, and all are measured",
+            "Give limit=, or other data with fit_data=",
+        )
+    if limit is not None and limit < len(left):
+        chosen = torch.randperm(len(left), generator=torch.Generator().manual_seed(seed))[:limit]
+        left = [left[i] for i in chosen.sort().values.tolist()]
 
-    def batches(batch_size: int, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(batch_size: int, workers: int) -> Iterator[Batch]:
         loader = DataLoader(
-            Subset(_Numbered(dataset, name), numbers),
+            Subset(_Numbered(dataset, name), left),
             batch_size=batch_size,
             num_workers=workers,
+            collate_fn=_collate,
         )
         yield from loader
 
-    return Source(name=name, fingerprint=fingerprint, count=len(numbers), batches=batches)
+    return Source(
+        name=name,
+        fingerprint=fingerprint,
+        count=len(left),
+        batches=batches,
+        numbers=left,
+        labelled=_class_of(dataset[left[0]]) is not None,
+    )
 
 
-class _Numbered(Dataset[tuple[int, Tensor]]):
+def _class_of(item: Any) -> int | None:
+    """The class of a sample, if it is a pair of an input and a whole number."""
+    if not isinstance(item, tuple | list) or len(item) < 2:
+        return None
+    second = item[1]
+    if isinstance(second, Tensor) and second.ndim == 0 and not second.is_floating_point():
+        return int(second)
+    whole = isinstance(second, int | np.integer) and not isinstance(second, bool)
+    return int(second) if whole else None
+
+
+def _mask_of(item: Any) -> Tensor | None:
+    """Which tokens of a sample are measured, if it is a pair of an input and booleans."""
+    second = item[1] if isinstance(item, tuple | list) and len(item) > 1 else None
+    if isinstance(second, Tensor) and second.dtype == torch.bool and second.ndim == 1:
+        return second
+    return None
+
+
+def _collate(items: list[tuple[int, Any]]) -> Batch:
+    """Numbered samples -> a batch, with classes and masks where every sample has one."""
+    inputs = [item[0] if isinstance(item, tuple | list) else item for _, item in items]
+    classes = [_class_of(item) for _, item in items]
+    masks = [mask for _, item in items if (mask := _mask_of(item)) is not None]
+    return Batch(
+        ids=torch.tensor([number for number, _ in items]),
+        inputs=torch.stack(inputs),
+        labels=None if None in classes else torch.tensor(classes),
+        mask=torch.stack(masks) if len(masks) == len(items) else None,
+    )
+
+
+class _Numbered(Dataset[tuple[int, Any]]):
     """Samples with their numbers, checked one by one so that an error can name the sample."""
 
     def __init__(self, dataset: Any, name: str) -> None:
         self.dataset = dataset
         self.name = name
 
-    def __getitem__(self, number: int) -> tuple[int, Tensor]:
-        item = self.dataset[number]
-        item = item[0] if isinstance(item, tuple | list) else item
+    def __getitem__(self, number: int) -> tuple[int, Any]:
+        whole = self.dataset[number]
+        item = whole[0] if isinstance(whole, tuple | list) else whole
         if not isinstance(item, Tensor):
             raise DataError(
                 f"sample {number} of {self.name} is a {type(item).__name__}",
@@ -108,7 +168,7 @@ class _Numbered(Dataset[tuple[int, Tensor]]):
                 "every measure of it would be meaningless",
                 "Remove or repair that sample",
             )
-        return number, item
+        return number, whole
 
 
 def _open(data: Any, transform: Transform | None) -> tuple[Any, str, str]:
@@ -156,30 +216,45 @@ def _of_loader(loader: DataLoader[Any], limit: int | None) -> Source:
     count = len(dataset) if isinstance(dataset, Sized) and not loader.drop_last else None
     count = min(count, limit) if count is not None and limit is not None else count
 
-    def batches(batch_size: int, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(batch_size: int, workers: int) -> Iterator[Batch]:
         seen = 0
-        for batch in _inputs(loader):
-            batch = batch if limit is None else batch[: limit - seen]
-            if batch.is_floating_point() and not batch.isfinite().all():
-                bad = (~batch.flatten(1).isfinite().all(dim=1)).nonzero()[0, 0]
+        for whole in loader:
+            batch = _of_batch(whole, seen, None if limit is None else limit - seen)
+            inputs = batch.inputs
+            if inputs.is_floating_point() and not inputs.isfinite().all():
+                bad = (~inputs.flatten(1).isfinite().all(dim=1)).nonzero()[0, 0]
                 raise DataError(
                     f"sample {seen + int(bad)} of the loader holds NaN or infinity",
                     "every measure of it would be meaningless",
                     "Remove or repair that sample",
                 )
-            yield torch.arange(seen, seen + len(batch)), batch
-            seen += len(batch)
+            yield batch
+            seen += len(batch.ids)
             if limit is not None and seen >= limit:
                 return
 
     return Source(
-        name=f"DataLoader of {type(dataset).__name__}", fingerprint="", count=count, batches=batches
+        name=f"DataLoader of {type(dataset).__name__}",
+        fingerprint="",
+        count=count,
+        batches=batches,
+        labelled=isinstance(dataset, Sized) and _class_of(dataset[0]) is not None,
     )
 
 
-def _inputs(loader: Iterable[Any]) -> Iterator[Tensor]:
-    for batch in loader:
-        yield batch[0] if isinstance(batch, tuple | list) else batch
+def _of_batch(whole: Any, seen: int, room: int | None) -> Batch:
+    """A loader's batch, numbered from `seen` and cut to the room that is left."""
+    inputs = whole[0] if isinstance(whole, tuple | list) else whole
+    second = whole[1] if isinstance(whole, tuple | list) and len(whole) > 1 else None
+    inputs = inputs[:room]
+    labels = mask = None
+    if isinstance(second, Tensor):
+        if second.dtype == torch.bool and second.ndim == 2:
+            mask = second[:room]
+        elif second.ndim == 1 and not second.is_floating_point():
+            labels = second[:room]
+    ids = torch.arange(seen, seen + len(inputs))
+    return Batch(ids=ids, inputs=inputs, labels=labels, mask=mask)
 
 
 def _hash(array: np.ndarray[Any, Any]) -> str:

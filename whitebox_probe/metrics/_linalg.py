@@ -56,6 +56,31 @@ def half_logdet(Z: Tensor, G: Tensor, scale: float) -> Tensor:
     return value
 
 
+def spectrum(G: Tensor) -> Tensor:
+    """Eigenvalues of Gram matrices, ascending and not negative; NaN for those not finite.
+
+    Shapes: G (..., m, m) -> (..., m), float64.
+    """
+    finite = G.isfinite().all(dim=-1).all(dim=-1)
+    safe = torch.where(finite[..., None, None], G, torch.zeros_like(G))
+    return torch.linalg.eigvalsh(safe).clamp_min(0.0).masked_fill(~finite[..., None], torch.nan)
+
+
+def half_logdet_of_spectrum(Z: Tensor, eigenvalues: Tensor, scale: float) -> Tensor:
+    """The same as `half_logdet`, from the eigenvalues of the Gram matrix.
+
+    Shapes: Z (..., n, d), eigenvalues (..., m) -> (...), float64.
+    """
+    value = 0.5 * (scale * eigenvalues).log1p().sum(dim=-1)
+    top = eigenvalues[..., -1]
+    lost = scale * top * (eigenvalues.shape[-1] * torch.finfo(torch.float64).eps)
+    inexact = top.isfinite() & (lost > _TOLERANCE * value)
+    if inexact.any():
+        sigma = torch.linalg.svdvals(upcast(Z[inexact]))
+        value[inexact] = 0.5 * (scale * sigma.square()).log1p().sum(dim=-1)
+    return value
+
+
 def unit_tokens(Z: Tensor) -> Tensor:
     """Scale each token to unit norm; a zero token stays zero and contributes nothing.
 

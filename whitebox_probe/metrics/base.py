@@ -18,10 +18,15 @@ from whitebox_probe._core import discover
 from whitebox_probe._core.checks import expect_finite
 from whitebox_probe._core.errors import ProbeError, nearest
 from whitebox_probe.metrics import _linalg
+from whitebox_probe.sites import SITES
 
 CONVENTIONS = ("paper", "official")
 HEADS = "{heads}"
 """Stands for the family's site of per-head tokens: `heads`, or `heads_k` and its like."""
+
+
+RESIDUAL = ("z_in", "z_half", "z_out")
+"""Sites of the residual stream, whose tokens the layer's attention norm brings to its subspaces."""
 
 
 class LayerTokens:
@@ -29,11 +34,31 @@ class LayerTokens:
 
     Args:
         tokens: site -> tensor. U: the layer's subspaces, (K, d, p), if a measure needs them.
+        norm: the layer's attention norm, if rates are taken on normalised tokens.
+        operators: what else the layer's steps are made of (`D`, `lam`, `eta`).
+        prefix: how many of the tokens stand before the patches.
+        spectral: whether rates are taken from eigenvalues, for a sweep over eps.
+        ids: the samples' numbers, (B,).
     """
 
-    def __init__(self, tokens: dict[str, Tensor], U: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        tokens: dict[str, Tensor],
+        U: Tensor | None = None,
+        *,
+        norm: Callable[[Tensor], Tensor] | None = None,
+        operators: Mapping[str, Tensor | float] | None = None,
+        prefix: int = 0,
+        spectral: bool = False,
+        ids: Tensor | None = None,
+    ) -> None:
+        self.ids = ids
         self.tokens = tokens
         self.U = U
+        self.norm = norm
+        self.operators = operators or {}
+        self.prefix = prefix
+        self.spectral = spectral
         self._memo: dict[tuple[str, str], Tensor] = {}
 
     def once(self, what: str, site: str, compute: Callable[[], Tensor]) -> Tensor:
@@ -43,17 +68,61 @@ class LayerTokens:
             self._memo[key] = compute()
         return self._memo[key]
 
+    def normed(self, site: str) -> Tensor:
+        """The tokens that rates are taken on: after the attention norm, where one is set."""
+        norm, Z = self.norm, self.tokens[site]
+        if norm is None or site not in RESIDUAL:
+            return Z
+        return self.once("normed", site, lambda: norm(Z))
+
     def gram(self, site: str) -> Tensor:
-        """The smaller Gram matrix of the site's tokens, (B, m, m)."""
-        return self.once("gram", site, lambda: _linalg.gram(self.tokens[site]))
+        """The smaller Gram matrix of the normed tokens, (B, m, m)."""
+        return self.once("gram", site, lambda: _linalg.gram(self.normed(site)))
 
     def head_gram(self, site: str) -> Tensor:
         """The smaller Gram matrix of the tokens in each head's subspace, (B, K, m, m)."""
         return self.once("head_gram", site, lambda: _linalg.gram(self.heads(site)))
 
     def heads(self, site: str) -> Tensor:
-        """The tokens in each head's subspace, (B, K, n, p)."""
-        return self.once("heads", site, lambda: project(self.tokens[site], self.U))
+        """The normed tokens in each head's subspace, (B, K, n, p)."""
+        return self.once("heads", site, lambda: project(self.normed(site), self.U))
+
+    def pooled(self, site: str, how: str) -> Tensor:
+        """One float64 vector a sample: its mean token, or its class token.
+
+        Shapes: (B, n, d) -> (B, d).
+        Raises: ProbeError for another word, or when there is no class token.
+        """
+        Z = self.tokens[site]
+        if how == "mean":
+            return self.once("mean", site, lambda: _linalg.upcast(Z).mean(dim=-2))
+        if how == "class" and self.prefix:
+            return _linalg.upcast(Z[..., 0, :])
+        raise ProbeError(
+            f"tokens cannot be pooled by '{how}'",
+            "the model has no class token" if how == "class" else "it says how tokens are pooled",
+            "Use 'mean'" if how == "class" else "Use one of: mean, class",
+        )
+
+    def half_logdet(self, what: str, site: str, Z: Tensor, G: Tensor, scale: float) -> Tensor:
+        """1/2 logdet(I + scale Z^T Z); in a sweep the spectrum is taken once for all scales."""
+        if not self.spectral:
+            return self.once(f"{what} {scale}", site, lambda: _linalg.half_logdet(Z, G, scale))
+        spectrum = self.once(f"{what} spectrum", site, lambda: _linalg.spectrum(G))
+        return _linalg.half_logdet_of_spectrum(Z, spectrum, scale)
+
+    def operator(self, name: str) -> Tensor | float:
+        """A part of the layer's own steps.
+
+        Raises: ProbeError when the family has none.
+        """
+        if name not in self.operators:
+            raise ProbeError(
+                f"the layer has no {name}",
+                "its second step is not a proximal one",
+                "Leave this measure out for models of this family",
+            )
+        return self.operators[name]
 
     def forget(self, site: str) -> None:
         """Let go of a site's tokens and of what was computed from them."""
@@ -85,7 +154,12 @@ class SampleMetric(Metric, ABC):
     Class attributes:
         name: in tables. unit: nats, share, ... formula: as in the paper, in plain text.
         source: paper and equation. site: convention -> the site measured when none is named.
-        needs_basis: whether U is used. invariances: what leaves the value unchanged (tested).
+        label: the axis of a figure, in mathtext; `<Z>` stands for the site's tokens
+        (`<raw>`: as they are, where rates are of normed ones). group: rate,
+        sparsity, geometry, attention or fidelity. cost: of one measurement.
+        needs_basis: whether U is used. needs_operators: parts of the layer's own steps that are.
+        better: which way the principle wants it, `lower` or `higher`, if any.
+        invariances: what leaves the value unchanged (tested).
         ddof: convention -> delta degrees of freedom of the reported std.
     """
 
@@ -95,7 +169,12 @@ class SampleMetric(Metric, ABC):
     formula: ClassVar[str]
     source: ClassVar[str]
     site: ClassVar[Mapping[str, str]]
+    label: ClassVar[str] = ""
+    group: ClassVar[str] = ""
+    cost: ClassVar[str] = "O(n d)"
+    better: ClassVar[str | None] = None
     needs_basis: ClassVar[bool] = False
+    needs_operators: ClassVar[tuple[str, ...]] = ()
     default: ClassVar[bool] = True
     invariances: ClassVar[frozenset[str]] = frozenset()
     ddof: ClassVar[Mapping[str, int]] = {"paper": 1, "official": 1}
@@ -123,19 +202,46 @@ class SampleMetric(Metric, ABC):
 
     @abstractmethod
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
-        """One float64 value a sample, (B,); NaN where the tokens are not finite."""
+        """One float64 value a sample, (B,), or one a head, (B, K); NaN where tokens are not finite.
 
-    def update(self, Z: Tensor, U: Tensor | None = None, ids: Tensor | None = None) -> None:
+        Of a value a head the table holds the mean over heads, and `Result.matrices` each head's.
+        """
+
+    def update(
+        self,
+        Z: Tensor,
+        U: Tensor | None = None,
+        ids: Tensor | None = None,
+        *,
+        prefix: int = 0,
+        **others: Tensor | float,
+    ) -> None:
         """Add a batch of tokens.
 
         Shapes: Z as its site says, (B, n, d) or (B, K, n, p); U (K, d, p); ids (B,).
-        Raises: NonFiniteError; ShapeError; ProbeError when U is needed and missing.
+        Args:
+            prefix: how many tokens stand before the patches.
+            others: tokens at further sites that the measure needs (`attn_out=...`), and parts of
+                the layer's steps (`D=..., lam=0.1`).
+
+        Raises: NonFiniteError; ShapeError; ProbeError when something that is needed is missing.
         """
         site = self.site[self.convention]
-        tokens = {site: Z}
+        given = {k: v for k, v in others.items() if k in SITES and isinstance(v, Tensor)}
+        tokens = {site: Z, **given}
         if HEADS in self.inputs(site) and site != HEADS:
             tokens[HEADS] = project(Z, U)
-        value = expect_finite(self.measure(LayerTokens(tokens, U), site), name=self.name)
+        missing = [name for name in self.inputs(site) if name not in tokens]
+        if missing:
+            raise ProbeError(
+                f"tokens at {', '.join(missing)} are missing",
+                f"'{self.name}' is taken of more than one site",
+                f"Pass {missing[0]}= beside Z",
+            )
+        operators = {name: value for name, value in others.items() if name not in SITES}
+        layer = LayerTokens(tokens, U, operators=operators, prefix=prefix)
+        value = expect_finite(self.measure(layer, site), name=self.name)
+        value = value if value.ndim == 1 else value.mean(dim=1)
         used = int((self.ids >= 0).sum())
         if ids is None:
             ids = torch.arange(used, used + len(value))
@@ -159,6 +265,77 @@ class SampleMetric(Metric, ABC):
         return self.samples().mean()
 
 
+class DatasetMetric(Metric, ABC):
+    """A measure of all samples together, from streamed sums: no value a sample, no interval.
+
+    Every state is a float64 sum, so that neither batch size, order nor the number of processes
+    shows. Class attributes as in `SampleMetric`; `rows` are the names in the table.
+    """
+
+    full_state_update = False
+    name: ClassVar[str]
+    unit: ClassVar[str]
+    formula: ClassVar[str]
+    source: ClassVar[str]
+    site: ClassVar[Mapping[str, str]]
+    rows: ClassVar[tuple[str, ...]]
+    labels: ClassVar[Mapping[str, str]] = {}
+    group: ClassVar[str] = ""
+    cost: ClassVar[str] = "O(n d)"
+    needs_basis: ClassVar[bool] = False
+    needs_labels: ClassVar[bool] = False
+    default: ClassVar[bool] = False
+
+    def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.convention = convention
+
+    def inputs(self, site: str) -> tuple[str, ...]:
+        """The sites whose tokens one measurement at `site` needs."""
+        return (site,)
+
+    @abstractmethod
+    def add(self, layer: LayerTokens, site: str, labels: Tensor | None) -> None:
+        """Add a batch: its tokens, and a class (B,) for each sample where there are any."""
+
+    def total(self, name: str, value: Tensor) -> None:
+        """Add to a sum; its shape is that of the first value."""
+        if name not in self._defaults:
+            self.add_state(name, torch.zeros_like(value, dtype=torch.float64), dist_reduce_fx="sum")
+        getattr(self, name).add_(value)
+
+    def sum_of(self, name: str) -> Tensor:
+        """A sum so far."""
+        value = getattr(self, name)
+        assert isinstance(value, Tensor)
+        return value
+
+    def names(self, prefix: str) -> list[str]:
+        """What follows `prefix` in the names of the sums, sorted by number."""
+        found = [n.removeprefix(prefix) for n in self._defaults if n.startswith(prefix)]
+        return sorted(found, key=int)
+
+    def update(self, Z: Tensor, U: Tensor | None = None, labels: Tensor | None = None) -> None:
+        """Add a batch of tokens.
+
+        Shapes: Z as its site says; U (K, d, p); labels (B,).
+        """
+        site = self.site["paper"]
+        self.add(LayerTokens({site: Z}, U), site, labels)
+
+    @abstractmethod
+    def numbers(self) -> dict[str, float]:
+        """The numbers of the samples so far, one for each of `rows`."""
+
+    def compute(self) -> dict[str, float]:
+        """The numbers, as `numbers` gives them."""
+        return self.numbers()
+
+    def matrices(self) -> dict[str, Tensor]:
+        """Matrices beside the numbers, if any."""
+        return {}
+
+
 class WeightMetric(Metric, ABC):
     """A measure of a layer's subspaces alone: no data, no interval.
 
@@ -172,6 +349,9 @@ class WeightMetric(Metric, ABC):
     formula: ClassVar[str]
     source: ClassVar[str]
     rows: ClassVar[tuple[str, ...]]
+    labels: ClassVar[Mapping[str, str]] = {}
+    group: ClassVar[str] = "coherence"
+    cost: ClassVar[str] = "once a layer: O(K^2 d p^2)"
     default: ClassVar[bool] = True
     needs_basis: ClassVar[bool] = True
 
@@ -189,24 +369,33 @@ class WeightMetric(Metric, ABC):
     def measure(self, U: Tensor) -> tuple[dict[str, float], dict[str, Tensor]]:
         """Numbers and matrices of subspaces U, (K, d, p)."""
 
+    def between(self, U: Tensor, V: Tensor) -> dict[str, float]:
+        """Numbers of a layer's subspaces U and the next layer's V, both (K, d, p), if any."""
+        return {}
+
     def compute(self) -> dict[str, float]:
         """The numbers of the subspaces last given."""
         return self.measure(self.U)[0]
 
 
+Kind = type[SampleMetric] | type[DatasetMetric] | type[WeightMetric]
+
+
 @cache
-def catalogue() -> dict[str, type[SampleMetric] | type[WeightMetric]]:
+def catalogue() -> dict[str, Kind]:
     """Every metric class of this folder, by its name in tables."""
-    found: dict[str, type[SampleMetric] | type[WeightMetric]] = {}
+    found: dict[str, Kind] = {}
     for module in discover.modules(metrics):
         for name in getattr(module, "__all__", ()):
             thing = getattr(module, name)
-            if isinstance(thing, type) and issubclass(thing, SampleMetric | WeightMetric):
+            if isinstance(thing, type) and issubclass(
+                thing, SampleMetric | DatasetMetric | WeightMetric
+            ):
                 discover.unique(found, thing.name, thing)
     return found
 
 
-def metric_named(name: str) -> type[SampleMetric] | type[WeightMetric]:
+def metric_named(name: str) -> Kind:
     """The metric class of that name.
 
     Raises: ProbeError with the nearest name.

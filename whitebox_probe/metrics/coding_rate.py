@@ -48,6 +48,9 @@ class CodingRate(SampleMetric):
     unit = "nats"
     formula = "R(Z) = 1/2 logdet(I + d/(n eps^2) Z^T Z)"
     source = "Yu et al. 2023, arXiv:2306.01129, equation 1"
+    label = r"$R(<Z>)$"
+    group = "rate"
+    cost = "O(n d min(n, d) + min(n, d)^3)"
     site = {"paper": "z_out", "official": "attn_in"}
     invariances = frozenset({"rotation", "token_order", "repeated_tokens"})
 
@@ -61,12 +64,12 @@ class CodingRate(SampleMetric):
 
 
 def rate(layer: LayerTokens, site: str, *, eps: float, unit: bool) -> Tensor:
-    """R of a site's tokens, of unit norm when asked; shared between measures."""
+    """R of a site's normed tokens, or of unit tokens; shared between measures."""
     Z = layer.tokens[site]
     expect_shape(Z, "B n d", name=site)
+    n, d = Z.shape[-2:]
     if unit:
         Z = layer.once("unit", site, lambda: _linalg.unit_tokens(layer.tokens[site]))
         G = layer.once("unit_gram", site, lambda: _linalg.gram(Z))
-    else:
-        G = layer.gram(site)
-    return layer.once(f"rate {eps} {unit}", site, lambda: rate_of_gram(Z, G, eps=eps))
+        return layer.half_logdet("unit rate", site, Z, G, d / (n * eps**2))
+    return layer.half_logdet("rate", site, layer.normed(site), layer.gram(site), d / (n * eps**2))

@@ -1,5 +1,7 @@
 """Coherence of a layer's subspaces: how far they overlap, read from the weights alone."""
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -8,7 +10,16 @@ from whitebox_probe._core.errors import ShapeError
 from whitebox_probe.metrics import _linalg
 from whitebox_probe.metrics.base import WeightMetric
 
-__all__ = ["Coherence", "coherence", "overlap", "principal_angles"]
+__all__ = [
+    "Coherence",
+    "chordal_distance",
+    "coherence",
+    "frobenius_coherence",
+    "mutual_coherence",
+    "overlap",
+    "principal_angles",
+    "random_coherence",
+]
 
 
 def coherence(U: Tensor) -> Tensor:
@@ -48,6 +59,61 @@ def overlap(U: Tensor) -> Tensor:
     return (vectors @ vectors.mT).abs()
 
 
+def mutual_coherence(U: Tensor) -> Tensor:
+    """Largest |cosine| between basis vectors of two different heads.
+
+    Shapes: U (K, d, p) -> (), float64; NaN for one head.
+    Raises: ShapeError, NonFiniteError.
+    References: Donoho and Elad 2003, PNAS 100(5).
+    """
+    K, _, p = U.shape
+    apart = overlap(U).view(K, p, K, p).amax(dim=(1, 3))
+    return _off_diagonal(apart).max() if K > 1 else torch.tensor(torch.nan, dtype=torch.float64)
+
+
+def frobenius_coherence(U: Tensor) -> Tensor:
+    """Pairwise |Q_i^T Q_j|_F^2 / p: 0 for orthogonal subspaces, 1 for equal ones.
+
+    For subspaces drawn uniformly it is p/d on average. Equals 1 - chordal distance^2 / p.
+
+    Shapes: U (K, d, p) -> (K, K), float64.
+    Raises: ShapeError, NonFiniteError.
+    """
+    return principal_angles(U).cos().square().mean(dim=-1).fill_diagonal_(1.0)
+
+
+def chordal_distance(U: Tensor) -> Tensor:
+    """Pairwise chordal distance: the root of the sum of squared sines of principal angles.
+
+    Shapes: U (K, d, p) -> (K, K), float64, from 0 to sqrt(p).
+    Raises: ShapeError, NonFiniteError.
+    References: Conway, Hardin and Sloane 1996, Experimental Mathematics 5(2).
+    """
+    return principal_angles(U).sin().square().sum(dim=-1).fill_diagonal_(0.0).sqrt()
+
+
+@cache
+def random_coherence(d: int, p: int, *, draws: int = 200, seed: int = 0) -> tuple[float, float]:
+    """Mean and std of |Q_i^T Q_j|_2 of two uniformly drawn p-dimensional subspaces of R^d.
+
+    Shapes: two numbers, by simulation.
+    Raises: ShapeError when p is more than d.
+    """
+    if p > d:
+        raise ShapeError(
+            f"subspaces of dimension {p} do not fit into {d}", "p is at most d", "Swap them"
+        )
+    random = torch.Generator().manual_seed(seed)
+    Q = _linalg.orthonormalise(torch.randn(2, draws, d, p, generator=random))
+    top = torch.linalg.svdvals(Q[0].mT @ Q[1])[:, 0]
+    return float(top.mean()), float(top.std())
+
+
+def _off_diagonal(matrix: Tensor) -> Tensor:
+    i, j = torch.triu_indices(len(matrix), len(matrix), offset=1)
+    return matrix[i, j]
+
+
 def _expect_bases(U: Tensor) -> None:
     if U.ndim != 3 or 0 in U.shape or U.shape[2] > U.shape[1]:
         raise ShapeError(
@@ -59,25 +125,59 @@ def _expect_bases(U: Tensor) -> None:
 
 
 class Coherence(WeightMetric):
-    """Mean and largest coherence over pairs of heads, and their principal angles."""
+    """How far heads' subspaces overlap: pairs of heads, against chance, and the next layer's."""
 
     name = "coherence"
     unit = "0 to 1 (angles in radians)"
-    formula = "|Q_i^T Q_j|_2 over pairs of heads, Q_k from QR of U_k"
+    formula = "|Q_i^T Q_j|_2 and _F over pairs of heads, Q_k from QR of U_k"
     source = "Yu et al. 2023, arXiv:2306.01129, section 2"
-    rows = ("coherence_mean", "coherence_max", "principal_angle_min", "principal_angle_mean")
+    rows = (
+        "coherence_mean",
+        "coherence_max",
+        "coherence_random",
+        "overlap_mean",
+        "overlap_random",
+        "mutual_coherence",
+        "chordal_mean",
+        "principal_angle_min",
+        "principal_angle_mean",
+        "next_layer_overlap",
+    )
+    labels = {
+        "coherence_mean": r"mean of $\|Q_i^\top Q_j\|_2$, $i<j$",
+        "coherence_max": r"largest $\|Q_i^\top Q_j\|_2$, $i<j$",
+        "coherence_random": r"$\|Q_i^\top Q_j\|_2$ of random subspaces",
+        "overlap_mean": r"mean of $\|Q_i^\top Q_j\|_F^2/p$, $i<j$",
+        "overlap_random": r"$\|Q_i^\top Q_j\|_F^2/p$ of random subspaces",
+        "mutual_coherence": r"mutual coherence of $U$",
+        "chordal_mean": "mean chordal distance of heads",
+        "principal_angle_min": "smallest principal angle [rad]",
+        "principal_angle_mean": "mean principal angle [rad]",
+        "next_layer_overlap": r"overlap of $U^\ell$ and $U^{\ell+1}$, best heads",
+    }
 
     def measure(self, U: Tensor) -> tuple[dict[str, float], dict[str, Tensor]]:
         """Numbers over the pairs i < j, and the matrices."""
-        angles = principal_angles(U)
+        K, d, p = U.shape
         pairwise = coherence(U)
-        i, j = torch.triu_indices(len(U), len(U), offset=1)
-        nan = float("nan")
-        single = len(U) == 1  # one head has no pair
-        numbers = {
-            "coherence_mean": nan if single else pairwise[i, j].mean().item(),
-            "coherence_max": nan if single else pairwise[i, j].max().item(),
-            "principal_angle_min": nan if single else angles[i, j].min().item(),
-            "principal_angle_mean": nan if single else angles[i, j].mean().item(),
-        }
+        numbers = dict.fromkeys(self.rows[:-1], float("nan"))
+        if K > 1:  # one head has no pair
+            angles = principal_angles(U)[tuple(torch.triu_indices(K, K, offset=1))]
+            numbers |= {
+                "coherence_mean": _off_diagonal(pairwise).mean().item(),
+                "coherence_max": _off_diagonal(pairwise).max().item(),
+                "coherence_random": random_coherence(d, p)[0],
+                "overlap_mean": _off_diagonal(frobenius_coherence(U)).mean().item(),
+                "overlap_random": p / d,
+                "mutual_coherence": mutual_coherence(U).item(),
+                "chordal_mean": _off_diagonal(chordal_distance(U)).mean().item(),
+                "principal_angle_min": angles.min().item(),
+                "principal_angle_mean": angles.mean().item(),
+            }
         return numbers, {"coherence": pairwise, "overlap": overlap(U)}
+
+    def between(self, U: Tensor, V: Tensor) -> dict[str, float]:
+        """Overlap |Q_i^T P_j|_F^2/p of each head with its best one in the next layer, averaged."""
+        Q, P = _linalg.orthonormalise(U), _linalg.orthonormalise(V)
+        shares = (Q.mT.unsqueeze(1) @ P.unsqueeze(0)).square().sum(dim=(-2, -1)) / U.shape[-1]
+        return {"next_layer_overlap": shares.max(dim=1).values.mean().item()}

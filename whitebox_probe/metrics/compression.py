@@ -51,14 +51,18 @@ def official_compression(V: Tensor, *, eps: float = 0.1) -> Tensor:
     return expect_finite(_sum_over_heads(V, _linalg.gram(V), eps=eps), name="R^c(Z; U)")
 
 
-def official_bounds(*, heads: int, dim_head: int, eps: float = 0.1) -> tuple[float, float]:
+def official_bounds(
+    *, heads: int, dim_head: int, tokens: int, eps: float = 0.1
+) -> tuple[float, float]:
     """The smallest and the largest value that `official_compression` can take, in nats.
 
-    Unit tokens that are all the same give (K/2) ln(1 + p/eps^2); tokens spread evenly over all p
-    directions give (K p/2) ln(1 + 1/eps^2).
+    Unit tokens that are all the same give (K/2) ln(1 + p/eps^2). Tokens spread evenly over
+    m = min(n, p) directions give (K m/2) ln(1 + p/(m eps^2)), which is (K p/2) ln(1 + 1/eps^2)
+    when there are at least p tokens.
     """
+    most = min(tokens, dim_head)
     low = heads / 2 * math.log1p(dim_head / eps**2)
-    high = heads * dim_head / 2 * math.log1p(1 / eps**2)
+    high = heads * most / 2 * math.log1p(dim_head / (most * eps**2))
     return low, high
 
 
@@ -83,6 +87,10 @@ class Compression(SampleMetric):
     unit = "nats"
     formula = "R^c(Z; U) = sum_k 1/2 logdet(I + p/(n eps^2) (Z U_k)^T (Z U_k))"
     source = "Yu et al. 2023, arXiv:2306.01129, equation 8"
+    label = r"$R^c(<Z>;\, U^\ell)$"
+    group = "rate"
+    cost = "O(n d K p + n K p^2 + K p^3); the projection is free in the official convention"
+    better = "lower"
     site = {"paper": "z_half", "official": HEADS}
     needs_basis = True
     invariances = frozenset(
@@ -101,22 +109,21 @@ class Compression(SampleMetric):
 
 
 def rate_in_subspaces(layer: LayerTokens, site: str, *, eps: float) -> Tensor:
-    """R^c of a site's tokens in the layer's basis; shared between measures."""
+    """R^c of a site's normed tokens in the layer's basis; shared between measures."""
     Z = layer.tokens[site]
     expect_shape(Z, "B n d", name=site)
     if layer.U is not None:
         _expect_basis(Z, layer.U)
     V, G = layer.heads(site), layer.head_gram(site)
-    return layer.once(f"compression {eps}", site, lambda: _sum_over_heads(V, G, eps=eps))
+    n, p = V.shape[-2:]
+    return layer.half_logdet("compression", site, V, G, p / (n * eps**2)).sum(dim=-1)
 
 
 def official_rate(layer: LayerTokens, site: str, *, eps: float) -> Tensor:
     """R^c of per-head tokens of unit norm; shared between measures."""
     V = layer.tokens[site]
     expect_shape(V, "B K n p", name=site)
-
-    def compute() -> Tensor:
-        unit = _linalg.unit_tokens(V)
-        return _sum_over_heads(unit, _linalg.gram(unit), eps=eps)
-
-    return layer.once(f"official {eps}", site, compute)
+    n, p = V.shape[-2:]
+    unit = layer.once("unit", site, lambda: _linalg.unit_tokens(V))
+    G = layer.once("unit_gram", site, lambda: _linalg.gram(unit))
+    return layer.half_logdet("official", site, unit, G, p / (n * eps**2)).sum(dim=-1)

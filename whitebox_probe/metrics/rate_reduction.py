@@ -50,6 +50,10 @@ class RateReduction(SampleMetric):
     unit = "nats"
     formula = "R(Z) - R^c(Z; U)"
     source = "Yu et al. 2020, arXiv:2006.08558, equation 4"
+    label = r"$\Delta R(<Z>;\, U^\ell)$"
+    group = "rate"
+    cost = "what coding_rate and compression take on the same tokens"
+    better = "higher"
     site = {"paper": "z_out", "official": "attn_in"}
     needs_basis = True
     invariances = frozenset(
@@ -80,6 +84,10 @@ class SparseRateReduction(SampleMetric):
     unit = "nats"
     formula = "R(Z) - R^c(Z; U) - lam |Z|_0"
     source = "Yu et al. 2023, arXiv:2306.01129, equation 1"
+    label = r"$\Delta R(<Z>) - \lambda\|<raw>\|_0$"
+    group = "rate"
+    cost = "as rate_reduction"
+    better = "higher"
     site = {"paper": "z_out"}
     needs_basis = True
     invariances = frozenset({"token_order", "head_order", "rotation_in_subspace"})

@@ -10,7 +10,22 @@ from whitebox_probe._core.checks import expect_finite, expect_shape
 from whitebox_probe.metrics import _linalg
 from whitebox_probe.metrics.base import LayerTokens, SampleMetric
 
-__all__ = ["L0", "Hoyer", "Thresholded", "hoyer", "l0", "thresholded"]
+__all__ = [
+    "L0",
+    "L1L2",
+    "ExcessKurtosis",
+    "Gini",
+    "Hoyer",
+    "Thresholded",
+    "TrevesRolls",
+    "excess_kurtosis",
+    "gini",
+    "hoyer",
+    "l0",
+    "l1_l2",
+    "thresholded",
+    "treves_rolls",
+]
 
 
 def l0(Z: Tensor) -> Tensor:
@@ -61,10 +76,10 @@ def _hoyer(Z: Tensor) -> Tensor:
 
 
 def thresholded(Z: Tensor, *, tau: float = 0.1) -> Tensor:
-    """Share of entries larger than tau times the sample's root mean square.
+    """Share of entries larger than tau times the root mean square of their own token.
 
     Scale-free, so that models without exact zeros can be compared: for Gaussian entries and
-    tau = 0.1 it is 0.92. It is 0 when all entries are zero.
+    tau = 0.1 it is 0.92. Entries of a zero token are not counted.
 
     Shapes: Z (B, n, d) -> (B,), float64.
     Raises: ShapeError, NonFiniteError.
@@ -79,9 +94,9 @@ def thresholded(Z: Tensor, *, tau: float = 0.1) -> Tensor:
 
 def _thresholded(Z: Tensor, tau: float) -> Tensor:
     Z = _linalg.upcast(Z)
-    rms = Z.square().mean(dim=(-2, -1), keepdim=True).sqrt()  # (B, 1, 1)
+    rms = Z.square().mean(dim=-1, keepdim=True).sqrt()  # (B, n, 1)
     share = (Z.abs() > tau * rms).double().mean(dim=(-2, -1))
-    return share.masked_fill(~rms[:, 0, 0].isfinite(), torch.nan)
+    return share.masked_fill(~rms.sum(dim=(-2, -1)).isfinite(), torch.nan)
 
 
 class L0(SampleMetric):
@@ -95,6 +110,9 @@ class L0(SampleMetric):
     unit = "share of entries"
     formula = "|Z|_0 / (n d)"
     source = "Yu et al. 2023, arXiv:2306.01129, figure 3"
+    label = r"non-zero entries $\|<Z>\|_0\,/\,nd$"
+    group = "sparsity"
+    better = "lower"
     site = {"paper": "z_out", "official": "z_out"}
     invariances = frozenset({"scale", "token_order", "repeated_tokens"})
     ddof = {"paper": 1, "official": 0}
@@ -111,6 +129,9 @@ class Hoyer(SampleMetric):
     unit = "0 to 1"
     formula = "(sqrt(d) - |z|_1 / |z|_2) / (sqrt(d) - 1)"
     source = "Hoyer 2004, JMLR 5"
+    label = r"Hoyer sparseness of $<Z>$"
+    group = "sparsity"
+    better = "higher"
     site = {"paper": "z_out", "official": "z_out"}
     invariances = frozenset({"scale", "token_order", "repeated_tokens"})
 
@@ -120,12 +141,15 @@ class Hoyer(SampleMetric):
 
 
 class Thresholded(SampleMetric):
-    """Share of entries larger than tau times the sample's root mean square."""
+    """Share of entries larger than tau times the root mean square of their token."""
 
     name = "thresholded"
     unit = "share of entries"
-    formula = "share of |z| > tau rms(Z)"
+    formula = "share of entries |z_ij| > tau rms(z_i)"
     source = "own definition; tau = 0.1"
+    label = r"entries $|z| > \tau\,\mathrm{rms}(z)$ of $<Z>$"
+    group = "sparsity"
+    better = "lower"
     site = {"paper": "z_out", "official": "z_out"}
     invariances = frozenset({"scale", "token_order", "repeated_tokens"})
 
@@ -136,3 +160,182 @@ class Thresholded(SampleMetric):
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """The share at the site."""
         return _thresholded(layer.tokens[site], self.tau)
+
+
+def l1_l2(Z: Tensor) -> Tensor:
+    """Ratio |z|_1 / (sqrt(d) |z|_2), averaged over tokens: 1 (all equal) down to 1/sqrt(d).
+
+    A zero token counts as 0.
+
+    Shapes: Z (B, n, d) -> (B,), float64.
+    Raises: ShapeError, NonFiniteError.
+    References: Hurley and Rickard 2009, IEEE Trans. Information Theory 55(10).
+
+    >>> import torch
+    >>> l1_l2(torch.tensor([[[3.0, 0.0, 0.0, 0.0]]])).tolist()
+    [0.5]
+    """
+    expect_shape(Z, "B n d", name="Z")
+    return expect_finite(_l1_l2(Z), name="l1/l2")
+
+
+def _l1_l2(Z: Tensor) -> Tensor:
+    Z = _linalg.upcast(Z)
+    l1, l2 = Z.abs().sum(dim=-1), torch.linalg.vector_norm(Z, dim=-1)
+    ratio = torch.where(l2 == 0, torch.zeros_like(l1), l1 / l2)
+    return ratio.mean(dim=-1) / math.sqrt(Z.shape[-1])
+
+
+def gini(Z: Tensor) -> Tensor:
+    """Gini index of a token's magnitudes, averaged over tokens: 0 (all equal) to 1 - 1/d (one).
+
+    A zero token counts as 0, the value of equal entries.
+
+    Shapes: Z (B, n, d) -> (B,), float64.
+    Raises: ShapeError, NonFiniteError.
+    References: Hurley and Rickard 2009, IEEE Trans. Information Theory 55(10), equation 5.
+
+    >>> import torch
+    >>> gini(torch.tensor([[[3.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]]])).tolist()
+    [0.375]
+    """
+    expect_shape(Z, "B n d", name="Z")
+    return expect_finite(_gini(Z), name="Gini index")
+
+
+def _gini(Z: Tensor) -> Tensor:
+    size = _linalg.upcast(Z).abs().sort(dim=-1).values
+    d = Z.shape[-1]
+    total = size.sum(dim=-1)
+    rank = torch.arange(1, d + 1, dtype=size.dtype, device=size.device)
+    weighted = (size * (d - rank + 0.5)).sum(dim=-1)
+    index = 1 - 2 * weighted / (total.masked_fill(total == 0, 1.0) * d)
+    return torch.where(total == 0, torch.zeros_like(index), index).mean(dim=-1)
+
+
+def excess_kurtosis(Z: Tensor) -> Tensor:
+    """Excess kurtosis of all entries of a sample: 0 for Gaussian ones, larger for sparse ones.
+
+    Biased moments, as `scipy.stats.kurtosis` has them; 0 when all entries are equal.
+
+    Shapes: Z (B, n, d) -> (B,), float64.
+    Raises: ShapeError, NonFiniteError.
+    References: Olshausen and Field 2004, Current Opinion in Neurobiology 14.
+
+    >>> import torch
+    >>> excess_kurtosis(torch.tensor([[[1.0, -1.0]]])).tolist()
+    [-2.0]
+    """
+    expect_shape(Z, "B n d", name="Z")
+    return expect_finite(_excess_kurtosis(Z), name="excess kurtosis")
+
+
+def _excess_kurtosis(Z: Tensor) -> Tensor:
+    Z = _linalg.upcast(Z).flatten(1)
+    centred = Z - Z.mean(dim=1, keepdim=True)
+    variance = centred.square().mean(dim=1)
+    fourth = centred.pow(4).mean(dim=1)
+    flat = variance == 0
+    value = fourth / variance.masked_fill(flat, 1.0).square() - 3
+    return value.masked_fill(flat, 0.0)
+
+
+def treves_rolls(Z: Tensor) -> Tensor:
+    """Treves and Rolls's activity ratio (mean |z|)^2 / mean z^2 of a token, averaged over tokens.
+
+    1 when all magnitudes are equal, 1/d when one entry is active; a zero token counts as 0.
+
+    Shapes: Z (B, n, d) -> (B,), float64.
+    Raises: ShapeError, NonFiniteError.
+    References: Treves and Rolls 1991, Network 2(4).
+
+    >>> import torch
+    >>> treves_rolls(torch.tensor([[[3.0, 0.0, 0.0, 0.0]]])).tolist()
+    [0.25]
+    """
+    expect_shape(Z, "B n d", name="Z")
+    return expect_finite(_treves_rolls(Z), name="Treves-Rolls ratio")
+
+
+def _treves_rolls(Z: Tensor) -> Tensor:
+    Z = _linalg.upcast(Z)
+    power = Z.square().mean(dim=-1)
+    ratio = Z.abs().mean(dim=-1).square() / power.masked_fill(power == 0, 1.0)
+    return ratio.mean(dim=-1)
+
+
+class L1L2(SampleMetric):
+    """Ratio of a token's l1 to its l2 norm, over sqrt(d), averaged over tokens."""
+
+    name = "l1_l2"
+    unit = "0 to 1"
+    formula = "|z|_1 / (sqrt(d) |z|_2)"
+    source = "Hurley and Rickard 2009"
+    label = r"$\|z\|_1 / (\sqrt{d}\,\|z\|_2)$ of $<Z>$"
+    group = "sparsity"
+    better = "lower"
+    site = {"paper": "z_out", "official": "z_out"}
+    default = False
+    invariances = frozenset({"scale", "token_order", "repeated_tokens"})
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """The mean over the site's tokens."""
+        return _l1_l2(layer.tokens[site])
+
+
+class Gini(SampleMetric):
+    """Gini index of a token's magnitudes, averaged over tokens."""
+
+    name = "gini"
+    unit = "0 to 1"
+    formula = "1 - 2 sum_i |z|_(i) (d - i + 1/2) / (d |z|_1), |z| sorted"
+    source = "Hurley and Rickard 2009, equation 5"
+    label = r"Gini index of $<Z>$"
+    group = "sparsity"
+    cost = "O(n d log d)"
+    better = "higher"
+    site = {"paper": "z_out", "official": "z_out"}
+    default = False
+    invariances = frozenset({"scale", "token_order", "repeated_tokens"})
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """The mean over the site's tokens."""
+        return _gini(layer.tokens[site])
+
+
+class ExcessKurtosis(SampleMetric):
+    """Excess kurtosis of all entries of a sample."""
+
+    name = "excess_kurtosis"
+    unit = "1"
+    formula = "mean (z - m)^4 / var(z)^2 - 3"
+    source = "Olshausen and Field 2004"
+    label = r"excess kurtosis of $<Z>$"
+    group = "sparsity"
+    better = "higher"
+    site = {"paper": "z_out", "official": "z_out"}
+    default = False
+    invariances = frozenset({"scale", "token_order", "repeated_tokens"})
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """The kurtosis at the site."""
+        return _excess_kurtosis(layer.tokens[site])
+
+
+class TrevesRolls(SampleMetric):
+    """Treves and Rolls's activity ratio of a token, averaged over tokens."""
+
+    name = "treves_rolls"
+    unit = "0 to 1"
+    formula = "(mean |z|)^2 / mean z^2"
+    source = "Treves and Rolls 1991"
+    label = r"Treves–Rolls ratio of $<Z>$"
+    group = "sparsity"
+    better = "lower"
+    site = {"paper": "z_out", "official": "z_out"}
+    default = False
+    invariances = frozenset({"scale", "token_order", "repeated_tokens"})
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """The mean over the site's tokens."""
+        return _treves_rolls(layer.tokens[site])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from whitebox_probe import checkpoints
 from whitebox_probe._core import io
-from whitebox_probe._core.errors import CheckpointError
+from whitebox_probe._core.errors import CheckpointError, ProbeError
 from whitebox_probe.checkpoints import Checkpoint
 from whitebox_probe.models.base import Preprocess, ProbeModel, build, families, family_named
 
@@ -156,6 +156,20 @@ def _random(entry: Checkpoint, seed: int) -> ProbeModel:
         torch.manual_seed(seed)
         module = build(entry.family, entry.arch, source=entry.name)
     return _finish(replace(entry, name=f"{entry.name}-random"), module, None)
+
+
+def load_random(model: ProbeModel, *, seed: int = 0) -> ProbeModel:
+    """The architecture of a loaded model with random weights: a null.
+
+    Raises: ProbeError for a module that was wrapped, whose construction is not known.
+    """
+    if model.entry is None:
+        raise ProbeError(
+            f"random weights of {model.name} cannot be drawn",
+            "a wrapped module does not say how it was built",
+            "Wrap an untrained module of the same architecture and probe it",
+        )
+    return _random(model.entry, seed)
 
 
 def _pretrained(entry: Checkpoint, path: Path, wrapper: str | None) -> ProbeModel:

@@ -7,14 +7,14 @@ import pandas as pd
 
 from whitebox_probe._core.errors import ProbeError, ResultError, nearest
 from whitebox_probe.plots import _labels, style
-from whitebox_probe.results import Result
+from whitebox_probe.results import MUST_AGREE, NULL_SEPARATOR, Result, normal_form
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Band = Literal["ci", "std", "sem"] | None
-Normalise = Literal["per_token"] | None
+Normalise = Literal["per_token", "per_entry", "position", "null_share"] | None
 BANDS: dict[str, str] = {
     "ci": "band: 95% bootstrap interval of the mean",
     "std": "band: ±1 std over samples",
@@ -35,14 +35,16 @@ def draw(
     title: str | None,
     legend: bool,
     bounds: bool = False,
+    nulls: Sequence[Result] = (),
 ) -> "Figure":
-    """One metric of each result against depth, with its band.
+    """One metric of each result against depth, with its band, over the bands of its nulls.
 
     Raises: ResultError when a result lacks the metric, or what is drawn would not be comparable.
     """
     _check(results, metric=metric, normalise=normalise, band=band)
     curves = [_curve(result, metric, site) for result in results]
     _check_sites(results, curves, metric)
+    null_of = _nulls(results, nulls)
     limits = _bounds(results, metric, normalise) if bounds else ()
     inches = style.inches(width)
     looks = style.looks([result.model for result in results])
@@ -53,15 +55,18 @@ def draw(
         ax = figure.subplots()
         banded = False
         for result, curve in zip(results, curves, strict=True):
-            scale = 1 / result.run["tokens"] if normalise == "per_token" else 1.0
+            null = null_of[result.model]
+            reference = null[0].curve(metric, site) if null else None
+            form = normal_form(result, metric, normalise, reference)
             depth = curve["layer"] / (result.run["layers"] if relative_depth else 1)
             look = looks[result.model]
-            _line(ax, depth, curve["mean"] * scale, look)
+            for other in null:
+                _null_band(ax, depth, other, form(other.curve(metric, site)), look, len(results))
+            curve = form(curve)
+            _line(ax, depth, curve["mean"], look)
             low, high = _edges(curve, band)
             if not low.isna().all():
-                ax.fill_between(
-                    depth, low * scale, high * scale, color=look.colour, alpha=0.22, linewidth=0
-                )
+                ax.fill_between(depth, low, high, color=look.colour, alpha=0.22, linewidth=0)
                 banded = True
         if relative_depth:
             ax.set_xlabel(r"relative depth $\ell / L$")
@@ -70,10 +75,7 @@ def draw(
             ax.set_xticks(_whole_layers(max(curve["layer"].max() for curve in curves)))
         ax.set_ylabel(
             _labels.axis(
-                metric,
-                site=curves[0]["site"].iloc[0],
-                convention=results[0].run["convention"],
-                per_token=normalise == "per_token",
+                results[0].run, metric, site=curves[0]["site"].iloc[0], normalise=normalise
             )
         )
         if title:
@@ -81,12 +83,10 @@ def draw(
         if limits:
             _limit_lines(ax, limits)
         if legend:
-            note = _bases(results) if metric in _BASES else None
+            told = _labels.measure(results[0].run, metric)
+            note = _bases(results) if told["bases"] else None
             _legend(figure, ax, BANDS[band] if band and banded else None, note)
     return figure
-
-
-_BASES = frozenset(name for name, measure in _labels.MEASURES.items() if measure.bases)
 
 
 def _check(results: Sequence[Result], *, metric: str, normalise: str | None, band: Band) -> None:
@@ -99,15 +99,10 @@ def _check(results: Sequence[Result], *, metric: str, normalise: str | None, ban
             "it says what is shaded",
             f"Use one of: {', '.join(BANDS)}, None",
         )
-    if normalise not in (None, "per_token"):
-        raise ProbeError(
-            f"unknown normalise '{normalise}'",
-            "it says what nats are divided by",
-            "Use one of: per_token, None",
-        )
-    if normalise is not None and not _labels.in_nats(metric):
+    nats = bool(results) and _labels.in_nats(results[0].run, metric)
+    if normalise is not None and not nats:
         raise ResultError(
-            f"'{metric}' cannot be drawn per token",
+            f"'{metric}' cannot be drawn {normalise.replace('_', ' ')}",
             "it is not in nats, and does not grow with the number of tokens",
             "Leave out normalise",
         )
@@ -118,14 +113,14 @@ def _check(results: Sequence[Result], *, metric: str, normalise: str | None, ban
             "their curves could not be told apart",
             "Give one another name with probe(..., name=)",
         )
-    if _labels.in_nats(metric):
+    if nats:
         _check_nats(results, normalise)
 
 
 def _check_nats(results: Sequence[Result], normalise: str | None) -> None:
     """Rates share an axis only if they are rates of the same thing."""
-    for what, meaning in (("convention", "convention"), ("eps", "coding precision")):
-        kinds = sorted({str(result.run[what]) for result in results})
+    for what, meaning in MUST_AGREE.items():
+        kinds = sorted({str(result.run.get(what)) for result in results})
         if len(kinds) > 1:
             raise ResultError(
                 f"the results differ in {what}: {', '.join(kinds)}",
@@ -181,6 +176,47 @@ def _line(ax: "Axes", depth: pd.Series, mean: pd.Series, look: style.Look) -> No
     )
 
 
+def _nulls(results: Sequence[Result], nulls: Sequence[Result]) -> dict[str, list[Result]]:
+    """The nulls of each result, found by their model's name."""
+    found: dict[str, list[Result]] = {result.model: [] for result in results}
+    for null in nulls:
+        of, _, kind = null.model.partition(NULL_SEPARATOR)
+        if of not in found or not kind:
+            raise ResultError(
+                f"the null {null.model} belongs to none of the curves",
+                "it is drawn with the model that it was taken of",
+                "Make it with wp.nulls, and draw it with that model",
+            )
+        found[of].append(null)
+    return found
+
+
+def _null_band(
+    ax: "Axes", depth: pd.Series, null: Result, curve: pd.DataFrame, look: style.Look, models: int
+) -> None:
+    """A null is a thin line in grey (in the model's colour among several), and its ±1 std."""
+    of, _, kind = null.model.partition(NULL_SEPARATOR)
+    colour = "0.45" if models == 1 else look.colour
+    name = kind.replace("_", " ")
+    ax.plot(
+        depth,
+        curve["mean"],
+        color=colour,
+        linewidth=0.8,
+        marker="",
+        linestyle=_NULL_LINES.get(kind, "-."),
+        alpha=0.8,
+        zorder=1.8,
+        label=f"null: {name}" if models == 1 else f"null of {of}: {name}",
+    )
+    if not curve["std"].isna().all():
+        low, high = curve["mean"] - curve["std"], curve["mean"] + curve["std"]
+        ax.fill_between(depth, low, high, color=colour, alpha=0.12, linewidth=0, zorder=1.7)
+
+
+_NULL_LINES = {"gaussian": ":", "shuffled": "-.", "random_subspaces": (0, (1, 1, 3, 1))}
+
+
 def _edges(curve: pd.DataFrame, band: Band) -> tuple[pd.Series, pd.Series]:
     """Lower and upper edge of the band; NaN where there is none."""
     if band == "ci":
@@ -208,8 +244,8 @@ def _bounds(results: Sequence[Result], metric: str, normalise: Normalise) -> tup
                 "only the official convention, with tokens of unit norm, has them",
                 "Probe with convention='official', or leave out bounds",
             )
-        scale = 1 / result.run["tokens"] if normalise == "per_token" else 1.0
-        found.add(tuple(value * scale for value in pair))
+        limits = normal_form(result, metric, normalise)(pd.DataFrame({"mean": pair, "layer": 1}))
+        found.add(tuple(limits["mean"]))
     if len(found) > 1:
         raise ResultError(
             "the results have different bounds",

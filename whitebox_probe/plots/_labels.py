@@ -1,69 +1,58 @@
-"""What the axes say: the symbol of each measure, on the tokens that it was taken on."""
+"""What the axes say: the symbol of a measure, on the tokens that it was taken on."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Any
 
 TOKENS = {
     "z_in": r"Z^{\ell}",
     "z_half": r"Z^{\ell+1/2}",
     "z_out": r"Z^{\ell+1}",
 }
+RESIDUAL = tuple(TOKENS)
 
 
-@dataclass(frozen=True)
-class Measure:
-    """How a measure is written; `<Z>` stands for the tokens of its site.
-
-    Attributes:
-        text: the axis label, in matplotlib's mathtext, without its unit.
-        unit: appended in brackets, if there is one.
-        symbol: what stands for it in the official convention, whose tokens are scaled first.
-        bases: whether it depends on the subspaces U.
-    """
-
-    text: str
-    unit: str = ""
-    symbol: str = ""
-    bases: bool = False
+def measure(run: Mapping[str, Any], metric: str) -> Mapping[str, Any]:
+    """What a run tells of a measure: label, unit, group, bases, better."""
+    plain = {"label": metric.replace("_", " "), "unit": "", "group": "", "bases": False}
+    found: Mapping[str, Any] = run.get("measures", {}).get(metric, plain)
+    return found
 
 
-MEASURES = {
-    "coding_rate": Measure(r"$R(<Z>)$", "nats", "$R$"),
-    "compression": Measure(r"$R^c(<Z>;\, U^\ell)$", "nats", "$R^c$", bases=True),
-    "rate_reduction": Measure(
-        r"$\Delta R(<Z>;\, U^\ell)$", "nats", r"$\Delta R = R - R^c$", bases=True
-    ),
-    "sparse_rate_reduction": Measure(
-        r"$\Delta R(<Z>;\, U^\ell) - \lambda\|<Z>\|_0$", "nats", bases=True
-    ),
-    "l0": Measure(r"non-zero entries $\|<Z>\|_0\,/\,nd$"),
-    "thresholded": Measure(r"entries $|z| > \tau\,\mathrm{rms}(<Z>)$"),
-    "hoyer": Measure(r"Hoyer sparseness of $<Z>$"),
-    "coherence_mean": Measure(r"mean of $\|Q_i^\top Q_j\|_2$, $i<j$", bases=True),
-    "coherence_max": Measure(r"largest $\|Q_i^\top Q_j\|_2$, $i<j$", bases=True),
-    "principal_angle_min": Measure("smallest principal angle", "rad", bases=True),
-    "principal_angle_mean": Measure("mean principal angle", "rad", bases=True),
-}
-
-
-def in_nats(metric: str) -> bool:
+def in_nats(run: Mapping[str, Any], metric: str) -> bool:
     """Whether a measure grows with the number of tokens, the width and the heads."""
-    return metric in MEASURES and MEASURES[metric].unit == "nats"
+    return measure(run, metric)["unit"] == "nats"
 
 
-def axis(metric: str, *, site: str, convention: str, per_token: bool) -> str:
+def axis(run: Mapping[str, Any], metric: str, *, site: str, normalise: str | None) -> str:
     r"""The label of a measure's axis.
 
-    >>> axis("coding_rate", site="z_out", convention="paper", per_token=True)
+    >>> run = {"convention": "paper", "measures": {"coding_rate": {
+    ...     "label": "$R(<Z>)$", "unit": "nats", "group": "rate"}}}
+    >>> axis(run, "coding_rate", site="z_out", normalise="per_token")
     '$R(Z^{\\ell+1})$ [nats / token]'
-    >>> axis("coding_rate", site="attn_in", convention="official", per_token=False)
-    '$R$, official convention [nats]'
+    >>> axis(run | {"prenorm": True}, "coding_rate", site="z_out", normalise=None)
+    '$R(\\mathrm{LN}\\,Z^{\\ell+1})$ [nats]'
     """
-    measure = MEASURES.get(metric, Measure(metric.replace("_", " ")))
-    if convention == "official" and measure.symbol:
-        text = f"{measure.symbol}, official convention"
-    else:
-        text = measure.text.replace("<Z>", TOKENS.get(site, "Z"))
-        if site not in TOKENS and site != "weights":
-            text += f" at {site}"
-    unit = measure.unit + (" / token" if per_token else "")
+    told = measure(run, metric)
+    symbol = TOKENS.get(site, "Z")
+    if run.get("prenorm") and told["group"] == "rate" and site in RESIDUAL:
+        symbol = rf"\mathrm{{LN}}\,{symbol}"
+    text = told["label"].replace("<raw>", TOKENS.get(site, "Z")).replace("<Z>", symbol)
+    if run["convention"] == "official" and told["group"] == "rate":
+        text += ", official convention"
+    elif site not in TOKENS and site != "weights":
+        text += f" at {site}"
+    unit = told["unit"] if told["unit"] in UNITS else ""
+    match normalise:
+        case "per_token":
+            unit += " / token"
+        case "per_entry":
+            unit += " / entry"
+        case "position":
+            text, unit = f"{text}: position between its bounds", ""
+        case "null_share":
+            text, unit = f"{text} / Gaussian null", ""
     return f"{text} [{unit}]" if unit else text
+
+
+UNITS = ("nats", "rad", "bits")

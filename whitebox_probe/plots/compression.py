@@ -1,5 +1,6 @@
 """R^c against depth: whether the tokens compress towards the subspaces."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from whitebox_probe.plots import style
@@ -21,6 +22,7 @@ def compression(
     width: style.Width = "column",
     title: str | None = None,
     legend: bool = True,
+    nulls: Sequence[Result] = (),
     bounds: bool = False,
 ) -> "Figure":
     """R^c of each layer, one curve a model; the lower, the more compressed.
@@ -29,8 +31,9 @@ def compression(
         site: which one, if the metric was measured at several.
         band: what is shaded: 95% interval of the mean, std over samples, or standard error.
         relative_depth: draw against layer / number of layers.
-        normalise: `per_token` divides by the number of tokens.
+        normalise: how nats are brought to a common size (`results.FORMS`), such as `per_token`.
         width: of a paper's column or of its text. legend: under the axes.
+        nulls: results of `wp.nulls`, drawn under the curve of their model.
         bounds: dotted lines at the smallest and largest value that the official convention can
             take.
 
@@ -46,5 +49,6 @@ def compression(
         width=width,
         title=title,
         legend=legend,
+        nulls=nulls,
         bounds=bounds,
     )

@@ -1,5 +1,6 @@
 """Any measure of the table against depth."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from whitebox_probe.plots import style
@@ -22,6 +23,7 @@ def curves(
     width: style.Width = "column",
     title: str | None = None,
     legend: bool = True,
+    nulls: Sequence[Result] = (),
 ) -> "Figure":
     """One measure of each layer, one curve a model.
 
@@ -30,8 +32,9 @@ def curves(
         site: which one, if the metric was measured at several.
         band: what is shaded: 95% interval of the mean, std over samples, or standard error.
         relative_depth: draw against layer / number of layers.
-        normalise: `per_token` divides by the number of tokens.
+        normalise: how nats are brought to a common size (`results.FORMS`), such as `per_token`.
         width: of a paper's column or of its text. legend: under the axes.
+        nulls: results of `wp.nulls`, drawn under the curve of their model.
 
     Raises: ResultError.
     """
@@ -45,4 +48,5 @@ def curves(
         width=width,
         title=title,
         legend=legend,
+        nulls=nulls,
     )

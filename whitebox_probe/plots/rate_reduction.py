@@ -1,5 +1,6 @@
 """The rate reduction R - R^c against depth."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from whitebox_probe.plots import style
@@ -21,6 +22,7 @@ def rate_reduction(
     width: style.Width = "column",
     title: str | None = None,
     legend: bool = True,
+    nulls: Sequence[Result] = (),
 ) -> "Figure":
     """R - R^c of each layer, one curve a model; the higher, the better by its principle.
 
@@ -28,8 +30,9 @@ def rate_reduction(
         site: which one, if the metric was measured at several.
         band: what is shaded: 95% interval of the mean, std over samples, or standard error.
         relative_depth: draw against layer / number of layers.
-        normalise: `per_token` divides by the number of tokens.
+        normalise: how nats are brought to a common size (`results.FORMS`), such as `per_token`.
         width: of a paper's column or of its text. legend: under the axes.
+        nulls: results of `wp.nulls`, drawn under the curve of their model.
 
     Raises: ResultError.
     """
@@ -43,4 +46,5 @@ def rate_reduction(
         width=width,
         title=title,
         legend=legend,
+        nulls=nulls,
     )

@@ -1,5 +1,6 @@
 """Sparsity against depth: the share of non-zero entries, or a graded measure."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from whitebox_probe.plots import style
@@ -22,6 +23,7 @@ def sparsity(
     width: style.Width = "column",
     title: str | None = None,
     legend: bool = True,
+    nulls: Sequence[Result] = (),
 ) -> "Figure":
     """A measure of sparsity of each layer, one curve a model.
 
@@ -31,8 +33,9 @@ def sparsity(
         site: which one, if the metric was measured at several.
         band: what is shaded: 95% interval of the mean, std over samples, or standard error.
         relative_depth: draw against layer / number of layers.
-        normalise: `per_token` divides by the number of tokens.
+        normalise: how nats are brought to a common size (`results.FORMS`), such as `per_token`.
         width: of a paper's column or of its text. legend: under the axes.
+        nulls: results of `wp.nulls`, drawn under the curve of their model.
 
     Raises: ResultError.
     """
@@ -46,4 +49,5 @@ def sparsity(
         width=width,
         title=title,
         legend=legend,
+        nulls=nulls,
     )

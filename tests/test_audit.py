@@ -1,0 +1,120 @@
+"""Claims and verdicts: computed from results, by rules that are tested on made-up results."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import whitebox_probe as wp
+from whitebox_probe.claims import CLAIMS, Claim, Statistic, Thresholds, judge, overlap_null
+
+IMAGES = torch.randn(12, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+BY_NAME = {claim.name: claim for claim in CLAIMS}
+
+
+def verdict(name, *numbers, **extra):
+    return BY_NAME[name].judge(Statistic(*numbers, **extra), Thresholds())
+
+
+def test_rules_on_made_up_statistics():
+    assert verdict("compresses", -0.9, -1.0, -0.8, extra=-5) == "supported"
+    assert verdict("compresses", -0.9, -1.0, -0.8, extra=0) == "not supported"
+    assert verdict("compresses", -0.3, -0.4, -0.2, extra=-5) == "not supported"  # too weak
+    assert verdict("compresses", 0.9, 0.7, 1.0, extra=5) == "contradicted"
+    assert verdict("keeps_expanding", 0.9, 0.85, 0.95) == "supported"
+    assert verdict("keeps_expanding", 0.8, 0.7, 0.9) == "not supported"
+    assert verdict("keeps_expanding", 0.5, 0.4, 0.6) == "contradicted"
+    assert verdict("attention_aligned", 0.02, 0.01, 0.03) == "not supported"
+    assert verdict("attention_aligned", 0.4, 0.3, 0.5) == "supported"
+    assert verdict("attention_descends", -1, -2, -0.5) == "supported"
+    assert verdict("attention_descends", 1, 0.5, 2) == "contradicted"
+    assert verdict("ista_descends", 0, -1, 1) == "not supported"
+    assert verdict("objective_improves", 5, 4, 6, extra=0.9) == "supported"
+    assert verdict("objective_improves", 5, 4, 6, extra=0.1) == "not supported"
+    assert verdict("objective_improves", -5, -6, -4, extra=0.1) == "contradicted"
+
+
+@pytest.fixture(scope="module")
+def found():
+    models = [wp.load("crate-tiny-fmnist"), wp.load("vit-tiny-fmnist")]
+    return wp.audit(models, IMAGES, progress=False)
+
+
+def test_each_claim_is_judged_for_each_model(found):
+    assert len(found.frame) == 2 * len(CLAIMS)
+    assert set(found.frame["verdict"]) <= {
+        "supported",
+        "not supported",
+        "contradicted",
+        "not applicable",
+    }
+    vit = found.frame[found.frame["model"] == "vit-tiny-fmnist"].set_index("claim")
+    assert vit.loc["ista_descends", "verdict"] == "not applicable"
+    assert "no such step" in vit.loc["ista_descends", "reason"]
+    assert "no exact zeros" in vit.loc["sparsifies", "reason"]
+    crate = found.frame[found.frame["model"] == "crate-tiny-fmnist"]
+    assert (crate["null"] == "random weights").all()
+    assert crate["null_value"].notna().all()
+
+
+def test_the_statistics_are_those_of_the_results(found):
+    row = found.frame.query("model == 'crate-tiny-fmnist' and claim == 'compresses'").iloc[0]
+    trend = found.results["crate-tiny-fmnist"]["official"].trend("compression")
+    assert (row["value"], row["ci_low"]) == (trend.rho, trend.rho_low)
+    row = found.frame.query("model == 'vit-tiny-fmnist' and claim == 'attention_descends'").iloc[0]
+    values = found.results["vit-tiny-fmnist"]["steps"].values("attention_rate_change")
+    assert row["value"] == pytest.approx(values.mean())
+    row = found.frame.query("model == 'vit-tiny-fmnist' and claim == 'keeps_expanding'").iloc[0]
+    R = found.results["vit-tiny-fmnist"]["official"].values("coding_rate").mean(axis=0)
+    assert row["value"] == pytest.approx(R[-1] / R[0])
+    assert row["ci_low"] < row["value"] < row["ci_high"]
+
+
+def test_the_interval_of_a_ratio_agrees_with_a_bootstrap_by_hand(found):
+    values = found.results["crate-tiny-fmnist"]["official"].values("coding_rate")
+    random = np.random.default_rng(1)
+    picks = random.integers(0, len(values), (2000, len(values)))
+    ratios = values[picks, -1].mean(axis=1) / values[picks, 0].mean(axis=1)
+    row = found.frame.query("model == 'crate-tiny-fmnist' and claim == 'keeps_expanding'").iloc[0]
+    low, high = np.quantile(ratios, [0.025, 0.975])
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx((low, high), rel=0.02)
+
+
+def test_random_subspaces_are_neither_coherent_nor_incoherent(found):
+    low, high = overlap_null(found.results["vit-tiny-fmnist"]["steps"])
+    assert low < 0 < high
+    assert high - low < 0.1
+
+
+def test_it_is_saved_whole_and_drawn(found, tmp_path):
+    found.save(tmp_path)
+    whole = json.loads((tmp_path / "audit.json").read_text())
+    assert len(whole["verdicts"]) == len(found.frame)
+    assert whole["thresholds"]["keeps"] == Thresholds().keeps
+    assert set(whole["rules"]) == set(BY_NAME)
+    again = pd.read_csv(tmp_path / "audit.csv")
+    assert again["verdict"].tolist() == found.frame["verdict"].tolist()
+    figure = wp.plots.audit(found)
+    text = " ".join(t.get_text() for ax in figure.axes for t in [*ax.texts, ax.title])
+    assert "not applicable" in text
+    paths = wp.plots.save(figure, tmp_path / "audit", ["pdf", "png"])
+    assert all(path.stat().st_size > 10_000 for path in paths)
+
+
+def test_two_models_of_one_name_and_no_model_are_refused():
+    model = wp.load("crate-tiny-fmnist")
+    with pytest.raises(wp.ProbeError, match="one name"):
+        wp.audit([model, model], IMAGES, progress=False)
+    with pytest.raises(wp.ProbeError, match="nothing to judge"):
+        judge({}, {})
+
+
+def test_every_claim_says_what_it_tests():
+    for claim in CLAIMS:
+        assert isinstance(claim, Claim)
+        assert claim.text
+        assert claim.statistic
+        assert claim.rule
+        assert claim.wants in ("low", "high")

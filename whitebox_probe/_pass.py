@@ -1,0 +1,349 @@
+"""The inside of a probe: what is measured where, and the streaming of a layer's tokens through it.
+
+Nothing but one float64 number for each sample, layer and measure is kept: a layer's tokens are
+measured while the forward pass is there, and let go.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from whitebox_probe._core.errors import DataError, ProbeError
+from whitebox_probe.data.images import Transform, image_transform
+from whitebox_probe.metrics.base import (
+    HEADS,
+    DatasetMetric,
+    LayerTokens,
+    SampleMetric,
+    project,
+)
+from whitebox_probe.models.base import Preprocess, ProbeModel
+
+NULLS = ("gaussian", "shuffled", "random_subspaces")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One metric at one site, and the sites that it needs."""
+
+    metric: SampleMetric | DatasetMetric
+    site: str  # as the metric names it: HEADS stands for the family's own site
+    needs: frozenset[str]
+
+    @property
+    def per_sample(self) -> bool:
+        """Whether it gives a value a sample, which has a column in the table."""
+        return isinstance(self.metric, SampleMetric)
+
+
+def plan(
+    metrics: Iterable[SampleMetric | DatasetMetric],
+    sites: Mapping[str, str | Sequence[str]],
+    convention: str,
+    model: ProbeModel,
+) -> list[Measurement]:
+    """Where each metric is measured, checked against the model before any pass.
+
+    Raises: SiteError; ProbeError for sites of a metric that is not measured, or for operators that
+        the model's layers do not have.
+    """
+    asked = dict(sites)
+    found = []
+    for metric in metrics:
+        wanted = asked.pop(type(metric).name, metric.site[convention])
+        needs_operators = getattr(metric, "needs_operators", ())
+        there = model.family.operators(model.module, 1)
+        lacking = [name for name in needs_operators if name not in there]
+        if lacking:
+            raise ProbeError(
+                f"metric '{metric.name}' cannot be taken of {model.name}",
+                f"its layers have no {', '.join(lacking)}: their second step is not a proximal one",
+                "Leave it out for this model",
+            )
+        for site in [wanted] if isinstance(wanted, str) else wanted:
+            needs = metric.inputs(site)
+            for needed in needs:
+                if needed != HEADS:
+                    model.tap(needed, 1)
+            found.append(Measurement(metric, site, frozenset(needs)))
+    if asked:
+        raise ProbeError(
+            f"sites name {', '.join(asked)}",
+            "that metric is not measured in this run",
+            "Name only metrics of the run",
+        )
+    return found
+
+
+class Table:
+    """Preallocated float64 values, one row a sample and one column a layer and measure.
+
+    Small tensors kept from inside hooks would fragment the heap; here each batch writes in place.
+    """
+
+    def __init__(self, width: int, layers: int, count: int | None) -> None:
+        self.width = width
+        rows = count or 1024
+        self.values = np.full((rows, layers * width), np.nan)
+        self.ids = np.empty(rows, dtype=np.int64)
+        self.used = 0
+
+    def open(self, ids: Tensor) -> None:
+        """Make room for a batch."""
+        needed = self.used + len(ids)
+        while needed > len(self.ids):
+            self.values = np.concatenate([self.values, np.full_like(self.values, np.nan)])
+            self.ids = np.concatenate([self.ids, np.empty_like(self.ids)])
+        self.ids[self.used : needed] = ids.numpy()
+
+    def write(self, layer: int, column: int, values: Tensor, rows: Tensor | None) -> None:
+        """Write one measure of one layer for the batch that is open, or for some of its rows."""
+        at = (layer - 1) * self.width + column
+        where = slice(self.used, self.used + len(values))
+        target = where if rows is None else self.used + rows.numpy(force=True)
+        self.values[target, at] = values.numpy(force=True)
+
+    def close(self, rows: int) -> None:
+        """Keep the batch."""
+        self.used += rows
+
+    def finish(self) -> tuple[np.ndarray, np.ndarray]:
+        """Ids and values, sorted by id."""
+        order = np.argsort(self.ids[: self.used], kind="stable")
+        return self.ids[: self.used][order], self.values[: self.used][order]
+
+
+@dataclass
+class Group:
+    """Samples of a batch with the same number of measured tokens.
+
+    `rows` are their places in the batch (None: all of it); `gather` (g, n) says which tokens are
+    measured (None: all), since masked ones are never part of a measure.
+    """
+
+    rows: Tensor | None = None
+    gather: Tensor | None = None
+
+    def take(self, tensor: Tensor) -> Tensor:
+        """The measured tokens of the group: shapes (B, ..., N, d) -> (g, ..., n, d)."""
+        if self.rows is None or self.gather is None:
+            return tensor
+        tensor = tensor[self.rows]
+        index = self.gather.view(len(self.gather), *(1,) * (tensor.ndim - 3), -1, 1)
+        return torch.take_along_dim(tensor, index, dim=-2)
+
+
+def groups_of(mask: Tensor | None) -> list[Group]:
+    """Sort the samples of a batch by how many tokens are measured; shapes: mask (B, n)."""
+    if mask is None or bool(mask.all()):
+        return [Group()]
+    counts = mask.sum(dim=1)
+    found = []
+    for n in counts.unique().tolist():
+        rows = (counts == n).nonzero()[:, 0]
+        gather = mask[rows].nonzero()[:, 1].view(len(rows), n)
+        found.append(Group(rows, gather))
+    return found
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What a layer gives to its measures besides tokens."""
+
+    U: Tensor | None = None
+    norm: Callable[[Tensor], Tensor] | None = None
+    operators: Mapping[str, Tensor | float] = field(default_factory=dict)
+
+
+class Collector:
+    """Measures a layer's tokens as its sites come by, and lets go of them as soon as it can."""
+
+    def __init__(
+        self,
+        measurements: Sequence[Measurement],
+        layers: Mapping[int, Layer],
+        heads_site: str | None,
+        table: Table,
+        *,
+        prefix: int = 0,
+        drop_prefix: bool = False,
+        spectral: bool = False,
+        null: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.plan = list(measurements)
+        self.layers = layers
+        self.heads_site = heads_site
+        self.table = table
+        self.columns = {m: i for i, m in enumerate(m for m in self.plan if m.per_sample)}
+        self.streams = {
+            (m, layer): m.metric.clone() for m in self.plan if not m.per_sample for layer in layers
+        }
+        self.head_means: dict[tuple[Measurement, int], Tensor] = {}
+        self.tokens = 0
+        self._prefix = prefix
+        self._drop = drop_prefix
+        self._spectral = spectral
+        self._null = null
+        self._seed = seed
+        self._labels: Tensor | None = None
+        self._ids: Tensor | None = None
+        self._groups = [Group()]
+        self._open: dict[tuple[int, int], LayerTokens] = {}
+        self._waiting: dict[tuple[int, int], list[Measurement]] = {}
+        self._written = 0
+
+    def start(self, ids: Tensor, labels: Tensor | None, mask: Tensor | None) -> None:
+        """A batch begins."""
+        self._ids, self._labels = ids, labels
+        if mask is not None and self._drop:
+            mask = mask.clone()
+            mask[:, : self._prefix] = False
+        self._groups = groups_of(mask)
+
+    def take(self, site: str, layer: int, tensor: Tensor) -> None:
+        """A site has come by: measure what can be measured, keep a copy only if it must wait."""
+        whole = tensor
+        weights = site == "attn_weights"
+        if self._drop and not weights and self._groups[0].rows is None:
+            tensor = tensor[..., self._prefix :, :]
+        for g, group in enumerate(self._groups):
+            self._take(site, layer, g, group if not weights else Group(group.rows), tensor)
+        self.tokens = max(self.tokens, whole.shape[-2] - (self._prefix if self._drop else 0))
+
+    def _take(self, site: str, layer: int, g: int, group: Group, tensor: Tensor) -> None:
+        parts = self.layers[layer]
+        at = (layer, g)
+        if at not in self._open:
+            self._open[at] = LayerTokens(
+                {},
+                parts.U,
+                norm=parts.norm,
+                operators=parts.operators,
+                prefix=0 if self._drop else self._prefix,
+                spectral=self._spectral,
+                ids=self._ids if group.rows is None or self._ids is None else self._ids[group.rows],
+            )
+            self._waiting[at] = list(self.plan)
+        tokens, waiting = self._open[at], self._waiting[at]
+        mine = group.take(tensor)
+        owned = mine is not tensor
+        if self._null in ("gaussian", "shuffled") and site != "attn_weights":
+            mine, owned = self._nullified(mine, layer, group), True
+        key = HEADS if site == self.heads_site else site
+        tokens.tokens[key] = mine
+        if self.heads_site is None and site == "attn_in" and self._wants(waiting, HEADS):
+            tokens.tokens[HEADS] = project(mine, parts.U)
+        here = set(tokens.tokens)
+        for measurement in [m for m in waiting if m.needs <= here]:
+            self._measure(measurement, tokens, layer, group)
+            waiting.remove(measurement)
+        for held in here:
+            if not self._wants(waiting, held):
+                tokens.forget(held)
+            elif held == key and not owned:
+                # It outlives its hook, and a later in-place operation could overwrite it.
+                tokens.tokens[held] = mine.clone()
+        if not waiting:
+            del self._open[at], self._waiting[at]
+
+    @staticmethod
+    def _wants(waiting: Sequence[Measurement], site: str) -> bool:
+        return any(site in m.needs for m in waiting)
+
+    def _measure(self, m: Measurement, tokens: LayerTokens, layer: int, group: Group) -> None:
+        self._written += 1
+        if isinstance(m.metric, DatasetMetric):
+            labels = self._labels
+            if labels is not None and group.rows is not None:
+                labels = labels[group.rows]
+            stream = self.streams[m, layer]
+            assert isinstance(stream, DatasetMetric)
+            stream.add(tokens, m.site, labels)
+            return
+        value = m.metric.measure(tokens, m.site)
+        if value.ndim == 2:  # one value a head: (B, K)
+            sums = self.head_means.get((m, layer))
+            total = value.sum(dim=0)
+            self.head_means[m, layer] = total if sums is None else sums + total
+            value = value.mean(dim=1)
+        self.table.write(layer, self.columns[m], value, group.rows)
+
+    def _nullified(self, Z: Tensor, layer: int, group: Group) -> Tensor:
+        """The null's tokens, drawn for each sample by its own number: order does not show."""
+        assert self._ids is not None
+        ids = self._ids if group.rows is None else self._ids[group.rows.cpu()]
+        out = torch.empty_like(Z)
+        for row, sample in enumerate(ids.tolist()):
+            random = torch.Generator().manual_seed(
+                hash((self._seed, int(sample), layer, tuple(Z.shape[1:]))) % 2**63
+            )
+            z = Z[row]
+            if self._null == "gaussian":  # of the same norms, token by token
+                noise = torch.randn(z.shape, generator=random).to(z)
+                norms = torch.linalg.vector_norm(z, dim=-1, keepdim=True)
+                out[row] = noise / torch.linalg.vector_norm(noise, dim=-1, keepdim=True) * norms
+            else:  # each feature keeps its values, in another order over the tokens
+                order = torch.rand(z.shape, generator=random).argsort(dim=-2).to(z.device)
+                out[row] = torch.take_along_dim(z, order, dim=-2)
+        return out
+
+    def check(self) -> None:
+        """After a batch: every measure of every layer was taken exactly once."""
+        expected = len(self.plan) * len(self.layers) * len(self._groups)
+        if self._written != expected:
+            raise ProbeError(
+                f"{self._written} of {expected} measures were taken",
+                "a module that a site is read from was not called exactly once by the model",
+                "Report it with the model's name: its family needs another tap",
+            )
+        self._written = 0
+
+
+def transform_of(preprocess: Preprocess | None) -> Transform | None:
+    if preprocess is None:
+        return None
+    return image_transform(
+        size=preprocess.size,
+        mean=preprocess.mean,
+        std=preprocess.std,
+        mode=preprocess.mode,
+        crop=preprocess.crop,
+        interpolation=preprocess.interpolation,
+    )
+
+
+@contextmanager
+def ready(model: ProbeModel, device: str | torch.device | None) -> Iterator[torch.device]:
+    """The model in evaluation mode on the device; both as they were afterwards."""
+    before = model.device
+    try:
+        where = before if device is None else torch.device(device)
+        model.module.to(where)
+    except (RuntimeError, AssertionError) as error:
+        raise ProbeError(
+            f"device '{device}' cannot be used", str(error).splitlines()[0], "Use device='cpu'"
+        ) from error
+    training = model.module.training
+    model.module.eval()
+    try:
+        yield where
+    finally:
+        model.module.train(training)
+        model.module.to(before)
+
+
+def run_model(model: ProbeModel, batch: Tensor) -> None:
+    """One forward pass; an input that does not fit the model is the user's error."""
+    try:
+        model.module(batch)
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise DataError(
+            f"{model.name} cannot take an input of shape {tuple(batch.shape)}",
+            str(error).splitlines()[0],
+            "Prepare the data as model.preprocess says",
+        ) from error

@@ -1,0 +1,143 @@
+"""Attention maps: how spread they are, how far they look, how much the class token gets.
+
+They need the site `attn_weights`, which is computed beside the model's own fused attention; asking
+for one of these measures asks for it.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from whitebox_probe._core.checks import expect_finite, expect_shape
+from whitebox_probe._core.errors import ProbeError
+from whitebox_probe.metrics import _linalg
+from whitebox_probe.metrics.base import LayerTokens, SampleMetric
+
+__all__ = [
+    "AttentionClassShare",
+    "AttentionDistance",
+    "AttentionEntropy",
+    "attention_class_share",
+    "attention_distance",
+    "attention_entropy",
+]
+
+
+def attention_entropy(A: Tensor) -> Tensor:
+    """Entropy of each row of attention, averaged over rows: 0 (one token) to ln n (all alike).
+
+    Shapes: A (B, K, n, n), each row over the keys -> (B, K), float64, in nats.
+    Raises: ShapeError, NonFiniteError.
+    References: Zhai et al. 2023, arXiv:2303.06296, section 3.
+    """
+    expect_shape(A, "B K n n", name="A")
+    return expect_finite(_entropy(A), name="attention entropy")
+
+
+def _entropy(A: Tensor) -> Tensor:
+    A = _linalg.upcast(A)
+    return -torch.special.xlogy(A, A).sum(dim=-1).mean(dim=-1)
+
+
+def attention_distance(A: Tensor, *, prefix: int) -> Tensor:
+    """Mean distance that a patch looks, in patches: between the centres on the square grid.
+
+    Rows and columns of the `prefix` tokens are left out, and each row's rest is made to sum to 1.
+
+    Shapes: A (B, K, n, n), n = prefix + side^2 -> (B, K), float64, in patches.
+    Raises: ShapeError, NonFiniteError; ProbeError when the patches are no square grid.
+    References: Dosovitskiy et al. 2021, arXiv:2010.11929, figure 7.
+    """
+    expect_shape(A, "B K n n", name="A")
+    return expect_finite(_distance(A, prefix), name="attention distance")
+
+
+def _distance(A: Tensor, prefix: int) -> Tensor:
+    A = _linalg.upcast(A[..., prefix:, prefix:])
+    side = math.isqrt(A.shape[-1])
+    if side * side != A.shape[-1] or side == 0:
+        raise ProbeError(
+            f"{A.shape[-1]} patches are no square grid",
+            "the distance between two of them is not known",
+            "Leave out attention_distance",
+        )
+    place = torch.cartesian_prod(torch.arange(side), torch.arange(side)).double().to(A.device)
+    apart = torch.cdist(place.view(-1, 2), place.view(-1, 2))
+    total = A.sum(dim=-1)
+    weighed = (A * apart).sum(dim=-1) / total.masked_fill(total == 0, 1.0)
+    return weighed.mean(dim=-1)
+
+
+def attention_class_share(A: Tensor, *, prefix: int) -> Tensor:
+    """Share of the patches' attention that goes to the first token (the class token).
+
+    Shapes: A (B, K, n, n) -> (B, K), float64, from 0 to 1.
+    Raises: ShapeError, NonFiniteError; ProbeError when the model has no class token.
+    """
+    expect_shape(A, "B K n n", name="A")
+    return expect_finite(_class_share(A, prefix), name="class token's share")
+
+
+def _class_share(A: Tensor, prefix: int) -> Tensor:
+    if prefix < 1:
+        raise ProbeError(
+            "the model has no class token",
+            "no token stands before the patches, or they are left out",
+            "Leave out attention_class_share, or measure with the class token",
+        )
+    return _linalg.upcast(A[..., prefix:, 0]).mean(dim=-1)
+
+
+class AttentionEntropy(SampleMetric):
+    """Entropy of attention rows, a head at a time."""
+
+    name = "attention_entropy"
+    unit = "nats of attention"
+    formula = "-sum_j A_ij ln A_ij, mean over i"
+    source = "Zhai et al. 2023, arXiv:2303.06296"
+    label = "attention entropy [nats]"
+    group = "attention"
+    cost = "O(K n^2 p): attention is computed again"
+    site = {"paper": "attn_weights", "official": "attn_weights"}
+    default = False
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """Of each head."""
+        return _entropy(layer.tokens[site])
+
+
+class AttentionDistance(SampleMetric):
+    """How far patches look, a head at a time."""
+
+    name = "attention_distance"
+    unit = "patches"
+    formula = "sum_j A_ij |x_i - x_j|, mean over patches i"
+    source = "Dosovitskiy et al. 2021, arXiv:2010.11929, figure 7"
+    label = "attention distance [patches]"
+    group = "attention"
+    cost = "O(K n^2 p): attention is computed again"
+    site = {"paper": "attn_weights", "official": "attn_weights"}
+    default = False
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """Of each head."""
+        return _distance(layer.tokens[site], layer.prefix)
+
+
+class AttentionClassShare(SampleMetric):
+    """The class token's share of the patches' attention, a head at a time."""
+
+    name = "attention_class_share"
+    unit = "share of attention"
+    formula = "mean over patches i of A_i,cls"
+    source = "own definition"
+    label = "attention on the class token"
+    group = "attention"
+    cost = "O(K n^2 p): attention is computed again"
+    site = {"paper": "attn_weights", "official": "attn_weights"}
+    default = False
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """Of each head."""
+        return _class_share(layer.tokens[site], layer.prefix)

@@ -1,0 +1,97 @@
+"""Class-wise rates: the maximal coding rate reduction measure over a data set."""
+
+import torch
+from torch import Tensor
+
+from whitebox_probe._core.checks import expect_finite
+from whitebox_probe._core.errors import ShapeError
+from whitebox_probe.metrics import _linalg
+from whitebox_probe.metrics.base import DatasetMetric, LayerTokens
+
+__all__ = ["ClassRate", "class_rates"]
+
+
+def class_rates(X: Tensor, labels: Tensor, *, eps: float) -> tuple[Tensor, Tensor]:
+    """Rate of a data set's features, and the mean rate within its classes, in nats.
+
+    R = 1/2 logdet(I + d/(N eps^2) X^T X);  R_c = sum_j N_j/(2N) logdet(I + d/(N_j eps^2) X_j^T X_j)
+
+    Each feature is scaled to unit norm first, as the measure asks for. R - R_c is the maximal
+    coding rate reduction objective.
+
+    Shapes: X (N, d), labels (N,) -> (), (), float64.
+    Raises: ShapeError, NonFiniteError.
+    References: Yu et al. 2020, arXiv:2006.08558, equations 3 to 5.
+    """
+    if X.ndim != 2 or labels.shape != X.shape[:1]:
+        raise ShapeError(
+            f"X has shape {tuple(X.shape)} and labels {tuple(labels.shape)}",
+            "shapes (N, d) and (N,) are needed",
+            "Pass one label a feature",
+        )
+    unit = _linalg.unit_tokens(expect_finite(X, name="X"))
+    classes = labels.unique()
+    moments = torch.stack([unit[labels == c].mT @ unit[labels == c] for c in classes])
+    counts = torch.stack([(labels == c).sum() for c in classes]).double()
+    return _of_moments(moments, counts, eps)
+
+
+def _of_moments(moments: Tensor, counts: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    d = moments.shape[-1]
+    whole = _rate(moments.sum(dim=0), d / (counts.sum() * eps**2))
+    used = counts > 0
+    scale = d / (counts[used] * eps**2)
+    within = (counts[used] / counts.sum() * _rate(moments[used], scale)).sum()
+    return whole, within
+
+
+def _rate(moment: Tensor, scale: Tensor) -> Tensor:
+    return 0.5 * (_linalg.spectrum(moment) * scale[..., None]).log1p().sum(dim=-1)
+
+
+class ClassRate(DatasetMetric):
+    """Rates of the samples' pooled tokens over the data set: all, within classes, difference.
+
+    A sample's feature is its mean token, or its class token with `pool="class"`, of unit norm.
+    """
+
+    name = "class_rate"
+    unit = "nats"
+    formula = "R - sum_j N_j/(2N) logdet(I + d/(N_j eps^2) X_j^T X_j), X: pooled tokens"
+    source = "Yu et al. 2020, arXiv:2006.08558, equation 5"
+    site = {"paper": "z_out", "official": "z_out"}
+    rows = ("class_rate_whole", "class_rate_within", "class_rate_reduction")
+    labels = {
+        "class_rate_whole": r"$R(X)$ of pooled tokens",
+        "class_rate_within": r"$R_c(X\mid\Pi)$ within classes",
+        "class_rate_reduction": r"$R(X) - R_c(X\mid\Pi)$ over classes",
+    }
+    group = "class"
+    cost = "O(n d) and O(C d^2) memory"
+    needs_labels = True
+
+    def __init__(self, *, eps: float = 0.1, pool: str = "mean", convention: str = "paper") -> None:
+        super().__init__(convention=convention)
+        self.eps = eps
+        self.pool = pool
+
+    def add(self, layer: LayerTokens, site: str, labels: Tensor | None) -> None:
+        """Add each class's second moment of pooled tokens."""
+        assert labels is not None
+        X = _linalg.unit_tokens(layer.pooled(site, self.pool))
+        for c in labels.unique().tolist():
+            mine = X[(labels == c).to(X.device)]
+            self.total(f"moment_{c}", mine.mT @ mine)
+            self.total(f"count_{c}", torch.tensor(float(len(mine)), dtype=torch.float64))
+
+    def numbers(self) -> dict[str, float]:
+        """The three rates of the samples so far."""
+        classes = self.names("count_")
+        moments = torch.stack([self.sum_of(f"moment_{c}").cpu() for c in classes])
+        counts = torch.stack([self.sum_of(f"count_{c}").cpu() for c in classes])
+        whole, within = _of_moments(moments, counts, self.eps)
+        return {
+            "class_rate_whole": whole.item(),
+            "class_rate_within": within.item(),
+            "class_rate_reduction": (whole - within).item(),
+        }

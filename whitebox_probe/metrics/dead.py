@@ -1,0 +1,40 @@
+"""Dead features: those that no token of the data set ever activates."""
+
+from torch import Tensor
+
+from whitebox_probe.metrics.base import DatasetMetric, LayerTokens
+
+__all__ = ["DeadFeatures"]
+
+
+class DeadFeatures(DatasetMetric):
+    """Share of features (columns) that are exactly zero, or below tau rms, in every token seen.
+
+    Rows: `dead_features` by exact zeros; `quiet_features` by |z| <= tau rms of the token, for
+    models that make no exact zeros.
+    """
+
+    name = "dead_features"
+    unit = "share of features"
+    formula = "share of columns j with z_ij = 0 (or |z_ij| <= tau rms(z_i)) for all tokens i"
+    source = "Bricken et al. 2023, Towards Monosemanticity (dead neurons); tau = 0.1"
+    site = {"paper": "z_out", "official": "z_out"}
+    rows = ("dead_features", "quiet_features")
+    labels = {"dead_features": "dead features of $<Z>$", "quiet_features": "quiet features"}
+    group = "sparsity"
+
+    def __init__(self, *, tau: float = 0.1, convention: str = "paper") -> None:
+        super().__init__(convention=convention)
+        self.tau = tau
+
+    def add(self, layer: LayerTokens, site: str, labels: Tensor | None) -> None:
+        """Count for each feature the tokens in which it is active."""
+        Z = layer.tokens[site]
+        rms = Z.square().mean(dim=-1, keepdim=True).sqrt()
+        self.total("active", (Z != 0).flatten(0, -2).sum(dim=0).double())
+        self.total("loud", (Z.abs() > self.tau * rms).flatten(0, -2).sum(dim=0).double())
+
+    def numbers(self) -> dict[str, float]:
+        """Shares over features."""
+        never = {"dead_features": "active", "quiet_features": "loud"}
+        return {row: (self.sum_of(of) == 0).double().mean().item() for row, of in never.items()}

@@ -1,0 +1,361 @@
+"""Is the layer the step that it was derived as? Its attention against -grad R^c, its ISTA against
+the LASSO objective that it descends.
+
+The attention step is looked at where it acts: on X, the tokens after the layer's attention norm.
+Its update D is what it adds to the residual stream. In the released code the output map is free;
+`update="u"` puts U in its place, as the derivation has it.
+"""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from whitebox_probe._core.checks import expect_finite, expect_shape
+from whitebox_probe.metrics import _linalg
+from whitebox_probe.metrics.base import LayerTokens, SampleMetric, project
+from whitebox_probe.metrics.compression import _expect_basis, compression
+
+__all__ = [
+    "DescentAchieved",
+    "DescentAchievedU",
+    "DescentCosine",
+    "DescentCosineU",
+    "IstaObjectiveChange",
+    "RateChangeNoSkip",
+    "RateChangeSkip",
+    "TokenSNR",
+    "compression_gradient",
+    "descent_achieved",
+    "descent_cosine",
+    "ista_objective",
+    "mssa_with_u",
+    "token_snr",
+]
+
+
+def compression_gradient(Z: Tensor, U: Tensor, *, eps: float) -> Tensor:
+    """Gradient of R^c(Z; U) with respect to the tokens.
+
+    grad = a sum_k Z U_k (I + a (Z U_k)^T (Z U_k))^-1 U_k^T, a = p/(n eps^2)
+
+    Shapes: Z (B, n, d), U (K, d, p) -> (B, n, d), float64.
+    Raises: ShapeError, NonFiniteError.
+    References: Yu et al. 2023, arXiv:2306.01129, equation 9 (tokens in rows here).
+    """
+    expect_shape(Z, "B n d", name="Z")
+    _expect_basis(Z, U)
+    return expect_finite(_gradient(Z, U, eps), name="gradient of R^c")
+
+
+def _gradient(Z: Tensor, U: Tensor, eps: float) -> Tensor:
+    Z, U = _linalg.upcast(Z), _linalg.upcast(U)
+    V = project(Z, U)  # (B, K, n, p)
+    n, p = V.shape[-2:]
+    a = p / (n * eps**2)
+    A = a * (V.mT @ V)
+    A.diagonal(dim1=-2, dim2=-1).add_(1.0)
+    L, info = torch.linalg.cholesky_ex(A)
+    # V A^-1 by two triangular solves; cholesky_solve and inverse are not needed.
+    half = torch.linalg.solve_triangular(L, V.mT, upper=False)
+    inner = torch.linalg.solve_triangular(L.mT, half, upper=True).mT  # (B, K, n, p)
+    inner = inner.masked_fill((info != 0)[..., None, None], torch.nan)
+    return a * torch.einsum("bknp,kdp->bnd", inner, U)
+
+
+def mssa_with_u(Z: Tensor, U: Tensor) -> Tensor:
+    """Multi-head subspace self-attention with U as its output map, as derived.
+
+    sum_k softmax(V_k V_k^T / sqrt(p)) V_k U_k^T, V_k = Z U_k
+
+    Shapes: Z (B, n, d), U (K, d, p) -> (B, n, d), in the precision of Z.
+    Raises: ShapeError.
+    References: Yu et al. 2023, arXiv:2306.01129, equations 10 and 11, without the constant.
+    """
+    expect_shape(Z, "B n d", name="Z")
+    _expect_basis(Z, U)
+    V = project(Z, U)
+    out = F.scaled_dot_product_attention(V, V, V)
+    return torch.einsum("bknp,kdp->bnd", out, U.to(Z))
+
+
+def descent_cosine(Z: Tensor, update: Tensor, U: Tensor, *, eps: float) -> Tensor:
+    """Cosine between an update of the tokens and -grad R^c(Z; U): 1 for steepest descent.
+
+    0 where either is zero.
+
+    Shapes: Z and update (B, n, d), U (K, d, p) -> (B,), float64.
+    Raises: ShapeError, NonFiniteError.
+    """
+    gradient = compression_gradient(Z, U, eps=eps)
+    return expect_finite(_cosine(_linalg.upcast(update), -gradient), name="cosine")
+
+
+def _cosine(a: Tensor, b: Tensor) -> Tensor:
+    norms = torch.linalg.vector_norm(a, dim=(-2, -1)) * torch.linalg.vector_norm(b, dim=(-2, -1))
+    return (a * b).sum(dim=(-2, -1)) / norms.masked_fill(norms == 0, 1.0)
+
+
+def descent_achieved(Z: Tensor, update: Tensor, U: Tensor, *, eps: float) -> Tensor:
+    """Actual change of R^c by an update, as a share of the largest decrease of first order.
+
+    (R^c(Z) - R^c(Z + D)) / (|grad R^c| |D|): 1 if a step of that length along -grad did all that
+    the gradient promises, negative if R^c rises; 0 where the update or the gradient is zero.
+    Divided by `descent_cosine` it is the share of what the update's own direction promises.
+
+    Shapes: Z and update (B, n, d), U (K, d, p) -> (B,), float64.
+    Raises: ShapeError, NonFiniteError.
+    """
+    gradient = compression_gradient(Z, U, eps=eps)
+    return _achieved(_linalg.upcast(Z), _linalg.upcast(update), gradient, U, eps)
+
+
+def _achieved(Z: Tensor, update: Tensor, gradient: Tensor, U: Tensor, eps: float) -> Tensor:
+    norms = torch.linalg.vector_norm(gradient, dim=(-2, -1)) * torch.linalg.vector_norm(
+        update, dim=(-2, -1)
+    )
+    fall = compression(Z, U, eps=eps) - compression(Z + update, U, eps=eps)
+    return fall / norms.masked_fill(norms == 0, 1.0)
+
+
+def ista_objective(A: Tensor, Y: Tensor, D: Tensor, *, lam: float) -> Tensor:
+    """The LASSO objective of codes A for tokens Y: 1/2 |Y - A D^T|_F^2 + lam |A|_1.
+
+    Shapes: A and Y (B, n, d), D (d, d) acting on token rows as A D^T -> (B,), float64.
+    Raises: ShapeError.
+    References: Yu et al. 2023, arXiv:2306.01129, equation 14.
+    """
+    expect_shape(A, "B n d", name="A")
+    A, Y, D = _linalg.upcast(A), _linalg.upcast(Y), _linalg.upcast(D)
+    error = Y - A @ D.mT
+    return 0.5 * error.square().sum(dim=(-2, -1)) + lam * A.abs().sum(dim=(-2, -1))
+
+
+def token_snr(Z: Tensor, U: Tensor) -> Tensor:
+    """Signal-to-noise of tokens in each subspace: |Q_k Q_k^T Z|_F / |(I - Q_k Q_k^T) Z|_F.
+
+    Q_k from QR of U_k. Infinite only if the tokens lie in the subspace entirely: then it is capped
+    at 1e8, what rounding allows to be told.
+
+    Shapes: Z (B, n, d), U (K, d, p) -> (B, K), float64.
+    Raises: ShapeError, NonFiniteError.
+    References: arXiv:2506.03790 (attention-only transformers), definition of SNR.
+    """
+    expect_shape(Z, "B n d", name="Z")
+    _expect_basis(Z, U)
+    return expect_finite(_snr(_linalg.upcast(Z), _linalg.orthonormalise(U)), name="token SNR")
+
+
+def _snr(Z: Tensor, Q: Tensor) -> Tensor:
+    whole = Z.square().sum(dim=(-2, -1))[:, None]
+    signal = project(Z, Q).square().sum(dim=(-2, -1))
+    noise = (whole - signal).clamp_min(1e-16 * whole)
+    return (signal / noise.masked_fill(whole == 0, 1.0)).sqrt()
+
+
+class _OfStep(SampleMetric):
+    """What the measures of the attention step share: the gradient is taken once a layer."""
+
+    group = "fidelity"
+    unit = "-1 to 1"
+    source = "Yu et al. 2023, arXiv:2306.01129, equations 9 to 11; own definition"
+    cost = "O(n d K p + n K p^2 + K p^3) in float64"
+    site = {"paper": "attn_in"}
+    needs_basis = True
+    default = False
+    invariances = frozenset(
+        {"token_order", "repeated_tokens", "head_order", "rotation_in_subspace"}
+    )
+    with_u = False
+
+    def __init__(self, *, eps: float = 0.1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.eps = eps
+
+    def inputs(self, site: str) -> tuple[str, ...]:
+        """The step's input, and its update unless U stands in for the output map."""
+        return (site,) if self.with_u else (site, "attn_out")
+
+    def gradient(self, layer: LayerTokens, site: str) -> Tensor:
+        """The gradient of R^c at the step's input."""
+        U = _basis(layer)
+        return layer.once(
+            f"gradient {self.eps}", site, lambda: _gradient(layer.tokens[site], U, self.eps)
+        )
+
+    def update_of(self, layer: LayerTokens, site: str) -> Tensor:
+        """What the step adds."""
+        if not self.with_u:
+            return _linalg.upcast(layer.tokens["attn_out"])
+        U = _basis(layer)
+        return layer.once(
+            "mssa with U", site, lambda: mssa_with_u(_linalg.upcast(layer.tokens[site]), U)
+        )
+
+
+def _basis(layer: LayerTokens) -> Tensor:
+    U = layer.U
+    if U is None:
+        project(torch.empty(0), U)  # raises: a basis is missing
+    assert U is not None
+    return U
+
+
+class DescentCosine(_OfStep):
+    """Cosine between the model's attention update and -grad R^c at its input."""
+
+    name = "descent_cosine"
+    formula = "<D, -grad R^c(X; U)> / (|D| |grad R^c|)"
+    label = r"$\cos(\Delta_{\mathrm{attn}},\,-\nabla R^c)$"
+    better = "higher"
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """Of the step."""
+        return _cosine(self.update_of(layer, site), -self.gradient(layer, site))
+
+
+class DescentCosineU(DescentCosine):
+    """The same, with U in place of the model's output map."""
+
+    name = "descent_cosine_u"
+    formula = "the same for D = sum_k softmax(V_k V_k^T/sqrt(p)) V_k U_k^T"
+    label = r"$\cos(\Delta_{\mathrm{MSSA}(U)},\,-\nabla R^c)$"
+    with_u = True
+
+
+class DescentAchieved(_OfStep):
+    """Fall of R^c by the model's attention update, as a share of the steepest first-order fall."""
+
+    name = "descent_achieved"
+    formula = "(R^c(X) - R^c(X + D)) / (|grad R^c(X)| |D|)"
+    label = r"achieved share of the first-order decrease of $R^c$"
+    better = "higher"
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """Of the step."""
+        Z = _linalg.upcast(layer.tokens[site])
+        gradient = self.gradient(layer, site)
+        return _achieved(Z, self.update_of(layer, site), gradient, _basis(layer), self.eps)
+
+
+class DescentAchievedU(DescentAchieved):
+    """The same, with U in place of the model's output map."""
+
+    name = "descent_achieved_u"
+    formula = "the same for D = sum_k softmax(V_k V_k^T/sqrt(p)) V_k U_k^T"
+    label = r"achieved share of the first-order decrease, $U$ as output map"
+    with_u = True
+
+
+class _RateChange(SampleMetric):
+    """Change of R^c from the tokens that enter the attention step to others."""
+
+    unit = "nats"
+    group = "fidelity"
+    source = "arXiv:2411.17182 (MSSA with its skip connection may raise R^c)"
+    cost = "twice compression"
+    site = {"paper": "z_in"}
+    needs_basis = True
+    default = False
+    better = "lower"
+    invariances = frozenset(
+        {"token_order", "repeated_tokens", "head_order", "rotation_in_subspace"}
+    )
+    after = "z_half"
+
+    def __init__(self, *, eps: float = 0.1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.eps = eps
+
+    def inputs(self, site: str) -> tuple[str, ...]:
+        """Before and after."""
+        return (site, self.after)
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """After minus before, both after the attention norm where rates are."""
+        before, after = layer.normed(site), layer.normed(self.after)
+        if self.after == "attn_out" and layer.norm is not None:
+            after = layer.norm(after)
+        U = _basis(layer)
+        return _compression(after, U, self.eps) - _compression(before, U, self.eps)
+
+
+def _compression(Z: Tensor, U: Tensor, eps: float) -> Tensor:
+    V = project(_linalg.upcast(Z), _linalg.upcast(U))
+    n, p = V.shape[-2:]
+    return _linalg.half_logdet(V, _linalg.gram(V), p / (n * eps**2)).sum(dim=-1)
+
+
+class RateChangeSkip(_RateChange):
+    """Change of R^c across the attention step with its skip connection: Z^l to Z^(l+1/2)."""
+
+    name = "attention_rate_change"
+    formula = "R^c(Z^(l+1/2); U) - R^c(Z^l; U)"
+    label = r"$R^c(Z^{\ell+1/2}) - R^c(Z^{\ell})$"
+
+
+class RateChangeNoSkip(_RateChange):
+    """Change of R^c from the tokens to the attention's output alone, without the skip."""
+
+    name = "attention_rate_change_no_skip"
+    formula = "R^c(attn_out; U) - R^c(Z^l; U)"
+    label = r"$R^c(\mathrm{attn\_out}) - R^c(Z^{\ell})$"
+    after = "attn_out"
+
+
+class IstaObjectiveChange(SampleMetric):
+    """Relative change of the LASSO objective across the ISTA step, with the model's own D and lam.
+
+    The step starts from Y itself, the tokens after its norm: (f(Z^(l+1)) - f(Y)) / f(Y).
+    """
+
+    name = "ista_objective_change"
+    unit = "share of the objective"
+    formula = "(f(Z^(l+1)) - f(Y)) / f(Y), f(A) = 1/2 |Y - A D^T|_F^2 + lam |A|_1"
+    source = "Yu et al. 2023, arXiv:2306.01129, equations 14 to 16"
+    label = r"relative change of $\frac{1}{2}\|Y - DZ\|^2 + \lambda\|Z\|_1$"
+    group = "fidelity"
+    cost = "O(n d^2) in float64, twice"
+    better = "lower"
+    site = {"paper": "z_out"}
+    needs_operators = ("D", "lam")
+    default = False
+    invariances = frozenset({"token_order", "repeated_tokens"})
+
+    def inputs(self, site: str) -> tuple[str, ...]:
+        """The code, and the tokens that it codes."""
+        return (site, "mlp_in")
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """Of the step; 0 where the objective is zero before and after."""
+        Y = layer.tokens["mlp_in"]
+        D, lam = layer.operator("D"), float(layer.operator("lam"))
+        assert isinstance(D, Tensor)
+        before = ista_objective(Y, Y, D, lam=lam)
+        after = ista_objective(layer.tokens[site], Y, D, lam=lam)
+        return (after - before) / before.masked_fill(before == 0, math.inf)
+
+
+class TokenSNR(SampleMetric):
+    """Signal-to-noise ratio of tokens in each head's subspace."""
+
+    name = "token_snr"
+    unit = "ratio"
+    formula = "|Q_k Q_k^T Z|_F / |(I - Q_k Q_k^T) Z|_F"
+    source = "arXiv:2506.03790"
+    label = r"token SNR of $<Z>$"
+    group = "fidelity"
+    cost = "O(n d K p) in float64"
+    site = {"paper": "z_out"}
+    needs_basis = True
+    default = False
+    invariances = frozenset(
+        {"scale", "token_order", "repeated_tokens", "head_order", "rotation_in_subspace"}
+    )
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """Of each head, on the normed tokens."""
+        Q = layer.once("orthonormal", site, lambda: _linalg.orthonormalise(_basis(layer)))
+        return _snr(_linalg.upcast(layer.normed(site)), Q)

@@ -1,0 +1,96 @@
+"""Geometry of tokens: their angles and norms, within a sample."""
+
+import torch
+from torch import Tensor
+
+from whitebox_probe._core.checks import expect_finite, expect_shape
+from whitebox_probe._core.errors import ShapeError
+from whitebox_probe.metrics import _linalg
+from whitebox_probe.metrics.base import LayerTokens, SampleMetric
+
+__all__ = ["MeanCosine", "TokenNorm", "mean_cosine", "token_norm"]
+
+
+def mean_cosine(Z: Tensor) -> Tensor:
+    """Mean cosine between two different tokens of a sample (anisotropy): -1/(n-1) to 1.
+
+    A zero token has cosine 0 with every other.
+
+    Shapes: Z (B, n, d) -> (B,), float64, with n > 1.
+    Raises: ShapeError, NonFiniteError.
+    References: Ethayarajh 2019, arXiv:1909.00512.
+
+    >>> import torch
+    >>> mean_cosine(torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])).tolist()
+    [0.0]
+    """
+    expect_shape(Z, "B n d", name="Z")
+    return expect_finite(_mean_cosine(Z), name="mean cosine")
+
+
+def _mean_cosine(Z: Tensor) -> Tensor:
+    n = Z.shape[-2]
+    if n < 2:
+        raise ShapeError(
+            "one token has no other to form an angle with",
+            f"Z has shape {tuple(Z.shape)}",
+            "Use samples of two tokens or more",
+        )
+    unit = _linalg.unit_tokens(Z)
+    together = unit.sum(dim=-2).square().sum(dim=-1)
+    alone = unit.square().sum(dim=(-2, -1))
+    return (together - alone) / (n * (n - 1))
+
+
+def token_norm(Z: Tensor) -> Tensor:
+    """Mean Euclidean norm of a sample's tokens.
+
+    Shapes: Z (B, n, d) -> (B,), float64.
+    Raises: ShapeError, NonFiniteError.
+
+    >>> import torch
+    >>> token_norm(torch.tensor([[[3.0, 4.0], [0.0, 0.0]]])).tolist()
+    [2.5]
+    """
+    expect_shape(Z, "B n d", name="Z")
+    return expect_finite(_token_norm(Z), name="token norm")
+
+
+def _token_norm(Z: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(_linalg.upcast(Z), dim=-1).mean(dim=-1)
+
+
+class MeanCosine(SampleMetric):
+    """Mean cosine between two different tokens of a sample."""
+
+    name = "mean_cosine"
+    unit = "-1 to 1"
+    formula = "mean over i != j of <z_i, z_j> / (|z_i| |z_j|)"
+    source = "Ethayarajh 2019, arXiv:1909.00512"
+    label = "mean cosine of tokens of $<Z>$"
+    group = "geometry"
+    site = {"paper": "z_out", "official": "z_out"}
+    default = False
+    invariances = frozenset({"rotation", "scale", "token_order"})
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """Of the site's tokens."""
+        return _mean_cosine(layer.tokens[site])
+
+
+class TokenNorm(SampleMetric):
+    """Mean Euclidean norm of a sample's tokens."""
+
+    name = "token_norm"
+    unit = "as the features"
+    formula = "mean over i of |z_i|_2"
+    source = "standard"
+    label = "mean norm of tokens of $<Z>$"
+    group = "geometry"
+    site = {"paper": "z_out", "official": "z_out"}
+    default = False
+    invariances = frozenset({"rotation", "token_order", "repeated_tokens"})
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """Of the site's tokens."""
+        return _token_norm(layer.tokens[site])

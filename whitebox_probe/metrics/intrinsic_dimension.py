@@ -1,0 +1,110 @@
+"""Intrinsic dimension of a data set's pooled tokens, by scikit-dimension."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from whitebox_probe._core.errors import MissingDependency, ShapeError
+from whitebox_probe.metrics.base import DatasetMetric, LayerTokens
+
+__all__ = ["IntrinsicDimension", "intrinsic_dimension"]
+
+MOST = 2000
+FEWEST = 20
+_NEIGHBOURS = 20
+
+
+def intrinsic_dimension(X: Tensor) -> dict[str, float]:
+    """TwoNN and maximum-likelihood estimates of the dimension of the points X.
+
+    Points that are there twice are counted once: a distance of zero breaks both estimates.
+
+    Shapes: X (N, d), at least 20 different points.
+    Raises: ShapeError for fewer points; MissingDependency.
+    References: Facco et al. 2017, Scientific Reports 7 (TwoNN); Levina and Bickel 2004, NIPS 17
+        (MLE, 20 neighbours, MacKay's averaging); through scikit-dimension.
+    """
+    points = np.unique(X.numpy(force=True).astype(np.float64), axis=0)
+    if len(points) < FEWEST:
+        raise ShapeError(
+            f"{len(points)} different points have no measurable dimension",
+            f"at least {FEWEST} are needed",
+            "Use more samples",
+        )
+    return _estimate(points)
+
+
+def _estimate(points: NDArray[np.float64]) -> dict[str, float]:
+    try:
+        import skdim
+    except ImportError as error:
+        raise MissingDependency(
+            "scikit-dimension is missing",
+            "it estimates intrinsic dimensions",
+            "Run: pip install 'whitebox-probe[dimension]'",
+        ) from error
+    mle: Any = skdim.id.MLE()
+    mle.fit(points, n_neighbors=min(_NEIGHBOURS, len(points) - 1))
+    return {
+        "dimension_twonn": float(skdim.id.TwoNN().fit(points).dimension_),
+        "dimension_mle": float(mle.dimension_),
+    }
+
+
+class IntrinsicDimension(DatasetMetric):
+    """TwoNN and MLE dimension of the samples' mean tokens: of at most 2,000 samples.
+
+    Which ones are kept goes by a hash of their numbers, so that order does not show.
+    """
+
+    name = "intrinsic_dimension"
+    unit = "dimensions"
+    formula = "TwoNN and maximum likelihood over nearest neighbours of mean tokens"
+    source = "Facco et al. 2017; Levina and Bickel 2004; scikit-dimension"
+    site = {"paper": "z_out", "official": "z_out"}
+    rows = ("dimension_twonn", "dimension_mle")
+    labels = {
+        "dimension_twonn": "intrinsic dimension (TwoNN)",
+        "dimension_mle": "intrinsic dimension (MLE)",
+    }
+    group = "geometry"
+    cost = "O(N^2 d) once at the end, N at most 2,000"
+
+    points: Tensor
+    keys: Tensor
+
+    def __init__(self, *, convention: str = "paper") -> None:
+        super().__init__(convention=convention)
+        self.add_state("points", torch.empty(0), dist_reduce_fx="cat")
+        self.add_state("keys", torch.empty(0, dtype=torch.int64), dist_reduce_fx="cat")
+
+    def add(self, layer: LayerTokens, site: str, labels: Tensor | None) -> None:
+        """Keep the batch's mean tokens, and of all so far those with the smallest keys."""
+        X = layer.pooled(site, "mean").float().cpu()
+        start = len(self.keys)
+        ids = torch.arange(start, start + len(X)) if layer.ids is None else layer.ids.cpu()
+        points = torch.cat([self.points, X]) if len(self.points) else X
+        keys = torch.cat([self.keys, _scatter(ids)])
+        self.points, self.keys = _smallest(points, keys)
+
+    def numbers(self) -> dict[str, float]:
+        """The two estimates; NaN for fewer than 20 different points."""
+        points = np.unique(_smallest(self.points, self.keys)[0].double().numpy(), axis=0)
+        if len(points) < FEWEST:
+            return dict.fromkeys(self.rows, float("nan"))
+        return _estimate(points)
+
+
+def _scatter(ids: Tensor) -> Tensor:
+    """A fixed scattering of the numbers (the mixing step of splitmix64, in 63 bits)."""
+    x = ids.to(torch.int64) * 0x1E3779B97F4A7C15
+    x = (x ^ (x >> 30)) * 0x3F58476D1CE4E5B9
+    return (x ^ (x >> 27)) & (2**63 - 1)
+
+
+def _smallest(points: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+    order = keys.argsort(stable=True)[:MOST]
+    return points[order], keys[order]

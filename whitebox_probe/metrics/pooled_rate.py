@@ -1,0 +1,59 @@
+"""Rates of the whole data set: of the second moment pooled over all tokens of all samples."""
+
+import torch
+from torch import Tensor
+
+from whitebox_probe.metrics import _linalg
+from whitebox_probe.metrics.base import DatasetMetric, LayerTokens
+
+__all__ = ["PooledRate"]
+
+
+class PooledRate(DatasetMetric):
+    """R, R^c and R - R^c with all tokens of the data set as one Z.
+
+    Larger than the mean over samples by what samples differ in (R is concave in the moment).
+    """
+
+    name = "pooled_rate"
+    unit = "nats"
+    formula = "R and R^c with Z^T Z / n averaged over the data set"
+    source = "Yu et al. 2020, arXiv:2006.08558, equation 3; Yu et al. 2023, equation 8"
+    site = {"paper": "z_out"}
+    rows = ("pooled_coding_rate", "pooled_compression", "pooled_rate_reduction")
+    labels = {
+        "pooled_coding_rate": r"$R$ of the pooled moment of $<Z>$",
+        "pooled_compression": r"$R^c$ of the pooled moment of $<Z>$",
+        "pooled_rate_reduction": r"$\Delta R$ of the pooled moment of $<Z>$",
+    }
+    group = "rate"
+    cost = "O(n d^2 + n d K p)"
+    needs_basis = True
+
+    def __init__(self, *, eps: float = 0.1, convention: str = "paper") -> None:
+        super().__init__(convention=convention)
+        self.eps = eps
+
+    def add(self, layer: LayerTokens, site: str, labels: Tensor | None) -> None:
+        """Add the moments of the batch's normed tokens, whole and in each subspace."""
+        Z = _linalg.upcast(layer.normed(site)).flatten(0, 1)
+        V = _linalg.upcast(layer.heads(site)).transpose(0, 1).flatten(1, 2)  # (K, B n, p)
+        self.total("whole", Z.mT @ Z)
+        self.total("parts", V.mT @ V)
+        self.total("tokens", torch.tensor(float(len(Z)), dtype=torch.float64))
+
+    def numbers(self) -> dict[str, float]:
+        """The three rates of the samples so far."""
+        whole, parts = self.sum_of("whole"), self.sum_of("parts")
+        tokens = self.sum_of("tokens").item()
+        R = self._rate(whole, tokens)
+        Rc = self._rate(parts, tokens)
+        return {
+            "pooled_coding_rate": R,
+            "pooled_compression": Rc,
+            "pooled_rate_reduction": R - Rc,
+        }
+
+    def _rate(self, moment: Tensor, tokens: float) -> float:
+        scale = moment.shape[-1] / (tokens * self.eps**2)
+        return float(0.5 * (scale * _linalg.spectrum(moment)).log1p().sum())

@@ -1,0 +1,238 @@
+"""The spectrum of a sample's tokens: how many directions they use, and how it decays."""
+
+import torch
+from torch import Tensor
+
+from whitebox_probe._core.checks import expect_finite, expect_shape
+from whitebox_probe.metrics import _linalg
+from whitebox_probe.metrics.base import DatasetMetric, LayerTokens, SampleMetric
+
+__all__ = [
+    "EffectiveRank",
+    "ParticipationRatio",
+    "RankMe",
+    "SpectralDecay",
+    "StableRank",
+    "effective_rank",
+    "participation_ratio",
+    "rank_me",
+    "spectral_decay",
+    "stable_rank",
+]
+
+
+def effective_rank(Z: Tensor) -> Tensor:
+    """Exp of the entropy of the singular values as shares of their sum: 1 to min(n, d).
+
+    0 for tokens that are all zero.
+
+    Shapes: Z (B, n, d) -> (B,), float64.
+    Raises: ShapeError, NonFiniteError.
+    References: Roy and Vetterli 2007, EUSIPCO.
+
+    >>> import torch
+    >>> effective_rank(torch.eye(3)[None]).round(decimals=6).tolist()
+    [3.0]
+    """
+    expect_shape(Z, "B n d", name="Z")
+    return expect_finite(_effective_rank(_singular(Z)), name="effective rank")
+
+
+def stable_rank(Z: Tensor) -> Tensor:
+    """|Z|_F^2 / |Z|_2^2: 1 to min(n, d); 0 for tokens that are all zero.
+
+    Shapes: Z (B, n, d) -> (B,), float64.
+    Raises: ShapeError, NonFiniteError.
+    References: Rudelson and Vershynin 2007, Journal of the ACM 54(4).
+    """
+    expect_shape(Z, "B n d", name="Z")
+    return expect_finite(_stable_rank(_singular(Z).square()), name="stable rank")
+
+
+def participation_ratio(Z: Tensor) -> Tensor:
+    """(sum lambda)^2 / sum lambda^2 of the eigenvalues of Z^T Z: 1 to min(n, d); 0 for zeros.
+
+    Of the second moment, not centred: the mean token counts as a direction.
+
+    Shapes: Z (B, n, d) -> (B,), float64.
+    Raises: ShapeError, NonFiniteError.
+    References: Gao et al. 2017, bioRxiv 214262.
+    """
+    expect_shape(Z, "B n d", name="Z")
+    return expect_finite(_participation(_singular(Z).square()), name="participation ratio")
+
+
+def spectral_decay(Z: Tensor) -> Tensor:
+    """Exponent a of lambda_i ~ i^-a, by least squares in log-log over the eigenvalues of Z^T Z.
+
+    Eigenvalues below 1e-12 of the largest are left out; 0 when fewer than two are left.
+
+    Shapes: Z (B, n, d) -> (B,), float64.
+    Raises: ShapeError, NonFiniteError.
+    References: Stringer et al. 2019, Nature 571 (power law of eigenspectra).
+    """
+    expect_shape(Z, "B n d", name="Z")
+    return expect_finite(_decay(_singular(Z).square()), name="spectral decay")
+
+
+def rank_me(X: Tensor, *, eps: float = 1e-7) -> Tensor:
+    """RankMe of the features X of a data set: exp of the entropy of their singular values.
+
+    p_k = sigma_k / |sigma|_1 + eps; singular values, not eigenvalues.
+
+    Shapes: X (N, d) -> (), float64.
+    Raises: ShapeError, NonFiniteError.
+    References: Garrido et al. 2023, arXiv:2210.02885, equation 1.
+    """
+    expect_shape(X, "N d", name="X")
+    expect_finite(X, name="X")
+    return _rank_me(torch.linalg.svdvals(_linalg.upcast(X)), eps)
+
+
+def _rank_me(sigma: Tensor, eps: float = 1e-7) -> Tensor:
+    share = sigma / sigma.sum().clamp_min(torch.finfo(sigma.dtype).tiny) + eps
+    return (-(share * share.log()).sum()).exp()
+
+
+def _singular(Z: Tensor) -> Tensor:
+    """Singular values, descending; NaN for tokens that are not finite."""
+    Z = _linalg.upcast(Z)
+    finite = Z.isfinite().all(dim=-1).all(dim=-1)
+    sigma = torch.linalg.svdvals(torch.where(finite[:, None, None], Z, torch.zeros_like(Z)))
+    return sigma.masked_fill(~finite[:, None], torch.nan)
+
+
+def _effective_rank(sigma: Tensor) -> Tensor:
+    total = sigma.sum(dim=-1, keepdim=True)
+    share = sigma / total.masked_fill(total == 0, 1.0)
+    entropy = -torch.special.xlogy(share, share).sum(dim=-1)
+    return entropy.exp().masked_fill(total[:, 0] == 0, 0.0)
+
+
+def _stable_rank(power: Tensor) -> Tensor:
+    top = power[:, 0]
+    return power.sum(dim=-1) / top.masked_fill(top == 0, 1.0)
+
+
+def _participation(power: Tensor) -> Tensor:
+    squares = power.square().sum(dim=-1)
+    return power.sum(dim=-1).square() / squares.masked_fill(squares == 0, 1.0)
+
+
+def _decay(power: Tensor) -> Tensor:
+    used = power > 1e-12 * power[:, :1]
+    count = used.sum(dim=-1)
+    x = torch.arange(1, power.shape[-1] + 1, dtype=power.dtype, device=power.device).log()
+    y = torch.where(used, power, torch.ones_like(power)).log()
+    weight = used.double()
+    n = count.clamp_min(1)
+    x_mean = (weight * x).sum(dim=-1) / n
+    y_mean = (weight * y).sum(dim=-1) / n
+    dx = (x - x_mean[:, None]) * weight
+    spread = (dx * dx).sum(dim=-1)
+    slope = (dx * (y - y_mean[:, None])).sum(dim=-1) / spread.masked_fill(spread == 0, 1.0)
+    flat = (count < 2) & power[:, 0].isfinite()
+    return torch.where(flat, torch.zeros_like(slope), -slope).masked_fill(
+        ~power[:, 0].isfinite(), torch.nan
+    )
+
+
+class _OfSpectrum(SampleMetric):
+    """What the measures of this file share: singular values are taken once a site."""
+
+    group = "geometry"
+    cost = "O(n d min(n, d)), a singular value decomposition"
+    site = {"paper": "z_out", "official": "z_out"}
+    default = False
+
+    def sigma(self, layer: LayerTokens, site: str) -> Tensor:
+        """Singular values of the site's tokens."""
+        expect_shape(layer.tokens[site], "B n d", name=site)
+        return layer.once("singular values", site, lambda: _singular(layer.tokens[site]))
+
+
+class EffectiveRank(_OfSpectrum):
+    """Effective rank of a sample's tokens."""
+
+    name = "effective_rank"
+    unit = "directions"
+    formula = "exp(-sum_i p_i ln p_i), p = sigma / |sigma|_1"
+    source = "Roy and Vetterli 2007"
+    label = "effective rank of $<Z>$"
+    invariances = frozenset({"rotation", "scale", "token_order", "repeated_tokens"})
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """Of the site's tokens."""
+        return _effective_rank(self.sigma(layer, site))
+
+
+class StableRank(_OfSpectrum):
+    """Stable rank of a sample's tokens."""
+
+    name = "stable_rank"
+    unit = "directions"
+    formula = "|Z|_F^2 / |Z|_2^2"
+    source = "Rudelson and Vershynin 2007"
+    label = "stable rank of $<Z>$"
+    invariances = frozenset({"rotation", "scale", "token_order", "repeated_tokens"})
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """Of the site's tokens."""
+        return _stable_rank(self.sigma(layer, site).square())
+
+
+class ParticipationRatio(_OfSpectrum):
+    """Participation ratio of a sample's tokens."""
+
+    name = "participation_ratio"
+    unit = "directions"
+    formula = "(sum lambda)^2 / sum lambda^2"
+    source = "Gao et al. 2017"
+    label = "participation ratio of $<Z>$"
+    invariances = frozenset({"rotation", "scale", "token_order", "repeated_tokens"})
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """Of the site's tokens."""
+        return _participation(self.sigma(layer, site).square())
+
+
+class SpectralDecay(_OfSpectrum):
+    """Power-law exponent of the eigenvalues of a sample's tokens."""
+
+    name = "spectral_decay"
+    unit = "1"
+    formula = "a of lambda_i ~ i^-a, least squares in log-log"
+    source = "Stringer et al. 2019"
+    label = "spectral decay of $<Z>$"
+    invariances = frozenset({"rotation", "scale", "token_order", "repeated_tokens"})
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """Of the site's tokens."""
+        return _decay(self.sigma(layer, site).square())
+
+
+class RankMe(DatasetMetric):
+    """RankMe of the samples' mean tokens over the data set, from their streamed second moment.
+
+    Singular values below 1e-7 of the largest are lost in forming the moment; they carry no weight.
+    """
+
+    name = "rank_me"
+    unit = "directions"
+    formula = "exp(-sum_k p_k ln p_k), p_k = sigma_k / |sigma|_1 + 1e-7, of mean tokens"
+    source = "Garrido et al. 2023, arXiv:2210.02885, equation 1"
+    site = {"paper": "z_out", "official": "z_out"}
+    rows = ("rank_me",)
+    labels = {"rank_me": "RankMe of mean tokens of $<Z>$"}
+    group = "geometry"
+
+    def add(self, layer: LayerTokens, site: str, labels: Tensor | None) -> None:
+        """Add the second moment of the batch's mean tokens."""
+        X = _linalg.upcast(layer.tokens[site]).mean(dim=-2)
+        self.total("moment", X.mT @ X)
+        self.total("count", torch.tensor(float(len(X)), dtype=torch.float64))
+
+    def numbers(self) -> dict[str, float]:
+        """RankMe of the samples so far."""
+        sigma = _linalg.spectrum(self.sum_of("moment")).flip(0).sqrt()
+        return {"rank_me": _rank_me(sigma[: int(self.sum_of("count"))]).item()}

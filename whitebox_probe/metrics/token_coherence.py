@@ -1,0 +1,135 @@
+"""Coherence of data: angles between the subspaces that tokens actually span."""
+
+import torch
+from torch import Tensor
+
+from whitebox_probe._core.errors import ShapeError
+from whitebox_probe.metrics import _linalg
+from whitebox_probe.metrics.base import DatasetMetric, LayerTokens, project
+
+__all__ = ["ClassCoherence", "TokenCoherence"]
+
+ENERGY = 0.9
+
+
+def leading_subspaces(moments: Tensor, *, energy: float = ENERGY) -> list[Tensor]:
+    """The fewest principal directions that hold a share of each second moment's trace.
+
+    Shapes: moments (M, d, d) -> M of (d, r_m), orthonormal, float64.
+    """
+    values, vectors = torch.linalg.eigh(moments)
+    found = []
+    for value, vector in zip(values.flip(-1), vectors.flip(-1), strict=True):
+        held = value.clamp_min(0).cumsum(0)
+        rank = int((held < energy * held[-1]).sum()) + 1 if held[-1] > 0 else 0
+        found.append(vector[:, :rank])
+    return found
+
+
+def mean_overlap(bases: list[Tensor]) -> float:
+    """Mean over pairs of |Q_i^T Q_j|_F^2 / min(r_i, r_j): 0 for orthogonal, 1 for nested subspaces.
+
+    Shapes: bases of (d, r_i), orthonormal. NaN for fewer than two.
+    """
+    shares = [
+        float((A.mT @ B).square().sum() / min(A.shape[1], B.shape[1]))
+        for i, A in enumerate(bases)
+        for B in bases[i + 1 :]
+        if A.shape[1] and B.shape[1]
+    ]
+    return sum(shares) / len(shares) if shares else float("nan")
+
+
+def expected_overlap(bases: list[Tensor]) -> float:
+    """What `mean_overlap` is on average for uniformly drawn subspaces of the same dimensions.
+
+    E |Q_i^T Q_j|_F^2 = r_i r_j / d.
+    """
+    shares = [
+        max(A.shape[1], B.shape[1]) / A.shape[0]
+        for i, A in enumerate(bases)
+        for B in bases[i + 1 :]
+        if A.shape[1] and B.shape[1]
+    ]
+    return sum(shares) / len(shares) if shares else float("nan")
+
+
+class TokenCoherence(DatasetMetric):
+    """Overlap of the subspaces that the tokens of each head actually span.
+
+    Within head k's subspace, the fewest directions that hold 90% of its tokens' energy.
+    """
+
+    name = "token_coherence"
+    unit = "0 to 1"
+    formula = "mean over i < j of |E_i^T E_j|_F^2 / min(r_i, r_j), E_k: 90% of Q_k Q_k^T Z"
+    source = "Yu et al. 2023, arXiv:2306.01129, section 2 (incoherent supports); own definition"
+    site = {"paper": "z_out"}
+    rows = ("token_overlap", "token_overlap_random", "token_dimension")
+    labels = {
+        "token_overlap": r"overlap of the heads' tokens",
+        "token_overlap_random": "overlap of random subspaces",
+        "token_dimension": "directions that hold 90% of a head's tokens",
+    }
+    group = "coherence"
+    cost = "O(n d K p + n K p^2)"
+    needs_basis = True
+
+    def add(self, layer: LayerTokens, site: str, labels: Tensor | None) -> None:
+        """Add each head's second moment, in an orthonormal basis of its subspace."""
+        U = layer.U
+        if U is None:
+            raise ShapeError("subspaces are missing", "a basis U is needed", "Pass U")
+        Q = layer.once("orthonormal", site, lambda: _linalg.orthonormalise(U))
+        V = project(_linalg.upcast(layer.normed(site)), Q).transpose(0, 1).flatten(1, 2)
+        self.total("moments", V.mT @ V)
+        if "bases" not in self._defaults:
+            self.total("bases", Q)
+            self._reductions["bases"] = lambda stacked: stacked[0]  # the same everywhere
+
+    def numbers(self) -> dict[str, float]:
+        """Overlap, what is expected of random subspaces, and the mean dimension."""
+        inner = leading_subspaces(self.sum_of("moments"))
+        bases = [Q @ E for Q, E in zip(self.sum_of("bases"), inner, strict=True)]
+        return {
+            "token_overlap": mean_overlap(bases),
+            "token_overlap_random": expected_overlap(bases),
+            "token_dimension": sum(b.shape[1] for b in bases) / len(bases),
+        }
+
+
+class ClassCoherence(DatasetMetric):
+    """Overlap of the subspaces that the tokens of each class span: 90% of their energy."""
+
+    name = "class_coherence"
+    unit = "0 to 1"
+    formula = "mean over classes of |E_c^T E_c'|_F^2 / min(r_c, r_c'), E_c: 90% of the tokens"
+    source = "Yu et al. 2020, arXiv:2006.08558, section 2.2; own definition"
+    site = {"paper": "z_out", "official": "z_out"}
+    rows = ("class_overlap", "class_overlap_random", "class_dimension")
+    labels = {
+        "class_overlap": "overlap of the classes' tokens",
+        "class_overlap_random": "overlap of random subspaces",
+        "class_dimension": "directions that hold 90% of a class",
+    }
+    group = "class"
+    cost = "O(n d^2) and O(C d^2) memory"
+    needs_labels = True
+
+    def add(self, layer: LayerTokens, site: str, labels: Tensor | None) -> None:
+        """Add each class's second moment of tokens."""
+        assert labels is not None
+        Z = _linalg.upcast(layer.tokens[site])
+        for c in labels.unique().tolist():
+            mine = Z[(labels == c).to(Z.device)].flatten(0, 1)
+            self.total(f"moment_{c}", mine.mT @ mine)
+
+    def numbers(self) -> dict[str, float]:
+        """Overlap, what is expected of random subspaces, and the mean dimension."""
+        names = self.names("moment_")
+        bases = leading_subspaces(torch.stack([self.sum_of(f"moment_{c}") for c in names]))
+        return {
+            "class_overlap": mean_overlap(bases),
+            "class_overlap_random": expected_overlap(bases),
+            "class_dimension": sum(b.shape[1] for b in bases) / len(bases),
+        }
