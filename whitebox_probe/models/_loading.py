@@ -100,6 +100,7 @@ def _of_file(path: Path, arch: str | Mapping[str, Any]) -> Checkpoint:
 def _recognised(path: Path, wrapper: str | None, options: dict[str, Any]) -> Checkpoint:
     """A registry entry for a file without `arch`: the family whose keys and shapes it has.
 
+    What the file keeps of its training script's arguments fills `options` where they are silent.
     `heads` is taken out of `options` where it settles more than one argument.
     """
     found = checkpoints.read_state_dict(path, wrapper=wrapper)
@@ -113,6 +114,8 @@ def _recognised(path: Path, wrapper: str | None, options: dict[str, Any]) -> Che
             "Pass arch=, such as arch='crate_small'",
         )
     family, seen = matching[0]
+    for key, value in family.stated(checkpoints.read_arguments(path)).items():
+        options.setdefault(key, value)
     asked = dict(seen.ask)
     if seen.inner is not None:
         asked["heads"] = tuple(seen.inner // p for p in HEAD_WIDTHS if seen.inner % p == 0)
