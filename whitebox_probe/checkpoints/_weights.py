@@ -44,6 +44,20 @@ def read_state_dict(path: Path, *, wrapper: str | None = None) -> "dict[str, Ten
     return tensors
 
 
+def read_arguments(path: Path) -> dict[str, Any]:
+    """The arguments of the network (`model_args`) that nanoGPT keeps in a file; empty if none.
+
+    Raises: CheckpointError as `read_state_dict` does.
+    """
+    path = Path(path)
+    start = _start(path)
+    if start[8:9] == b"{":
+        return {}
+    loaded = _pickled(path, start)
+    found = loaded.get("model_args") if isinstance(loaded, Mapping) else None
+    return {str(k): v for k, v in found.items()} if isinstance(found, Mapping) else {}
+
+
 def check_keys(
     expected: Mapping[str, tuple[int, ...]], found: "Mapping[str, Tensor]", *, source: str
 ) -> None:

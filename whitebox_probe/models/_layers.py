@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from whitebox_probe._core.errors import DataError
+
 
 class PreNorm(nn.Module):
     """Layer normalisation in front of a step (`norm`, then `fn`)."""
@@ -20,6 +22,38 @@ class PreNorm(nn.Module):
         return self.fn(self.norm(x))
 
 
+def attention_weights(q: Tensor, k: Tensor, *, causal: bool, scale: float | None = None) -> Tensor:
+    """Softmax attention written out, for recording: the networks themselves use the fused form.
+
+    Shapes: q, k (B, K, n, p) -> (B, K, n, n), rows over keys. The scale is p^-1/2 if not given.
+    """
+    scores = q @ k.mT * (q.shape[-1] ** -0.5 if scale is None else scale)  # (B, K, n, n)
+    if causal:
+        later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
+        scores = scores.masked_fill(later, -torch.inf)
+    return scores.softmax(dim=-1)
+
+
+def expect_ids(ids: Tensor, *, vocabulary: int, length: int) -> None:
+    """Check token ids before they reach an embedding, whose own errors name neither.
+
+    Raises: DataError for ids that are not (B, n) integers of the vocabulary, or too many of them.
+    """
+    why = None
+    if ids.ndim != 2 or ids.is_floating_point() or ids.is_complex():
+        why = f"integer ids (B, n) are needed, not {ids.dtype} of shape {tuple(ids.shape)}"
+    elif ids.shape[1] > length:
+        why = f"{ids.shape[1]} tokens are more than its {length} positions"
+    elif ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < vocabulary:
+        why = f"ids {int(ids.min())} to {int(ids.max())} are not all among its {vocabulary}"
+    if why is not None:
+        raise DataError(
+            "the model cannot take these token ids",
+            why,
+            "Use the tokenizer that the model was trained with, and shorter windows if need be",
+        )
+
+
 class MSSA(nn.Module):
     """Multi-head subspace self-attention: queries, keys and values are one projection.
 
@@ -27,14 +61,15 @@ class MSSA(nn.Module):
 
     Shapes: X (B, n, d) -> (B, n, d). Rows k*p to (k+1)*p of `qkv.weight` are U_k^T.
     References: Yu et al. 2023, arXiv:2306.01129, equation 11 (with the free output map of the
-    released code in place of U).
+    released code in place of U). With `causal`, a token attends to itself and those before it.
     """
 
-    def __init__(self, dim: int, heads: int, dim_head: int) -> None:
+    def __init__(self, dim: int, heads: int, dim_head: int, *, causal: bool = False) -> None:
         super().__init__()
         inner = heads * dim_head
         self.heads = heads
         self.dim_head = dim_head
+        self.causal = causal
         self.qkv = nn.Linear(dim, inner, bias=False)
         identity = heads == 1 and dim_head == dim
         # A Sequential, because the released checkpoints name the map `to_out.0`.
@@ -43,7 +78,7 @@ class MSSA(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         B, n, _ = x.shape
         V = self.qkv(x).view(B, n, self.heads, self.dim_head).transpose(1, 2)  # (B, K, n, p)
-        out = F.scaled_dot_product_attention(V, V, V)  # (B, K, n, p)
+        out = F.scaled_dot_product_attention(V, V, V, is_causal=self.causal)  # (B, K, n, p)
         return self.to_out(out.transpose(1, 2).reshape(B, n, -1))
 
 

@@ -12,9 +12,11 @@ from whitebox_probe import checkpoints
 from whitebox_probe._core import io
 from whitebox_probe._core.errors import CheckpointError, ProbeError
 from whitebox_probe.checkpoints import Checkpoint
+from whitebox_probe.models._hf_hub import hub_entry
 from whitebox_probe.models.base import Preprocess, ProbeModel, build, families, family_named
 
 TIMM = "timm:"
+HF = "hf:"
 HEAD_WIDTHS = (128, 64, 48, 32, 24, 16)  # of every published model of these families
 
 
@@ -32,11 +34,13 @@ def load(
     """Load a checkpoint, ready for probing, on the CPU and in evaluation mode.
 
     Args:
-        source: a name from checkpoints.yaml, `timm:NAME` for any timm VisionTransformer, or a file
-            (safetensors, a plain state dict, or a training checkpoint that holds one).
-        arch: for a file: the name of an architecture or entry of checkpoints.yaml, `timm:NAME`, or
-            a mapping with `family` and the arguments of its network. Without it the family and its
-            sizes are read from the file; what no file holds is asked for (`heads=6`).
+        source: a name from checkpoints.yaml, `timm:NAME` for any timm VisionTransformer, `hf:NAME`
+            for a language model of the Hugging Face hub (or its folder), or a file (safetensors, a
+            plain state dict, or a training checkpoint that holds one).
+        arch: for a file: the name of an architecture or entry of checkpoints.yaml, `timm:NAME`,
+            `hf:NAME`, or a mapping with `family` and the arguments of its network. Without it the
+            family and its sizes are read from the file; what no file holds is asked for
+            (`heads=6`).
         weights: `random` builds the same architecture without reading its weights (a null).
         seed: of random weights.
         name: what tables and figures call it.
@@ -53,8 +57,8 @@ def load(
     known = str(source) in checkpoints.registry()
     if arch is not None:
         entry, path = _of_file(Path(source), arch), Path(source)
-    elif str(source).startswith(TIMM):
-        entry, path = _of_timm(str(source)), None
+    elif str(source).startswith((TIMM, HF)):
+        entry, path = _of_library(str(source)), None
     elif not known and Path(source).is_file():
         entry, path = _recognised(Path(source), wrapper, options), Path(source)
     else:
@@ -89,8 +93,8 @@ def _of_file(path: Path, arch: str | Mapping[str, Any]) -> Checkpoint:
                 "Add family, such as arch={'family': 'crate', ...}",
             )
         return Checkpoint(name=title, family=arguments.pop("family"), arch=arguments, source=here)
-    if arch.startswith(TIMM):
-        return replace(_of_timm(arch), name=title, source=here)
+    if arch.startswith((TIMM, HF)):
+        return replace(_of_library(arch), name=title, source=here)
     if arch in checkpoints.registry():
         return replace(checkpoints.entry(arch), name=title, source=here, sha256=None, size=None)
     family, arguments = checkpoints.architecture(arch)
@@ -100,6 +104,7 @@ def _of_file(path: Path, arch: str | Mapping[str, Any]) -> Checkpoint:
 def _recognised(path: Path, wrapper: str | None, options: dict[str, Any]) -> Checkpoint:
     """A registry entry for a file without `arch`: the family whose keys and shapes it has.
 
+    What the file keeps of its training script's arguments fills `options` where they are silent.
     `heads` is taken out of `options` where it settles more than one argument.
     """
     found = checkpoints.read_state_dict(path, wrapper=wrapper)
@@ -113,6 +118,8 @@ def _recognised(path: Path, wrapper: str | None, options: dict[str, Any]) -> Che
             "Pass arch=, such as arch='crate_small'",
         )
     family, seen = matching[0]
+    for key, value in family.stated(checkpoints.read_arguments(path)).items():
+        options.setdefault(key, value)
     asked = dict(seen.ask)
     if seen.inner is not None:
         asked["heads"] = tuple(seen.inner // p for p in HEAD_WIDTHS if seen.inner % p == 0)
@@ -140,7 +147,10 @@ def _recognised(path: Path, wrapper: str | None, options: dict[str, Any]) -> Che
     )
 
 
-def _of_timm(name: str) -> Checkpoint:
+def _of_library(name: str) -> Checkpoint:
+    """A registry entry for a model that timm or transformers names."""
+    if name.startswith(HF):
+        return hub_entry(name.removeprefix(HF))
     model = name.removeprefix(TIMM)
     return Checkpoint(
         name=model,

@@ -132,6 +132,10 @@ class Family(ABC):
         """
         return None
 
+    def stated(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """What a training script's own arguments, kept beside the weights, say of this family."""
+        return {}
+
     def head_arguments(self, heads: int, inner: int) -> dict[str, Any]:
         """The arguments that a number of heads settles, given their total width K*p."""
         return {"heads": heads, "dim_head": inner // heads}
