@@ -15,7 +15,7 @@ from whitebox_probe.checkpoints import Checkpoint
 from whitebox_probe.models.base import Preprocess, ProbeModel, build, families, family_named
 
 TIMM = "timm:"
-HEAD_WIDTHS = (128, 64, 48, 32, 24, 16)  # of every published model of these families
+HEAD_WIDTHS = (128, 80, 64, 48, 32, 24, 16)  # of every published model of these families
 
 
 def load(
