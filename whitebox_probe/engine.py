@@ -35,6 +35,7 @@ from whitebox_probe.metrics.compression import official_bounds
 from whitebox_probe.models.base import Preprocess, ProbeModel
 from whitebox_probe.recorder import attach
 from whitebox_probe.results import Result, sample_key, tabulate
+from whitebox_probe.sites import SITES
 
 Metrics = Sequence[str | SampleMetric | WeightMetric]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -419,7 +420,7 @@ class _Collector:
         tokens = self._open.setdefault(layer, LayerTokens({}, self.bases.get(layer)))
         waiting = self._waiting.setdefault(layer, list(range(len(self.plan))))
         tokens.tokens[key] = tensor
-        self.tokens = tensor.shape[-2]
+        self.tokens = tensor.shape[SITES[site].token_axis]
         here = set(tokens.tokens)
         for column in [c for c in waiting if self.plan[c].needs <= here]:
             measurement = self.plan[column]

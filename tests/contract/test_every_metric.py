@@ -50,6 +50,8 @@ def test_it_says_what_it_is(kind):
 def test_declared_invariances_hold_and_the_others_do_not(kind, change):
     if not kind.needs_basis and change in ("head_order", "rotation_in_subspace"):
         return  # it has no basis to change
+    if len({*kind().inputs(kind.site["paper"])} - {HEADS, kind.site["paper"]}):
+        pytest.skip("it needs another site, which its own test gives it")
     metric, changed = kind(), kind()
     metric.update(Z, U)
     changed.update(*CHANGES[change](Z, U))

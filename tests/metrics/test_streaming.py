@@ -13,6 +13,16 @@ from whitebox_probe.metrics.base import SampleMetric, catalogue, metric_named
 SAMPLERS = [m for m in catalogue().values() if issubclass(m, SampleMetric)]
 Z = torch.randn(23, 6, 8, generator=torch.Generator().manual_seed(3))
 U = torch.randn(2, 8, 3, generator=torch.Generator().manual_seed(4))
+# Projected tokens and memberships, in the place of tokens and a basis.
+W = torch.randn(23, 2, 6, 4, generator=torch.Generator().manual_seed(5))
+PI = torch.rand(23, 2, 6, generator=torch.Generator().manual_seed(6)).softmax(1)
+
+
+def given(kind, rows=slice(None)):
+    """What a metric of this kind is updated with, for these samples."""
+    if kind.name == "variational_compression":
+        return W[rows], PI[rows]
+    return Z[rows], U
 
 
 @pytest.mark.parametrize("kind", SAMPLERS, ids=lambda m: m.name)
@@ -20,7 +30,7 @@ def test_neither_batch_size_nor_order_changes_the_mean_by_a_bit(kind):
     def mean(order, size):
         metric = kind()
         for part in torch.as_tensor(order).split(size):
-            metric.update(Z[part], U, ids=part)
+            metric.update(*given(kind, part), ids=part)
         return metric.compute()
 
     # Each sample's value is computed alone; only batched products may round differently.
@@ -32,10 +42,10 @@ def test_neither_batch_size_nor_order_changes_the_mean_by_a_bit(kind):
 @pytest.mark.parametrize("kind", SAMPLERS, ids=lambda m: m.name)
 def test_states_of_two_processes_join_to_the_whole(kind):
     parts = [kind(), kind()]
-    parts[0].update(Z[:10], U, ids=torch.arange(10))
-    parts[1].update(Z[10:], U, ids=torch.arange(10, 23))
+    parts[0].update(*given(kind, slice(10)), ids=torch.arange(10))
+    parts[1].update(*given(kind, slice(10, None)), ids=torch.arange(10, 23))
     whole = kind()
-    whole.update(Z, U)
+    whole.update(*given(kind))
     joined = kind()
     # What torchmetrics does with states reduced by "cat".
     joined.ids = torch.cat([p.ids for p in parts[::-1]])
@@ -47,13 +57,13 @@ def test_states_of_two_processes_join_to_the_whole(kind):
 @pytest.mark.parametrize("kind", SAMPLERS, ids=lambda m: m.name)
 def test_a_metric_can_be_pickled_cloned_and_reset(kind):
     metric = kind()
-    metric.update(Z, U)
+    metric.update(*given(kind))
     value = metric.compute()
     assert torch.equal(pickle.loads(pickle.dumps(metric)).compute(), value)
     assert torch.equal(metric.clone().compute(), value)
     metric.reset()
     assert len(metric.samples()) == 0
-    assert torch.equal(metric(Z, U), value)
+    assert torch.equal(metric(*given(kind)), value)
 
 
 def test_metrics_work_in_a_collection():
