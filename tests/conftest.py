@@ -71,6 +71,9 @@ def measured(kind, Z, U):
     others = {site: tokens for site, tokens in rest.items() if site in needs}
     if getattr(kind, "needs_operators", ()):
         others |= {"D": D, "lam": 0.1}
+    if "memberships" in needs:
+        W = torch.einsum("bnd,kdp->bknp", Z, U)
+        return {"Z": W, "memberships": W.square().sum(dim=-1).softmax(dim=1)}
     if kind.site["paper"] == "attn_weights":
         side = int((n - 1) ** 0.5)
         Z = Z[:, : 1 + side**2]

@@ -22,8 +22,10 @@ from whitebox_probe.metrics.base import (
     project,
 )
 from whitebox_probe.models.base import Preprocess, ProbeModel
+from whitebox_probe.sites import SITES
 
 NULLS = ("gaussian", "shuffled", "random_subspaces")
+NOT_TOKENS = ("attn_weights", "memberships")
 
 
 @dataclass(frozen=True)
@@ -128,13 +130,16 @@ class Group:
     rows: Tensor | None = None
     gather: Tensor | None = None
 
-    def take(self, tensor: Tensor) -> Tensor:
-        """The measured tokens of the group: shapes (B, ..., N, d) -> (g, ..., n, d)."""
-        if self.rows is None or self.gather is None:
+    def take(self, tensor: Tensor, axis: int) -> Tensor:
+        """The measured tokens of the group; `axis` of (B, ...) counts the tokens."""
+        if self.rows is None:
             return tensor
         tensor = tensor[self.rows]
-        index = self.gather.view(len(self.gather), *(1,) * (tensor.ndim - 3), -1, 1)
-        return torch.take_along_dim(tensor, index, dim=-2)
+        if self.gather is None:
+            return tensor
+        shape = [1] * tensor.ndim
+        shape[0], shape[axis] = self.gather.shape
+        return torch.take_along_dim(tensor, self.gather.view(shape), dim=axis)
 
 
 def groups_of(mask: Tensor | None) -> list[Group]:
@@ -207,13 +212,14 @@ class Collector:
 
     def take(self, site: str, layer: int, tensor: Tensor) -> None:
         """A site has come by: measure what can be measured, keep a copy only if it must wait."""
-        whole = tensor
-        weights = site == "attn_weights"
+        axis = SITES[site].token_axis
+        weights = site == "attn_weights"  # whole maps: a row is a distribution over all tokens
+        count = tensor.shape[axis]
         if self._drop and not weights and self._groups[0].rows is None:
-            tensor = tensor[..., self._prefix :, :]
+            tensor = tensor.narrow(axis, self._prefix, count - self._prefix)
         for g, group in enumerate(self._groups):
             self._take(site, layer, g, group if not weights else Group(group.rows), tensor)
-        self.tokens = max(self.tokens, whole.shape[-2] - (self._prefix if self._drop else 0))
+        self.tokens = max(self.tokens, count - (self._prefix if self._drop else 0))
 
     def _take(self, site: str, layer: int, g: int, group: Group, tensor: Tensor) -> None:
         parts = self.layers[layer]
@@ -230,9 +236,9 @@ class Collector:
             )
             self._waiting[at] = list(self.plan)
         tokens, waiting = self._open[at], self._waiting[at]
-        mine = group.take(tensor)
+        mine = group.take(tensor, SITES[site].token_axis)
         owned = mine is not tensor
-        if self._null in ("gaussian", "shuffled") and site != "attn_weights":
+        if self._null in ("gaussian", "shuffled") and site not in NOT_TOKENS:
             mine, owned = self._nullified(mine, layer, group), True
         key = HEADS if site == self.heads_site else site
         tokens.tokens[key] = mine

@@ -16,6 +16,11 @@ class Site:
     meaning: str
     per_head: bool = False
 
+    @property
+    def token_axis(self) -> int:
+        """Which dimension of the tensor counts the tokens n."""
+        return self.shape.strip("()").split(", ").index("n")
+
 
 _ALL = (
     Site("z_in", "(B, n, d)", "Z^l, the tokens that enter layer l"),
@@ -27,6 +32,7 @@ _ALL = (
     Site(
         "attn_weights", "(B, K, n, n)", "softmax attention, each row over the keys", per_head=True
     ),
+    Site("memberships", "(B, K, n)", "how the heads share each token, 1 over heads", per_head=True),
     Site("attn_out", "(B, n, d)", "the attention's update, before the skip connection"),
     Site("z_half", "(B, n, d)", "Z^(l+1/2), the tokens after attention and its skip connection"),
     Site("mlp_in", "(B, n, d)", "the tokens after the second normalisation"),

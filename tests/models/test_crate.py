@@ -47,6 +47,8 @@ def test_outputs_equal_the_published_equations(changes, dtype, rtol):
         ("crate_small", 13_116_328),
         ("crate_base", 22_796_008),
         ("crate_large", 77_641_192),
+        ("crate_small_patch8", 14_118_482),
+        ("crate_base_patch8", 38_831_570),
     ],
 )
 def test_published_sizes_have_the_published_number_of_parameters(name, parameters):
@@ -138,6 +140,73 @@ def test_a_state_dict_that_does_not_fit_is_refused_with_the_keys(tmp_path, chang
     }
     with pytest.raises(CheckpointError, match=told):
         wp.load(tmp_path / "x.pt", arch=arch)
+
+
+def demo_state():
+    """The format of the segmentation demo: `head` on top of `mlp_head`, which is square."""
+    shapes = published_shapes(dim=16, depth=2, patch_dim=48, patches=9, classes=16)
+    shapes |= {"head.weight": (21, 16), "head.bias": (21,)}
+    return {key: torch.randn(shape) * 0.2 for key, shape in shapes.items()}
+
+
+def test_the_segmentation_demo_loads_with_its_second_head(tmp_path):
+    state = demo_state()
+    torch.save({"model": state}, tmp_path / "crate-demo.pth")
+    model = wp.load(tmp_path / "crate-demo.pth", heads=2)
+    assert torch.equal(model.module.head.weight, state["head.weight"])
+    image = torch.randn(3, 12, 12)
+    want = oracle.crate(
+        {key: value.numpy() for key, value in state.items()},
+        image.double().numpy(),
+        patch=4,
+        heads=2,
+    )
+    got = model.module(image[None])[0].numpy()
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)  # the second head takes no part
+    del state["head.bias"]
+    torch.save({"model": state}, tmp_path / "crate-demo.pth")
+    with pytest.raises(CheckpointError, match="1 missing: head.bias"):
+        wp.load(tmp_path / "crate-demo.pth", heads=2)
+
+
+def bicubic(row, count):
+    """A row of samples at `count` places: Keys' cubic with a = -0.75, pixel centres, clamped."""
+    out = []
+    for i in range(count):
+        x = (i + 0.5) * len(row) / count - 0.5
+        total = 0.0
+        for j in range(int(np.floor(x)) - 1, int(np.floor(x)) + 3):
+            t = abs(x - j)
+            near = 1.25 * t**3 - 2.25 * t**2 + 1
+            far = -0.75 * (t**3 - 5 * t**2 + 8 * t - 4)
+            total = total + (near if t <= 1 else far) * row[min(max(j, 0), len(row) - 1)]
+        out.append(total)
+    return np.array(out)
+
+
+@pytest.mark.parametrize("side", [2, 5])
+def test_positions_are_resampled_only_when_asked_for_and_by_the_stated_rule(tmp_path, side):
+    state = demo_state()
+    torch.save({"model": state}, tmp_path / "x.pth")
+    options = {"heads": 2, "image_size": 4 * side}
+    with pytest.raises(CheckpointError, match=r"1 wrongly shaped: pos_embedding \(1, 10, 16\)"):
+        wp.load(tmp_path / "x.pth", **options)
+    model = wp.load(tmp_path / "x.pth", interpolate_positions=True, **options)
+    got = model.module.pos_embedding[0]
+    assert torch.equal(got[0], state["pos_embedding"][0, 0])
+    grid = state["pos_embedding"][0, 1:].double().numpy().reshape(3, 3, 16)
+    rows = bicubic(grid, side)
+    want = np.stack([bicubic(row, side) for row in rows])
+    np.testing.assert_allclose(got[1:].numpy(), want.reshape(-1, 16), atol=1e-5)
+    same = wp.load(tmp_path / "x.pth", heads=2, interpolate_positions=True)
+    assert torch.equal(same.module.pos_embedding, state["pos_embedding"])
+
+
+def test_positions_that_are_no_square_grid_are_not_resampled(tmp_path):
+    state = demo_state() | {"pos_embedding": torch.randn(1, 9, 16)}
+    torch.save({"model": state}, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match="8 position embeddings cannot.*square"):
+        wp.load(tmp_path / "x.pth", heads=2, interpolate_positions=True, image_size=12)
 
 
 def test_the_native_basis_is_the_projection_of_the_normalised_tokens(crate):

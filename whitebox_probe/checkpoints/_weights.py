@@ -19,8 +19,9 @@ PREFIXES = ("module.", "_orig_mod.", "backbone.")
 def read_state_dict(path: Path, *, wrapper: str | None = None) -> "dict[str, Tensor]":
     """The tensors of a file by name, on the CPU.
 
-    Reads safetensors, plain state dicts, and training checkpoints that hold a state dict beside
-    the optimizer and the rest. The prefixes `module.` (DataParallel), `_orig_mod.` (torch.compile)
+    Reads safetensors, plain state dicts, training checkpoints that hold a state dict beside the
+    optimizer and the rest, and the .npz archives of JAX code (`params/...`, keys as they are; the
+    optimizer's are not read). The prefixes `module.` (DataParallel), `_orig_mod.` (torch.compile)
     and `backbone.` (DINO) are taken off when every key has them.
 
     Args: wrapper: the key of the state dict, for a file that holds several.
@@ -29,12 +30,13 @@ def read_state_dict(path: Path, *, wrapper: str | None = None) -> "dict[str, Ten
     """
     path = Path(path)
     start = _start(path)
-    if len(start) > 8 and start[8:9] == b"{":  # 8 bytes of length, then JSON
-        tensors = _safetensors(path)
+    read = _safetensors if start[8:9] == b"{" else _archive if _is_archive(path) else None
+    if read is not None:
+        tensors = read(path)
         if wrapper is not None:
             raise CheckpointError(
                 f"{path} has no '{wrapper}'",
-                "a safetensors file holds one state dict",
+                "a file of its kind holds one state dict",
                 "Leave out wrapper=",
             )
     else:
@@ -119,6 +121,44 @@ def _safetensors(path: Path) -> "dict[str, Tensor]":
         tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
     except safetensors.SafetensorError as error:
         raise _damaged(path, error) from error
+    return tensors
+
+
+def _is_archive(path: Path) -> bool:
+    """Whether it is what numpy.savez wrote, whatever it is called."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as file:
+        names = file.namelist()
+    return bool(names) and all(name.endswith(".npy") for name in names)
+
+
+def _archive(path: Path) -> "dict[str, Tensor]":
+    """The parameters of an archive; arrays of the optimizer's state stay unread."""
+    import numpy as np
+    import torch
+
+    tensors = {}
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            names = [name for name in file.files if not name.startswith("opt/")]
+            params = [name for name in names if name.startswith("params/")]
+            for name in params or names:
+                array = file[name]
+                if array.dtype == np.dtype("V2"):  # NumPy's name for JAX's bfloat16
+                    tensors[name] = torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+                else:
+                    tensors[name] = torch.from_numpy(array)
+    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+        if "allow_pickle" in str(error):
+            raise CheckpointError(
+                f"{path} was refused",
+                "it holds Python objects, and unpickling them could run code",
+                "Save plain arrays",
+            ) from error
+        raise _damaged(path, error) from error
+    if not tensors:
+        raise _no_weights(path, "it is an archive without parameters")
     return tensors
 
 

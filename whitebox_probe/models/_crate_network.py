@@ -48,6 +48,10 @@ class CRATE(nn.Module):
     Shapes: images (B, C, H, W) -> logits (B, classes).
     Args:
         eta: step size of the ISTA step. lam: its sparsity weight. Neither is a tensor in a file.
+        extra_head: outputs of a second head beside `mlp_head`, as the file of the segmentation
+            demo has it. Its weights are kept, and it takes no part in the forward pass.
+        interpolate_positions: whether position embeddings of another resolution are resampled
+            when a file is loaded (`resize_positions`); without it they are refused.
     References: Yu et al. 2023, arXiv:2306.01129.
     """
 
@@ -64,8 +68,11 @@ class CRATE(nn.Module):
         dim_head: int,
         eta: float = 0.1,
         lam: float = 0.1,
+        extra_head: int | None = None,
+        interpolate_positions: bool = False,
     ) -> None:
         super().__init__()
+        self.interpolate_positions = interpolate_positions
         patch_dim = channels * patch_size**2
         self.image_size = image_size
         self.to_patch_embedding = nn.Sequential(
@@ -79,6 +86,8 @@ class CRATE(nn.Module):
         self.cls_token = nn.Parameter(torch.randn(1, 1, dim))
         self.transformer = Transformer(dim, depth, heads, dim_head, eta, lam)
         self.mlp_head = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, classes))
+        if extra_head is not None:
+            self.head = nn.Linear(classes, extra_head)
 
     def forward(self, img: Tensor) -> Tensor:
         x = self.to_patch_embedding(img)

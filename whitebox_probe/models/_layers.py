@@ -1,21 +1,23 @@
-"""The two steps of a CRATE block, shared by every family of the lineage.
+"""The steps of CRATE blocks and the embedding, shared by every family of the lineage.
 
 Rows are tokens here; the papers write tokens as columns.
 """
+
+import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from whitebox_probe._core.errors import DataError
+from whitebox_probe._core.errors import CheckpointError, DataError
 
 
 class PreNorm(nn.Module):
     """Layer normalisation in front of a step (`norm`, then `fn`)."""
 
-    def __init__(self, dim: int, fn: nn.Module) -> None:
+    def __init__(self, dim: int, fn: nn.Module, *, norm_eps: float = 1e-5) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(dim)
+        self.norm = nn.LayerNorm(dim, eps=norm_eps)
         self.fn = fn
 
     def forward(self, x: Tensor) -> Tensor:
@@ -64,7 +66,9 @@ class MSSA(nn.Module):
     released code in place of U). With `causal`, a token attends to itself and those before it.
     """
 
-    def __init__(self, dim: int, heads: int, dim_head: int, *, causal: bool = False) -> None:
+    def __init__(
+        self, dim: int, heads: int, dim_head: int, *, bias: bool = True, causal: bool = False
+    ) -> None:
         super().__init__()
         inner = heads * dim_head
         self.heads = heads
@@ -73,13 +77,27 @@ class MSSA(nn.Module):
         self.qkv = nn.Linear(dim, inner, bias=False)
         identity = heads == 1 and dim_head == dim
         # A Sequential, because the released checkpoints name the map `to_out.0`.
-        self.to_out = nn.Identity() if identity else nn.Sequential(nn.Linear(inner, dim))
+        out = nn.Linear(inner, dim, bias=bias)
+        self.to_out = nn.Identity() if identity else nn.Sequential(out)
 
     def forward(self, x: Tensor) -> Tensor:
         B, n, _ = x.shape
-        V = self.qkv(x).view(B, n, self.heads, self.dim_head).transpose(1, 2)  # (B, K, n, p)
+        V = self.split(self.qkv(x))  # (B, K, n, p)
         out = F.scaled_dot_product_attention(V, V, V, is_causal=self.causal)  # (B, K, n, p)
         return self.to_out(out.transpose(1, 2).reshape(B, n, -1))
+
+    def split(self, projected: Tensor) -> Tensor:
+        """The tokens in each head's subspace: (B, n, K*p) -> (B, K, n, p)."""
+        return projected.unflatten(-1, (self.heads, self.dim_head)).transpose(1, 2)
+
+    def weights(self, projected: Tensor) -> Tensor:
+        """The softmax that fused attention never forms: (B, n, K*p) -> (B, K, n, n)."""
+        V = self.split(projected)
+        return attention_weights(V, V, causal=self.causal)
+
+    def subspaces(self) -> Tensor:
+        """U as (K, d, p)."""
+        return self.qkv.weight.unflatten(0, (self.heads, self.dim_head)).mT
 
 
 class ISTA(nn.Module):
@@ -103,3 +121,60 @@ class ISTA(nn.Module):
     def forward(self, y: Tensor) -> Tensor:
         residual = y - F.linear(y, self.weight)
         return F.relu(y + self.step_size * (residual @ self.weight) - self.step_size * self.lam)
+
+
+class PatchEmbed(nn.Module):
+    """Patches of an image as tokens, by a convolution: (B, C, H, W) -> (B, N, d), row by row."""
+
+    def __init__(self, channels: int, dim: int, patch_size: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(channels, dim, patch_size, stride=patch_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(x).flatten(2).mT
+
+
+def resize_positions(positions: Tensor, count: int) -> Tensor:
+    """Position embeddings of a square grid at another resolution.
+
+    The first row (the class token's) is kept. The others, a grid row by row, are resampled by
+    bicubic interpolation to the new side, with corners not aligned and without antialiasing. The
+    release's demo gives scale factors with 0.1 added instead of a size, which samples at slightly
+    shifted places.
+
+    Shapes: positions (1, 1 + s*s, d), count = 1 + t*t -> (1, 1 + t*t, d).
+    Raises: CheckpointError when either grid is not square.
+    """
+    old, new = positions.shape[1] - 1, count - 1
+    s, t = math.isqrt(max(old, 0)), math.isqrt(max(new, 0))
+    if s * s != old or t * t != new or 0 in (s, t):
+        raise CheckpointError(
+            f"{old} position embeddings cannot be resampled to {new}",
+            "only square grids are, behind one row for the class token",
+            "Choose an image_size that gives a square grid of patches",
+        )
+    if s == t:
+        return positions
+    grid = positions[:, 1:].unflatten(1, (s, s)).permute(0, 3, 1, 2)  # (1, d, s, s)
+    grid = F.interpolate(
+        grid.float(), size=(t, t), mode="bicubic", align_corners=False, antialias=False
+    )
+    rows = grid.to(positions.dtype).flatten(2).mT  # (1, t*t, d)
+    return torch.cat([positions[:, :1], rows], dim=1)
+
+
+def resampled(
+    weights: dict[str, Tensor], module: nn.Module, names: tuple[str, ...]
+) -> dict[str, Tensor]:
+    """A file's weights, with its position embeddings at the network's own resolution.
+
+    Unchanged unless the network was built with `interpolate_positions=True`; a mismatch is then
+    found, and refused, with every other key that does not fit.
+    """
+    if not module.interpolate_positions:
+        return weights
+    changed = dict(weights)
+    for name in names:
+        if name in weights and weights[name].ndim == 3:
+            changed[name] = resize_positions(weights[name], module.get_parameter(name).shape[1])
+    return changed

@@ -17,7 +17,7 @@ from whitebox_probe.models.base import Preprocess, ProbeModel, build, families, 
 
 TIMM = "timm:"
 HF = "hf:"
-HEAD_WIDTHS = (128, 64, 48, 32, 24, 16)  # of every published model of these families
+HEAD_WIDTHS = (128, 80, 64, 48, 32, 24, 16)  # of every published model of these families
 
 
 def load(

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from whitebox_probe.models._crate_network import CRATE
+from whitebox_probe.models._layers import resampled
 from whitebox_probe.models.base import Dims, Family, Recognised, Tap
 
 
@@ -46,19 +47,11 @@ class CrateFamily(Family):
         """Sites of a layer; `heads` is U_k^T of the normalised input, as the release hooks it."""
         path = f"transformer.layers.{layer - 1}"
         attention: Any = module.get_submodule(f"{path}.0.fn")
-
-        def heads(projected: Tensor) -> Tensor:  # (B, n, K*p) -> (B, K, n, p)
-            return projected.unflatten(-1, (attention.heads, attention.dim_head)).transpose(1, 2)
-
-        def weights(projected: Tensor) -> Tensor:  # (B, n, K*p) -> (B, K, n, n)
-            V = heads(projected)
-            return (V @ V.mT * attention.dim_head**-0.5).softmax(dim=-1)
-
         return {
             "z_in": Tap(f"{path}.0", "input"),
             "attn_in": Tap(f"{path}.0.fn", "input"),
-            "heads": Tap(f"{path}.0.fn.qkv", "output", heads),
-            "attn_weights": Tap(f"{path}.0.fn.qkv", "output", weights),
+            "heads": Tap(f"{path}.0.fn.qkv", "output", attention.split),
+            "attn_weights": Tap(f"{path}.0.fn.qkv", "output", attention.weights),
             "attn_out": Tap(f"{path}.0", "output"),
             "z_half": Tap(f"{path}.1", "input"),
             "mlp_in": Tap(f"{path}.1.fn", "input"),
@@ -72,8 +65,7 @@ class CrateFamily(Family):
     def subspaces(self, module: nn.Module, layer: int, basis: str) -> Tensor:
         """U_k^T is rows k*p to (k+1)*p of the projection's weight."""
         attention: Any = module.get_submodule(f"transformer.layers.{layer - 1}.0.fn")
-        weight = attention.qkv.weight  # (K*p, d)
-        return weight.unflatten(0, (attention.heads, attention.dim_head)).mT  # (K, d, p)
+        return attention.subspaces()
 
     def operators(self, module: nn.Module, layer: int) -> dict[str, Tensor | float]:
         """The ISTA step's dictionary, sparsity weight and step size."""
@@ -85,15 +77,19 @@ class CrateFamily(Family):
         return module.get_submodule(f"transformer.layers.{layer - 1}.0.norm")
 
     def recognise(self, shapes: Mapping[str, tuple[int, ...]]) -> Recognised | None:
-        """Square ISTA weights behind an image embedding."""
+        """Square ISTA weights behind an image embedding; `head` beside `mlp_head` in the demo."""
         ista = shapes.get("transformer.layers.0.1.fn.weight", ())
         patch = shapes.get("to_patch_embedding.2.weight", ())
         head = shapes.get("mlp_head.1.weight", ())
-        if len(ista) != 2 or ista[0] != ista[1] or len(patch) != 2 or len(head) != 2:
+        positions = shapes.get("pos_embedding", ())
+        qkv = shapes.get("transformer.layers.0.0.fn.qkv.weight", ())
+        if [len(s) for s in (ista, patch, head, positions, qkv)] != [2, 2, 2, 3, 2]:
+            return None
+        if ista[0] != ista[1]:
             return None
         channels = next((c for c in (3, 1) if math.isqrt(patch[1] // c) ** 2 * c == patch[1]), 1)
         patch_size = math.isqrt(patch[1] // channels)
-        side = math.isqrt(shapes["pos_embedding"][1] - 1)
+        side = math.isqrt(max(positions[1] - 1, 0))
         layers = {key.split(".")[2] for key in shapes if key.startswith("transformer.layers.")}
         arch = {
             "image_size": side * patch_size,
@@ -103,7 +99,15 @@ class CrateFamily(Family):
             "dim": ista[0],
             "depth": len(layers),
         }
-        return Recognised(arch, inner=shapes["transformer.layers.0.0.fn.qkv.weight"][0])
+        if "head.weight" in shapes:
+            arch["extra_head"] = shapes["head.weight"][0]
+        return Recognised(arch, inner=qkv[0])
+
+    def convert(
+        self, weights: dict[str, Tensor], module: nn.Module, *, source: Mapping[str, Any]
+    ) -> dict[str, Tensor]:
+        """Resample the position embeddings, only where the architecture asks for it."""
+        return resampled(weights, module, ("pos_embedding",))
 
     def official_site(self, basis: str) -> str:
         """The release hooks the output of the projection."""

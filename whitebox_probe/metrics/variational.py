@@ -1,0 +1,81 @@
+"""The variational form of the compression, whose gradient is token statistics attention."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from whitebox_probe._core.checks import expect_finite, expect_shape
+from whitebox_probe._core.errors import ShapeError
+from whitebox_probe.metrics import _linalg
+from whitebox_probe.metrics.base import HEADS, LayerTokens, SampleMetric
+
+__all__ = ["VariationalCompression", "variational_compression"]
+
+_MEMBERSHIPS = "memberships"
+
+
+def variational_compression(W: Tensor, Pi: Tensor, *, eps: float) -> Tensor:
+    """Variational compression of each sample's tokens, in nats.
+
+    R^var = 1/2 sum_k n_k/n sum_i log(1 + d/eps^2 sum_j Pi_kj W_kji^2 / n_k), n_k = sum_j Pi_kj
+
+    W_k = Z U_k are the tokens in head k's subspace, and d = K p: the heads share the whole width.
+    A head that takes no token (n_k = 0) adds nothing.
+
+    Shapes: W (B, K, n, p), Pi (B, K, n) -> (B,), float64.
+    Args: eps: coding precision; squared in the formula.
+    Raises: ShapeError, NonFiniteError.
+    References: Wu et al. 2025, arXiv:2412.17810.
+
+    >>> import torch
+    >>> W, Pi = torch.tensor([[[[1.0], [1.0]]]]), torch.ones(1, 1, 2)
+    >>> round(float(variational_compression(W, Pi, eps=1.0)), 6)
+    0.346574
+    """
+    return expect_finite(_variational(W, Pi, eps), name="R^var")
+
+
+def _variational(W: Tensor, Pi: Tensor, eps: float) -> Tensor:
+    expect_shape(W, "B K n p", name="W")
+    if Pi.shape != W.shape[:3]:
+        raise ShapeError(
+            f"memberships have shape {tuple(Pi.shape)}",
+            f"tokens of shape {tuple(W.shape)} need {tuple(W.shape[:3])}",
+            "Pass one membership for each head and token",
+        )
+    W, Pi = _linalg.upcast(W), _linalg.upcast(Pi)
+    _, K, n, p = W.shape
+    count = Pi.sum(dim=-1)  # (B, K)
+    energy = torch.einsum("bkn,bknp->bkp", Pi, W.square())
+    mean = energy / count.masked_fill(count == 0, 1.0)[..., None]
+    each = (K * p / eps**2 * mean).log1p().sum(dim=-1)  # (B, K)
+    return 0.5 * (count / n * each).sum(dim=-1)
+
+
+class VariationalCompression(SampleMetric):
+    """R^var of each sample, for models whose heads share the tokens by memberships (ToST)."""
+
+    name = "variational_compression"
+    unit = "nats"
+    formula = "R^var = 1/2 sum_k n_k/n sum_i log(1 + d/eps^2 sum_j Pi_kj W_kji^2 / n_k)"
+    source = "Wu et al. 2025, arXiv:2412.17810"
+    label = r"$R^{\mathrm{var}}(<Z>)$"
+    group = "rate"
+    cost = "O(n K p)"
+    better = "lower"
+    site = {"paper": HEADS}
+    default = False
+    invariances = frozenset({"token_order", "repeated_tokens", "head_order"})
+
+    def __init__(self, *, eps: float = 0.1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.eps = eps
+
+    def inputs(self, site: str) -> tuple[str, ...]:
+        """Projected tokens and their memberships."""
+        return (site, _MEMBERSHIPS)
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """R^var of the site's tokens."""
+        return _variational(layer.tokens[site], layer.tokens[_MEMBERSHIPS], self.eps)
