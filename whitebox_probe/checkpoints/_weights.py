@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import CheckpointError, NonFiniteError
+from whitebox_probe.checkpoints._onnx import read_onnx
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,8 +21,9 @@ def read_state_dict(path: Path, *, wrapper: str | None = None) -> "dict[str, Ten
     """The tensors of a file by name, on the CPU.
 
     Reads safetensors, plain state dicts, and training checkpoints that hold a state dict beside
-    the optimizer and the rest. The prefixes `module.` (DataParallel), `_orig_mod.` (torch.compile)
-    and `backbone.` (DINO) are taken off when every key has them.
+    the optimizer and the rest; of an ONNX file (`.onnx`), the tensors of its graph. The prefixes
+    `module.` (DataParallel), `_orig_mod.` (torch.compile) and `backbone.` (DINO) are taken off when
+    every key has them.
 
     Args: wrapper: the key of the state dict, for a file that holds several.
     Raises: CheckpointError for a file that is missing, damaged, wants to run code, or holds no
@@ -29,12 +31,13 @@ def read_state_dict(path: Path, *, wrapper: str | None = None) -> "dict[str, Ten
     """
     path = Path(path)
     start = _start(path)
-    if len(start) > 8 and start[8:9] == b"{":  # 8 bytes of length, then JSON
-        tensors = _safetensors(path)
+    onnx = path.suffix.lower() == ".onnx"
+    if onnx or (len(start) > 8 and start[8:9] == b"{"):  # 8 bytes of length, then JSON
+        tensors = read_onnx(path) if onnx else _safetensors(path)
         if wrapper is not None:
             raise CheckpointError(
                 f"{path} has no '{wrapper}'",
-                "a safetensors file holds one state dict",
+                f"{'an ONNX' if onnx else 'a safetensors'} file holds one state dict",
                 "Leave out wrapper=",
             )
     else:

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import ProbeError, SiteError
+from whitebox_probe.models._dinov2_names import is_dinov2, renamed
 from whitebox_probe.models.base import Dims, Family, Preprocess, Tap
 
 _PARTS = ("norm1", "attn", "ls1", "drop_path1", "norm2", "mlp", "ls2", "drop_path2")
@@ -124,7 +125,12 @@ class TimmViTFamily(Family):
     def convert(
         self, weights: dict[str, Tensor], module: nn.Module, *, source: Mapping[str, Any]
     ) -> dict[str, Tensor]:
-        """Convert timm's own weights as timm does; a user's file is taken as it is."""
+        """Convert timm's own weights as timm does, and rename those of a Dinov2Model.
+
+        Any other file is taken as it is.
+        """
+        if is_dinov2(weights):
+            return renamed(weights, module.get_parameter("pos_embed"))
         if source.get("kind") != "timm":
             return weights
         from timm.models.vision_transformer import checkpoint_filter_fn
