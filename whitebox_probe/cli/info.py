@@ -45,13 +45,14 @@ def run(args: argparse.Namespace) -> None:
         network = _network(family, arch, args.name)
         _print({"architecture": args.name, "family": family, "arguments": arch, **network})
         return
-    from whitebox_probe.data.source import NAMES
+    from whitebox_probe.data.source import NAMES, READERS
     from whitebox_probe.metrics.base import catalogue
 
     if args.name in catalogue():
         _metric(args.name)
     elif args.name in NAMES:
-        _data(args.name, NAMES[args.name])
+        facts = {"data": args.name, "what it is": NAMES[args.name]}
+        _print(facts | READERS[args.name].about(args.name))
     else:
         known = [*checkpoints.registry(), *checkpoints.architectures(), *catalogue(), *NAMES]
         raise ProbeError(
@@ -97,19 +98,6 @@ def _network(family: str, arch: Mapping[str, Any], name: str) -> dict[str, objec
         "sites": ", ".join(model.sites),
         "bases": ", ".join(model.bases) + " (the first is used when none is named)",
     }
-
-
-def _data(name: str, meaning: str) -> None:
-    from whitebox_probe.data import fashion_mnist
-
-    facts: dict[str, object] = {"data": name, "what it is": meaning}
-    facts |= {"image": "28 x 28, one channel", "classes": ", ".join(fashion_mnist.CLASSES)}
-    facts |= {"licence": "MIT, Zalando SE", "reference": "https://arxiv.org/abs/1708.07747"}
-    if ":" in name:
-        facts["read from"] = "Debian's dataset-fashion-mnist if installed, else downloaded once"
-    else:
-        facts["read from"] = "the package itself: it is here"
-    _print(facts)
 
 
 def _metric(name: str) -> None:
