@@ -6,7 +6,7 @@ downloaded.
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import ProbeError, nearest
@@ -77,6 +77,11 @@ def _checkpoint(entry: "Checkpoint", name: str) -> None:
             "weights": "the file itself was loaded and run",
             "format": "its format only: the file itself was not run",
         }[facts["tested"]]
+    if name.startswith(_shared.TIMM):
+        from whitebox_probe.models.base import family_of_timm
+
+        entry = replace(entry, family=family_of_timm(entry.name))
+        facts["family"] = entry.family
     facts["file"] = str(path) if path else f"not here; run: whitebox-probe fetch {name}"
     _print(facts | _network(entry.family, entry.arch, entry.name))
 

@@ -12,7 +12,14 @@ from whitebox_probe import checkpoints
 from whitebox_probe._core import io
 from whitebox_probe._core.errors import CheckpointError
 from whitebox_probe.checkpoints import Checkpoint
-from whitebox_probe.models.base import Preprocess, ProbeModel, build, families, family_named
+from whitebox_probe.models.base import (
+    Preprocess,
+    ProbeModel,
+    build,
+    families,
+    family_named,
+    family_of_timm,
+)
 
 TIMM = "timm:"
 HEAD_WIDTHS = (128, 64, 48, 32, 24, 16)  # of every published model of these families
@@ -32,7 +39,7 @@ def load(
     """Load a checkpoint, ready for probing, on the CPU and in evaluation mode.
 
     Args:
-        source: a name from checkpoints.yaml, `timm:NAME` for any timm VisionTransformer, or a file
+        source: a name from checkpoints.yaml, `timm:NAME` for any timm vision transformer, or a file
             (safetensors, a plain state dict, or a training checkpoint that holds one).
         arch: for a file: the name of an architecture or entry of checkpoints.yaml, `timm:NAME`, or
             a mapping with `family` and the arguments of its network. Without it the family and its
@@ -144,7 +151,7 @@ def _of_timm(name: str) -> Checkpoint:
     model = name.removeprefix(TIMM)
     return Checkpoint(
         name=model,
-        family="timm_vit",
+        family=family_of_timm(model),
         arch={"model": model},
         source={"kind": "timm", "name": model},
     )
