@@ -67,7 +67,7 @@ class TimmEvaFamily(Family):
             layers=len(blocks),
             dim=attention.proj.out_features,
             heads=attention.num_heads,
-            dim_head=attention.head_dim,
+            dim_head=_width(attention),
             tokens=patches.num_patches + self.prefix_tokens(module) if fixed else None,
         )
 
@@ -107,7 +107,7 @@ class TimmEvaFamily(Family):
         """Rows k*p to (k+1)*p of the named projection's weight, before any rotation."""
         attention: Any = module.get_submodule(f"blocks.{layer - 1}.attn")
         weight, _ = _projection(attention, basis[-1])
-        return weight.unflatten(0, (attention.num_heads, attention.head_dim)).mT  # (K, d, p)
+        return weight.unflatten(0, (attention.num_heads, _width(attention))).mT  # (K, d, p)
 
     def prenorm(self, module: nn.Module, layer: int) -> nn.Module:
         """The block's first normalisation."""
@@ -148,8 +148,14 @@ def _projection(attention: Any, third: str) -> tuple[Tensor, Tensor | None]:
     return attention.qkv.weight.chunk(3)[place], bias
 
 
+def _width(attention: Any) -> int:
+    """p, from a weight: older releases of timm do not keep it."""
+    weight, _ = _projection(attention, "q")
+    return int(weight.shape[0]) // int(attention.num_heads)
+
+
 def _heads(attention: Any, projected: Tensor) -> Tensor:  # (B, n, K*p) -> (B, K, n, p)
-    return projected.unflatten(-1, (attention.num_heads, attention.head_dim)).transpose(1, 2)
+    return projected.unflatten(-1, (attention.num_heads, _width(attention))).transpose(1, 2)
 
 
 def _attention_weights(
