@@ -60,7 +60,8 @@ def _read(
         tensor = tensor[0]
     with torch.no_grad():
         tensor = tensor.detach()
-        sink(tensor if tap.transform is None else tap.transform(tensor))
+        more = {name: last.get(name) for name in tap.keywords}
+        sink(tensor if tap.transform is None else tap.transform(tensor, **more))
 
 
 class Recording:

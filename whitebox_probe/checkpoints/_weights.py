@@ -3,11 +3,12 @@
 import argparse
 import pickle
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import CheckpointError, NonFiniteError
+from whitebox_probe.checkpoints._onnx import read_onnx
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,9 +21,10 @@ def read_state_dict(path: Path, *, wrapper: str | None = None) -> "dict[str, Ten
     """The tensors of a file by name, on the CPU.
 
     Reads safetensors, plain state dicts, training checkpoints that hold a state dict beside the
-    optimizer and the rest, and the .npz archives of JAX code (`params/...`, keys as they are; the
-    optimizer's are not read). The prefixes `module.` (DataParallel), `_orig_mod.` (torch.compile)
-    and `backbone.` (DINO) are taken off when every key has them.
+    optimizer and the rest, the tensors of an ONNX graph (`.onnx`), and the .npz archives of JAX
+    code (`params/...`, keys as they are; the optimizer's are not read). The prefixes `module.`
+    (DataParallel), `_orig_mod.` (torch.compile) and `backbone.` (DINO) are taken off when every
+    key has them.
 
     Args: wrapper: the key of the state dict, for a file that holds several.
     Raises: CheckpointError for a file that is missing, damaged, wants to run code, or holds no
@@ -30,7 +32,7 @@ def read_state_dict(path: Path, *, wrapper: str | None = None) -> "dict[str, Ten
     """
     path = Path(path)
     start = _start(path)
-    read = _safetensors if start[8:9] == b"{" else _archive if _is_archive(path) else None
+    read = _reader(path, start)
     if read is not None:
         tensors = read(path)
         if wrapper is not None:
@@ -58,6 +60,15 @@ def read_arguments(path: Path) -> dict[str, Any]:
     loaded = _pickled(path, start)
     found = loaded.get("model_args") if isinstance(loaded, Mapping) else None
     return {str(k): v for k, v in found.items()} if isinstance(found, Mapping) else {}
+
+
+def _reader(path: Path, start: bytes) -> "Callable[[Path], dict[str, Tensor]] | None":
+    """How a file that is no pickle is read; None for a pickle."""
+    if path.suffix.lower() == ".onnx":
+        return read_onnx
+    if len(start) > 8 and start[8:9] == b"{":  # 8 bytes of length, then JSON
+        return _safetensors
+    return _archive if _is_archive(path) else None
 
 
 def check_keys(

@@ -6,7 +6,7 @@ downloaded.
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import ProbeError, nearest
@@ -45,13 +45,14 @@ def run(args: argparse.Namespace) -> None:
         network = _network(family, arch, args.name)
         _print({"architecture": args.name, "family": family, "arguments": arch, **network})
         return
-    from whitebox_probe.data.source import NAMES
+    from whitebox_probe.data.source import NAMES, READERS
     from whitebox_probe.metrics.base import catalogue
 
     if args.name in catalogue():
         _metric(args.name)
     elif args.name in NAMES:
-        _data(args.name, NAMES[args.name])
+        facts = {"data": args.name, "what it is": NAMES[args.name]}
+        _print(facts | READERS[args.name].about(args.name))
     else:
         known = [*checkpoints.registry(), *checkpoints.architectures(), *catalogue(), *NAMES]
         raise ProbeError(
@@ -76,6 +77,11 @@ def _checkpoint(entry: "Checkpoint", name: str) -> None:
             "weights": "the file itself was loaded and run",
             "format": "its format only: the file itself was not run",
         }[facts["tested"]]
+    if name.startswith(_shared.TIMM):
+        from whitebox_probe.models.base import family_of_timm
+
+        entry = replace(entry, family=family_of_timm(entry.name))
+        facts["family"] = entry.family
     facts["file"] = str(path) if path else f"not here; run: whitebox-probe fetch {name}"
     _print(facts | _network(entry.family, entry.arch, entry.name))
 
@@ -97,19 +103,6 @@ def _network(family: str, arch: Mapping[str, Any], name: str) -> dict[str, objec
         "sites": ", ".join(model.sites),
         "bases": ", ".join(model.bases) + " (the first is used when none is named)",
     }
-
-
-def _data(name: str, meaning: str) -> None:
-    from whitebox_probe.data import fashion_mnist
-
-    facts: dict[str, object] = {"data": name, "what it is": meaning}
-    facts |= {"image": "28 x 28, one channel", "classes": ", ".join(fashion_mnist.CLASSES)}
-    facts |= {"licence": "MIT, Zalando SE", "reference": "https://arxiv.org/abs/1708.07747"}
-    if ":" in name:
-        facts["read from"] = "Debian's dataset-fashion-mnist if installed, else downloaded once"
-    else:
-        facts["read from"] = "the package itself: it is here"
-    _print(facts)
 
 
 def _metric(name: str) -> None:

@@ -66,7 +66,7 @@ def _checkpoints() -> None:
             ]
         )
     print(_shared.table(rows, ["checkpoint", "family", "file", "source", "trained on", "licence"]))
-    print("\nAny timm VisionTransformer is 'timm:NAME'. More of one: whitebox-probe info NAME")
+    print("\nAny timm vision transformer is 'timm:NAME'. More of one: whitebox-probe info NAME")
 
 
 def _metrics() -> None:

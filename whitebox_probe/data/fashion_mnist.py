@@ -18,6 +18,11 @@ from whitebox_probe._core.errors import DataError
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
+NAMES: dict[str, str] = {
+    "fashion-mnist": "the first 2,000 test images, shipped with the package",
+    "fashion-mnist:test": "all 10,000 test images",
+    "fashion-mnist:train": "all 60,000 training images",
+}
 CLASSES = (
     "T-shirt/top",
     "trouser",
@@ -43,6 +48,23 @@ def read(name: str) -> tuple[Images, Labels]:
     """
     _, _, split = name.partition(":")
     return read_split(split) if split else read_embedded()
+
+
+def about(name: str) -> dict[str, object]:
+    """What `whitebox-probe info` says of the data set.
+
+    >>> about("fashion-mnist")["read from"]
+    'the package itself: it is here'
+    """
+    return {
+        "image": "28 x 28, one channel",
+        "classes": ", ".join(CLASSES),
+        "licence": "MIT, Zalando SE",
+        "reference": "https://arxiv.org/abs/1708.07747",
+        "read from": "Debian's dataset-fashion-mnist if installed, else downloaded once"
+        if ":" in name
+        else "the package itself: it is here",
+    }
 
 
 def read_embedded() -> tuple[Images, Labels]:

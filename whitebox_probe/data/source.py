@@ -1,6 +1,7 @@
 """Open any kind of data as one `Source` of numbered samples."""
 
 import hashlib
+import importlib
 from collections.abc import Callable, Collection, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +12,29 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from whitebox_probe import data as folder_of_data
+from whitebox_probe._core import discover
 from whitebox_probe._core.errors import DataError, nearest
-from whitebox_probe.data import fashion_mnist
 from whitebox_probe.data.images import ImageArray, ImageFolder, Transform
 
-NAMES: dict[str, str] = {
-    "fashion-mnist": "the first 2,000 test images, shipped with the package",
-    "fashion-mnist:test": "all 10,000 test images",
-    "fashion-mnist:train": "all 60,000 training images",
-}
+
+def _named() -> dict[str, Any]:
+    """Name -> the file of this folder that reads it.
+
+    Such a file has `NAMES` (name -> what it is), `read(name)` -> images and labels, and
+    `about(name)` -> facts.
+    """
+    found: dict[str, Any] = {}
+    for name in discover.module_names(folder_of_data):
+        if f"{folder_of_data.__name__}.{name}" != __name__:
+            module = importlib.import_module(f"{folder_of_data.__name__}.{name}")
+            for each in getattr(module, "NAMES", {}):
+                discover.unique(found, each, module)
+    return found
+
+
+READERS: dict[str, Any] = _named()
+NAMES: dict[str, str] = {name: module.NAMES[name] for name, module in READERS.items()}
 
 
 @dataclass(frozen=True)
@@ -176,7 +191,7 @@ def _open(data: Any, transform: Transform | None) -> tuple[Any, str, str]:
     if isinstance(data, Tensor):
         return data, f"tensor {tuple(data.shape)}", _hash(data.numpy(force=True))
     if isinstance(data, str) and data in NAMES:
-        images, labels = fashion_mnist.read(data)
+        images, labels = READERS[data].read(data)
         dataset = ImageArray(images, labels, _needed(transform, data))
         return dataset, data, _hash(images)
     if isinstance(data, str | Path):

@@ -13,7 +13,14 @@ from whitebox_probe._core import io
 from whitebox_probe._core.errors import CheckpointError, ProbeError
 from whitebox_probe.checkpoints import Checkpoint
 from whitebox_probe.models._hf_hub import hub_entry
-from whitebox_probe.models.base import Preprocess, ProbeModel, build, families, family_named
+from whitebox_probe.models.base import (
+    Preprocess,
+    ProbeModel,
+    build,
+    families,
+    family_named,
+    family_of_timm,
+)
 
 TIMM = "timm:"
 HF = "hf:"
@@ -34,7 +41,7 @@ def load(
     """Load a checkpoint, ready for probing, on the CPU and in evaluation mode.
 
     Args:
-        source: a name from checkpoints.yaml, `timm:NAME` for any timm VisionTransformer, `hf:NAME`
+        source: a name from checkpoints.yaml, `timm:NAME` for any timm vision transformer, `hf:NAME`
             for a language model of the Hugging Face hub (or its folder), or a file (safetensors, a
             plain state dict, or a training checkpoint that holds one).
         arch: for a file: the name of an architecture or entry of checkpoints.yaml, `timm:NAME`,
@@ -154,7 +161,7 @@ def _of_library(name: str) -> Checkpoint:
     model = name.removeprefix(TIMM)
     return Checkpoint(
         name=model,
-        family="timm_vit",
+        family=family_of_timm(model),
         arch={"model": model},
         source={"kind": "timm", "name": model},
     )

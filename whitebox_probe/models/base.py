@@ -24,11 +24,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tap:
-    """Where a site's tensor passes: the input or output of a module, and how it is reshaped."""
+    """Where a site's tensor passes: the input or output of a module, and how it is reshaped.
+
+    Attributes:
+        keywords: names of keyword arguments of the call that `transform` is given too, None for
+            those the call does not have; only on the input side.
+    """
 
     module: str
     side: Literal["input", "output"]
-    transform: Callable[[Tensor], Tensor] | None = None
+    transform: Callable[..., Tensor] | None = None
+    keywords: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,8 @@ class Family(ABC):
     default_basis: ClassVar[str]
     absent: ClassVar[Mapping[str, str]] = {}
     """Sites that the family lacks, and why: the reason is part of the error."""
+    timm_modules: ClassVar[tuple[str, ...]] = ()
+    """The files of timm whose models this family builds by name."""
 
     @abstractmethod
     def build(self, arch: Mapping[str, Any]) -> nn.Module:
@@ -175,6 +183,14 @@ def family_named(name: str) -> Family:
             nearest(name, families()),
         )
     return families()[name]
+
+
+def family_of_timm(name: str) -> str:
+    """The family of a timm model, by the file of timm that it is in; `timm_vit` for any other."""
+    from timm.models import is_model_in_modules
+
+    fitting = (f.name for f in families().values() if is_model_in_modules(name, f.timm_modules))
+    return next(fitting, "timm_vit")
 
 
 @dataclass(frozen=True)

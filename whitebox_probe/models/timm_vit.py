@@ -5,40 +5,36 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from whitebox_probe._core.errors import ProbeError, SiteError
+from whitebox_probe._core.errors import SiteError
+from whitebox_probe.models._dinov2_names import is_dinov2, renamed
+from whitebox_probe.models._timm import create, stated_preprocess
 from whitebox_probe.models.base import Dims, Family, Preprocess, Tap
 
 _PARTS = ("norm1", "attn", "ls1", "drop_path1", "norm2", "mlp", "ls2", "drop_path2")
 
 
 class TimmViTFamily(Family):
-    """timm's VisionTransformer (Wightman; Dosovitskiy et al. 2021, arXiv:2010.11929).
+    """timm's VisionTransformer: plain, DeiT, DINO, DINOv2, MAE, CLIP and SigLIP image towers.
 
     Pre-norm blocks: x + attn(norm1(x)), then x + mlp(norm2(x)), each scaled by LayerScale if the
     model has it. `attn_out` is the scaled update; `heads_q`, `heads_k` and `heads_v` are the linear
-    projections, before any query-key norm or rotation.
+    projections, before any query-key norm or rotation; `attn_weights` has the norm. `mlp_hidden` is
+    the activation, times its linear half where the MLP is gated, before the norm inside the MLP.
+    Attention pooling (SigLIP) is the head's and no layer.
+
+    References: Dosovitskiy et al. 2021, arXiv:2010.11929.
     """
 
     name = "timm_vit"
     default_basis = "qkv:k"
+    timm_modules = ("vision_transformer", "deit")
     absent = {"heads": "queries, keys and values differ; record 'heads_q', 'heads_k' or 'heads_v'"}
 
     def build(self, arch: Mapping[str, Any]) -> nn.Module:
         """Build by a timm name (`model`), or a VisionTransformer from its own arguments."""
-        import timm
         from timm.models.vision_transformer import VisionTransformer
 
-        arguments = dict(arch)
-        if "model" in arguments:
-            name = arguments.pop("model")
-            if not timm.is_model(name):
-                raise ProbeError(
-                    f"timm has no model '{name}'",
-                    f"timm {timm.__version__} does not list it",
-                    f"Look for the name with timm.list_models('*{name.split('_')[0]}*')",
-                )
-            return timm.create_model(name, pretrained=False, **arguments)
-        return VisionTransformer(**arguments)
+        return create(arch, VisionTransformer)
 
     def matches(self, module: nn.Module) -> bool:
         """A VisionTransformer with pre-norm blocks."""
@@ -49,24 +45,32 @@ class TimmViTFamily(Family):
     def dims(self, module: nn.Module) -> Dims:
         """Read the sizes from the first block's attention.
 
-        Raises: SiteError for blocks that are not pre-norm (parallel or post-norm ones).
+        Raises: SiteError for blocks that are not pre-norm (parallel or post-norm ones), and for
+            attention of another kind (differential).
         """
-        block: Any = module.get_submodule("blocks.0")
-        missing = [part for part in _PARTS if not hasattr(block, part)]
-        if missing or type(block).__name__ != "Block":
-            raise SiteError(
-                f"blocks of type {type(block).__name__} are not understood",
-                f"a pre-norm block with {', '.join(_PARTS)} is expected",
-                "Use a timm VisionTransformer with the standard Block",
-            )
+        blocks: Any = module.get_submodule("blocks")
+        for block in blocks:
+            missing = [part for part in _PARTS if not hasattr(block, part)]
+            if missing or type(block).__name__ != "Block":
+                raise SiteError(
+                    f"blocks of type {type(block).__name__} are not understood",
+                    f"a pre-norm block with {', '.join(_PARTS)} is expected",
+                    "Use a timm VisionTransformer with the standard Block",
+                )
+            if type(block.attn).__name__ != "Attention":
+                raise SiteError(
+                    f"attention of type {type(block.attn).__name__} is not understood",
+                    "one softmax of queries and keys is expected",
+                    "Use a timm VisionTransformer with the standard Attention",
+                )
         count: int | None = getattr(module.get_submodule("patch_embed"), "num_patches", None)
         if getattr(module, "dynamic_img_size", False):
             count = None
         return Dims(
-            layers=len(module.get_submodule("blocks")),  # type: ignore[arg-type]
-            dim=block.attn.qkv.in_features,
-            heads=block.attn.num_heads,
-            dim_head=block.attn.head_dim,
+            layers=len(blocks),
+            dim=blocks[0].attn.qkv.in_features,
+            heads=blocks[0].attn.num_heads,
+            dim_head=blocks[0].attn.head_dim,
             tokens=None if count is None else count + self.prefix_tokens(module),
         )
 
@@ -95,7 +99,7 @@ class TimmViTFamily(Family):
             "attn_out": Tap(f"{path}.drop_path1", "output"),
             "z_half": Tap(f"{path}.norm2", "input"),
             "mlp_in": Tap(f"{path}.mlp", "input"),
-            "mlp_hidden": Tap(f"{path}.mlp.fc2", "input"),
+            "mlp_hidden": Tap(f"{path}.mlp.norm", "input"),
             "z_out": Tap(path, "output"),
         }
 
@@ -124,25 +128,19 @@ class TimmViTFamily(Family):
     def convert(
         self, weights: dict[str, Tensor], module: nn.Module, *, source: Mapping[str, Any]
     ) -> dict[str, Tensor]:
-        """Convert timm's own weights as timm does; a user's file is taken as it is."""
+        """Convert timm's own weights as timm does, and rename those of a Dinov2Model.
+
+        Any other file is taken as it is.
+        """
+        if is_dinov2(weights):
+            return renamed(weights, module.get_parameter("pos_embed"))
         if source.get("kind") != "timm":
             return weights
         from timm.models.vision_transformer import checkpoint_filter_fn
 
         network: Any = module
-        return dict(checkpoint_filter_fn(weights, network))
+        return dict(checkpoint_filter_fn(weights, network, adapt_layer_scale=True))
 
     def preprocess(self, module: nn.Module) -> Preprocess | None:
         """What timm's configuration of this model states."""
-        from timm.data import resolve_model_data_config
-
-        config = resolve_model_data_config(module)
-        channels, size, _ = config["input_size"]
-        return Preprocess(
-            size=size,
-            mean=tuple(config["mean"])[:channels],
-            std=tuple(config["std"])[:channels],
-            mode="L" if channels == 1 else "RGB",
-            crop=config["crop_pct"],
-            interpolation=config["interpolation"],
-        )
+        return stated_preprocess(module)

@@ -1,0 +1,99 @@
+"""From the names of Hugging Face's `Dinov2Model` to those of timm's VisionTransformer."""
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from whitebox_probe._core.errors import CheckpointError
+
+MARK = "embeddings.patch_embeddings.projection.weight"
+_PARTS = (
+    ("embeddings.patch_embeddings.projection.", "patch_embed.proj."),
+    ("encoder.layer.", "blocks."),
+    ("attention.output.dense.", "attn.proj."),
+    ("layer_scale1.lambda1", "ls1.gamma"),
+    ("layer_scale2.lambda1", "ls2.gamma"),
+    ("layernorm.", "norm."),
+)
+
+
+def is_dinov2(weights: Mapping[str, Tensor]) -> bool:
+    """Whether the keys are those of a `Dinov2Model`, by itself or as a `backbone`."""
+    return MARK in weights or f"backbone.{MARK}" in weights
+
+
+def renamed(weights: Mapping[str, Tensor], table: Tensor) -> dict[str, Tensor]:
+    """A Dinov2Model's tensors under timm's names.
+
+    Queries, keys and values are joined in this order, and the position table is resized to that of
+    the network. What stands beside a `backbone.` (a decoder, a head) is left out, and so is the
+    mask token, which only training uses.
+
+    Args: table: the network's own position table (1, 1 + n, d), for its shape.
+    Shapes: a position table (1, 1 + m, d), m square -> (1, 1 + n, d)
+    Raises: CheckpointError when a query, key, value or position table is missing.
+    """
+    if MARK not in weights:
+        inside = (key for key in weights if key.startswith("backbone."))
+        weights = {key.removeprefix("backbone."): weights[key] for key in inside}
+    parts = dict(weights)
+    parts.pop("embeddings.mask_token", None)
+    out = {"cls_token": _take(parts, "embeddings.cls_token")}
+    out["pos_embed"] = resized(_positions(parts), table.shape[1])
+    for key in [key for key in parts if ".attention.attention.query." in key]:
+        joined = [_take(parts, key.replace("query", each)) for each in ("query", "key", "value")]
+        name = key.replace("encoder.layer", "blocks").replace(
+            "attention.attention.query", "attn.qkv"
+        )
+        out[name] = torch.cat(joined)
+    for key, tensor in parts.items():
+        name = key
+        for old, new in _PARTS:
+            name = name.replace(old, new)
+        out[name] = tensor
+    return out
+
+
+def resized(table: Tensor, tokens: int) -> Tensor:
+    """A position table for another number of tokens: a class row, then a square grid of patches.
+
+    Bicubic, without antialiasing, corners not aligned, as Dinov2Model does it. timm resizes with
+    antialiasing, which changes a pretrained model's tokens visibly.
+
+    Shapes: table (1, 1 + m, d) -> (1, tokens, d)
+    """
+    if table.shape[1] == tokens:
+        return table
+    old, new = round((table.shape[1] - 1) ** 0.5), round((tokens - 1) ** 0.5)
+    grid = table[:, 1:].unflatten(1, (old, old)).permute(0, 3, 1, 2)  # (1, d, old, old)
+    grid = F.interpolate(grid, size=(new, new), mode="bicubic", align_corners=False)
+    return torch.cat([table[:, :1], grid.flatten(2).mT], dim=1)
+
+
+def _positions(parts: dict[str, Tensor]) -> Tensor:
+    """The position table: whole, or as an exporter left it, a class row apart from the grid."""
+    whole = parts.pop("embeddings.position_embeddings", None)
+    if whole is not None:
+        return whole
+    apart = [key for key in parts if key.startswith("embeddings.") and key.count(".") == 1]
+    apart = [key for key in apart if key != "embeddings.cls_token" and parts[key].ndim == 3]
+    rows = sorted((parts.pop(key) for key in apart), key=lambda tensor: tensor.shape[1])
+    if len(rows) != 2 or rows[0].shape[1] != 1:
+        raise _missing("the position table, or its class row and its grid")
+    return torch.cat(rows, dim=1)
+
+
+def _take(parts: dict[str, Tensor], key: str) -> Tensor:
+    if key not in parts:
+        raise _missing(key)
+    return parts.pop(key)
+
+
+def _missing(what: str) -> CheckpointError:
+    return CheckpointError(
+        "the file has the keys of a Dinov2Model, but not all of them",
+        f"{what} is missing",
+        "Get the file again",
+    )

@@ -1,0 +1,52 @@
+"""What the families of timm's models share: building by name, and the stated preprocessing."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from whitebox_probe._core.errors import ProbeError
+from whitebox_probe.models.base import Preprocess
+
+
+def create(arch: Mapping[str, Any], network: type[nn.Module]) -> nn.Module:
+    """Build by a timm name (`model`), or the network's class from its own arguments.
+
+    Raises: ProbeError for a name that timm does not have, or that is of another class.
+    """
+    import timm
+
+    arguments = dict(arch)
+    if "model" not in arguments:
+        return network(**arguments)
+    name = arguments.pop("model")
+    if not timm.is_model(name):
+        raise ProbeError(
+            f"timm has no model '{name}'",
+            f"timm {timm.__version__} does not list it",
+            f"Look for the name with timm.list_models('*{name.split('_')[0]}*')",
+        )
+    built = timm.create_model(name, pretrained=False, **arguments)
+    if not isinstance(built, network):
+        raise ProbeError(
+            f"timm's '{name}' cannot be probed",
+            f"it is a {type(built).__name__}, and {network.__name__} is expected",
+            "Use a plain vision transformer, or one of the EVA and DINOv3 kind",
+        )
+    return built
+
+
+def stated_preprocess(module: nn.Module) -> Preprocess:
+    """What timm's configuration of this model states."""
+    from timm.data import resolve_model_data_config
+
+    config = resolve_model_data_config(module)
+    channels, size, _ = config["input_size"]
+    return Preprocess(
+        size=size,
+        mean=tuple(config["mean"])[:channels],
+        std=tuple(config["std"])[:channels],
+        mode="L" if channels == 1 else "RGB",
+        crop=config["crop_pct"],
+        interpolation=config["interpolation"],
+    )
