@@ -36,8 +36,8 @@ def test_the_accuracy_on_the_shipped_images_is_the_registered_one(name):
     labels = torch.from_numpy(read_embedded()[1])
     with torch.inference_mode():
         right = sum(
-            int((model.module(x).argmax(1) == labels[ids]).sum())
-            for ids, x in source.batches(200, 0)
+            int((model.module(batch.inputs).argmax(1) == labels[batch.ids]).sum())
+            for batch in source.batches(200, 0)
         )
     stated = next(a["top1"] for a in model.entry.accuracy if "2,000" in a["split"])
     # One image may fall to the other side by rounding on another machine.
