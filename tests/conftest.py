@@ -72,7 +72,7 @@ def measured(kind, Z, U):
     if getattr(kind, "needs_operators", ()):
         others |= {"D": D, "lam": 0.1}
     if "memberships" in needs:
-        W = torch.einsum("bnd,kdp->bknp", Z, U)
+        W = torch.einsum("bnd,kdp->bknp", Z.double(), U.double())
         return {"Z": W, "memberships": W.square().sum(dim=-1).softmax(dim=1)}
     if kind.site["paper"] == "attn_weights":
         side = int((n - 1) ** 0.5)

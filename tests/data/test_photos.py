@@ -53,9 +53,9 @@ def test_it_opens_by_name():
     source = open_data("photos", transform=transform)
     assert source.count == 64
     assert source.fingerprint == open_data("photos", transform=transform).fingerprint
-    ids, batch = next(source.batches(4, 0))
-    assert ids.tolist() == [0, 1, 2, 3]
-    assert batch.shape == (4, 3, 32, 32)
+    batch = next(source.batches(4, 0))
+    assert batch.ids.tolist() == [0, 1, 2, 3]
+    assert batch.inputs.shape == (4, 3, 32, 32)
 
 
 def test_a_probe_reads_it():

@@ -26,8 +26,9 @@ SUMMARY = {
 }
 NOTES = """\
 mean [95% bootstrap interval over images]; change: last layer minus first, paired by image.
-R^c, official: as the CRATE release measures it. R and R - R^c: the paper's formulas with each
-head's basis orthonormalised. U is CRATE's own basis, and the key projections of the ViT.
+R^c, official: as the CRATE release measures it. R and R - R^c: the paper's formulas, on tokens
+after the layer's attention norm, with each head's basis orthonormalised. U is CRATE's own basis,
+and the key projections of the ViT.
 Coherence is read from the weights: no interval. -init: the same model before training."""
 
 

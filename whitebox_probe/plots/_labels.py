@@ -39,7 +39,9 @@ def axis(run: Mapping[str, Any], metric: str, *, site: str, normalise: str | Non
         symbol = rf"\mathrm{{LN}}\,{symbol}"
     text = told["label"].replace("<raw>", TOKENS.get(site, "Z")).replace("<Z>", symbol)
     if run["convention"] == "official" and told["group"] == "rate":
-        text += ", official convention"
+        # The convention's tokens are neither site's: the symbol stands alone.
+        text = text.replace("$", "").partition("(")[0]
+        text = f"${text}$, official convention"
     elif site not in TOKENS and site != "weights":
         text += f" at {site}"
     unit = told["unit"] if told["unit"] in UNITS else ""

@@ -1,5 +1,6 @@
 """How far the subspaces of a layer overlap: one small matrix a layer, one row of them a model."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -77,9 +78,26 @@ def coherence(
         bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.02, aspect=10 * len(stacks))
         bar.set_label(MEANING[matrix])
         bar.outline.set_linewidth(0)
+        if (chance := _chance(results, matrix)) is not None:
+            bar.ax.axhline(chance, color="white", linewidth=1.4)
+            ticks = [t for t in (0, 0.2, 0.4, 0.6, 0.8, 1) if abs(t - chance) > 0.05]
+            bar.set_ticks([*ticks, chance], labels=[*(f"{t:g}" for t in ticks), "random"])
         if title:
             figure.suptitle(title)
+        # Panels are as large as the width lets them be: take off the height that is left over.
+        figure.canvas.draw()
+        figure.set_figheight(figure.get_tightbbox().height + 0.06)
     return figure
+
+
+def _chance(results: Sequence[Result], matrix: str) -> float | None:
+    """What two random subspaces give on average, where all models have the same sizes."""
+    values = {
+        round(float(value), 6)
+        for result in results
+        for value in result.frame.query("metric == 'coherence_random'")["mean"]
+    }
+    return values.pop() if matrix == "coherence" and len(values) == 1 else None
 
 
 def _stack(result: Result, matrix: str) -> np.ndarray:
