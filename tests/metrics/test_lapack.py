@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import whitebox_probe
+from whitebox_probe.metrics import functional
 from whitebox_probe.metrics._linalg import half_logdet
 
 
@@ -47,3 +48,14 @@ def test_nothing_in_the_package_goes_through_lu():
         f"{p.name}: {m[0]}" for p in folder.rglob("*.py") for m in call.finditer(p.read_text())
     ]
     assert found == []
+
+
+def test_factorising_leaves_the_number_of_threads_as_it_was():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        Z = torch.randn(3, 40, 50, generator=torch.Generator().manual_seed(0))
+        functional.coding_rate(Z, eps=0.1)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

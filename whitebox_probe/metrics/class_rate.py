@@ -29,7 +29,7 @@ def class_rates(X: Tensor, labels: Tensor, *, eps: float) -> tuple[Tensor, Tenso
             "shapes (N, d) and (N,) are needed",
             "Pass one label a feature",
         )
-    unit = _linalg.unit_tokens(expect_finite(X, name="X"))
+    unit = _linalg.unit_tokens(_linalg.upcast(expect_finite(X, name="X")))
     classes = labels.unique()
     moments = torch.stack([unit[labels == c].mT @ unit[labels == c] for c in classes])
     counts = torch.stack([(labels == c).sum() for c in classes]).double()

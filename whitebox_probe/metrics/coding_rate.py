@@ -28,6 +28,7 @@ def coding_rate(Z: Tensor, *, eps: float) -> Tensor:
     0.549306
     """
     expect_shape(Z, "B n d", name="Z")
+    Z = _linalg.upcast(Z)
     return expect_finite(rate_of_gram(Z, _linalg.gram(Z), eps=eps), name="R(Z)")
 
 

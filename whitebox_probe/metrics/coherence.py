@@ -31,7 +31,7 @@ def coherence(U: Tensor) -> Tensor:
     Raises: ShapeError, NonFiniteError.
     References: Yu et al. 2023, arXiv:2306.01129, section 2 ("incoherent").
     """
-    return principal_angles(U).cos()[..., 0].fill_diagonal_(1.0)
+    return _spectral(principal_angles(U))
 
 
 def principal_angles(U: Tensor) -> Tensor:
@@ -43,8 +43,16 @@ def principal_angles(U: Tensor) -> Tensor:
     """
     _expect_bases(U)
     Q = _linalg.orthonormalise(U)
-    cosines = torch.linalg.svdvals(Q.mT.unsqueeze(1) @ Q.unsqueeze(0))  # (K, K, p), descending
+    with _linalg.one_thread(Q.device):
+        cosines = torch.linalg.svdvals(_cross(Q, Q))  # (K, K, p), descending
     return cosines.clamp(0.0, 1.0).acos()  # rounding can push a cosine past 1 by 1e-16
+
+
+def _cross(Q: Tensor, P: Tensor) -> Tensor:
+    """Q_i^T P_j of all pairs: (K, d, p), (M, d, p) -> (K, M, p, p), as one product."""
+    K, d, p = Q.shape
+    flat = [B.transpose(0, 1).reshape(d, -1) for B in (Q, P)]
+    return (flat[0].mT @ flat[1]).view(K, p, len(P), P.shape[2]).transpose(1, 2)
 
 
 def overlap(U: Tensor) -> Tensor:
@@ -55,7 +63,7 @@ def overlap(U: Tensor) -> Tensor:
     References: Yu et al. 2023, arXiv:2306.01129, figure 7.
     """
     _expect_bases(U)
-    vectors = _linalg.unit_tokens(U.mT.flatten(0, 1))  # (K*p, d)
+    vectors = _linalg.unit_tokens(_linalg.upcast(U.mT.flatten(0, 1)))  # (K*p, d)
     return (vectors @ vectors.mT).abs()
 
 
@@ -79,7 +87,7 @@ def frobenius_coherence(U: Tensor) -> Tensor:
     Shapes: U (K, d, p) -> (K, K), float64.
     Raises: ShapeError, NonFiniteError.
     """
-    return principal_angles(U).cos().square().mean(dim=-1).fill_diagonal_(1.0)
+    return _frobenius(principal_angles(U))
 
 
 def chordal_distance(U: Tensor) -> Tensor:
@@ -89,11 +97,23 @@ def chordal_distance(U: Tensor) -> Tensor:
     Raises: ShapeError, NonFiniteError.
     References: Conway, Hardin and Sloane 1996, Experimental Mathematics 5(2).
     """
-    return principal_angles(U).sin().square().sum(dim=-1).fill_diagonal_(0.0).sqrt()
+    return _chordal(principal_angles(U))
+
+
+def _spectral(angles: Tensor) -> Tensor:
+    return angles.cos()[..., 0].fill_diagonal_(1.0)
+
+
+def _frobenius(angles: Tensor) -> Tensor:
+    return angles.cos().square().mean(dim=-1).fill_diagonal_(1.0)
+
+
+def _chordal(angles: Tensor) -> Tensor:
+    return angles.sin().square().sum(dim=-1).fill_diagonal_(0.0).sqrt()
 
 
 @cache
-def random_coherence(d: int, p: int, *, draws: int = 200, seed: int = 0) -> tuple[float, float]:
+def random_coherence(d: int, p: int, *, draws: int = 64, seed: int = 0) -> tuple[float, float]:
     """Mean and std of |Q_i^T Q_j|_2 of two uniformly drawn p-dimensional subspaces of R^d.
 
     Shapes: two numbers, by simulation.
@@ -105,7 +125,8 @@ def random_coherence(d: int, p: int, *, draws: int = 200, seed: int = 0) -> tupl
         )
     random = torch.Generator().manual_seed(seed)
     Q = _linalg.orthonormalise(torch.randn(2, draws, d, p, generator=random))
-    top = torch.linalg.svdvals(Q[0].mT @ Q[1])[:, 0]
+    with _linalg.one_thread(Q.device):
+        top = torch.linalg.svdvals(Q[0].mT @ Q[1])[:, 0]
     return float(top.mean()), float(top.std())
 
 
@@ -159,25 +180,26 @@ class Coherence(WeightMetric):
     def measure(self, U: Tensor) -> tuple[dict[str, float], dict[str, Tensor]]:
         """Numbers over the pairs i < j, and the matrices."""
         K, d, p = U.shape
-        pairwise = coherence(U)
+        angles = principal_angles(U)
+        pairwise = _spectral(angles)
         numbers = dict.fromkeys(self.rows[:-1], float("nan"))
         if K > 1:  # one head has no pair
-            angles = principal_angles(U)[tuple(torch.triu_indices(K, K, offset=1))]
+            apart = angles[tuple(torch.triu_indices(K, K, offset=1))]
             numbers |= {
                 "coherence_mean": _off_diagonal(pairwise).mean().item(),
                 "coherence_max": _off_diagonal(pairwise).max().item(),
                 "coherence_random": random_coherence(d, p)[0],
-                "overlap_mean": _off_diagonal(frobenius_coherence(U)).mean().item(),
+                "overlap_mean": _off_diagonal(_frobenius(angles)).mean().item(),
                 "overlap_random": p / d,
                 "mutual_coherence": mutual_coherence(U).item(),
-                "chordal_mean": _off_diagonal(chordal_distance(U)).mean().item(),
-                "principal_angle_min": angles.min().item(),
-                "principal_angle_mean": angles.mean().item(),
+                "chordal_mean": _off_diagonal(_chordal(angles)).mean().item(),
+                "principal_angle_min": apart.min().item(),
+                "principal_angle_mean": apart.mean().item(),
             }
         return numbers, {"coherence": pairwise, "overlap": overlap(U)}
 
     def between(self, U: Tensor, V: Tensor) -> dict[str, float]:
         """Overlap |Q_i^T P_j|_F^2/p of each head with its best one in the next layer, averaged."""
         Q, P = _linalg.orthonormalise(U), _linalg.orthonormalise(V)
-        shares = (Q.mT.unsqueeze(1) @ P.unsqueeze(0)).square().sum(dim=(-2, -1)) / U.shape[-1]
+        shares = _cross(Q, P).square().sum(dim=(-2, -1)) / U.shape[-1]
         return {"next_layer_overlap": shares.max(dim=1).values.mean().item()}

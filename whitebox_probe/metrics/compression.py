@@ -47,7 +47,7 @@ def official_compression(V: Tensor, *, eps: float = 0.1) -> Tensor:
     References: Ma-Lab-Berkeley/CRATE, vis_utils (commit 674408f).
     """
     expect_shape(V, "B K n p", name="V")
-    V = _linalg.unit_tokens(V)
+    V = _linalg.unit_tokens(_linalg.upcast(V))
     return expect_finite(_sum_over_heads(V, _linalg.gram(V), eps=eps), name="R^c(Z; U)")
 
 
@@ -124,6 +124,6 @@ def official_rate(layer: LayerTokens, site: str, *, eps: float) -> Tensor:
     V = layer.tokens[site]
     expect_shape(V, "B K n p", name=site)
     n, p = V.shape[-2:]
-    unit = layer.once("unit", site, lambda: _linalg.unit_tokens(V))
+    unit = layer.once("unit", site, lambda: _linalg.unit_tokens(V.contiguous()))
     G = layer.once("unit_gram", site, lambda: _linalg.gram(unit))
     return layer.half_logdet("official", site, unit, G, p / (n * eps**2)).sum(dim=-1)

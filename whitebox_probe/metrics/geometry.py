@@ -36,7 +36,7 @@ def _mean_cosine(Z: Tensor) -> Tensor:
             f"Z has shape {tuple(Z.shape)}",
             "Use samples of two tokens or more",
         )
-    unit = _linalg.unit_tokens(Z)
+    unit = _linalg.unit_tokens(_linalg.upcast(Z))
     together = unit.sum(dim=-2).square().sum(dim=-1)
     alone = unit.square().sum(dim=(-2, -1))
     return (together - alone) / (n * (n - 1))

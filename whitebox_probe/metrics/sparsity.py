@@ -67,10 +67,10 @@ def hoyer(Z: Tensor) -> Tensor:
 
 
 def _hoyer(Z: Tensor) -> Tensor:
-    Z = _linalg.upcast(Z)
+    Z = _linalg.wide(Z)
     root = math.sqrt(Z.shape[-1])
-    l1 = Z.abs().sum(dim=-1)  # (B, n)
-    l2 = torch.linalg.vector_norm(Z, dim=-1)  # (B, n)
+    l1 = Z.abs().sum(dim=-1).double()  # (B, n)
+    l2 = torch.linalg.vector_norm(Z, dim=-1).double()  # (B, n)
     ratio = torch.where(l2 == 0, torch.ones_like(l1), l1 / l2)
     return ((root - ratio) / (root - 1)).mean(dim=-1)
 
@@ -93,10 +93,11 @@ def thresholded(Z: Tensor, *, tau: float = 0.1) -> Tensor:
 
 
 def _thresholded(Z: Tensor, tau: float) -> Tensor:
-    Z = _linalg.upcast(Z)
-    rms = Z.square().mean(dim=-1, keepdim=True).sqrt()  # (B, n, 1)
-    share = (Z.abs() > tau * rms).double().mean(dim=(-2, -1))
-    return share.masked_fill(~rms.sum(dim=(-2, -1)).isfinite(), torch.nan)
+    Z = _linalg.wide(Z)
+    norm = torch.linalg.vector_norm(Z, dim=-1, keepdim=True)  # (B, n, 1)
+    loud = Z.abs() > norm * (tau / math.sqrt(Z.shape[-1]))
+    share = loud.sum(dim=(-2, -1)).double() / Z[0].numel()
+    return share.masked_fill(~norm.sum(dim=(-2, -1)).isfinite(), torch.nan)
 
 
 class L0(SampleMetric):
