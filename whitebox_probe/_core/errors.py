@@ -53,6 +53,10 @@ class ResultError(ProbeError):
     """A saved result that cannot be read, or results that cannot be put together."""
 
 
+class PluginError(ProbeError):
+    """A part that another installed package adds, and that cannot be used."""
+
+
 class MissingDependency(ProbeError):  # noqa: N818 - the public name says what is missing
     """An optional package that this function needs."""
 
