@@ -5,7 +5,7 @@ that line on stderr and exits with status 2.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 
 class ProbeError(Exception):
@@ -35,6 +35,19 @@ class ShapeError(ProbeError):
 
 class CheckpointError(ProbeError):
     """A checkpoint that cannot be found, trusted, or matched with its architecture."""
+
+
+class ArchitectureError(CheckpointError):
+    """A checkpoint that does not hold all of its architecture.
+
+    Attributes: choices: each argument that is missing -> the values that are plausible.
+    """
+
+    def __init__(
+        self, what: str, why: str, fix: str, choices: Mapping[str, Sequence[object]]
+    ) -> None:
+        super().__init__(what, why, fix)
+        self.choices = choices
 
 
 class RegistryError(ProbeError):
