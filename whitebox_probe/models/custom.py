@@ -100,7 +100,7 @@ class CustomFamily(Family):
         self.absent = {name: unmapped for name in SITES if name not in self._places}
         count = self._count(module, layers)
         self._dims = Dims(count, dim or 0, heads or 0, dim_head or 0, None)
-        self._settle_heads(module, heads, dim_head)
+        self._settle_heads(module, heads)
         if example is not None:
             self._try(module, example)
         self._settle_dim()
@@ -136,15 +136,17 @@ class CustomFamily(Family):
     def subspaces(self, module: nn.Module, layer: int, basis: str) -> Tensor:
         """What the function gives, or the weight's parts."""
         given, s = self._bases[basis], self._dims
-        shape = (s.heads, s.dim, s.dim_head)
         if not isinstance(given, _Weight):
             U = given(module, layer)
         else:
-            U = _parts(self._weight(module, given, layer), given.layout, basis, s.heads)
-        if tuple(U.shape) != shape:
+            U = _parts(self._weight(module, given, layer), given.layout, basis, s.heads or 1)
+        wanted = (s.heads, s.dim, s.dim_head)  # 0: not known yet
+        pairs = zip(wanted, U.shape, strict=False)
+        if U.ndim != 3 or any(size not in (0, found) for size, found in pairs):
+            told = ", ".join(str(size) if size else "any" for size in wanted)
             raise ShapeError(
                 f"the subspaces '{basis}' of layer {layer} have shape {tuple(U.shape)}",
-                f"(K, d, p) = {shape} is needed",
+                f"(K, d, p) = ({told}) is needed",
                 "Check heads=, dim_head= and dim=, and the weight's layout",
             )
         return U
@@ -207,9 +209,8 @@ class CustomFamily(Family):
             )
         return numbers[0] if asked is None else asked
 
-    def _settle_heads(self, module: nn.Module, heads: int | None, dim_head: int | None) -> None:
+    def _settle_heads(self, module: nn.Module, heads: int | None) -> None:
         """Take from the first layer's subspaces what was not given of K, d and p."""
-        d = self._dims.dim
         for basis, given in self._bases.items():
             if isinstance(given, _Weight) and "K p" in given.layout and heads is None:
                 raise ProbeError(
@@ -217,14 +218,8 @@ class CustomFamily(Family):
                     f"the layout '{given.layout}' does not tell K from p",
                     "Pass heads=",
                 )
-            if not isinstance(given, _Weight):
-                U = given(module, 1)
-            else:
-                U = _parts(self._weight(module, given, 1), given.layout, basis, heads or 1)
-            if U.ndim == 3:
-                heads, d, dim_head = heads or U.shape[0], d or U.shape[1], dim_head or U.shape[2]
-                break
-        self._dims = Dims(self._dims.layers, d, heads or 0, dim_head or 0, None)
+            K, d, p = self.subspaces(module, 1, basis).shape
+            self._dims = Dims(self._dims.layers, d, K, p, None)
 
     def _settle_dim(self) -> None:
         s = self._dims
@@ -262,7 +257,6 @@ class CustomFamily(Family):
             self._dims = Dims(s.layers, d, s.heads, s.dim_head, tensor.shape[axis])
 
         with ExitStack() as stack:
-            # Token sites first, so that the width of the heads is known where it follows from d.
             for layer in range(1, self._dims.layers + 1):
                 for name, tap in self.taps(module, layer).items():
                     read = partial(hook, name, layer, tap)
