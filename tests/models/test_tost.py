@@ -262,8 +262,8 @@ class TestVariationalCompression:
         }
         want = variational_compression(self.W, self.Pi, eps=0.1)
         metric = VariationalCompression()
-        metric.update(self.W[:2], self.Pi[:2])
-        metric.update(self.W[2:], self.Pi[2:])
+        metric.update(self.W[:2], memberships=self.Pi[:2])
+        metric.update(self.W[2:], memberships=self.Pi[2:])
         torch.testing.assert_close(metric.samples(), want)
         for name, (W, Pi) in changes.items():
             same = torch.allclose(variational_compression(W, Pi, eps=0.1), want)
