@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from whitebox_probe.engine import probe as probe
     from whitebox_probe.layer_similarity import similarity as similarity
     from whitebox_probe.models._loading import load as load
+    from whitebox_probe.models._wrapping import wrap as wrap
     from whitebox_probe.models.base import Preprocess as Preprocess
     from whitebox_probe.models.base import ProbeModel as ProbeModel
-    from whitebox_probe.models.base import wrap as wrap
     from whitebox_probe.null_models import nulls as nulls
     from whitebox_probe.recorder import record as record
     from whitebox_probe.results import Comparison as Comparison
@@ -38,7 +38,7 @@ _HOMES = {
     "probe": "engine",
     "Preprocess": "models.base",
     "ProbeModel": "models.base",
-    "wrap": "models.base",
+    "wrap": "models._wrapping",
     "load": "models._loading",
     "nulls": "null_models",
     "record": "recorder",

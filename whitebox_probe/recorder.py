@@ -52,16 +52,7 @@ def _read(
     tap: Tap, sink: Callable[[Tensor], None], module: nn.Module, args: Any, last: Any
 ) -> None:
     """Hand the tapped tensor on; `last` is the module's output, or its keyword arguments."""
-    if tap.side == "output":  # noqa: SIM108 - the nested form is hard to read
-        tensor = last
-    else:
-        tensor = args[0] if args else next(iter(last.values()))
-    while isinstance(tensor, tuple | list):  # blocks of some libraries return tuples
-        tensor = tensor[0]
-    with torch.no_grad():
-        tensor = tensor.detach()
-        more = {name: last.get(name) for name in tap.keywords}
-        sink(tensor if tap.transform is None else tap.transform(tensor, **more))
+    sink(tap.read(args, last))
 
 
 class Recording:

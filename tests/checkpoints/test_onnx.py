@@ -81,7 +81,7 @@ def test_tensors_in_other_files_are_not_followed(tmp_path: Path) -> None:
 
 
 def test_a_wrapper_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="holds one state dict"):
+    with pytest.raises(CheckpointError, match="a file of its kind holds one state dict"):
         read_state_dict(written(tmp_path), wrapper="model")
 
 

@@ -1,11 +1,12 @@
 """Find the pieces of a folder by importing its modules: no central list to keep.
 
 A family, a measure, a figure, a command and a data set are each one file. A duplicate name raises;
-an ImportError is never swallowed.
+an ImportError is never swallowed. What other packages add is found by their entry points.
 """
 
 import importlib
 import pkgutil
+from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import TypeVar
 
@@ -28,3 +29,11 @@ def unique(found: dict[str, T], name: str, thing: T) -> None:
     if name in found:
         raise RuntimeError(f"two definitions of '{name}': {found[name]!r} and {thing!r}")
     found[name] = thing
+
+
+def plugins(group: str) -> dict[str, list[EntryPoint]]:
+    """What installed packages add under an entry-point group, by name; nothing is imported."""
+    found: dict[str, list[EntryPoint]] = {}
+    for each in sorted(entry_points(group=group), key=lambda e: (e.name, e.value)):
+        found.setdefault(each.name, []).append(each)
+    return found

@@ -5,7 +5,7 @@ that line on stderr and exits with status 2.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 
 class ProbeError(Exception):
@@ -37,6 +37,19 @@ class CheckpointError(ProbeError):
     """A checkpoint that cannot be found, trusted, or matched with its architecture."""
 
 
+class ArchitectureError(CheckpointError):
+    """A checkpoint that does not hold all of its architecture.
+
+    Attributes: choices: each argument that is missing -> the values that are plausible.
+    """
+
+    def __init__(
+        self, what: str, why: str, fix: str, choices: Mapping[str, Sequence[object]]
+    ) -> None:
+        super().__init__(what, why, fix)
+        self.choices = choices
+
+
 class RegistryError(ProbeError):
     """An entry of checkpoints.yaml that does not follow its schema."""
 
@@ -51,6 +64,10 @@ class NonFiniteError(ProbeError):
 
 class ResultError(ProbeError):
     """A saved result that cannot be read, or results that cannot be put together."""
+
+
+class PluginError(ProbeError):
+    """A part that another installed package adds, and that cannot be used."""
 
 
 class MissingDependency(ProbeError):  # noqa: N818 - the public name says what is missing

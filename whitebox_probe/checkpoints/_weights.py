@@ -55,7 +55,7 @@ def read_arguments(path: Path) -> dict[str, Any]:
     """
     path = Path(path)
     start = _start(path)
-    if _reader(path, start) is not None:
+    if _reader(path, start) is not None:  # only a pickle holds anything but tensors
         return {}
     loaded = _pickled(path, start)
     found = loaded.get("model_args") if isinstance(loaded, Mapping) else None

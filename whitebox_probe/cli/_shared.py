@@ -1,9 +1,11 @@
 """What several commands share: options, checks of where to write, and tables."""
 
 import argparse
+import inspect
+import json
 import math
 import tempfile
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +64,38 @@ def count(text: str) -> int:
 def names(text: str) -> list[str]:
     """A comma-separated list, as an argparse type."""
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """`KEY=VALUE`, as an argparse type; what is JSON (numbers, true, null, lists) is read as it.
+
+    >>> setting("lam=0.5"), setting("model_type=gpt2")
+    (('lam', 0.5), ('model_type', 'gpt2'))
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip().isidentifier():
+        raise argparse.ArgumentTypeError(f"'{text}' is not KEY=VALUE, as in heads=6")
+    try:
+        return key.strip(), json.loads(value)
+    except json.JSONDecodeError:
+        return key.strip(), value.strip()
+
+
+def settings(pairs: Sequence[tuple[str, Any]], of: Callable[..., Any]) -> dict[str, Any]:
+    """Arguments of a network by name, for the function that passes them on.
+
+    Raises: ProbeError for one that is given twice, or that is the function's own.
+    """
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found or key in inspect.signature(of).parameters:
+            raise ProbeError(
+                f"'{key}' cannot be set",
+                "it is given twice" if key in found else "it is no argument of a network",
+                "Give each once" if key in found else "Use the option of that name",
+            )
+        found[key] = value
+    return found
 
 
 def named(name: str) -> "Checkpoint":

@@ -135,7 +135,7 @@ def as_options(error: ProbeError, known: dict[str, object]) -> str:
 
     def spell(text: str) -> str:
         text = text.replace("normalise='per_token'", "per_token=")
-        return re.sub(r"\b([a-z_]+)=(?:'([^']*)')?", option, text)
+        return re.sub(r"(?<!--set )\b([a-z_]+)=(?:'([^']*)')?", option, text)
 
     def option(match: re.Match[str]) -> str:
         if match[1] not in known:

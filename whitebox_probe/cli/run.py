@@ -1,14 +1,15 @@
 """Measure one model on one data set, layer by layer, and save the result.
 
-MODEL is a name of the registry (whitebox-probe list), timm:NAME, or a file with --arch. The folder
-given by --out gets table.csv and table.parquet (every layer and measure with its interval),
+MODEL is a name of the registry (whitebox-probe list), timm:NAME, or a file. A file's family and
+sizes are read from it; what it does not hold is given with --set, or all of it with --arch. The
+folder given by --out gets table.csv and table.parquet (every layer and measure with its interval),
 samples.parquet (every sample), matrices.npz (coherence), and run.json (where it all came from).
 """
 
 import argparse
 from pathlib import Path
 
-from whitebox_probe._core.errors import ProbeError
+from whitebox_probe._core.errors import ArchitectureError, CheckpointError, ProbeError
 from whitebox_probe.cli import _shared
 
 HELP = "measure one model on one data set"
@@ -17,7 +18,10 @@ EXAMPLES = (
     "run crate-tiny-fmnist --weights random --name crate-untrained --out runs/untrained",
     "run crate-tiny-fmnist --metrics l0,hoyer --sites l0=attn_out --limit 200 --out runs/sparsity",
     "run timm:vit_small_patch16_224 --data imagenet/val --limit 1000 --out runs/vit",
-    "run model_best.pth.tar --arch crate_small --data imagenet/val --out runs/mine",
+    "run model_best.pth.tar --arch crate_small --preprocess imagenet --data imagenet/val "
+    "--out runs/mine",
+    "run crate_mae.pth --set heads=12 --set lam=0.5 --preprocess imagenet --data imagenet/val "
+    "--out runs/mae",
 )
 _FILES = frozenset({".pth", ".pt", ".tar", ".bin", ".ckpt", ".safetensors"})
 
@@ -25,12 +29,27 @@ _FILES = frozenset({".pth", ".pt", ".tar", ".bin", ".ckpt", ".safetensors"})
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add = parser.add_argument
-    add("model", metavar="MODEL", help="checkpoint name, timm:NAME, or a file (with --arch)")
+    add("model", metavar="MODEL", help="checkpoint name, timm:NAME, or a file")
     add("--out", type=Path, required=True, metavar="DIR", help="folder of the result")
     add("--overwrite", action="store_true", help="replace a result that is in --out")
     model = parser.add_argument_group("the model")
     add = model.add_argument
     add("--arch", help="architecture of a file: whitebox-probe list --architectures, or timm:NAME")
+    add(
+        "--set",
+        dest="settings",
+        action="append",
+        type=_shared.setting,
+        default=[],
+        metavar="KEY=VALUE",
+        help="an argument of the network, as heads=6; again for each (default: the entry's own)",
+    )
+    add(
+        "--preprocess",
+        metavar="NAME",
+        help="how images are prepared for a file: imagenet, or as a checkpoint of the registry "
+        "(default: the model's own)",
+    )
     add("--wrapper", metavar="KEY", help="key of the weights, in a file that holds several sets")
     add(
         "--weights",
@@ -139,14 +158,20 @@ def run(args: argparse.Namespace) -> None:
 
     for metric in args.metrics or ():
         metric_named(metric)  # a wrong name is told before the weights are read
-    model = load(
-        args.model,
-        arch=args.arch,
-        weights=args.weights,
-        wrapper=args.wrapper,
-        seed=args.seed,
-        progress=not args.quiet,
-    )
+    try:
+        model = load(
+            args.model,
+            arch=args.arch,
+            weights=args.weights,
+            wrapper=args.wrapper,
+            preprocess=args.preprocess,
+            seed=args.seed,
+            progress=not args.quiet,
+            **_shared.settings(args.settings, load),
+        )
+    except ArchitectureError as error:
+        told = " ".join(f"--set {k}={' or '.join(map(str, v))}" for k, v in error.choices.items())
+        raise CheckpointError(error.what, error.why, f"Add {told}, or --arch") from error
     result = probe(
         model,
         args.data,

@@ -220,7 +220,7 @@ def _needed(transform: Transform | None, name: str) -> Transform:
         raise DataError(
             f"the images of {name} cannot be prepared",
             "the model does not say how (size, mean and std)",
-            "Pass preprocess= to load or wrap",
+            "Pass preprocess='imagenet' if it was trained so, or a Preprocess of its own",
         )
     return transform
 

@@ -1,7 +1,7 @@
 """`load`: a registry name, a timm name, or a file and its architecture -> a model to probe."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from whitebox_probe import checkpoints
 from whitebox_probe._core import io
-from whitebox_probe._core.errors import CheckpointError, ProbeError
+from whitebox_probe._core.errors import ArchitectureError, CheckpointError, ProbeError, nearest
 from whitebox_probe.checkpoints import Checkpoint
 from whitebox_probe.models._hf_hub import hub_entry
 from whitebox_probe.models.base import (
@@ -24,6 +24,7 @@ from whitebox_probe.models.base import (
 
 TIMM = "timm:"
 HF = "hf:"
+IMAGENET = "imagenet"
 HEAD_WIDTHS = (128, 80, 64, 48, 32, 24, 16)  # of every published model of these families
 
 
@@ -35,6 +36,7 @@ def load(
     seed: int = 0,
     name: str | None = None,
     wrapper: str | None = None,
+    preprocess: Preprocess | str | None = None,
     progress: bool = True,
     **options: Any,
 ) -> ProbeModel:
@@ -52,6 +54,9 @@ def load(
         seed: of random weights.
         name: what tables and figures call it.
         wrapper: the key of the state dict, for a file that holds several.
+        preprocess: how an image becomes its input, where a file does not say: a `Preprocess`, the
+            name of a registry entry that was trained alike, or `imagenet` (resize, centre crop of
+            7/8, ImageNet's means and spreads, at the network's own size or 224).
         progress: show a progress bar while downloading.
         options: arguments of the network that replace those of the entry, such as `lam=0.5`.
 
@@ -74,11 +79,30 @@ def load(
         entry = replace(entry, arch={**entry.arch, **options})
     if name is not None:
         entry = replace(entry, name=name)
+    if preprocess is not None:
+        entry = replace(entry, preprocess=_prepared(preprocess, entry))
     if weights == "random":
         return _random(entry, seed)
     if path is None:
         path = checkpoints.fetch(entry, progress=progress)
     return _pretrained(entry, path, wrapper)
+
+
+def _prepared(preprocess: Preprocess | str, entry: Checkpoint) -> dict[str, Any]:
+    """The fields of a `Preprocess`, given or named."""
+    if isinstance(preprocess, Preprocess):
+        return asdict(preprocess)
+    if preprocess == IMAGENET:
+        sizes = (entry.arch.get(key) for key in ("image_size", "img_size"))
+        return asdict(Preprocess.imagenet(next((s for s in sizes if s), 224)))
+    stating = {name for name, known in checkpoints.registry().items() if known.preprocess}
+    if preprocess not in stating:
+        raise CheckpointError(
+            f"the preprocessing '{preprocess}' is not known",
+            "it is neither 'imagenet' nor an entry that states its own",
+            nearest(preprocess, [IMAGENET, *sorted(stating)]),
+        )
+    return dict(checkpoints.entry(preprocess).preprocess)
 
 
 def _of_file(path: Path, arch: str | Mapping[str, Any]) -> Checkpoint:
@@ -133,10 +157,11 @@ def _recognised(path: Path, wrapper: str | None, options: dict[str, Any]) -> Che
     missing = {key: choices for key, choices in asked.items() if key not in options}
     if missing:
         told = "; ".join(f"{key}={' or '.join(map(str, c))}" for key, c in missing.items())
-        raise CheckpointError(
+        raise ArchitectureError(
             f"{path} is of family '{family.name}', but not all of its architecture is known",
             f"no file holds {', '.join(missing)}",
             f"Pass {told}, or arch=",
+            missing,
         )
     arch = dict(seen.arch)
     if seen.inner is not None:

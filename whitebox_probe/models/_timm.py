@@ -37,11 +37,14 @@ def create(arch: Mapping[str, Any], network: type[nn.Module]) -> nn.Module:
 
 
 def stated_preprocess(module: nn.Module) -> Preprocess:
-    """What timm's configuration of this model states."""
+    """What timm's configuration of this model states; the size is the one that it was built for."""
     from timm.data import resolve_model_data_config
 
     config = resolve_model_data_config(module)
     channels, size, _ = config["input_size"]
+    built: Any = getattr(module, "patch_embed", None)
+    if not getattr(module, "dynamic_img_size", False):
+        size = (getattr(built, "img_size", None) or (size,))[0]
     return Preprocess(
         size=size,
         mean=tuple(config["mean"])[:channels],

@@ -1,13 +1,15 @@
 """What a model family tells the rest of the package, and the model that a user holds.
 
-A family is one file in this folder with one `Family` subclass; `families()` finds it. It says how
-to build the network, where each site is (`taps`), and which bases of subspaces it has.
+A family is one file in this folder with one `Family` subclass, or a subclass that another installed
+package names under the entry-point group `whitebox_probe.families`; `families()` finds both. It
+says how to build the network, where each site is (`taps`), and which bases of subspaces it has.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -15,7 +17,14 @@ from torch import Tensor, nn
 
 from whitebox_probe import models
 from whitebox_probe._core import discover
-from whitebox_probe._core.errors import BasisError, CheckpointError, ProbeError, SiteError, nearest
+from whitebox_probe._core.errors import (
+    BasisError,
+    CheckpointError,
+    PluginError,
+    ProbeError,
+    SiteError,
+    nearest,
+)
 from whitebox_probe.sites import SITES
 
 if TYPE_CHECKING:
@@ -35,6 +44,28 @@ class Tap:
     side: Literal["input", "output"]
     transform: Callable[..., Tensor] | None = None
     keywords: tuple[str, ...] = ()
+
+    def read(self, args: Any, last: Any) -> Tensor:
+        """The site's tensor, detached, from what a hook is given.
+
+        Args: args: positional arguments of the module's call. last: its output, or its keyword
+            arguments on the input side.
+        Raises: SiteError where no tensor passes.
+        """
+        given = last if self.side == "output" else (args or tuple(last.values()))
+        while isinstance(given, tuple | list) and given:  # blocks of some libraries return tuples
+            given = given[0]
+        if not isinstance(given, Tensor):
+            empty = isinstance(given, tuple | list)
+            raise SiteError(
+                f"the {self.side} of module '{self.module}' is no tensor",
+                "it is empty" if empty else f"it is a {type(given).__name__}",
+                "Read the site from a module that takes or returns the tokens themselves",
+            )
+        with torch.no_grad():
+            tensor = given.detach()
+            more = {name: last.get(name) for name in self.keywords}
+            return tensor if self.transform is None else self.transform(tensor, **more)
 
 
 @dataclass(frozen=True)
@@ -63,6 +94,11 @@ class Preprocess:
     crop: float = 0.875
     interpolation: str = "bilinear"
 
+    @classmethod
+    def imagenet(cls, size: int = 224) -> "Preprocess":
+        """Means and spreads of ImageNet's colours, and the usual crop."""
+        return cls(size=size, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
 
 @dataclass(frozen=True)
 class Recognised:
@@ -83,9 +119,11 @@ class Family(ABC):
     """A model family: how it is built, where its sites are, which bases it has."""
 
     name: ClassVar[str]
-    default_basis: ClassVar[str]
-    absent: ClassVar[Mapping[str, str]] = {}
+    default_basis: str
+    absent: Mapping[str, str] = {}
     """Sites that the family lacks, and why: the reason is part of the error."""
+    listed: ClassVar[bool] = True
+    """Whether `families()` lists it; not one whose instances each map one module."""
     timm_modules: ClassVar[tuple[str, ...]] = ()
     """The files of timm whose models this family builds by name."""
 
@@ -114,8 +152,11 @@ class Family(ABC):
         """The names of the bases that come from the module's own weights."""
 
     @abstractmethod
-    def official_site(self, basis: str) -> str:
-        """The site whose per-head tokens the `official` convention measures in this basis."""
+    def official_site(self, basis: str) -> str | None:
+        """The site whose per-head tokens the `official` convention measures in this basis.
+
+        None where no site has them: the tokens at `attn_in` are projected instead.
+        """
 
     @abstractmethod
     def prefix_tokens(self, module: nn.Module) -> int:
@@ -159,37 +200,90 @@ class Family(ABC):
         return weights
 
 
+GROUP = "whitebox_probe.families"
+
+
 @cache
 def families() -> dict[str, Family]:
-    """Every family of this folder, by name."""
+    """Every family, by name: those of this folder, then those that other packages add.
+
+    Raises: PluginError for a package whose family cannot be had, or has a name that is taken.
+    """
+    return _own() | {name: _added(name) for name in _entries()}
+
+
+@cache
+def _own() -> dict[str, Family]:
     found: dict[str, Family] = {}
     for module in discover.modules(models):
         for thing in vars(module).values():
-            of_family = isinstance(thing, type) and issubclass(thing, Family)
+            of_family = isinstance(thing, type) and issubclass(thing, Family) and thing.listed
             if of_family and thing.__module__ == module.__name__ and hasattr(thing, "name"):
                 discover.unique(found, thing.name, thing())
     return found
 
 
-def family_named(name: str) -> Family:
-    """The family of that name.
+@cache
+def _entries() -> dict[str, list[EntryPoint]]:
+    """Who adds a family of which name; nothing of theirs is imported."""
+    return discover.plugins(GROUP)
 
-    Raises: ProbeError with the nearest name.
+
+@cache
+def _added(name: str) -> Family:
+    """The family that another package adds under a name."""
+    entries = _entries()[name]
+    who = [f"{e.dist.name if e.dist else 'a package'} ({e.value})" for e in entries]
+    others = ["whitebox-probe"] * (name in _own()) + who[:-1]
+    if others:
+        raise PluginError(
+            f"the family '{name}' of {who[-1]} cannot be added",
+            f"{others[0]} has one of that name",
+            "Rename it, or uninstall one of the packages",
+        )
+    try:
+        made = entries[0].load()()
+    except Exception as error:  # whatever another package's code raises
+        told = (str(error).splitlines() or [""])[0]
+        raise PluginError(
+            f"the family '{name}' of {who[0]} cannot be loaded",
+            f"{type(error).__name__}: {told}",
+            "Mend or uninstall that package, or name another family",
+        ) from error
+    if not isinstance(made, Family) or getattr(made, "name", None) != name:
+        raise PluginError(
+            f"the family '{name}' of {who[0]} cannot be used",
+            f"it gives {type(made).__name__} '{getattr(made, 'name', '')}'",
+            f"Name a subclass of Family whose name is '{name}'",
+        )
+    return made
+
+
+def family_named(name: str) -> Family:
+    """The family of that name; other packages are imported only if it is theirs.
+
+    Raises: ProbeError with the nearest name; PluginError.
     """
-    if name not in families():
+    if name in _entries():
+        return _added(name)
+    if name not in _own():
         raise ProbeError(
             f"unknown model family '{name}'",
-            "no file of that name is in the package",
-            nearest(name, families()),
+            "neither this package nor another one installed has it",
+            nearest(name, [*_own(), *_entries()]),
         )
-    return families()[name]
+    return _own()[name]
 
 
 def family_of_timm(name: str) -> str:
     """The family of a timm model, by the file of timm that it is in; `timm_vit` for any other."""
     from timm.models import is_model_in_modules
 
-    fitting = (f.name for f in families().values() if is_model_in_modules(name, f.timm_modules))
+    def known() -> Iterator[Family]:  # another package is asked only where no family here fits
+        yield from _own().values()
+        yield from (_added(other) for other in _entries())
+
+    fitting = (f.name for f in known() if is_model_in_modules(name, f.timm_modules))
     return next(fitting, "timm_vit")
 
 
@@ -238,7 +332,7 @@ class ProbeModel:
     def bases(self) -> tuple[str, ...]:
         """Names of the bases that come from the model's own weights, the default first."""
         names = self.family.bases(self.module)
-        return (self.default_basis, *(b for b in names if b != self.default_basis))
+        return tuple(sorted(names, key=lambda name: name != self.default_basis))
 
     @property
     def default_basis(self) -> str:
@@ -290,56 +384,6 @@ class ProbeModel:
                 f"the model has {self.layers} layers",
                 f"Use a layer from 1 to {self.layers}",
             )
-
-
-def wrap(
-    module: nn.Module,
-    family: str | None = None,
-    *,
-    name: str | None = None,
-    preprocess: Preprocess | None = None,
-) -> ProbeModel:
-    """Make a module that you already have ready for probing.
-
-    The module itself is not changed; its evaluation mode is set while it is probed.
-
-    Args:
-        module: a torch module of a known family.
-        family: the family's name; recognised from the module when not given.
-        name: what tables and figures call it; the class name when not given.
-        preprocess: how an image becomes its input; read from the module where it says so.
-
-    Raises: ProbeError when the module is of no known family, or is a DataParallel wrapper.
-    """
-    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        raise ProbeError(
-            f"a {type(module).__name__} cannot be probed",
-            "its replicas would each record a part of the tokens",
-            "Pass its .module, and use torchrun for many devices",
-        )
-    if family is None:
-        matching = [f for f in families().values() if f.matches(module)]
-        if len(matching) != 1:
-            raise ProbeError(
-                f"a {type(module).__name__} is of no family known here",
-                f"{len(matching)} families match it",
-                f"Name one: family={' | '.join(families())}",
-            )
-        found = matching[0]
-    else:
-        found = family_named(family)
-        if not found.matches(module):
-            raise ProbeError(
-                f"a {type(module).__name__} is not of family '{family}'",
-                "the modules that its sites need are not there",
-                "Leave family out to have it recognised",
-            )
-    return ProbeModel(
-        module=module,
-        family=found,
-        name=name or type(module).__name__.lower(),
-        preprocess=preprocess or found.preprocess(module),
-    )
 
 
 def build(family: str, arch: Mapping[str, Any], *, source: str) -> nn.Module:

@@ -1,0 +1,168 @@
+"""Write the tables of this folder from the code: python docs/tables.py.
+
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`. A test asserts that each is what
+this file makes of the code, so that none goes stale. The last column of the families' table is
+written by hand and kept.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+END = "<!-- end -->"
+
+_IMAGES = {"image_size": 8, "patch_size": 4}
+_SIZES = {"dim": 8, "depth": 1, "heads": 2}
+_HF = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 8}
+_HF |= {"bos_token_id": 0, "eos_token_id": 0}
+_TIMM = {"img_size": 8, "patch_size": 4, "embed_dim": 8, "depth": 1, "num_heads": 2}
+# One small network of each kind in a family: their sites are united.
+NETWORKS: Mapping[str, Sequence[Mapping[str, Any]]] = {
+    "crate": [_IMAGES | _SIZES | {"dim_head": 4, "classes": 2}],
+    "crate_mae": [_IMAGES | _SIZES | {"dim_head": 4, "decoder_depth": 1, "lam": 0.5}],
+    "crate_alpha": [_IMAGES | _SIZES | {"dim_head": 4, "classes": 2}],
+    "tost": [_SIZES | {"patch_size": 4, "classes": 2}],
+    "crate_gpt": [
+        _SIZES | {"vocabulary": 8, "block_size": 8, "atoms": atoms} for atoms in (None, 16)
+    ],
+    "crate_bert": [_SIZES | {"vocabulary": 8, "positions": 8}],
+    "aot": [_IMAGES | _SIZES | {"dim_head": 4, "classes": 2}],
+    "hf": [_HF | {"model_type": "gpt2"}],
+    "timm_vit": [_TIMM],
+    "timm_eva": [_TIMM],
+}
+
+
+def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '∣') for cell in row)} |" for row in lines)
+
+
+def measures(_: str) -> str:
+    """Every measure of the catalogue, by group and name."""
+    from whitebox_probe.metrics.base import HEADS, WeightMetric, catalogue
+
+    rows = []
+    for metric in sorted(catalogue().values(), key=lambda m: (m.group, m.name)):
+        sites = "the weights"
+        if not issubclass(metric, WeightMetric):
+            named = {c: s.replace(HEADS, "heads") for c, s in metric.site.items()}
+            sites = "; ".join(f"`{site}` ({convention})" for convention, site in named.items())
+        default = "yes" if metric.default else ""
+        formula = f"`{metric.formula}`"
+        rows.append(
+            [f"`{metric.name}`", metric.group, formula, sites, metric.cost, default, metric.source]
+        )
+    return grid(["measure", "group", "formula", "site", "cost", "default", "source"], rows)
+
+
+def claims(_: str) -> str:
+    """The claims that `audit` judges, and the rule of each."""
+    from whitebox_probe.claims import CLAIMS
+
+    rows = [[f"`{c.name}`", c.text, c.statistic, c.rule] for c in CLAIMS]
+    return grid(["claim", "in words", "statistic", "supported when"], rows)
+
+
+def thresholds(_: str) -> str:
+    """The numbers that verdicts depend on."""
+    from whitebox_probe.claims import Thresholds
+
+    told = _attributes(Thresholds.__doc__ or "")
+    rows = [[f"`{f.name}`", str(f.default), told[f.name]] for f in fields(Thresholds)]
+    return grid(["threshold", "default", "what it is"], rows)
+
+
+def forms(_: str) -> str:
+    """How rates are brought to one scale."""
+    from whitebox_probe.results import FORMS
+
+    return grid(["form", "what it is"], [[f"`{name}`", text] for name, text in FORMS.items()])
+
+
+def nulls(_: str) -> str:
+    """What stands in for the tokens, the subspaces or the weights."""
+    from whitebox_probe.null_models import KINDS
+
+    return grid(["null", "what it is"], [[f"`{name}`", text] for name, text in KINDS.items()])
+
+
+def families(before: str) -> str:
+    """Every family: sites, bases, checkpoints, and what was tested (kept from `before`)."""
+    from whitebox_probe import checkpoints
+    from whitebox_probe.models.base import ProbeModel, build, family_named
+    from whitebox_probe.models.base import families as known
+    from whitebox_probe.sites import SITES
+
+    kept = {
+        cells[1].strip(" `"): cells[-2].strip()
+        for line in before.splitlines()
+        if len(cells := line.split("|")) > 3
+    }
+    rows = []
+    for name in known():
+        models = [
+            ProbeModel(build(name, arch, source="the tables"), family_named(name), name)
+            for arch in NETWORKS[name]
+        ]
+        sites = [site for site in SITES if any(site in model.sites for model in models)]
+        of_it = [e for e in checkpoints.registry().values() if e.family == name]
+        entries = [f"`{e.name}` ({e.tested})" for e in of_it]
+        rows.append(
+            [
+                f"`{name}`",
+                ", ".join(f"`{site}`" for site in sites),
+                ", ".join(f"`{basis}`" for basis in models[0].bases),
+                ", ".join(entries) or "none: no weights were released",
+                kept.get(name, ""),
+            ]
+        )
+    return grid(["family", "sites", "bases", "checkpoints", "what was tested, and how"], rows)
+
+
+def _attributes(doc: str) -> dict[str, str]:
+    """The `Attributes:` of a docstring, by name."""
+    found: dict[str, str] = {}
+    name = ""
+    for line in doc.partition("Attributes:")[2].splitlines():
+        text = line.strip()
+        if line.startswith(" " * 8) and not line.startswith(" " * 9) and ":" in text:
+            name, _, text = text.partition(": ")
+            found[name] = text
+        elif text:
+            found[name] += f" {text}"
+    return found
+
+
+TABLES: dict[str, tuple[str, Callable[[str], str]]] = {
+    "measures": ("measures.md", measures),
+    "forms": ("measures.md", forms),
+    "nulls": ("measures.md", nulls),
+    "claims": ("measures.md", claims),
+    "thresholds": ("measures.md", thresholds),
+    "families": ("families.md", families),
+}
+
+
+def rewritten(text: str, name: str, make: Callable[[str], str]) -> str:
+    """A page with one of its tables made anew."""
+    mark = f"<!-- table: {name} -->\n"
+    head, found, rest = text.partition(mark)
+    old, end, tail = rest.partition(END)
+    if not found or not end:
+        raise ValueError(f"the page has no place for the table '{name}'")
+    return f"{head}{mark}{make(old)}\n{END}{tail}"
+
+
+def write() -> None:
+    """Make every table anew."""
+    for name, (page, make) in TABLES.items():
+        path = HERE / page
+        path.write_text(rewritten(path.read_text(), name, make))
+
+
+if __name__ == "__main__":
+    write()

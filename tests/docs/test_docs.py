@@ -1,0 +1,80 @@
+"""The pages of docs/: their tables agree with the code, their code runs, their links are there."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from whitebox_probe.models.base import families
+from whitebox_probe.sites import SITES
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+
+
+def loaded():
+    spec = importlib.util.spec_from_file_location("tables", DOCS / "tables.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+tables = loaded()
+
+
+@pytest.mark.parametrize("name", tables.TABLES)
+def test_a_table_is_what_the_code_gives(name):
+    if name == "families":
+        pytest.importorskip("transformers")
+    page, make = tables.TABLES[name]
+    text = (DOCS / page).read_text()
+    assert tables.rewritten(text, name, make) == text, "run: python docs/tables.py"
+
+
+def test_a_stale_table_is_noticed():
+    text = (DOCS / "measures.md").read_text().replace("`hoyer`", "`hoier`")
+    assert tables.rewritten(text, "measures", tables.measures) != text
+
+
+def test_every_family_says_what_was_tested():
+    text = (DOCS / "families.md").read_text()
+    rows = [line.split("|") for line in text.splitlines() if line.startswith("| `")]
+    assert [row[1].strip(" `") for row in rows] == list(families())
+    assert all(len(row[-2].strip()) > 40 for row in rows)
+
+
+def test_the_readme_names_every_family_and_every_site():
+    text = (ROOT / "README.md").read_text()
+    for name in families():
+        assert f"| `{name}` |" in text
+    listed = text.partition("## Sites")[2].partition("\n## ")[0]
+    assert [site for site in SITES if f"`{site}`" not in listed] == []
+
+
+def test_the_readme_lists_every_extra():
+    config = (ROOT / "setup.cfg").read_text()
+    section = config.partition("[options.extras_require]")[2].partition("\n[")[0]
+    text = (ROOT / "README.md").read_text()
+    for extra in re.findall(r"^(\w+) =", section, flags=re.M):
+        assert f"`{extra}`" in text, extra
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_worked_example_runs(capsys):
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "your-own-model.md").read_text(), re.S)
+    assert len(blocks) == 4
+    names = {"__name__": "your_own_model"}
+    for block in blocks:
+        exec(compile(block, "your-own-model.md", "exec"), names)
+    assert "ci_low" in capsys.readouterr().out
+    assert names["result"].run["family"] == "custom"
+    assert names["by_query"].run["basis"] == "qkv:q"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        if not link.startswith("http"):
+            assert (page.parent / link).exists(), link
