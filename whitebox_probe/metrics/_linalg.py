@@ -60,10 +60,11 @@ def half_logdet(Z: Tensor, G: Tensor, scale: float) -> Tensor:
     """1/2 logdet(I + scale Z^T Z) of tokens Z, from their Gram matrix G.
 
     Two guards. Where G was formed in float32, its rounding moves the value by at most about
-    eps sum_i scale G_ii / L_ii^2, and G is formed again if that could show in the sixth digit. Forming I + scale G loses what is below its rounding, which its trace bounds:
-    where that could show in the seventh digit (tokens of huge norm and low rank, or of hardly any
-    norm) the singular values of Z are taken instead. A value that is not finite stays NaN, and
-    never becomes a number from a bad matrix.
+    eps sum_i scale G_ii / L_ii^2, and G is formed again if that could show in the sixth digit.
+    Forming I + scale G loses what is below its rounding, which its trace bounds: where that could
+    show in the seventh digit (tokens of huge norm and low rank, or of hardly any norm) the
+    singular values of Z are taken instead. A value that is not finite stays NaN, and never becomes
+    a number from a bad matrix.
 
     Shapes: Z (..., n, d), G (..., m, m) -> (...), float64.
     """
