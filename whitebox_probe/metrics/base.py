@@ -75,6 +75,11 @@ class LayerTokens:
             return Z
         return self.once("normed", site, lambda: norm(Z))
 
+    def nonzero(self, site: str) -> Tensor:
+        """How many entries of each sample are not exactly zero, (B,)."""
+        tokens = self.tokens[site]
+        return self.once("nonzero", site, lambda: torch.count_nonzero(tokens, dim=(-2, -1)))
+
     def gram(self, site: str) -> Tensor:
         """The smaller Gram matrix of the normed tokens, (B, m, m)."""
         return self.once("gram", site, lambda: _linalg.gram(self.normed(site)))

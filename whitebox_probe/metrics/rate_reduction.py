@@ -102,4 +102,4 @@ class SparseRateReduction(SampleMetric):
         reduction = rate(layer, site, eps=self.eps, unit=False) - rate_in_subspaces(
             layer, site, eps=self.eps
         )
-        return reduction - self.lam * torch.count_nonzero(layer.tokens[site], dim=(-2, -1))
+        return reduction - self.lam * layer.nonzero(site)

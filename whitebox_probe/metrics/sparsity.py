@@ -40,11 +40,11 @@ def l0(Z: Tensor) -> Tensor:
     0.25
     """
     expect_shape(Z, "B n d", name="Z")
-    return expect_finite(_l0(Z), name="l0")
+    return expect_finite(_l0(Z, torch.count_nonzero(Z, dim=(-2, -1))), name="l0")
 
 
-def _l0(Z: Tensor) -> Tensor:
-    share = torch.count_nonzero(Z, dim=(-2, -1)).double() / Z[0].numel()
+def _l0(Z: Tensor, count: Tensor) -> Tensor:
+    share = count.double() / Z[0].numel()
     # A NaN entry counts as "not zero": without this the share would look right.
     return share.masked_fill(~Z.sum(dim=(-2, -1)).isfinite(), torch.nan)
 
@@ -120,7 +120,7 @@ class L0(SampleMetric):
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """The share at the site."""
-        return _l0(layer.tokens[site])
+        return _l0(layer.tokens[site], layer.nonzero(site))
 
 
 class Hoyer(SampleMetric):
