@@ -3,6 +3,7 @@
 import copy
 import importlib.metadata
 import os
+import re
 import site
 import sysconfig
 from collections.abc import Hashable, Iterator, Mapping
@@ -186,7 +187,9 @@ def _parsed(file: Path, _changed: int, _size: int) -> dict[str, Any]:
 def _yaml(file: Path) -> Any:
     import yaml
 
-    class Loader(yaml.SafeLoader):
+    fast: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+    class Loader(fast):  # type: ignore[misc]
         """YAML lets the last of two equal keys win in silence; here the second one is an error."""
 
         def construct_mapping(
@@ -202,7 +205,8 @@ def _yaml(file: Path) -> Any:
                         "Remove or rename one",
                     )
                 seen.add(key)
-            return super().construct_mapping(node, deep=deep)
+            found: dict[Hashable, Any] = super().construct_mapping(node, deep=deep)
+            return found
 
     try:
         # Safe: the loader is a SafeLoader.
@@ -213,21 +217,35 @@ def _yaml(file: Path) -> Any:
 
 def _validate(document: Any, file: Path) -> None:
     """Raise for the first field that does not follow the schema, by entry and field."""
-    import jsonschema
+    # fastjsonschema, because importing jsonschema can take a second: it looks for its extras.
+    import fastjsonschema
 
     from whitebox_probe.checkpoints._schema import SCHEMA
 
-    errors = jsonschema.Draft202012Validator(SCHEMA).iter_errors(document)
-    worst = min(errors, key=lambda error: [str(part) for part in error.absolute_path], default=None)
-    if worst is None:
+    try:
+        fastjsonschema.compile(SCHEMA)(document)
         return
-    path = [str(part) for part in worst.absolute_path]
+    except fastjsonschema.JsonSchemaValueException as error:
+        worst = error
+    path = [str(part) for part in worst.path[1:]]
     section, name = [*path, "", ""][:2]
     rest = path[2:]
     where = f"entry '{name}'" if name else f"section '{section}'" if section else "the top level"
     field_ = f", field '{'.'.join(rest)}'" if rest else ""
     raise RegistryError(
         f"{where}{field_} of {file} does not follow the schema",
-        worst.message,
+        _why(worst),
         "Mend it; the entries beside it show each field",
     )
+
+
+def _why(error: Any) -> str:
+    """What is wrong with a value, without the path that the message starts with."""
+    told = str(error.message).removeprefix(str(error.name)).strip()
+    if error.rule == "propertyNames":
+        pattern = str(error.rule_definition["pattern"])
+        bad = [str(name) for name in error.value if not re.match(pattern, str(name))]
+        return f"'{', '.join(bad)}' does not match {pattern}"
+    if isinstance(error.value, dict | list):
+        return f"it {told}"
+    return f"{error.value!r} {told}"
