@@ -1,7 +1,7 @@
 """Sparsity of tokens: exact zeros, and graded measures for models that make none."""
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -100,7 +100,21 @@ def _thresholded(Z: Tensor, tau: float) -> Tensor:
     return share.masked_fill(~norm.sum(dim=(-2, -1)).isfinite(), torch.nan)
 
 
-class L0(SampleMetric):
+class _OfTokens(SampleMetric):
+    """What the measures of this file share: the same sites and invariances."""
+
+    group = "sparsity"
+    site = {"paper": "z_out", "official": "z_out"}
+    default = False
+    invariances = frozenset({"scale", "token_order", "repeated_tokens"})
+    of: ClassVar["staticmethod[[Tensor], Tensor]"]
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """Of the site's tokens, as they are."""
+        return type(self).of(layer.tokens[site])
+
+
+class L0(_OfTokens):
     """Share of entries that are not exactly zero.
 
     The release reports the population std of this measure (numpy's default), and the unbiased
@@ -112,10 +126,8 @@ class L0(SampleMetric):
     formula = "|Z|_0 / (n d)"
     source = "Yu et al. 2023, arXiv:2306.01129, figure 3"
     label = r"non-zero entries $\|<Z>\|_0\,/\,nd$"
-    group = "sparsity"
     better = "lower"
-    site = {"paper": "z_out", "official": "z_out"}
-    invariances = frozenset({"scale", "token_order", "repeated_tokens"})
+    default = True
     ddof = {"paper": 1, "official": 0}
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
@@ -123,7 +135,7 @@ class L0(SampleMetric):
         return _l0(layer.tokens[site], layer.nonzero(site))
 
 
-class Hoyer(SampleMetric):
+class Hoyer(_OfTokens):
     """Hoyer's sparseness, averaged over the tokens of a sample."""
 
     name = "hoyer"
@@ -131,17 +143,12 @@ class Hoyer(SampleMetric):
     formula = "(sqrt(d) - |z|_1 / |z|_2) / (sqrt(d) - 1)"
     source = "Hoyer 2004, JMLR 5"
     label = r"Hoyer sparseness of $<Z>$"
-    group = "sparsity"
     better = "higher"
-    site = {"paper": "z_out", "official": "z_out"}
-    invariances = frozenset({"scale", "token_order", "repeated_tokens"})
-
-    def measure(self, layer: LayerTokens, site: str) -> Tensor:
-        """The mean over the site's tokens."""
-        return _hoyer(layer.tokens[site])
+    default = True
+    of = staticmethod(_hoyer)
 
 
-class Thresholded(SampleMetric):
+class Thresholded(_OfTokens):
     """Share of entries larger than tau times the root mean square of their token."""
 
     name = "thresholded"
@@ -149,10 +156,8 @@ class Thresholded(SampleMetric):
     formula = "share of entries |z_ij| > tau rms(z_i)"
     source = "own definition; tau = 0.1"
     label = r"entries $|z| > \tau\,\mathrm{rms}(z)$ of $<Z>$"
-    group = "sparsity"
     better = "lower"
-    site = {"paper": "z_out", "official": "z_out"}
-    invariances = frozenset({"scale", "token_order", "repeated_tokens"})
+    default = True
 
     def __init__(self, *, tau: float = 0.1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -265,7 +270,7 @@ def _treves_rolls(Z: Tensor) -> Tensor:
     return ratio.mean(dim=-1)
 
 
-class L1L2(SampleMetric):
+class L1L2(_OfTokens):
     """Ratio of a token's l1 to its l2 norm, over sqrt(d), averaged over tokens."""
 
     name = "l1_l2"
@@ -273,18 +278,11 @@ class L1L2(SampleMetric):
     formula = "|z|_1 / (sqrt(d) |z|_2)"
     source = "Hurley and Rickard 2009"
     label = r"$\|z\|_1 / (\sqrt{d}\,\|z\|_2)$ of $<Z>$"
-    group = "sparsity"
     better = "lower"
-    site = {"paper": "z_out", "official": "z_out"}
-    default = False
-    invariances = frozenset({"scale", "token_order", "repeated_tokens"})
-
-    def measure(self, layer: LayerTokens, site: str) -> Tensor:
-        """The mean over the site's tokens."""
-        return _l1_l2(layer.tokens[site])
+    of = staticmethod(_l1_l2)
 
 
-class Gini(SampleMetric):
+class Gini(_OfTokens):
     """Gini index of a token's magnitudes, averaged over tokens."""
 
     name = "gini"
@@ -292,19 +290,12 @@ class Gini(SampleMetric):
     formula = "1 - 2 sum_i |z|_(i) (d - i + 1/2) / (d |z|_1), |z| sorted"
     source = "Hurley and Rickard 2009, equation 5"
     label = r"Gini index of $<Z>$"
-    group = "sparsity"
     cost = "O(n d log d)"
     better = "higher"
-    site = {"paper": "z_out", "official": "z_out"}
-    default = False
-    invariances = frozenset({"scale", "token_order", "repeated_tokens"})
-
-    def measure(self, layer: LayerTokens, site: str) -> Tensor:
-        """The mean over the site's tokens."""
-        return _gini(layer.tokens[site])
+    of = staticmethod(_gini)
 
 
-class ExcessKurtosis(SampleMetric):
+class ExcessKurtosis(_OfTokens):
     """Excess kurtosis of all entries of a sample."""
 
     name = "excess_kurtosis"
@@ -312,18 +303,11 @@ class ExcessKurtosis(SampleMetric):
     formula = "mean (z - m)^4 / var(z)^2 - 3"
     source = "Olshausen and Field 2004"
     label = r"excess kurtosis of $<Z>$"
-    group = "sparsity"
     better = "higher"
-    site = {"paper": "z_out", "official": "z_out"}
-    default = False
-    invariances = frozenset({"scale", "token_order", "repeated_tokens"})
-
-    def measure(self, layer: LayerTokens, site: str) -> Tensor:
-        """The kurtosis at the site."""
-        return _excess_kurtosis(layer.tokens[site])
+    of = staticmethod(_excess_kurtosis)
 
 
-class TrevesRolls(SampleMetric):
+class TrevesRolls(_OfTokens):
     """Treves and Rolls's activity ratio of a token, averaged over tokens."""
 
     name = "treves_rolls"
@@ -331,12 +315,5 @@ class TrevesRolls(SampleMetric):
     formula = "(mean |z|)^2 / mean z^2"
     source = "Treves and Rolls 1991"
     label = r"Treves–Rolls ratio of $<Z>$"
-    group = "sparsity"
     better = "lower"
-    site = {"paper": "z_out", "official": "z_out"}
-    default = False
-    invariances = frozenset({"scale", "token_order", "repeated_tokens"})
-
-    def measure(self, layer: LayerTokens, site: str) -> Tensor:
-        """The mean over the site's tokens."""
-        return _treves_rolls(layer.tokens[site])
+    of = staticmethod(_treves_rolls)

@@ -1,5 +1,7 @@
 """The spectrum of a sample's tokens: how many directions they use, and how it decays."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -46,7 +48,7 @@ def stable_rank(Z: Tensor) -> Tensor:
     References: Rudelson and Vershynin 2007, Journal of the ACM 54(4).
     """
     expect_shape(Z, "B n d", name="Z")
-    return expect_finite(_stable_rank(_singular(Z).square()), name="stable rank")
+    return expect_finite(_stable_rank(_singular(Z)), name="stable rank")
 
 
 def participation_ratio(Z: Tensor) -> Tensor:
@@ -59,7 +61,7 @@ def participation_ratio(Z: Tensor) -> Tensor:
     References: Gao et al. 2017, bioRxiv 214262.
     """
     expect_shape(Z, "B n d", name="Z")
-    return expect_finite(_participation(_singular(Z).square()), name="participation ratio")
+    return expect_finite(_participation(_singular(Z)), name="participation ratio")
 
 
 def spectral_decay(Z: Tensor) -> Tensor:
@@ -72,7 +74,7 @@ def spectral_decay(Z: Tensor) -> Tensor:
     References: Stringer et al. 2019, Nature 571 (power law of eigenspectra).
     """
     expect_shape(Z, "B n d", name="Z")
-    return expect_finite(_decay(_singular(Z).square()), name="spectral decay")
+    return expect_finite(_decay(_singular(Z)), name="spectral decay")
 
 
 def rank_me(X: Tensor, *, eps: float = 1e-7) -> Tensor:
@@ -98,7 +100,9 @@ def _singular(Z: Tensor) -> Tensor:
     """Singular values, descending; NaN for tokens that are not finite."""
     Z = _linalg.upcast(Z)
     finite = Z.isfinite().all(dim=-1).all(dim=-1)
-    sigma = torch.linalg.svdvals(torch.where(finite[:, None, None], Z, torch.zeros_like(Z)))
+    safe = torch.where(finite[:, None, None], Z, torch.zeros_like(Z))
+    with _linalg.one_thread(Z.device):
+        sigma = torch.linalg.svdvals(safe)
     return sigma.masked_fill(~finite[:, None], torch.nan)
 
 
@@ -109,17 +113,20 @@ def _effective_rank(sigma: Tensor) -> Tensor:
     return entropy.exp().masked_fill(total[:, 0] == 0, 0.0)
 
 
-def _stable_rank(power: Tensor) -> Tensor:
+def _stable_rank(sigma: Tensor) -> Tensor:
+    power = sigma.square()
     top = power[:, 0]
     return power.sum(dim=-1) / top.masked_fill(top == 0, 1.0)
 
 
-def _participation(power: Tensor) -> Tensor:
+def _participation(sigma: Tensor) -> Tensor:
+    power = sigma.square()
     squares = power.square().sum(dim=-1)
     return power.sum(dim=-1).square() / squares.masked_fill(squares == 0, 1.0)
 
 
-def _decay(power: Tensor) -> Tensor:
+def _decay(sigma: Tensor) -> Tensor:
+    power = sigma.square()
     used = power > 1e-12 * power[:, :1]
     count = used.sum(dim=-1)
     x = torch.arange(1, power.shape[-1] + 1, dtype=power.dtype, device=power.device).log()
@@ -144,11 +151,14 @@ class _OfSpectrum(SampleMetric):
     cost = "O(n d min(n, d)), a singular value decomposition"
     site = {"paper": "z_out", "official": "z_out"}
     default = False
+    invariances = frozenset({"rotation", "scale", "token_order", "repeated_tokens"})
+    of: ClassVar["staticmethod[[Tensor], Tensor]"]
 
-    def sigma(self, layer: LayerTokens, site: str) -> Tensor:
-        """Singular values of the site's tokens."""
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """Of the singular values of the site's tokens, as they are."""
         expect_shape(layer.tokens[site], "B n d", name=site)
-        return layer.once("singular values", site, lambda: _singular(layer.tokens[site]))
+        sigma = layer.once("singular values", site, lambda: _singular(layer.tokens[site]))
+        return type(self).of(sigma)
 
 
 class EffectiveRank(_OfSpectrum):
@@ -159,11 +169,7 @@ class EffectiveRank(_OfSpectrum):
     formula = "exp(-sum_i p_i ln p_i), p = sigma / |sigma|_1"
     source = "Roy and Vetterli 2007"
     label = "effective rank of $<Z>$"
-    invariances = frozenset({"rotation", "scale", "token_order", "repeated_tokens"})
-
-    def measure(self, layer: LayerTokens, site: str) -> Tensor:
-        """Of the site's tokens."""
-        return _effective_rank(self.sigma(layer, site))
+    of = staticmethod(_effective_rank)
 
 
 class StableRank(_OfSpectrum):
@@ -174,11 +180,7 @@ class StableRank(_OfSpectrum):
     formula = "|Z|_F^2 / |Z|_2^2"
     source = "Rudelson and Vershynin 2007"
     label = "stable rank of $<Z>$"
-    invariances = frozenset({"rotation", "scale", "token_order", "repeated_tokens"})
-
-    def measure(self, layer: LayerTokens, site: str) -> Tensor:
-        """Of the site's tokens."""
-        return _stable_rank(self.sigma(layer, site).square())
+    of = staticmethod(_stable_rank)
 
 
 class ParticipationRatio(_OfSpectrum):
@@ -189,11 +191,7 @@ class ParticipationRatio(_OfSpectrum):
     formula = "(sum lambda)^2 / sum lambda^2"
     source = "Gao et al. 2017"
     label = "participation ratio of $<Z>$"
-    invariances = frozenset({"rotation", "scale", "token_order", "repeated_tokens"})
-
-    def measure(self, layer: LayerTokens, site: str) -> Tensor:
-        """Of the site's tokens."""
-        return _participation(self.sigma(layer, site).square())
+    of = staticmethod(_participation)
 
 
 class SpectralDecay(_OfSpectrum):
@@ -204,11 +202,7 @@ class SpectralDecay(_OfSpectrum):
     formula = "a of lambda_i ~ i^-a, least squares in log-log"
     source = "Stringer et al. 2019"
     label = "spectral decay of $<Z>$"
-    invariances = frozenset({"rotation", "scale", "token_order", "repeated_tokens"})
-
-    def measure(self, layer: LayerTokens, site: str) -> Tensor:
-        """Of the site's tokens."""
-        return _decay(self.sigma(layer, site).square())
+    of = staticmethod(_decay)
 
 
 class RankMe(DatasetMetric):
