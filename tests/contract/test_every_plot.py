@@ -24,7 +24,7 @@ CURVES = {
 }
 NEEDED = {"curves": {"metric": "l0"}, "sparsity": {"metric": "l0"}}
 # Of another thing than Results; drawn in the tests of what they draw.
-OTHERS = {"audit", "similarity"}
+OTHERS = {"audit", "reconstruction", "similarity"}
 FIGURES = sorted(set(wp.plots.figures) - OTHERS)
 
 
