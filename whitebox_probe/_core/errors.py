@@ -53,6 +53,10 @@ class ResultError(ProbeError):
     """A saved result that cannot be read, or results that cannot be put together."""
 
 
+class ProcessError(ProbeError):
+    """A run of several processes that cannot go on, or an unfinished run that cannot be resumed."""
+
+
 class MissingDependency(ProbeError):  # noqa: N818 - the public name says what is missing
     """An optional package that this function needs."""
 
