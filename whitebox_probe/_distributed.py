@@ -8,6 +8,7 @@ sample, and sums are reduced by torchmetrics.
 import atexit
 import hashlib
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from whitebox_probe._core.errors import DataError, ProcessError
 from whitebox_probe._pass import Collector
 from whitebox_probe.data.source import Source
 from whitebox_probe.metrics._reduction import Sums, gather_text
+
+LINGER = 2.0  # seconds that a process with an error stays for others that may have it too
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,12 @@ class Processes:
         """The first process' bases: a fit may round differently on another machine."""
         if self.count == 1:
             return dict(bases)
+        theirs = {n: U.clone() for n, U in bases.items()}  # as it lies in memory: products round so
         with _together(), torch.inference_mode():
-            theirs = {n: U.clone(memory_format=torch.contiguous_format) for n, U in bases.items()}
             for U in theirs.values():
-                dist.broadcast(U, 0)
+                sent = U.contiguous()
+                dist.broadcast(sent, 0)
+                U.copy_(sent)
         return theirs
 
     def reduce(self, collector: Collector, count: int) -> None:
@@ -188,8 +193,14 @@ def first_to_say(line: str) -> bool:
     """Whether no other process has asked for this line before: it is printed once."""
     if not dist.is_initialized():
         return launch.rank() == 0
+    key = f"said/{hashlib.sha256(line.encode()).hexdigest()}"
     try:
         store: Any = dist.distributed_c10d._get_default_store()
-        return bool(store.add(f"said/{hashlib.sha256(line.encode()).hexdigest()}", 1) == 1)
-    except RuntimeError:  # the store went with its process; better twice than never
+        first = bool(store.add(key, 1) == 1)
+        # The store goes with the first process: let the others ask before it does.
+        end = time.monotonic() + LINGER
+        while store.add(key, 0) < dist.get_world_size() and time.monotonic() < end:
+            time.sleep(0.05)
+    except RuntimeError:  # it has gone; better twice than never
         return True
+    return first

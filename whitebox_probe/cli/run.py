@@ -175,17 +175,20 @@ def run(args: argparse.Namespace) -> None:
     sites: dict[str, list[str]] = {}
     for metric, site in (_pair(text) for text in args.sites):
         sites.setdefault(metric, []).append(site)
+    if launch.launched():
+        _join()  # first, so that the others learn of it if one ends
     first = launch.rank() == 0
     if first and args.resume is None:
         _refuse_existing(args.out, overwrite=args.overwrite)
     _known(args.model, args.arch)
-    from whitebox_probe._distributed import join
+    from whitebox_probe._distributed import current
     from whitebox_probe._resume import forget
 
-    processes = join()
-    if first and args.resume is None:
+    processes = current(wanted=launch.launched())
+    if args.resume is None:
         forget(args.out)
-        _write_arguments(args)
+        if first:
+            _write_arguments(args)
     processes.wait()  # no state is written before old ones are gone
     try:
         result = _measured(args, sites, processes.one_a_machine_first)
@@ -205,10 +208,18 @@ def run(args: argparse.Namespace) -> None:
     if first:
         # Without run.json a folder is no result: a kill between two files cannot mix old and new.
         (args.out / "run.json").unlink(missing_ok=True)
-        _tell(result, result.save(args.out))
+        result.save(args.out)
         (args.out / ARGUMENTS).unlink(missing_ok=True)
-        forget(args.out)
-    processes.wait()  # a process that ends early would look like one that died
+    processes.wait()  # what they saved is needed until the result is there
+    forget(args.out)
+    if first:
+        _tell(result, args.out)
+
+
+def _join() -> None:
+    from whitebox_probe._distributed import join
+
+    join()
 
 
 def _measured(
@@ -324,10 +335,11 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
     """The arguments that stand on the command line, without any default."""
     bare = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     add_arguments(bare)
-    bare.set_defaults(**dict.fromkeys(vars(args), argparse.SUPPRESS))
     words = list(args.words)
     words.remove("run")
-    return vars(bare.parse_args(words))
+    nothing = argparse.Namespace(**dict.fromkeys(vars(args)))  # what is there gets no default
+    found = vars(bare.parse_args(words, nothing))
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _leave_free(folder: Path) -> None:

@@ -241,7 +241,8 @@ def _of_loader(loader: DataLoader[Any], limit: int | None) -> Source:
     count = len(dataset) if isinstance(dataset, Sized) and not loader.drop_last else None
     count = min(count, limit) if count is not None and limit is not None else count
 
-    def batches(batch_size: int, workers: int) -> Iterator[Batch]:
+    def batches(batch_size: int, workers: int, *, first: int = 0, step: int = 1) -> Iterator[Batch]:
+        assert (first, step) == (0, 1)
         seen = 0
         for whole in loader:
             batch = _of_batch(whole, seen, None if limit is None else limit - seen)
