@@ -87,7 +87,7 @@ class Saver:
         if not path.is_file():
             return
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 arrays = dict(archive)
             about = json.loads(str(arrays.pop("about")))
             if about["format"] != FORMAT:

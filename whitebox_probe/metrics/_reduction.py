@@ -29,6 +29,11 @@ def first_known(stacked: Tensor) -> Tensor:
     return stacked[int(known[0, 0]) if len(known) else 0]
 
 
+def _zeros(value: Tensor, dtype: torch.dtype) -> Tensor:
+    """Zeros of that shape, side by side whatever the strides: products round by how rows lie."""
+    return torch.zeros(value.shape, dtype=dtype, device=value.device)
+
+
 class Reducible(Metric):
     """A metric that makes its states alike on all processes before they are reduced."""
 
@@ -57,14 +62,14 @@ class Sums(Reducible):
     def total(self, name: str, value: Tensor) -> None:
         """Add to a sum; its shape is that of the first value."""
         if name not in self._defaults:
-            self._declare(name, torch.zeros_like(value, dtype=torch.float64), "sum")
+            self._declare(name, _zeros(value, torch.float64), "sum")
         getattr(self, name).add_(value)
 
     def constant(self, name: str, value: Tensor) -> None:
         """Keep what is the same in every batch and on every process."""
         if name not in self._defaults:
-            self._declare(name, torch.zeros_like(value), "constant")
-        setattr(self, name, value)
+            self._declare(name, _zeros(value, value.dtype), "constant")
+        setattr(self, name, value.contiguous())
 
     def sum_of(self, name: str) -> Tensor:
         """A sum, or a constant, so far."""
@@ -93,7 +98,7 @@ class Sums(Reducible):
     def put(self, name: str, kind: str, value: Tensor) -> None:
         """Set a state to what `states` gave."""
         if name not in self._defaults:
-            self._declare(name, torch.zeros_like(value), kind)
+            self._declare(name, _zeros(value, value.dtype), kind)
         setattr(self, name, [value] if kind == "rows" else value)
 
     def _declare(self, name: str, zero: Tensor, kind: str) -> None:
