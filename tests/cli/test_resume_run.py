@@ -69,8 +69,9 @@ def test_killed_at_random_points_it_goes_on_to_the_same_table(seed, want, tmp_pa
         process.kill()
         process.communicate()
         killed += not (folder / "run.json").exists()
-        if (folder / "arguments.json").exists():
-            process = start("run", "--resume", folder, "--save-every", 0)
+        if not (folder / "arguments.json").exists():
+            break  # it was done before the kill
+        process = start("run", "--resume", folder, "--save-every", 0)
     if process.poll() is None:
         _, err = process.communicate(timeout=120)
         assert process.returncode == 0, err

@@ -147,6 +147,7 @@ def test_a_process_that_dies_ends_the_run_with_a_clear_error(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").exists(), reason="finds the process by Linux' own list")
 def test_under_torchrun_it_is_not_a_hang_either_and_the_run_goes_on(tmp_path):
     words = ["-m", "whitebox_probe", "run", "--save-every", "0", "--quiet"]
     named = ["crate-tiny-fmnist", "--limit", "300", "--batch-size", "1", "--out", tmp_path / "out"]
