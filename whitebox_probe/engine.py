@@ -4,9 +4,10 @@ import platform
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,16 +17,19 @@ from torch import Tensor
 
 from whitebox_probe import bases as basis_names
 from whitebox_probe._core.errors import DataError, NonFiniteError, ProbeError
+from whitebox_probe._distributed import Processes, current
 from whitebox_probe._pass import (
     NULLS,
     Collector,
     Layer,
+    Measurement,
     Table,
     plan,
     ready,
     run_model,
     transform_of,
 )
+from whitebox_probe._resume import Saver, described, digest
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.source import Source, open_data
 from whitebox_probe.metrics._linalg import orthonormalise
@@ -90,6 +94,9 @@ def probe(
     seed: int = 0,
     name: str | None = None,
     progress: bool = True,
+    checkpoint: str | Path | None = None,
+    save_every: float = 60.0,
+    distributed: bool = True,
 ) -> Result:
     """Measure every layer of a model on data, in one pass.
 
@@ -124,9 +131,15 @@ def probe(
         seed: of the draw of samples, of nulls and random bases, and of the bootstrap.
         name: what tables and figures call this run; the model's name when not given.
         progress: show a progress bar on a terminal.
+        checkpoint, save_every: a folder where the pass is saved every so many seconds, and on
+            Ctrl-C and SIGTERM. The same call goes on from there, and gives the same numbers to the
+            last bit; a pass that is whole is not run again. The folder is yours to remove.
+        distributed: where torch.distributed is set up, share the samples between its processes; all
+            of them make this call and get the whole result. False: this one measures all samples.
 
     Returns: a `Result`.
     Raises: ProbeError for any input that does not fit, before the pass where it can be known;
+        ProcessError when another process has ended, or a checkpoint is of another run;
         NonFiniteError, after the pass, if the features of a sample are not finite.
     """
     several = tuple(float(e) for e in eps) if isinstance(eps, Sequence) else (float(eps),)
@@ -148,6 +161,8 @@ def probe(
     measurements = plan(takers, sites or {}, convention, model)
     transform = transform_of(model.preprocess)
     source = open_data(data, transform=transform, limit=limit, seed=seed)
+    processes = current(wanted=distributed)
+    processes.check(source)
     if any(isinstance(m.metric, DatasetMetric) and m.metric.needs_labels for m in measurements):
         _check_labels(source)
 
@@ -158,11 +173,12 @@ def probe(
         if heads_site is None and any(HEADS in m.needs for m in measurements):
             needs_basis = True
         bases: dict[int, Tensor] = {}
+        fit = _Fit(model, data, fit_data, fit_limit, source, transform, batch_size, where)
         if needs_basis:
-            fit = _Fit(model, data, fit_data, fit_limit, source, transform, batch_size, where)
-            bases = _bases(model, settings, fit)
+            bases = processes.same(_bases(model, settings, fit))
         layers = _layers(model, settings, bases, where)
-        table = Table(sum(m.per_sample for m in measurements), model.layers, source.count)
+        count = processes.samples(source, batch_size)
+        table = Table(sum(m.per_sample for m in measurements), model.layers, count)
         collector = Collector(
             measurements,
             layers,
@@ -175,11 +191,23 @@ def probe(
             seed=seed,
         )
         if measurements:
+            saver = Saver(
+                None if checkpoint is None else Path(checkpoint),
+                save_every,
+                processes,
+                collector,
+                source,
+                lambda: _identity(
+                    model, source, measurements, settings, limit, batch_size, where, fit
+                ),
+            )
             _forward(
                 model,
                 source,
                 collector,
                 where,
+                saver,
+                processes,
                 batch_size=batch_size,
                 workers=workers,
                 dtype=DTYPES[dtype],
@@ -226,6 +254,7 @@ def probe(
         },
         "seed": seed,
         "device": str(where),
+        "processes": processes.count,
         "seconds": round(time.perf_counter() - start, 3),
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "versions": _versions(),
@@ -422,6 +451,8 @@ def _forward(
     source: Source,
     collector: Collector,
     device: torch.device,
+    saver: Saver,
+    processes: Processes,
     *,
     batch_size: int,
     workers: int,
@@ -434,22 +465,62 @@ def _forward(
     wanted = {site for m in collector.plan for site in m.needs}
     if HEADS in wanted:
         wanted = (wanted - {HEADS}) | {collector.heads_site or "attn_in"}
+    saver.restore(device)
     bar = tqdm(
-        total=source.count, unit="sample", desc=model.name, disable=None if progress else True
+        total=processes.samples(source, batch_size),
+        initial=collector.table.used,
+        unit="sample",
+        desc=model.name,
+        disable=None if progress and processes.first else True,
     )
+    # This process' next batch among those of all: they are dealt out in turn.
+    dealt = {"first": processes.rank + saver.batches * processes.count, "step": processes.count}
     autocast = nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)
     table = collector.table
-    with bar, torch.inference_mode(), autocast:
+    with bar, torch.inference_mode(), autocast, saver.listening():
         with attach(model, sorted(wanted), range(1, model.layers + 1), collector.take):
-            for batch in source.batches(batch_size, workers):
+            for batch in source.batches(batch_size, workers, **dealt):
                 collector.start(batch.ids, batch.labels, batch.mask)
                 table.open(batch.ids)
                 run_model(model, batch.inputs.to(device))
                 collector.check()
                 table.close(len(batch.ids))
                 bar.update(len(batch.ids))
+                saver.after_batch()
+    saver.finish()
+    processes.reduce(collector, source.count or 0)
     if table.used == 0:
         raise DataError(f"{source.name} gave no sample", "it is empty", "Pass data with samples")
+
+
+def _identity(
+    model: ProbeModel,
+    source: Source,
+    measurements: Sequence[Measurement],
+    settings: _Settings,
+    limit: int | None,
+    batch_size: int,
+    device: torch.device,
+    fit: _Fit,
+) -> dict[str, Any]:
+    """What has to be the same for a pass to go on, by the name that a user knows it by."""
+    kept = {
+        "weights": digest(model.module),
+        "data": [source.name, source.fingerprint],
+        "limit": limit,
+        **asdict(settings),
+        "metrics": [described(m.metric) for m in measurements],
+        "sites": [m.site for m in measurements],
+        "batch_size": batch_size,
+        "device": device.type,
+        "versions": {name: version(name) for name in ("whitebox-probe", "torch")},
+    }
+    if settings.basis in basis_names.FITTED:
+        kept["fit_limit"] = fit.limit
+        if fit.fit_data is not None:
+            fitted = open_data(fit.fit_data, transform=fit.transform)
+            kept["data of the fit"] = [fitted.name, fitted.fingerprint, fitted.count]
+    return kept
 
 
 def _places(

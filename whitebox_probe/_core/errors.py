@@ -70,6 +70,10 @@ class PluginError(ProbeError):
     """A part that another installed package adds, and that cannot be used."""
 
 
+class ProcessError(ProbeError):
+    """A run of several processes that cannot go on, or an unfinished run that cannot be resumed."""
+
+
 class MissingDependency(ProbeError):  # noqa: N818 - the public name says what is missing
     """An optional package that this function needs."""
 

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import NoReturn
 
 import whitebox_probe.cli as commands
-from whitebox_probe._core import discover
+from whitebox_probe._core import discover, launch
 from whitebox_probe._core.errors import ProbeError, nearest
 
 PROGRAM = "whitebox-probe"
@@ -38,7 +38,9 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the line and exit."""
-        self.exit(2, f"{PROGRAM}: error: {message}. Run: {self.prog} --help\n")
+        self.exit(
+            2, "" if launch.rank() else f"{PROGRAM}: error: {message}. Run: {self.prog} --help\n"
+        )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -82,6 +84,13 @@ def main(argv: list[str] | None = None) -> int:
         _refuse_unknown_command(words)
         top = parser()
         args = top.parse_args(words)
+        args.words = words
+        if launch.launched() and args.command != "run":
+            raise ProbeError(
+                f"the command '{args.command}' was started as several processes",
+                "only run shares its work between them",
+                f"Start it by itself: {PROGRAM} {args.command}",
+            )
         if args.version:
             from importlib.metadata import version
 
@@ -96,8 +105,10 @@ def main(argv: list[str] | None = None) -> int:
         return _tell(as_options(error, vars(args)))
     except MemoryError:
         return _tell("out of memory: a batch did not fit. Use a smaller --batch-size or --limit.")
-    except KeyboardInterrupt:
-        print(f"\n{PROGRAM}: interrupted; no file was left half written", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        if launch.rank() == 0:
+            how = str(stop) or "interrupted; no file was left half written"
+            print(f"\n{PROGRAM}: {how}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of our output has gone: keep Python from complaining about it at exit.
@@ -146,5 +157,15 @@ def as_options(error: ProbeError, known: dict[str, object]) -> str:
 
 
 def _tell(line: str) -> int:
-    print(f"{PROGRAM}: error: {line}", file=sys.stderr)
+    if _mine_to_say(line):
+        print(f"{PROGRAM}: error: {line}", file=sys.stderr)
     return 2
+
+
+def _mine_to_say(line: str) -> bool:
+    """Of several processes with the same error, one prints it."""
+    if not launch.launched() or "torch.distributed" not in sys.modules:
+        return launch.rank() == 0
+    from whitebox_probe._distributed import first_to_say
+
+    return first_to_say(line)

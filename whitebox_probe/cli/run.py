@@ -4,13 +4,31 @@ MODEL is a name of the registry (whitebox-probe list), timm:NAME, or a file. A f
 sizes are read from it; what it does not hold is given with --set, or all of it with --arch. The
 folder given by --out gets table.csv and table.parquet (every layer and measure with its interval),
 samples.parquet (every sample), matrices.npz (coherence), and run.json (where it all came from).
+
+While it runs the folder holds what was measured so far. A run that was stopped, by Ctrl-C or by
+force, goes on with: whitebox-probe run --resume DIR. Started by torchrun, the processes share the
+samples (docs/many-machines.md).
 """
 
 import argparse
+import json
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from whitebox_probe._core.errors import ArchitectureError, CheckpointError, ProbeError
+from whitebox_probe._core import launch
+from whitebox_probe._core.errors import (
+    ArchitectureError,
+    CheckpointError,
+    ProbeError,
+    ProcessError,
+)
+from whitebox_probe._core.io import atomic_path
 from whitebox_probe.cli import _shared
+
+if TYPE_CHECKING:
+    from whitebox_probe.results import Result
 
 HELP = "measure one model on one data set"
 EXAMPLES = (
@@ -22,16 +40,33 @@ EXAMPLES = (
     "--out runs/mine",
     "run crate_mae.pth --set heads=12 --set lam=0.5 --preprocess imagenet --data imagenet/val "
     "--out runs/mae",
+    "run --resume runs/mine",
 )
+ARGUMENTS = "arguments.json"
+"""What a run that is not finished was started with; gone when it is."""
+_FREE = ("command", "run", "words", "out", "overwrite", "resume", "save_every", "workers", "quiet")
 _FILES = frozenset({".pth", ".pt", ".tar", ".bin", ".ckpt", ".safetensors"})
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add = parser.add_argument
-    add("model", metavar="MODEL", help="checkpoint name, timm:NAME, or a file")
-    add("--out", type=Path, required=True, metavar="DIR", help="folder of the result")
+    add("model", metavar="MODEL", nargs="?", help="checkpoint name, timm:NAME, or a file")
+    add("--out", type=Path, metavar="DIR", help="folder of the result")
     add("--overwrite", action="store_true", help="replace a result that is in --out")
+    add(
+        "--resume",
+        type=Path,
+        metavar="DIR",
+        help="go on with the run that was stopped in DIR; its arguments need not be given again",
+    )
+    add(
+        "--save-every",
+        type=_seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="how often the state of the run is saved, to resume from",
+    )
     model = parser.add_argument_group("the model")
     add = model.add_argument
     add("--arch", help="architecture of a file: whitebox-probe list --architectures, or timm:NAME")
@@ -145,13 +180,71 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
-    _refuse_existing(args.out, overwrite=args.overwrite)
+    if args.resume is not None:
+        args = _resumed(args)
+    elif args.model is None or args.out is None:
+        missing = [name for name in ("model", "out") if getattr(args, name) is None]
+        raise ProbeError(
+            f"{' and '.join({'model': 'MODEL', 'out': '--out'}[m] for m in missing)} must be given",
+            "a run measures a model, and writes a folder",
+            "Run: whitebox-probe run --help",
+        )
+    if args.workers < 0:
+        raise ProbeError(f"--workers is {args.workers}", "it is a number", "Use 0 or more")
     sites: dict[str, list[str]] = {}
     for metric, site in (_pair(text) for text in args.sites):
         sites.setdefault(metric, []).append(site)
-    if args.workers < 0:
-        raise ProbeError(f"--workers is {args.workers}", "it is a number", "Use 0 or more")
+    if launch.launched():
+        _join()  # first, so that the others learn of it if one ends
+    first = launch.rank() == 0
+    if first and args.resume is None:
+        _refuse_existing(args.out, overwrite=args.overwrite)
     _known(args.model, args.arch)
+    from whitebox_probe._distributed import current
+    from whitebox_probe._resume import forget
+
+    processes = current(wanted=launch.launched())
+    if args.resume is None:
+        forget(args.out)
+        if first:
+            _write_arguments(args)
+    processes.wait()  # no state is written before old ones are gone
+    try:
+        result = _measured(args, sites, processes.one_a_machine_first)
+        processes.wait()
+    except KeyboardInterrupt as stop:
+        how = str(stop) or "stopped"
+        raise KeyboardInterrupt(
+            f"{how}. Go on with: whitebox-probe run --resume {args.out}"
+        ) from None
+    except ProcessError:
+        raise  # the run itself may be sound, and go on
+    except Exception:
+        # Nothing to go on from: the folder is as free for another try as it was.
+        if first and args.resume is None and not any(args.out.glob("state-*.npz")):
+            _leave_free(args.out)
+        raise
+    if first:
+        # Without run.json a folder is no result: a kill between two files cannot mix old and new.
+        (args.out / "run.json").unlink(missing_ok=True)
+        result.save(args.out)
+        (args.out / ARGUMENTS).unlink(missing_ok=True)
+    processes.wait()  # what they saved is needed until the result is there
+    forget(args.out)
+    if first:
+        _tell(result, args.out)
+
+
+def _join() -> None:
+    from whitebox_probe._distributed import join
+
+    join()
+
+
+def _measured(
+    args: argparse.Namespace, sites: dict[str, list[str]], in_turn: Callable[[], Any]
+) -> "Result":
+    """Load the model and probe it."""
     from whitebox_probe.engine import probe
     from whitebox_probe.metrics.base import metric_named
     from whitebox_probe.models._loading import load
@@ -159,20 +252,21 @@ def run(args: argparse.Namespace) -> None:
     for metric in args.metrics or ():
         metric_named(metric)  # a wrong name is told before the weights are read
     try:
-        model = load(
-            args.model,
-            arch=args.arch,
-            weights=args.weights,
-            wrapper=args.wrapper,
-            preprocess=args.preprocess,
-            seed=args.seed,
-            progress=not args.quiet,
-            **_shared.settings(args.settings, load),
-        )
+        with in_turn():
+            model = load(
+                args.model,
+                arch=args.arch,
+                weights=args.weights,
+                wrapper=args.wrapper,
+                preprocess=args.preprocess,
+                seed=args.seed,
+                progress=not args.quiet and launch.rank() == 0,
+                **_shared.settings(args.settings, load),
+            )
     except ArchitectureError as error:
         told = " ".join(f"--set {k}={' or '.join(map(str, v))}" for k, v in error.choices.items())
         raise CheckpointError(error.what, error.why, f"Add {told}, or --arch") from error
-    result = probe(
+    return probe(
         model,
         args.data,
         args.metrics,
@@ -194,10 +288,13 @@ def run(args: argparse.Namespace) -> None:
         seed=args.seed,
         name=args.name,
         progress=not args.quiet,
+        checkpoint=args.out,
+        save_every=args.save_every,
     )
-    # Without run.json a folder is no result: a kill between two files cannot mix old and new.
-    (args.out / "run.json").unlink(missing_ok=True)
-    folder = result.save(args.out)
+
+
+def _tell(result: "Result", folder: Path) -> None:
+    """Print what was measured."""
     measures = list(dict.fromkeys(result.frame["metric"]))
     print(
         f"{result.model} on {result.run['data']['name']}, {len(result.samples)} samples, "
@@ -209,9 +306,82 @@ def run(args: argparse.Namespace) -> None:
     print(f"\n{result.run['seconds']:.1f} s")
 
 
+def _write_arguments(args: argparse.Namespace) -> None:
+    kept = {name: value for name, value in vars(args).items() if name not in _FREE}
+    with atomic_path(args.out / ARGUMENTS) as path:
+        path.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n")
+
+
+def _resumed(args: argparse.Namespace) -> argparse.Namespace:
+    """The arguments that the run was started with.
+
+    Raises: ProcessError when there is no such run, it is finished, or an argument differs.
+    """
+    folder: Path = args.resume
+    if not (folder / ARGUMENTS).is_file():
+        finished = (folder / "run.json").is_file()
+        raise ProcessError(
+            f"there is nothing to go on with in {folder}",
+            "its run is finished" if finished else "no run was stopped there",
+            "Read the result, or measure again with --out" if finished else "Check the folder",
+        )
+    try:
+        before = json.loads((folder / ARGUMENTS).read_text())
+        known = {name for name in vars(args) if name not in _FREE}
+        if set(before) != known:
+            raise ValueError("it is of another version of this program")
+    except (OSError, ValueError) as error:
+        raise ProcessError(
+            f"{folder / ARGUMENTS} cannot be read", str(error), "Begin anew with --out"
+        ) from error
+    given = _given(args)
+    if given.get("out", folder) != folder or "overwrite" in given:
+        raise ProcessError(
+            "--resume was given with --out or --overwrite",
+            "a run goes on in its own folder",
+            "Leave them out",
+        )
+    changed = [
+        f"{'MODEL' if name == 'model' else '--' + name.replace('_', '-')} "
+        f"(was {before[name]}, is {value})"
+        for name, value in given.items()
+        if name in before and value != before[name]
+    ]
+    if changed:
+        raise ProcessError(
+            f"the run in {folder} cannot go on with other arguments",
+            f"changed since it began: {', '.join(changed)}",
+            f"Use --resume {folder} alone, or begin anew with --out",
+        )
+    return argparse.Namespace(**vars(args) | before | {"out": folder})
+
+
+def _given(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments that stand on the command line, without any default."""
+    bare = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    add_arguments(bare)
+    words = list(args.words)
+    words.remove("run")
+    nothing = argparse.Namespace(**dict.fromkeys(vars(args)))  # what is there gets no default
+    found = vars(bare.parse_args(words, nothing))
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _leave_free(folder: Path) -> None:
+    (folder / ARGUMENTS).unlink(missing_ok=True)
+    with suppress(OSError):  # it held other files before
+        folder.rmdir()
+
+
 def _refuse_existing(folder: Path, *, overwrite: bool) -> None:
     """Check the folder of the result before any work is done."""
     _shared.writable(folder)
+    if (folder / ARGUMENTS).is_file() and not overwrite:
+        raise ProbeError(
+            f"{folder} holds a run that is not finished",
+            "it was stopped, or is still going on",
+            f"Go on with: whitebox-probe run --resume {folder}; or add --overwrite",
+        )
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:
         raise ProbeError(
             f"{folder} is not empty",
@@ -242,6 +412,16 @@ def _numbers(text: str) -> list[float]:
         raise argparse.ArgumentTypeError(
             f"'{text}' is not a number, or several with commas"
         ) from None
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of seconds of 0 or more")
+    return value
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+import signal
 from collections.abc import Callable, Collection, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,13 +56,14 @@ class Source:
         name: what the table calls the data. fingerprint: hash of what was read, "" when a loader
             does not let it be known. count: number of samples, None for a loader of unknown length.
         numbers: of the samples that it gives, () for a loader. labelled: whether they have classes.
-        batches: called with (batch size, workers), yields `Batch`es.
+        batches: called with (batch size, workers), yields `Batch`es; with first= and step= too, it
+            yields of these only every step-th, from the first-th on (not for a loader).
     """
 
     name: str
     fingerprint: str
     count: int | None
-    batches: Callable[[int, int], Iterator[Batch]]
+    batches: Callable[..., Iterator[Batch]]
     numbers: Sequence[int] = ()
     labelled: bool = False
 
@@ -110,12 +112,15 @@ def open_data(
         chosen = torch.randperm(len(left), generator=torch.Generator().manual_seed(seed))[:limit]
         left = [left[i] for i in chosen.sort().values.tolist()]
 
-    def batches(batch_size: int, workers: int) -> Iterator[Batch]:
+    def batches(batch_size: int, workers: int, *, first: int = 0, step: int = 1) -> Iterator[Batch]:
+        starts = range(first * batch_size, len(left), step * batch_size)
+        mine = [number for start in starts for number in left[start : start + batch_size]]
         loader = DataLoader(
-            Subset(_Numbered(dataset, name), left),
+            Subset(_Numbered(dataset, name), mine),
             batch_size=batch_size,
             num_workers=workers,
             collate_fn=_collate,
+            worker_init_fn=_ignore_interrupt,
         )
         yield from loader
 
@@ -127,6 +132,11 @@ def open_data(
         numbers=left,
         labelled=_class_of(dataset[left[0]]) is not None,
     )
+
+
+def _ignore_interrupt(worker: int) -> None:
+    """Ctrl-C reaches the readers too; when to stop is their parent's to decide."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _class_of(item: Any) -> int | None:
@@ -231,7 +241,8 @@ def _of_loader(loader: DataLoader[Any], limit: int | None) -> Source:
     count = len(dataset) if isinstance(dataset, Sized) and not loader.drop_last else None
     count = min(count, limit) if count is not None and limit is not None else count
 
-    def batches(batch_size: int, workers: int) -> Iterator[Batch]:
+    def batches(batch_size: int, workers: int, *, first: int = 0, step: int = 1) -> Iterator[Batch]:
+        assert (first, step) == (0, 1)
         seen = 0
         for whole in loader:
             batch = _of_batch(whole, seen, None if limit is None else limit - seen)

@@ -18,6 +18,7 @@ from whitebox_probe._core import discover
 from whitebox_probe._core.checks import expect_finite
 from whitebox_probe._core.errors import ProbeError, nearest
 from whitebox_probe.metrics import _linalg
+from whitebox_probe.metrics._reduction import Reducible, Sums, first_known, gather_text
 from whitebox_probe.sites import SITES
 
 CONVENTIONS = ("paper", "official")
@@ -154,7 +155,7 @@ def project(Z: Tensor, U: Tensor | None) -> Tensor:
     return (Z @ side_by_side).unflatten(-1, (K, p)).transpose(1, 2).contiguous()
 
 
-class SampleMetric(Metric, ABC):
+class SampleMetric(Reducible, ABC):
     """A measure with one value a sample, accumulated as (sample id, value).
 
     Samples are sorted by id before they are reduced, so that neither batch size nor order nor the
@@ -264,6 +265,13 @@ class SampleMetric(Metric, ABC):
             self.ids = torch.cat([self.ids, self.ids.new_full((spare,), -1)])
             self.values = torch.cat([self.values, self.values.new_zeros(spare)])
 
+    def _agree(self, group: Any | None) -> None:
+        """As many rows everywhere; those that are filled in are unused ones."""
+        lengths = gather_text(str(len(self.ids)), device=self.device, group=group)
+        spare = max(map(int, lengths)) - len(self.ids)
+        self.ids = torch.cat([self.ids, self.ids.new_full((spare,), -1)])
+        self.values = torch.cat([self.values, self.values.new_zeros(spare)])
+
     def samples(self) -> Tensor:
         """The values so far, (N,), sorted by sample id."""
         used = self.ids >= 0
@@ -274,11 +282,12 @@ class SampleMetric(Metric, ABC):
         return self.samples().mean()
 
 
-class DatasetMetric(Metric, ABC):
+class DatasetMetric(Sums, ABC):
     """A measure of all samples together, from streamed sums: no value a sample, no interval.
 
-    Every state is a float64 sum, so that neither batch size, order nor the number of processes
-    shows. Class attributes as in `SampleMetric`; `rows` are the names in the table.
+    Every state is a float64 sum (`total`), or rows that `numbers` sorts, so that neither batch
+    size, order nor the number of processes shows. Class attributes as in `SampleMetric`; `rows`
+    are the names in the table.
     """
 
     full_state_update = False
@@ -306,23 +315,6 @@ class DatasetMetric(Metric, ABC):
     @abstractmethod
     def add(self, layer: LayerTokens, site: str, labels: Tensor | None) -> None:
         """Add a batch: its tokens, and a class (B,) for each sample where there are any."""
-
-    def total(self, name: str, value: Tensor) -> None:
-        """Add to a sum; its shape is that of the first value."""
-        if name not in self._defaults:
-            self.add_state(name, torch.zeros_like(value, dtype=torch.float64), dist_reduce_fx="sum")
-        getattr(self, name).add_(value)
-
-    def sum_of(self, name: str) -> Tensor:
-        """A sum so far."""
-        value = getattr(self, name)
-        assert isinstance(value, Tensor)
-        return value
-
-    def names(self, prefix: str) -> list[str]:
-        """What follows `prefix` in the names of the sums, sorted by number."""
-        found = [n.removeprefix(prefix) for n in self._defaults if n.startswith(prefix)]
-        return sorted(found, key=int)
 
     def update(self, Z: Tensor, U: Tensor | None = None, labels: Tensor | None = None) -> None:
         """Add a batch of tokens.
@@ -368,7 +360,7 @@ class WeightMetric(Metric, ABC):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.add_state("U", torch.empty(0), dist_reduce_fx=None)
+        self.add_state("U", torch.empty(0), dist_reduce_fx=first_known)  # the same everywhere
 
     def update(self, U: Tensor) -> None:
         """Set the subspaces, (K, d, p)."""

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torchmetrics.utilities.data import dim_zero_cat
 
 from whitebox_probe._core.errors import MissingDependency, ShapeError
 from whitebox_probe.metrics.base import DatasetMetric, LayerTokens
@@ -73,26 +74,31 @@ class IntrinsicDimension(DatasetMetric):
     group = "geometry"
     cost = "O(N^2 d) once at the end, N at most 2,000"
 
-    points: Tensor
-    keys: Tensor
+    points: list[Tensor]
+    keys: list[Tensor]
 
     def __init__(self, *, convention: str = "paper") -> None:
         super().__init__(convention=convention)
-        self.add_state("points", torch.empty(0), dist_reduce_fx="cat")
-        self.add_state("keys", torch.empty(0, dtype=torch.int64), dist_reduce_fx="cat")
+        # One tensor each, in a list: torchmetrics concatenates only lists over processes.
+        self.add_state("points", [], dist_reduce_fx="cat")
+        self.add_state("keys", [], dist_reduce_fx="cat")
 
     def add(self, layer: LayerTokens, site: str, labels: Tensor | None) -> None:
         """Keep the batch's mean tokens, and of all so far those with the smallest keys."""
         X = layer.pooled(site, "mean").float().cpu()
-        start = len(self.keys)
+        start = sum(len(keys) for keys in self.keys)
         ids = torch.arange(start, start + len(X)) if layer.ids is None else layer.ids.cpu()
-        points = torch.cat([self.points, X]) if len(self.points) else X
-        keys = torch.cat([self.keys, _scatter(ids)])
-        self.points, self.keys = _smallest(points, keys)
+        points, keys = _smallest(
+            torch.cat([*self.points, X]), torch.cat([*self.keys, _scatter(ids)])
+        )
+        self.points, self.keys = [points], [keys]
 
     def numbers(self) -> dict[str, float]:
         """The two estimates; NaN for fewer than 20 different points."""
-        points = np.unique(_smallest(self.points, self.keys)[0].double().numpy(), axis=0)
+        if not len(self.keys):
+            return dict.fromkeys(self.rows, float("nan"))
+        kept = _smallest(dim_zero_cat(self.points), dim_zero_cat(self.keys))[0]
+        points = np.unique(kept.double().numpy(), axis=0)
         if len(points) < FEWEST:
             return dict.fromkeys(self.rows, float("nan"))
         return _estimate(points)

@@ -83,9 +83,7 @@ class TokenCoherence(DatasetMetric):
         Q = layer.once("orthonormal", site, lambda: _linalg.orthonormalise(U))
         V = project(_linalg.upcast(layer.normed(site)), Q).transpose(0, 1).flatten(1, 2)
         self.total("moments", V.mT @ V)
-        if "bases" not in self._defaults:
-            self.total("bases", Q)
-            self._reductions["bases"] = lambda stacked: stacked[0]  # the same everywhere
+        self.constant("bases", Q)
 
     def numbers(self) -> dict[str, float]:
         """Overlap, what is expected of random subspaces, and the mean dimension."""

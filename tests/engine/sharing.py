@@ -1,0 +1,91 @@
+"""Run by torchrun: several processes share each of these passes; the first one saves the results.
+
+Imported, it gives the same passes to a single process.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+import whitebox_probe as wp
+from tests.conftest import small_crate, small_vit
+from whitebox_probe._core.errors import ProbeError
+from whitebox_probe.metrics.base import catalogue
+
+G = torch.Generator().manual_seed(4)
+IMAGES = torch.randn(61, 3, 12, 12, generator=G)
+LABELS = (torch.arange(61) // 4) % 5  # a batch of 4 is of one class: each process lacks some
+TOKENS = torch.randn(10, 6, 8, generator=G)
+LABELLED = TensorDataset(IMAGES, LABELS)
+
+
+def model_of(kind):
+    torch.manual_seed(0)
+    return wp.wrap({"crate": small_crate, "vit": small_vit}[kind](), name=kind)
+
+
+def metrics_of(model, convention="paper"):
+    """Every measure of the catalogue that this model has."""
+    found = []
+    for name, kind in catalogue().items():
+        if convention in getattr(kind, "site", {convention: ""}):
+            try:
+                wp.probe(model, IMAGES[:2], [name], convention=convention, distributed=False)
+            except ProbeError as error:
+                if "no labels" not in str(error):
+                    continue
+            found.append(name)
+    return found
+
+
+def passes():
+    """Name -> a function that probes."""
+    crate, vit = model_of("crate"), model_of("vit")
+    common = {"batch_size": 4, "progress": False}
+    return {
+        "crate": lambda: wp.probe(crate, LABELLED, metrics_of(crate), **common),
+        "vit": lambda: wp.probe(vit, LABELLED, metrics_of(vit), orthonormal=True, **common),
+        "official": lambda: wp.probe(crate, LABELLED, convention="official", **common),
+        "pca": lambda: wp.probe(vit, IMAGES, basis="pca", limit=30, fit_limit=20, **common),
+        "null": lambda: wp.probe(vit, IMAGES, null="gaussian", eps=[0.1, 0.5], **common),
+        "five samples": lambda: wp.probe(crate, LABELLED, metrics_of(crate), limit=5, **common),
+        "one batch": lambda: wp.probe(vit, LABELLED, metrics_of(vit), limit=9, progress=False),
+    }
+
+
+def main(folder):
+    torch.distributed.init_process_group("gloo")
+    rank = torch.distributed.get_rank()
+    for name, run in passes().items():
+        result = run()
+        if rank == 0:
+            result.save(folder / name)
+        result.samples.to_pickle(folder / f"{name}-{rank}")
+    loader = DataLoader(LABELLED, batch_size=4)
+    try:
+        wp.probe(model_of("vit"), loader, progress=False)
+    except ProbeError as error:
+        (folder / f"loader-{rank}").write_text(str(error))
+    alone = wp.probe(model_of("vit"), loader, progress=False, distributed=False)
+    assert len(alone.samples) == 61
+    as_metrics(folder / f"metrics-{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def as_metrics(path):
+    """Metrics by themselves, as torchmetrics users have them; one process has seen less."""
+    rank, count = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    sample, classes = wp.metrics.CodingRate(), catalogue()["class_rate"]()
+    found = []
+    for part in (range(7), range(7, 10)):  # after a reduction they go on
+        for i in part[rank::count]:
+            sample.update(TOKENS[i : i + 1], ids=torch.tensor([i]))
+            classes.update(TOKENS[i : i + 1], labels=torch.tensor([i % 4]))
+        found += [float(sample.compute()), classes.compute()]
+    torch.save(found, path)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,228 @@
+"""A pass that was cut off goes on to the very same table, or says why it cannot."""
+
+import json
+import signal
+import threading
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+import whitebox_probe as wp
+from tests.engine.sharing import IMAGES, LABELLED, metrics_of, model_of
+from whitebox_probe import _resume
+from whitebox_probe._core.errors import DataError, ProcessError
+from whitebox_probe._pass import Collector
+
+MODEL = "crate"
+
+
+class Cut(BaseException):
+    """Stands for a kill: nothing of ours catches it."""
+
+
+def probe(folder=None, model=None, data=LABELLED, metrics=None, **options):
+    options = {"batch_size": 4, "progress": False, "save_every": 0.0} | options
+    return wp.probe(model or model_of(MODEL), data, metrics, checkpoint=folder, **options)
+
+
+def same(got, want):
+    pd.testing.assert_frame_equal(got.frame, want.frame, check_exact=True)
+    assert got.samples.equals(want.samples)
+    assert got.matrices.keys() == want.matrices.keys()
+    for key, matrix in want.matrices.items():
+        np.testing.assert_array_equal(got.matrices[key], matrix)
+    volatile = ("seconds", "created")
+    runs = [{k: v for k, v in r.run.items() if k not in volatile} for r in (got, want)]
+    assert runs[0] == runs[1]
+
+
+def cut_after(monkeypatch, owner, name, calls):
+    """Cut the pass off in the middle of the so-manieth call."""
+    whole = getattr(owner, name)
+    left = [calls]
+
+    def cut(*args, **kwargs):
+        left[0] -= 1
+        if left[0] == 0:
+            if name == "savez":
+                whole(args[0], half=np.zeros(3))
+            raise Cut
+        return whole(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, cut)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["crate", "vit"])
+def test_cut_off_anywhere_again_and_again_it_gives_the_same(kind, tmp_path, monkeypatch):
+    model = model_of(kind)
+    metrics = metrics_of(model)
+    options = {"orthonormal": kind == "vit", "limit": 58}
+    want = probe(None, model, metrics=metrics, **options)
+    random = np.random.default_rng(3)
+    cuts = 0
+    for run in range(4):
+        folder = tmp_path / str(run)
+        while True:
+            where = (Collector, "take") if random.random() < 0.6 else (_resume.np, "savez")
+            calls = int(random.integers(1, 90 if where[1] == "take" else 8))
+            with monkeypatch.context() as patch:
+                cut_after(patch, *where, calls)
+                try:
+                    got = probe(folder, model, metrics=metrics, **options)
+                except Cut:
+                    cuts += 1
+                    assert not any(layer._forward_hooks for layer in model.module.modules())
+                else:
+                    break
+        same(got, want)
+        assert [p.name for p in folder.iterdir()] == ["state-0-of-1.npz"]
+    assert cuts > 8
+
+
+def test_a_pass_that_is_whole_is_not_run_again(tmp_path, monkeypatch):
+    want = probe(tmp_path)
+    monkeypatch.setattr(Collector, "start", None)
+    same(probe(tmp_path), want)
+
+
+def test_a_short_pass_leaves_nothing_behind(tmp_path):
+    probe(tmp_path / "new", save_every=60)
+    assert not (tmp_path / "new").exists()
+
+
+def test_null_sweep_and_masks_go_on_too(tmp_path, monkeypatch):
+    masks = torch.rand(61, 10, generator=torch.Generator().manual_seed(1)) < 0.7
+    masks[:, :2] = True
+    data = [(image, mask) for image, mask in zip(IMAGES, masks, strict=True)]
+    options = {"null": "gaussian", "eps": [0.1, 0.5], "metrics": ["compression", "l0"]}
+    want = probe(None, model_of("vit"), data, **options)
+    with monkeypatch.context() as patch:
+        cut_after(patch, Collector, "take", 40)
+        with pytest.raises(Cut):
+            probe(tmp_path, model_of("vit"), data, **options)
+    same(probe(tmp_path, model_of("vit"), data, **options), want)
+
+
+def begun(folder, monkeypatch, **options):
+    with monkeypatch.context() as patch:
+        cut_after(patch, Collector, "take", 30)
+        with pytest.raises(Cut):
+            probe(folder, **options)
+
+
+def another_model():
+    model = model_of(MODEL)
+    with torch.no_grad():
+        next(model.module.parameters()).flatten()[0] += 1e-6
+    return model
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"limit": 30}, r"limit \(was 40, is 30\)"),
+        ({"seed": 1}, r"seed \(was 0, is 1\)"),
+        ({"eps": 0.2}, r"eps \(was \[0.1\], is \[0.2\]\)"),
+        ({"lam": 0.2}, r"lam \(was 0.1, is 0.2\)"),
+        ({"basis": "random"}, r"basis \(was .native., is .random.\)"),
+        ({"convention": "official", "metrics": ["compression", "l0"]}, "convention"),
+        ({"metrics": ["l0"]}, "metrics"),
+        ({"sites": {"l0": "z_half"}}, r"sites \(was"),
+        ({"batch_size": 8}, r"batch_size \(was 4, is 8\)"),
+        ({"dtype": "bfloat16"}, "dtype"),
+        ({"null": "gaussian"}, r"null \(was null, is .gaussian.\)"),
+        ({"class_token": False}, "class_token"),
+        ({"data": IMAGES + 1}, "data"),
+        ({"model": another_model}, "weights"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_has_changed_is_named(changes, named, tmp_path, monkeypatch):
+    first = {"limit": 40, "metrics": ["compression", "l0"], "data": IMAGES}
+    begun(tmp_path, monkeypatch, **first)
+    before = (tmp_path / "state-0-of-1.npz").read_bytes()
+    if "model" in changes:
+        changes = {"model": changes["model"]()}
+    with pytest.raises(ProcessError, match=f"cannot go on: changed since it began: {named}"):
+        probe(tmp_path, **(first | changes))
+    assert (tmp_path / "state-0-of-1.npz").read_bytes() == before
+    assert len(probe(tmp_path, **(first | {"workers": 1})).samples) == 40
+
+
+def test_the_state_is_plain_arrays_and_json(tmp_path, monkeypatch):
+    begun(tmp_path, monkeypatch)
+    with np.load(tmp_path / "state-0-of-1.npz", allow_pickle=False) as archive:
+        about = json.loads(str(archive["about"]))
+        assert archive["values"].dtype == np.float64
+        assert len(archive["ids"]) == about["batches"] * 4
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 no archive", None])
+def test_a_damaged_state_is_an_error_that_names_it(damage, tmp_path, monkeypatch):
+    begun(tmp_path, monkeypatch)
+    path = tmp_path / "state-0-of-1.npz"
+    path.write_bytes(path.read_bytes()[:1000] if damage is None else damage)
+    with pytest.raises(ProcessError, match=r"state-0-of-1.npz cannot be read"):
+        probe(tmp_path)
+
+
+def test_a_pickle_in_a_state_is_not_opened(tmp_path):
+    np.savez(tmp_path / "state-0-of-1.npz", about=np.array([{"format": 1}], dtype=object))
+    with pytest.raises(ProcessError, match="cannot be read: Object arrays cannot be loaded"):
+        probe(tmp_path)
+
+
+def test_states_of_another_number_of_processes_are_refused(tmp_path, monkeypatch):
+    begun(tmp_path, monkeypatch)
+    (tmp_path / "state-0-of-1.npz").rename(tmp_path / "state-2-of-3.npz")
+    with pytest.raises(ProcessError, match="begun by 3 processes, and this one has 1"):
+        probe(tmp_path)
+
+
+def test_a_loaders_pass_cannot_be_saved(tmp_path):
+    with pytest.raises(DataError, match="DataLoader of TensorDataset cannot be saved"):
+        probe(tmp_path, data=DataLoader(LABELLED, batch_size=4))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_pass_after_the_batch_and_it_goes_on(number, tmp_path, monkeypatch):
+    want = probe()
+    taken = Collector.take
+    calls = []
+
+    def take(*args):
+        calls.append(1)
+        if len(calls) == 40:
+            signal.raise_signal(number)
+        return taken(*args)
+
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        patch.setattr(Collector, "take", take)
+        with pytest.raises(KeyboardInterrupt, match=r"stopped: \d+ samples are saved in"):
+            probe(tmp_path, save_every=60)
+    assert signal.getsignal(number) is before
+    same(probe(tmp_path), want)
+
+
+def test_a_second_ctrl_c_does_not_wait(tmp_path, monkeypatch):
+    def take(*args):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Collector, "take", take)
+    with pytest.raises(KeyboardInterrupt):
+        probe(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_thread_saves_without_listening(tmp_path):
+    found = []
+    thread = threading.Thread(target=lambda: found.append(probe(tmp_path)))
+    thread.start()
+    thread.join()
+    same(found[0], probe())

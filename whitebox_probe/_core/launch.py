@@ -1,0 +1,20 @@
+"""What torchrun, or any launcher with its environment variables, says of this process."""
+
+import os
+
+_NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+def launched() -> bool:
+    """Whether this is one of several processes of one run."""
+    return all(os.environ.get(name) for name in _NEEDED) and int(os.environ["WORLD_SIZE"]) > 1
+
+
+def rank() -> int:
+    """The number of this process among those of the run, from 0."""
+    return int(os.environ["RANK"]) if launched() else 0
+
+
+def local_rank() -> int:
+    """The number of this process among those of its machine, from 0."""
+    return int(os.environ.get("LOCAL_RANK") or rank() if launched() else 0)
