@@ -28,6 +28,7 @@ from whitebox_probe._pass import (
 )
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.source import Source, open_data
+from whitebox_probe.data.text import TextReader
 from whitebox_probe.metrics._linalg import orthonormalise
 from whitebox_probe.metrics.base import (
     CONVENTIONS,
@@ -95,7 +96,9 @@ def probe(
 
     Args:
         model: from `wp.load` or `wp.wrap`.
-        data: a registry name, a folder of images, a tensor of inputs, a Dataset or a DataLoader.
+        data: a registry name, a folder of images, a tensor of inputs, a Dataset or a DataLoader;
+            for a language model also a .txt file, a Hugging Face dataset with a column `text`, or
+            `TextWindows`. Tokens that the samples' masks leave out are never measured.
         metrics: names from the catalogue, or metric objects; all default ones when not given.
         sites: metric name -> site or sites, to measure elsewhere than the convention's own site.
         convention: `paper` (the formulas on the named site) or `official` (the release's script).
@@ -341,7 +344,7 @@ class _Fit:
     fit_data: Any
     limit: int
     measured: Source
-    transform: Transform | None
+    transform: Transform | TextReader | None
     batch_size: int
     device: torch.device
 

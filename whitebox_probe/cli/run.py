@@ -1,8 +1,9 @@
 """Measure one model on one data set, layer by layer, and save the result.
 
-MODEL is a name of the registry (whitebox-probe list), timm:NAME, or a file with --arch. The folder
-given by --out gets table.csv and table.parquet (every layer and measure with its interval),
-samples.parquet (every sample), matrices.npz (coherence), and run.json (where it all came from).
+MODEL is a name of the registry (whitebox-probe list), timm:NAME, hf:NAME (a language model), or a
+file with --arch. The folder given by --out gets table.csv and table.parquet (every layer and
+measure with its interval), samples.parquet (every sample), matrices.npz (coherence), and run.json
+(where it all came from).
 """
 
 import argparse
@@ -17,6 +18,8 @@ EXAMPLES = (
     "run crate-tiny-fmnist --weights random --name crate-untrained --out runs/untrained",
     "run crate-tiny-fmnist --metrics l0,hoyer --sites l0=attn_out --limit 200 --out runs/sparsity",
     "run timm:vit_small_patch16_224 --data imagenet/val --limit 1000 --out runs/vit",
+    "run crate-tiny-kjv --data kjv --out runs/text",
+    "run hf:openai-community/gpt2 --data book.txt --limit 200 --out runs/gpt2",
     "run model_best.pth.tar --arch crate_small --data imagenet/val --out runs/mine",
 )
 _FILES = frozenset({".pth", ".pt", ".tar", ".bin", ".ckpt", ".safetensors"})
@@ -25,7 +28,11 @@ _FILES = frozenset({".pth", ".pt", ".tar", ".bin", ".ckpt", ".safetensors"})
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add = parser.add_argument
-    add("model", metavar="MODEL", help="checkpoint name, timm:NAME, or a file (with --arch)")
+    add(
+        "model",
+        metavar="MODEL",
+        help="checkpoint name, timm:NAME, hf:NAME, or a file (with --arch)",
+    )
     add("--out", type=Path, required=True, metavar="DIR", help="folder of the result")
     add("--overwrite", action="store_true", help="replace a result that is in --out")
     model = parser.add_argument_group("the model")
@@ -44,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--data",
         default="fashion-mnist",
-        help="name (whitebox-probe list --data) or folder of images",
+        help="name (whitebox-probe list --data), folder of images, or text file (.txt)",
     )
     add("--limit", type=_shared.count, metavar="N", help="N samples drawn by --seed (default: all)")
     measures = parser.add_argument_group("the measures")
@@ -200,7 +207,7 @@ def _known(model: str, arch: str | None) -> None:
     if arch is not None or Path(model).is_file():
         return
     if "/" in model or Path(model).suffix in _FILES:
-        if not model.startswith(_shared.TIMM):
+        if not model.startswith(_shared.LIBRARIES):
             raise ProbeError(
                 f"there is no file {model}",
                 "a path was given as the model",

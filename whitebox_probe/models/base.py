@@ -65,6 +65,18 @@ class Preprocess:
 
 
 @dataclass(frozen=True)
+class TextPreprocess:
+    """How a text becomes a language model's input: its tokenizer, and the tokens in a window.
+
+    `tokenizer` is `bytes`, the path of a JSON file of the tokenizers library, or a name or folder
+    for transformers.
+    """
+
+    tokenizer: str
+    length: int = 128
+
+
+@dataclass(frozen=True)
 class Recognised:
     """What a state dict says of its network, and what it cannot say.
 
@@ -202,14 +214,14 @@ class ProbeModel:
         family: how the module's sites and bases are found.
         name: what tables and figures call it.
         entry: the registry entry that it came from, if any.
-        preprocess: how an image becomes its input, if known.
+        preprocess: how an image or a text becomes its input, if known.
         sha256: of the file that the weights came from, if any.
     """
 
     module: nn.Module
     family: Family
     name: str
-    preprocess: Preprocess | None = None
+    preprocess: Preprocess | TextPreprocess | None = None
     entry: "Checkpoint | None" = None
     sha256: str | None = None
     dims: Dims = field(init=False)
@@ -297,7 +309,7 @@ def wrap(
     family: str | None = None,
     *,
     name: str | None = None,
-    preprocess: Preprocess | None = None,
+    preprocess: Preprocess | TextPreprocess | None = None,
 ) -> ProbeModel:
     """Make a module that you already have ready for probing.
 
@@ -307,7 +319,8 @@ def wrap(
         module: a torch module of a known family.
         family: the family's name; recognised from the module when not given.
         name: what tables and figures call it; the class name when not given.
-        preprocess: how an image becomes its input; read from the module where it says so.
+        preprocess: how an image becomes its input, read from the module where it says so; or
+            `TextPreprocess`, how a text does.
 
     Raises: ProbeError when the module is of no known family, or is a DataParallel wrapper.
     """

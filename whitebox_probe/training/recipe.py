@@ -150,6 +150,8 @@ class TextRecipe:
             "n_layer": self.depth,
             "n_head": self.heads,
             "n_inner": round(self.mlp_ratio * self.dim),
+            "bos_token_id": None,
+            "eos_token_id": None,
         }
 
 
@@ -173,7 +175,7 @@ def build_text(recipe: TextRecipe) -> nn.Module:
     from whitebox_probe.models._hf_hub import configuration, transformers
 
     none = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-    config = configuration(recipe.arch() | none | {"bos_token_id": None, "eos_token_id": None})
+    config = configuration(recipe.arch() | none)
     return transformers().GPT2LMHeadModel(config)
 
 

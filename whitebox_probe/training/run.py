@@ -42,7 +42,8 @@ class Run(ABC, Generic[Of]):
         *,
         resume: bool,
     ) -> None:
-        self.recipe, self.model, self.out, self.count = recipe, model, out, count
+        self.recipe: Of = recipe
+        self.model, self.out, self.count = model, out, count
         self.optimizers = optimizers(model, recipe)
         self.base = [[g["lr"] for g in o.param_groups] for o in self.optimizers]
         self.per_epoch = count // recipe.batch_size
@@ -152,9 +153,7 @@ class Run(ABC, Generic[Of]):
         log = json.loads(state["log"])
         before, now = log["recipe"], asdict(self.recipe)
         changed = [
-            f"{key} {before.get(key)} -> {now[key]}"
-            for key in now
-            if before.get(key) != now[key]
+            f"{key} {before.get(key)} -> {now[key]}" for key in now if before.get(key) != now[key]
         ]
         if changed or log["data"] != self.log["data"]:
             raise CheckpointError(
