@@ -109,3 +109,26 @@ def test_gpt2_loads_with_plain_transformers(windows):
         ids = windows.ids[:4]
         ours = next_token_logits(wp.load("gpt2-tiny-kjv"), ids)
         torch.testing.assert_close(model(ids).logits, ours, rtol=1e-4, atol=1e-4)
+
+
+def test_the_tokenizer_goes_with_the_architecture(tmp_path):
+    own = tmp_path / "mine.safetensors"
+    own.write_bytes((WEIGHTS / "crate-tiny-kjv.safetensors").read_bytes())
+    models = (
+        wp.load("crate-tiny-kjv"),
+        wp.load("crate-tiny-kjv", weights="random"),
+        wp.load(own, arch="crate-tiny-kjv"),
+    )
+    for model in models:
+        assert model.preprocess == wp.TextPreprocess(str(TOKENIZER), 128)
+    assert wp.nulls(models[0], "kjv", kinds=["random_weights"], limit=2, progress=False)
+
+
+def test_models_of_the_hub_name_their_own_tokenizers(tmp_path):
+    from whitebox_probe.models._hf_hub import hub_entry
+
+    assert hub_entry("openai-community/gpt2").preprocess["tokenizer"] == "openai-community/gpt2"
+    assert hub_entry(str(tmp_path)).preprocess["tokenizer"] == str(tmp_path)
+    for name in ("gpt2", "bert-base-uncased"):
+        entry = checkpoints.entry(name)
+        assert entry.preprocess["tokenizer"] == entry.source["repo"]
