@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from whitebox_probe.models._wrapping import wrap as wrap
     from whitebox_probe.models.base import Preprocess as Preprocess
     from whitebox_probe.models.base import ProbeModel as ProbeModel
+    from whitebox_probe.models.base import TextPreprocess as TextPreprocess
     from whitebox_probe.null_models import nulls as nulls
     from whitebox_probe.recorder import record as record
     from whitebox_probe.results import Comparison as Comparison
@@ -38,6 +39,7 @@ _HOMES = {
     "probe": "engine",
     "Preprocess": "models.base",
     "ProbeModel": "models.base",
+    "TextPreprocess": "models.base",
     "wrap": "models._wrapping",
     "load": "models._loading",
     "nulls": "null_models",
@@ -58,6 +60,7 @@ __all__ = [
     "ProbeModel",
     "Result",
     "Similarity",
+    "TextPreprocess",
     "audit",
     "compare",
     "load",

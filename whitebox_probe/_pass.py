@@ -14,6 +14,7 @@ from torch import Tensor
 
 from whitebox_probe._core.errors import DataError, ProbeError
 from whitebox_probe.data.images import Transform, image_transform
+from whitebox_probe.data.text import TextReader
 from whitebox_probe.metrics.base import (
     HEADS,
     DatasetMetric,
@@ -21,7 +22,7 @@ from whitebox_probe.metrics.base import (
     SampleMetric,
     project,
 )
-from whitebox_probe.models.base import Preprocess, ProbeModel
+from whitebox_probe.models.base import Preprocess, ProbeModel, TextPreprocess
 from whitebox_probe.sites import SITES
 
 NULLS = ("gaussian", "shuffled", "random_subspaces")
@@ -310,9 +311,14 @@ class Collector:
         self._written = 0
 
 
-def transform_of(preprocess: Preprocess | None) -> Transform | None:
+def transform_of(
+    preprocess: Preprocess | TextPreprocess | None,
+) -> Transform | TextReader | None:
+    """What makes a model's input of an image or a text, if it is known."""
     if preprocess is None:
         return None
+    if isinstance(preprocess, TextPreprocess):
+        return TextReader(preprocess.tokenizer, preprocess.length)
     return image_transform(
         size=preprocess.size,
         mean=preprocess.mean,
@@ -347,7 +353,7 @@ def run_model(model: ProbeModel, batch: Tensor) -> None:
     """One forward pass; an input that does not fit the model is the user's error."""
     try:
         model.module(batch)
-    except (RuntimeError, ValueError, AssertionError) as error:
+    except (RuntimeError, ValueError, AssertionError, IndexError) as error:
         raise DataError(
             f"{model.name} cannot take an input of shape {tuple(batch.shape)}",
             str(error).splitlines()[0],

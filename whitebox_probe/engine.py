@@ -32,6 +32,7 @@ from whitebox_probe._pass import (
 from whitebox_probe._resume import Saver, described, digest
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.source import Source, open_data
+from whitebox_probe.data.text import TextReader
 from whitebox_probe.metrics._linalg import orthonormalise
 from whitebox_probe.metrics.base import (
     CONVENTIONS,
@@ -102,7 +103,9 @@ def probe(
 
     Args:
         model: from `wp.load` or `wp.wrap`.
-        data: a registry name, a folder of images, a tensor of inputs, a Dataset or a DataLoader.
+        data: a registry name, a folder of images, a tensor of inputs, a Dataset or a DataLoader;
+            for a language model also a .txt file, a Hugging Face dataset with a column `text`, or
+            `TextWindows`. Tokens that the samples' masks leave out are never measured.
         metrics: names from the catalogue, or metric objects; all default ones when not given.
         sites: metric name -> site or sites, to measure elsewhere than the convention's own site.
         convention: `paper` (the formulas on the named site) or `official` (the release's script).
@@ -370,7 +373,7 @@ class _Fit:
     fit_data: Any
     limit: int
     measured: Source
-    transform: Transform | None
+    transform: Transform | TextReader | None
     batch_size: int
     device: torch.device
 

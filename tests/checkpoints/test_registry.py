@@ -97,6 +97,23 @@ def test_a_bad_entry_is_named(tmp_path: Path, old: str, new: str, message: str) 
         registry(write(tmp_path, GOOD.replace(old, new)))
 
 
+@pytest.mark.parametrize(
+    ("preprocess", "message"),
+    [
+        ("{tokenizer: a.json}", "'length' is a required property"),
+        ("{tokenizer: a.json, length: 8, mean: [0.5]}", "'mean' was unexpected"),
+        ("{tokenizer: ../a.json, length: 8}", "does not match"),
+        ("{size: 8, length: 8, mean: [0.5], std: [0.5]}", "'length' was unexpected"),
+    ],
+)
+def test_preprocessing_is_of_images_or_of_text(
+    tmp_path: Path, preprocess: str, message: str
+) -> None:
+    file = write(tmp_path, f"{GOOD}    preprocess: {preprocess}\n")
+    with pytest.raises(RegistryError, match=message):
+        registry(file)
+
+
 def test_a_name_given_twice_is_refused(tmp_path: Path) -> None:
     second = GOOD + GOOD.removeprefix("\ncheckpoints:\n")
     with pytest.raises(RegistryError, match=r"'one' stands twice in .*the second is on line 7"):

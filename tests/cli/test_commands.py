@@ -150,10 +150,77 @@ def test_demo_writes_every_figure_and_the_table(tmp_path):
     assert row["last"] == pytest.approx(own.curve("compression")["mean"].iloc[-1], rel=1e-12)
 
 
+@pytest.mark.slow
+def test_demo_of_text_writes_every_figure_and_the_table(tmp_path):
+    pytest.importorskip("transformers")
+    done = process("demo", "--text", "--limit", 8, "--out", "figures", "--quiet", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "8 windows of text, kjv, 6 layers" in done.stdout
+    assert "images" not in done.stdout
+    assert "the key projections of the GPT-2" in done.stdout
+    for stem in ("compression", "coding-rate", "sparsity", "coherence"):
+        with Image.open(tmp_path / "figures" / f"{stem}.png") as picture:
+            assert picture.width > 500
+    summary = pd.read_csv(tmp_path / "figures" / "tables" / "summary.csv")
+    assert set(summary["model"]) == {
+        f"{kind}-tiny-kjv{end}" for kind in ("crate", "gpt2") for end in ("", "-init")
+    }
+
+
+def test_run_reads_a_text_file_with_the_model_s_own_tokenizer(tmp_path, call):
+    pytest.importorskip("tokenizers")
+    (tmp_path / "book.txt").write_text(
+        "And God said, Let there be light: and there was light. " * 60
+    )
+    for data, count in (("kjv", 8), (tmp_path / "book.txt", 8)):
+        out = tmp_path / "out"
+        words = ("--data", data, "--limit", 8, "--out", out, "--overwrite", "--quiet")
+        status, _, err = call("run", "crate-tiny-kjv", *words)
+        assert status == 0, err
+        result = wp.Result.load(out)
+        assert 1 <= len(result.samples) <= count
+        assert result.run["data"]["name"] == Path(data).name
+        assert result.run["tokens"] == 128
+
+
+def test_a_language_model_of_transformers_is_run_and_told_of_by_its_folder(tmp_path, call):
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("tokenizers")
+    entry = wp.checkpoints.entry("gpt2-tiny-kjv")
+    arch = {key: value for key, value in entry.arch.items() if key != "model_type"}
+    folder = tmp_path / "saved"
+    transformers.GPT2Model(transformers.GPT2Config(**arch)).save_pretrained(folder)
+    weights = Path(wp.__file__).parent / "weights"
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_file=str(weights / "kjv.tokenizer.json"))
+    fast.save_pretrained(folder)
+    status, out, err = call("info", f"hf:{folder}")
+    assert status == 0, err
+    assert "6 layers" in out
+    words = (
+        "--data",
+        "kjv",
+        "--limit",
+        3,
+        "--metrics",
+        "hoyer",
+        "--out",
+        tmp_path / "o",
+        "--quiet",
+    )
+    status, _, err = call("run", f"hf:{folder}", *words)
+    assert status == 0, err
+    assert len(wp.Result.load(tmp_path / "o").samples) == 3
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (("list",), "crate-tiny-fmnist"),
+        (("list",), "gpt2-tiny-kjv"),
+        (("list", "--data"), "kjv"),
+        (("info", "crate-tiny-kjv"), "nats a token"),
+        (("info", "kjv"), "public domain"),
         (("list", "--architectures"), "crate_small"),
         (("list", "--metrics"), "compression"),
         (("list", "--data"), "fashion-mnist"),
@@ -208,6 +275,9 @@ def wrong(tmp_path):
         "an empty folder": (("run", crate, "--data", empty, *out), "no image"),
         "text named .png": (("run", crate, "--data", text, *out), "a.png"),
         "no such data": (("run", crate, "--data", "fashion-mist", *out), "fashion-mnist"),
+        "text for an image model": (("run", crate, "--data", "kjv", *out), "reads images"),
+        "images for a text model": (("run", "crate-tiny-kjv", *out), "reads text"),
+        "no such text": (("run", "crate-tiny-kjv", "--data", "no.txt", *out), "no.txt"),
         "no such metric": (("run", crate, "--metrics", "l00", *out), "l0"),
         "no such site": (("run", crate, "--sites", "l0=z_haf", *out), "z_half"),
         "a site it has not": (("run", crate, "--sites", "l0=mlp_hidden", *out), "ISTA"),
@@ -237,6 +307,9 @@ CASES = (
     "an empty folder",
     "text named .png",
     "no such data",
+    "text for an image model",
+    "images for a text model",
+    "no such text",
     "no such metric",
     "no such site",
     "a site it has not",

@@ -26,8 +26,10 @@ class Checkpoint:
     Args:
         family: name of the family that builds the network; arch: the arguments it is built with.
         source: where the file is: `kind`, and the fields of that kind.
-        size: bytes. preprocess: what an image goes through, empty if the model itself says it.
+        size: bytes. preprocess: what an image goes through, empty if the model itself says it; or
+            of a language model `tokenizer` and `length`.
         accuracy: reported ones: dataset, split, top1 (percent), source.
+        loss: those of language models, in nats: dataset, split, per_token, per_byte, source.
         tested: `weights` if the file itself was run here, `format` if only its format was.
     """
 
@@ -40,6 +42,7 @@ class Checkpoint:
     preprocess: Mapping[str, Any] = field(default_factory=dict)
     training_data: str | None = None
     accuracy: tuple[Mapping[str, Any], ...] = ()
+    loss: tuple[Mapping[str, Any], ...] = ()
     licence: str | None = None
     citation: str | None = None
     reference: str | None = None
@@ -156,7 +159,8 @@ def _checkpoint(name: str, fields: dict[str, Any], file: Path) -> Checkpoint:
     if source["kind"] == "path":
         given = Path(source["path"]).expanduser()
         source["path"] = str(file.resolve().parent / given)  # an absolute `given` stays as it is
-    fields["accuracy"] = tuple(fields.get("accuracy", ()))
+    for each in ("accuracy", "loss"):
+        fields[each] = tuple(fields.get(each, ()))
     for each in ("mean", "std"):
         if each in fields.get("preprocess", {}):
             fields["preprocess"][each] = tuple(fields["preprocess"][each])

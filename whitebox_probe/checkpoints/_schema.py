@@ -48,6 +48,31 @@ def _source(kind: str) -> dict[str, Any]:
 
 
 _TRIPLE = {"type": "array", "items": {"type": "number"}, "minItems": 1}
+_OF_IMAGES = {
+    "properties": {
+        "size": {"type": "integer", "minimum": 1},
+        "crop": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+        "mean": _TRIPLE,
+        "std": {
+            "type": "array",
+            "items": {"type": "number", "exclusiveMinimum": 0},
+            "minItems": 1,
+        },
+        "mode": {"enum": ["RGB", "L"]},
+        "interpolation": {"enum": ["nearest", "bilinear", "bicubic"]},
+    },
+    "required": ["size", "mean", "std"],
+    "additionalProperties": False,
+}
+# A .json is a file beside the weights; other names are transformers' own.
+_OF_TEXT = {
+    "properties": {
+        "tokenizer": {"type": "string", "pattern": r"^(?!/)(?!.*\.\.)[A-Za-z0-9_./-]+$"},
+        "length": {"type": "integer", "minimum": 1},
+    },
+    "required": ["tokenizer", "length"],
+    "additionalProperties": False,
+}
 _ARCHITECTURE = {"family": _TEXT, "arch": {"type": "object", "minProperties": 1}}
 
 SCHEMA: dict[str, Any] = {
@@ -70,20 +95,9 @@ SCHEMA: dict[str, Any] = {
                     "size": {"type": "integer", "minimum": 1},
                     "preprocess": {
                         "type": "object",
-                        "properties": {
-                            "size": {"type": "integer", "minimum": 1},
-                            "crop": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
-                            "mean": _TRIPLE,
-                            "std": {
-                                "type": "array",
-                                "items": {"type": "number", "exclusiveMinimum": 0},
-                                "minItems": 1,
-                            },
-                            "mode": {"enum": ["RGB", "L"]},
-                            "interpolation": {"enum": ["nearest", "bilinear", "bicubic"]},
-                        },
-                        "required": ["size", "mean", "std"],
-                        "additionalProperties": False,
+                        "if": {"required": ["tokenizer"]},
+                        "then": _OF_TEXT,
+                        "else": _OF_IMAGES,
                     },
                     "training_data": _TEXT,
                     "accuracy": {
@@ -97,6 +111,21 @@ SCHEMA: dict[str, Any] = {
                                 "source": _TEXT,
                             },
                             "required": ["dataset", "split", "top1", "source"],
+                            "additionalProperties": False,
+                        },
+                    },
+                    "loss": {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "properties": {
+                                "dataset": _TEXT,
+                                "split": _TEXT,
+                                "per_token": {"type": "number", "minimum": 0},
+                                "per_byte": {"type": "number", "minimum": 0},
+                                "source": _TEXT,
+                            },
+                            "required": ["dataset", "split", "per_token", "source"],
                             "additionalProperties": False,
                         },
                     },

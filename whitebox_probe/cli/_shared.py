@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from whitebox_probe.checkpoints import Checkpoint
     from whitebox_probe.results import Result
 
-TIMM = "timm:"
+TIMM, HF = "timm:", "hf:"
+LIBRARIES = (TIMM, HF)
 FORMATS = ("pdf", "png", "svg")
 
 
@@ -99,9 +100,13 @@ def settings(pairs: Sequence[tuple[str, Any]], of: Callable[..., Any]) -> dict[s
 
 
 def named(name: str) -> "Checkpoint":
-    """The registry's checkpoint of that name, or any timm one as `timm:NAME`; imports no torch."""
+    """The registry's checkpoint of that name, `timm:NAME` or `hf:NAME`; imports no torch."""
     from whitebox_probe import checkpoints
 
+    if name.startswith(HF):
+        from whitebox_probe.models._hf_hub import hub_entry
+
+        return hub_entry(name.removeprefix(HF))
     if not name.startswith(TIMM):
         return checkpoints.entry(name)
     model = name.removeprefix(TIMM)

@@ -1,5 +1,7 @@
 """Measure the shipped CRATE and ViT, trained and untrained, on the shipped images, and draw it all.
 
+With --text: the shipped language models, a CRATE and a GPT-2, on the shipped text.
+
 Nothing is downloaded. Writes figures (PDF and PNG), tables (CSV) and the results themselves, which
 whitebox-probe compare and plot take. Files of the same name in --out are replaced.
 """
@@ -13,9 +15,22 @@ from whitebox_probe._core.io import atomic_path
 from whitebox_probe.cli import _shared
 
 HELP = "the main job on the data and models that ship with the package"
-EXAMPLES = ("demo --out figures", "demo --out figures --limit 200")
-MODELS = ("crate-tiny-fmnist", "crate-tiny-fmnist-init", "vit-tiny-fmnist", "vit-tiny-fmnist-init")
-DATA = "fashion-mnist"
+EXAMPLES = (
+    "demo --out figures",
+    "demo --out figures --limit 200",
+    "demo --text --out figures-text",
+)
+IMAGES, TEXT = "fashion-mnist", "kjv"
+MODELS = {
+    IMAGES: (
+        "crate-tiny-fmnist",
+        "crate-tiny-fmnist-init",
+        "vit-tiny-fmnist",
+        "vit-tiny-fmnist-init",
+    ),
+    TEXT: ("crate-tiny-kjv", "crate-tiny-kjv-init", "gpt2-tiny-kjv", "gpt2-tiny-kjv-init"),
+}
+SAMPLES = {IMAGES: "images", TEXT: "windows of text"}
 SUMMARY = {
     "compression": "R^c, official [nats]",
     "coding_rate": "R [nats]",
@@ -25,10 +40,10 @@ SUMMARY = {
     "coherence_mean": "coherence, mean",
 }
 NOTES = """\
-mean [95% bootstrap interval over images]; change: last layer minus first, paired by image.
+mean [95% bootstrap interval over {samples}]; change: last layer minus first, sample by sample.
 R^c, official: as the CRATE release measures it. R and R - R^c: the paper's formulas, on tokens
 after the layer's attention norm, with each head's basis orthonormalised. U is CRATE's own basis,
-and the key projections of the ViT.
+and the key projections of the {other}.
 Coherence is read from the weights: no interval. -init: the same model before training."""
 
 
@@ -36,11 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add = parser.add_argument
     add("--out", type=Path, default=Path("figures"), metavar="DIR", help="folder to write to")
+    add("--text", action="store_true", help="language models on text, instead of images")
     add(
         "--limit",
         type=_shared.count,
         metavar="N",
-        help="N of the 2,000 images, for a quick look (default: all)",
+        help="N of the 2,000 images or 200 windows, for a quick look (default: all)",
     )
     add("--device", help="cpu, cuda, cuda:1, mps, ... (default: cpu)")
     _shared.add_progress(parser)
@@ -54,10 +70,11 @@ def run(args: argparse.Namespace) -> None:
     from whitebox_probe.models._loading import load
     from whitebox_probe.results import compare
 
-    models = [load(name) for name in MODELS]
+    data = TEXT if args.text else IMAGES
+    models = [load(name) for name in MODELS[data]]
     common = {"limit": args.limit, "device": args.device, "progress": not args.quiet}
-    official = [probe(m, DATA, convention="official", **common) for m in models]
-    paper = [probe(m, DATA, orthonormal=True, **common) for m in models]
+    official = [probe(m, data, convention="official", **common) for m in models]
+    paper = [probe(m, data, orthonormal=True, **common) for m in models]
     written = []
     for convention, results in (("official", official), ("paper", paper)):
         for result in results:
@@ -72,9 +89,10 @@ def run(args: argparse.Namespace) -> None:
     with atomic_path(written[-1]) as path:
         changed.to_csv(path, index=False)
     paths = _draw(official, paper, args.out)
-    print(f"\n{len(paper[0].samples)} images of {DATA}, {paper[0].run['layers']} layers\n")
+    samples = SAMPLES[data]
+    print(f"\n{len(paper[0].samples)} {samples}, {data}, {paper[0].run['layers']} layers\n")
     print(_shared.summary(changed, SUMMARY))
-    print(f"\n{NOTES}")
+    print("\n" + NOTES.format(samples=samples, other="GPT-2" if args.text else "ViT"))
     print("\nfigures:\n  " + "\n  ".join(map(str, paths)))
     print("tables and results:\n  " + "\n  ".join(map(str, written)))
     print(f"\n{time.perf_counter() - start:.0f} s")

@@ -1,7 +1,7 @@
 """Print everything that is known of a checkpoint, an architecture, a metric or a data set.
 
 For a network also its sizes, and the sites and bases that run --sites and --basis take. Nothing is
-downloaded.
+downloaded, but for the small configuration of an hf:NAME.
 """
 
 import argparse
@@ -19,6 +19,7 @@ HELP = "everything that is known of one checkpoint, metric or data set"
 EXAMPLES = (
     "info crate-tiny-fmnist",
     "info timm:vit_small_patch16_224",
+    "info crate-tiny-kjv",
     "info compression",
     "info fashion-mnist",
 )
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "name",
         metavar="NAME",
-        help="of a checkpoint (or timm:NAME), an architecture, a metric or a data set",
+        help="of a checkpoint (or timm:NAME, hf:NAME), an architecture, a metric or a data set",
     )
 
 
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
     """Run the command."""
     from whitebox_probe import checkpoints
 
-    if args.name in checkpoints.registry() or args.name.startswith(_shared.TIMM):
+    if args.name in checkpoints.registry() or args.name.startswith(_shared.LIBRARIES):
         _checkpoint(_shared.named(args.name), args.name)
         return
     if args.name in checkpoints.architectures():
@@ -70,6 +71,12 @@ def _checkpoint(entry: "Checkpoint", name: str) -> None:
     for reported in facts.pop("accuracy", ()):
         label = f"accuracy, {reported.get('dataset', '')} {reported.get('split', '')}".strip()
         facts[label] = f"{reported['top1']}% ({reported.get('source', '')})"
+    for reported in facts.pop("loss", ()):
+        label = f"loss, {reported['dataset']} {reported['split']}"
+        values = [f"{reported['per_token']:.3f} nats a token"]
+        if "per_byte" in reported:
+            values.append(f"{reported['per_byte']:.3f} nats a byte")
+        facts[label] = f"{', '.join(values)} ({reported['source']})"
     if "size" in facts:
         facts["size"] = f"{facts['size']:,} bytes"
     if "tested" in facts:

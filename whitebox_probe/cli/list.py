@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> None:
         from whitebox_probe.data.source import NAMES
 
         print(_shared.table([[n, t] for n, t in NAMES.items()], ["name", "what it is"]))
-        print("\nAny folder of images is data too.")
+        print("\nAny folder of images is data too, and any .txt file for a language model.")
     elif args.figures:
         from whitebox_probe import plots
 
@@ -66,7 +66,10 @@ def _checkpoints() -> None:
             ]
         )
     print(_shared.table(rows, ["checkpoint", "family", "file", "source", "trained on", "licence"]))
-    print("\nAny timm vision transformer is 'timm:NAME'. More of one: whitebox-probe info NAME")
+    print(
+        "\nAny timm vision transformer is 'timm:NAME'; a language model of the Hugging Face hub is "
+        "'hf:NAME'.\nMore of one: whitebox-probe info NAME"
+    )
 
 
 def _metrics() -> None:

@@ -1,9 +1,10 @@
 """Measure one model on one data set, layer by layer, and save the result.
 
-MODEL is a name of the registry (whitebox-probe list), timm:NAME, or a file. A file's family and
-sizes are read from it; what it does not hold is given with --set, or all of it with --arch. The
-folder given by --out gets table.csv and table.parquet (every layer and measure with its interval),
-samples.parquet (every sample), matrices.npz (coherence), and run.json (where it all came from).
+MODEL is a name of the registry (whitebox-probe list), timm:NAME, hf:NAME (a language model), or a
+file. A file's family and sizes are read from it; what it does not hold is given with --set, or all
+of it with --arch. The folder given by --out gets table.csv and table.parquet (every layer and
+measure with its interval), samples.parquet (every sample), matrices.npz (coherence), and run.json
+(where it all came from).
 
 While it runs the folder holds what was measured so far. A run that was stopped, by Ctrl-C or by
 force, goes on with: whitebox-probe run --resume DIR. Started by torchrun, the processes share the
@@ -36,6 +37,8 @@ EXAMPLES = (
     "run crate-tiny-fmnist --weights random --name crate-untrained --out runs/untrained",
     "run crate-tiny-fmnist --metrics l0,hoyer --sites l0=attn_out --limit 200 --out runs/sparsity",
     "run timm:vit_small_patch16_224 --data imagenet/val --limit 1000 --out runs/vit",
+    "run crate-tiny-kjv --data kjv --out runs/text",
+    "run hf:openai-community/gpt2 --data book.txt --limit 200 --out runs/gpt2",
     "run model_best.pth.tar --arch crate_small --preprocess imagenet --data imagenet/val "
     "--out runs/mine",
     "run crate_mae.pth --set heads=12 --set lam=0.5 --preprocess imagenet --data imagenet/val "
@@ -51,7 +54,7 @@ _FILES = frozenset({".pth", ".pt", ".tar", ".bin", ".ckpt", ".safetensors"})
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add = parser.add_argument
-    add("model", metavar="MODEL", nargs="?", help="checkpoint name, timm:NAME, or a file")
+    add("model", metavar="MODEL", nargs="?", help="checkpoint name, timm:NAME, hf:NAME, or a file")
     add("--out", type=Path, metavar="DIR", help="folder of the result")
     add("--overwrite", action="store_true", help="replace a result that is in --out")
     add(
@@ -98,7 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--data",
         default="fashion-mnist",
-        help="name (whitebox-probe list --data) or folder of images",
+        help="name (whitebox-probe list --data), folder of images, or text file (.txt)",
     )
     add("--limit", type=_shared.count, metavar="N", help="N samples drawn by --seed (default: all)")
     measures = parser.add_argument_group("the measures")
@@ -395,7 +398,7 @@ def _known(model: str, arch: str | None) -> None:
     if arch is not None or Path(model).is_file():
         return
     if "/" in model or Path(model).suffix in _FILES:
-        if not model.startswith(_shared.TIMM):
+        if not model.startswith(_shared.LIBRARIES):
             raise ProbeError(
                 f"there is no file {model}",
                 "a path was given as the model",

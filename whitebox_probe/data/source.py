@@ -3,7 +3,7 @@
 import hashlib
 import importlib
 import signal
-from collections.abc import Callable, Collection, Iterator, Sequence, Sized
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,13 @@ from whitebox_probe import data as folder_of_data
 from whitebox_probe._core import discover
 from whitebox_probe._core.errors import DataError, nearest
 from whitebox_probe.data.images import ImageArray, ImageFolder, Transform
+from whitebox_probe.data.text import SUFFIX, TextReader, TextWindows
 
 
 def _named() -> dict[str, Any]:
     """Name -> the file of this folder that reads it.
 
-    Such a file has `NAMES` (name -> what it is), `read(name)` -> images and labels, and
+    Such a file has `NAMES` (name -> what it is), `read(name)` -> images and labels, or a text, and
     `about(name)` -> facts.
     """
     found: dict[str, Any] = {}
@@ -34,6 +35,7 @@ def _named() -> dict[str, Any]:
     return found
 
 
+COLUMN = "text"
 READERS: dict[str, Any] = _named()
 NAMES: dict[str, str] = {name: module.NAMES[name] for name, module in READERS.items()}
 
@@ -71,7 +73,7 @@ class Source:
 def open_data(
     data: Any,
     *,
-    transform: Transform | None = None,
+    transform: Transform | TextReader | None = None,
     limit: int | None = None,
     seed: int = 0,
     without: Collection[int] = (),
@@ -79,10 +81,13 @@ def open_data(
     """Open data for a probe.
 
     Args:
-        data: a registry name, a folder of images (any depth), a tensor of inputs (N, ...), a torch
-            Dataset, or a DataLoader of its batches. A sample is an input, or a pair of an input and
-            its class (a whole number) or its mask (n booleans: which tokens are measured).
-        transform: makes a model's input of a PIL image; needed for names and folders.
+        data: a registry name, a folder of images (any depth), a text file (.txt), a tensor of
+            inputs (N, ...), a torch Dataset, a Hugging Face dataset with a column `text` (its rows
+            are joined by line ends), or a DataLoader of batches. A sample is an input, or a pair of
+            an input and its class (a whole number) or its mask (n booleans: which tokens are
+            measured).
+        transform: makes a model's input of a PIL image, or of a text; needed for names, folders and
+            texts.
         limit: at most so many samples, drawn without replacement by `seed`, kept in their order
             (a folder sorted by class would otherwise give one class). A loader's first ones.
         seed: of the draw. without: numbers of samples that are not to be drawn.
@@ -196,36 +201,89 @@ class _Numbered(Dataset[tuple[int, Any]]):
         return number, whole
 
 
-def _open(data: Any, transform: Transform | None) -> tuple[Any, str, str]:
+def _open(data: Any, transform: Transform | TextReader | None) -> tuple[Any, str, str]:
     """The map-style data set, its name and its fingerprint."""
     if isinstance(data, Tensor):
         return data, f"tensor {tuple(data.shape)}", _hash(data.numpy(force=True))
     if isinstance(data, str) and data in NAMES:
-        images, labels = READERS[data].read(data)
+        content = READERS[data].read(data)
+        if isinstance(content, str):
+            return _of_text(content, data, transform)
+        images, labels = content
         dataset = ImageArray(images, labels, _needed(transform, data))
         return dataset, data, _hash(images)
     if isinstance(data, str | Path):
         folder = Path(data)
+        if folder.suffix == SUFFIX:
+            return _of_text(folder, folder.name, transform)
         if not folder.is_dir():
             raise DataError(
                 f"data '{data}' cannot be opened",
                 "it is a file" if folder.exists() else "it is neither a folder nor a known name",
-                nearest(str(data), NAMES) + ", or a folder of images",
+                nearest(str(data), NAMES) + ", a folder of images, or a .txt file",
             )
         images_in = ImageFolder(folder, _needed(transform, str(data)))
         return images_in, folder.name, images_in.fingerprint
+    if isinstance(data, TextWindows):
+        return data, data.name, data.fingerprint
+    if hasattr(data, "column_names"):
+        return _of_text(_column(data), type(data).__name__, transform)
     if isinstance(data, Sized) and hasattr(data, "__getitem__"):
         first = data[0][0] if isinstance(data[0], tuple | list) else data[0]
         known = _hash(np.asarray(first)) if isinstance(first, Tensor) else ""
         return data, type(data).__name__, f"{len(data)}-{known}"
     raise DataError(
         f"data of type {type(data).__name__} cannot be opened",
-        "a probe reads names, folders, tensors, Datasets and DataLoaders",
+        "a probe reads names, folders, text files, tensors, Datasets and DataLoaders",
         f"Pass one of them, or a name: {', '.join(NAMES)}",
     )
 
 
-def _needed(transform: Transform | None, name: str) -> Transform:
+def _of_text(
+    text: str | Path, name: str, transform: Transform | TextReader | None
+) -> tuple[TextWindows, str, str]:
+    """Windows of a text by the model's own tokenizer."""
+    if transform is None:
+        raise DataError(
+            f"the text of {name} cannot be prepared",
+            "the model does not say how (its tokenizer)",
+            "Pass preprocess=TextPreprocess(...) to wrap, or give TextWindows as the data",
+        )
+    if not isinstance(transform, TextReader):
+        raise DataError(
+            f"{name} is text",
+            "the model reads images",
+            "Pass images, such as 'fashion-mnist' or a folder, or use a language model",
+        )
+    windows = transform.windows(text)
+    return windows, name, windows.fingerprint
+
+
+def _column(data: Any) -> str:
+    """The rows of a Hugging Face dataset's column `text`, one after another."""
+    columns = data.column_names
+    if isinstance(columns, Mapping):
+        raise DataError(
+            f"a {type(data).__name__} of {', '.join(columns)} cannot be opened",
+            "it is several data sets",
+            f"Pass one of them, such as data['{next(iter(columns), 'train')}']",
+        )
+    if not columns or COLUMN not in columns:
+        raise DataError(
+            f"a {type(data).__name__} has no column '{COLUMN}'",
+            f"its columns are {', '.join(columns or []) or 'not known'}",
+            f"Name it so, with data.rename_column(..., '{COLUMN}')",
+        )
+    return "\n".join(str(row) for row in data[COLUMN])
+
+
+def _needed(transform: Transform | TextReader | None, name: str) -> Transform:
+    if isinstance(transform, TextReader):
+        raise DataError(
+            f"{name} holds images",
+            "the model reads text",
+            "Pass a text, such as 'kjv' or a .txt file, or use an image model",
+        )
     if transform is None:
         raise DataError(
             f"the images of {name} cannot be prepared",

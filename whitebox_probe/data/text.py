@@ -35,6 +35,22 @@ class Tokenizer:
     pad: int = 0
 
 
+@dataclass(frozen=True)
+class TextReader:
+    """How a text becomes a model's input: its tokenizer, and the tokens in a window."""
+
+    tokenizer: str
+    length: int
+
+    def windows(self, text: str | Path) -> "TextWindows":
+        """The full windows of a text or a file, each framed by its special tokens.
+
+        What does not fill the last window is left out: no window holds padding, which an encoder's
+        tokens would attend to, and all have the same number of tokens, which a rate depends on.
+        """
+        return TextWindows(text, self.tokenizer, self.length, drop_last=True)
+
+
 class TextWindows(Dataset[tuple[Tensor, Tensor]]):
     r"""A text cut into windows of n tokens that do not overlap.
 

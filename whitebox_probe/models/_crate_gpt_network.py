@@ -115,10 +115,18 @@ class CrateGPT(nn.Module):
         self.lm_head.weight = parts["wte"].weight  # type: ignore[assignment]  # tied
 
     def forward(self, ids: Tensor) -> Tensor:
+        return self.logits(self.tokens(ids)[:, -1:])
+
+    def tokens(self, ids: Tensor) -> Tensor:
+        """What the last layer leaves, (B, n, d)."""
         parts: Any = self.transformer
         expect_ids(ids, vocabulary=parts.wte.num_embeddings, length=parts.wpe.num_embeddings)
         x = parts.wte(ids) + parts.wpe(torch.arange(ids.shape[1], device=ids.device))
         for block in parts.h:
             x = block(x)
-        last = x[:, -1:]
-        return self.lm_head(parts.ln_f(last) if "ln_f" in parts else last)
+        return x
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """The next token's logits at each of the tokens (B, n, d) -> (B, n, vocabulary)."""
+        parts: Any = self.transformer
+        return self.lm_head(parts.ln_f(tokens) if "ln_f" in parts else tokens)

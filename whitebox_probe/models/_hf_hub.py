@@ -10,6 +10,7 @@ from whitebox_probe._core.errors import CheckpointError, MissingDependency, near
 from whitebox_probe.checkpoints import Checkpoint
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+LENGTH = 128  # tokens in a window of text; every model of the hub takes that many
 
 
 def transformers() -> Any:
@@ -49,7 +50,10 @@ def hub_entry(name: str) -> Checkpoint:
     arch = {"model": model} | ({"revision": revision} if source["kind"] != "path" else {})
     if not arch.get("revision"):
         arch.pop("revision", None)
-    return Checkpoint(name=Path(model).name, family="hf", arch=arch, source=source)
+    reads = {"tokenizer": model, "length": LENGTH}
+    return Checkpoint(
+        name=Path(model).name, family="hf", arch=arch, source=source, preprocess=reads
+    )
 
 
 def _in_repository(model: str, file: str, revision: str) -> dict[str, str]:

@@ -16,6 +16,7 @@ from whitebox_probe.models._hf_hub import hub_entry
 from whitebox_probe.models.base import (
     Preprocess,
     ProbeModel,
+    TextPreprocess,
     build,
     families,
     family_named,
@@ -127,7 +128,9 @@ def _of_file(path: Path, arch: str | Mapping[str, Any]) -> Checkpoint:
     if arch.startswith((TIMM, HF)):
         return replace(_of_library(arch), name=title, source=here)
     if arch in checkpoints.registry():
-        return replace(checkpoints.entry(arch), name=title, source=here, sha256=None, size=None)
+        like = checkpoints.entry(arch)
+        changed = {"preprocess": _with_tokenizer(like), "source": here}
+        return replace(like, name=title, sha256=None, size=None, **changed)  # type: ignore[arg-type]
     family, arguments = checkpoints.architecture(arch)
     return Checkpoint(name=title, family=family, arch=arguments, source=here)
 
@@ -228,7 +231,13 @@ def _pretrained(entry: Checkpoint, path: Path, wrapper: str | None) -> ProbeMode
 
 def _finish(entry: Checkpoint, module: nn.Module, sha256: str | None) -> ProbeModel:
     family = family_named(entry.family)
-    stated = Preprocess(**entry.preprocess) if entry.preprocess else family.preprocess(module)
+    stated: Preprocess | TextPreprocess | None
+    if "tokenizer" in entry.preprocess:
+        stated = TextPreprocess(**_with_tokenizer(entry))
+    elif entry.preprocess:
+        stated = Preprocess(**entry.preprocess)
+    else:
+        stated = family.preprocess(module)
     return ProbeModel(
         module=module.requires_grad_(False),
         family=family,
@@ -237,3 +246,13 @@ def _finish(entry: Checkpoint, module: nn.Module, sha256: str | None) -> ProbeMo
         entry=entry,
         sha256=sha256,
     )
+
+
+def _with_tokenizer(entry: Checkpoint) -> dict[str, Any]:
+    """An entry's preprocessing, with the path of a tokenizer that lies beside its weights."""
+    stated = dict(entry.preprocess)
+    tokenizer = str(stated.get("tokenizer", ""))
+    weights = checkpoints.locate(entry) if tokenizer.endswith(".json") else None
+    if weights is not None and not Path(tokenizer).is_absolute():
+        stated["tokenizer"] = str(weights.with_name(tokenizer))
+    return stated

@@ -6,7 +6,14 @@ from typing import Literal
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import ProbeError
-from whitebox_probe.models.base import Family, Preprocess, ProbeModel, families, family_named
+from whitebox_probe.models.base import (
+    Family,
+    Preprocess,
+    ProbeModel,
+    TextPreprocess,
+    families,
+    family_named,
+)
 from whitebox_probe.models.custom import CustomFamily, Subspaces
 
 
@@ -15,7 +22,7 @@ def wrap(
     family: str | None = None,
     *,
     name: str | None = None,
-    preprocess: Preprocess | Literal["imagenet"] | None = None,
+    preprocess: Preprocess | TextPreprocess | Literal["imagenet"] | None = None,
     sites: Mapping[str, str] | None = None,
     layers: int | None = None,
     first_layer: int = 0,

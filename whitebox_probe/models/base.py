@@ -101,6 +101,18 @@ class Preprocess:
 
 
 @dataclass(frozen=True)
+class TextPreprocess:
+    """How a text becomes a language model's input: its tokenizer, and the tokens in a window.
+
+    `tokenizer` is `bytes`, the path of a JSON file of the tokenizers library, or a name or folder
+    for transformers.
+    """
+
+    tokenizer: str
+    length: int = 128
+
+
+@dataclass(frozen=True)
 class Recognised:
     """What a state dict says of its network, and what it cannot say.
 
@@ -296,14 +308,14 @@ class ProbeModel:
         family: how the module's sites and bases are found.
         name: what tables and figures call it.
         entry: the registry entry that it came from, if any.
-        preprocess: how an image becomes its input, if known.
+        preprocess: how an image or a text becomes its input, if known.
         sha256: of the file that the weights came from, if any.
     """
 
     module: nn.Module
     family: Family
     name: str
-    preprocess: Preprocess | None = None
+    preprocess: Preprocess | TextPreprocess | None = None
     entry: "Checkpoint | None" = None
     sha256: str | None = None
     dims: Dims = field(init=False)

@@ -1,5 +1,6 @@
-"""How the shipped models were trained: one recipe for a CRATE and a ViT of the same size.
+"""How the shipped models were trained: one recipe a pair, for images and for text.
 
-`python -m whitebox_probe.training crate --out runs/crate` trains; `test runs/crate` measures the
-finished run, once, on the test images.
+`python -m whitebox_probe.training crate --out runs/crate` trains (`crate` or `vit` on images,
+`crate-lm` or `gpt` on text); `test runs/crate` measures the finished run, once, on the test images
+or the held-out text.
 """

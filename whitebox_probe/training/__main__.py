@@ -7,31 +7,43 @@ import sys
 from pathlib import Path
 
 from whitebox_probe._core.errors import ProbeError
-from whitebox_probe.training.recipe import KINDS, Recipe
+from whitebox_probe.training.recipe import KINDS, TEXT_KINDS, Recipe, TextRecipe
+
+RECIPES = (Recipe, TextRecipe)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m whitebox_probe.training",
-        description="Train a CRATE or a ViT on Fashion-MNIST by the recipe of the shipped models.",
+        description="Train by the recipe of the shipped models: a CRATE or a ViT on Fashion-MNIST, "
+        "or a CRATE language model or a GPT-2 on the King James Version.",
         epilog="Then: python -m whitebox_probe.training test OUT",
     )
-    parser.add_argument("what", choices=[*KINDS, "test"], help="what to train, or 'test' a run")
+    parser.add_argument("what", choices=[*KINDS, *TEXT_KINDS, "test"], help="or 'test' a run")
     parser.add_argument("run", nargs="?", type=Path, help="folder of the finished run to test")
     parser.add_argument("--out", type=Path, help="folder of the run")
-    parser.add_argument("--data", type=Path, help="folder of the four idx.gz files")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        help="folder of the four idx.gz files, or file of what Debian's bible-kjv prints "
+        "(default: what is installed)",
+    )
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    for field in dataclasses.fields(Recipe):
-        if field.name == "kind":
+    images, text = ({f.name: f.default for f in dataclasses.fields(r)} for r in RECIPES)
+    for name, default in (images | text).items():
+        if name == "kind":
             continue
-        kind = int if field.name == "limit_train" else type(field.default)
+        told = [
+            f"{options[name]} for {what}"
+            for what, options in (("images", images), ("text", text))
+            if name in options
+        ]
         parser.add_argument(
-            f"--{field.name.replace('_', '-')}",
-            type=kind,
-            default=field.default,
-            help=f"(default: {field.default})",
+            f"--{name.replace('_', '-')}",
+            type=int if name == "limit_train" else type(default),
+            help=f"(default: {', '.join(told)})",
         )
     return parser
 
@@ -51,26 +63,40 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     import torch
 
     from whitebox_probe.training.loop import load_data, measure_on_test, train
+    from whitebox_probe.training.run import LOG
+    from whitebox_probe.training.text import load_text, measure_on_held_out, train_text
 
     torch.set_num_threads(args.threads)
     if args.what == "test":
         if args.run is None:
             parser.error("test needs the folder of a finished run")
-        print(json.dumps(measure_on_test(args.run, args.data), indent=1))
+        log = args.run / LOG
+        kind = json.loads(log.read_text())["recipe"]["kind"] if log.is_file() else KINDS[0]
+        measure = measure_on_held_out if kind in TEXT_KINDS else measure_on_test
+        print(json.dumps(measure(args.run, args.data), indent=1))
         return 0
     if args.out is None:
         parser.error("--out is needed: the folder that the run is written to")
-    names = [field.name for field in dataclasses.fields(Recipe) if field.name != "kind"]
-    recipe = Recipe(kind=args.what, **{name: getattr(args, name) for name in names})
-    log = train(
-        recipe,
-        load_data(recipe, args.data),
-        args.out,
-        resume=args.resume,
-        progress=not args.quiet,
+    named = {f.name for r in RECIPES for f in dataclasses.fields(r)} - {"kind"}
+    given = {name: value for name in named if (value := getattr(args, name)) is not None}
+    how = {"resume": args.resume, "progress": not args.quiet}
+    of_text = args.what in TEXT_KINDS
+    strange = given.keys() - {f.name for f in dataclasses.fields(RECIPES[of_text])}
+    if strange:
+        parser.error(f"a {args.what} has no --{min(strange).replace('_', '-')}")
+    if of_text:
+        text = TextRecipe(kind=args.what, **given)
+        log = train_text(text, load_text(text, args.data), args.out, **how)
+    else:
+        images = Recipe(kind=args.what, **given)
+        log = train(images, load_data(images, args.data), args.out, **how)
+    last = log["epochs"][-1]
+    found = ", ".join(
+        f"{name.replace('_', ' ')} {value:.4f}"
+        for name, value in last.items()
+        if name.startswith("validation")
     )
-    epochs = log["epochs"]
-    print(f"validation accuracy {epochs[-1]['validation_accuracy']:.4f}, {len(epochs)} epochs")
+    print(f"{found}, {len(log['epochs'])} epochs")
     return 0
 
 

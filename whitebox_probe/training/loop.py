@@ -1,24 +1,22 @@
-"""Train by a recipe: seeded, logged, and resumable after any epoch."""
+"""Train an image model by its recipe, and measure it on the test images."""
 
 import json
-import time
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from whitebox_probe._core.errors import CheckpointError, NonFiniteError
+from whitebox_probe._core.errors import CheckpointError
 from whitebox_probe._core.io import atomic_path
 from whitebox_probe.data import fashion_mnist
-from whitebox_probe.training.recipe import Recipe, build, optimizers, schedule
+from whitebox_probe.training.recipe import Recipe, build
+from whitebox_probe.training.run import LOG, Run
 
-LOG, STATE = "log.json", "state.pt"
 SPLIT_SEED = 20171  # of the validation split: the same images for every recipe and seed
 
 
@@ -89,127 +87,29 @@ def train(
     return run.log
 
 
-class _Run:
-    """A training run in progress."""
+class _Run(Run[Recipe]):
+    """A training run on images in progress."""
 
     def __init__(self, recipe: Recipe, data: Data, out: Path, *, resume: bool) -> None:
-        self.recipe, self.data, self.out = recipe, data, out
-        self.model = build(recipe)
-        self.optimizers = optimizers(self.model, recipe)
-        self.base = [[g["lr"] for g in o.param_groups] for o in self.optimizers]
-        self.per_epoch = len(data.train) // recipe.batch_size
-        self.log: dict[str, Any] = {
-            "recipe": asdict(recipe),
-            "parameters": sum(p.numel() for p in self.model.parameters()),
-            "data": {"name": "fashion-mnist:train", "fingerprint": data.fingerprint},
-            "threads": torch.get_num_threads(),
-            "versions": {name: version(name) for name in ("torch", "timm", "numpy")},
-            "epochs": [],
-        }
-        if resume:
-            self._resume()
-        else:
-            self._save("init")
+        self.data = data
+        facts = {"name": "fashion-mnist:train", "fingerprint": data.fingerprint}
+        super().__init__(recipe, build(recipe), out, facts, len(data.train), resume=resume)
 
-    @property
-    def done(self) -> int:
-        """Whole epochs so far."""
-        return len(self.log["epochs"])
-
-    def epoch(self, epoch: int, *, progress: bool) -> None:
-        """One pass over the training images, then validation, then everything is saved."""
-        from tqdm.auto import tqdm
-
-        start, total = time.perf_counter(), 0.0
-        # One generator an epoch: a resumed run draws what the uninterrupted one would have.
-        random = torch.Generator().manual_seed(1000 * self.recipe.seed + epoch)
-        order = torch.randperm(len(self.data.train), generator=random)
-        batches = order[: self.per_epoch * self.recipe.batch_size].split(self.recipe.batch_size)
-        self.model.train()
-        title = f"{self.recipe.kind} epoch {epoch + 1}/{self.recipe.epochs}"
-        for number, batch in enumerate(
-            tqdm(batches, desc=title, disable=None if progress else True)
-        ):
-            total += self._step(epoch * self.per_epoch + number, batch, random)
-        loss = total / len(batches)
-        if not np.isfinite(loss):
-            raise NonFiniteError(
-                f"the loss is {loss} in epoch {epoch + 1}",
-                f"training diverged at lr {self.recipe.lr}",
-                "Use a smaller --lr",
-            )
-        held_out = accuracy(self.model, self.data.validation, self.data.validation_labels)
-        self.log["epochs"].append(
-            {
-                "loss": round(loss, 5),
-                "validation_accuracy": held_out,
-                "seconds": round(time.perf_counter() - start, 1),
-            }
-        )
-        if epoch == 0:
-            self._save("early")
-        if epoch + 1 == self.recipe.epochs:
-            self._save("final")
-        self._keep()
-
-    def _step(self, step: int, batch: Tensor, random: torch.Generator) -> float:
-        steps = self.per_epoch * self.recipe.epochs
-        for optimizer, rates in zip(self.optimizers, self.base, strict=True):
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * schedule(step, steps, self.recipe)
+    def loss(self, batch: Tensor, random: torch.Generator) -> Tensor:
+        """Cross-entropy of a batch of images, each flipped by chance."""
         flip = torch.rand(len(batch), generator=random) < 0.5
         images = self.data.train[batch]
         images = torch.where(flip[:, None, None, None], images.flip(3), images)
-        loss = F.cross_entropy(
+        return F.cross_entropy(
             self.model(images),
             self.data.train_labels[batch],
             label_smoothing=self.recipe.label_smoothing,
         )
-        self.model.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
-        for optimizer in self.optimizers:
-            optimizer.step()
-        return loss.item()
 
-    def _save(self, stage: str) -> None:
-        with atomic_path(self.out / f"{stage}.safetensors") as path:
-            save_file(self.model.state_dict(), path)
-
-    def _keep(self) -> None:
-        """Save what a resumed run needs, then the log."""
-        state = {
-            "log": json.dumps(self.log),
-            "model": self.model.state_dict(),
-            "optimizers": [o.state_dict() for o in self.optimizers],
-        }
-        with atomic_path(self.out / STATE) as path:
-            torch.save(state, path)
-        with atomic_path(self.out / LOG) as path:
-            path.write_text(json.dumps(self.log, indent=1) + "\n")
-
-    def _resume(self) -> None:
-        path = self.out / STATE
-        if not path.is_file():
-            raise CheckpointError(
-                f"there is nothing to resume in {self.out}",
-                "it holds no state of a run",
-                "Leave --resume out to start a new run",
-            )
-        state = torch.load(path, weights_only=True)
-        log = json.loads(state["log"])
-        before, now = log["recipe"], asdict(self.recipe)
-        changed = [f"{key} {before[key]} -> {now[key]}" for key in now if before[key] != now[key]]
-        if changed or log["data"] != self.log["data"]:
-            raise CheckpointError(
-                f"the run in {self.out} cannot be resumed",
-                "changed: " + ", ".join(changed or ["the data"]),
-                "Resume with the arguments of that run, or use another --out",
-            )
-        self.log = log
-        self.model.load_state_dict(state["model"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+    def held_out(self) -> dict[str, float]:
+        """Accuracy on the validation images."""
+        found = accuracy(self.model, self.data.validation, self.data.validation_labels)
+        return {"validation_accuracy": found}
 
 
 def measure_on_test(out: Path, folder: Path | None = None) -> dict[str, float]:

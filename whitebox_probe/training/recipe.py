@@ -1,12 +1,16 @@
-"""The recipe: sizes, optimiser and schedule, the same for both models."""
+"""The recipes: sizes, optimiser and schedule, the same for both models of a pair."""
 
 import math
+import re
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 KINDS = ("crate", "vit")
+TEXT_KINDS = ("crate-lm", "gpt")
+_HIDDEN = re.compile(r"(blocks|transformer|transformer\.h)\.(layers\.)?\d+\.")
 SIDE, CLASSES = 28, 10
 
 
@@ -101,11 +105,85 @@ def sincos(side: int, dim: int) -> Tensor:
     return torch.cat([torch.zeros(1, dim), grid])[None]
 
 
-def optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
+@dataclass(frozen=True)
+class TextRecipe:
+    """The same for language models: what a run depends on, besides the text.
+
+    An epoch goes once through the training text, cut into windows of `length` tokens at another
+    place each time.
+    """
+
+    kind: str = "crate-lm"
+    dim: int = 96
+    depth: int = 6
+    heads: int = 4
+    length: int = 128
+    vocabulary: int = 1024
+    mlp_ratio: float = 2.0
+    eta: float = 0.1
+    lam: float = 0.1
+    epochs: int = 6
+    batch_size: int = 32
+    lr: float = 6e-3
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+    clip: float = 1.0
+    seed: int = 0
+
+    def arch(self) -> dict[str, Any]:
+        """The architecture's arguments, as in checkpoints.yaml."""
+        if self.kind == "crate-lm":
+            return {
+                "vocabulary": self.vocabulary,
+                "block_size": self.length,
+                "dim": self.dim,
+                "depth": self.depth,
+                "heads": self.heads,
+                "eta": self.eta,
+                "lam": self.lam,
+            }
+        return {
+            "model_type": "gpt2",
+            "vocab_size": self.vocabulary,
+            "n_positions": self.length,
+            "n_embd": self.dim,
+            "n_layer": self.depth,
+            "n_head": self.heads,
+            "n_inner": round(self.mlp_ratio * self.dim),
+            "bos_token_id": None,
+            "eos_token_id": None,
+        }
+
+
+def build_text(recipe: TextRecipe) -> nn.Module:
+    """The language model at its initialisation, by the recipe's seed; nothing is dropped out.
+
+    Linear maps and embeddings start at a standard deviation of 0.02, as GPT-2's do and as the
+    CRATE-GPT2 release has them; the ISTA dictionaries start as that release has them.
+    """
+    torch.manual_seed(recipe.seed)
+    if recipe.kind == "crate-lm":
+        from whitebox_probe.models._crate_gpt_network import CrateGPT
+
+        crate = CrateGPT(**recipe.arch())
+        for module in crate.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+                if getattr(module, "bias", None) is not None:
+                    nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        return crate
+    from whitebox_probe.models._hf_hub import configuration, transformers
+
+    none = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    config = configuration(recipe.arch() | none)
+    return transformers().GPT2LMHeadModel(config)
+
+
+def optimizers(model: nn.Module, recipe: Recipe | TextRecipe) -> list[torch.optim.Optimizer]:
     """Muon for the layers' matrices; AdamW for embeddings, norms and the head."""
     hidden, decayed, free = [], [], []
     for name, parameter in model.named_parameters():
-        if parameter.ndim == 2 and name.startswith(("blocks.", "transformer.")):
+        if parameter.ndim == 2 and _HIDDEN.match(name):
             hidden.append(parameter)
         elif parameter.ndim in (2, 4):
             decayed.append(parameter)
@@ -125,7 +203,7 @@ def optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
     return [muon, torch.optim.AdamW(groups, lr=recipe.lr / 2, betas=(0.9, 0.99))]
 
 
-def schedule(step: int, steps: int, recipe: Recipe) -> float:
+def schedule(step: int, steps: int, recipe: Recipe | TextRecipe) -> float:
     """The learning rate's factor: a linear rise, then a cosine to zero."""
     rise = max(1, round(recipe.warmup * steps))
     if step < rise:

@@ -1,0 +1,167 @@
+"""A training run: seeded, logged, and resumable after any epoch."""
+
+import json
+import time
+from abc import ABC, abstractmethod
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from whitebox_probe._core.errors import CheckpointError, NonFiniteError
+from whitebox_probe._core.io import atomic_path
+from whitebox_probe.training.recipe import Recipe, TextRecipe, optimizers, schedule
+
+LOG, STATE = "log.json", "state.pt"
+Of = TypeVar("Of", Recipe, TextRecipe)
+
+
+class Run(ABC, Generic[Of]):
+    """A training run in progress: what image and language models share.
+
+    Args:
+        model: at its initialisation. facts: what the log says of the data.
+        count: of examples in an epoch.
+    Raises: CheckpointError when there is nothing to resume, or a run of another recipe is there.
+    """
+
+    library = "timm"
+
+    def __init__(
+        self,
+        recipe: Of,
+        model: nn.Module,
+        out: Path,
+        facts: dict[str, Any],
+        count: int,
+        *,
+        resume: bool,
+    ) -> None:
+        self.recipe: Of = recipe
+        self.model, self.out, self.count = model, out, count
+        self.optimizers = optimizers(model, recipe)
+        self.base = [[g["lr"] for g in o.param_groups] for o in self.optimizers]
+        self.per_epoch = count // recipe.batch_size
+        self.log: dict[str, Any] = {
+            "recipe": asdict(recipe),
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "data": facts,
+            "threads": torch.get_num_threads(),
+            "versions": {name: version(name) for name in ("torch", self.library, "numpy")},
+            "epochs": [],
+        }
+        if resume:
+            self._resume()
+        else:
+            self._save("init")
+
+    @abstractmethod
+    def loss(self, batch: Tensor, random: torch.Generator) -> Tensor:
+        """The loss of the examples with these numbers."""
+
+    @abstractmethod
+    def held_out(self) -> dict[str, float]:
+        """What is measured on validation data after each epoch."""
+
+    def weights(self) -> dict[str, Tensor]:
+        """The state dict as it is saved."""
+        return self.model.state_dict()
+
+    @property
+    def done(self) -> int:
+        """Whole epochs so far."""
+        return len(self.log["epochs"])
+
+    def epoch(self, epoch: int, *, progress: bool) -> None:
+        """One pass over the examples, then validation, then everything is saved."""
+        from tqdm.auto import tqdm
+
+        start, total = time.perf_counter(), 0.0
+        # One generator an epoch: a resumed run draws what the uninterrupted one would have.
+        random = torch.Generator().manual_seed(1000 * self.recipe.seed + epoch)
+        order = torch.randperm(self.count, generator=random)
+        batches = order[: self.per_epoch * self.recipe.batch_size].split(self.recipe.batch_size)
+        self.model.train()
+        title = f"{self.recipe.kind} epoch {epoch + 1}/{self.recipe.epochs}"
+        for number, batch in enumerate(
+            tqdm(batches, desc=title, disable=None if progress else True)
+        ):
+            total += self._step(epoch * self.per_epoch + number, batch, random)
+        loss = total / len(batches)
+        if not np.isfinite(loss):
+            raise NonFiniteError(
+                f"the loss is {loss} in epoch {epoch + 1}",
+                f"training diverged at lr {self.recipe.lr}",
+                "Use a smaller --lr",
+            )
+        self.log["epochs"].append(
+            {
+                "loss": round(loss, 5),
+                **self.held_out(),
+                "seconds": round(time.perf_counter() - start, 1),
+            }
+        )
+        if epoch == 0:
+            self._save("early")
+        if epoch + 1 == self.recipe.epochs:
+            self._save("final")
+        self._keep()
+
+    def _step(self, step: int, batch: Tensor, random: torch.Generator) -> float:
+        steps = self.per_epoch * self.recipe.epochs
+        for optimizer, rates in zip(self.optimizers, self.base, strict=True):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * schedule(step, steps, self.recipe)
+        loss = self.loss(batch, random)
+        self.model.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        return loss.item()
+
+    def _save(self, stage: str) -> None:
+        with atomic_path(self.out / f"{stage}.safetensors") as path:
+            save_file(self.weights(), path)
+
+    def _keep(self) -> None:
+        """Save what a resumed run needs, then the log."""
+        state = {
+            "log": json.dumps(self.log),
+            "model": self.model.state_dict(),
+            "optimizers": [o.state_dict() for o in self.optimizers],
+        }
+        with atomic_path(self.out / STATE) as path:
+            torch.save(state, path)
+        with atomic_path(self.out / LOG) as path:
+            path.write_text(json.dumps(self.log, indent=1) + "\n")
+
+    def _resume(self) -> None:
+        path = self.out / STATE
+        if not path.is_file():
+            raise CheckpointError(
+                f"there is nothing to resume in {self.out}",
+                "it holds no state of a run",
+                "Leave --resume out to start a new run",
+            )
+        state = torch.load(path, weights_only=True)
+        log = json.loads(state["log"])
+        before, now = log["recipe"], asdict(self.recipe)
+        changed = [
+            f"{key} {before.get(key)} -> {now[key]}" for key in now if before.get(key) != now[key]
+        ]
+        if changed or log["data"] != self.log["data"]:
+            raise CheckpointError(
+                f"the run in {self.out} cannot be resumed",
+                "changed: " + ", ".join(changed or ["the data"]),
+                "Resume with the arguments of that run, or use another --out",
+            )
+        self.log = log
+        self.model.load_state_dict(state["model"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
