@@ -39,7 +39,7 @@ def axis(run: Mapping[str, Any], metric: str, *, site: str, normalise: str | Non
         symbol = rf"\mathrm{{LN}}\,{symbol}"
     text = told["label"].replace("<raw>", TOKENS.get(site, "Z")).replace("<Z>", symbol)
     if run["convention"] == "official" and told["group"] == "rate":
-        text += ", official convention"
+        text += ",\nofficial convention"  # in one line it is longer than a column's axis
     elif site not in TOKENS and site != "weights":
         text += f" at {site}"
     unit = told["unit"] if told["unit"] in UNITS else ""
