@@ -18,7 +18,8 @@ class ProbeError(Exception):
         self.fix = fix
 
     def __str__(self) -> str:
-        return " ".join(f"{self.what}: {self.why}. {self.fix}.".split()).replace("..", ".")
+        why, fix = (part.rstrip(". ") for part in (self.why, self.fix))
+        return " ".join(f"{self.what}: {why}. {fix}.".split())
 
 
 class SiteError(ProbeError):
