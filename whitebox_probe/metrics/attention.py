@@ -98,6 +98,7 @@ class AttentionEntropy(SampleMetric):
     source = "Zhai et al. 2023, arXiv:2303.06296"
     label = "attention entropy [nats]"
     group = "attention"
+    heavy = True
     cost = "O(K n^2 p): attention is computed again"
     site = {"paper": "attn_weights", "official": "attn_weights"}
     default = False
@@ -116,6 +117,7 @@ class AttentionDistance(SampleMetric):
     source = "Dosovitskiy et al. 2021, arXiv:2010.11929, figure 7"
     label = "attention distance [patches]"
     group = "attention"
+    heavy = True
     cost = "O(K n^2 p): attention is computed again"
     site = {"paper": "attn_weights", "official": "attn_weights"}
     default = False
@@ -134,6 +136,7 @@ class AttentionClassShare(SampleMetric):
     source = "own definition"
     label = "attention on the class token"
     group = "attention"
+    heavy = True
     cost = "O(K n^2 p): attention is computed again"
     site = {"paper": "attn_weights", "official": "attn_weights"}
     default = False

@@ -168,6 +168,7 @@ class SampleMetric(Reducible, ABC):
         (`<raw>`: as they are, where rates are of normed ones). group: rate,
         sparsity, geometry, attention or fidelity. cost: of one measurement.
         needs_basis: whether U is used. needs_operators: parts of the layer's own steps that are.
+        heavy: alone it adds more than a tenth of the forward pass (benchmarks/RESULTS.md).
         better: which way the principle wants it, `lower` or `higher`, if any.
         invariances: what leaves the value unchanged (tested).
         ddof: convention -> delta degrees of freedom of the reported std.
@@ -182,6 +183,7 @@ class SampleMetric(Reducible, ABC):
     label: ClassVar[str] = ""
     group: ClassVar[str] = ""
     cost: ClassVar[str] = "O(n d)"
+    heavy: ClassVar[bool] = False
     better: ClassVar[str | None] = None
     needs_basis: ClassVar[bool] = False
     needs_operators: ClassVar[tuple[str, ...]] = ()

@@ -51,6 +51,7 @@ class CodingRate(SampleMetric):
     source = "Yu et al. 2023, arXiv:2306.01129, equation 1"
     label = r"$R(<Z>)$"
     group = "rate"
+    heavy = True
     cost = "O(n d min(n, d) + min(n, d)^3)"
     site = {"paper": "z_out", "official": "attn_in"}
     invariances = frozenset({"rotation", "token_order", "repeated_tokens"})

@@ -89,6 +89,7 @@ class Compression(SampleMetric):
     source = "Yu et al. 2023, arXiv:2306.01129, equation 8"
     label = r"$R^c(<Z>;\, U^\ell)$"
     group = "rate"
+    heavy = True
     cost = "O(n d K p + n K p^2 + K p^3); the projection is free in the official convention"
     better = "lower"
     site = {"paper": "z_half", "official": HEADS}

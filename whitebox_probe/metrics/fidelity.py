@@ -159,6 +159,7 @@ class _OfStep(SampleMetric):
     """What the measures of the attention step share: the gradient is taken once a layer."""
 
     group = "fidelity"
+    heavy = True
     unit = "-1 to 1"
     source = "Yu et al. 2023, arXiv:2306.01129, equations 9 to 11; own definition"
     cost = "O(n d K p + n K p^2 + K p^3) in float64"
@@ -254,6 +255,7 @@ class _RateChange(SampleMetric):
 
     unit = "nats"
     group = "fidelity"
+    heavy = True
     source = "arXiv:2411.17182 (MSSA with its skip connection may raise R^c)"
     cost = "twice compression"
     site = {"paper": "z_in"}
@@ -317,6 +319,7 @@ class IstaObjectiveChange(SampleMetric):
     source = "Yu et al. 2023, arXiv:2306.01129, equations 14 to 16"
     label = r"relative change of $\frac{1}{2}\|Y - DZ\|^2 + \lambda\|Z\|_1$"
     group = "fidelity"
+    heavy = True
     cost = "O(n d^2) in float64, twice"
     better = "lower"
     site = {"paper": "z_out"}
@@ -347,6 +350,7 @@ class TokenSNR(SampleMetric):
     source = "arXiv:2506.03790"
     label = r"token SNR of $<Z>$"
     group = "fidelity"
+    heavy = True
     cost = "O(n d K p) in float64"
     site = {"paper": "z_out"}
     needs_basis = True

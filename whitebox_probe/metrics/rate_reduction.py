@@ -52,6 +52,7 @@ class RateReduction(SampleMetric):
     source = "Yu et al. 2020, arXiv:2006.08558, equation 4"
     label = r"$\Delta R(<Z>;\, U^\ell)$"
     group = "rate"
+    heavy = True
     cost = "what coding_rate and compression take on the same tokens"
     better = "higher"
     site = {"paper": "z_out", "official": "attn_in"}
@@ -86,6 +87,7 @@ class SparseRateReduction(SampleMetric):
     source = "Yu et al. 2023, arXiv:2306.01129, equation 1"
     label = r"$\Delta R(<Z>) - \lambda\|<raw>\|_0$"
     group = "rate"
+    heavy = True
     cost = "as rate_reduction"
     better = "higher"
     site = {"paper": "z_out"}

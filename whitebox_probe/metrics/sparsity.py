@@ -286,6 +286,7 @@ class Gini(_OfTokens):
     """Gini index of a token's magnitudes, averaged over tokens."""
 
     name = "gini"
+    heavy = True
     unit = "0 to 1"
     formula = "1 - 2 sum_i |z|_(i) (d - i + 1/2) / (d |z|_1), |z| sorted"
     source = "Hurley and Rickard 2009, equation 5"
@@ -299,6 +300,7 @@ class ExcessKurtosis(_OfTokens):
     """Excess kurtosis of all entries of a sample."""
 
     name = "excess_kurtosis"
+    heavy = True
     unit = "1"
     formula = "mean (z - m)^4 / var(z)^2 - 3"
     source = "Olshausen and Field 2004"

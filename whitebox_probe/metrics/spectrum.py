@@ -148,6 +148,7 @@ class _OfSpectrum(SampleMetric):
     """What the measures of this file share: singular values are taken once a site."""
 
     group = "geometry"
+    heavy = True
     cost = "O(n d min(n, d)), a singular value decomposition"
     site = {"paper": "z_out", "official": "z_out"}
     default = False
