@@ -1,6 +1,6 @@
 """`whitebox-probe run` on one file of each family, in its official format, with random weights.
 
-Families of language models are probed on ids from Python: their files are read in the same way.
+Families of language models are run on a text file, and probed on ids from Python.
 """
 
 import json
@@ -145,6 +145,36 @@ def test_a_file_of_a_language_model_is_probed_on_ids(family, tmp_path):
     ids = torch.randint(2, 23, (4, 9))
     result = wp.probe(model, ids, progress=False)
     assert all(math.isfinite(v) for v in result.curve("compression")["mean"])
+
+
+@pytest.mark.parametrize("family", TEXT)
+def test_a_file_of_a_language_model_runs_on_a_text_file(family, tmp_path, capsys):
+    if family == "hf":
+        pytest.importorskip("transformers")
+    arch, _ = TEXT[family]
+    wide = {key: 258 for key in ("vocabulary", "vocab_size") if key in arch}
+    state = state_of(family, arch | wide)
+    if family == "hf":
+        state = {f"transformer.{key}": tensor for key, tensor in state.items()}
+    torch.save({"model": state} if family == "crate_gpt" else state, tmp_path / "m.pth")
+    (tmp_path / "book.txt").write_text(
+        "In the beginning was the token, and the token was one. " * 3
+    )
+    words = ["run", tmp_path / "m.pth", "--set", "heads=2", "--preprocess", "text:bytes@8"]
+    words += ["--data", tmp_path / "book.txt", "--out", tmp_path / "out", "--quiet"]
+    status = cli.main([str(word) for word in words])
+    assert status == 0, capsys.readouterr().err
+    result = wp.Result.load(tmp_path / "out")
+    assert result.run["family"] == family
+    assert len(result.samples) > 10
+    assert np.isfinite(result.curve("compression")["mean"]).all()
+
+
+def test_a_preprocessing_of_text_that_is_not_understood(tmp_path, capsys):
+    torch.save(state_of("aot", TEXT["aot"][0]), tmp_path / "m.pth")
+    words = ["run", tmp_path / "m.pth", "--set", "heads=2", "--preprocess", "text:bytes@long"]
+    assert cli.main([str(word) for word in [*words, "--out", tmp_path / "o"]]) == 2
+    assert "text:bytes@128" in capsys.readouterr().err
 
 
 def test_what_a_file_does_not_hold_is_asked_for_as_options(tmp_path, pictures, capsys):

@@ -85,8 +85,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--preprocess",
         metavar="NAME",
-        help="how images are prepared for a file: imagenet, or as a checkpoint of the registry "
-        "(default: the model's own)",
+        help="how data are prepared for a file: imagenet, as a checkpoint of the registry, or "
+        "text:TOKENIZER@LENGTH, such as text:bytes@128 (default: the model's own)",
     )
     add("--wrapper", metavar="KEY", help="key of the weights, in a file that holds several sets")
     add(

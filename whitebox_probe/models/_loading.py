@@ -25,6 +25,7 @@ from whitebox_probe.models.base import (
 
 TIMM = "timm:"
 HF = "hf:"
+TEXT = "text:"
 IMAGENET = "imagenet"
 HEAD_WIDTHS = (128, 80, 64, 48, 32, 24, 16)  # of every published model of these families
 
@@ -37,7 +38,7 @@ def load(
     seed: int = 0,
     name: str | None = None,
     wrapper: str | None = None,
-    preprocess: Preprocess | str | None = None,
+    preprocess: Preprocess | TextPreprocess | str | None = None,
     progress: bool = True,
     **options: Any,
 ) -> ProbeModel:
@@ -57,7 +58,8 @@ def load(
         wrapper: the key of the state dict, for a file that holds several.
         preprocess: how an image becomes its input, where a file does not say: a `Preprocess`, the
             name of a registry entry that was trained alike, or `imagenet` (resize, centre crop of
-            7/8, ImageNet's means and spreads, at the network's own size or 224).
+            7/8, ImageNet's means and spreads, at the network's own size or 224). For a language
+            model a `TextPreprocess`, or `text:TOKENIZER@LENGTH`, such as `text:bytes@128`.
         progress: show a progress bar while downloading.
         options: arguments of the network that replace those of the entry, such as `lam=0.5`.
 
@@ -89,10 +91,19 @@ def load(
     return _pretrained(entry, path, wrapper)
 
 
-def _prepared(preprocess: Preprocess | str, entry: Checkpoint) -> dict[str, Any]:
-    """The fields of a `Preprocess`, given or named."""
-    if isinstance(preprocess, Preprocess):
+def _prepared(preprocess: Preprocess | TextPreprocess | str, entry: Checkpoint) -> dict[str, Any]:
+    """The fields of a `Preprocess` or `TextPreprocess`, given or named."""
+    if isinstance(preprocess, Preprocess | TextPreprocess):
         return asdict(preprocess)
+    if preprocess.startswith(TEXT):
+        tokenizer, _, length = preprocess.removeprefix(TEXT).partition("@")
+        if not tokenizer or (length and not length.isdigit()):
+            raise CheckpointError(
+                f"the preprocessing '{preprocess}' is not understood",
+                "it names a tokenizer, and the tokens of a window after an @",
+                "Write text:bytes@128, or text:NAME for a tokenizer of transformers",
+            )
+        return {"tokenizer": tokenizer} | ({"length": int(length)} if length else {})
     if preprocess == IMAGENET:
         sizes = (entry.arch.get(key) for key in ("image_size", "img_size"))
         return asdict(Preprocess.imagenet(next((s for s in sizes if s), 224)))
