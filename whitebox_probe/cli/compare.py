@@ -21,7 +21,6 @@ EXAMPLES = (
     "compare runs/crate runs/vit --band std --formats pdf,svg --out runs/both",
 )
 RATES = ("compression", "coding_rate", "rate_reduction", "sparse_rate_reduction")
-SPARSITY = ("l0", "hoyer", "thresholded", "l1_l2", "gini", "excess_kurtosis", "treves_rolls")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,7 +79,7 @@ def _figures(results: list["Result"], args: argparse.Namespace) -> dict[str, Any
         for metric in RATES
         if metric in shared
     }
-    for metric in SPARSITY:
+    for metric in _shared.SPARSITY:
         if metric in shared:
             figures[f"sparsity-{metric}"] = plots.figures["sparsity"](
                 *results, metric=metric, **options

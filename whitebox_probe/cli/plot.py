@@ -18,7 +18,6 @@ EXAMPLES = (
     "plot runs/crate runs/vit --metric coherence --out coherence.png",
 )
 HEATMAPS = ("coherence", "subspace_overlap")
-SPARSITY = ("l0", "hoyer", "thresholded", "l1_l2", "gini", "excess_kurtosis", "treves_rolls")
 _OTHER_FORMATS = (".jpg", ".jpeg", ".eps", ".ps", ".tif", ".tiff", ".gif", ".webp")
 
 
@@ -97,7 +96,7 @@ def _curves(results: list[Any], args: argparse.Namespace, options: dict[str, Any
         "normalise": "per_token" if args.per_token else None,
         "site": args.site,
     }
-    if args.metric in SPARSITY:
+    if args.metric in _shared.SPARSITY:
         return plots.figures["sparsity"](*results, metric=args.metric, **options)
     if args.metric in plots.figures:
         return plots.figures[args.metric](*results, **options)

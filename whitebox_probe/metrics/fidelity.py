@@ -16,7 +16,7 @@ from torch import Tensor
 from whitebox_probe._core.checks import expect_finite, expect_shape
 from whitebox_probe.metrics import _linalg
 from whitebox_probe.metrics.base import LayerTokens, SampleMetric, project
-from whitebox_probe.metrics.compression import _expect_basis, compression
+from whitebox_probe.metrics.compression import _expect_basis, _sum_over_heads, compression
 
 __all__ = [
     "DescentAchieved",
@@ -281,13 +281,15 @@ class _RateChange(SampleMetric):
         if self.after == "attn_out" and layer.norm is not None:
             after = layer.norm(after)
         U = _basis(layer)
-        return _compression(after, U, self.eps) - _compression(before, U, self.eps)
+        start = layer.once(  # with and without the skip connection start from the same tokens
+            f"exact compression {self.eps}", site, lambda: _compression(before, U, self.eps)
+        )
+        return _compression(after, U, self.eps) - start
 
 
 def _compression(Z: Tensor, U: Tensor, eps: float) -> Tensor:
     V = project(_linalg.upcast(Z), _linalg.upcast(U))
-    n, p = V.shape[-2:]
-    return _linalg.half_logdet(V, _linalg.gram(V), p / (n * eps**2)).sum(dim=-1)
+    return _sum_over_heads(V, _linalg.gram(V), eps=eps)
 
 
 class RateChangeSkip(_RateChange):

@@ -7,7 +7,7 @@ import pandas as pd
 
 from whitebox_probe._core.errors import ProbeError, ResultError, nearest
 from whitebox_probe.plots import _labels, style
-from whitebox_probe.results import MUST_AGREE, NULL_SEPARATOR, Result, normal_form
+from whitebox_probe.results import MUST_AGREE, NULL_SEPARATOR, Result, in_nats, normal_form
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -99,7 +99,7 @@ def _check(results: Sequence[Result], *, metric: str, normalise: str | None, ban
             "it says what is shaded",
             f"Use one of: {', '.join(BANDS)}, None",
         )
-    nats = bool(results) and _labels.in_nats(results[0].run, metric)
+    nats = bool(results) and in_nats(results[0], metric)
     if normalise is not None and not nats:
         raise ResultError(
             f"'{metric}' cannot be drawn {normalise.replace('_', ' ')}",

@@ -18,11 +18,6 @@ def measure(run: Mapping[str, Any], metric: str) -> Mapping[str, Any]:
     return found
 
 
-def in_nats(run: Mapping[str, Any], metric: str) -> bool:
-    """Whether a measure grows with the number of tokens, the width and the heads."""
-    return measure(run, metric)["unit"] == "nats"
-
-
 def axis(run: Mapping[str, Any], metric: str, *, site: str, normalise: str | None) -> str:
     r"""The label of a measure's axis.
 
