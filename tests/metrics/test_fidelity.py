@@ -132,3 +132,25 @@ def test_a_vit_has_no_ista_step(vit):
 
     with pytest.raises(wp.ProbeError, match="not a proximal one"):
         wp.probe(vit, torch.randn(2, 3, 12, 12), ["ista_objective_change"], progress=False)
+
+
+def test_tokens_that_are_not_finite_are_refused_by_the_function_and_dropped_by_the_probe(crate):
+    import whitebox_probe as wp
+
+    step = torch.ones_like(Z)
+    step[1, 0, 0] = torch.nan
+    with pytest.raises(wp.ProbeError, match="sample 1"):
+        F.descent_achieved(Z, step, U, eps=EPS)
+
+    def poison(module, args, out):
+        out = out.clone()
+        out[2] = torch.nan
+        return out
+
+    handle = crate.module.transformer.layers[1][0].norm.register_forward_hook(poison)
+    images = torch.randn(4, 3, 12, 12, generator=G)
+    names = ["descent_achieved", "descent_cosine"]
+    result = wp.probe(crate, images, names, nonfinite="drop", progress=False)
+    handle.remove()
+    assert [place["sample"] for place in result.run["nonfinite"]["first"]] == [2]
+    assert len(result.samples) == 3

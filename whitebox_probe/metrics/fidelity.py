@@ -16,7 +16,7 @@ from torch import Tensor
 from whitebox_probe._core.checks import expect_finite, expect_shape
 from whitebox_probe.metrics import _linalg
 from whitebox_probe.metrics.base import LayerTokens, SampleMetric, project
-from whitebox_probe.metrics.compression import _expect_basis, _sum_over_heads, compression
+from whitebox_probe.metrics.compression import _expect_basis, _sum_over_heads
 
 __all__ = [
     "DescentAchieved",
@@ -109,14 +109,15 @@ def descent_achieved(Z: Tensor, update: Tensor, U: Tensor, *, eps: float) -> Ten
     Raises: ShapeError, NonFiniteError.
     """
     gradient = compression_gradient(Z, U, eps=eps)
-    return _achieved(_linalg.upcast(Z), _linalg.upcast(update), gradient, U, eps)
+    share = _achieved(_linalg.upcast(Z), _linalg.upcast(update), gradient, U, eps)
+    return expect_finite(share, name="achieved share")
 
 
 def _achieved(Z: Tensor, update: Tensor, gradient: Tensor, U: Tensor, eps: float) -> Tensor:
     norms = torch.linalg.vector_norm(gradient, dim=(-2, -1)) * torch.linalg.vector_norm(
         update, dim=(-2, -1)
     )
-    fall = compression(Z, U, eps=eps) - compression(Z + update, U, eps=eps)
+    fall = _compression(Z, U, eps) - _compression(Z + update, U, eps)
     return fall / norms.masked_fill(norms == 0, 1.0)
 
 
