@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from whitebox_probe.models._layers import ISTA, expect_ids
+from whitebox_probe.models._layers import ISTA, expect_ids, head_width
 
 
 class Embeddings(nn.Module):
@@ -40,10 +40,8 @@ class SelfAttention(nn.Module):
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
-        if dim % heads:
-            raise ValueError(f"{heads} heads do not share a width of {dim} evenly")
         self.heads = heads
-        self.dim_head = dim // heads
+        self.dim_head = head_width(dim, heads)
         self.prenorm = nn.LayerNorm(dim)
         self.qkv = nn.Linear(dim, dim, bias=False)
 

@@ -1,12 +1,11 @@
 """CRATE-GPT2 and CRATE-LM, with the parameter names of the official releases."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from whitebox_probe.models._layers import ISTA, expect_ids
+from whitebox_probe.models._gpt_network import GPT
+from whitebox_probe.models._layers import ISTA, head_width
 
 
 class CausalMSSA(nn.Module):
@@ -19,10 +18,8 @@ class CausalMSSA(nn.Module):
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
-        if dim % heads:
-            raise ValueError(f"{heads} heads do not share a width of {dim} evenly")
         self.heads = heads
-        self.dim_head = dim // heads
+        self.dim_head = head_width(dim, heads)
         self.c_attn = nn.Linear(dim, dim, bias=False)
         self.c_proj = nn.Linear(dim, dim)
 
@@ -74,10 +71,10 @@ class Block(nn.Module):
         return self.ista(self.prenorm_2(x + self.attn(self.prenorm_1(x))))
 
 
-class CrateGPT(nn.Module):
+class CrateGPT(GPT):
     """White-box causal language model.
 
-    Shapes: ids (B, n) -> logits of the last token (B, 1, vocabulary), as the release gives them.
+    Shapes: ids (B, n) -> logits of the last token (B, 1, vocabulary).
     Args:
         atoms: h, the atoms of CRATE-LM's overcomplete dictionary; None is CRATE-GPT2, whose
             dictionary is d x d and which has no final normalisation.
@@ -98,35 +95,15 @@ class CrateGPT(nn.Module):
         eta: float = 0.1,
         lam: float = 0.1,
     ) -> None:
-        super().__init__()
+        def block() -> nn.Module:
+            code = ISTA(dim, eta, lam) if atoms is None else OvercompleteISTA(dim, atoms, eta, lam)
+            return Block(dim, heads, code)
 
-        def ista() -> nn.Module:
-            return ISTA(dim, eta, lam) if atoms is None else OvercompleteISTA(dim, atoms, eta, lam)
-
-        parts: dict[str, nn.Module] = {
-            "wte": nn.Embedding(vocabulary, dim),
-            "wpe": nn.Embedding(block_size, dim),
-            "h": nn.ModuleList([Block(dim, heads, ista()) for _ in range(depth)]),
-        }
-        if atoms is not None:
-            parts["ln_f"] = nn.LayerNorm(dim)
-        self.transformer = nn.ModuleDict(parts)
-        self.lm_head = nn.Linear(dim, vocabulary, bias=False)
-        self.lm_head.weight = parts["wte"].weight  # type: ignore[assignment]  # tied
-
-    def forward(self, ids: Tensor) -> Tensor:
-        return self.logits(self.tokens(ids)[:, -1:])
-
-    def tokens(self, ids: Tensor) -> Tensor:
-        """What the last layer leaves, (B, n, d)."""
-        parts: Any = self.transformer
-        expect_ids(ids, vocabulary=parts.wte.num_embeddings, length=parts.wpe.num_embeddings)
-        x = parts.wte(ids) + parts.wpe(torch.arange(ids.shape[1], device=ids.device))
-        for block in parts.h:
-            x = block(x)
-        return x
-
-    def logits(self, tokens: Tensor) -> Tensor:
-        """The next token's logits at each of the tokens (B, n, d) -> (B, n, vocabulary)."""
-        parts: Any = self.transformer
-        return self.lm_head(parts.ln_f(tokens) if "ln_f" in parts else tokens)
+        super().__init__(
+            vocabulary=vocabulary,
+            block_size=block_size,
+            dim=dim,
+            depth=depth,
+            block=block,
+            norm=None if atoms is None else nn.LayerNorm(dim),
+        )

@@ -24,6 +24,16 @@ class PreNorm(nn.Module):
         return self.fn(self.norm(x))
 
 
+def head_width(dim: int, heads: int) -> int:
+    """The width p of each head, where the heads share a width of `dim`.
+
+    Raises: ValueError if they do not share it evenly.
+    """
+    if dim % heads:
+        raise ValueError(f"{heads} heads do not share a width of {dim} evenly")
+    return dim // heads
+
+
 def attention_weights(q: Tensor, k: Tensor, *, causal: bool, scale: float | None = None) -> Tensor:
     """Softmax attention written out, for recording: the networks themselves use the fused form.
 

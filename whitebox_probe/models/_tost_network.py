@@ -1,16 +1,59 @@
 """The Token Statistics Transformer for images, with the parameter names of the official release."""
 
 import math
+from abc import ABC, abstractmethod
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from whitebox_probe.models._layers import head_width
+
 NORM_EPS = 1e-6
+MASS_EPS = 1e-8  # beside the tokens that a head takes
 
 
-class TSSA(nn.Module):
+class TokenStatistics(nn.Module, ABC):
+    """What the token statistics attentions share, between their two linear maps.
+
+    W are the projected tokens, head by head;  Pi = softmax over heads of temp_k sum_c s_knc, with
+    s the channels' shares of energy;  out = -Pi_kn w_knc / (1 + m_knc), with m the second moments.
+    A subclass says over which tokens shares and moments are taken.
+    """
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dim_head = head_width(dim, heads)
+        self.temp = nn.Parameter(torch.ones(heads, 1))
+
+    @abstractmethod
+    def shares(self, W: Tensor) -> Tensor:
+        """Each token's share of each channel's energy: (B, K, n, p) -> (B, K, n, p)."""
+
+    @abstractmethod
+    def moments(self, W: Tensor, Pi: Tensor) -> Tensor:
+        """Second moments of the channels, by memberships Pi (B, K, n, 1): -> (B, K, 1 or n, p)."""
+
+    def split(self, projected: Tensor) -> Tensor:
+        """The tokens in each head's subspace: (B, n, K*p) -> (B, K, n, p)."""
+        return projected.unflatten(-1, (self.heads, self.dim_head)).transpose(1, 2)
+
+    def memberships(self, projected: Tensor) -> Tensor:
+        """How much of each token each head takes; 1 over the heads: (B, n, K*p) -> (B, K, n)."""
+        shares = self.shares(self.split(projected)).sum(dim=-1)  # (B, K, n)
+        return (shares * self.temp).softmax(dim=1)
+
+    def step(self, projected: Tensor) -> Tensor:
+        """The tokens' step against the gradient, before the last map: (B, n, K*p), as it came."""
+        W = self.split(projected)  # (B, K, n, p)
+        Pi = self.memberships(projected)[..., None]  # (B, K, n, 1)
+        out = -Pi * W / (1 + self.moments(W, Pi))
+        return out.transpose(1, 2).flatten(2)
+
+
+class TSSA(TokenStatistics):
     """Token statistics self-attention, linear in the number of tokens.
 
     W = X U + b, head by head;  Pi = softmax over heads of temp_k |w_kn|^2, each channel of W scaled
@@ -22,30 +65,21 @@ class TSSA(nn.Module):
     """
 
     def __init__(self, dim: int, heads: int, qkv_bias: bool) -> None:
-        super().__init__()
-        self.heads = heads
-        self.dim_head = dim // heads
+        super().__init__(dim, heads)
         self.qkv = nn.Linear(dim, dim, bias=qkv_bias)
-        self.temp = nn.Parameter(torch.ones(heads, 1))
         self.to_out = nn.Sequential(nn.Linear(dim, dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        projected = self.qkv(x)
-        W = self.split(projected)  # (B, K, n, p)
-        Pi = self.memberships(projected)[..., None]  # (B, K, n, 1)
-        share = Pi / (Pi.sum(dim=-2, keepdim=True) + 1e-8)
-        m = (share * W.square()).sum(dim=-2, keepdim=True)  # (B, K, 1, p)
-        out = -Pi * W / (1 + m)
-        return self.to_out(out.transpose(1, 2).flatten(2))
+        return self.to_out(self.step(self.qkv(x)))
 
-    def split(self, projected: Tensor) -> Tensor:
-        """The tokens in each head's subspace: (B, n, K*p) -> (B, K, n, p)."""
-        return projected.unflatten(-1, (self.heads, self.dim_head)).transpose(1, 2)
+    def shares(self, W: Tensor) -> Tensor:
+        """Over all tokens."""
+        return F.normalize(W, dim=-2).square()
 
-    def memberships(self, projected: Tensor) -> Tensor:
-        """How much of each token each head takes; 1 over the heads: (B, n, K*p) -> (B, K, n)."""
-        unit = F.normalize(self.split(projected), dim=-2)
-        return (unit.square().sum(dim=-1) * self.temp).softmax(dim=1)
+    def moments(self, W: Tensor, Pi: Tensor) -> Tensor:
+        """Over all tokens: (B, K, 1, p)."""
+        share = Pi / (Pi.sum(dim=-2, keepdim=True) + MASS_EPS)
+        return (share * W.square()).sum(dim=-2, keepdim=True)
 
 
 class MLP(nn.Module):

@@ -3,15 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from whitebox_probe._core.errors import CheckpointError
 from whitebox_probe.models._crate_gpt_network import CrateGPT
+from whitebox_probe.models._gpt_files import frame, tied
 from whitebox_probe.models._layers import attention_weights
 from whitebox_probe.models.base import Dims, Family, Recognised, Tap
 
-_EMBEDDING, _HEAD = "transformer.wte.weight", "lm_head.weight"
 _ONE_PROJECTION = "queries, keys and values are one projection, recorded as 'heads'"
 
 
@@ -108,18 +106,11 @@ class CrateGptFamily(Family):
     def recognise(self, shapes: Mapping[str, tuple[int, ...]]) -> Recognised | None:
         """ISTA weights d x d (CRATE-GPT2) or h x d with a final norm (CRATE-LM)."""
         ista = shapes.get("transformer.h.0.ista.weight", ())
-        positions = shapes.get("transformer.wpe.weight", ())
-        words = shapes.get(_EMBEDDING, shapes.get(_HEAD, ()))
-        if not len(ista) == len(positions) == len(words) == 2:
+        seen = frame(shapes)
+        if len(ista) != 2 or seen is None:
             return None
         overcomplete = "transformer.ln_f.weight" in shapes
-        arch = {
-            "vocabulary": words[0],
-            "block_size": positions[0],
-            "dim": ista[1],
-            "depth": len({k.split(".")[2] for k in shapes if k.startswith("transformer.h.")}),
-            "atoms": ista[0] if overcomplete else None,
-        }
+        arch = seen | {"dim": ista[1], "atoms": ista[0] if overcomplete else None}
         return Recognised(arch, inner=ista[1])
 
     def stated(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,18 +132,8 @@ class CrateGptFamily(Family):
     def convert(
         self, weights: dict[str, Tensor], module: nn.Module, *, source: Mapping[str, Any]
     ) -> dict[str, Tensor]:
-        """Leave out the causal mask that older files hold; fill in a tied tensor stored once.
+        """As of every model in nanoGPT's frame.
 
         Raises: CheckpointError where embedding and head differ: the network ties them.
         """
-        kept = {key: t for key, t in weights.items() if not key.endswith(".attn.bias")}
-        for one, other in ((_EMBEDDING, _HEAD), (_HEAD, _EMBEDDING)):
-            if one in kept:
-                kept.setdefault(other, kept[one])
-        if _EMBEDDING in kept and not torch.equal(kept[_EMBEDDING], kept[_HEAD]):
-            raise CheckpointError(
-                f"{_EMBEDDING} and {_HEAD} differ",
-                "this architecture uses one tensor for both",
-                "Check that the file is a CRATE language model's",
-            )
-        return kept
+        return tied(weights, of="CRATE language model")

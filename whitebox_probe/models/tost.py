@@ -1,31 +1,26 @@
-"""Token Statistics Transformers for images: sites, subspaces, and their construction."""
+"""Token Statistics Transformers for images: their names, construction and recognition."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from whitebox_probe.models._tost_network import ToST
-from whitebox_probe.models.base import Dims, Family, Recognised, Tap
+from whitebox_probe.models._tost_sites import TokenStatisticsFamily
+from whitebox_probe.models.base import Recognised
 
 
-class ToSTFamily(Family):
+class ToSTFamily(TokenStatisticsFamily):
     """ToST of Wu et al. 2025 (arXiv:2412.17810): token statistics attention, then an MLP.
 
     Layers are the main blocks, which the class token has not joined yet: all tokens are patches.
-    `heads` holds the projections w, bias included; `memberships` how the heads share each token;
-    `attn_out` is the update scaled by gamma1.
     """
 
     name = "tost"
-    default_basis = "native"
-    absent = {
-        "attn_weights": "its attention makes no n x n weights; record 'memberships'",
-        "heads_q": "queries, keys and values are one projection, recorded as 'heads'",
-        "heads_k": "queries, keys and values are one projection, recorded as 'heads'",
-        "heads_v": "queries, keys and values are one projection, recorded as 'heads'",
-        "code": "its MLP makes no sparse code; record 'mlp_hidden'",
-    }
+    blocks = "blocks"
+    projection = "qkv"
+    norms = ("norm1", "norm2")
+    down = "fc2"
 
     def build(self, arch: Mapping[str, Any]) -> nn.Module:
         """Build a network from the arguments of `ToST`."""
@@ -34,52 +29,6 @@ class ToSTFamily(Family):
     def matches(self, module: nn.Module) -> bool:
         """Only this package's network."""
         return isinstance(module, ToST)
-
-    def dims(self, module: nn.Module) -> Dims:
-        """Read the sizes from the first block; any image size fits, so n is not fixed."""
-        assert isinstance(module, ToST)
-        attention: Any = module.get_submodule("blocks.0.attn")
-        return Dims(
-            layers=len(module.blocks),
-            dim=attention.qkv.in_features,
-            heads=attention.heads,
-            dim_head=attention.dim_head,
-            tokens=None,
-        )
-
-    def taps(self, module: nn.Module, layer: int) -> dict[str, Tap]:
-        """Sites of a main block."""
-        path = f"blocks.{layer - 1}"
-        block: Any = module.get_submodule(path)
-        attention = block.attn
-
-        def scaled(update: Tensor) -> Tensor:
-            return block.gamma1 * update
-
-        return {
-            "z_in": Tap(path, "input"),
-            "attn_in": Tap(f"{path}.attn", "input"),
-            "heads": Tap(f"{path}.attn.qkv", "output", attention.split),
-            "memberships": Tap(f"{path}.attn.qkv", "output", attention.memberships),
-            "attn_out": Tap(f"{path}.attn", "output", scaled),
-            "z_half": Tap(f"{path}.norm2", "input"),
-            "mlp_in": Tap(f"{path}.mlp", "input"),
-            "mlp_hidden": Tap(f"{path}.mlp.fc2", "input"),
-            "z_out": Tap(path, "output"),
-        }
-
-    def bases(self, module: nn.Module) -> tuple[str, ...]:
-        """Its own subspaces, and no separate queries, keys and values."""
-        return ("native",)
-
-    def subspaces(self, module: nn.Module, layer: int, basis: str) -> Tensor:
-        """U_k^T is rows k*p to (k+1)*p of the projection's weight; its bias is left out."""
-        attention: Any = module.get_submodule(f"blocks.{layer - 1}.attn")
-        return attention.qkv.weight.unflatten(0, (attention.heads, attention.dim_head)).mT
-
-    def prenorm(self, module: nn.Module, layer: int) -> nn.Module:
-        """The layer norm in front of the attention."""
-        return module.get_submodule(f"blocks.{layer - 1}.norm1")
 
     def recognise(self, shapes: Mapping[str, tuple[int, ...]]) -> Recognised | None:
         """A temperature for each head, which also tells their number."""
@@ -108,11 +57,3 @@ class ToSTFamily(Family):
     def head_arguments(self, heads: int, inner: int) -> dict[str, Any]:
         """The heads share the whole width."""
         return {"heads": heads}
-
-    def official_site(self, basis: str) -> str:
-        """The output of the projection."""
-        return "heads"
-
-    def prefix_tokens(self, module: nn.Module) -> int:
-        """None: the class token joins after the measured layers."""
-        return 0
