@@ -60,6 +60,25 @@ def vit():
     return wp.wrap(small_vit(), name="vit")
 
 
+def save_nanogpt(file, state, *, heads, model_args=True, prefix=""):
+    """A checkpoint of a language model as nanoGPT's train.py writes it."""
+    adam = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(2))])
+    held = {
+        "model": {prefix + key: tensor for key, tensor in state.items()},
+        "optimizer": adam.state_dict(),
+        "iter_num": 600000,
+        "best_val_loss": torch.tensor(2.27),
+        "config": {"dataset": "pile", "dropout": 0.0},
+    }
+    if model_args:
+        layers = {key.split(".")[2] for key in state if key.startswith("transformer.h.")}
+        positions, width = state["transformer.wpe.weight"].shape
+        sizes = {"n_layer": len(layers), "n_head": heads, "n_embd": width, "block_size": positions}
+        held["model_args"] = sizes | {"bias": False, "vocab_size": 23, "dropout": 0.0}
+    torch.save(held, file)
+    return file
+
+
 def measured(kind, Z, U):
     """Keyword arguments of `update` for any metric, made from tokens Z (B, n, d) and bases U."""
     n, d = Z.shape[1:]

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from conftest import save_nanogpt
 
 import whitebox_probe as wp
 from whitebox_probe._core.errors import CheckpointError, DataError, SiteError
@@ -187,26 +188,7 @@ def published(dim=16, depth=2, vocabulary=23, positions=12, atoms=64, mask=False
 
 
 def save(file, state, *, model_args=True, prefix="_orig_mod."):
-    """A checkpoint as nanoGPT's train.py writes it."""
-    adam = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(2))])
-    checkpoint = {
-        "model": {prefix + key: tensor for key, tensor in state.items()},
-        "optimizer": adam.state_dict(),
-        "iter_num": 600000,
-        "best_val_loss": torch.tensor(2.27),
-        "config": {"dataset": "pile", "dropout": 0.0},
-    }
-    if model_args:
-        checkpoint["model_args"] = {
-            "n_layer": 2,
-            "n_head": 4,
-            "n_embd": 16,
-            "block_size": 12,
-            "bias": False,
-            "vocab_size": 23,
-            "dropout": 0.0,
-        }
-    torch.save(checkpoint, file)
+    return save_nanogpt(file, state, heads=4, model_args=model_args, prefix=prefix)
 
 
 @pytest.mark.parametrize("atoms", [None, 64])
