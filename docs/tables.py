@@ -27,6 +27,7 @@ NETWORKS: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "crate_gpt": [
         _SIZES | {"vocabulary": 8, "block_size": 8, "atoms": atoms} for atoms in (None, 16)
     ],
+    "tost_gpt": [_SIZES | {"vocabulary": 8, "block_size": 8}],
     "crate_bert": [_SIZES | {"vocabulary": 8, "positions": 8}],
     "aot": [_IMAGES | _SIZES | {"dim_head": 4, "classes": 2}],
     "hf": [_HF | {"model_type": "gpt2"}],

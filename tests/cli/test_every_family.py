@@ -43,11 +43,13 @@ VISION = {
         "timm:eva02_tiny_patch14_224",
     ),
 }
+# family -> the network, and the arguments that a user adds
 TEXT = {
     "crate_gpt": (
         {"vocabulary": 23, "block_size": 12, "dim": 16, "depth": 2, "heads": 2, "atoms": 64},
         {"heads": 2},
     ),
+    "tost_gpt": ({"vocabulary": 23, "block_size": 12, "dim": 16, "depth": 2, "heads": 2}, {}),
     "crate_bert": (
         {"vocabulary": 23, "positions": 14, "dim": 16, "depth": 2, "heads": 2},
         {"heads": 2},
@@ -65,6 +67,8 @@ TEXT = {
         {"heads": 2},
     ),
 }
+
+NANOGPT = ("crate_gpt", "tost_gpt")  # whose files hold the weights as `model`
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +143,7 @@ def test_a_file_of_a_language_model_is_probed_on_ids(family, tmp_path):
     state = state_of(family, arch)
     if family == "hf":
         state = {f"transformer.{key}": tensor for key, tensor in state.items()}
-    torch.save({"model": state} if family == "crate_gpt" else state, path)
+    torch.save({"model": state} if family in NANOGPT else state, path)
     model = wp.load(path, **options)
     assert model.family.name == family
     ids = torch.randint(2, 23, (4, 9))
@@ -151,16 +155,17 @@ def test_a_file_of_a_language_model_is_probed_on_ids(family, tmp_path):
 def test_a_file_of_a_language_model_runs_on_a_text_file(family, tmp_path, capsys):
     if family == "hf":
         pytest.importorskip("transformers")
-    arch, _ = TEXT[family]
+    arch, options = TEXT[family]
     wide = {key: 258 for key in ("vocabulary", "vocab_size") if key in arch}
     state = state_of(family, arch | wide)
     if family == "hf":
         state = {f"transformer.{key}": tensor for key, tensor in state.items()}
-    torch.save({"model": state} if family == "crate_gpt" else state, tmp_path / "m.pth")
+    torch.save({"model": state} if family in NANOGPT else state, tmp_path / "m.pth")
     (tmp_path / "book.txt").write_text(
         "In the beginning was the token, and the token was one. " * 3
     )
-    words = ["run", tmp_path / "m.pth", "--set", "heads=2", "--preprocess", "text:bytes@8"]
+    words = ["run", tmp_path / "m.pth", "--preprocess", "text:bytes@8"]
+    words += [word for key, value in options.items() for word in ("--set", f"{key}={value}")]
     words += ["--data", tmp_path / "book.txt", "--out", tmp_path / "out", "--quiet"]
     status = cli.main([str(word) for word in words])
     assert status == 0, capsys.readouterr().err
