@@ -54,7 +54,12 @@ def _variational(W: Tensor, Pi: Tensor, eps: float) -> Tensor:
 
 
 class VariationalCompression(SampleMetric):
-    """R^var of each sample, for models whose heads share the tokens by memberships (ToST)."""
+    """R^var of each sample, for models whose heads share the tokens by memberships (ToST).
+
+    Where memberships are causal (a language ToST), the value is of the whole window, with the
+    membership that each token got as the last one so far. A token's attention step descends R^var
+    of the text up to it, so that only the last token's descends this value itself.
+    """
 
     name = "variational_compression"
     unit = "nats"
