@@ -5,16 +5,18 @@ measured while the forward pass is there, and let go.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from whitebox_probe._core import onednn
 from whitebox_probe._core.errors import DataError, ProbeError
 from whitebox_probe.data.images import Transform, image_transform
 from whitebox_probe.data.text import TextReader
+from whitebox_probe.metrics._linalg import wide
 from whitebox_probe.metrics.base import (
     HEADS,
     DatasetMetric,
@@ -213,6 +215,12 @@ class Collector:
 
     def take(self, site: str, layer: int, tensor: Tensor) -> None:
         """A site has come by: measure what can be measured, keep a copy only if it must wait."""
+        # Measures are taken in full precision, whatever the forward pass runs in.
+        with torch.autocast(tensor.device.type, enabled=False):
+            self._sort(site, layer, wide(tensor))
+
+    def _sort(self, site: str, layer: int, tensor: Tensor) -> None:
+        """Hand each group of samples its tokens."""
         axis = SITES[site].token_axis
         weights = site == "attn_weights"  # whole maps: a row is a distribution over all tokens
         count = tensor.shape[axis]
@@ -349,10 +357,14 @@ def ready(model: ProbeModel, device: str | torch.device | None) -> Iterator[torc
         model.module.to(before)
 
 
-def run_model(model: ProbeModel, batch: Tensor) -> None:
-    """One forward pass; an input that does not fit the model is the user's error."""
+def run_model(model: ProbeModel, batch: Tensor, *, fast: bool = True) -> None:
+    """One forward pass; an input that does not fit the model is the user's error.
+
+    Args: fast: run linear maps on the CPU through oneDNN.
+    """
     try:
-        model.module(batch)
+        with onednn.routed(model.module) if fast else nullcontext():
+            model.module(batch)
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:
         raise DataError(
             f"{model.name} cannot take an input of shape {tuple(batch.shape)}",

@@ -169,7 +169,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dtype",
         choices=("float32", "bfloat16", "float16"),
         default="float32",
-        help="of the forward pass; measures are always in float64",
+        help="of the forward pass; measures are in float32 or better all the same",
+    )
+    add(
+        "--no-fast",
+        action="store_true",
+        help="on the CPU, multiply as torch does by itself, and not through oneDNN",
     )
     add(
         "--nonfinite",
@@ -288,6 +293,7 @@ def _measured(
         workers=args.workers,
         device=args.device,
         dtype=args.dtype,
+        fast=not args.no_fast,
         seed=args.seed,
         name=args.name,
         progress=not args.quiet,

@@ -204,7 +204,8 @@ class _Numbered(Dataset[tuple[int, Any]]):
 def _open(data: Any, transform: Transform | TextReader | None) -> tuple[Any, str, str]:
     """The map-style data set, its name and its fingerprint."""
     if isinstance(data, Tensor):
-        return data, f"tensor {tuple(data.shape)}", _hash(data.numpy(force=True))
+        plain = data.view(torch.int16) if data.dtype == torch.bfloat16 else data  # NumPy has none
+        return data, f"tensor {tuple(data.shape)}", _hash(plain.numpy(force=True))
     if isinstance(data, str) and data in NAMES:
         content = READERS[data].read(data)
         if isinstance(content, str):

@@ -14,7 +14,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from whitebox_probe import metrics
-from whitebox_probe._core import discover
+from whitebox_probe._core import discover, onednn
 from whitebox_probe._core.checks import expect_finite
 from whitebox_probe._core.errors import ProbeError, nearest
 from whitebox_probe.metrics import _linalg
@@ -74,12 +74,22 @@ class LayerTokens:
         norm, Z = self.norm, self.tokens[site]
         if norm is None or site not in RESIDUAL:
             return Z
-        return self.once("normed", site, lambda: norm(Z))
+        return self.once("normed", site, lambda: _linalg.wide(norm(Z)))
+
+    def magnitudes(self, site: str) -> Tensor:
+        """|Z| of a site, (B, n, d), in float32 at least."""
+        return self.once("magnitudes", site, lambda: _linalg.wide(self.tokens[site]).abs())
+
+    def norms(self, site: str) -> Tensor:
+        """The l2 norm of each token, (B, n)."""
+        tokens = self.tokens[site]
+        return self.once("norms", site, lambda: _linalg.token_norms(tokens))
 
     def nonzero(self, site: str) -> Tensor:
         """How many entries of each sample are not exactly zero, (B,)."""
-        tokens = self.tokens[site]
-        return self.once("nonzero", site, lambda: torch.count_nonzero(tokens, dim=(-2, -1)))
+        return self.once(
+            "nonzero", site, lambda: _linalg.count_positive(self.magnitudes(site)).sum(dim=-1)
+        )
 
     def gram(self, site: str) -> Tensor:
         """The smaller Gram matrix of the normed tokens, (B, m, m)."""
@@ -150,9 +160,9 @@ def project(Z: Tensor, U: Tensor | None) -> Tensor:
             "subspaces are missing", "this measure needs a basis U", "Pass U as (K, d, p)"
         )
     K, d, p = U.shape
-    side_by_side = U.to(Z).transpose(0, 1).reshape(d, K * p)  # one product for all heads
+    side_by_side = U.to(Z).mT.reshape(K * p, d)  # one product for all heads
     # In one piece: products of strided heads take several times as long.
-    return (Z @ side_by_side).unflatten(-1, (K, p)).transpose(1, 2).contiguous()
+    return onednn.linear(Z, side_by_side).unflatten(-1, (K, p)).transpose(1, 2).contiguous()
 
 
 class SampleMetric(Reducible, ABC):

@@ -1,6 +1,7 @@
 """Coherence of a layer's subspaces: how far they overlap, read from the weights alone."""
 
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,10 +43,19 @@ def principal_angles(U: Tensor) -> Tensor:
     References: Björck and Golub 1973, Mathematics of Computation 27.
     """
     _expect_bases(U)
-    Q = _linalg.orthonormalise(U)
+    return _angles(_linalg.orthonormalise(U))
+
+
+def _angles(Q: Tensor) -> Tensor:
+    """The same, of orthonormal bases; each pair is decomposed once."""
+    K, _, p = Q.shape
+    i, j = torch.triu_indices(K, K, offset=1)
+    angles = Q.new_zeros(K, K, p)
     with _linalg.one_thread(Q.device):
-        cosines = torch.linalg.svdvals(_cross(Q, Q))  # (K, K, p), descending
-    return cosines.clamp(0.0, 1.0).acos()  # rounding can push a cosine past 1 by 1e-16
+        cosines = torch.linalg.svdvals(_cross(Q, Q)[i, j])  # (pairs, p), descending
+    # Rounding can push a cosine past 1 by 1e-16.
+    angles[i, j] = angles[j, i] = cosines.clamp(0.0, 1.0).acos()
+    return angles
 
 
 def _cross(Q: Tensor, P: Tensor) -> Tensor:
@@ -74,9 +84,13 @@ def mutual_coherence(U: Tensor) -> Tensor:
     Raises: ShapeError, NonFiniteError.
     References: Donoho and Elad 2003, PNAS 100(5).
     """
-    K, _, p = U.shape
-    apart = overlap(U).view(K, p, K, p).amax(dim=(1, 3))
-    return _off_diagonal(apart).max() if K > 1 else torch.tensor(torch.nan, dtype=torch.float64)
+    return _mutual(overlap(U), *U.shape[::2])
+
+
+def _mutual(overlaps: Tensor, K: int, p: int) -> Tensor:
+    """The same, from the overlaps of all vectors, (K*p, K*p)."""
+    apart = overlaps.view(K, p, K, p).amax(dim=(1, 3))
+    return _off_diagonal(apart).max() if K > 1 else overlaps.new_tensor(torch.nan)
 
 
 def frobenius_coherence(U: Tensor) -> Tensor:
@@ -177,10 +191,14 @@ class Coherence(WeightMetric):
         "next_layer_overlap": r"overlap of $U^\ell$ and $U^{\ell+1}$, best heads",
     }
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._bases: list[tuple[Tensor, Tensor]] = []
+
     def measure(self, U: Tensor) -> tuple[dict[str, float], dict[str, Tensor]]:
         """Numbers over the pairs i < j, and the matrices."""
         K, d, p = U.shape
-        angles = principal_angles(U)
+        angles, overlaps = _angles(self._basis(U)), overlap(U)
         pairwise = _spectral(angles)
         numbers = dict.fromkeys(self.rows[:-1], float("nan"))
         if K > 1:  # one head has no pair
@@ -191,15 +209,24 @@ class Coherence(WeightMetric):
                 "coherence_random": random_coherence(d, p)[0],
                 "overlap_mean": _off_diagonal(_frobenius(angles)).mean().item(),
                 "overlap_random": p / d,
-                "mutual_coherence": mutual_coherence(U).item(),
+                "mutual_coherence": _mutual(overlaps, K, p).item(),
                 "chordal_mean": _off_diagonal(_chordal(angles)).mean().item(),
                 "principal_angle_min": apart.min().item(),
                 "principal_angle_mean": apart.mean().item(),
             }
-        return numbers, {"coherence": pairwise, "overlap": overlap(U)}
+        return numbers, {"coherence": pairwise, "overlap": overlaps}
 
     def between(self, U: Tensor, V: Tensor) -> dict[str, float]:
         """Overlap |Q_i^T P_j|_F^2/p of each head with its best one in the next layer, averaged."""
-        Q, P = _linalg.orthonormalise(U), _linalg.orthonormalise(V)
+        Q, P = self._basis(U), self._basis(V)
         shares = _cross(Q, P).square().sum(dim=(-2, -1)) / U.shape[-1]
         return {"next_layer_overlap": shares.max(dim=1).values.mean().item()}
+
+    def _basis(self, U: Tensor) -> Tensor:
+        """Orthonormal bases of a layer's subspaces; the next layer's are asked for again."""
+        for known, Q in self._bases:
+            if known is U:
+                return Q
+        _expect_bases(U)
+        self._bases = [*self._bases[-1:], (U, _linalg.orthonormalise(U))]
+        return self._bases[-1][1]

@@ -39,14 +39,16 @@ def l0(Z: Tensor) -> Tensor:
     >>> float(l0(torch.tensor([[[0.0, 2.0], [0.0, 0.0]]])))
     0.25
     """
-    expect_shape(Z, "B n d", name="Z")
-    return expect_finite(_l0(Z, torch.count_nonzero(Z, dim=(-2, -1))), name="l0")
+    size = _linalg.wide(Z).abs()
+    count = _linalg.count_positive(size).sum(dim=-1)
+    return expect_finite(_share(count, Z, _linalg.token_norms(Z)), name="l0")
 
 
-def _l0(Z: Tensor, count: Tensor) -> Tensor:
+def _share(count: Tensor, Z: Tensor, norms: Tensor) -> Tensor:
+    """The share of a sample's entries that are counted: count (B,), norms (B, n) -> (B,)."""
     share = count.double() / Z[0].numel()
-    # A NaN entry counts as "not zero": without this the share would look right.
-    return share.masked_fill(~Z.sum(dim=(-2, -1)).isfinite(), torch.nan)
+    # A NaN entry is counted or not like any other: without this the share would look right.
+    return share.masked_fill(~norms.sum(dim=-1).isfinite(), torch.nan)
 
 
 def hoyer(Z: Tensor) -> Tensor:
@@ -63,14 +65,13 @@ def hoyer(Z: Tensor) -> Tensor:
     [0.5]
     """
     expect_shape(Z, "B n d", name="Z")
-    return expect_finite(_hoyer(Z), name="Hoyer sparseness")
+    found = _hoyer(_linalg.wide(Z).abs(), _linalg.token_norms(Z))
+    return expect_finite(found, name="Hoyer sparseness")
 
 
-def _hoyer(Z: Tensor) -> Tensor:
-    Z = _linalg.wide(Z)
-    root = math.sqrt(Z.shape[-1])
-    l1 = Z.abs().sum(dim=-1).double()  # (B, n)
-    l2 = torch.linalg.vector_norm(Z, dim=-1).double()  # (B, n)
+def _hoyer(size: Tensor, norms: Tensor) -> Tensor:
+    root = math.sqrt(size.shape[-1])
+    l1, l2 = size.sum(dim=-1).double(), norms.double()  # (B, n)
     ratio = torch.where(l2 == 0, torch.ones_like(l1), l1 / l2)
     return ((root - ratio) / (root - 1)).mean(dim=-1)
 
@@ -89,15 +90,14 @@ def thresholded(Z: Tensor, *, tau: float = 0.1) -> Tensor:
     0.5
     """
     expect_shape(Z, "B n d", name="Z")
-    return expect_finite(_thresholded(Z, tau), name="thresholded share")
+    found = _thresholded(_linalg.wide(Z).abs(), _linalg.token_norms(Z), tau)
+    return expect_finite(found, name="thresholded share")
 
 
-def _thresholded(Z: Tensor, tau: float) -> Tensor:
-    Z = _linalg.wide(Z)
-    norm = torch.linalg.vector_norm(Z, dim=-1, keepdim=True)  # (B, n, 1)
-    loud = Z.abs() > norm * (tau / math.sqrt(Z.shape[-1]))
-    share = loud.sum(dim=(-2, -1)).double() / Z[0].numel()
-    return share.masked_fill(~norm.sum(dim=(-2, -1)).isfinite(), torch.nan)
+def _thresholded(size: Tensor, norms: Tensor, tau: float) -> Tensor:
+    quiet = norms[..., None] * (tau / math.sqrt(size.shape[-1]))  # (B, n, 1)
+    loud = _linalg.count_positive((size - quiet).clamp_min_(0.0))
+    return _share(loud.sum(dim=-1), size, norms)
 
 
 class _OfTokens(SampleMetric):
@@ -132,7 +132,7 @@ class L0(_OfTokens):
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """The share at the site."""
-        return _l0(layer.tokens[site], layer.nonzero(site))
+        return _share(layer.nonzero(site), layer.tokens[site], layer.norms(site))
 
 
 class Hoyer(_OfTokens):
@@ -145,7 +145,10 @@ class Hoyer(_OfTokens):
     label = r"Hoyer sparseness of $<Z>$"
     better = "higher"
     default = True
-    of = staticmethod(_hoyer)
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """Of the site's tokens, as they are."""
+        return _hoyer(layer.magnitudes(site), layer.norms(site))
 
 
 class Thresholded(_OfTokens):
@@ -165,7 +168,7 @@ class Thresholded(_OfTokens):
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """The share at the site."""
-        return _thresholded(layer.tokens[site], self.tau)
+        return _thresholded(layer.magnitudes(site), layer.norms(site), self.tau)
 
 
 def l1_l2(Z: Tensor) -> Tensor:

@@ -130,7 +130,8 @@ class ISTA(nn.Module):
 
     def forward(self, y: Tensor) -> Tensor:
         residual = y - F.linear(y, self.weight)
-        return F.relu(y + self.step_size * (residual @ self.weight) - self.step_size * self.lam)
+        step = F.linear(residual, self.weight.mT)
+        return F.relu(y + self.step_size * step - self.step_size * self.lam)
 
 
 class PatchEmbed(nn.Module):

@@ -1,0 +1,58 @@
+"""Linear maps on the CPU through oneDNN, which torch has with it but does not use for them.
+
+Torch gives float32 products to MKL. On AMD's processors MKL does not use the wide registers: there
+oneDNN takes half the time (benchmarks/RESULTS.md). It is reached by a 1 x 1 convolution, the one
+public function of torch that leads to it without a change of the tensors' format.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """X W^T + b: by oneDNN where it can, as `torch.nn.functional.linear` does it elsewhere.
+
+    Both round as float32 products do, each in its own order.
+
+    Shapes: input (B, n, d), weight (m, d), bias (m) -> (B, n, m).
+    """
+    if not _fits(input, weight, bias):
+        return F.linear(input, weight, bias)
+    # A picture of B rows and n columns; its channels lie last, so that nothing is copied.
+    picture = input.contiguous()[None].permute(0, 3, 1, 2)  # (1, d, B, n)
+    out = F.conv2d(picture, weight[:, :, None, None], bias)  # (1, m, B, n)
+    return out[0].permute(1, 2, 0).contiguous()
+
+
+def _fits(*tensors: Tensor | None) -> bool:
+    there = [t for t in tensors if t is not None]
+    return (
+        torch.backends.mkldnn.is_available()
+        and there[0].ndim == 3
+        and there[0].numel() > 0
+        and all(t.dtype == torch.float32 and t.device.type == "cpu" for t in there)
+    )
+
+
+class _Routed(TorchFunctionMode):
+    """While it is on, `torch.nn.functional.linear` of plain tensors goes through oneDNN."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        call = linear if func is F.linear and not types else func
+        return call(*args, **(kwargs or {}))
+
+
+def routed(module: nn.Module) -> AbstractContextManager[Any]:
+    """Run a module's linear maps through oneDNN inside the block; its outputs move by rounding.
+
+    A module compiled in whole or in part, and one under autocast, runs as it is.
+    """
+    compiled = any(hasattr(part, "_orig_mod") for part in module.modules())
+    return nullcontext() if compiled or torch.is_autocast_enabled("cpu") else _Routed()
