@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from whitebox_probe._core.errors import CheckpointError, DataError
 
+PUBLISHED_STEP = {"eta": 0.1, "lam": 0.1}
+"""Step size and sparsity weight of every published model of the lineage but CRATE-MAE's lam."""
+
 
 class PreNorm(nn.Module):
     """Layer normalisation in front of a step (`norm`, then `fn`)."""

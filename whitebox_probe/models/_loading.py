@@ -1,5 +1,6 @@
 """`load`: a registry name, a timm name, or a file and its architecture -> a model to probe."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,15 +11,15 @@ from torch import Tensor, nn
 
 from whitebox_probe import checkpoints
 from whitebox_probe._core import io
-from whitebox_probe._core.errors import ArchitectureError, CheckpointError, ProbeError, nearest
+from whitebox_probe._core.errors import AssumedWarning, CheckpointError, ProbeError, nearest
 from whitebox_probe.checkpoints import Checkpoint
 from whitebox_probe.models._hf_hub import hub_entry
+from whitebox_probe.models._recognising import recognised
 from whitebox_probe.models.base import (
     Preprocess,
     ProbeModel,
     TextPreprocess,
     build,
-    families,
     family_named,
     family_of_timm,
 )
@@ -27,7 +28,6 @@ TIMM = "timm:"
 HF = "hf:"
 TEXT = "text:"
 IMAGENET = "imagenet"
-HEAD_WIDTHS = (128, 80, 64, 48, 32, 24, 16)  # of every published model of these families
 
 
 def load(
@@ -51,7 +51,8 @@ def load(
         arch: for a file: the name of an architecture or entry of checkpoints.yaml, `timm:NAME`,
             `hf:NAME`, or a mapping with `family` and the arguments of its network. Without it the
             family and its sizes are read from the file; what no file holds is asked for
-            (`heads=6`).
+            (`heads=6`), and what every published model has alike is taken from those, with a
+            warning (`AssumedWarning`) unless it is passed (`eta=0.1, lam=0.1`).
         weights: `random` builds the same architecture without reading its weights (a null).
         seed: of random weights.
         name: what tables and figures call it.
@@ -69,26 +70,40 @@ def load(
         >>> load("crate-tiny-fmnist").layers
         8
     """
-    known = str(source) in checkpoints.registry()
-    if arch is not None:
-        entry, path = _of_file(Path(source), arch), Path(source)
-    elif str(source).startswith((TIMM, HF)):
-        entry, path = _of_library(str(source)), None
-    elif not known and Path(source).is_file():
-        entry, path = _recognised(Path(source), wrapper, options), Path(source)
-    else:
-        entry, path = checkpoints.entry(str(source)), None
+    entry, path = _entry(source, arch, wrapper, options)
     if options:
         entry = replace(entry, arch={**entry.arch, **options})
     if name is not None:
         entry = replace(entry, name=name)
     if preprocess is not None:
         entry = replace(entry, preprocess=_prepared(preprocess, entry))
+    family = family_named(entry.family)
+    assumed = {k: v for k, v in family.assumed(entry.arch).items() if k not in entry.arch}
+    entry = replace(entry, arch={**entry.arch, **assumed})
     if weights == "random":
-        return _random(entry, seed)
-    if path is None:
-        path = checkpoints.fetch(entry, progress=progress)
-    return _pretrained(entry, path, wrapper)
+        model = _random(entry, seed)
+    else:
+        model = _pretrained(entry, path or checkpoints.fetch(entry, progress=progress), wrapper)
+    # An architecture or entry that is named is a published one: there the values are its own.
+    if assumed and path is not None and not isinstance(arch, str):
+        warnings.warn(AssumedWarning(str(path), assumed, family.assumed_from), stacklevel=2)
+    return model
+
+
+def _entry(
+    source: str | Path,
+    arch: str | Mapping[str, Any] | None,
+    wrapper: str | None,
+    options: dict[str, Any],
+) -> tuple[Checkpoint, Path | None]:
+    """The registry entry that `source` names or that describes it, and its file if it is one."""
+    if arch is not None:
+        return _of_file(Path(source), arch), Path(source)
+    if str(source).startswith((TIMM, HF)):
+        return _of_library(str(source)), None
+    if str(source) not in checkpoints.registry() and Path(source).is_file():
+        return recognised(Path(source), wrapper, options), Path(source)
+    return checkpoints.entry(str(source)), None
 
 
 def _prepared(preprocess: Preprocess | TextPreprocess | str, entry: Checkpoint) -> dict[str, Any]:
@@ -144,53 +159,6 @@ def _of_file(path: Path, arch: str | Mapping[str, Any]) -> Checkpoint:
         return replace(like, name=title, sha256=None, size=None, **changed)  # type: ignore[arg-type]
     family, arguments = checkpoints.architecture(arch)
     return Checkpoint(name=title, family=family, arch=arguments, source=here)
-
-
-def _recognised(path: Path, wrapper: str | None, options: dict[str, Any]) -> Checkpoint:
-    """A registry entry for a file without `arch`: the family whose keys and shapes it has.
-
-    What the file keeps of its training script's arguments fills `options` where they are silent.
-    `heads` is taken out of `options` where it settles more than one argument.
-    """
-    found = checkpoints.read_state_dict(path, wrapper=wrapper)
-    shapes = {key: tuple(tensor.shape) for key, tensor in found.items()}
-    matching = [(f, seen) for f in families().values() if (seen := f.recognise(shapes)) is not None]
-    if len(matching) != 1:
-        raise CheckpointError(
-            f"the family of {path} is not recognised",
-            f"its keys ({', '.join(list(shapes)[:3])}, ...) are of "
-            + (" and ".join(f.name for f, _ in matching) or "no family known here"),
-            "Pass arch=, such as arch='crate_small'",
-        )
-    family, seen = matching[0]
-    for key, value in family.stated(checkpoints.read_arguments(path)).items():
-        options.setdefault(key, value)
-    asked = dict(seen.ask)
-    if seen.inner is not None:
-        asked["heads"] = tuple(seen.inner // p for p in HEAD_WIDTHS if seen.inner % p == 0)
-    missing = {key: choices for key, choices in asked.items() if key not in options}
-    if missing:
-        told = "; ".join(f"{key}={' or '.join(map(str, c))}" for key, c in missing.items())
-        raise ArchitectureError(
-            f"{path} is of family '{family.name}', but not all of its architecture is known",
-            f"no file holds {', '.join(missing)}",
-            f"Pass {told}, or arch=",
-            missing,
-        )
-    arch = dict(seen.arch)
-    if seen.inner is not None:
-        heads = options.pop("heads")
-        if not isinstance(heads, int) or heads < 1 or seen.inner % heads:
-            raise CheckpointError(
-                f"{path} cannot have {heads} heads",
-                f"they share a width of {seen.inner}",
-                f"Use one of: {', '.join(map(str, asked['heads']))}",
-            )
-        arch |= family.head_arguments(heads, seen.inner)
-    title = path.name.split(".")[0]
-    return Checkpoint(
-        name=title, family=family.name, arch=arch, source={"kind": "path", "path": str(path)}
-    )
 
 
 def _of_library(name: str) -> Checkpoint:
