@@ -356,6 +356,16 @@ def test_a_file_that_does_not_fit_is_refused_with_the_keys(tmp_path, change, tol
         wp.load(tmp_path / "x.pt", heads=2)
 
 
+def test_a_roberta_without_its_prefix_is_not_taken_for_a_bert(tmp_path):
+    whole = small("roberta", type_vocab_size=1)
+    write(whole.state_dict(), tmp_path / "x.safetensors", "roberta")
+    with pytest.raises(CheckpointError, match="model_type=bert or roberta"):
+        wp.load(tmp_path / "x.safetensors", heads=2)
+    with pytest.warns(wp.AssumedWarning, match="layer_norm_eps=1e-05 and pad_token_id=1"):
+        model = wp.load(tmp_path / "x.safetensors", heads=2, model_type="roberta")
+    assert model.module.config.pad_token_id == 1
+
+
 class TestErrors:
     def test_an_option_that_transformers_would_ignore(self):
         with pytest.raises(CheckpointError, match="'n_heads' is no option of a gpt2.*'n_head'"):

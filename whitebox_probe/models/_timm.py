@@ -1,6 +1,7 @@
 """What the families of timm's models share: building by name, and the stated preprocessing."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -12,11 +13,17 @@ from whitebox_probe.models.base import Preprocess
 def create(arch: Mapping[str, Any], network: type[nn.Module]) -> nn.Module:
     """Build by a timm name (`model`), or the network's class from its own arguments.
 
+    `norm_eps` stands for timm's `norm_layer`: a LayerNorm of that eps.
+
     Raises: ProbeError for a name that timm does not have, or that is of another class.
     """
     import timm
 
     arguments = dict(arch)
+    if "norm_eps" in arguments:  # ours, because timm wants a class, which no registry can hold
+        from timm.layers import LayerNorm
+
+        arguments["norm_layer"] = partial(LayerNorm, eps=arguments.pop("norm_eps"))
     if "model" not in arguments:
         return network(**arguments)
     name = arguments.pop("model")
@@ -36,8 +43,13 @@ def create(arch: Mapping[str, Any], network: type[nn.Module]) -> nn.Module:
     return built
 
 
-def stated_preprocess(module: nn.Module) -> Preprocess:
-    """What timm's configuration of this model states; the size is the one that it was built for."""
+def stated_preprocess(module: nn.Module) -> Preprocess | None:
+    """What timm's configuration of this model states; the size is the one that it was built for.
+
+    None for a network that was built from arguments and has no such configuration.
+    """
+    if not getattr(module, "pretrained_cfg", None):
+        return None
     from timm.data import resolve_model_data_config
 
     config = resolve_model_data_config(module)
