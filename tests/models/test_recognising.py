@@ -208,3 +208,21 @@ def test_heads_that_are_no_whole_number_are_said_to_be_none(tmp_path, heads):
     path = saved(tmp_path, "crate", CRATE | SIZES)
     with pytest.raises(CheckpointError, match="is no whole number"):
         wp.load(path, heads=heads)
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.complex64])
+def test_weights_of_another_type_are_refused(tmp_path, kind):
+    state = small_crate().state_dict()
+    state["cls_token"] = state["cls_token"].to(kind)
+    torch.save(state, tmp_path / "x.pth")
+    name = str(kind).removeprefix("torch.")
+    with pytest.raises(CheckpointError, match=rf"not of floating point: cls_token \({name}\)"):
+        wp.load(tmp_path / "x.pth", heads=2)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_precision_load(tmp_path, kind):
+    state = {key: tensor.to(kind) for key, tensor in small_crate(dim_head=8).state_dict().items()}
+    torch.save(state, tmp_path / "x.pth")
+    model = wp.load(tmp_path / "x.pth", heads=2, **STEP)
+    assert torch.equal(model.module.cls_token, state["cls_token"].float())

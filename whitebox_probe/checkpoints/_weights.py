@@ -3,7 +3,7 @@
 import argparse
 import pickle
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SHOWN = 10
-PREFIXES = ("module.", "_orig_mod.", "backbone.")
+WRAPPERS = ("module", "_orig_mod")  # of DataParallel and of torch.compile
+BACKBONE = "backbone."
 
 
 def read_state_dict(path: Path, *, wrapper: str | None = None) -> "dict[str, Tensor]":
@@ -22,9 +23,9 @@ def read_state_dict(path: Path, *, wrapper: str | None = None) -> "dict[str, Ten
 
     Reads safetensors, plain state dicts, training checkpoints that hold a state dict beside the
     optimizer and the rest, the tensors of an ONNX graph (`.onnx`), and the .npz archives of JAX
-    code (`params/...`, keys as they are; the optimizer's are not read). The prefixes `module.`
-    (DataParallel), `_orig_mod.` (torch.compile) and `backbone.` (DINO) are taken off when every
-    key has them.
+    code (`params/...`, keys as they are; the optimizer's are not read). `module` (DataParallel) and
+    `_orig_mod` (torch.compile) are taken out of keys wherever they stand; `backbone.` (DINO) is
+    taken off when every key has it.
 
     Args: wrapper: the key of the state dict, for a file that holds several.
     Raises: CheckpointError for a file that is missing, damaged, wants to run code, or holds no
@@ -43,7 +44,7 @@ def read_state_dict(path: Path, *, wrapper: str | None = None) -> "dict[str, Ten
             )
     else:
         tensors = _unwrap(_pickled(path, start), path, wrapper)
-    tensors = _stripped(tensors)
+    tensors = _stripped(tensors, path)
     _refuse_non_finite(tensors, path)
     return tensors
 
@@ -72,9 +73,18 @@ def _reader(path: Path, start: bytes) -> "Callable[[Path], dict[str, Tensor]] | 
 
 
 def check_keys(
-    expected: Mapping[str, tuple[int, ...]], found: "Mapping[str, Tensor]", *, source: str
+    expected: Mapping[str, tuple[int, ...]],
+    found: "Mapping[str, Tensor]",
+    *,
+    source: str,
+    floating: Collection[str] = (),
+    fix: str = "Give the architecture it was trained with; nothing was loaded",
 ) -> None:
-    """Raise CheckpointError unless the tensors fit the network, key by key and shape by shape."""
+    """Raise CheckpointError unless the tensors fit the network, key by key and shape by shape.
+
+    Args: floating: the keys whose tensors must hold real numbers of 16 bits or more; loading would
+        convert quantised or complex ones in silence. fix: what the message says to do.
+    """
     missing = [key for key in expected if key not in found]
     unexpected = [key for key in found if key not in expected]
     wrong = [
@@ -82,13 +92,19 @@ def check_keys(
         for key, shape in expected.items()
         if key in found and tuple(found[key].shape) != tuple(shape)
     ]
+    typed = [
+        f"{key} ({str(found[key].dtype).removeprefix('torch.')})"
+        for key in floating
+        if key in found and not (found[key].is_floating_point() and found[key].itemsize > 1)
+    ]
     kinds = {"missing": missing, "unexpected": unexpected, "wrongly shaped": wrong}
+    kinds["not of floating point"] = typed
     told = [f"{len(keys)} {kind}: {_listed(keys)}" for kind, keys in kinds.items() if keys]
     if told:
         raise CheckpointError(
             f"{source} does not fit the architecture",
             "; ".join(told),
-            "Give the architecture it was trained with; nothing was loaded",
+            fix,
         )
 
 
@@ -245,9 +261,10 @@ def _unwrap(loaded: Any, path: Path, wrapper: str | None) -> "dict[str, Tensor]"
         raise _no_weights(path, f"it holds a {type(loaded).__name__}")
     if wrapper is not None:
         if not _is_tensors(loaded.get(wrapper)):
+            there = f"; {told}" if (told := _inside(loaded, wrapper)) else ""
             raise CheckpointError(
                 f"{path} has no state dict '{wrapper}'",
-                f"its keys are {_listed([str(key) for key in loaded])}",
+                f"its keys are {_listed([str(key) for key in loaded])}{there}",
                 "Give wrapper= one that holds tensors",
             )
         return dict(loaded[wrapper])
@@ -263,7 +280,35 @@ def _unwrap(loaded: Any, path: Path, wrapper: str | None) -> "dict[str, Tensor]"
         return dict(loaded[held[0]])
     if _is_tensors(loaded):
         return dict(loaded)
-    raise _no_weights(path, f"its keys are {_listed([str(key) for key in loaded])}")
+    near = [
+        told for told in (_mixed("it", loaded), *(_inside(loaded, key) for key in loaded)) if told
+    ]
+    keys = f"its keys are {_listed([str(key) for key in loaded])}"
+    raise _no_weights(path, "; ".join(near) or keys)
+
+
+def _inside(loaded: Mapping[Any, Any], key: Any) -> str:
+    """What is found under a key that nearly holds a state dict; empty if nothing of the kind."""
+    held = loaded.get(key)
+    if not isinstance(held, Mapping):
+        return ""
+    deeper = [f"{key} -> {name}" for name, value in held.items() if _is_tensors(value)]
+    if deeper:
+        return f"its state dicts are two levels down, at {_listed(deeper)}"
+    return _mixed(f"its '{key}'", held)
+
+
+def _mixed(who: str, held: Mapping[Any, Any]) -> str:
+    """What stands among the tensors of a dict; empty where there are no tensors."""
+    import torch
+
+    others = [
+        f"{k} ({type(v).__name__})" for k, v in held.items() if not isinstance(v, torch.Tensor)
+    ]
+    count = len(held) - len(others)
+    if not count:
+        return ""
+    return f"{who} holds {count} tensor{'s' * (count > 1)}, and beside them {_listed(others)}"
 
 
 def _no_weights(path: Path, why: str) -> CheckpointError:
@@ -272,28 +317,36 @@ def _no_weights(path: Path, why: str) -> CheckpointError:
     )
 
 
-def _stripped(tensors: "dict[str, Tensor]") -> "dict[str, Tensor]":
-    """Take off the prefixes that wrappers put before every key, in any nesting.
+def _stripped(tensors: "Mapping[str, Tensor]", path: Path) -> "dict[str, Tensor]":
+    """Take out what wrappers put into keys, wherever it stands, and a `backbone.` before all.
 
-    Only when all keys carry it: a `backbone.` beside a `head.` is a part of the network itself, and
-    taking it off some keys could make two of them one.
+    A `backbone.` beside a `head.` is a part of the network itself, for its family to judge.
+
+    Raises: CheckpointError when two keys become one.
     """
-    while prefix := next(_common(tensors), None):
-        tensors = {key[len(prefix) :]: tensor for key, tensor in tensors.items()}
-    return tensors
-
-
-def _common(tensors: "Mapping[str, Tensor]") -> Iterator[str]:
-    for prefix in PREFIXES:
-        if tensors and all(key.startswith(prefix) for key in tensors):
-            yield prefix
+    short: dict[str, Tensor] = {}
+    for key, tensor in tensors.items():
+        parts = [part for part in key.split(".") if part not in WRAPPERS]
+        name = ".".join(parts) or key
+        if name in short:
+            raise CheckpointError(
+                f"{path} holds '{name}' twice",
+                f"'{key}' and another key are the same without {' and '.join(WRAPPERS)}",
+                "Save the state dict of the network inside its wrapper",
+            )
+        short[name] = tensor
+    while short and all(key.startswith(BACKBONE) for key in short):
+        short = {key.removeprefix(BACKBONE): tensor for key, tensor in short.items()}
+    return short
 
 
 def _refuse_non_finite(tensors: "Mapping[str, Tensor]", path: Path) -> None:
     bad = [
         key
         for key, tensor in tensors.items()
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all())
+        if tensor.is_floating_point()
+        and tensor.itemsize > 1  # of 8 bits: `check_keys` refuses them
+        and not bool(tensor.isfinite().all())
     ]
     if bad:
         raise NonFiniteError(

@@ -202,7 +202,10 @@ def _pretrained(entry: Checkpoint, path: Path, wrapper: str | None) -> ProbeMode
     found = family_named(entry.family).convert(found, module, source=entry.source)
     expected: dict[str, Tensor] = module.state_dict()
     checkpoints.check_keys(
-        {key: tuple(tensor.shape) for key, tensor in expected.items()}, found, source=str(path)
+        {key: tuple(tensor.shape) for key, tensor in expected.items()},
+        found,
+        source=str(path),
+        floating=[key for key, tensor in expected.items() if tensor.is_floating_point()],
     )
     module.load_state_dict(found, strict=True)
     return _finish(entry, module, io.sha256(path))
