@@ -9,13 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import CheckpointError, NonFiniteError
 from whitebox_probe.checkpoints._onnx import read_onnx
+from whitebox_probe.checkpoints._unwrapping import SHOWN, listed, no_weights, stripped, unwrap
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-SHOWN = 10
-WRAPPERS = ("module", "_orig_mod")  # of DataParallel and of torch.compile
-BACKBONE = "backbone."
 
 
 def read_state_dict(path: Path, *, wrapper: str | None = None) -> "dict[str, Tensor]":
@@ -43,8 +40,8 @@ def read_state_dict(path: Path, *, wrapper: str | None = None) -> "dict[str, Ten
                 "Leave out wrapper=",
             )
     else:
-        tensors = _unwrap(_pickled(path, start), path, wrapper)
-    tensors = _stripped(tensors, path)
+        tensors = unwrap(_pickled(path, start), path, wrapper)
+    tensors = stripped(tensors, path)
     _refuse_non_finite(tensors, path)
     return tensors
 
@@ -99,18 +96,13 @@ def check_keys(
     ]
     kinds = {"missing": missing, "unexpected": unexpected, "wrongly shaped": wrong}
     kinds["not of floating point"] = typed
-    told = [f"{len(keys)} {kind}: {_listed(keys)}" for kind, keys in kinds.items() if keys]
+    told = [f"{len(keys)} {kind}: {listed(keys)}" for kind, keys in kinds.items() if keys]
     if told:
         raise CheckpointError(
             f"{source} does not fit the architecture",
             "; ".join(told),
             fix,
         )
-
-
-def _listed(keys: list[str]) -> str:
-    more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
-    return ", ".join(keys[:SHOWN]) + more
 
 
 def _start(path: Path) -> bytes:
@@ -185,7 +177,7 @@ def _archive(path: Path) -> "dict[str, Tensor]":
             ) from error
         raise _damaged(path, error) from error
     if not tensors:
-        raise _no_weights(path, "it is an archive without parameters")
+        raise no_weights(path, "it is an archive without parameters")
     return tensors
 
 
@@ -246,100 +238,6 @@ def _harmless() -> list[Any]:
     return [argparse.Namespace, np.dtype, *dtypes, *((scalar, name) for name in names)]
 
 
-def _is_tensors(thing: Any) -> bool:
-    import torch
-
-    return (
-        isinstance(thing, Mapping)
-        and bool(thing)
-        and all(isinstance(value, torch.Tensor) for value in thing.values())
-    )
-
-
-def _unwrap(loaded: Any, path: Path, wrapper: str | None) -> "dict[str, Tensor]":
-    if not isinstance(loaded, Mapping):
-        raise _no_weights(path, f"it holds a {type(loaded).__name__}")
-    if wrapper is not None:
-        if not _is_tensors(loaded.get(wrapper)):
-            there = f"; {told}" if (told := _inside(loaded, wrapper)) else ""
-            raise CheckpointError(
-                f"{path} has no state dict '{wrapper}'",
-                f"its keys are {_listed([str(key) for key in loaded])}{there}",
-                "Give wrapper= one that holds tensors",
-            )
-        return dict(loaded[wrapper])
-    # Looked at first: a training checkpoint may keep its best accuracy as a tensor at the top.
-    held = [str(key) for key, value in loaded.items() if _is_tensors(value)]
-    if len(held) > 1:
-        raise CheckpointError(
-            f"{path} holds several state dicts",
-            f"each of {_listed(held)} could be meant",
-            f"Say which, such as wrapper='{held[0]}'",
-        )
-    if held:
-        return dict(loaded[held[0]])
-    if _is_tensors(loaded):
-        return dict(loaded)
-    near = [
-        told for told in (_mixed("it", loaded), *(_inside(loaded, key) for key in loaded)) if told
-    ]
-    keys = f"its keys are {_listed([str(key) for key in loaded])}"
-    raise _no_weights(path, "; ".join(near) or keys)
-
-
-def _inside(loaded: Mapping[Any, Any], key: Any) -> str:
-    """What is found under a key that nearly holds a state dict; empty if nothing of the kind."""
-    held = loaded.get(key)
-    if not isinstance(held, Mapping):
-        return ""
-    deeper = [f"{key} -> {name}" for name, value in held.items() if _is_tensors(value)]
-    if deeper:
-        return f"its state dicts are two levels down, at {_listed(deeper)}"
-    return _mixed(f"its '{key}'", held)
-
-
-def _mixed(who: str, held: Mapping[Any, Any]) -> str:
-    """What stands among the tensors of a dict; empty where there are no tensors."""
-    import torch
-
-    others = [
-        f"{k} ({type(v).__name__})" for k, v in held.items() if not isinstance(v, torch.Tensor)
-    ]
-    count = len(held) - len(others)
-    if not count:
-        return ""
-    return f"{who} holds {count} tensor{'s' * (count > 1)}, and beside them {_listed(others)}"
-
-
-def _no_weights(path: Path, why: str) -> CheckpointError:
-    return CheckpointError(
-        f"{path} holds no state dict", why, "Save model.state_dict(), or a dict that holds it"
-    )
-
-
-def _stripped(tensors: "Mapping[str, Tensor]", path: Path) -> "dict[str, Tensor]":
-    """Take out what wrappers put into keys, wherever it stands, and a `backbone.` before all.
-
-    A `backbone.` beside a `head.` is a part of the network itself, for its family to judge.
-
-    Raises: CheckpointError when two keys become one.
-    """
-    short: dict[str, Tensor] = {}
-    for key, tensor in tensors.items():
-        parts = [part for part in key.split(".") if part not in WRAPPERS]
-        name = ".".join(parts) or key
-        if name in short:
-            raise CheckpointError(
-                f"{path} holds '{name}' twice",
-                f"'{key}' and another key are the same without {' and '.join(WRAPPERS)}",
-                "Save the state dict of the network inside its wrapper",
-            )
-        short[name] = tensor
-    while short and all(key.startswith(BACKBONE) for key in short):
-        short = {key.removeprefix(BACKBONE): tensor for key, tensor in short.items()}
-    return short
-
-
 def _refuse_non_finite(tensors: "Mapping[str, Tensor]", path: Path) -> None:
     bad = [
         key
@@ -351,6 +249,6 @@ def _refuse_non_finite(tensors: "Mapping[str, Tensor]", path: Path) -> None:
     if bad:
         raise NonFiniteError(
             f"{path} holds NaN or infinity",
-            f"{len(bad)} of {len(tensors)} tensors are not finite: {_listed(bad)}",
+            f"{len(bad)} of {len(tensors)} tensors are not finite: {listed(bad)}",
             "Take a checkpoint from before the training diverged",
         )
