@@ -226,3 +226,45 @@ def test_weights_of_another_precision_load(tmp_path, kind):
     torch.save(state, tmp_path / "x.pth")
     model = wp.load(tmp_path / "x.pth", heads=2, **STEP)
     assert torch.equal(model.module.cls_token, state["cls_token"].float())
+
+
+FINER = ["--set", "image_size=56", "--set", "interpolate_positions=true"]
+
+
+def test_an_entry_at_another_resolution_is_given_images_of_that_size(tmp_path):
+    words = ["run", "crate-tiny-fmnist", *FINER, "--limit", "2", "--metrics", "l0", "--quiet"]
+    assert cli.main([*words, "--out", str(tmp_path / "out")]) == 0
+    assert wp.Result.load(tmp_path / "out").run["tokens"] == 1 + 14**2
+    model = wp.load("crate-tiny-fmnist", image_size=56, interpolate_positions=True)
+    own = wp.load("crate-tiny-fmnist").preprocess
+    assert (model.preprocess.size, model.preprocess.crop, own.size) == (56, own.crop, 28)
+    named = {"preprocess": "crate-tiny-fmnist"}  # a preprocessing that is named is taken as it is
+    assert wp.load("crate-tiny-fmnist", **named).preprocess == own
+    vit = wp.load("vit-tiny-fmnist", weights="random", img_size=[56, 56])
+    assert (vit.preprocess.size, vit.dims.tokens) == (56, 1 + 14**2)
+
+
+def test_a_timm_entry_at_another_resolution_too():
+    model = wp.load("vit-tiny-in1k", weights="random", img_size=112)
+    assert (model.preprocess.size, model.dims.tokens) == (112, 1 + 7**2)
+
+
+def test_positions_that_do_not_fit_name_the_option_that_resamples_them(tmp_path):
+    with pytest.raises(CheckpointError, match=r"interpolate_positions=True \(--set interp"):
+        wp.load("crate-tiny-fmnist", image_size=56)
+    path = saved(tmp_path, "crate", CRATE | SIZES)
+    with pytest.raises(CheckpointError, match=r"trained with; nothing was loaded"):
+        wp.load(path, heads=2, classes=7)
+
+
+@pytest.mark.parametrize("family", ["crate", "crate_alpha", "crate_mae", "aot"])
+def test_an_image_that_is_no_whole_number_of_patches_is_refused(family):
+    arch = ASSUMED.get(family, (CRATE | SIZES,))[0] | {"image_size": 65, "patch_size": 8}
+    with pytest.raises(CheckpointError, match="image_size of 65 is no multiple of patch_size 8"):
+        build(family, arch, source="a test")
+
+
+def test_timm_is_held_to_whole_patches_too():
+    arch = {"img_size": 30, "patch_size": 4, "embed_dim": 16, "depth": 1, "num_heads": 2}
+    with pytest.raises(CheckpointError, match=r"img_size of \(30, 30\) is no multiple"):
+        build("timm_vit", arch, source="a test")

@@ -37,6 +37,16 @@ def head_width(dim: int, heads: int) -> int:
     return dim // heads
 
 
+def patches_a_side(image_size: int, patch_size: int) -> int:
+    """How many patches stand side by side in an image.
+
+    Raises: ValueError if the image's side is no multiple of the patch's.
+    """
+    if image_size % patch_size or image_size < patch_size:
+        raise ValueError(f"an image_size of {image_size} is no multiple of patch_size {patch_size}")
+    return image_size // patch_size
+
+
 def attention_weights(q: Tensor, k: Tensor, *, causal: bool, scale: float | None = None) -> Tensor:
     """Softmax attention written out, for recording: the networks themselves use the fused form.
 

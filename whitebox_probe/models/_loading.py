@@ -1,7 +1,7 @@
 """`load`: a registry name, a timm name, or a file and its architecture -> a model to probe."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from whitebox_probe import checkpoints
 from whitebox_probe._core import io
 from whitebox_probe._core.errors import AssumedWarning, CheckpointError, ProbeError, nearest
 from whitebox_probe.checkpoints import Checkpoint
-from whitebox_probe.models._hf_hub import hub_entry
+from whitebox_probe.models._hf_hub import expect_one_file, hub_entry
 from whitebox_probe.models._recognising import recognised
 from whitebox_probe.models.base import (
     Preprocess,
@@ -77,12 +77,17 @@ def load(
         entry = replace(entry, name=name)
     if preprocess is not None:
         entry = replace(entry, preprocess=_prepared(preprocess, entry))
+    elif "size" in entry.preprocess and (size := _size(options)) is not None:
+        # The network's own input: the entry's size is that of the images it was trained on.
+        entry = replace(entry, preprocess={**entry.preprocess, "size": size})
     family = family_named(entry.family)
     assumed = {k: v for k, v in family.assumed(entry.arch).items() if k not in entry.arch}
     entry = replace(entry, arch={**entry.arch, **assumed})
     if weights == "random":
         model = _random(entry, seed)
     else:
+        if path is None and str(source).startswith(HF):
+            expect_one_file(Path(str(source).removeprefix(HF)))
         model = _pretrained(entry, path or checkpoints.fetch(entry, progress=progress), wrapper)
     # An architecture or entry that is named is a published one: there the values are its own.
     if assumed and path is not None and not isinstance(arch, str):
@@ -120,8 +125,7 @@ def _prepared(preprocess: Preprocess | TextPreprocess | str, entry: Checkpoint) 
             )
         return {"tokenizer": tokenizer} | ({"length": int(length)} if length else {})
     if preprocess == IMAGENET:
-        sizes = (entry.arch.get(key) for key in ("image_size", "img_size"))
-        return asdict(Preprocess.imagenet(next((s for s in sizes if s), 224)))
+        return asdict(Preprocess.imagenet(_size(entry.arch) or 224))
     stating = {name for name, known in checkpoints.registry().items() if known.preprocess}
     if preprocess not in stating:
         raise CheckpointError(
@@ -130,6 +134,14 @@ def _prepared(preprocess: Preprocess | TextPreprocess | str, entry: Checkpoint) 
             nearest(preprocess, [IMAGENET, *sorted(stating)]),
         )
     return dict(checkpoints.entry(preprocess).preprocess)
+
+
+def _size(arch: Mapping[str, Any]) -> int | None:
+    """The side of the images that an architecture is for; None if it has none, or two."""
+    size = next((arch[key] for key in ("image_size", "img_size") if arch.get(key)), None)
+    if isinstance(size, Sequence) and len(set(size)) == 1:
+        size = size[0]
+    return size if isinstance(size, int) else None
 
 
 def _of_file(path: Path, arch: str | Mapping[str, Any]) -> Checkpoint:
@@ -198,14 +210,24 @@ def load_random(model: ProbeModel, *, seed: int = 0) -> ProbeModel:
 
 def _pretrained(entry: Checkpoint, path: Path, wrapper: str | None) -> ProbeModel:
     module = build(entry.family, entry.arch, source=entry.name)
+    family = family_named(entry.family)
+    family.dims(module)  # blocks that are not understood are told before keys that do not fit
     found = checkpoints.read_state_dict(path, wrapper=wrapper)
-    found = family_named(entry.family).convert(found, module, source=entry.source)
+    found = family.convert(found, module, source=entry.source)
     expected: dict[str, Tensor] = module.state_dict()
+    shapes = {key: tuple(tensor.shape) for key, tensor in expected.items()}
+    fix = "Give the architecture it was trained with"
+    if any(k in found and found[k].shape != shapes[k] for k in family.positions):
+        fix += (
+            ", or resample its position embeddings with interpolate_positions=True "
+            "(--set interpolate_positions=true)"
+        )
     checkpoints.check_keys(
-        {key: tuple(tensor.shape) for key, tensor in expected.items()},
+        shapes,
         found,
         source=str(path),
         floating=[key for key, tensor in expected.items() if tensor.is_floating_point()],
+        fix=f"{fix}; nothing was loaded",
     )
     module.load_state_dict(found, strict=True)
     return _finish(entry, module, io.sha256(path))

@@ -25,7 +25,9 @@ def create(arch: Mapping[str, Any], network: type[nn.Module]) -> nn.Module:
 
         arguments["norm_layer"] = partial(LayerNorm, eps=arguments.pop("norm_eps"))
     if "model" not in arguments:
-        return network(**arguments)
+        built = network(**arguments)
+        _expect_whole_patches(built)
+        return built
     name = arguments.pop("model")
     if not timm.is_model(name):
         raise ProbeError(
@@ -40,7 +42,23 @@ def create(arch: Mapping[str, Any], network: type[nn.Module]) -> nn.Module:
             f"it is a {type(built).__name__}, and {network.__name__} is expected",
             "Use a plain vision transformer, or one of the EVA and DINOv3 kind",
         )
+    _expect_whole_patches(built)
     return built
+
+
+def _expect_whole_patches(network: nn.Module) -> None:
+    """Refuse here what timm only refuses, without naming either, when an image comes.
+
+    Raises: ValueError if the image is no whole number of patches.
+    """
+    patches: Any = getattr(network, "patch_embed", None)
+    size, patch = getattr(patches, "img_size", None), getattr(patches, "patch_size", None)
+    if not size or not patch or getattr(network, "dynamic_img_size", False):
+        return
+    if any(whole % part for whole, part in zip(size, patch, strict=True)):
+        raise ValueError(
+            f"an img_size of {tuple(size)} is no multiple of patch_size {tuple(patch)}"
+        )
 
 
 def stated_preprocess(module: nn.Module) -> Preprocess | None:

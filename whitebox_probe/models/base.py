@@ -141,6 +141,8 @@ class Family(ABC):
 
     They are what `recognise` goes by; a file that has most of one is told which it lacks.
     """
+    positions: ClassVar[tuple[str, ...]] = ()
+    """Position embeddings that `interpolate_positions=True` resamples when a file is loaded."""
     assumed_from: ClassVar[str] = "every published model of this family has them"
     """Why the values that `assumed` gives are the plausible ones: part of the warning."""
     timm_modules: ClassVar[tuple[str, ...]] = ()

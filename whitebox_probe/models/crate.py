@@ -23,6 +23,7 @@ class CrateFamily(Family):
         "heads_v": "queries, keys and values are one projection, recorded as 'heads'",
     }
 
+    positions = ("pos_embedding",)
     fingerprints = (
         {
             "transformer.layers.0.0.fn.qkv.weight": 2,
@@ -121,7 +122,7 @@ class CrateFamily(Family):
         self, weights: dict[str, Tensor], module: nn.Module, *, source: Mapping[str, Any]
     ) -> dict[str, Tensor]:
         """Resample the position embeddings, only where the architecture asks for it."""
-        return resampled(weights, module, ("pos_embedding",))
+        return resampled(weights, module, self.positions)
 
     def official_site(self, basis: str) -> str:
         """The release hooks the output of the projection."""

@@ -31,6 +31,7 @@ class CrateAlphaFamily(Family):
         "heads_v": "queries, keys and values are one projection, recorded as 'heads'",
     }
 
+    positions = ("pos_embedding",)
     fingerprints = FINGERPRINTS
 
     def build(self, arch: Mapping[str, Any]) -> nn.Module:
@@ -111,4 +112,4 @@ class CrateAlphaFamily(Family):
         self, weights: dict[str, Tensor], module: nn.Module, *, source: Mapping[str, Any]
     ) -> dict[str, Tensor]:
         """Bring JAX and CLIPA names to torch ones; resample positions only where asked for."""
-        return resampled(to_torch_names(weights), module, ("pos_embedding",))
+        return resampled(to_torch_names(weights), module, self.positions)

@@ -36,6 +36,7 @@ class CrateMAEFamily(Family):
         "heads_v": "queries, keys and values are one projection, recorded as 'heads'",
     }
 
+    positions = ("pos_embed", "decoder_pos_embed")
     fingerprints = (
         {
             "blocks.0.layers.0.0.fn.qkv.weight": 2,
@@ -137,7 +138,7 @@ class CrateMAEFamily(Family):
         self, weights: dict[str, Tensor], module: nn.Module, *, source: Mapping[str, Any]
     ) -> dict[str, Tensor]:
         """Resample the position embeddings, only where the architecture asks for it."""
-        return resampled(weights, module, ("pos_embed", "decoder_pos_embed"))
+        return resampled(weights, module, self.positions)
 
     def _block(self, module: nn.Module, layer: int) -> tuple[str, bool]:
         """Where a layer's block is, and whether it is the decoder's."""
