@@ -80,16 +80,17 @@ class MissingDependency(ProbeError):  # noqa: N818 - the public name says what i
 
 
 class LoadWarning(UserWarning):
-    """What a user should know of a checkpoint that was loaded; one line, as an error is."""
+    """What a user should know of a checkpoint that was loaded; one line, as an error is.
+
+    Attributes: told: the line's parts.
+    """
 
     def __init__(self, what: str, why: str, fix: str) -> None:
         super().__init__(what, why, fix)
-        self.what = what
-        self.why = why
-        self.fix = fix
+        self.told = ProbeError(what, why, fix)
 
     def __str__(self) -> str:
-        return str(ProbeError(self.what, self.why, self.fix))
+        return str(self.told)
 
 
 class AssumedWarning(LoadWarning):

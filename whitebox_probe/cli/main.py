@@ -87,8 +87,8 @@ def _noted() -> Iterator[None]:
         if not isinstance(message, LoadWarning):
             shown(message, *rest, **more)
         elif launch.rank() == 0:
-            fix = re.sub(r"\b([a-z_]+)=", r"--set \1=", message.fix)
-            line = ProbeError(message.what, message.why, fix)
+            told = message.told
+            line = ProbeError(told.what, told.why, re.sub(r"\b([a-z_]+)=", r"--set \1=", told.fix))
             print(f"{PROGRAM}: note: {line}", file=sys.stderr)
 
     with warnings.catch_warnings():
