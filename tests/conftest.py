@@ -9,6 +9,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))  # `import oracle`
 
 
+STEP = {"eta": 0.1, "lam": 0.1}  # what no file of a CRATE holds, stated so that nothing is assumed
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from whitebox_probe import metrics as metrics
     from whitebox_probe import plots as plots
+    from whitebox_probe._core.errors import AssumedWarning as AssumedWarning
     from whitebox_probe._core.errors import ProbeError as ProbeError
     from whitebox_probe.auditing import audit as audit
     from whitebox_probe.claims import Audit as Audit
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from whitebox_probe.results import compare as compare
 
 _HOMES = {
+    "AssumedWarning": "_core.errors",
     "ProbeError": "_core.errors",
     "Audit": "claims",
     "audit": "auditing",
@@ -53,6 +55,7 @@ _HOMES = {
 _FOLDERS = ("metrics", "plots")
 
 __all__ = [
+    "AssumedWarning",
     "Audit",
     "Comparison",
     "Preprocess",

@@ -186,3 +186,47 @@ def test_keys_that_do_not_fit_are_all_listed() -> None:
 
 def test_keys_that_fit_pass() -> None:
     check_keys({"a": (2, 3), "b": (2,)}, STATE, source="file.pth")
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.complex64, torch.bool, torch.float8_e4m3fn])
+def test_tensors_that_are_no_floating_point_are_named(kind: torch.dtype) -> None:
+    found = {"a": torch.ones(2).to(kind), "b": torch.ones(2), "n": torch.ones(2).to(kind)}
+    shapes = {"a": (2,), "b": (2,), "n": (2,)}
+    name = str(kind).removeprefix("torch.")
+    with pytest.raises(CheckpointError, match=rf"1 not of floating point: a \({name}\)\."):
+        check_keys(shapes, found, source="file.pth", floating=["a", "b"])
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_floating_points_pass(kind: torch.dtype) -> None:
+    found = {"a": torch.ones(2, dtype=kind), "n": torch.ones(2, dtype=torch.int64)}
+    check_keys({"a": (2,), "n": (2,)}, found, source="file.pth", floating=["a"])
+
+
+def test_wrappers_are_taken_out_of_keys_wherever_they_stand(tmp_path: Path) -> None:
+    keys = ["module.a", "b", "transformer._orig_mod.c", "module._orig_mod.d.module.e", "modules.f"]
+    path = saved(tmp_path, {key: torch.ones(1) for key in keys})
+    assert list(read_state_dict(path)) == ["a", "b", "transformer.c", "d.e", "modules.f"]
+
+
+def test_two_keys_that_become_one_are_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path, {"module.a": torch.ones(1), "a": torch.zeros(1)})
+    with pytest.raises(CheckpointError, match="holds 'a' twice"):
+        read_state_dict(path)
+
+
+@pytest.mark.parametrize(
+    ("thing", "told"),
+    [
+        ({"model": STATE | {"n": 3}}, r"its 'model' holds 2 tensors, and beside them n \(int\)\."),
+        ({"ckpt": {"model": STATE, "n": 3}}, "two levels down, at ckpt -> model"),
+        (STATE | {"n": None}, r"it holds 2 tensors, and beside them n \(NoneType\)"),
+    ],
+)
+def test_what_is_nearly_a_state_dict_is_told(tmp_path: Path, thing: Any, told: str) -> None:
+    with pytest.raises(CheckpointError, match=f"holds no state dict: .*{told}"):
+        read_state_dict(saved(tmp_path, thing))
+    if "n" not in thing:
+        (key,) = thing
+        with pytest.raises(CheckpointError, match=told):
+            read_state_dict(saved(tmp_path, thing), wrapper=key)

@@ -7,10 +7,12 @@ import json
 import math
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
 import torch
+from conftest import STEP
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -144,7 +146,9 @@ def test_a_file_of_a_language_model_is_probed_on_ids(family, tmp_path):
     if family == "hf":
         state = {f"transformer.{key}": tensor for key, tensor in state.items()}
     torch.save({"model": state} if family in NANOGPT else state, path)
-    model = wp.load(path, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", wp.AssumedWarning)
+        model = wp.load(path, **options)
     assert model.family.name == family
     ids = torch.randint(2, 23, (4, 9))
     result = wp.probe(model, ids, progress=False)
@@ -223,9 +227,9 @@ def test_without_a_preprocessing_it_is_asked_for(tmp_path, pictures, capsys):
 
 def test_a_file_may_be_prepared_as_an_entry_is(tmp_path):
     torch.save(state_of("crate", VISION["crate"][0]), tmp_path / "x.pt")
-    as_entry = wp.load(tmp_path / "x.pt", heads=2, preprocess="crate-tiny-fmnist")
+    as_entry = wp.load(tmp_path / "x.pt", heads=2, **STEP, preprocess="crate-tiny-fmnist")
     assert as_entry.preprocess == wp.load("crate-tiny-fmnist").preprocess
-    named = wp.load(tmp_path / "x.pt", heads=2, preprocess="imagenet")
+    named = wp.load(tmp_path / "x.pt", heads=2, **STEP, preprocess="imagenet")
     assert named.preprocess == wp.Preprocess.imagenet(12)
     own = wp.Preprocess(size=12, mean=(0.5,) * 3, std=(0.5,) * 3)
-    assert wp.load(tmp_path / "x.pt", heads=2, preprocess=own).preprocess == own
+    assert wp.load(tmp_path / "x.pt", heads=2, **STEP, preprocess=own).preprocess == own

@@ -4,7 +4,7 @@ import numpy as np
 import oracle
 import pytest
 import torch
-from conftest import small_crate
+from conftest import STEP, small_crate
 
 import whitebox_probe as wp
 from whitebox_probe._core.errors import BasisError, CheckpointError, ProbeError, SiteError
@@ -152,7 +152,7 @@ def demo_state():
 def test_the_segmentation_demo_loads_with_its_second_head(tmp_path):
     state = demo_state()
     torch.save({"model": state}, tmp_path / "crate-demo.pth")
-    model = wp.load(tmp_path / "crate-demo.pth", heads=2)
+    model = wp.load(tmp_path / "crate-demo.pth", heads=2, **STEP)
     assert torch.equal(model.module.head.weight, state["head.weight"])
     image = torch.randn(3, 12, 12)
     want = oracle.crate(
@@ -188,7 +188,7 @@ def bicubic(row, count):
 def test_positions_are_resampled_only_when_asked_for_and_by_the_stated_rule(tmp_path, side):
     state = demo_state()
     torch.save({"model": state}, tmp_path / "x.pth")
-    options = {"heads": 2, "image_size": 4 * side}
+    options = {"heads": 2, "image_size": 4 * side} | STEP
     with pytest.raises(CheckpointError, match=r"1 wrongly shaped: pos_embedding \(1, 10, 16\)"):
         wp.load(tmp_path / "x.pth", **options)
     model = wp.load(tmp_path / "x.pth", interpolate_positions=True, **options)
@@ -198,7 +198,7 @@ def test_positions_are_resampled_only_when_asked_for_and_by_the_stated_rule(tmp_
     rows = bicubic(grid, side)
     want = np.stack([bicubic(row, side) for row in rows])
     np.testing.assert_allclose(got[1:].numpy(), want.reshape(-1, 16), atol=1e-5)
-    same = wp.load(tmp_path / "x.pth", heads=2, interpolate_positions=True)
+    same = wp.load(tmp_path / "x.pth", heads=2, interpolate_positions=True, **STEP)
     assert torch.equal(same.module.pos_embedding, state["pos_embedding"])
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import oracle
 import pytest
 import torch
+from conftest import STEP
 
 import whitebox_probe as wp
 from whitebox_probe._core.errors import CheckpointError, SiteError
@@ -158,7 +159,8 @@ def close(got, want):
 @pytest.mark.parametrize("kind", FORMATS)
 def test_each_format_loads_unnamed_and_computes_the_published_equations(tmp_path, state, kind):
     name, change, options = FORMATS[kind]
-    model = wp.load(save(tmp_path / name, change(state)), **options)
+    stated = STEP | ({"head_eps": 1e-5} if kind == "torch" else {})
+    model = wp.load(save(tmp_path / name, change(state)), **options, **stated)
     assert model.family.name == "crate_alpha"
     assert (model.layers, model.dims.heads, model.dims.dim_head) == (LAYERS, K, P)
     assert model.module.mlp_head[0].eps == (1e-5 if kind == "torch" else 1e-6)
@@ -278,11 +280,11 @@ def test_positions_are_resampled_only_when_asked_for(tmp_path, state):
     path = save(tmp_path / "x.npz", jax_of(state))
     with pytest.raises(CheckpointError, match="1 wrongly shaped: pos_embedding"):
         wp.load(path, image_size=20)
-    assert wp.load(path, image_size=20, interpolate_positions=True).dims.tokens == 26
+    assert wp.load(path, image_size=20, interpolate_positions=True, **STEP).dims.tokens == 26
 
 
 def test_it_is_probed_and_its_code_is_sparse(tmp_path, state):
-    model = wp.load(save(tmp_path / "x.pth", state), heads=K)
+    model = wp.load(save(tmp_path / "x.pth", state), heads=K, head_eps=1e-5, **STEP)
     images = torch.randn(5, 3, 12, 12)
     dense = wp.probe(model, images, ["compression", "l0"], progress=False)
     assert (dense.curve("l0")["mean"] == 1).all()

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from conftest import STEP
 
 import whitebox_probe as wp
 from whitebox_probe._core.errors import CheckpointError, DataError, SiteError
@@ -135,7 +136,7 @@ def test_a_file_in_the_pull_requests_format_loads(tmp_path, base, kind):
 
     state = published(base=base)
     (torch.save if kind.endswith("bin") else save_file)(state, tmp_path / kind)
-    model = wp.load(tmp_path / kind, heads=4)
+    model = wp.load(tmp_path / kind, heads=4, pad=1, **STEP)
     assert (model.family.name, model.layers, model.dims.heads) == ("crate_bert", 2, 4)
     for key, tensor in model.module.state_dict().items():
         assert torch.equal(tensor, state[key.removeprefix("crate.") if base else key])

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import save_nanogpt
+from conftest import STEP, save_nanogpt
 
 import whitebox_probe as wp
 from whitebox_probe._core.errors import CheckpointError, DataError, SiteError
@@ -193,10 +193,11 @@ def save(file, state, *, model_args=True, prefix="_orig_mod."):
 
 @pytest.mark.parametrize("atoms", [None, 64])
 @pytest.mark.parametrize("prefix", ["", "_orig_mod.", "module."])
-def test_a_released_file_loads_with_nothing_said(tmp_path, atoms, prefix):
+def test_a_released_file_loads_with_only_its_step_assumed(tmp_path, atoms, prefix):
     state = published(atoms=atoms, mask=atoms is None)
     save(tmp_path / "ckpt.pt", state, prefix=prefix)
-    model = wp.load(tmp_path / "ckpt.pt")
+    with pytest.warns(wp.AssumedWarning, match=r"with eta=0\.1 and lam=0\.1: no file holds"):
+        model = wp.load(tmp_path / "ckpt.pt")
     assert (model.family.name, model.layers, model.dims.heads) == ("crate_gpt", 2, 4)
     for key, tensor in model.module.state_dict().items():
         assert torch.equal(tensor, state[key])
@@ -206,10 +207,10 @@ def test_a_released_file_loads_with_nothing_said(tmp_path, atoms, prefix):
 
 
 def test_heads_are_asked_for_where_the_file_does_not_hold_them(tmp_path):
-    save(tmp_path / "ckpt.pt", published(dim=64), model_args=False)
+    save(tmp_path / "ckpt.pt", published(dim=64, atoms=None), model_args=False)
     with pytest.raises(CheckpointError, match=r"no file holds heads.*heads=1 or 2 or 4"):
         wp.load(tmp_path / "ckpt.pt")
-    assert wp.load(tmp_path / "ckpt.pt", heads=2).dims.dim_head == 32
+    assert wp.load(tmp_path / "ckpt.pt", heads=2, **STEP).dims.dim_head == 32
 
 
 def test_a_tied_tensor_may_be_stored_once(tmp_path):
@@ -218,7 +219,7 @@ def test_a_tied_tensor_may_be_stored_once(tmp_path):
     state = published()
     del state["lm_head.weight"]
     save_file(state, tmp_path / "x.safetensors")
-    model = wp.load(tmp_path / "x.safetensors", heads=2)
+    model = wp.load(tmp_path / "x.safetensors", heads=2, **STEP)
     assert torch.equal(model.module.lm_head.weight, state["transformer.wte.weight"])
 
 

@@ -184,7 +184,9 @@ def state():
 
 def test_an_official_file_loads_without_naming_its_architecture(tmp_path, state):
     path = official(tmp_path, {f"module.{key}": value for key, value in state.items()})
-    model = wp.load(path, heads=4, lam=5.0)
+    with pytest.warns(wp.AssumedWarning, match=r"with eta=0\.1: .*Pass others with eta=\.$"):
+        model = wp.load(path, heads=4, lam=5.0)
+    assert (model.entry.arch["lam"], model.entry.arch["eta"]) == (5.0, 0.1)
     assert model.family.name == "crate_mae"
     assert (model.layers, model.dims.tokens, model.dims.dim_head) == (5, 10, 4)
     for key, value in model.module.state_dict().items():
@@ -227,7 +229,7 @@ def test_positions_are_resampled_only_when_asked_for(tmp_path, state):
     path = official(tmp_path, state)
     with pytest.raises(CheckpointError, match="2 wrongly shaped: pos_embed"):
         wp.load(path, heads=4, lam=0.5, image_size=20)
-    model = wp.load(path, heads=4, lam=0.5, image_size=20, interpolate_positions=True)
+    model = wp.load(path, heads=4, lam=0.5, eta=0.1, image_size=20, interpolate_positions=True)
     assert model.dims.tokens == 26
     assert torch.equal(model.module.pos_embed[0, 0], state["pos_embed"][0, 0])
 

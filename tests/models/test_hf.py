@@ -12,6 +12,7 @@ import whitebox_probe as wp  # noqa: E402
 from whitebox_probe._core.errors import (  # noqa: E402
     BasisError,
     CheckpointError,
+    DataError,
     MissingDependency,
     SiteError,
 )
@@ -325,12 +326,14 @@ def write(state, file, kind):
         ("gpt2", "GPT2LMHeadModel"),
         ("bert-old", "BertForPreTraining"),
         ("bert", "BertForMaskedLM"),
+        ("bert", "BertModel"),
     ],
 )
 def test_a_file_alone_is_recognised(tmp_path, kind, name):
     whole = getattr(transformers, name)(small(kind.removesuffix("-old")).config).eval()
     write(whole.state_dict(), tmp_path / "x.safetensors", kind)
-    model = wp.load(tmp_path / "x.safetensors", heads=2)
+    with pytest.warns(wp.AssumedWarning, match=r"=gelu.* the released models of this type"):
+        model = wp.load(tmp_path / "x.safetensors", heads=2)
     assert model.family.name == "hf"
     ids = torch.randint(2, 23, (2, 9))
     got, want = model.module(ids), whole.base_model(ids)
@@ -354,6 +357,68 @@ def test_a_file_that_does_not_fit_is_refused_with_the_keys(tmp_path, change, tol
         wp.load(tmp_path / "x.pt", heads=2)
 
 
+def test_a_roberta_without_its_prefix_is_not_taken_for_a_bert(tmp_path):
+    whole = small("roberta", type_vocab_size=1)
+    write(whole.state_dict(), tmp_path / "x.safetensors", "roberta")
+    with pytest.raises(CheckpointError, match="model_type=bert or roberta"):
+        wp.load(tmp_path / "x.safetensors", heads=2)
+    with pytest.warns(wp.AssumedWarning, match="layer_norm_eps=1e-05 and pad_token_id=1"):
+        model = wp.load(tmp_path / "x.safetensors", heads=2, model_type="roberta")
+    assert model.module.config.pad_token_id == 1
+
+
+def folder_of(kind, folder):
+    sizes = {"num_hidden_layers": 2, "hidden_size": 16, "num_attention_heads": 2}
+    configs = {
+        "MPNet": {"intermediate_size": 20, "vocab_size": 23, **sizes},
+        "T5": {"d_model": 16, "num_layers": 1, "num_heads": 2, "d_ff": 20, "vocab_size": 23},
+        "Bart": {"d_model": 16, "vocab_size": 23, "encoder_layers": 1, "decoder_layers": 1},
+        "Mixtral": {"intermediate_size": 20, "vocab_size": 23, "num_key_value_heads": 2, **sizes},
+        "ViT": {"intermediate_size": 20, "image_size": 16, "patch_size": 8, **sizes},
+    }
+    config = getattr(transformers, f"{kind}Config")(**configs[kind])
+    getattr(transformers, f"{kind}Model")(config).save_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("MPNet", "the 'attention' of MPNetLayer is not understood: it has no 'self', only attn"),
+        ("T5", "an encoder and a decoder in one model"),
+        ("Bart", "an encoder and a decoder in one model"),
+        ("Mixtral", "'mlp' of MixtralDecoderLayer.*no 'down_proj'|without 'mlp'"),
+        ("ViT", "ViTLayer .*with 'layernorm_after'"),
+    ],
+)
+def test_a_folder_of_another_kind_is_told_the_part_and_no_keys(tmp_path, kind, told):
+    folder_of(kind, tmp_path / "m")
+    with pytest.raises(SiteError, match=told):
+        wp.load(f"hf:{tmp_path / 'm'}")
+
+
+def test_weights_in_another_form_than_one_file_are_told(tmp_path):
+    whole = saved(tmp_path / "mine", "gpt2")
+    sharded = tmp_path / "sharded"
+    whole.save_pretrained(sharded, max_shard_size="5KB")
+    with pytest.raises(CheckpointError, match=r"model-00001-of.*save_pretrained.*max_shard_size"):
+        wp.load(f"hf:{sharded}")
+    (tmp_path / "mine" / "model.safetensors").rename(tmp_path / "mine" / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=r"its weights are in pytorch_model\.bin, and one"):
+        wp.load(f"hf:{tmp_path / 'mine'}")
+    (tmp_path / "mine" / "pytorch_model.bin").unlink()
+    with pytest.raises(CheckpointError, match="holds no weights.*weights='random'"):
+        wp.load(f"hf:{tmp_path / 'mine'}")
+    assert wp.load(f"hf:{tmp_path / 'mine'}", weights="random").layers == 3
+
+
+def test_a_folder_without_a_tokenizer_is_told_so(tmp_path):
+    saved(tmp_path / "mine", "gpt2")
+    model = wp.load(f"hf:{tmp_path / 'mine'}")
+    (tmp_path / "book.txt").write_text("In the beginning was the token. " * 200)
+    with pytest.raises(DataError, match="cannot be had: the folder holds no tokenizer"):
+        wp.probe(model, tmp_path / "book.txt", progress=False)
+
+
 class TestErrors:
     def test_an_option_that_transformers_would_ignore(self):
         with pytest.raises(CheckpointError, match="'n_heads' is no option of a gpt2.*'n_head'"):
@@ -374,7 +439,7 @@ class TestErrors:
 
     def test_a_folder_without_weights(self, tmp_path):
         small("gpt2").config.save_pretrained(tmp_path)
-        with pytest.raises(CheckpointError, match=r"missing.*model\.safetensors"):
+        with pytest.raises(CheckpointError, match=r"holds no weights: there is no model\.safetensors"):
             wp.load(f"hf:{tmp_path}")
 
     def test_sites_and_bases_that_it_lacks(self):

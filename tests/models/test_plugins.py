@@ -4,9 +4,11 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from conftest import STEP, small_crate
 
 import whitebox_probe as wp
-from whitebox_probe._core.errors import PluginError, ProbeError
+from whitebox_probe._core.errors import CheckpointError, PluginError, ProbeError
 from whitebox_probe.cli import main as cli
 from whitebox_probe.models import base
 
@@ -71,6 +73,32 @@ def test_a_family_of_another_package_is_found(installed):
     assert wp.wrap(module, "toy").family.name == "toy"
 
 
+def test_a_plain_file_is_of_this_packages_family_beside_a_subclass(installed, tmp_path):
+    installed(GOOD, ("toy", "Toy"))
+    torch.save(small_crate().state_dict(), tmp_path / "x.pt")
+    assert wp.load(tmp_path / "x.pt", heads=2, **STEP).family.name == "crate"
+
+
+def test_a_file_of_two_packages_families_is_told_the_form_that_names_one(installed, tmp_path):
+    code = """
+from whitebox_probe.models.base import Recognised
+from whitebox_probe.models.crate import CrateFamily
+
+class Toy(CrateFamily):
+    name = "toy"
+
+    def recognise(self, shapes):
+        return Recognised({}) if "a" in shapes else None
+
+class Other(Toy):
+    name = "other"
+"""
+    installed(code, ("toy", "Toy"), ("other", "Other"))
+    torch.save({"a": torch.zeros(2)}, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match=r"are of .*other.* arch=\{'family': '(toy|other)'"):
+        wp.load(tmp_path / "x.pt")
+
+
 def test_a_name_that_is_taken_raises_and_names_both(installed):
     installed(GOOD.replace('"toy"', '"crate"'), ("crate", "Toy"))
     with pytest.raises(PluginError, match=r"'crate' of toy-families.*whitebox-probe has one"):
@@ -122,7 +150,6 @@ def test_commands_that_need_no_plugin_do_not_notice(installed, capsys, tmp_path)
         "from whitebox_probe.cli.main import main\n"
         f"sys.exit(main(['run', {str(folder / 'x.pt')!r}, '--out', {str(folder / 'o')!r}]))"
     )
-    import torch
 
     torch.save({"a": torch.zeros(2)}, folder / "x.pt")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -79,6 +79,35 @@ class MissingDependency(ProbeError):  # noqa: N818 - the public name says what i
     """An optional package that this function needs."""
 
 
+class LoadWarning(UserWarning):
+    """What a user should know of a checkpoint that was loaded; one line, as an error is.
+
+    Attributes: told: the line's parts.
+    """
+
+    def __init__(self, what: str, why: str, fix: str) -> None:
+        super().__init__(what, why, fix)
+        self.told = ProbeError(what, why, fix)
+
+    def __str__(self) -> str:
+        return str(self.told)
+
+
+class AssumedWarning(LoadWarning):
+    """Values that no file holds and nobody stated, taken from the published models.
+
+    Attributes: values: each argument of the network -> the value that is used.
+    """
+
+    def __init__(self, source: str, values: Mapping[str, object], why: str) -> None:
+        told = [f"{key}={value}" for key, value in values.items()]
+        what = " and ".join([", ".join(told[:-1]), told[-1]] if told[1:] else told)
+        fix = f"Pass others with {', '.join(f'{key}=' for key in values)}"
+        why = f"no file holds that and none was stated; {why}"
+        super().__init__(f"{source} is loaded with {what}", why, fix)
+        self.values = dict(values)
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """Say which names are allowed, the nearest one first when there is a near one.
 

@@ -3,18 +3,16 @@
 import argparse
 import pickle
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import CheckpointError, NonFiniteError
 from whitebox_probe.checkpoints._onnx import read_onnx
+from whitebox_probe.checkpoints._unwrapping import SHOWN, listed, no_weights, stripped, unwrap
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-SHOWN = 10
-PREFIXES = ("module.", "_orig_mod.", "backbone.")
 
 
 def read_state_dict(path: Path, *, wrapper: str | None = None) -> "dict[str, Tensor]":
@@ -22,9 +20,9 @@ def read_state_dict(path: Path, *, wrapper: str | None = None) -> "dict[str, Ten
 
     Reads safetensors, plain state dicts, training checkpoints that hold a state dict beside the
     optimizer and the rest, the tensors of an ONNX graph (`.onnx`), and the .npz archives of JAX
-    code (`params/...`, keys as they are; the optimizer's are not read). The prefixes `module.`
-    (DataParallel), `_orig_mod.` (torch.compile) and `backbone.` (DINO) are taken off when every
-    key has them.
+    code (`params/...`, keys as they are; the optimizer's are not read). `module` (DataParallel) and
+    `_orig_mod` (torch.compile) are taken out of keys wherever they stand; `backbone.` (DINO) is
+    taken off when every key has it.
 
     Args: wrapper: the key of the state dict, for a file that holds several.
     Raises: CheckpointError for a file that is missing, damaged, wants to run code, or holds no
@@ -42,8 +40,8 @@ def read_state_dict(path: Path, *, wrapper: str | None = None) -> "dict[str, Ten
                 "Leave out wrapper=",
             )
     else:
-        tensors = _unwrap(_pickled(path, start), path, wrapper)
-    tensors = _stripped(tensors)
+        tensors = unwrap(_pickled(path, start), path, wrapper)
+    tensors = stripped(tensors, path)
     _refuse_non_finite(tensors, path)
     return tensors
 
@@ -72,9 +70,18 @@ def _reader(path: Path, start: bytes) -> "Callable[[Path], dict[str, Tensor]] | 
 
 
 def check_keys(
-    expected: Mapping[str, tuple[int, ...]], found: "Mapping[str, Tensor]", *, source: str
+    expected: Mapping[str, tuple[int, ...]],
+    found: "Mapping[str, Tensor]",
+    *,
+    source: str,
+    floating: Collection[str] = (),
+    fix: str = "Give the architecture it was trained with; nothing was loaded",
 ) -> None:
-    """Raise CheckpointError unless the tensors fit the network, key by key and shape by shape."""
+    """Raise CheckpointError unless the tensors fit the network, key by key and shape by shape.
+
+    Args: floating: the keys whose tensors must hold real numbers of 16 bits or more; loading would
+        convert quantised or complex ones in silence. fix: what the message says to do.
+    """
     missing = [key for key in expected if key not in found]
     unexpected = [key for key in found if key not in expected]
     wrong = [
@@ -82,19 +89,20 @@ def check_keys(
         for key, shape in expected.items()
         if key in found and tuple(found[key].shape) != tuple(shape)
     ]
+    typed = [
+        f"{key} ({str(found[key].dtype).removeprefix('torch.')})"
+        for key in floating
+        if key in found and not (found[key].is_floating_point() and found[key].itemsize > 1)
+    ]
     kinds = {"missing": missing, "unexpected": unexpected, "wrongly shaped": wrong}
-    told = [f"{len(keys)} {kind}: {_listed(keys)}" for kind, keys in kinds.items() if keys]
+    kinds["not of floating point"] = typed
+    told = [f"{len(keys)} {kind}: {listed(keys)}" for kind, keys in kinds.items() if keys]
     if told:
         raise CheckpointError(
             f"{source} does not fit the architecture",
             "; ".join(told),
-            "Give the architecture it was trained with; nothing was loaded",
+            fix,
         )
-
-
-def _listed(keys: list[str]) -> str:
-    more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
-    return ", ".join(keys[:SHOWN]) + more
 
 
 def _start(path: Path) -> bytes:
@@ -169,7 +177,7 @@ def _archive(path: Path) -> "dict[str, Tensor]":
             ) from error
         raise _damaged(path, error) from error
     if not tensors:
-        raise _no_weights(path, "it is an archive without parameters")
+        raise no_weights(path, "it is an archive without parameters")
     return tensors
 
 
@@ -230,74 +238,17 @@ def _harmless() -> list[Any]:
     return [argparse.Namespace, np.dtype, *dtypes, *((scalar, name) for name in names)]
 
 
-def _is_tensors(thing: Any) -> bool:
-    import torch
-
-    return (
-        isinstance(thing, Mapping)
-        and bool(thing)
-        and all(isinstance(value, torch.Tensor) for value in thing.values())
-    )
-
-
-def _unwrap(loaded: Any, path: Path, wrapper: str | None) -> "dict[str, Tensor]":
-    if not isinstance(loaded, Mapping):
-        raise _no_weights(path, f"it holds a {type(loaded).__name__}")
-    if wrapper is not None:
-        if not _is_tensors(loaded.get(wrapper)):
-            raise CheckpointError(
-                f"{path} has no state dict '{wrapper}'",
-                f"its keys are {_listed([str(key) for key in loaded])}",
-                "Give wrapper= one that holds tensors",
-            )
-        return dict(loaded[wrapper])
-    # Looked at first: a training checkpoint may keep its best accuracy as a tensor at the top.
-    held = [str(key) for key, value in loaded.items() if _is_tensors(value)]
-    if len(held) > 1:
-        raise CheckpointError(
-            f"{path} holds several state dicts",
-            f"each of {_listed(held)} could be meant",
-            f"Say which, such as wrapper='{held[0]}'",
-        )
-    if held:
-        return dict(loaded[held[0]])
-    if _is_tensors(loaded):
-        return dict(loaded)
-    raise _no_weights(path, f"its keys are {_listed([str(key) for key in loaded])}")
-
-
-def _no_weights(path: Path, why: str) -> CheckpointError:
-    return CheckpointError(
-        f"{path} holds no state dict", why, "Save model.state_dict(), or a dict that holds it"
-    )
-
-
-def _stripped(tensors: "dict[str, Tensor]") -> "dict[str, Tensor]":
-    """Take off the prefixes that wrappers put before every key, in any nesting.
-
-    Only when all keys carry it: a `backbone.` beside a `head.` is a part of the network itself, and
-    taking it off some keys could make two of them one.
-    """
-    while prefix := next(_common(tensors), None):
-        tensors = {key[len(prefix) :]: tensor for key, tensor in tensors.items()}
-    return tensors
-
-
-def _common(tensors: "Mapping[str, Tensor]") -> Iterator[str]:
-    for prefix in PREFIXES:
-        if tensors and all(key.startswith(prefix) for key in tensors):
-            yield prefix
-
-
 def _refuse_non_finite(tensors: "Mapping[str, Tensor]", path: Path) -> None:
     bad = [
         key
         for key, tensor in tensors.items()
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all())
+        if tensor.is_floating_point()
+        and tensor.itemsize > 1  # of 8 bits: `check_keys` refuses them
+        and not bool(tensor.isfinite().all())
     ]
     if bad:
         raise NonFiniteError(
             f"{path} holds NaN or infinity",
-            f"{len(bad)} of {len(tensors)} tensors are not finite: {_listed(bad)}",
+            f"{len(bad)} of {len(tensors)} tensors are not finite: {listed(bad)}",
             "Take a checkpoint from before the training diverged",
         )

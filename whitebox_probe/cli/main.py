@@ -11,12 +11,15 @@ import os
 import re
 import sys
 import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import whitebox_probe.cli as commands
 from whitebox_probe._core import discover, launch
-from whitebox_probe._core.errors import ProbeError, nearest
+from whitebox_probe._core.errors import LoadWarning, ProbeError, nearest
 
 PROGRAM = "whitebox-probe"
 _NOT_COMMANDS = ("main",)
@@ -76,6 +79,26 @@ class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaults
         return super()._get_help_string(action)
 
 
+@contextmanager
+def _noted() -> Iterator[None]:
+    """What was assumed of a checkpoint, as one line of this program and not as a Python warning."""
+
+    def tell(message: Warning | str, *rest: Any, **more: Any) -> None:
+        if not isinstance(message, LoadWarning):
+            shown(message, *rest, **more)
+        elif launch.rank() == 0:
+            told = message.told
+            line = ProbeError(told.what, told.why, re.sub(r"\b([a-z_]+)=", r"--set \1=", told.fix))
+            print(f"{PROGRAM}: note: {line}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", LoadWarning)
+        shown = warnings.showwarning
+        warnings.showwarning = tell
+        yield
+
+
+@_noted()
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     words = sys.argv[1:] if argv is None else argv

@@ -222,11 +222,35 @@ def _of_file(path: Path) -> Tokenizer:
     return _assembled(path.name, encode, special, pads[0] if pads else None)
 
 
+_TOKENIZER_FILES = (
+    "tokenizer*",
+    "vocab*",
+    "merges.txt",
+    "*.model",
+    "*.tiktoken",
+    "tekken.json",
+    "bpe.codes",
+)
+
+
+def _expect_files(name: str) -> None:
+    """Refuse a folder without a tokenizer, of which transformers makes an empty one.
+
+    Raises: DataError.
+    """
+    folder = Path(name)
+    if folder.is_dir() and not any(next(folder.glob(f), None) for f in _TOKENIZER_FILES):
+        raise _unusable(
+            name, "the folder holds no tokenizer; save_pretrained of it writes one there"
+        )
+
+
 def _of_transformers(name: str) -> Tokenizer:
     try:
         import transformers
     except ImportError as error:
         raise _missing("transformers", error) from error
+    _expect_files(name)
     try:
         found: Any = transformers.AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError, KeyError) as error:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from whitebox_probe.models._crate_network import Patches
-from whitebox_probe.models._layers import MSSA, PreNorm, expect_ids
+from whitebox_probe.models._layers import MSSA, PreNorm, expect_ids, patches_a_side
 
 
 class ImageInput(nn.Module):
@@ -17,7 +17,8 @@ class ImageInput(nn.Module):
         self.patches = Patches(patch_size)
         self.projection = nn.Linear(channels * patch_size**2, dim)
         self.start = nn.Parameter(torch.randn(1, 1, dim))
-        self.positions = nn.Parameter(torch.randn(1, (image_size // patch_size) ** 2 + 1, dim))
+        count = patches_a_side(image_size, patch_size) ** 2
+        self.positions = nn.Parameter(torch.randn(1, count + 1, dim))
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.projection(self.patches(images))

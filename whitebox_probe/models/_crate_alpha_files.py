@@ -122,49 +122,54 @@ def _expect_one_projection(tower: Mapping[str, Tensor]) -> None:
             )
 
 
-def sizes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any] | None:
-    """What the keys and shapes of a file of any of the formats settle; None if of no such file.
+FINGERPRINTS = (
+    {
+        "conv1.weight": 4,
+        "pos_embedding": 3,
+        "mlp_head.1.weight": 2,
+        "transformer.layers.0.0.fn.qkv.weight": 2,
+        "transformer.layers.0.1.fn.D1": 2,
+    },
+    {
+        "params/embedding/kernel": 4,
+        "params/pos_embedding": 3,
+        "params/head/kernel": 2,
+        f"{_JAX_LAYER}0/{_ATTENTION}/proj/kernel": 3,
+        f"{_JAX_LAYER}0/{_STEP}/D1": 2,
+    },
+    {
+        "visual.conv1.weight": 4,
+        "visual.positional_embedding": 2,
+        "visual.proj": 2,
+        f"{_TOWER}0.attn.in_proj_weight": 2,
+        f"{_TOWER}0.mlp.c_proj": 2,
+    },
+)
+"""Of the torch release, the JAX archives and the CLIPA files, in this order."""
+
+
+def sizes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """What the keys and shapes of a file of any of the formats settle.
 
     `inner` is among them, K*p, and `heads` only where the file has it.
+
+    Raises: KeyError for a file of no such format.
     """
-    if "conv1.weight" in shapes and "transformer.layers.0.1.fn.D1" in shapes:
-        keys = ("conv1.weight", "pos_embedding", "mlp_head.1.weight")
-        qkv, layers = "transformer.layers.0.0.fn.qkv.weight", "transformer.layers."
-        given = _of(shapes, (*keys, qkv), (4, 3, 2, 2))
-        if given is None:
-            return None
-        conv, positions, head, projection = given
+    torch_marks, jax_marks, clipa_marks = FINGERPRINTS
+    if all(key in shapes for key in torch_marks):
+        conv, positions, head, projection, _ = (shapes[key] for key in torch_marks)
         found: dict[str, Any] = {"classes": head[0], "inner": projection[0]}
         found |= _image(patch=conv[2], channels=conv[1], rows=positions[1])
-        return found | {"dim": conv[0], "depth": _count(shapes, layers)}
-    if f"{_JAX_LAYER}0/{_STEP}/D1" in shapes:
-        keys = ("params/embedding/kernel", "params/pos_embedding", "params/head/kernel")
-        given = _of(shapes, (*keys, f"{_JAX_LAYER}0/{_ATTENTION}/proj/kernel"), (4, 3, 2, 3))
-        if given is None:
-            return None
-        conv, positions, head, (_, K, p) = given
+        return found | {"dim": conv[0], "depth": _count(shapes, "transformer.layers.")}
+    if all(key in shapes for key in jax_marks):
+        conv, positions, head, (_, K, p), _ = (shapes[key] for key in jax_marks)
         found = {"classes": head[1], "heads": K, "inner": K * p, "head_eps": 1e-6}
         found |= _image(patch=conv[0], channels=conv[2], rows=positions[1])
         return found | {"dim": conv[3], "depth": _count(shapes, _JAX_LAYER)}
-    if f"{_TOWER}0.mlp.c_proj" in shapes:
-        keys = ("visual.conv1.weight", "visual.positional_embedding", "visual.proj")
-        given = _of(shapes, (*keys, f"{_TOWER}0.attn.in_proj_weight"), (4, 2, 2, 2))
-        if given is None:
-            return None
-        conv, positions, head, projection = given
-        found = {"classes": head[1], "inner": projection[0] // 3}
-        found |= {"head_eps": 1e-6, "biases": False}
-        found |= _image(patch=conv[2], channels=conv[1], rows=positions[0])
-        return found | {"dim": conv[0], "depth": _count(shapes, _TOWER)}
-    return None
-
-
-def _of(
-    shapes: Mapping[str, tuple[int, ...]], keys: tuple[str, ...], ranks: tuple[int, ...]
-) -> list[tuple[int, ...]] | None:
-    """The shapes of these keys, if each is there with that many dimensions."""
-    found = [shapes.get(key, ()) for key in keys]
-    return found if tuple(map(len, found)) == ranks else None
+    conv, positions, head, projection, _ = (shapes[key] for key in clipa_marks)
+    found = {"classes": head[1], "inner": projection[0] // 3, "head_eps": 1e-6, "biases": False}
+    found |= _image(patch=conv[2], channels=conv[1], rows=positions[0])
+    return found | {"dim": conv[0], "depth": _count(shapes, _TOWER)}
 
 
 def _image(*, patch: int, channels: int, rows: int) -> dict[str, int]:

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from whitebox_probe.models._layers import MSSA, PreNorm
+from whitebox_probe.models._layers import MSSA, PreNorm, patches_a_side
 
 NORM_EPS = 1e-6  # of every layer norm in a block; the torch head alone has torch's own 1e-5
 
@@ -76,7 +76,7 @@ class CrateAlpha(nn.Module):
         super().__init__()
         self.interpolate_positions = interpolate_positions
         self.conv1 = nn.Conv2d(channels, dim, patch_size, stride=patch_size, bias=biases)
-        count = (image_size // patch_size) ** 2
+        count = patches_a_side(image_size, patch_size) ** 2
         self.pos_embedding = nn.Parameter(torch.randn(1, count + 1, dim))
         self.cls_token = nn.Parameter(torch.randn(1, 1, dim))
         layers = [

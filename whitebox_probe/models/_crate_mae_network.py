@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import DataError
-from whitebox_probe.models._layers import ISTA, MSSA, PatchEmbed, PreNorm
+from whitebox_probe.models._layers import ISTA, MSSA, PatchEmbed, PreNorm, patches_a_side
 
 
 class EncoderBlock(nn.Module):
@@ -72,7 +72,7 @@ class CrateMAE(nn.Module):
         interpolate_positions: bool = False,
     ) -> None:
         super().__init__()
-        side = image_size // patch_size
+        side = patches_a_side(image_size, patch_size)
         self.patch_size = patch_size
         self.channels = channels
         self.interpolate_positions = interpolate_positions

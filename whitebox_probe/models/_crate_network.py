@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from whitebox_probe.models._layers import ISTA, MSSA, PreNorm
+from whitebox_probe.models._layers import ISTA, MSSA, PreNorm, patches_a_side
 
 
 class Patches(nn.Module):
@@ -81,7 +81,7 @@ class CRATE(nn.Module):
             nn.Linear(patch_dim, dim),
             nn.LayerNorm(dim),
         )
-        count = (image_size // patch_size) ** 2
+        count = patches_a_side(image_size, patch_size) ** 2
         self.pos_embedding = nn.Parameter(torch.randn(1, count + 1, dim))
         self.cls_token = nn.Parameter(torch.randn(1, 1, dim))
         self.transformer = Transformer(dim, depth, heads, dim_head, eta, lam)

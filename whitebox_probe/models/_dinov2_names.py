@@ -9,6 +9,12 @@ from torch import Tensor
 from whitebox_probe._core.errors import CheckpointError
 
 MARK = "embeddings.patch_embeddings.projection.weight"
+MARKS = {
+    MARK: 4,
+    "encoder.layer.0.attention.attention.query.weight": 2,
+    "encoder.layer.0.layer_scale1.lambda1": 1,
+    "encoder.layer.0.mlp.fc1.weight": 2,
+}
 _PARTS = (
     ("embeddings.patch_embeddings.projection.", "patch_embed.proj."),
     ("encoder.layer.", "blocks."),
@@ -19,19 +25,19 @@ _PARTS = (
 )
 
 
-def is_dinov2(weights: Mapping[str, Tensor]) -> bool:
+def is_dinov2(weights: Mapping[str, object]) -> bool:
     """Whether the keys are those of a `Dinov2Model`, by itself or as a `backbone`."""
     return MARK in weights or f"backbone.{MARK}" in weights
 
 
-def renamed(weights: Mapping[str, Tensor], table: Tensor) -> dict[str, Tensor]:
+def renamed(weights: Mapping[str, Tensor], tokens: int | None) -> dict[str, Tensor]:
     """A Dinov2Model's tensors under timm's names.
 
     Queries, keys and values are joined in this order, and the position table is resized to that of
     the network. What stands beside a `backbone.` (a decoder, a head) is left out, and so is the
     mask token, which only training uses.
 
-    Args: table: the network's own position table (1, 1 + n, d), for its shape.
+    Args: tokens: 1 + n, the rows of the network's own position table; None leaves the file's.
     Shapes: a position table (1, 1 + m, d), m square -> (1, 1 + n, d)
     Raises: CheckpointError when a query, key, value or position table is missing.
     """
@@ -41,7 +47,8 @@ def renamed(weights: Mapping[str, Tensor], table: Tensor) -> dict[str, Tensor]:
     parts = dict(weights)
     parts.pop("embeddings.mask_token", None)
     out = {"cls_token": _take(parts, "embeddings.cls_token")}
-    out["pos_embed"] = resized(_positions(parts), table.shape[1])
+    table = _positions(parts)
+    out["pos_embed"] = table if tokens is None else resized(table, tokens)
     for key in [key for key in parts if ".attention.attention.query." in key]:
         joined = [_take(parts, key.replace("query", each)) for each in ("query", "key", "value")]
         name = key.replace("encoder.layer", "blocks").replace(

@@ -11,15 +11,21 @@ from whitebox_probe._core.errors import CheckpointError
 _EMBEDDING, _HEAD = "transformer.wte.weight", "lm_head.weight"
 
 
-def frame(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any] | None:
-    """The arguments of `GPT` that embeddings and blocks settle; None if they are not there."""
-    positions = shapes.get("transformer.wpe.weight", ())
-    words = shapes.get(_EMBEDDING, shapes.get(_HEAD, ()))
-    if not len(positions) == len(words) == 2:
-        return None
+def marks(inside: Mapping[str, int]) -> tuple[dict[str, int], ...]:
+    """Fingerprints of the files of a model in this frame, with either name of the tied tensor.
+
+    Args: inside: what stands in each block -> its number of dimensions.
+    """
+    first = {f"transformer.h.0.{name}": rank for name, rank in inside.items()}
+    return tuple(first | {"transformer.wpe.weight": 2, words: 2} for words in (_EMBEDDING, _HEAD))
+
+
+def frame(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """The arguments of `GPT` that embeddings and blocks settle, where `marks` are there."""
+    words = shapes.get(_EMBEDDING) or shapes[_HEAD]
     return {
         "vocabulary": words[0],
-        "block_size": positions[0],
+        "block_size": shapes["transformer.wpe.weight"][0],
         "dim": words[1],
         "depth": len({k.split(".")[2] for k in shapes if k.startswith("transformer.h.")}),
     }

@@ -138,9 +138,11 @@ def _pattern(block: nn.Module) -> Pattern:
         for path in (*pattern.projections, pattern.update, pattern.down):
             if not _has(block, path):
                 above, _, name = path.rpartition(".")
+                while not _has(block, above):
+                    above, _, name = above.rpartition(".")
                 here = [child for child, _ in block.get_submodule(above).named_children()]
                 raise SiteError(
-                    f"the '{above}' of {title} is not understood",
+                    f"the {repr(above) if above else 'block'} of {title} is not understood",
                     f"it has no '{name}', only {', '.join(here)}",
                     "Use a model whose blocks are those of " + " or ".join(PATTERNS),
                 )

@@ -56,6 +56,30 @@ def hub_entry(name: str) -> Checkpoint:
     )
 
 
+def expect_one_file(folder: Path) -> None:
+    """Check that the weights in a folder are in the one form that is read.
+
+    Raises: CheckpointError that names the files there, and how to write the other form.
+    """
+    if not folder.is_dir() or (folder / WEIGHTS).is_file():
+        return
+    forms = ("model*.safetensors*", "pytorch_model*", "*.h5", "*.msgpack")
+    others = sorted(path.name for form in forms for path in folder.glob(form))
+    if not others:
+        raise CheckpointError(
+            f"{folder} holds no weights",
+            f"there is no {WEIGHTS}",
+            "Save the model there with save_pretrained, or load it with weights='random'",
+        )
+    more = ", ..." if others[4:] else ""
+    raise CheckpointError(
+        f"{folder} holds no {WEIGHTS}",
+        f"its weights are in {', '.join(others[:4])}{more}, and one {WEIGHTS} is read",
+        f"Write it with transformers: AutoModel.from_pretrained('{folder}').save_pretrained('NEW', "
+        "max_shard_size='1TB'), and copy the tokenizer's files",
+    )
+
+
 def _in_repository(model: str, file: str, revision: str) -> dict[str, str]:
     return {"kind": "huggingface", "repo": model, "file": file, "revision": revision}
 

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from whitebox_probe._core.errors import CheckpointError, DataError
 
+PUBLISHED_STEP = {"eta": 0.1, "lam": 0.1}
+"""Step size and sparsity weight of every published model of the lineage but CRATE-MAE's lam."""
+
 
 class PreNorm(nn.Module):
     """Layer normalisation in front of a step (`norm`, then `fn`)."""
@@ -32,6 +35,16 @@ def head_width(dim: int, heads: int) -> int:
     if dim % heads:
         raise ValueError(f"{heads} heads do not share a width of {dim} evenly")
     return dim // heads
+
+
+def patches_a_side(image_size: int, patch_size: int) -> int:
+    """How many patches stand side by side in an image.
+
+    Raises: ValueError if the image's side is no multiple of the patch's.
+    """
+    if image_size % patch_size or image_size < patch_size:
+        raise ValueError(f"an image_size of {image_size} is no multiple of patch_size {patch_size}")
+    return image_size // patch_size
 
 
 def attention_weights(q: Tensor, k: Tensor, *, causal: bool, scale: float | None = None) -> Tensor:

@@ -1,6 +1,7 @@
 """`load`: a registry name, a timm name, or a file and its architecture -> a model to probe."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,15 +11,15 @@ from torch import Tensor, nn
 
 from whitebox_probe import checkpoints
 from whitebox_probe._core import io
-from whitebox_probe._core.errors import ArchitectureError, CheckpointError, ProbeError, nearest
+from whitebox_probe._core.errors import AssumedWarning, CheckpointError, ProbeError, nearest
 from whitebox_probe.checkpoints import Checkpoint
-from whitebox_probe.models._hf_hub import hub_entry
+from whitebox_probe.models._hf_hub import expect_one_file, hub_entry
+from whitebox_probe.models._recognising import recognised
 from whitebox_probe.models.base import (
     Preprocess,
     ProbeModel,
     TextPreprocess,
     build,
-    families,
     family_named,
     family_of_timm,
 )
@@ -27,7 +28,6 @@ TIMM = "timm:"
 HF = "hf:"
 TEXT = "text:"
 IMAGENET = "imagenet"
-HEAD_WIDTHS = (128, 80, 64, 48, 32, 24, 16)  # of every published model of these families
 
 
 def load(
@@ -51,7 +51,8 @@ def load(
         arch: for a file: the name of an architecture or entry of checkpoints.yaml, `timm:NAME`,
             `hf:NAME`, or a mapping with `family` and the arguments of its network. Without it the
             family and its sizes are read from the file; what no file holds is asked for
-            (`heads=6`).
+            (`heads=6`), and what every published model has alike is taken from those, with a
+            warning (`AssumedWarning`) unless it is passed (`eta=0.1, lam=0.1`).
         weights: `random` builds the same architecture without reading its weights (a null).
         seed: of random weights.
         name: what tables and figures call it.
@@ -69,26 +70,45 @@ def load(
         >>> load("crate-tiny-fmnist").layers
         8
     """
-    known = str(source) in checkpoints.registry()
-    if arch is not None:
-        entry, path = _of_file(Path(source), arch), Path(source)
-    elif str(source).startswith((TIMM, HF)):
-        entry, path = _of_library(str(source)), None
-    elif not known and Path(source).is_file():
-        entry, path = _recognised(Path(source), wrapper, options), Path(source)
-    else:
-        entry, path = checkpoints.entry(str(source)), None
+    entry, path = _entry(source, arch, wrapper, options)
     if options:
         entry = replace(entry, arch={**entry.arch, **options})
     if name is not None:
         entry = replace(entry, name=name)
     if preprocess is not None:
         entry = replace(entry, preprocess=_prepared(preprocess, entry))
+    elif "size" in entry.preprocess and (size := _size(options)) is not None:
+        # The network's own input: the entry's size is that of the images it was trained on.
+        entry = replace(entry, preprocess={**entry.preprocess, "size": size})
+    family = family_named(entry.family)
+    assumed = {k: v for k, v in family.assumed(entry.arch).items() if k not in entry.arch}
+    entry = replace(entry, arch={**entry.arch, **assumed})
     if weights == "random":
-        return _random(entry, seed)
-    if path is None:
-        path = checkpoints.fetch(entry, progress=progress)
-    return _pretrained(entry, path, wrapper)
+        model = _random(entry, seed)
+    else:
+        if path is None and str(source).startswith(HF):
+            expect_one_file(Path(str(source).removeprefix(HF)))
+        model = _pretrained(entry, path or checkpoints.fetch(entry, progress=progress), wrapper)
+    # An architecture or entry that is named is a published one: there the values are its own.
+    if assumed and path is not None and not isinstance(arch, str):
+        warnings.warn(AssumedWarning(str(path), assumed, family.assumed_from), stacklevel=2)
+    return model
+
+
+def _entry(
+    source: str | Path,
+    arch: str | Mapping[str, Any] | None,
+    wrapper: str | None,
+    options: dict[str, Any],
+) -> tuple[Checkpoint, Path | None]:
+    """The registry entry that `source` names or that describes it, and its file if it is one."""
+    if arch is not None:
+        return _of_file(Path(source), arch), Path(source)
+    if str(source).startswith((TIMM, HF)):
+        return _of_library(str(source)), None
+    if str(source) not in checkpoints.registry() and Path(source).is_file():
+        return recognised(Path(source), wrapper, options), Path(source)
+    return checkpoints.entry(str(source)), None
 
 
 def _prepared(preprocess: Preprocess | TextPreprocess | str, entry: Checkpoint) -> dict[str, Any]:
@@ -105,8 +125,7 @@ def _prepared(preprocess: Preprocess | TextPreprocess | str, entry: Checkpoint) 
             )
         return {"tokenizer": tokenizer} | ({"length": int(length)} if length else {})
     if preprocess == IMAGENET:
-        sizes = (entry.arch.get(key) for key in ("image_size", "img_size"))
-        return asdict(Preprocess.imagenet(next((s for s in sizes if s), 224)))
+        return asdict(Preprocess.imagenet(_size(entry.arch) or 224))
     stating = {name for name, known in checkpoints.registry().items() if known.preprocess}
     if preprocess not in stating:
         raise CheckpointError(
@@ -115,6 +134,14 @@ def _prepared(preprocess: Preprocess | TextPreprocess | str, entry: Checkpoint) 
             nearest(preprocess, [IMAGENET, *sorted(stating)]),
         )
     return dict(checkpoints.entry(preprocess).preprocess)
+
+
+def _size(arch: Mapping[str, Any]) -> int | None:
+    """The side of the images that an architecture is for; None if it has none, or two."""
+    size = next((arch[key] for key in ("image_size", "img_size") if arch.get(key)), None)
+    if isinstance(size, Sequence) and len(set(size)) == 1:
+        size = size[0]
+    return size if isinstance(size, int) else None
 
 
 def _of_file(path: Path, arch: str | Mapping[str, Any]) -> Checkpoint:
@@ -144,53 +171,6 @@ def _of_file(path: Path, arch: str | Mapping[str, Any]) -> Checkpoint:
         return replace(like, name=title, sha256=None, size=None, **changed)  # type: ignore[arg-type]
     family, arguments = checkpoints.architecture(arch)
     return Checkpoint(name=title, family=family, arch=arguments, source=here)
-
-
-def _recognised(path: Path, wrapper: str | None, options: dict[str, Any]) -> Checkpoint:
-    """A registry entry for a file without `arch`: the family whose keys and shapes it has.
-
-    What the file keeps of its training script's arguments fills `options` where they are silent.
-    `heads` is taken out of `options` where it settles more than one argument.
-    """
-    found = checkpoints.read_state_dict(path, wrapper=wrapper)
-    shapes = {key: tuple(tensor.shape) for key, tensor in found.items()}
-    matching = [(f, seen) for f in families().values() if (seen := f.recognise(shapes)) is not None]
-    if len(matching) != 1:
-        raise CheckpointError(
-            f"the family of {path} is not recognised",
-            f"its keys ({', '.join(list(shapes)[:3])}, ...) are of "
-            + (" and ".join(f.name for f, _ in matching) or "no family known here"),
-            "Pass arch=, such as arch='crate_small'",
-        )
-    family, seen = matching[0]
-    for key, value in family.stated(checkpoints.read_arguments(path)).items():
-        options.setdefault(key, value)
-    asked = dict(seen.ask)
-    if seen.inner is not None:
-        asked["heads"] = tuple(seen.inner // p for p in HEAD_WIDTHS if seen.inner % p == 0)
-    missing = {key: choices for key, choices in asked.items() if key not in options}
-    if missing:
-        told = "; ".join(f"{key}={' or '.join(map(str, c))}" for key, c in missing.items())
-        raise ArchitectureError(
-            f"{path} is of family '{family.name}', but not all of its architecture is known",
-            f"no file holds {', '.join(missing)}",
-            f"Pass {told}, or arch=",
-            missing,
-        )
-    arch = dict(seen.arch)
-    if seen.inner is not None:
-        heads = options.pop("heads")
-        if not isinstance(heads, int) or heads < 1 or seen.inner % heads:
-            raise CheckpointError(
-                f"{path} cannot have {heads} heads",
-                f"they share a width of {seen.inner}",
-                f"Use one of: {', '.join(map(str, asked['heads']))}",
-            )
-        arch |= family.head_arguments(heads, seen.inner)
-    title = path.name.split(".")[0]
-    return Checkpoint(
-        name=title, family=family.name, arch=arch, source={"kind": "path", "path": str(path)}
-    )
 
 
 def _of_library(name: str) -> Checkpoint:
@@ -230,11 +210,24 @@ def load_random(model: ProbeModel, *, seed: int = 0) -> ProbeModel:
 
 def _pretrained(entry: Checkpoint, path: Path, wrapper: str | None) -> ProbeModel:
     module = build(entry.family, entry.arch, source=entry.name)
+    family = family_named(entry.family)
+    family.dims(module)  # blocks that are not understood are told before keys that do not fit
     found = checkpoints.read_state_dict(path, wrapper=wrapper)
-    found = family_named(entry.family).convert(found, module, source=entry.source)
+    found = family.convert(found, module, source=entry.source)
     expected: dict[str, Tensor] = module.state_dict()
+    shapes = {key: tuple(tensor.shape) for key, tensor in expected.items()}
+    fix = "Give the architecture it was trained with"
+    if any(k in found and found[k].shape != shapes[k] for k in family.positions):
+        fix += (
+            ", or resample its position embeddings with interpolate_positions=True "
+            "(--set interpolate_positions=true)"
+        )
     checkpoints.check_keys(
-        {key: tuple(tensor.shape) for key, tensor in expected.items()}, found, source=str(path)
+        shapes,
+        found,
+        source=str(path),
+        floating=[key for key, tensor in expected.items() if tensor.is_floating_point()],
+        fix=f"{fix}; nothing was loaded",
     )
     module.load_state_dict(found, strict=True)
     return _finish(entry, module, io.sha256(path))

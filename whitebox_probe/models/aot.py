@@ -35,6 +35,11 @@ class AotFamily(Family):
         "heads_v": _ONE_PROJECTION,
     }
 
+    fingerprints = tuple(
+        {"layers.0.fn.qkv.weight": 2, "head.1.weight": 2} | positions
+        for positions in ({"input.positions": 3}, {"input.positions.weight": 2})
+    )
+
     def build(self, arch: Mapping[str, Any]) -> nn.Module:
         """Build a network from the arguments of `AoT`."""
         return AoT(**arch)
@@ -93,11 +98,11 @@ class AotFamily(Family):
 
     def recognise(self, shapes: Mapping[str, tuple[int, ...]]) -> Recognised | None:
         """Our own names; the input says whether it is for images or text."""
-        qkv = shapes.get("layers.0.fn.qkv.weight", ())
-        head = shapes.get("head.1.weight", ())
-        positions = shapes.get("input.positions", shapes.get("input.positions.weight", ()))
-        if len(qkv) != 2 or len(head) != 2 or len(positions) not in (2, 3):
+        if not self.marked(shapes):
             return None
+        qkv = shapes["layers.0.fn.qkv.weight"]
+        head = shapes["head.1.weight"]
+        positions = shapes.get("input.positions") or shapes["input.positions.weight"]
         layers = {key.split(".")[1] for key in shapes if key.startswith("layers.")}
         arch: dict[str, Any] = {"dim": qkv[1], "depth": len(layers)}
         patch = shapes.get("input.projection.weight", ())

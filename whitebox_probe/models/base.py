@@ -136,6 +136,15 @@ class Family(ABC):
     """Sites that the family lacks, and why: the reason is part of the error."""
     listed: ClassVar[bool] = True
     """Whether `families()` lists it; not one whose instances each map one module."""
+    fingerprints: ClassVar[tuple[Mapping[str, int], ...]] = ()
+    """Of each format of the family's files, keys that all of them have -> how many dimensions.
+
+    They are what `recognise` goes by; a file that has most of one is told which it lacks.
+    """
+    positions: ClassVar[tuple[str, ...]] = ()
+    """Position embeddings that `interpolate_positions=True` resamples when a file is loaded."""
+    assumed_from: ClassVar[str] = "every published model of this family has them"
+    """Why the values that `assumed` gives are the plausible ones: part of the warning."""
     timm_modules: ClassVar[tuple[str, ...]] = ()
     """The files of timm whose models this family builds by name."""
 
@@ -192,6 +201,21 @@ class Family(ABC):
         Prefixes such as `module.` are stripped already.
         """
         return None
+
+    def marked(self, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+        """Whether a state dict has all keys of one of the fingerprints."""
+        return any(
+            all(len(shapes.get(key, ())) == rank for key, rank in marks.items())
+            for marks in self.fingerprints
+        )
+
+    def assumed(self, arch: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments that no file holds -> their values in every published model.
+
+        They complete an architecture that is silent about them, with a warning where the user's
+        own file is loaded. What differs between published models is asked for (`Recognised.ask`).
+        """
+        return {}
 
     def stated(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """What a training script's own arguments, kept beside the weights, say of this family."""
@@ -269,6 +293,11 @@ def _added(name: str) -> Family:
             f"Name a subclass of Family whose name is '{name}'",
         )
     return made
+
+
+def is_own(family: Family) -> bool:
+    """Whether a family is of this package, and not of another one that adds it."""
+    return _own().get(family.name) is family
 
 
 def family_named(name: str) -> Family:

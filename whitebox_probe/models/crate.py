@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from whitebox_probe.models._crate_network import CRATE
-from whitebox_probe.models._layers import resampled
+from whitebox_probe.models._layers import PUBLISHED_STEP, resampled
 from whitebox_probe.models.base import Dims, Family, Recognised, Tap
 
 
@@ -22,6 +22,17 @@ class CrateFamily(Family):
         "heads_k": "queries, keys and values are one projection, recorded as 'heads'",
         "heads_v": "queries, keys and values are one projection, recorded as 'heads'",
     }
+
+    positions = ("pos_embedding",)
+    fingerprints = (
+        {
+            "transformer.layers.0.0.fn.qkv.weight": 2,
+            "transformer.layers.0.1.fn.weight": 2,
+            "to_patch_embedding.2.weight": 2,
+            "pos_embedding": 3,
+            "mlp_head.1.weight": 2,
+        },
+    )
 
     def build(self, arch: Mapping[str, Any]) -> nn.Module:
         """Build a CRATE from the arguments of `CRATE`."""
@@ -76,15 +87,19 @@ class CrateFamily(Family):
         """The layer norm in front of MSSA."""
         return module.get_submodule(f"transformer.layers.{layer - 1}.0.norm")
 
+    def assumed(self, arch: Mapping[str, Any]) -> dict[str, Any]:
+        """The step size and sparsity weight of the published models."""
+        return dict(PUBLISHED_STEP)
+
     def recognise(self, shapes: Mapping[str, tuple[int, ...]]) -> Recognised | None:
         """Square ISTA weights behind an image embedding; `head` beside `mlp_head` in the demo."""
-        ista = shapes.get("transformer.layers.0.1.fn.weight", ())
-        patch = shapes.get("to_patch_embedding.2.weight", ())
-        head = shapes.get("mlp_head.1.weight", ())
-        positions = shapes.get("pos_embedding", ())
-        qkv = shapes.get("transformer.layers.0.0.fn.qkv.weight", ())
-        if [len(s) for s in (ista, patch, head, positions, qkv)] != [2, 2, 2, 3, 2]:
+        if not self.marked(shapes):
             return None
+        ista = shapes["transformer.layers.0.1.fn.weight"]
+        patch = shapes["to_patch_embedding.2.weight"]
+        head = shapes["mlp_head.1.weight"]
+        positions = shapes["pos_embedding"]
+        qkv = shapes["transformer.layers.0.0.fn.qkv.weight"]
         if ista[0] != ista[1]:
             return None
         channels = next((c for c in (3, 1) if math.isqrt(patch[1] // c) ** 2 * c == patch[1]), 1)
@@ -107,7 +122,7 @@ class CrateFamily(Family):
         self, weights: dict[str, Tensor], module: nn.Module, *, source: Mapping[str, Any]
     ) -> dict[str, Tensor]:
         """Resample the position embeddings, only where the architecture asks for it."""
-        return resampled(weights, module, ("pos_embedding",))
+        return resampled(weights, module, self.positions)
 
     def official_site(self, basis: str) -> str:
         """The release hooks the output of the projection."""

@@ -5,9 +5,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from whitebox_probe.models._crate_alpha_files import sizes, to_torch_names
+from whitebox_probe.models._crate_alpha_files import FINGERPRINTS, sizes, to_torch_names
 from whitebox_probe.models._crate_alpha_network import CrateAlpha
-from whitebox_probe.models._layers import resampled
+from whitebox_probe.models._layers import PUBLISHED_STEP, resampled
 from whitebox_probe.models.base import Dims, Family, Recognised, Tap
 
 
@@ -30,6 +30,9 @@ class CrateAlphaFamily(Family):
         "heads_k": "queries, keys and values are one projection, recorded as 'heads'",
         "heads_v": "queries, keys and values are one projection, recorded as 'heads'",
     }
+
+    positions = ("pos_embedding",)
+    fingerprints = FINGERPRINTS
 
     def build(self, arch: Mapping[str, Any]) -> nn.Module:
         """Build a network from the arguments of `CrateAlpha`."""
@@ -80,11 +83,18 @@ class CrateAlphaFamily(Family):
         """The layer norm in front of MSSA."""
         return module.get_submodule(f"transformer.layers.{layer - 1}.0.norm")
 
+    def assumed(self, arch: Mapping[str, Any]) -> dict[str, Any]:
+        """The published steps; the last norm's eps is that of the torch release.
+
+        JAX archives and CLIPA files are recognised with their own.
+        """
+        return PUBLISHED_STEP | {"head_eps": 1e-5}
+
     def recognise(self, shapes: Mapping[str, tuple[int, ...]]) -> Recognised | None:
         """Two dictionaries a layer, in any of the three formats; JAX alone tells the heads."""
-        found = sizes(shapes)
-        if found is None:
+        if not self.marked(shapes):
             return None
+        found = sizes(shapes)
         inner = found.pop("inner")
         if "heads" in found:
             return Recognised(found | self.head_arguments(found["heads"], inner))
@@ -102,4 +112,4 @@ class CrateAlphaFamily(Family):
         self, weights: dict[str, Tensor], module: nn.Module, *, source: Mapping[str, Any]
     ) -> dict[str, Tensor]:
         """Bring JAX and CLIPA names to torch ones; resample positions only where asked for."""
-        return resampled(to_torch_names(weights), module, ("pos_embedding",))
+        return resampled(to_torch_names(weights), module, self.positions)

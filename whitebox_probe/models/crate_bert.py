@@ -6,11 +6,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from whitebox_probe.models._crate_bert_network import CrateBert
-from whitebox_probe.models._layers import attention_weights
+from whitebox_probe.models._layers import PUBLISHED_STEP, attention_weights
 from whitebox_probe.models.base import Dims, Family, Recognised, Tap
 
 _LAYERS = "crate.encoder.layer"
 _ONE_PROJECTION = "queries, keys and values are one projection, recorded as 'heads'"
+_TABLES = ("word", "position", "token_type")
 _AFTER_THE_LAYERS = ("crate.pooler.", "lm_head.", "classifier.", "qa_outputs.")
 _BUFFERS = ("crate.embeddings.position_ids", "crate.embeddings.token_type_ids")
 
@@ -24,6 +25,7 @@ class CrateBertFamily(Family):
 
     name = "crate_bert"
     default_basis = "native"
+    assumed_from = "the pull request has them as defaults"
     absent = {
         "mlp_hidden": "an ISTA block has no hidden activation",
         "code": "a square ISTA block's code is the stream itself, recorded as 'z_out'",
@@ -31,6 +33,12 @@ class CrateBertFamily(Family):
         "heads_k": _ONE_PROJECTION,
         "heads_v": _ONE_PROJECTION,
     }
+
+    fingerprints = tuple(
+        {f"{prefix}encoder.layer.0.attention.self.qkv.weight": 2}
+        | {f"{prefix}embeddings.{kind}_embeddings.weight": 2 for kind in _TABLES}
+        for prefix in ("crate.", "")
+    )
 
     def build(self, arch: Mapping[str, Any]) -> nn.Module:
         """Build a network from the arguments of `CrateBert`."""
@@ -94,17 +102,19 @@ class CrateBertFamily(Family):
         """The layer norm in front of MSSA."""
         return module.get_submodule(f"{_LAYERS}.{layer - 1}.attention.self.prenorm")
 
+    def assumed(self, arch: Mapping[str, Any]) -> dict[str, Any]:
+        """The step of the other models, and the padding id that positions are counted from."""
+        return PUBLISHED_STEP | {"pad": 1}
+
     def recognise(self, shapes: Mapping[str, tuple[int, ...]]) -> Recognised | None:
         """One `qkv` under BERT's names; the base model's file has no `crate.` before its keys."""
-        named = {_full(key): shape for key, shape in shapes.items()}
-        tables = [
-            named.get(f"crate.embeddings.{kind}_embeddings.weight", ())
-            for kind in ("word", "position", "token_type")
-        ]
-        qkv = named.get(f"{_LAYERS}.0.attention.self.qkv.weight", ())
-        if len(qkv) != 2 or any(len(table) != 2 for table in tables):
+        if not self.marked(shapes):
             return None
-        words, positions, types = (table[0] for table in tables)
+        named = {_full(key): shape for key, shape in shapes.items()}
+        qkv = named[f"{_LAYERS}.0.attention.self.qkv.weight"]
+        words, positions, types = (
+            named[f"crate.embeddings.{kind}_embeddings.weight"][0] for kind in _TABLES
+        )
         arch = {
             "vocabulary": words,
             "positions": positions,

@@ -5,9 +5,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from whitebox_probe._core.errors import CheckpointError
 from whitebox_probe.models._crate_gpt_network import CrateGPT
-from whitebox_probe.models._gpt_files import frame, tied
-from whitebox_probe.models._layers import attention_weights
+from whitebox_probe.models._gpt_files import frame, marks, tied
+from whitebox_probe.models._layers import PUBLISHED_STEP, attention_weights
 from whitebox_probe.models.base import Dims, Family, Recognised, Tap
 
 _ONE_PROJECTION = "queries, keys and values are one projection, recorded as 'heads'"
@@ -29,6 +30,8 @@ class CrateGptFamily(Family):
         "heads_k": _ONE_PROJECTION,
         "heads_v": _ONE_PROJECTION,
     }
+
+    fingerprints = marks({"ista.weight": 2, "attn.c_attn.weight": 2})
 
     def build(self, arch: Mapping[str, Any]) -> nn.Module:
         """Build a network from the arguments of `CrateGPT`."""
@@ -103,15 +106,31 @@ class CrateGptFamily(Family):
         """The layer norm in front of MSSA."""
         return module.get_submodule(f"transformer.h.{layer - 1}.prenorm_1")
 
+    def assumed(self, arch: Mapping[str, Any]) -> dict[str, Any]:
+        """The step size and sparsity weight of the published models."""
+        return dict(PUBLISHED_STEP)
+
     def recognise(self, shapes: Mapping[str, tuple[int, ...]]) -> Recognised | None:
-        """ISTA weights d x d (CRATE-GPT2) or h x d with a final norm (CRATE-LM)."""
-        ista = shapes.get("transformer.h.0.ista.weight", ())
-        seen = frame(shapes)
-        if len(ista) != 2 or seen is None:
+        """ISTA weights d x d (CRATE-GPT2) or h x d with a final norm (CRATE-LM).
+
+        Raises: CheckpointError for the weights of one with the final norm of the other.
+        """
+        if not self.marked(shapes):
             return None
-        overcomplete = "transformer.ln_f.weight" in shapes
-        arch = seen | {"dim": ista[1], "atoms": ista[0] if overcomplete else None}
-        return Recognised(arch, inner=ista[1])
+        atoms, dim = shapes["transformer.h.0.ista.weight"]
+        normed = "transformer.ln_f.weight" in shapes
+        if normed == (atoms == dim):
+            raise CheckpointError(
+                "the file is neither a CRATE-GPT2's nor a CRATE-LM's",
+                f"its ISTA weights are {atoms} x {dim}, as in "
+                f"{'CRATE-GPT2' if normed else 'CRATE-LM'}, and it has "
+                f"{'a' if normed else 'no'} final norm (transformer.ln_f.weight)",
+                f"Pass arch= with atoms ({atoms} in a CRATE-LM, None in a CRATE-GPT2) to say which "
+                "it is",
+            )
+        return Recognised(
+            frame(shapes) | {"dim": dim, "atoms": atoms if normed else None}, inner=dim
+        )
 
     def stated(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """NanoGPT's `model_args` hold the number of heads."""

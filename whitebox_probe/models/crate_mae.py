@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from whitebox_probe.models._crate_mae_network import CrateMAE
-from whitebox_probe.models._layers import resampled
+from whitebox_probe.models._layers import PUBLISHED_STEP, resampled
 from whitebox_probe.models.base import Dims, Family, Recognised, Tap
 
 
@@ -35,6 +35,16 @@ class CrateMAEFamily(Family):
         "heads_k": "queries, keys and values are one projection, recorded as 'heads'",
         "heads_v": "queries, keys and values are one projection, recorded as 'heads'",
     }
+
+    positions = ("pos_embed", "decoder_pos_embed")
+    fingerprints = (
+        {
+            "blocks.0.layers.0.0.fn.qkv.weight": 2,
+            "decoder_blocks.0.layers.0.1.fn.qkv.weight": 2,
+            "patch_embed.proj.weight": 4,
+            "decoder_pos_embed": 3,
+        },
+    )
 
     def build(self, arch: Mapping[str, Any]) -> nn.Module:
         """Build an autoencoder from the arguments of `CrateMAE`."""
@@ -94,14 +104,17 @@ class CrateMAEFamily(Family):
         path, decodes = self._block(module, layer)
         return module.get_submodule(f"{path}.layers.0.{int(decodes)}.norm")
 
+    def assumed(self, arch: Mapping[str, Any]) -> dict[str, Any]:
+        """The step size; the sparsity weight differs between files, and is asked for."""
+        return {"eta": PUBLISHED_STEP["eta"]}
+
     def recognise(self, shapes: Mapping[str, tuple[int, ...]]) -> Recognised | None:
         """Blocks of an encoder and of a decoder that attends second."""
-        qkv = shapes.get("blocks.0.layers.0.0.fn.qkv.weight", ())
-        mirrored = shapes.get("decoder_blocks.0.layers.0.1.fn.qkv.weight", ())
-        patch = shapes.get("patch_embed.proj.weight", ())
-        positions = shapes.get("decoder_pos_embed", ())
-        if [len(s) for s in (qkv, mirrored, patch, positions)] != [2, 2, 4, 3]:
+        if not self.marked(shapes):
             return None
+        qkv = shapes["blocks.0.layers.0.0.fn.qkv.weight"]
+        patch = shapes["patch_embed.proj.weight"]
+        positions = shapes["decoder_pos_embed"]
         side = math.isqrt(max(positions[1] - 1, 0))
         arch = {
             "image_size": side * patch[2],
@@ -125,7 +138,7 @@ class CrateMAEFamily(Family):
         self, weights: dict[str, Tensor], module: nn.Module, *, source: Mapping[str, Any]
     ) -> dict[str, Tensor]:
         """Resample the position embeddings, only where the architecture asks for it."""
-        return resampled(weights, module, ("pos_embed", "decoder_pos_embed"))
+        return resampled(weights, module, self.positions)
 
     def _block(self, module: nn.Module, layer: int) -> tuple[str, bool]:
         """Where a layer's block is, and whether it is the decoder's."""

@@ -14,6 +14,30 @@ from whitebox_probe.models._layers import attention_weights
 from whitebox_probe.models.base import Dims, Family, Recognised, Tap
 
 _BUFFERS = (".attn.bias", ".attn.masked_bias", ".position_ids", ".rotary_emb.inv_freq")
+# What no file holds, for the types that a file alone is recognised as.
+_RELEASED: Mapping[str, Mapping[str, Any]] = {
+    "gpt2": {
+        "activation_function": "gelu_new",
+        "layer_norm_epsilon": 1e-5,
+        "scale_attn_weights": True,
+        "scale_attn_by_inverse_layer_idx": False,
+    },
+    "bert": {"hidden_act": "gelu", "layer_norm_eps": 1e-12},
+    "roberta": {"hidden_act": "gelu", "layer_norm_eps": 1e-5, "pad_token_id": 1},
+}
+_GPT2 = {
+    "wte.weight": 2,
+    "wpe.weight": 2,
+    "h.0.mlp.c_fc.weight": 2,
+    "h.0.attn.c_attn.weight": 2,
+}
+_BERT = {
+    "embeddings.word_embeddings.weight": 2,
+    "embeddings.position_embeddings.weight": 2,
+    "encoder.layer.0.intermediate.dense.weight": 2,
+    "embeddings.token_type_embeddings.weight": 2,
+    "encoder.layer.0.attention.self.query.weight": 2,
+}
 
 
 class HfFamily(Family):
@@ -36,12 +60,19 @@ class HfFamily(Family):
 
     name = "hf"
     default_basis = "qkv:k"
+    assumed_from = "the released models of this type have them"
     absent = {
         "heads": "queries, keys and values differ; record 'heads_q', 'heads_k' or 'heads_v'",
         "attn_weights": "queries and keys are rotated after their projection, which is not repeated"
         " here",
         "code": "its MLP is no dictionary step; record 'mlp_hidden'",
     }
+
+    fingerprints = tuple(
+        {f"{prefix}{key}": rank for key, rank in marks.items()}
+        for marks, prefixes in ((_GPT2, ("", "transformer.")), (_BERT, ("", "bert.")))
+        for prefix in prefixes
+    )
 
     def build(self, arch: Mapping[str, Any]) -> nn.Module:
         """Build a base model by name (`model`), or by `model_type` and its configuration's options.
@@ -125,47 +156,39 @@ class HfFamily(Family):
         norm = blocks.pattern.norm1
         return module.get_submodule(blocks.at(layer, norm)) if norm else None
 
-    def recognise(self, shapes: Mapping[str, tuple[int, ...]]) -> Recognised | None:
-        """GPT-2 by its fused d x 3d projection; BERT by the `bert.` before its keys.
+    def assumed(self, arch: Mapping[str, Any]) -> dict[str, Any]:
+        """Activation and norms' eps of the released models; a config.json states its own."""
+        return {} if "model" in arch else dict(_RELEASED.get(str(arch.get("model_type")), {}))
 
-        The activation and the norms' eps are not in a file: they are those of the released models.
-        """
-        gpt2 = {key.removeprefix("transformer."): shape for key, shape in shapes.items()}
-        fused = gpt2.get("h.0.attn.c_attn.weight", ())
-        if len(fused) == 2 and fused[1] == 3 * fused[0]:
-            words, positions, hidden = (
-                gpt2.get(key, ()) for key in ("wte.weight", "wpe.weight", "h.0.mlp.c_fc.weight")
-            )
-            kind = {"model_type": "gpt2", "n_inner": hidden[1] if len(hidden) == 2 else None}
-            layers = {key.split(".")[1] for key in gpt2 if key.startswith("h.")}
-        else:
-            words, positions, types, hidden = (
-                shapes.get(f"bert.{key}.weight", ())
-                for key in (
-                    "embeddings.word_embeddings",
-                    "embeddings.position_embeddings",
-                    "embeddings.token_type_embeddings",
-                    "encoder.layer.0.intermediate.dense",
-                )
-            )
-            query = shapes.get("bert.encoder.layer.0.attention.self.query.weight", ())
-            if not len(query) == len(types) == len(hidden) == 2:
-                return None
-            kind = {
-                "model_type": "bert",
-                "intermediate_size": hidden[0],
-                "type_vocab_size": types[0],
-            }
-            layers = {key.split(".")[3] for key in shapes if key.startswith("bert.encoder.layer.")}
-        if not len(words) == len(positions) == 2:
+    def recognise(self, shapes: Mapping[str, tuple[int, ...]]) -> Recognised | None:
+        """GPT-2 by its fused d x 3d projection; BERT by its names, with `bert.` or without."""
+        if not self.marked(shapes):
             return None
-        arch = kind | {
+        prefix = "bert." if any(key.startswith("bert.") for key in shapes) else "transformer."
+        named = {key.removeprefix(prefix): shape for key, shape in shapes.items()}
+        arch: dict[str, Any]
+        asked: dict[str, tuple[Any, ...]] = {}
+        if "h.0.attn.c_attn.weight" in named:
+            words, positions, hidden, fused = (named[key] for key in _GPT2)
+            if fused[1] != 3 * fused[0]:
+                return None
+            arch = {"model_type": "gpt2", "n_inner": hidden[1]}
+            layers = {key.split(".")[1] for key in named if key.startswith("h.")}
+        else:
+            words, positions, hidden, types, _ = (named[key] for key in _BERT)
+            arch = {"intermediate_size": hidden[0], "type_vocab_size": types[0]}
+            if prefix == "bert." or types[0] == 2:
+                arch["model_type"] = "bert"
+            else:  # RoBERTa's names are the same without their prefix, and its positions shifted
+                asked["model_type"] = ("bert", "roberta")
+            layers = {key.split(".")[2] for key in named if key.startswith("encoder.layer.")}
+        arch |= {
             "hidden_size": words[1],
             "num_hidden_layers": len(layers),
             "vocab_size": words[0],
             "max_position_embeddings": positions[0],
         }
-        return Recognised(arch, inner=words[1])
+        return Recognised(arch, inner=words[1], ask=asked)
 
     def head_arguments(self, heads: int, inner: int) -> dict[str, Any]:
         """The heads share the model's width."""

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from whitebox_probe._core.errors import SiteError
 from whitebox_probe.models._timm import create, stated_preprocess
-from whitebox_probe.models.base import Dims, Family, Preprocess, Tap
+from whitebox_probe.models._vit_files import EVA_MARKS, by_name
+from whitebox_probe.models.base import Dims, Family, Preprocess, Recognised, Tap
 
 
 class TimmEvaFamily(Family):
@@ -28,6 +29,8 @@ class TimmEvaFamily(Family):
     default_basis = "qkv:k"
     absent = {"heads": "queries, keys and values differ; record 'heads_q', 'heads_k' or 'heads_v'"}
     timm_modules = ("eva",)
+
+    fingerprints = EVA_MARKS
 
     def build(self, arch: Mapping[str, Any]) -> nn.Module:
         """Build by a timm name (`model`), or an Eva from its own arguments."""
@@ -120,6 +123,18 @@ class TimmEvaFamily(Family):
     def prefix_tokens(self, module: nn.Module) -> int:
         """Class token and registers, as the model itself counts them."""
         return int(module.num_prefix_tokens)  # type: ignore[arg-type]
+
+    def recognise(self, shapes: Mapping[str, tuple[int, ...]]) -> Recognised | None:
+        """No file: rotary positions, and much else of an Eva, leave no trace in its keys.
+
+        Raises: CheckpointError that asks for the name in timm.
+        """
+        if not self.marked(shapes):
+            return None
+        parts = [key for key in shapes if key.startswith("blocks.0.")]
+        raise by_name(
+            "the file is of timm's Eva class or its kin", f"it has {', '.join(parts[:10])}"
+        )
 
     def convert(
         self, weights: dict[str, Tensor], module: nn.Module, *, source: Mapping[str, Any]

@@ -1,15 +1,20 @@
 """Vision transformers of timm: sites and the bases of their head projections."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from whitebox_probe._core.errors import SiteError
+from whitebox_probe._core.errors import LoadWarning, SiteError
+from whitebox_probe.models._dinov2_names import MARKS as DINOV2
 from whitebox_probe.models._dinov2_names import is_dinov2, renamed
 from whitebox_probe.models._timm import create, stated_preprocess
-from whitebox_probe.models.base import Dims, Family, Preprocess, Tap
+from whitebox_probe.models._vit_files import BACKBONE, MARKS, encoder, is_eva, sizes
+from whitebox_probe.models.base import Dims, Family, Preprocess, Recognised, Tap
 
+_SHOWN = 10
 _PARTS = ("norm1", "attn", "ls1", "drop_path1", "norm2", "mlp", "ls2", "drop_path2")
 
 
@@ -29,6 +34,13 @@ class TimmViTFamily(Family):
     default_basis = "qkv:k"
     timm_modules = ("vision_transformer", "deit")
     absent = {"heads": "queries, keys and values differ; record 'heads_q', 'heads_k' or 'heads_v'"}
+
+    assumed_from = "timm's VisionTransformer has them where its name says nothing else"
+    fingerprints = (
+        MARKS,
+        {f"{BACKBONE}{key}": rank for key, rank in MARKS.items()},
+        *({f"{prefix}{key}": rank for key, rank in DINOV2.items()} for prefix in ("", BACKBONE)),
+    )
 
     def build(self, arch: Mapping[str, Any]) -> nn.Module:
         """Build by a timm name (`model`), or a VisionTransformer from its own arguments."""
@@ -125,17 +137,45 @@ class TimmViTFamily(Family):
         """Class token and registers, as the model itself counts them."""
         return int(module.num_prefix_tokens)  # type: ignore[arg-type]
 
+    def assumed(self, arch: Mapping[str, Any]) -> dict[str, Any]:
+        """The activation and the norms' eps, unless a name of timm states them."""
+        if "model" in arch:
+            return {}
+        # Norms in front of the blocks are CLIP's, whose eps is another.
+        return {"act_layer": "gelu", "norm_eps": 1e-5 if arch.get("pre_norm") else 1e-6}
+
+    def recognise(self, shapes: Mapping[str, tuple[int, ...]]) -> Recognised | None:
+        """A plain encoder under timm's names, also inside DINO's training file; a Dinov2Model.
+
+        Raises: CheckpointError for parts that a plain vision transformer does not have.
+        """
+        if not self.marked(shapes) or is_eva(shapes):
+            return None
+        if is_dinov2(shapes):
+            on_meta = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
+            return sizes({key: tuple(t.shape) for key, t in renamed(on_meta, None).items()})
+        names, _ = encoder(shapes)
+        return sizes({name: shapes[key] for key, name in names.items()})
+
+    def head_arguments(self, heads: int, inner: int) -> dict[str, Any]:
+        """The heads share the model's width."""
+        return {"num_heads": heads}
+
     def convert(
         self, weights: dict[str, Tensor], module: nn.Module, *, source: Mapping[str, Any]
     ) -> dict[str, Tensor]:
         """Convert timm's own weights as timm does, and rename those of a Dinov2Model.
 
-        Any other file is taken as it is.
+        Of DINO's training file the backbone is taken, and of a masked autoencoder the encoder, with
+        a warning that names what is left out. Any other file is taken as it is.
         """
         if is_dinov2(weights):
-            return renamed(weights, module.get_parameter("pos_embed"))
+            return renamed(weights, module.get_parameter("pos_embed").shape[1])
         if source.get("kind") != "timm":
-            return weights
+            names, left = encoder(weights)
+            if left:
+                _warn_of(left)
+            return {name: weights[key] for key, name in names.items()}
         from timm.models.vision_transformer import checkpoint_filter_fn
 
         network: Any = module
@@ -144,3 +184,14 @@ class TimmViTFamily(Family):
     def preprocess(self, module: nn.Module) -> Preprocess | None:
         """What timm's configuration of this model states."""
         return stated_preprocess(module)
+
+
+def _warn_of(left: Sequence[str]) -> None:
+    """Say what of a file is left out; the warning is told where `load` was called."""
+    more = f" and {len(left) - _SHOWN} more" if left[_SHOWN:] else ""
+    warning = LoadWarning(
+        f"{len(left)} tensors of the file were left out",
+        f"they belong to its training and to no encoder: {', '.join(left[:_SHOWN])}{more}",
+        "Nothing needs to be done; every other tensor is loaded",
+    )
+    warnings.warn(warning, stacklevel=5)  # through convert, _pretrained and load

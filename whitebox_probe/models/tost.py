@@ -17,10 +17,21 @@ class ToSTFamily(TokenStatisticsFamily):
     """
 
     name = "tost"
+    assumed_from = "the published sizes are built on XCiT's, which have it"
     blocks = "blocks"
     projection = "qkv"
     norms = ("norm1", "norm2")
     down = "fc2"
+
+    fingerprints = (
+        {
+            "blocks.0.attn.temp": 2,
+            "blocks.0.attn.qkv.weight": 2,
+            "patch_embed.proj.0.0.weight": 4,
+            "blocks.0.mlp.fc1.weight": 2,
+            "head.weight": 2,
+        },
+    )
 
     def build(self, arch: Mapping[str, Any]) -> nn.Module:
         """Build a network from the arguments of `ToST`."""
@@ -30,15 +41,15 @@ class ToSTFamily(TokenStatisticsFamily):
         """Only this package's network."""
         return isinstance(module, ToST)
 
+    def assumed(self, arch: Mapping[str, Any]) -> dict[str, Any]:
+        """How the last norm of a class-attention block is applied, which no site sees."""
+        return {"tokens_norm": True}
+
     def recognise(self, shapes: Mapping[str, tuple[int, ...]]) -> Recognised | None:
         """A temperature for each head, which also tells their number."""
-        temp = shapes.get("blocks.0.attn.temp", ())
-        qkv = shapes.get("blocks.0.attn.qkv.weight", ())
-        first = shapes.get("patch_embed.proj.0.0.weight", ())
-        hidden = shapes.get("blocks.0.mlp.fc1.weight", ())
-        head = shapes.get("head.weight", ())
-        if [len(s) for s in (temp, qkv, first, hidden, head)] != [2, 2, 4, 2, 2]:
+        if not self.marked(shapes):
             return None
+        temp, qkv, first, hidden, head = (shapes[key] for key in self.fingerprints[0])
         names = [key.split(".") for key in shapes]
         steps = sum(n[:2] == ["patch_embed", "proj"] and n[3:] == ["0", "weight"] for n in names)
         arch = {

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from whitebox_probe.models._gpt_files import frame, tied
+from whitebox_probe.models._gpt_files import frame, marks, tied
 from whitebox_probe.models._tost_gpt_network import ToSTGPT
 from whitebox_probe.models._tost_sites import TokenStatisticsFamily
 from whitebox_probe.models.base import Recognised
@@ -27,6 +27,8 @@ class ToSTGptFamily(TokenStatisticsFamily):
     norms = ("ln_1", "ln_2")
     down = "c_proj"
 
+    fingerprints = marks({"attn.denom_bias": 3, "attn.c_attn.weight": 2})
+
     def build(self, arch: Mapping[str, Any]) -> nn.Module:
         """Build a network from the arguments of `ToSTGPT`."""
         return ToSTGPT(**arch)
@@ -37,12 +39,11 @@ class ToSTGptFamily(TokenStatisticsFamily):
 
     def recognise(self, shapes: Mapping[str, tuple[int, ...]]) -> Recognised | None:
         """The bias of the energy's share, (K, block_size, 1), which no other GPT has."""
-        bias = shapes.get("transformer.h.0.attn.denom_bias", ())
-        seen = frame(shapes)
-        if len(bias) != 3 or seen is None:
+        if not self.marked(shapes):
             return None
+        heads = shapes["transformer.h.0.attn.denom_bias"][0]
         biased = any(key.endswith(_BIASES) for key in shapes)
-        return Recognised(seen | {"heads": bias[0], "bias": biased})
+        return Recognised(frame(shapes) | {"heads": heads, "bias": biased})
 
     def convert(
         self, weights: dict[str, Tensor], module: nn.Module, *, source: Mapping[str, Any]
