@@ -198,6 +198,7 @@ class Collector:
         self._seed = seed
         self._labels: Tensor | None = None
         self._ids: Tensor | None = None
+        self._mask: Tensor | None = None
         self._groups = [Group()]
         self._open: dict[tuple[int, int], LayerTokens] = {}
         self._waiting: dict[tuple[int, int], list[Measurement]] = {}
@@ -209,6 +210,15 @@ class Collector:
         if mask is not None and self._drop:
             mask = mask.clone()
             mask[:, : self._prefix] = False
+        if mask is not None and not bool(mask.any(dim=1).all()):
+            raise DataError(
+                f"sample {int(ids[~mask.any(dim=1)][0])} has no token to measure",
+                "its mask leaves out all patches, and class_token=False the others"
+                if self._drop
+                else "its mask leaves all of them out",
+                "Remove that sample, or mend its mask",
+            )
+        self._mask = mask
         self._groups = groups_of(mask)
 
     def take(self, site: str, layer: int, tensor: Tensor) -> None:
@@ -216,11 +226,28 @@ class Collector:
         axis = SITES[site].token_axis
         weights = site == "attn_weights"  # whole maps: a row is a distribution over all tokens
         count = tensor.shape[axis]
+        if self._mask is not None and self._mask.shape[1] != count:
+            raise DataError(
+                f"the samples' masks are of {self._mask.shape[1]} tokens",
+                f"the model's layers have {count}",
+                "Give one boolean a token, those before the patches included",
+            )
+        if weights:
+            tensor = self._rows(tensor)
         if self._drop and not weights and self._groups[0].rows is None:
             tensor = tensor.narrow(axis, self._prefix, count - self._prefix)
         for g, group in enumerate(self._groups):
             self._take(site, layer, g, group if not weights else Group(group.rows), tensor)
         self.tokens = max(self.tokens, count - (self._prefix if self._drop else 0))
+
+    def _rows(self, maps: Tensor) -> Tensor:
+        """Attention maps with zeros in the rows of tokens that are not measured: (B, K, n, n)."""
+        counted = self._mask  # (B, n)
+        if counted is None:
+            if not self._drop:
+                return maps
+            counted = torch.arange(maps.shape[-2])[None] >= self._prefix
+        return maps.where(counted.to(maps.device)[:, None, :, None], 0.0)
 
     def _take(self, site: str, layer: int, g: int, group: Group, tensor: Tensor) -> None:
         parts = self.layers[layer]
