@@ -380,6 +380,12 @@ def run_model(model: ProbeModel, batch: Tensor) -> None:
     """One forward pass; an input that does not fit the model is the user's error."""
     try:
         model.module(batch)
+    except torch.OutOfMemoryError as error:
+        raise DataError(
+            f"{model.name} has no memory for a batch of shape {tuple(batch.shape)}",
+            str(error).splitlines()[0],
+            "Use a smaller batch_size",
+        ) from error
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:
         raise DataError(
             f"{model.name} cannot take an input of shape {tuple(batch.shape)}",

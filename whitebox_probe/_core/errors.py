@@ -79,6 +79,10 @@ class MissingDependency(ProbeError):  # noqa: N818 - the public name says what i
     """An optional package that this function needs."""
 
 
+class InternalError(Exception):
+    """Something of ours that failed while a model ran: no word on the user's input."""
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """Say which names are allowed, the nearest one first when there is a near one.
 
