@@ -36,6 +36,7 @@ class Measurement:
     metric: SampleMetric | DatasetMetric
     site: str  # as the metric names it: HEADS stands for the family's own site
     needs: frozenset[str]
+    layers: frozenset[int]  # those that have what it needs
 
     @property
     def per_sample(self) -> bool:
@@ -57,27 +58,43 @@ def plan(
     asked = dict(sites)
     found = []
     for metric in metrics:
-        wanted = asked.pop(type(metric).name, metric.site[convention])
-        needs_operators = getattr(metric, "needs_operators", ())
-        there = model.family.operators(model.module, 1)
-        lacking = [name for name in needs_operators if name not in there]
-        if lacking:
-            raise ProbeError(
-                f"metric '{metric.name}' cannot be taken of {model.name}",
-                f"its layers have no {', '.join(lacking)}: their second step is not a proximal one",
-                "Leave it out for this model",
-            )
+        wanted = asked.pop(type(metric).name, _usual_site(metric, convention, model))
+        layers = _layers_of(metric, model)
         for site in [wanted] if isinstance(wanted, str) else wanted:
             needs = metric.inputs(site)
             for needed in needs:
                 if needed != HEADS:
                     model.tap(needed, 1)
-            found.append(Measurement(metric, site, frozenset(needs)))
+            found.append(Measurement(metric, site, frozenset(needs), layers))
     if asked:
         raise ProbeError(
             f"sites name {', '.join(asked)}",
             "that metric is not measured in this run",
             "Name only metrics of the run",
+        )
+    return found
+
+
+def _usual_site(metric: SampleMetric | DatasetMetric, convention: str, model: ProbeModel) -> str:
+    """The convention's, unless the metric is of a code that this model has at a site of its own."""
+    code = getattr(metric, "code_site", None)
+    return code if code in model.sites else metric.site[convention]
+
+
+def _layers_of(metric: SampleMetric | DatasetMetric, model: ProbeModel) -> frozenset[int]:
+    """The layers whose steps have the parts that a metric needs: a decoder's may lack them."""
+    every = range(1, model.layers + 1)
+    needed: Sequence[str] = getattr(metric, "needs_operators", ())
+    if not needed:
+        return frozenset(every)
+    having = {n: model.family.operators(model.module, n) for n in every}
+    found = frozenset(n for n, parts in having.items() if set(needed) <= set(parts))
+    if not found:
+        lacking = [name for name in needed if name not in having[1]]
+        raise ProbeError(
+            f"metric '{metric.name}' cannot be taken of {model.name}",
+            f"its layers have no {', '.join(lacking)}: their second step is not a proximal one",
+            "Leave it out for this model",
         )
     return found
 
@@ -186,8 +203,18 @@ class Collector:
         self.heads_site = heads_site
         self.table = table
         self.columns = {m: i for i, m in enumerate(m for m in self.plan if m.per_sample)}
+        self._of_layer = {n: [m for m in self.plan if n in m.layers] for n in layers}
         self.streams = {
-            (m, layer): m.metric.clone() for m in self.plan if not m.per_sample for layer in layers
+            (m, n): m.metric.clone()
+            for m in self.plan
+            if not m.per_sample
+            for n in layers
+            if n in m.layers
+        }
+        own = heads_site or "attn_in"
+        self._sites = {
+            n: {own if site == HEADS else site for m in here for site in m.needs}
+            for n, here in self._of_layer.items()
         }
         self.head_means: dict[tuple[Measurement, int], Tensor] = {}
         self.tokens = 0
@@ -223,6 +250,8 @@ class Collector:
 
     def take(self, site: str, layer: int, tensor: Tensor) -> None:
         """A site has come by: measure what can be measured, keep a copy only if it must wait."""
+        if site not in self._sites[layer]:
+            return  # another layer's measures need it
         axis = SITES[site].token_axis
         weights = site == "attn_weights"  # whole maps: a row is a distribution over all tokens
         count = tensor.shape[axis]
@@ -262,7 +291,7 @@ class Collector:
                 spectral=self._spectral,
                 ids=self._ids if group.rows is None or self._ids is None else self._ids[group.rows],
             )
-            self._waiting[at] = list(self.plan)
+            self._waiting[at] = list(self._of_layer[layer])
         tokens, waiting = self._open[at], self._waiting[at]
         mine = group.take(tensor, SITES[site].token_axis)
         owned = mine is not tensor
@@ -328,7 +357,7 @@ class Collector:
 
     def check(self) -> None:
         """After a batch: every measure of every layer was taken exactly once."""
-        expected = len(self.plan) * len(self.layers) * len(self._groups)
+        expected = sum(map(len, self._of_layer.values())) * len(self._groups)
         if self._written != expected:
             raise ProbeError(
                 f"{self._written} of {expected} measures were taken",

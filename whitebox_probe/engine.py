@@ -567,7 +567,7 @@ def _places(
         (m.metric.name, heads if m.site == HEADS else m.site, layer, m.metric.ddof[convention])
         for layer in collector.layers
         for m in collector.columns
-        if isinstance(m.metric, SampleMetric)
+        if isinstance(m.metric, SampleMetric) and layer in m.layers
     ]
 
 
@@ -576,6 +576,7 @@ def _samples(
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """One row a sample; those that are not finite are refused or dropped, and always counted."""
     ids, values = collector.table.finish()
+    values = values[:, [n in m.layers for n in collector.layers for m in collector.columns]]
     names = [sample_key(*place[:3]) for place in _places(collector, heads_site, "paper")]
     samples = pd.DataFrame(values, columns=names, index=pd.Index(ids, name="sample"))
     bad = ~np.isfinite(samples.to_numpy())
