@@ -9,6 +9,7 @@ import torch
 
 import whitebox_probe as wp
 from whitebox_probe.claims import CLAIMS, Claim, Statistic, Thresholds, judge, overlap_null
+from whitebox_probe.models.base import build
 
 IMAGES = torch.randn(12, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 BY_NAME = {claim.name: claim for claim in CLAIMS}
@@ -101,6 +102,43 @@ def test_it_is_saved_whole_and_drawn(found, tmp_path):
     assert "not applicable" in text
     paths = wp.plots.save(figure, tmp_path / "audit", ["pdf", "png"])
     assert all(path.stat().st_size > 10_000 for path in paths)
+
+
+ARCH = {"dim": 16, "heads": 2}
+PICTURE = ARCH | {"image_size": 12, "patch_size": 4, "dim_head": 8}
+OTHERS = {
+    "crate_gpt": ARCH | {"vocabulary": 23, "block_size": 12, "depth": 2, "atoms": 32},
+    "crate_mae": PICTURE | {"depth": 2, "decoder_depth": 3, "lam": 0.5},
+    "crate_alpha": PICTURE | {"classes": 3, "depth": 2},
+    "crate_bert": ARCH | {"vocabulary": 23, "positions": 16, "depth": 2},
+}
+
+
+@pytest.mark.parametrize("family", OTHERS)
+def test_every_kind_of_proximal_step_is_judged(family):
+    model = wp.wrap(build(family, OTHERS[family], source="a test"), name=family)
+    text = "vocabulary" in OTHERS[family]
+    data = torch.randint(23, (6, 12)) if text else torch.randn(6, 3, 12, 12)
+    audit = wp.audit([model], data, progress=False)
+    row = audit.frame.set_index("claim").loc["ista_descends"]
+    assert row["verdict"] in ("supported", "not supported", "contradicted")
+    curve = audit.curves[audit.curves["claim"] == "ista_descends"]
+    assert curve["layer"].tolist() == [1, 2]  # of an autoencoder, the encoder's
+    assert row["value"] == pytest.approx(curve["mean"].mean())
+    assert wp.plots.audit(audit).axes
+
+
+@pytest.mark.parametrize("family", ["tost", "aot", "tost_gpt"])
+def test_models_without_a_proximal_step_are_judged_on_the_other_claims(family):
+    arch = {"tost": ARCH | {"patch_size": 4, "classes": 3, "depth": 2}}
+    arch |= {"aot": PICTURE | {"classes": 3, "depth": 2}}
+    arch |= {"tost_gpt": ARCH | {"vocabulary": 23, "block_size": 12, "depth": 2}}
+    model = wp.wrap(build(family, arch[family], source="a test"), name=family)
+    text = "vocabulary" in arch[family]
+    data = torch.randint(23, (6, 12)) if text else torch.randn(6, 3, 12, 12)
+    rows = wp.audit([model], data, progress=False).frame.set_index("claim")
+    assert rows.loc["ista_descends", "verdict"] == "not applicable"
+    assert rows.loc["attention_descends", "verdict"] != "not applicable"
 
 
 def test_two_models_of_one_name_and_no_model_are_refused():

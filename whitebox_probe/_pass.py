@@ -38,6 +38,7 @@ class Measurement:
     metric: SampleMetric | DatasetMetric
     site: str  # as the metric names it: HEADS stands for the family's own site
     needs: frozenset[str]
+    layers: frozenset[int]  # those that have what it needs
 
     @property
     def per_sample(self) -> bool:
@@ -59,27 +60,43 @@ def plan(
     asked = dict(sites)
     found = []
     for metric in metrics:
-        wanted = asked.pop(type(metric).name, metric.site[convention])
-        needs_operators = getattr(metric, "needs_operators", ())
-        there = model.family.operators(model.module, 1)
-        lacking = [name for name in needs_operators if name not in there]
-        if lacking:
-            raise ProbeError(
-                f"metric '{metric.name}' cannot be taken of {model.name}",
-                f"its layers have no {', '.join(lacking)}: their second step is not a proximal one",
-                "Leave it out for this model",
-            )
+        wanted = asked.pop(type(metric).name, _usual_site(metric, convention, model))
+        layers = _layers_of(metric, model)
         for site in [wanted] if isinstance(wanted, str) else wanted:
             needs = metric.inputs(site)
             for needed in needs:
                 if needed != HEADS:
                     model.tap(needed, 1)
-            found.append(Measurement(metric, site, frozenset(needs)))
+            found.append(Measurement(metric, site, frozenset(needs), layers))
     if asked:
         raise ProbeError(
             f"sites name {', '.join(asked)}",
             "that metric is not measured in this run",
             "Name only metrics of the run",
+        )
+    return found
+
+
+def _usual_site(metric: SampleMetric | DatasetMetric, convention: str, model: ProbeModel) -> str:
+    """The convention's, unless the metric is of a code that this model has at a site of its own."""
+    code = getattr(metric, "code_site", None)
+    return code if code in model.sites else metric.site[convention]
+
+
+def _layers_of(metric: SampleMetric | DatasetMetric, model: ProbeModel) -> frozenset[int]:
+    """The layers whose steps have the parts that a metric needs: a decoder's may lack them."""
+    every = range(1, model.layers + 1)
+    needed: Sequence[str] = getattr(metric, "needs_operators", ())
+    if not needed:
+        return frozenset(every)
+    having = {n: model.family.operators(model.module, n) for n in every}
+    found = frozenset(n for n, parts in having.items() if set(needed) <= set(parts))
+    if not found:
+        lacking = [name for name in needed if name not in having[1]]
+        raise ProbeError(
+            f"metric '{metric.name}' cannot be taken of {model.name}",
+            f"its layers have no {', '.join(lacking)}: their second step is not a proximal one",
+            "Leave it out for this model",
         )
     return found
 
@@ -188,8 +205,18 @@ class Collector:
         self.heads_site = heads_site
         self.table = table
         self.columns = {m: i for i, m in enumerate(m for m in self.plan if m.per_sample)}
+        self._of_layer = {n: [m for m in self.plan if n in m.layers] for n in layers}
         self.streams = {
-            (m, layer): m.metric.clone() for m in self.plan if not m.per_sample for layer in layers
+            (m, n): m.metric.clone()
+            for m in self.plan
+            if not m.per_sample
+            for n in layers
+            if n in m.layers
+        }
+        own = heads_site or "attn_in"
+        self._sites = {
+            n: {own if site == HEADS else site for m in here for site in m.needs}
+            for n, here in self._of_layer.items()
         }
         self.head_means: dict[tuple[Measurement, int], Tensor] = {}
         self.tokens = 0
@@ -200,6 +227,7 @@ class Collector:
         self._seed = seed
         self._labels: Tensor | None = None
         self._ids: Tensor | None = None
+        self._mask: Tensor | None = None
         self._groups = [Group()]
         self._open: dict[tuple[int, int], LayerTokens] = {}
         self._waiting: dict[tuple[int, int], list[Measurement]] = {}
@@ -211,10 +239,21 @@ class Collector:
         if mask is not None and self._drop:
             mask = mask.clone()
             mask[:, : self._prefix] = False
+        if mask is not None and not bool(mask.any(dim=1).all()):
+            raise DataError(
+                f"sample {int(ids[~mask.any(dim=1)][0])} has no token to measure",
+                "its mask leaves out all patches, and class_token=False the others"
+                if self._drop
+                else "its mask leaves all of them out",
+                "Remove that sample, or mend its mask",
+            )
+        self._mask = mask
         self._groups = groups_of(mask)
 
     def take(self, site: str, layer: int, tensor: Tensor) -> None:
         """A site has come by: measure what can be measured, keep a copy only if it must wait."""
+        if site not in self._sites[layer]:
+            return  # another layer's measures need it
         # Measures are taken in full precision, whatever the forward pass runs in.
         with torch.autocast(tensor.device.type, enabled=False):
             self._sort(site, layer, wide(tensor))
@@ -224,11 +263,28 @@ class Collector:
         axis = SITES[site].token_axis
         weights = site == "attn_weights"  # whole maps: a row is a distribution over all tokens
         count = tensor.shape[axis]
+        if self._mask is not None and self._mask.shape[1] != count:
+            raise DataError(
+                f"the samples' masks are of {self._mask.shape[1]} tokens",
+                f"the model's layers have {count}",
+                "Give one boolean a token, those before the patches included",
+            )
+        if weights:
+            tensor = self._rows(tensor)
         if self._drop and not weights and self._groups[0].rows is None:
             tensor = tensor.narrow(axis, self._prefix, count - self._prefix)
         for g, group in enumerate(self._groups):
             self._take(site, layer, g, group if not weights else Group(group.rows), tensor)
         self.tokens = max(self.tokens, count - (self._prefix if self._drop else 0))
+
+    def _rows(self, maps: Tensor) -> Tensor:
+        """Attention maps with zeros in the rows of tokens that are not measured: (B, K, n, n)."""
+        counted = self._mask  # (B, n)
+        if counted is None:
+            if not self._drop:
+                return maps
+            counted = torch.arange(maps.shape[-2])[None] >= self._prefix
+        return maps.where(counted.to(maps.device)[:, None, :, None], 0.0)
 
     def _take(self, site: str, layer: int, g: int, group: Group, tensor: Tensor) -> None:
         parts = self.layers[layer]
@@ -243,7 +299,7 @@ class Collector:
                 spectral=self._spectral,
                 ids=self._ids if group.rows is None or self._ids is None else self._ids[group.rows],
             )
-            self._waiting[at] = list(self.plan)
+            self._waiting[at] = list(self._of_layer[layer])
         tokens, waiting = self._open[at], self._waiting[at]
         mine = group.take(tensor, SITES[site].token_axis)
         owned = mine is not tensor
@@ -309,7 +365,7 @@ class Collector:
 
     def check(self) -> None:
         """After a batch: every measure of every layer was taken exactly once."""
-        expected = len(self.plan) * len(self.layers) * len(self._groups)
+        expected = sum(map(len, self._of_layer.values())) * len(self._groups)
         if self._written != expected:
             raise ProbeError(
                 f"{self._written} of {expected} measures were taken",
@@ -365,6 +421,12 @@ def run_model(model: ProbeModel, batch: Tensor, *, fast: bool = True) -> None:
     try:
         with onednn.routed(model.module) if fast else nullcontext():
             model.module(batch)
+    except torch.OutOfMemoryError as error:
+        raise DataError(
+            f"{model.name} has no memory for a batch of shape {tuple(batch.shape)}",
+            str(error).splitlines()[0],
+            "Use a smaller batch_size",
+        ) from error
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:
         raise DataError(
             f"{model.name} cannot take an input of shape {tuple(batch.shape)}",

@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
+from types import BuiltinFunctionType, FrameType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,12 @@ from whitebox_probe.data.source import Source
 from whitebox_probe.metrics.base import DatasetMetric
 
 FORMAT = 1
-_HASHES = ("weights", "data")
+_HASHES = ("weights", "data", "layout")
+# Public attributes of modules that no output depends on, or that a forward pass sets.
+_PASSING = frozenset(
+    {"training", "grad_checkpointing", "gradient_checkpointing", "max_seq_len_cached"}
+    | {"name_or_path", "transformers_version"}
+)
 
 
 class Saver:
@@ -241,6 +246,52 @@ def digest(module: nn.Module) -> str:
         raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
         found.update(raw.numpy().data)
     return found.hexdigest()
+
+
+def constants(module: nn.Module) -> dict[str, Any]:
+    """What decides a network's output besides its tensors: the plain values that its parts hold.
+
+    Step sizes, sparsity weights, numbers of heads and the like are in no tensor. Of each part of
+    the network its public attributes are read, and those of a `config` that it has; what is neither
+    plain nor a function is left out.
+
+    Returns: `Class.attribute` -> its value, or a list of them in the order of the parts where they
+        differ; and the `layout of the network`, a hash of all paths, classes and attributes' names.
+    """
+    values: dict[str, list[Any]] = {}
+    layout = hashlib.blake2b(digest_size=16)
+    for path, part in module.named_modules():
+        kind = type(part).__name__
+        held = _plain(part)
+        layout.update(f"{path} {kind} {sorted(held)}".encode())
+        for name, value in held.items():
+            values.setdefault(f"{kind}.{name}", []).append(value)
+    found = {
+        name: each[0] if all(value == each[0] for value in each) else each
+        for name, each in values.items()
+    }
+    return found | {"layout of the network": layout.hexdigest()}
+
+
+def _plain(part: Any) -> dict[str, Any]:
+    """The public attributes of an object that are plain values or functions, by name."""
+    found: dict[str, Any] = {}
+    for name, value in vars(part).items():
+        if name.startswith("_") or name in _PASSING:
+            continue
+        if name == "config" and hasattr(value, "__dict__"):
+            found |= {f"config.{key}": each for key, each in _plain(value).items()}
+        elif isinstance(value, FunctionType | BuiltinFunctionType):
+            found[name] = value.__qualname__
+        elif _is_plain(value):
+            found[name] = value
+    return found
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, str | int | float)
 
 
 def described(metric: Any) -> dict[str, Any]:

@@ -59,7 +59,8 @@ def audit(
 
 
 def _take(model: ProbeModel, data: Any, lam: float, common: dict[str, Any]) -> dict[str, Result]:
-    has_ista = {"D", "lam"} <= set(model.family.operators(model.module, 1))
+    layers = range(1, model.layers + 1)
+    has_ista = any({"D", "lam"} <= set(model.family.operators(model.module, n)) for n in layers)
     steps = STEPS + (["ista_objective_change"] if has_ista else [])
     objective = ["sparse_rate_reduction", "rate_reduction", "compression", "coding_rate"]
     return {

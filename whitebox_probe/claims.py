@@ -254,7 +254,7 @@ CLAIMS = (
     Claim(
         "ista_descends",
         "the ISTA step lowers its LASSO objective",
-        "relative change of 1/2|Y - ZD^T|^2 + lam|Z|_1, mean over layers",
+        "relative change of 1/2|Y - AD^T|^2 + lam|A|_1, mean over the layers with such a step",
         "the interval is below 0",
         "steps",
         "ista_objective_change",

@@ -1,5 +1,6 @@
 """`probe`: one streaming pass of a model over data, every measure at every layer."""
 
+import json
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,7 +30,7 @@ from whitebox_probe._pass import (
     run_model,
     transform_of,
 )
-from whitebox_probe._resume import Saver, described, digest
+from whitebox_probe._resume import Saver, constants, described, digest
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.source import Source, open_data
 from whitebox_probe.data.text import TextReader
@@ -175,6 +176,8 @@ def probe(
         _check_labels(source)
 
     start = time.perf_counter()
+    # Before any forward pass: a module may keep what it was last given, such as an image's size.
+    network = {} if checkpoint is None else constants(model.module)
     with ready(model, device) as where:
         needs_basis = bool(weighers) or any(m.metric.needs_basis for m in measurements)
         heads_site = _heads_site(model, settings)
@@ -206,7 +209,7 @@ def probe(
                 collector,
                 source,
                 lambda: _identity(
-                    model, source, measurements, settings, limit, batch_size, where, fit
+                    model, network, source, measurements, settings, limit, batch_size, where, fit
                 ),
             )
             _forward(
@@ -236,6 +239,7 @@ def probe(
             "name": model.entry.name if model.entry else None,
             "sha256": model.sha256,
         },
+        "network": _network(model, layers),
         "data": {"name": source.name, "fingerprint": source.fingerprint},
         "count": len(samples) if samples.shape[1] else (source.count or 0),
         "layers": s.layers,
@@ -513,6 +517,7 @@ def _forward(
 
 def _identity(
     model: ProbeModel,
+    network: Mapping[str, Any],
     source: Source,
     measurements: Sequence[Measurement],
     settings: _Settings,
@@ -524,11 +529,15 @@ def _identity(
     """What has to be the same for a pass to go on, by the name that a user knows it by."""
     kept = {
         "weights": digest(model.module),
+        **network,
+        "family": [model.family.name, asdict(model.dims)],
+        "preprocess": None if model.preprocess is None else asdict(model.preprocess),
         "data": [source.name, source.fingerprint],
         "limit": limit,
         **asdict(settings),
         "metrics": [described(m.metric) for m in measurements],
         "sites": [m.site for m in measurements],
+        "places of the sites": _modules(model, measurements),
         "batch_size": batch_size,
         "device": device.type,
         "versions": {name: version(name) for name in ("whitebox-probe", "torch")},
@@ -541,6 +550,29 @@ def _identity(
     return kept
 
 
+def _modules(model: ProbeModel, measurements: Sequence[Measurement]) -> dict[str, str]:
+    """Where the sites are read, by the first layer: a mapping of one's own can be changed."""
+    taps = model.family.taps(model.module, 1)
+    sites = sorted({site for m in measurements for site in m.needs if site in taps})
+    return {site: f"{taps[site].module}:{taps[site].side}" for site in sites}
+
+
+def _network(model: ProbeModel, layers: Mapping[int, Layer]) -> dict[str, Any]:
+    """How the network was built, and the constants of its steps, which no file of weights holds.
+
+    `arch` is None for a wrapped module. A constant is one number, or one a layer that has it.
+    """
+    arch = None if model.entry is None else dict(model.entry.arch)
+    told: dict[str, Any] = {"arch": json.loads(json.dumps(arch, default=str))}
+    for name in ("eta", "lam"):
+        values = [
+            float(layer.operators[name]) for layer in layers.values() if name in layer.operators
+        ]
+        if values:
+            told[name] = values[0] if len(set(values)) == 1 else values
+    return told
+
+
 def _places(
     collector: Collector, heads_site: str | None, convention: str
 ) -> list[tuple[str, str, int, int]]:
@@ -550,7 +582,7 @@ def _places(
         (m.metric.name, heads if m.site == HEADS else m.site, layer, m.metric.ddof[convention])
         for layer in collector.layers
         for m in collector.columns
-        if isinstance(m.metric, SampleMetric)
+        if isinstance(m.metric, SampleMetric) and layer in m.layers
     ]
 
 
@@ -559,6 +591,7 @@ def _samples(
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """One row a sample; those that are not finite are refused or dropped, and always counted."""
     ids, values = collector.table.finish()
+    values = values[:, [n in m.layers for n in collector.layers for m in collector.columns]]
     names = [sample_key(*place[:3]) for place in _places(collector, heads_site, "paper")]
     samples = pd.DataFrame(values, columns=names, index=pd.Index(ids, name="sample"))
     bad = ~np.isfinite(samples.to_numpy())

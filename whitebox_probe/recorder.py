@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from whitebox_probe._core.errors import SiteError, nearest
+from whitebox_probe._core.errors import InternalError, ProbeError, SiteError, nearest
 from whitebox_probe.models.base import ProbeModel, Tap
 
 Sink = Callable[[str, int, Tensor], None]
@@ -32,13 +32,14 @@ def attach(
     The tensor is the model's own (detached, no copy): a sink that keeps it must clone it, since a
     later in-place operation may overwrite it.
 
-    Raises: SiteError for a site or a layer that the model does not have.
+    Raises: SiteError for a site or a layer that the model does not have; InternalError, from the
+        forward pass, where the sink fails.
     """
     taps = [(site, n, model.tap(site, n)) for n in layers for site in dict.fromkeys(sites)]
     with ExitStack() as stack:
         for site, layer, tap in taps:
             module = model.module.get_submodule(tap.module)
-            hook = partial(_read, tap, partial(sink, site, layer))
+            hook = partial(_read, tap, sink, site, layer)
             handle = (
                 module.register_forward_pre_hook(hook, with_kwargs=True)
                 if tap.side == "input"
@@ -49,10 +50,22 @@ def attach(
 
 
 def _read(
-    tap: Tap, sink: Callable[[Tensor], None], module: nn.Module, args: Any, last: Any
+    tap: Tap, sink: Sink, site: str, layer: int, module: nn.Module, args: Any, last: Any
 ) -> None:
-    """Hand the tapped tensor on; `last` is the module's output, or its keyword arguments."""
-    sink(tap.read(args, last))
+    """Hand the tapped tensor on; `last` is the module's output, or its keyword arguments.
+
+    What fails here fails inside the model's forward pass, and is told apart from an input that the
+    model cannot take.
+    """
+    try:
+        sink(site, layer, tap.read(args, last))
+    except (ProbeError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise InternalError(
+            f"'{site}' of layer {layer} could not be read or measured: "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 class Recording:

@@ -408,23 +408,24 @@ def _paired(first: Result, second: Result, *, form: str | None, seed: int) -> pd
             "Probe both with the same limit and seed",
         )
     left, right = _by_place(first), _by_place(second)
-    places = [place for place in left if place in right]
-    if not places:
+    shallow = min(first.run["layers"], second.run["layers"])
+    both = {at: ((first, left[at]), (second, right[at])) for at in left if at in right}
+    places = {at: _shared_depths(pair, shallow) for at, pair in both.items()}
+    if not any(map(len, places.values())):
         raise ResultError(
             f"{first.model} and {second.model} share no measure at the same place",
             "their metrics, sites or layers differ",
             "Probe both with the same metrics",
         )
-    shallow = min(first.run["layers"], second.run["layers"])
     parts = []
-    for metric, site in places:
+    for (metric, site), layers in places.items():
         bounded = form != "position" or all(
             metric in r.run.get("bounds", {}) for r in (first, second)
         )
         used = form if bounded and in_nats(first, metric) else None
         values = [
-            _on_grid(result, columns[metric, site], shallow, metric, used, shared)
-            for result, columns in ((first, left), (second, right))
+            _on_grid(result, columns, layers / shallow, metric, used, shared)
+            for result, columns in both[metric, site]
         ]
         summary = summarise(values[1] - values[0], seed=seed)
         parts.append(
@@ -434,8 +435,8 @@ def _paired(first: Result, second: Result, *, form: str | None, seed: int) -> pd
                     "second": second.model,
                     "metric": metric,
                     "site": site,
-                    "layer": np.arange(1, shallow + 1),
-                    "relative_depth": np.arange(1, shallow + 1) / shallow,
+                    "layer": layers,
+                    "relative_depth": layers / shallow,
                     "form": used or "",
                     "difference": summary.mean,
                     "std": summary.std,
@@ -450,24 +451,38 @@ def _paired(first: Result, second: Result, *, form: str | None, seed: int) -> pd
     return pd.concat(parts, ignore_index=True)
 
 
+def _shared_depths(both: Sequence[tuple[Result, Mapping[int, str]]], shallow: int) -> np.ndarray:
+    """The layers of the shallower model at whose relative depth both have a measure.
+
+    A measure that only some layers have is not continued to the others.
+    """
+    layers = np.arange(1, shallow + 1)
+    for result, columns in both:
+        depth = layers / shallow * result.run["layers"]
+        # Down to the first depth of all, which a deeper model has no layer before.
+        first = min(columns) if min(columns) > 1 else 0
+        layers = layers[(depth >= first - 1e-9) & (depth <= max(columns) + 1e-9)]
+    return layers
+
+
 def _on_grid(
     result: Result,
     columns: Mapping[int, str],
-    shallow: int,
+    grid: np.ndarray,
     metric: str,
     form: str | None,
     shared: pd.Index,
 ) -> np.ndarray:
-    """Values (samples, depths) at the relative depths 1/S, 2/S, ..., 1 of the shallower model."""
+    """Values (samples, depths) at the relative depths of a grid."""
     layers = sorted(columns)
     whole = np.stack([result.samples.loc[shared, columns[n]].to_numpy() for n in layers], axis=1)
     formed = normal_form(result, metric, form)
     flat = formed(pd.DataFrame({"mean": whole.ravel(), "layer": 1}))["mean"].to_numpy()
     whole = flat.reshape(whole.shape)
-    if layers == list(range(1, shallow + 1)) and result.run["layers"] == shallow:
-        return whole
     depth = np.array(layers) / result.run["layers"]
-    return interpolate(depth, whole, np.arange(1, shallow + 1) / shallow)
+    if np.array_equal(depth, grid):
+        return whole
+    return interpolate(depth, whole, grid)
 
 
 def _by_place(result: Result) -> dict[tuple[str, str], dict[int, str]]:

@@ -357,6 +357,19 @@ def test_a_wrong_line_ends_a_process_with_2():
     assert done.stdout == ""
 
 
+def test_a_fault_of_a_measure_is_ours_and_not_the_datas(call, monkeypatch, tmp_path):
+    from whitebox_probe.metrics.sparsity import L0
+
+    monkeypatch.setattr(L0, "measure", lambda *args: torch.ones(2, 3) @ torch.ones(2, 3))
+    words = ["run", "crate-tiny-fmnist", "--limit", "2", "--metrics", "l0", "--quiet"]
+    status, _, err = call(*words, "--out", tmp_path / "out")
+    assert status == 1
+    assert "InternalError: 'z_out' of layer 1 could not be read or measured: RuntimeError" in err
+    assert "fault of the program" in err
+    assert "cannot take an input" not in err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_fault_of_ours_ends_with_1_and_shows_where(call, monkeypatch):
     def broken(args):
         raise ZeroDivisionError("ours")

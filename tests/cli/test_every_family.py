@@ -123,6 +123,20 @@ def test_a_file_of_the_family_runs_from_the_command_line(family, tmp_path, pictu
     assert "compression" in out
 
 
+def test_masked_images_are_run_too(tmp_path, pictures, capsys):
+    words = command("crate_mae", tmp_path, pictures)
+    assert cli.main(words) == 0
+    masked = [*words, "--set", "mask_ratio=0.75", "--overwrite"]
+    whole = wp.Result.load(tmp_path / "out")
+    assert cli.main(masked) == 0
+    result = wp.Result.load(tmp_path / "out")
+    assert result.run["network"]["arch"]["mask_ratio"] == 0.75
+    assert (result.values("compression") != whole.values("compression")).all()
+    capsys.readouterr()
+    assert cli.main([*words, "--set", "mask_ratio=2", "--overwrite"]) == 2
+    assert "mask_ratio is 2" in capsys.readouterr().err
+
+
 def test_as_a_process_too(tmp_path, pictures):
     words = command("crate_mae", tmp_path, pictures)
     done = subprocess.run(

@@ -117,7 +117,7 @@ def test_masked_tokens_never_reach_a_measure(model):
     assert not windows.mask[-1].all()
     other = TextWindows("x" * 24 + " some text", "bytes", 16)
     other.ids = torch.where(windows.mask, padded, torch.full_like(padded, 200))
-    metrics = ["coding_rate", "compression", "l0", "hoyer", "stable_rank"]
+    metrics = ["coding_rate", "compression", "l0", "hoyer", "stable_rank", "attention_entropy"]
     one, two = (wp.probe(model, data, metrics, progress=False) for data in (windows, other))
     assert (one.samples == two.samples).all(axis=None)
     short = int(windows.mask[-1].sum())

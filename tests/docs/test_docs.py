@@ -5,8 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 
-from whitebox_probe.models.base import families
+from whitebox_probe.models.base import build, families
 from whitebox_probe.sites import SITES
 
 ROOT = Path(__file__).parents[2]
@@ -71,6 +73,23 @@ def test_the_worked_example_runs(capsys):
     assert "ci_low" in capsys.readouterr().out
     assert names["result"].run["family"] == "custom"
     assert names["by_query"].run["basis"] == "qkv:q"
+
+
+def test_the_example_of_a_masked_autoencoder_runs(tmp_path, monkeypatch):
+    section = (DOCS / "families.md").read_text().partition("## Masked autoencoders")[2]
+    code = re.findall(r"```python\n(.*?)```", section, re.S)[0]
+    arch = {"image_size": 32, "dim": 48, "depth": 1, "decoder_depth": 1, "heads": 12}
+    network = build("crate_mae", arch | {"dim_head": 4, "lam": 0.5}, source="a test")
+    torch.save({"model": network.state_dict()}, tmp_path / "crate_mae_base.pth")
+    (tmp_path / "photos").mkdir()
+    for i in range(3):
+        picture = torch.randint(256, (40, 50, 3), dtype=torch.uint8)
+        Image.fromarray(picture.numpy()).save(tmp_path / "photos" / f"{i}.jpg")
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "masked"}
+    exec(compile(code, "families.md", "exec"), names)
+    assert names["result"].run["network"]["arch"]["mask_ratio"] == 0.75
+    assert (tmp_path / "reconstruction.pdf").stat().st_size > 1000
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -22,6 +22,12 @@ def probe(model, data=IMAGES, metrics=None, **options):
     return wp.probe(model, data, metrics, progress=False, **options)
 
 
+def sharpen(vit):
+    """Untrained, its rows of attention hardly differ."""
+    for block in vit.module.blocks:
+        block.attn.qkv.weight.data *= 20
+
+
 class TestBases:
     def test_qk_is_orthonormal_and_gives_the_scores_singular_vectors(self, vit):
         U = bases_of(vit, "qk")[2]
@@ -184,6 +190,61 @@ class TestTokens:
             }
             for key, value in want.items():
                 assert result.samples.loc[i, key] == pytest.approx(value.item(), rel=1e-5)
+
+    def test_attention_is_of_the_rows_that_are_measured(self, vit):
+        sharpen(vit)
+        masks = torch.rand(24, 10, generator=torch.Generator().manual_seed(6)) < 0.6
+        masks[:, 3], masks[5] = True, True
+        names = ["attention_entropy", "attention_distance", "attention_class_share"]
+        data = list(zip(IMAGES, masks, strict=True))
+        results = [probe(vit, data, names, batch_size=size) for size in (7, 24)]
+        with wp.record(vit, "attn_weights") as rec, torch.no_grad():
+            vit.module(IMAGES)
+        place = torch.cartesian_prod(torch.arange(3.0), torch.arange(3.0))
+        for i, mask in enumerate(masks):
+            A = rec["attn_weights", 2][i].double()  # (K, n, n)
+            patches = A[:, 1:, 1:][:, mask[1:]]
+            apart = torch.cdist(place, place)[mask[1:]].double()
+            far = (patches * apart).sum(-1) / patches.sum(-1)
+            want = [
+                -torch.xlogy(A, A).sum(-1)[:, mask].mean(),
+                far.mean(),
+                A[:, 1:, 0][:, mask[1:]].mean(),
+            ]
+            for name, value in zip(names, want, strict=True):
+                for result in results:
+                    assert result.values(name)[i, 1] == pytest.approx(value.item(), rel=1e-5), name
+
+    def test_without_the_class_token_its_row_of_attention_is_left_out(self, vit):
+        sharpen(vit)
+        result = probe(vit, metrics=["attention_entropy"], class_token=False)
+        with wp.record(vit, "attn_weights") as rec, torch.no_grad():
+            vit.module(IMAGES)
+        A = rec["attn_weights", 2].double()
+        want = -torch.xlogy(A, A).sum(-1)[..., 1:].mean(dim=(1, 2))
+        np.testing.assert_allclose(result.values("attention_entropy")[:, 1], want, rtol=1e-5)
+
+    def test_attention_of_a_sample_whose_patches_are_all_masked(self, vit):
+        mask = torch.zeros(10, dtype=torch.bool)
+        mask[0] = True
+        data = [(image, mask) for image in IMAGES[:2]]
+        assert len(probe(vit, data, ["attention_entropy"]).samples) == 2
+        with pytest.raises(ProbeError, match="no row of attention .* is measured"):
+            probe(vit, data, ["attention_distance"])
+
+    @pytest.mark.parametrize("class_token", [True, False])
+    def test_a_sample_with_every_token_masked_is_named(self, crate, class_token):
+        masks = torch.ones(24, 10, dtype=torch.bool)
+        masks[17, int(not class_token) :] = False
+        data = list(zip(IMAGES, masks, strict=True))
+        with pytest.raises(DataError, match=r"^sample 17 has no token .* Remove that sample"):
+            probe(crate, data, ["l0"], batch_size=5, class_token=class_token)
+
+    def test_a_mask_of_another_number_of_tokens_is_refused(self, crate):
+        data = [(image, torch.ones(9, dtype=torch.bool)) for image in IMAGES]
+        data[3] = (IMAGES[3], torch.arange(9) < 8)
+        with pytest.raises(DataError, match="masks are of 9 tokens.*layers have 10"):
+            probe(crate, data, ["l0"])
 
     def test_a_metric_at_several_sites_has_a_row_each(self, vit):
         sites = {"hoyer": ["z_out", "mlp_hidden"]}

@@ -9,7 +9,13 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import whitebox_probe as wp
-from whitebox_probe._core.errors import DataError, NonFiniteError, ProbeError, SiteError
+from whitebox_probe._core.errors import (
+    DataError,
+    InternalError,
+    NonFiniteError,
+    ProbeError,
+    SiteError,
+)
 from whitebox_probe.results import COLUMNS
 
 IMAGES = torch.randn(23, 3, 12, 12, generator=torch.Generator().manual_seed(8))
@@ -262,3 +268,47 @@ def test_memory_does_not_grow_with_the_number_of_samples(crate):
     # One float64 a sample and measure grows; the bootstrap's weights have a fixed share of memory.
     columns = 3 * 7
     assert peak(2048) - peak(1024) < 1024 * 8 * columns * 6 + (16 << 20)
+
+
+def test_a_measure_that_fails_is_no_fault_of_the_data(crate, monkeypatch):
+    def fail(*args):
+        raise ValueError("not of ours to expect")
+
+    kind = type(wp.metrics.L0())
+    monkeypatch.setattr(kind, "measure", fail)
+    with pytest.raises(InternalError, match="'z_out' of layer 1 .* ValueError: not of ours"):
+        probe(crate, metrics=["l0"])
+    assert not any(part._forward_hooks for part in crate.module.modules())
+
+
+def test_no_memory_for_a_batch_is_told_as_that(crate):
+    def fail(module, args):
+        raise torch.OutOfMemoryError("the device is full")
+
+    crate.module.register_forward_pre_hook(fail)
+    with pytest.raises(DataError, match="no memory for a batch .*smaller batch_size"):
+        probe(crate, metrics=["l0"])
+
+
+def test_the_networks_constants_are_told_apart_from_the_metrics_lambda(tmp_path, crate):
+    runs = []
+    for lam in (0.1, 1.0):
+        model = wp.load("crate-tiny-fmnist", lam=lam)
+        result = wp.probe(model, "fashion-mnist", ["l0"], limit=2, lam=0.3, progress=False)
+        runs.append(wp.Result.load(result.save(tmp_path / str(lam))).run)
+    assert [run["network"]["lam"] for run in runs] == [0.1, 1.0]
+    assert [run["network"]["arch"]["lam"] for run in runs] == [0.1, 1.0]
+    assert [run["lam"] for run in runs] == [0.3, 0.3]
+    assert runs[0]["network"]["arch"]["heads"] == 4
+    crate.module.transformer.layers[1][1].fn.step_size = 0.2
+    run = wp.probe(crate, torch.randn(2, 3, 12, 12), ["l0"], progress=False).run
+    assert run["network"] == {"arch": None, "eta": [0.1, 0.2, 0.1], "lam": 0.1}
+
+
+def test_results_from_before_the_network_was_recorded_are_compared(tmp_path, crate, vit):
+    found = []
+    for model in (crate, vit):
+        result = wp.probe(model, torch.ones(3, 3, 12, 12), ["l0"], progress=False)
+        del result.run["network"]
+        found.append(wp.Result.load(result.save(tmp_path / model.name)))
+    assert len(wp.compare(found).differences) == 3

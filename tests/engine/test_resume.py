@@ -1,5 +1,7 @@
 """A pass that was cut off goes on to the very same table, or says why it cannot."""
 
+import argparse
+import dataclasses
 import json
 import signal
 import threading
@@ -11,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 import whitebox_probe as wp
+from tests.conftest import small_crate
 from tests.engine.sharing import IMAGES, LABELLED, metrics_of, model_of
 from whitebox_probe import _resume
 from whitebox_probe._core.errors import DataError, ProcessError
@@ -121,6 +124,26 @@ def another_model():
     return model
 
 
+def other_lambda():
+    torch.manual_seed(0)
+    return wp.wrap(small_crate(lam=1.0), name=MODEL)
+
+
+def other_heads():
+    torch.manual_seed(0)
+    return wp.wrap(small_crate(heads=3, dim_head=4), name=MODEL)
+
+
+def other_step():
+    model = model_of(MODEL)
+    model.module.transformer.layers[1][1].fn.step_size = 0.2
+    return model
+
+
+def other_preprocessing():
+    return dataclasses.replace(model_of(MODEL), preprocess=wp.Preprocess.imagenet(12))
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
@@ -138,6 +161,10 @@ def another_model():
         ({"class_token": False}, "class_token"),
         ({"data": IMAGES + 1}, "data"),
         ({"model": another_model}, "weights"),
+        ({"model": other_lambda}, r"ISTA.lam \(was 0.1, is 1.0\). Use the same"),
+        ({"model": other_heads}, r"MSSA.heads \(was 2, is 3\)"),
+        ({"model": other_step}, r"ISTA.step_size \(was 0.1, is \[0.1, 0.2, 0.1\]\)"),
+        ({"model": other_preprocessing}, r"preprocess \(was null, is"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -151,6 +178,45 @@ def test_what_has_changed_is_named(changes, named, tmp_path, monkeypatch):
         probe(tmp_path, **(first | changes))
     assert (tmp_path / "state-0-of-1.npz").read_bytes() == before
     assert len(probe(tmp_path, **(first | {"workers": 1})).samples) == 40
+
+
+def test_the_constants_of_a_network_are_the_same_when_it_is_loaded_again():
+    names = ["crate-tiny-fmnist", "vit-tiny-fmnist", "crate-tiny-kjv", "gpt2-tiny-kjv"]
+    for name in names:
+        first, again = wp.load(name), wp.load(name)
+        found = _resume.constants(first.module)
+        data = "kjv" if "kjv" in name else "fashion-mnist"
+        wp.probe(again, data, ["l0", "attention_entropy"], limit=2, progress=False)
+        again.module.train()
+        assert _resume.constants(again.module) == found
+        json.dumps(found)
+    assert found["GPT2Attention.layer_idx"] == list(range(6))
+    assert found["GPT2Attention.config.activation_function"] == "gelu_new"
+
+
+class Own(torch.nn.Module):
+    """Holds what no tensor does, and things that are not to count."""
+
+    def __init__(self, power=2.0, act=torch.relu, config=None):
+        super().__init__()
+        self.inner = torch.nn.Linear(2, 2)
+        self.power, self.act, self.config = power, act, config
+        self.log, self._calls = [object()], id(self)
+
+
+def test_what_counts_of_a_module_of_ones_own():
+    plain = _resume.constants(Own())
+    assert plain["Own.power"] == 2.0
+    assert plain["Linear.in_features"] == 2
+    assert not any("log" in key or "calls" in key or "training" in key for key in plain)
+    config = argparse.Namespace(window=3, _path="x", deep=object())
+    for changed in (Own(3.0), Own(act=torch.tanh), Own(config=config)):
+        assert _resume.constants(changed) != plain
+    assert _resume.constants(Own(config=config))["Own.config.window"] == 3
+    swapped = Own()
+    swapped.inner = torch.nn.Sequential(swapped.inner)
+    layout = "layout of the network"
+    assert _resume.constants(swapped)[layout] != plain[layout]
 
 
 def test_the_state_is_plain_arrays_and_json(tmp_path, monkeypatch):

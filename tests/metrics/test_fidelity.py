@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+import whitebox_probe as wp
 from whitebox_probe.metrics import functional as F
+from whitebox_probe.models.base import build
 
 G = torch.Generator().manual_seed(3)
 Z = torch.randn(2, 7, 6, dtype=torch.float64, generator=G)
@@ -88,8 +90,6 @@ def test_token_snr_by_projectors():
 
 
 def test_of_a_model_each_measure_is_taken_where_it_says(crate):
-    import whitebox_probe as wp
-
     images = torch.randn(4, 3, 12, 12, generator=G)
     names = ["descent_cosine", "descent_achieved", "descent_cosine_u", "attention_rate_change"]
     names += ["attention_rate_change_no_skip", "ista_objective_change", "token_snr"]
@@ -127,16 +127,102 @@ def test_of_a_model_each_measure_is_taken_where_it_says(crate):
     )
 
 
-def test_a_vit_has_no_ista_step(vit):
-    import whitebox_probe as wp
+def lasso(A, Y, D, lam):
+    """One sample in float64 NumPy, tokens as columns as the papers write them."""
+    A, Y, D = (np.asarray(each, dtype=np.float64) for each in (A, Y, D))
+    return 0.5 * np.linalg.norm(Y.T - D @ A.T) ** 2 + lam * np.abs(A).sum()
 
+
+def crate_lm():
+    """CRATE-LM, and the dictionary (d, h) of each layer."""
+    arch = {"vocabulary": 23, "block_size": 8, "dim": 8, "depth": 2, "heads": 2, "atoms": 24}
+    network = build("crate_gpt", arch | {"lam": 0.3, "eta": 0.05}, source="a test")
+    blocks = network.transformer["h"]
+    return network, torch.randint(23, (3, 8)), [b.ista.weight.detach().T for b in blocks]
+
+
+def crate_alpha():
+    arch = {"image_size": 8, "patch_size": 4, "classes": 2, "dim": 8, "depth": 2, "heads": 2}
+    arch |= {"dim_head": 4, "lam": 0.3, "eta": 0.05}
+    network = build("crate_alpha", arch, source="a test")
+    dictionaries = [layer[1].fn.D.detach() for layer in network.transformer.layers]
+    return network, torch.randn(3, 3, 8, 8), dictionaries
+
+
+@pytest.mark.parametrize("make", [crate_lm, crate_alpha])
+def test_an_overcomplete_code_is_judged_from_zero(make):
+    network, inputs, dictionaries = make()
+    model = wp.wrap(network)
+    result = wp.probe(model, inputs, ["ista_objective_change"], progress=False)
+    assert set(result.frame["site"]) == {"code"}
+    with wp.record(model, ["mlp_in"]) as rec, torch.no_grad():
+        network(inputs)
+    for layer, D in enumerate(dictionaries, start=1):
+        D = D.double().numpy()
+        for i in range(3):
+            Y = rec["mlp_in", layer][i].double().numpy()
+            A = np.zeros((len(Y), D.shape[1]))
+            for _ in range(2):  # the two proximal steps of the papers, written out
+                A = np.maximum(A + 0.05 * (Y - A @ D.T) @ D - 0.05 * 0.3, 0)
+            before = lasso(0 * A, Y, D, 0.3)
+            assert before == pytest.approx(0.5 * (Y**2).sum())
+            want = (lasso(A, Y, D, 0.3) - before) / before
+            got = result.values("ista_objective_change")[i, layer - 1]
+            assert got == pytest.approx(want, rel=1e-5)
+            assert got < 0
+    sites = {"ista_objective_change": "z_out"}
+    with pytest.raises(wp.ProbeError, match="need .d, h. = .8, 8..*at its own site, 'code'"):
+        wp.probe(model, inputs, ["ista_objective_change"], sites=sites, progress=False)
+
+
+def crate_mae(**changes):
+    torch.manual_seed(0)
+    arch = {"image_size": 12, "patch_size": 4, "dim": 16, "depth": 2, "decoder_depth": 3}
+    arch |= {"heads": 2, "dim_head": 8, "lam": 0.5}
+    return wp.wrap(build("crate_mae", arch | changes, source="a test"), name="mae")
+
+
+def test_a_measure_that_some_layers_lack_is_taken_of_the_others(tmp_path):
+    mae, images = crate_mae(), torch.randn(6, 3, 12, 12)
+    names = ["l0", "ista_objective_change", "rank_me"]
+    result = wp.probe(mae, images, names, batch_size=4, progress=False)
+    curve = result.curve("ista_objective_change")
+    assert curve["layer"].tolist() == [1, 2]
+    assert result.curve("l0")["layer"].tolist() == result.curve("rank_me")["layer"].tolist()
+    assert len(result.curve("l0")) == 5
+    with wp.record(mae, ["mlp_in", "z_out"]) as rec, torch.no_grad():
+        mae.module(images)
+    for layer in (1, 2):
+        D = mae.module.blocks[layer - 1].layers[0][1].fn.weight.detach()
+        at = [rec[site, layer][4] for site in ("mlp_in", "z_out")]
+        before, after = (lasso(A, at[0], D, 0.5) for A in at)
+        got = result.values("ista_objective_change")[4, layer - 1]
+        assert got == pytest.approx((after - before) / before, rel=1e-5)
+    again = wp.Result.load(result.save(tmp_path))
+    assert again.samples.equals(result.samples)
+    assert len(result.samples.columns) == 5 + 2
+
+
+def test_two_models_are_compared_only_where_both_have_a_measure(crate):
+    images = torch.randn(6, 3, 12, 12)
+    names = ["l0", "ista_objective_change"]
+    deep = crate_mae(depth=4, decoder_depth=2)
+    results = [wp.probe(m, images, names, progress=False) for m in (crate, deep)]
+    found = wp.compare(results).differences
+    steps = found[found["metric"] == "ista_objective_change"]
+    assert steps["relative_depth"].tolist() == pytest.approx([1 / 3, 2 / 3])
+    assert found[found["metric"] == "l0"]["layer"].tolist() == [1, 2, 3]
+    values = results[1].values("ista_objective_change")[:, [1, 3]]
+    want = (values - results[0].values("ista_objective_change")[:, :2]).mean(axis=0)
+    np.testing.assert_allclose(steps["difference"], want)
+
+
+def test_a_vit_has_no_ista_step(vit):
     with pytest.raises(wp.ProbeError, match="not a proximal one"):
         wp.probe(vit, torch.randn(2, 3, 12, 12), ["ista_objective_change"], progress=False)
 
 
 def test_tokens_that_are_not_finite_are_refused_by_the_function_and_dropped_by_the_probe(crate):
-    import whitebox_probe as wp
-
     step = torch.ones_like(Z)
     step[1, 0, 0] = torch.nan
     with pytest.raises(wp.ProbeError, match="sample 1"):

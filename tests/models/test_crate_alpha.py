@@ -185,7 +185,9 @@ def test_each_format_loads_unnamed_and_computes_the_published_equations(tmp_path
     torch.testing.assert_close(
         model.family.prenorm(model.module, 2).bias, state["transformer.layers.1.0.norm.bias"]
     )
-    assert model.family.operators(model.module, 1) == {}
+    parts = model.family.operators(model.module, 2)
+    assert torch.equal(parts["D"], state["transformer.layers.1.1.fn.D"])
+    assert (parts["lam"], parts["eta"]) == (0.1, 0.1)
 
 
 @pytest.mark.parametrize(

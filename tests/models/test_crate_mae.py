@@ -124,6 +124,58 @@ def test_hidden_patches_are_the_mask_token_for_the_encoder_already():
         module.reconstruct(image[None], 1.0)
 
 
+MASKED = torch.randn(7, 3, 12, 12, generator=torch.Generator().manual_seed(5))
+
+
+def test_masked_images_are_probed_and_each_has_its_own_mask():
+    model = wp.wrap(small(mask_ratio=0.75), name="mae")
+    hidden = model.module.draw_mask(MASKED, 0.75)
+    assert hidden.sum(dim=1).tolist() == [7] * 7
+    assert len(hidden.unique(dim=0)) > 3
+    names = ["l0", "coding_rate"]
+    result = wp.probe(model, MASKED, names, prenorm=False, batch_size=3, progress=False)
+    for i, image in enumerate(MASKED):
+        _, sites = published(
+            model.module.state_dict(), image.double().numpy(), hidden=hidden[i].numpy()
+        )
+        for layer, seen in sites.items():
+            want = oracle.coding_rate(seen["z_out"], eps=0.1)
+            got = result.samples.loc[i, f"coding_rate@z_out:{layer}"]
+            assert got == pytest.approx(want, rel=1e-5)  # of a forward pass in float32
+    whole = wp.probe(wp.wrap(small(), name="mae"), MASKED, names, prenorm=False, progress=False)
+    assert (whole.values("coding_rate") != result.values("coding_rate")).all()
+
+
+def test_a_mask_depends_on_the_image_and_the_seed_alone():
+    model = wp.wrap(small(mask_ratio=0.6), name="mae")
+    results = [
+        wp.probe(model, MASKED, ["l0", "coding_rate"], batch_size=size, progress=False)
+        for size in (1, 4)
+    ]
+    values = [result.samples.to_numpy() for result in results]
+    np.testing.assert_allclose(values[0], values[1], rtol=1e-5)
+    turned = wp.probe(model, MASKED.flip(0), ["l0", "coding_rate"], progress=False)
+    np.testing.assert_allclose(turned.samples.to_numpy()[::-1], values[0], rtol=1e-5)
+    first = model.module.draw_mask(MASKED, 0.6)
+    assert torch.equal(small(dim=24, mask_ratio=0.6).draw_mask(MASKED, 0.6), first)
+    assert not torch.equal(small(mask_seed=1).draw_mask(MASKED, 0.6), first)
+    _, shown = model.module.reconstruct(MASKED)  # the figure shows what was probed
+    assert torch.equal(shown[:, 0, ::4, ::4].flatten(1), first)
+    assert small().reconstruct(MASKED)[1].float().mean() == pytest.approx(7 / 9)
+
+
+def test_how_much_is_hidden_is_an_argument_of_the_network(tmp_path, state):
+    path = official(tmp_path, state)
+    model = wp.load(path, heads=4, lam=0.5, mask_ratio=0.5, name="mae")
+    result = wp.probe(model, MASKED, ["l0"], limit=4, progress=False)
+    assert result.run["network"]["arch"]["mask_ratio"] == 0.5
+    found = wp.nulls(model, MASKED, ["l0"], kinds=["random_weights"], progress=False)
+    assert found[0].run["network"]["arch"]["mask_ratio"] == 0.5
+    for wrong in (1.0, -0.1):
+        with pytest.raises(DataError, match=f"mask_ratio is {wrong}.*some must be seen"):
+            wp.load(path, heads=4, lam=0.5, mask_ratio=wrong)
+
+
 def test_position_embeddings_are_the_fixed_ones():
     table = small().pos_embed[0].double().numpy()
     assert not table[0].any()

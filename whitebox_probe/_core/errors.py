@@ -108,6 +108,10 @@ class AssumedWarning(LoadWarning):
         self.values = dict(values)
 
 
+class InternalError(Exception):
+    """Something of ours that failed while a model ran: no word on the user's input."""
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """Say which names are allowed, the nearest one first when there is a near one.
 

@@ -58,9 +58,8 @@ class TextWindows(Dataset[tuple[Tensor, Tensor]]):
     for the tokens of the text, and False for padding (at the end of the last window only) and for
     special tokens, whether the frame added them or the text holds them; a word that the tokenizer
     does not know is text. As a data set of pairs it can be given to `wp.probe` as it is, which then
-    measures all n tokens; a measure of the text's tokens alone keeps those where `mask` is True. A
-    model is given no padding mask, so that an encoder's tokens would attend to padding: with
-    `drop_last` no window has any.
+    measures the tokens where `mask` is True. A model is given no padding mask, so that an encoder's
+    tokens would attend to padding: with `drop_last` no window has any.
 
     Args:
         text: a path, a string that ends in `.txt` (a path too), or the text itself. Files are

@@ -2,6 +2,9 @@
 
 They need the site `attn_weights`, which is computed beside the model's own fused attention; asking
 for one of these measures asks for it.
+
+A row of zeros stands for a token that is not measured, and does not count. Its column does: a row
+is a distribution over all tokens that the model attends to.
 """
 
 import math
@@ -28,7 +31,7 @@ def attention_entropy(A: Tensor) -> Tensor:
     """Entropy of each row of attention, averaged over rows: 0 (one token) to ln n (all alike).
 
     Shapes: A (B, K, n, n), each row over the keys -> (B, K), float64, in nats.
-    Raises: ShapeError, NonFiniteError.
+    Raises: ShapeError, NonFiniteError; ProbeError for a sample with no row.
     References: Zhai et al. 2023, arXiv:2303.06296, section 3.
     """
     expect_shape(A, "B K n n", name="A")
@@ -37,7 +40,20 @@ def attention_entropy(A: Tensor) -> Tensor:
 
 def _entropy(A: Tensor) -> Tensor:
     A = _linalg.upcast(A)
-    return -torch.special.xlogy(A, A).sum(dim=-1).mean(dim=-1)
+    return _over_rows(-torch.special.xlogy(A, A).sum(dim=-1), A)
+
+
+def _over_rows(values: Tensor, A: Tensor) -> Tensor:
+    """Mean over the rows that are measured: values (B, K, m) of A (B, K, m, n) -> (B, K)."""
+    counted = A.sum(dim=-1) != 0  # a row that holds NaN counts, so that it is noticed
+    count = counted.sum(dim=-1)
+    if bool((count == 0).any()):
+        raise ProbeError(
+            "no row of attention of a sample is measured",
+            "all its tokens, or all its patches, are left out",
+            "Remove such samples, or leave this measure out",
+        )
+    return values.masked_fill(~counted, 0.0).sum(dim=-1) / count
 
 
 def attention_distance(A: Tensor, *, prefix: int) -> Tensor:
@@ -54,7 +70,8 @@ def attention_distance(A: Tensor, *, prefix: int) -> Tensor:
 
 
 def _distance(A: Tensor, prefix: int) -> Tensor:
-    A = _linalg.upcast(A[..., prefix:, prefix:])
+    rows = A[..., prefix:, :]
+    A = _linalg.upcast(rows[..., prefix:])
     side = math.isqrt(A.shape[-1])
     if side * side != A.shape[-1] or side == 0:
         raise ProbeError(
@@ -66,7 +83,7 @@ def _distance(A: Tensor, prefix: int) -> Tensor:
     apart = torch.cdist(place.view(-1, 2), place.view(-1, 2))
     total = A.sum(dim=-1)
     weighed = (A * apart).sum(dim=-1) / total.masked_fill(total == 0, 1.0)
-    return weighed.mean(dim=-1)
+    return _over_rows(weighed, rows)
 
 
 def attention_class_share(A: Tensor, *, prefix: int) -> Tensor:
@@ -86,7 +103,7 @@ def _class_share(A: Tensor, prefix: int) -> Tensor:
             "no token stands before the patches, or they are left out",
             "Leave out attention_class_share, or measure with the class token",
         )
-    return _linalg.upcast(A[..., prefix:, 0]).mean(dim=-1)
+    return _over_rows(_linalg.upcast(A[..., prefix:, 0]), A[..., prefix:, :])
 
 
 class AttentionEntropy(SampleMetric):

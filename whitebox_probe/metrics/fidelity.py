@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from whitebox_probe._core.checks import expect_finite, expect_shape
+from whitebox_probe._core.errors import ShapeError
 from whitebox_probe.metrics import _linalg
 from whitebox_probe.metrics.base import LayerTokens, SampleMetric, project
 from whitebox_probe.metrics.compression import _expect_basis, _sum_over_heads
@@ -124,11 +125,20 @@ def _achieved(Z: Tensor, update: Tensor, gradient: Tensor, U: Tensor, eps: float
 def ista_objective(A: Tensor, Y: Tensor, D: Tensor, *, lam: float) -> Tensor:
     """The LASSO objective of codes A for tokens Y: 1/2 |Y - A D^T|_F^2 + lam |A|_1.
 
-    Shapes: A and Y (B, n, d), D (d, d) acting on token rows as A D^T -> (B,), float64.
+    Shapes: A (B, n, h), Y (B, n, d), D (d, h) acting on token rows as A D^T -> (B,), float64; h is
+        d in a CRATE, and more in an overcomplete dictionary.
     Raises: ShapeError.
     References: Yu et al. 2023, arXiv:2306.01129, equation 14.
     """
-    expect_shape(A, "B n d", name="A")
+    expect_shape(A, "B n h", name="A")
+    expect_shape(Y, "B n d", name="Y")
+    if D.shape != (Y.shape[-1], A.shape[-1]):
+        raise ShapeError(
+            f"D has shape {tuple(D.shape)}",
+            f"codes of width {A.shape[-1]} for tokens of width {Y.shape[-1]} need (d, h) = "
+            f"({Y.shape[-1]}, {A.shape[-1]})",
+            "Take the code at its own site, 'code', where the dictionary is overcomplete",
+        )
     A, Y, D = _linalg.upcast(A), _linalg.upcast(Y), _linalg.upcast(D)
     error = Y - A @ D.mT
     return 0.5 * error.square().sum(dim=(-2, -1)) + lam * A.abs().sum(dim=(-2, -1))
@@ -311,21 +321,24 @@ class RateChangeNoSkip(_RateChange):
 
 
 class IstaObjectiveChange(SampleMetric):
-    """Relative change of the LASSO objective across the ISTA step, with the model's own D and lam.
+    """Relative change of the LASSO objective over a layer's proximal steps, with its own D and lam.
 
-    The step starts from Y itself, the tokens after its norm: (f(Z^(l+1)) - f(Y)) / f(Y).
+    Where the steps start is A_0. A CRATE takes one from Y itself, the tokens after its norm, to
+    Z^(l+1). With an overcomplete dictionary (CRATE-LM, CRATE-alpha) two steps lead from A_0 = 0 to
+    the code inside the layer, at `code`; then f(A_0) = 1/2 |Y|_F^2.
     """
 
     name = "ista_objective_change"
     unit = "share of the objective"
-    formula = "(f(Z^(l+1)) - f(Y)) / f(Y), f(A) = 1/2 |Y - A D^T|_F^2 + lam |A|_1"
+    formula = "(f(A) - f(A_0)) / f(A_0), f(A) = 1/2 |Y - A D^T|_F^2 + lam |A|_1; A_0 = Y, or 0"
     source = "Yu et al. 2023, arXiv:2306.01129, equations 14 to 16"
-    label = r"relative change of $\frac{1}{2}\|Y - DZ\|^2 + \lambda\|Z\|_1$"
+    label = r"relative change of $\frac{1}{2}\|Y - DA\|^2 + \lambda\|A\|_1$"
     group = "fidelity"
     heavy = True
-    cost = "O(n d^2) in float64, twice"
+    cost = "O(n d h) in float64, twice"
     better = "lower"
     site = {"paper": "z_out"}
+    code_site = "code"
     needs_operators = ("D", "lam")
     default = False
     invariances = frozenset({"token_order", "repeated_tokens"})
@@ -335,12 +348,15 @@ class IstaObjectiveChange(SampleMetric):
         return (site, "mlp_in")
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
-        """Of the step; 0 where the objective is zero before and after."""
-        Y = layer.tokens["mlp_in"]
+        """Of the steps; 0 where the objective is zero before and after."""
+        Y, A = layer.tokens["mlp_in"], layer.tokens[site]
         D, lam = layer.operator("D"), float(layer.operator("lam"))
         assert isinstance(D, Tensor)
-        before = ista_objective(Y, Y, D, lam=lam)
-        after = ista_objective(layer.tokens[site], Y, D, lam=lam)
+        after = ista_objective(A, Y, D, lam=lam)
+        if site == self.code_site or D.shape[0] != D.shape[1]:
+            before = 0.5 * _linalg.upcast(Y).square().sum(dim=(-2, -1))
+        else:
+            before = ista_objective(Y, Y, D, lam=lam)
         return (after - before) / before.masked_fill(before == 0, math.inf)
 
 

@@ -1,5 +1,6 @@
 """The CRATE masked autoencoder, with the parameter names of the official release."""
 
+import hashlib
 from typing import Any
 
 import torch
@@ -51,7 +52,12 @@ class CrateMAE(nn.Module):
     Args:
         lam: sparsity weight of the encoder. No file holds it, and every feature depends on it.
         eta: step size of the encoder's ISTA steps; the decoder has none.
+        mask_ratio: share of the patches that are hidden, from 0 up to 1 (excluded). With 0 the
+            whole image is seen, which is how the release analyses the model. Which patches are
+            hidden is drawn for each image from its own pixels and `mask_seed`: an image has the
+            same mask in every batch, on every device, and in every model.
         interpolate_positions: as in `CRATE`.
+    Raises: DataError for a ratio out of range.
     References: Pai et al. 2024, Masked Completion via Structured Diffusion with White-Box
         Transformers, ICLR (arXiv:2404.02446).
     """
@@ -69,9 +75,13 @@ class CrateMAE(nn.Module):
         dim_head: int,
         lam: float,
         eta: float = 0.1,
+        mask_ratio: float = 0.0,
+        mask_seed: int = 0,
         interpolate_positions: bool = False,
     ) -> None:
         super().__init__()
+        self.mask_ratio = _checked(mask_ratio)
+        self.mask_seed = mask_seed
         side = patches_a_side(image_size, patch_size)
         self.patch_size = patch_size
         self.channels = channels
@@ -108,28 +118,37 @@ class CrateMAE(nn.Module):
         nn.init.normal_(self.mask_token, std=0.02)
 
     def forward(
-        self, images: Tensor, mask_ratio: float = 0.0, generator: torch.Generator | None = None
+        self,
+        images: Tensor,
+        mask_ratio: float | None = None,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Predicted patches; by default nothing is hidden, which is how the model is analysed."""
-        return self._predict(images, self.draw_mask(len(images), mask_ratio, generator))
+        """Predicted patches; hides what the network's own `mask_ratio` says when none is given."""
+        ratio = self.mask_ratio if mask_ratio is None else mask_ratio
+        return self._predict(images, self.draw_mask(images, ratio, generator))
 
     def reconstruct(
-        self, images: Tensor, mask_ratio: float = 0.75, generator: torch.Generator | None = None
+        self,
+        images: Tensor,
+        mask_ratio: float | None = None,
+        generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Hide patches at random and predict the whole image; for a figure.
+        """Hide patches and predict the whole image; for a figure.
 
         Shapes: images (B, C, H, W) -> prediction (B, C, H, W) and mask (B, 1, H, W), True where
             the input was hidden. The loss was taken there only: for the usual figure,
             `torch.where(mask, prediction, images)`.
         Args:
-            mask_ratio: share of the patches that are hidden, from 0 up to 1 (excluded).
-            generator: of the draw, on the CPU; torch's own when not given.
+            mask_ratio: share of the patches that are hidden; the network's own when not given, or
+                0.75 if that is 0.
+            generator: draws the masks, on the CPU; each image's own when not given.
         Raises: DataError for a ratio out of range.
 
         The prediction is in the units of the normalised input; a model trained on patches scaled
         to unit variance (`norm_pix_loss`, which no file tells) predicts those.
         """
-        hidden = self.draw_mask(len(images), mask_ratio, generator)
+        ratio = (self.mask_ratio or 0.75) if mask_ratio is None else mask_ratio
+        hidden = self.draw_mask(images, ratio, generator)
         if hidden is None:
             hidden = torch.zeros(len(images), self._patches, dtype=torch.bool)
         prediction = self._unpatch(self._predict(images, hidden))
@@ -137,20 +156,24 @@ class CrateMAE(nn.Module):
         return prediction, self._unpatch(each)
 
     def draw_mask(
-        self, count: int, mask_ratio: float, generator: torch.Generator | None = None
+        self, images: Tensor, mask_ratio: float, generator: torch.Generator | None = None
     ) -> Tensor | None:
-        """Which patches are hidden, (B, N); None when all are seen."""
-        if not 0 <= mask_ratio < 1:
-            raise DataError(
-                f"mask_ratio is {mask_ratio}",
-                "it is the share of patches that are hidden, and some must be seen",
-                "Use a value from 0 up to 1 (excluded), such as 0.75",
-            )
-        if mask_ratio == 0:
+        """Which patches of each image are hidden, (B, N) on the CPU; None when all are seen."""
+        if _checked(mask_ratio) == 0:
             return None
         kept = int(self._patches * (1 - mask_ratio))
-        noise = torch.rand(count, self._patches, generator=generator)  # on the CPU: same draw
+        if generator is None:
+            noise = torch.stack([self._noise(image) for image in images.detach().cpu()])
+        else:
+            noise = torch.rand(len(images), self._patches, generator=generator)
         return noise.argsort(dim=1).argsort(dim=1) >= kept
+
+    def _noise(self, image: Tensor) -> Tensor:
+        """One number a patch, drawn from the image itself: neither batch nor order shows."""
+        found = hashlib.blake2b(str(self.mask_seed).encode(), digest_size=8)
+        found.update(image.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        seed = int.from_bytes(found.digest(), "big") % 2**63
+        return torch.rand(self._patches, generator=torch.Generator().manual_seed(seed))
 
     @property
     def _patches(self) -> int:
@@ -173,6 +196,17 @@ class CrateMAE(nn.Module):
         s, side = self.patch_size, int(self._patches**0.5)
         x = patches.view(len(patches), side, side, s, s, -1)
         return x.permute(0, 5, 1, 3, 2, 4).reshape(len(patches), -1, side * s, side * s)
+
+
+def _checked(mask_ratio: float) -> float:
+    """The share of patches that are hidden, if some are seen."""
+    if not 0 <= mask_ratio < 1:
+        raise DataError(
+            f"mask_ratio is {mask_ratio}",
+            "it is the share of patches that are hidden, and some must be seen",
+            "Use a value from 0 up to 1 (excluded), such as 0.75",
+        )
+    return mask_ratio
 
 
 def sine_positions(side: int, dim: int) -> Tensor:

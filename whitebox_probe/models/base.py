@@ -187,7 +187,8 @@ class Family(ABC):
         """What a layer's steps are made of, besides U, as fidelity measures need it.
 
         `D` (d, d) acting on token rows as `Z D^T`, with `lam` and `eta`, where the second step is a
-        proximal one; empty when the family has none.
+        proximal one; (d, h) where two such steps from zero make the code at site `code`. Empty in
+        layers that have none.
         """
         return {}
 

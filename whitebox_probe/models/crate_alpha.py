@@ -18,8 +18,8 @@ class CrateAlphaFamily(Family):
     code inside the second step, and `sites={"l0": "code"}` measures it. Torch files, JAX archives
     and CLIPA files are read; of a CLIPA file, the image tower.
 
-    There are no `operators`: the second step is two proximal steps with a d x 4d dictionary,
-    decoded by another one.
+    The second step is two proximal steps with a d x 4d dictionary, and another one decodes: the
+    `operators` are of the first, and know nothing of the second.
     """
 
     name = "crate_alpha"
@@ -78,6 +78,11 @@ class CrateAlphaFamily(Family):
         """U_k^T is rows k*p to (k+1)*p of the projection's weight."""
         attention: Any = module.get_submodule(f"transformer.layers.{layer - 1}.0.fn")
         return attention.subspaces()
+
+    def operators(self, module: nn.Module, layer: int) -> dict[str, Tensor | float]:
+        """The dictionary that the code is sought in, (d, 4d); not the one that decodes it."""
+        odl: Any = module.get_submodule(f"transformer.layers.{layer - 1}.1.fn")
+        return {"D": odl.D.detach(), "lam": odl.lam, "eta": odl.eta}
 
     def prenorm(self, module: nn.Module, layer: int) -> nn.Module:
         """The layer norm in front of MSSA."""
