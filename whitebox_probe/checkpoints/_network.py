@@ -9,8 +9,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 CONNECT_SECONDS = 3.0
 PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 # Libraries that download for us, or that these use; httpx2 is httpx, renamed.
-LIBRARIES = ("huggingface_hub", "hf_xet", "httpx", "httpx2", "httpcore", "httpcore2")
-LIBRARIES += ("requests", "urllib3", "pooch", "gdown")
+HTTP = ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3")
+LIBRARIES = (*HTTP, "huggingface_hub", "hf_xet", "pooch", "gdown")
 
 
 def unreachable(url: str) -> str:

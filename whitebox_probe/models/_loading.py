@@ -55,7 +55,8 @@ def load(
         weights: `random` builds the same architecture without reading its weights (a null).
         seed: of random weights.
         name: what tables and figures call it.
-        wrapper: the key of the state dict, for a file that holds several.
+        wrapper: the key of the state dict, for a file that holds several; that of the entry, if
+            it names one and this does not.
         preprocess: how an image becomes its input, where a file does not say: a `Preprocess`, the
             name of a registry entry that was trained alike, or `imagenet` (resize, centre crop of
             7/8, ImageNet's means and spreads, at the network's own size or 224). For a language
@@ -88,7 +89,7 @@ def load(
         return _random(entry, seed)
     if path is None:
         path = checkpoints.fetch(entry, progress=progress)
-    return _pretrained(entry, path, wrapper)
+    return _pretrained(entry, path, wrapper or entry.wrapper)
 
 
 def _prepared(preprocess: Preprocess | TextPreprocess | str, entry: Checkpoint) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from whitebox_probe._core.errors import SiteError
 from whitebox_probe.models._dinov2_names import is_dinov2, renamed
+from whitebox_probe.models._dinov2_release import is_release, unchunked
 from whitebox_probe.models._timm import create, stated_preprocess
 from whitebox_probe.models.base import Dims, Family, Preprocess, Tap
 
@@ -128,13 +129,15 @@ class TimmViTFamily(Family):
     def convert(
         self, weights: dict[str, Tensor], module: nn.Module, *, source: Mapping[str, Any]
     ) -> dict[str, Tensor]:
-        """Convert timm's own weights as timm does, and rename those of a Dinov2Model.
+        """Convert timm's and DINOv2's own weights as timm does, rename those of a Dinov2Model.
 
         Any other file is taken as it is.
         """
         if is_dinov2(weights):
             return renamed(weights, module.get_parameter("pos_embed"))
-        if source.get("kind") != "timm":
+        if is_release(weights):
+            weights = unchunked(weights)
+        elif source.get("kind") != "timm":
             return weights
         from timm.models.vision_transformer import checkpoint_filter_fn
 
