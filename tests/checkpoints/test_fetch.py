@@ -302,6 +302,31 @@ def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert fetch(entry) == tmp_path / "w.pth"
 
 
+def test_a_file_that_a_user_gets_alone_is_told_how_and_where(cache: Path) -> None:
+    entry = checkpoint({"kind": "hand", "filename": "x.pth"}, note="others asked the authors")
+    path = cache / "one" / "x.pth"
+    with pytest.raises(
+        CheckpointError, match=rf"others asked the authors\. .* put it at {path}\.$"
+    ):
+        fetch(entry)
+    assert left(cache) == []
+    path.parent.mkdir(parents=True)
+    path.write_bytes(CONTENT)
+    assert fetch(entry) == locate(entry) == path
+    with pytest.raises(CheckpointError, match="the registry knows no link to its file"):
+        fetch(checkpoint({"kind": "hand", "filename": "y.pth"}))
+
+
+def test_a_repository_whose_files_are_not_known_is_told(cache: Path) -> None:
+    entry = checkpoint({"kind": "huggingface", "repo": "a/b", "revision": "main"})
+    assert locate(entry) is None
+    with pytest.raises(
+        CheckpointError, match=r"huggingface\.co/a/b .*wp\.load\(FILE, arch='one'\)"
+    ):
+        fetch(entry)
+    assert left(cache.parent) == []
+
+
 def test_the_cache_is_the_users_unless_told(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     assert cache_dir() == cache
     monkeypatch.delenv(CACHE_VARIABLE)

@@ -60,6 +60,56 @@ def test_the_architectures_are_the_papers() -> None:
         assert tuple(arch[key] for key in ("dim", "heads", "dim_head", "depth")) == size
 
 
+PUBLIC = {  # where the lineage's public checkpoints are: a Drive id, or a repository and its file
+    "crate-small-in1k": "1hYgDJl4EKHYfKprwhEjmWmWHuxnK6_h8",
+    "crate-demo-in21k": "crate-demo.pth",
+    "crate-mae-base": "11i5BMwymqOsunq44WD3omN5mS6ZREQPO",
+    "crate-mae-base-lam0.5": "1NKgKLBcvtDB_EAjFF74Luql2pwCtFTpo",
+    "crate-mae-base-lam5.0": "crate-mae-base-lmd5.0-checkpoint-799.pth",
+    "crate-alpha-b16-in1k": "torch/crate_alpha_B16.pth",
+    "crate-alpha-l14-in1k": "torch/crate_alpha_L14.pth",
+    "crate-alpha-b16-in1k-jax": "jax/crate_alpha_B16_in1k.npz",
+    "crate-alpha-b8-in1k": "jax/crate_alpha_B8_in1k.npz",
+    "crate-alpha-l14-in1k-jax": "jax/crate_alpha_L14_in1k.npz",
+    "crate-alpha-l8-in1k": "jax/crate_alpha_L8_in1k.npz",
+    "crate-alpha-b16-in21k": "torch/in21k_Pretrain/crate_alpha_B16_IN21K",
+    "crate-alpha-b8-in21k": "torch/in21k_Pretrain/crate_alpha_B8_IN21K",
+    "crate-alpha-l14-in21k": "torch/in21k_Pretrain/crate_alpha_L14_IN21K",
+    "crate-alpha-l8-in21k": "torch/in21k_Pretrain/crate_alpha_L8_IN21K",
+    "crate-alpha-b32-in21k": "torch/in21k_Pretrain/crate_alpha_B32_in21k.pth",
+    "crate-alpha-l32-in21k": "torch/in21k_Pretrain/crate_alpha_L32_in21k.pth",
+    "crate-alpha-l14-clipa": "torch/crate_alpha_CLIPA_L14.pth",
+    "crate-alpha-h14-clipa": "torch/crate_alpha_CLIPA_H14.pth",
+    "crate-gpt2-base": "JackBAI/CRATE-GPT2-Base",
+    "crate-lm-12l-pile": "ckpt-crate-12l-overparam-600000.pt",
+    "crate-bert-base": "jackbai/crate-base",
+    "simdino-base-in1k": "1nqcX0IgKQ8H3ZFJKaEx_O5wTVqdorLyQ",
+    "simdino-large-in1k": "1jy27VYHHSxllMqWr5DiKk80y9ZBrKkPV",
+    "simdinov2-base-in1k": "1g_f3aEFdfiKCn8IH11Y4FwtEDu1pPbQv",
+    "simdinov2-large-in1k": "1IotEWszh1chGtzwl8X_ul6j3ACT7Tn6i",
+    "simdino-baseline-dino-base": "1o-FtJ0TDNPAZiREa_qjGENksYL_3Ohc8",
+    "simdino-baseline-dinov2-base": "1QZpUkC_yX2V9rWqHW3qLTFfvD6BUqyN_",
+    "simdino-baseline-dinov2-large": "1p-cUWNShnZEFBJ_mnw77HnvCFIV0FthN",
+}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_checkpoint_of_the_lineage_has_an_entry(name: str) -> None:
+    source = checkpoints.entry(name).source
+    assert PUBLIC[name] in (
+        source.get("file"),
+        *(source.get(k) for k in ("id", "repo", "filename")),
+    )
+
+
+def test_an_entry_that_nobody_can_fetch_says_how_others_got_its_file() -> None:
+    alone = [e for e in registry().values() if checkpoints.by_hand(e)]
+    assert {e.name for e in alone} >= {"crate-demo-in21k", "crate-gpt2-base", "crate-bert-base"}
+    assert all(e.note for e in alone)
+    assert "no link" in (checkpoints.entry("crate-mae-base-lam5.0").note or "")
+    assert "demo Colab" in (checkpoints.entry("crate-small-in1k").note or "")
+
+
 def test_an_unknown_name_gets_the_nearest_one() -> None:
     with pytest.raises(RegistryError, match=r"no checkpoint 'crate-smal-in1k'.*'crate-small-in1k'"):
         checkpoints.entry("crate-smal-in1k")
@@ -89,6 +139,9 @@ def test_an_unknown_name_gets_the_nearest_one() -> None:
         ("    family: crate\n", "    family: crate\n    family: crate\n", "'family' stands twice"),
         ("checkpoints:", "checkpoint:", "the top level"),
         ("arch: {dim: 8}", "arch: {dim: 8", "is not YAML"),
+        ("arch: {dim: 8}", "arch: {dim: 8}\n    wrapper: [a]", "'one', field 'wrapper' .*string"),
+        ("kind: path, path: weights/one.pth", "kind: hand", r"'source' .*'filename'"),
+        ("kind: path, path: weights/one.pth", "kind: huggingface, repo: a/b", r"'revision'"),
     ],
 )
 def test_a_bad_entry_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:

@@ -218,6 +218,7 @@ def test_a_language_model_of_transformers_is_run_and_told_of_by_its_folder(tmp_p
     [
         (("list",), "crate-tiny-fmnist"),
         (("list",), "gpt2-tiny-kjv"),
+        (("list",), "by hand"),
         (("list", "--data"), "kjv"),
         (("info", "crate-tiny-kjv"), "nats a token"),
         (("info", "kjv"), "public domain"),
@@ -228,6 +229,9 @@ def test_a_language_model_of_transformers_is_run_and_told_of_by_its_folder(tmp_p
         (("list", "--sites"), "z_half"),
         (("info", "crate-tiny-fmnist"), "bases"),
         (("info", "crate_small"), "12 layers"),
+        (("info", "crate-demo-in21k"), "not here; get the file and put it at"),
+        (("info", "crate-gpt2-base"), "run FILE --arch crate-gpt2-base"),
+        (("info", "simdinov2-large-in1k"), "n = 201 tokens"),
         (("info", "compression"), "logdet"),
         (("info", "fashion-mnist"), "MIT"),
         (("info", "timm:vit_tiny_patch16_224"), "qkv:k"),

@@ -54,6 +54,6 @@ def test_fetch_ends_with_one_line_within_five_seconds(name, offline, capsys):
     assert err.count("\n") == 1
     assert f"'{name}'" in err
     source = checkpoints.entry(name).source
-    where = source.get("id") or source.get("repo") or source.get("name") or source.get("package")
-    assert (where or source["path"]) in err
+    fields = ("id", "repo", "name", "package", "filename")
+    assert next(source[field] for field in fields if field in source) in err
     assert [path for path in offline.rglob("*") if path.is_file()] == []

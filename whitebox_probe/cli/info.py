@@ -89,7 +89,8 @@ def _checkpoint(entry: "Checkpoint", name: str) -> None:
 
         entry = replace(entry, family=family_of_timm(entry.name))
         facts["family"] = entry.family
-    facts["file"] = str(path) if path else f"not here; run: whitebox-probe fetch {name}"
+    missing = checkpoints.by_hand(entry) or f"run: whitebox-probe fetch {name}"
+    facts["file"] = str(path) if path else f"not here; {missing[0].lower()}{missing[1:]}"
     _print(facts | _network(entry.family, entry.arch, entry.name))
 
 

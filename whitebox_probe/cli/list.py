@@ -50,16 +50,16 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _checkpoints() -> None:
-    from whitebox_probe.checkpoints import locate, registry
+    from whitebox_probe.checkpoints import by_hand, locate, registry
 
     rows = []
     for checkpoint in registry().values():
-        here = "here" if locate(checkpoint) else "to fetch"
+        missing = "by hand" if by_hand(checkpoint) else "to fetch"
         rows.append(
             [
                 checkpoint.name,
                 checkpoint.family,
-                here,
+                "here" if locate(checkpoint) else missing,
                 checkpoint.source["kind"],
                 checkpoint.training_data or "",
                 checkpoint.licence or "",

@@ -56,7 +56,8 @@ def load(
         weights: `random` builds the same architecture without reading its weights (a null).
         seed: of random weights.
         name: what tables and figures call it.
-        wrapper: the key of the state dict, for a file that holds several.
+        wrapper: the key of the state dict, for a file that holds several; that of the entry, if
+            it names one and this does not.
         preprocess: how an image becomes its input, where a file does not say: a `Preprocess`, the
             name of a registry entry that was trained alike, or `imagenet` (resize, centre crop of
             7/8, ImageNet's means and spreads, at the network's own size or 224). For a language
@@ -88,7 +89,8 @@ def load(
     else:
         if path is None and str(source).startswith(HF):
             expect_one_file(Path(str(source).removeprefix(HF)))
-        model = _pretrained(entry, path or checkpoints.fetch(entry, progress=progress), wrapper)
+        file = path or checkpoints.fetch(entry, progress=progress)
+        model = _pretrained(entry, file, wrapper or entry.wrapper)
     # An architecture or entry that is named is a published one: there the values are its own.
     if assumed and path is not None and not isinstance(arch, str):
         warnings.warn(AssumedWarning(str(path), assumed, family.assumed_from), stacklevel=2)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from whitebox_probe._core.errors import LoadWarning, SiteError
 from whitebox_probe.models._dinov2_names import MARKS as DINOV2
 from whitebox_probe.models._dinov2_names import is_dinov2, renamed
+from whitebox_probe.models._dinov2_release import is_release, unchunked
 from whitebox_probe.models._timm import create, stated_preprocess
 from whitebox_probe.models._vit_files import BACKBONE, MARKS, encoder, is_eva, sizes
 from whitebox_probe.models.base import Dims, Family, Preprocess, Recognised, Tap
@@ -164,7 +165,7 @@ class TimmViTFamily(Family):
     def convert(
         self, weights: dict[str, Tensor], module: nn.Module, *, source: Mapping[str, Any]
     ) -> dict[str, Tensor]:
-        """Convert timm's own weights as timm does, and rename those of a Dinov2Model.
+        """Convert timm's and DINOv2's own weights as timm does, rename those of a Dinov2Model.
 
         Of DINO's training file the backbone is taken, and of a masked autoencoder the encoder, with
         a warning that names what is left out. Any other file is taken as it is.
@@ -173,9 +174,14 @@ class TimmViTFamily(Family):
             return renamed(weights, module.get_parameter("pos_embed").shape[1])
         if source.get("kind") != "timm":
             names, left = encoder(weights)
-            if left:
-                _warn_of(left)
-            return {name: weights[key] for key, name in names.items()}
+            kept = {name: weights[key] for key, name in names.items()}
+            masks = [key for key in left if key.endswith("mask_token") and is_release(kept)]
+            if set(left) - set(masks):
+                _warn_of([key for key in left if key not in masks])
+            if not masks:
+                return kept
+            # By this token timm knows DINOv2's own files, whose parts it puts in its places.
+            weights = unchunked(kept) | {"mask_token": weights[masks[0]]}
         from timm.models.vision_transformer import checkpoint_filter_fn
 
         network: Any = module
