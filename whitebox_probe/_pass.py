@@ -113,6 +113,7 @@ class Table:
         self.values = np.full((rows, layers * width), np.nan)
         self.ids = np.empty(rows, dtype=np.int64)
         self.used = 0
+        self._on_device: list[tuple[int, Tensor | None, Tensor]] = []
 
     def open(self, ids: Tensor) -> None:
         """Make room for a batch."""
@@ -125,9 +126,26 @@ class Table:
     def write(self, layer: int, column: int, values: Tensor, rows: Tensor | None) -> None:
         """Write one measure of one layer for the batch that is open, or for some of its rows."""
         at = (layer - 1) * self.width + column
+        if values.device.type == "cpu":
+            self._put(at, rows, values.numpy(force=True))
+        else:
+            self._on_device.append((at, rows, values.double()))
+
+    def _put(self, at: int, rows: Tensor | None, values: np.ndarray) -> None:
         where = slice(self.used, self.used + len(values))
         target = where if rows is None else self.used + rows.numpy(force=True)
-        self.values[target, at] = values.numpy(force=True)
+        self.values[target, at] = values
+
+    def fetch(self, rows: int) -> bool:
+        """Bring what was measured on a device, all at once; whether the open batch is finite."""
+        if self._on_device:
+            together = torch.cat([values for _, _, values in self._on_device]).numpy(force=True)
+            start = 0
+            for at, some, values in self._on_device:
+                self._put(at, some, together[start : start + len(values)])
+                start += len(values)
+            self._on_device.clear()
+        return bool(np.isfinite(self.values[self.used : self.used + rows]).all())
 
     def close(self, rows: int) -> None:
         """Keep the batch."""
@@ -232,10 +250,11 @@ class Collector:
         self._open: dict[tuple[int, int], LayerTokens] = {}
         self._waiting: dict[tuple[int, int], list[Measurement]] = {}
         self._written = 0
+        self._again = False
 
     def start(self, ids: Tensor, labels: Tensor | None, mask: Tensor | None) -> None:
         """A batch begins."""
-        self._ids, self._labels = ids, labels
+        self._ids, self._labels, self._again = ids, labels, False
         if mask is not None and self._drop:
             mask = mask.clone()
             mask[:, : self._prefix] = False
@@ -249,6 +268,10 @@ class Collector:
             )
         self._mask = mask
         self._groups = groups_of(mask)
+
+    def restart(self) -> None:
+        """The same batch once more: only what has a value a sample is measured again."""
+        self._again = True
 
     def take(self, site: str, layer: int, tensor: Tensor) -> None:
         """A site has come by: measure what can be measured, keep a copy only if it must wait."""
@@ -329,6 +352,8 @@ class Collector:
     def _measure(self, m: Measurement, tokens: LayerTokens, layer: int, group: Group) -> None:
         self._written += 1
         if isinstance(m.metric, DatasetMetric):
+            if self._again:
+                return  # its sums hold the batch
             labels = self._labels
             if labels is not None and group.rows is not None:
                 labels = labels[group.rows]
@@ -338,9 +363,10 @@ class Collector:
             return
         value = m.metric.measure(tokens, m.site)
         if value.ndim == 2:  # one value a head: (B, K)
-            sums = self.head_means.get((m, layer))
-            total = value.sum(dim=0)
-            self.head_means[m, layer] = total if sums is None else sums + total
+            if not self._again:
+                sums = self.head_means.get((m, layer))
+                total = value.sum(dim=0)
+                self.head_means[m, layer] = total if sums is None else sums + total
             value = value.mean(dim=1)
         self.table.write(layer, self.columns[m], value, group.rows)
 
@@ -399,6 +425,8 @@ def ready(model: ProbeModel, device: str | torch.device | None) -> Iterator[torc
     before = model.device
     try:
         where = before if device is None else torch.device(device)
+        if where.type == "mps":
+            raise RuntimeError("measures are taken in float64, which it does not have")
         model.module.to(where)
     except (RuntimeError, AssertionError) as error:
         raise ProbeError(

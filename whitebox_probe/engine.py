@@ -34,7 +34,7 @@ from whitebox_probe._resume import Saver, constants, described, digest
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.source import Source, open_data
 from whitebox_probe.data.text import TextReader
-from whitebox_probe.metrics._linalg import orthonormalise
+from whitebox_probe.metrics._linalg import orthonormalise, unguarded
 from whitebox_probe.metrics.base import (
     CONVENTIONS,
     HEADS,
@@ -504,8 +504,7 @@ def _forward(
             for batch in source.batches(batch_size, workers, **dealt):
                 collector.start(batch.ids, batch.labels, batch.mask)
                 table.open(batch.ids)
-                run_model(model, batch.inputs.to(device), fast=fast)
-                collector.check()
+                _measure(model, batch.inputs.to(device, non_blocking=True), collector, fast=fast)
                 table.close(len(batch.ids))
                 bar.update(len(batch.ids))
                 saver.after_batch()
@@ -513,6 +512,24 @@ def _forward(
     processes.reduce(collector, source.count or 0)
     if table.used == 0:
         raise DataError(f"{source.name} gave no sample", "it is empty", "Pass data with samples")
+
+
+def _measure(model: ProbeModel, inputs: Tensor, collector: Collector, *, fast: bool) -> None:
+    """One batch: on an accelerator the host waits for it once, when its values are brought."""
+    waits = _waits(inputs.device)
+    with unguarded() if waits else nullcontext():
+        run_model(model, inputs, fast=fast)
+    collector.check()
+    if waits and not collector.table.fetch(len(inputs)):
+        collector.restart()
+        run_model(model, inputs, fast=fast)
+        collector.check()
+        collector.table.fetch(len(inputs))
+
+
+def _waits(device: torch.device) -> bool:
+    """Whether the host has to wait for a value of the device."""
+    return device.type != "cpu"
 
 
 def _identity(

@@ -164,7 +164,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = pass_.add_argument
     add("--batch-size", type=_shared.count, default=32, metavar="N", help="samples at a time")
     add("--workers", type=int, default=0, metavar="N", help="extra processes that read images")
-    add("--device", help="cpu, cuda, cuda:1, mps, ... (default: cpu)")
+    add("--device", help="cpu, cuda, cuda:1, ... (default: cpu)")
     add(
         "--dtype",
         choices=("float32", "bfloat16", "float16"),
