@@ -39,6 +39,7 @@ def main(args):
             "memory": lambda: wp.probe(model, images, **options),
             "folder": lambda: wp.probe(model, name, workers=args.workers, **options),
         }
+        wp.probe(model, images[:64], **options)  # warm
         taken = {which: [] for which in runs}
         for _ in range(args.rounds):
             for which, run in runs.items():

@@ -21,11 +21,13 @@ from contextlib import nullcontext
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.data import Subset, TensorDataset
 
 import whitebox_probe as wp
 from whitebox_probe import checkpoints
 from whitebox_probe._core import onednn
-from whitebox_probe.metrics.base import SampleMetric, catalogue
+from whitebox_probe._core.errors import ProbeError
+from whitebox_probe.metrics.base import catalogue
 from whitebox_probe.models.base import build
 
 BATCH = 16
@@ -163,17 +165,29 @@ def whole(args):
 
 
 def metrics(args):
+    """Each metric alone, of the first of these models that has what it needs."""
     images = torch.randn(args.images, 3, 224, 224, generator=torch.Generator().manual_seed(0))
-    model = crate()
-    kinds = [k for k in catalogue().values() if issubclass(k, SampleMetric)]
-    kinds = [k for k in kinds if "memberships" not in k().inputs(k.site["paper"])]
-    runs = {"forward": lambda: forward(model.module, images)}
-    for kind in kinds:
-        runs[kind.name] = lambda name=kind.name: probe(model, images, metrics=[name])
+    labelled = TensorDataset(images, torch.arange(args.images) % 8)
+    models = [crate(), vit(), crate("tost_small")]
+    runs = {m.name: lambda m=m: forward(m.module, images) for m in models}
+    measured = {}
+    for name in catalogue():
+        for model in models:
+            try:
+                probe(model, Subset(labelled, range(16)), metrics=[name])
+            except ProbeError:
+                continue
+            measured[name] = model.name
+            runs[name] = lambda m=model, name=name: probe(m, labelled, metrics=[name], fast=False)
+            break
     found = race(runs, max(3, args.rounds // 2))
-    for kind in sorted(kinds, key=lambda k: found[k.name]):
-        added = 100 * (found[kind.name] / found["forward"] - 1)
-        print(f"{kind.name:32s} {added:6.1f} % of the forward   default: {kind.default}")
+    cost = {name: found[name] / found[of] - 1 for name, of in measured.items()}
+    for name in sorted(cost, key=cost.get):
+        kind = catalogue()[name]
+        heavy = "heavy" if getattr(kind, "heavy", False) else "light"
+        default = "default" if kind.default else "on request"
+        print(f"{name:32s} {100 * cost[name]:6.1f} %  {measured[name]:24s} {heavy}  {default}")
+    print("not measured:", ", ".join(set(catalogue()) - set(measured)) or "none")
 
 
 def memory(_):

@@ -221,6 +221,7 @@ def test_a_language_model_of_transformers_is_run_and_told_of_by_its_folder(tmp_p
         (("list",), "by hand"),
         (("list", "--data"), "kjv"),
         (("info", "crate-tiny-kjv"), "nats a token"),
+        (("info", "crate-tiny-kjv"), "n = any number of tokens"),
         (("info", "kjv"), "public domain"),
         (("list", "--architectures"), "crate_small"),
         (("list", "--metrics"), "compression"),

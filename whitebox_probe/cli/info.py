@@ -105,7 +105,7 @@ def _network(family: str, arch: Mapping[str, Any], name: str) -> dict[str, objec
     model = ProbeModel(module=module, family=family_named(family), name=name)
     s = model.dims
     return {
-        "sizes": f"{s.layers} layers, n = {s.tokens} tokens, d = {s.dim}, "
+        "sizes": f"{s.layers} layers, n = {s.tokens or 'any number of'} tokens, d = {s.dim}, "
         f"K = {s.heads} heads of p = {s.dim_head}",
         "parameters": f"{sum(p.numel() for p in module.parameters()):,}",
         "sites": ", ".join(model.sites),
