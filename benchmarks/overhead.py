@@ -138,7 +138,8 @@ def contestants(model, images):
 def told(name, found, base="forward"):
     for which, seconds in found.items():
         if which != base:
-            print(f"{name}, {which}: {seconds / found[base]:.3f} x the {base} pass", flush=True)
+            ratio = f"{seconds / found[base]:.3f} x the {base} pass"
+            print(f"{name}, {which}: {ratio} ({seconds:.2f} s)", flush=True)
 
 
 def whole(args):
@@ -183,10 +184,8 @@ def metrics(args):
     found = race(runs, max(3, args.rounds // 2))
     cost = {name: found[name] / found[of] - 1 for name, of in measured.items()}
     for name in sorted(cost, key=cost.get):
-        kind = catalogue()[name]
-        heavy = "heavy" if getattr(kind, "heavy", False) else "light"
-        default = "default" if kind.default else "on request"
-        print(f"{name:32s} {100 * cost[name]:6.1f} %  {measured[name]:24s} {heavy}  {default}")
+        default = "on" if catalogue()[name].default else "off"
+        print(f"| `{name}` | {100 * cost[name]:.0f}% | {default} | {measured[name]} |")
     print("not measured:", ", ".join(set(catalogue()) - set(measured)) or "none")
 
 

@@ -81,9 +81,7 @@ def _metrics() -> None:
         if not issubclass(metric, WeightMetric):
             site = next(iter(metric.site.values())).replace(HEADS, "heads")
         default = "on" if metric.default else "off"
-        cost = metric.cost + (
-            " (over 10% of the forward)" if getattr(metric, "heavy", False) else ""
-        )
+        cost = metric.cost + (" (over 10% of the forward)" if metric.heavy else "")
         rows.append([metric.name, metric.group, default, site, metric.formula, cost])
         rows[-1].append(metric.source)
     header = ["metric", "group", "default", "site", "formula", "cost", "source"]

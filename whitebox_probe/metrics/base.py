@@ -312,6 +312,7 @@ class DatasetMetric(Sums, ABC):
     labels: ClassVar[Mapping[str, str]] = {}
     group: ClassVar[str] = ""
     cost: ClassVar[str] = "O(n d)"
+    heavy: ClassVar[bool] = False
     needs_basis: ClassVar[bool] = False
     needs_labels: ClassVar[bool] = False
     default: ClassVar[bool] = False
@@ -365,6 +366,7 @@ class WeightMetric(Metric, ABC):
     labels: ClassVar[Mapping[str, str]] = {}
     group: ClassVar[str] = "coherence"
     cost: ClassVar[str] = "once a layer: O(K^2 d p^2)"
+    heavy: ClassVar[bool] = False
     default: ClassVar[bool] = True
     needs_basis: ClassVar[bool] = True
 

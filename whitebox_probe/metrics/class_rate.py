@@ -56,6 +56,7 @@ class ClassRate(DatasetMetric):
     """
 
     name = "class_rate"
+    heavy = True
     unit = "nats"
     formula = "R - sum_j N_j/(2N) logdet(I + d/(N_j eps^2) X_j^T X_j), X: pooled tokens"
     source = "Yu et al. 2020, arXiv:2006.08558, equation 5"

@@ -62,6 +62,7 @@ class IntrinsicDimension(DatasetMetric):
     """
 
     name = "intrinsic_dimension"
+    heavy = True
     unit = "dimensions"
     formula = "TwoNN and maximum likelihood over nearest neighbours of mean tokens"
     source = "Facco et al. 2017; Levina and Bickel 2004; scikit-dimension"

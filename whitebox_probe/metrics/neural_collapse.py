@@ -58,6 +58,7 @@ class NeuralCollapse(DatasetMetric):
     """Neural-collapse measures of the samples' pooled tokens, at every layer."""
 
     name = "neural_collapse"
+    heavy = True
     unit = "1"
     formula = "tr(S_W S_B^+)/C; std/mean of |m_c|; mean |cos(m_c, m_c') + 1/(C-1)|"
     source = "Papyan, Han and Donoho 2020, arXiv:2008.08186"

@@ -16,6 +16,7 @@ class PooledRate(DatasetMetric):
     """
 
     name = "pooled_rate"
+    heavy = True
     unit = "nats"
     formula = "R and R^c with Z^T Z / n averaged over the data set"
     source = "Yu et al. 2020, arXiv:2006.08558, equation 3; Yu et al. 2023, equation 8"

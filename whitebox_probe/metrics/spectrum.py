@@ -213,6 +213,7 @@ class RankMe(DatasetMetric):
     """
 
     name = "rank_me"
+    heavy = True
     unit = "directions"
     formula = "exp(-sum_k p_k ln p_k), p_k = sigma_k / |sigma|_1 + 1e-7, of mean tokens"
     source = "Garrido et al. 2023, arXiv:2210.02885, equation 1"

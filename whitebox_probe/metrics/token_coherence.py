@@ -61,6 +61,7 @@ class TokenCoherence(DatasetMetric):
     """
 
     name = "token_coherence"
+    heavy = True
     unit = "0 to 1"
     formula = "mean over i < j of |E_i^T E_j|_F^2 / min(r_i, r_j), E_k: 90% of Q_k Q_k^T Z"
     source = "Yu et al. 2023, arXiv:2306.01129, section 2 (incoherent supports); own definition"
@@ -100,6 +101,7 @@ class ClassCoherence(DatasetMetric):
     """Overlap of the subspaces that the tokens of each class span: 90% of their energy."""
 
     name = "class_coherence"
+    heavy = True
     unit = "0 to 1"
     formula = "mean over classes of |E_c^T E_c'|_F^2 / min(r_c, r_c'), E_c: 90% of the tokens"
     source = "Yu et al. 2020, arXiv:2006.08558, section 2.2; own definition"
