@@ -185,7 +185,7 @@ def metrics(args):
     cost = {name: found[name] / found[of] - 1 for name, of in measured.items()}
     for name in sorted(cost, key=cost.get):
         default = "on" if catalogue()[name].default else "off"
-        print(f"| `{name}` | {100 * cost[name]:.0f}% | {default} | {measured[name]} |")
+        print(f"| `{name}` | {100 * cost[name]:.1f}% | {default} | {measured[name]} |")
     print("not measured:", ", ".join(set(catalogue()) - set(measured)) or "none")
 
 
