@@ -113,6 +113,7 @@ class Table:
         self.values = np.full((rows, layers * width), np.nan)
         self.ids = np.empty(rows, dtype=np.int64)
         self.used = 0
+        self._written: set[int] = set()
         self._on_device: list[tuple[int, Tensor | None, Tensor]] = []
 
     def open(self, ids: Tensor) -> None:
@@ -122,10 +123,12 @@ class Table:
             self.values = np.concatenate([self.values, np.full_like(self.values, np.nan)])
             self.ids = np.concatenate([self.ids, np.empty_like(self.ids)])
         self.ids[self.used : needed] = ids.numpy()
+        self._written.clear()
 
     def write(self, layer: int, column: int, values: Tensor, rows: Tensor | None) -> None:
         """Write one measure of one layer for the batch that is open, or for some of its rows."""
         at = (layer - 1) * self.width + column
+        self._written.add(at)
         if values.device.type == "cpu":
             self._put(at, rows, values.numpy(force=True))
         else:
@@ -145,7 +148,9 @@ class Table:
                 self._put(at, some, together[start : start + len(values)])
                 start += len(values)
             self._on_device.clear()
-        return bool(np.isfinite(self.values[self.used : self.used + rows]).all())
+        # A measure that a layer does not have leaves its column empty.
+        batch = self.values[self.used : self.used + rows, sorted(self._written)]
+        return bool(np.isfinite(batch).all())
 
     def close(self, rows: int) -> None:
         """Keep the batch."""

@@ -3,7 +3,7 @@
 import json
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -11,13 +11,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from whitebox_probe import _outcome
 from whitebox_probe import bases as basis_names
-from whitebox_probe._core.errors import DataError, NonFiniteError, ProbeError
+from whitebox_probe._core.errors import DataError, ProbeError
 from whitebox_probe._distributed import Processes, current
 from whitebox_probe._pass import (
     NULLS,
@@ -45,10 +44,9 @@ from whitebox_probe.metrics.base import (
     catalogue,
     metric_named,
 )
-from whitebox_probe.metrics.compression import official_bounds
 from whitebox_probe.models.base import ProbeModel
 from whitebox_probe.recorder import attach
-from whitebox_probe.results import Result, sample_key, tabulate
+from whitebox_probe.results import Result, tabulate
 
 Metrics = Sequence[str | SampleMetric | DatasetMetric | WeightMetric]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -225,9 +223,9 @@ def probe(
                 fast=fast,
                 progress=progress,
             )
-    samples, dropped = _samples(collector, heads_site, nonfinite)
-    numbers, matrices = _weigh(weighers, bases)
-    streamed, more = _streams(collector)
+    samples, dropped = _outcome.samples(collector, heads_site, nonfinite)
+    numbers, matrices = _outcome.weighed(weighers, bases)
+    streamed, more = _outcome.streamed(collector)
     title = name or model.name
     s = model.dims
     tokens = collector.tokens or (s.tokens or 0)
@@ -254,8 +252,8 @@ def probe(
         "null": null,
         "eps": several[0] if len(several) == 1 else list(several),
         "lam": lam,
-        "bounds": _limits(model, settings, tokens),
-        "measures": _describe([*takers, *weighers]),
+        "bounds": _outcome.bounds(s, tokens, convention, several),
+        "measures": _outcome.labels([*takers, *weighers]),
         "nonfinite": dropped,
         "arguments": {
             "metrics": [m.name for m in (*takers, *weighers)],
@@ -278,7 +276,7 @@ def probe(
         basis=label,
         convention=convention,
         samples=samples,
-        measured=_places(collector, heads_site, convention),
+        measured=_outcome.places(collector, heads_site, convention),
         numbers=numbers,
         streamed=streamed,
         count=source.count or len(samples),
@@ -441,32 +439,6 @@ def _in_its_precision(norm: nn.Module) -> Callable[[Tensor], Tensor]:
     return lambda Z: norm.forward(Z if own is None else Z.to(own))
 
 
-def _limits(model: ProbeModel, s: _Settings, tokens: int) -> dict[str, list[float]]:
-    if s.convention != "official" or len(s.eps) > 1 or tokens == 0:
-        return {}
-    d = model.dims
-    pair = official_bounds(heads=d.heads, dim_head=d.dim_head, tokens=tokens, eps=s.eps[0])
-    return {"compression": list(pair)}
-
-
-def _describe(metrics: Iterable[Any]) -> dict[str, dict[str, Any]]:
-    """What figures need to know of each row of the table, so that they need not know the metric."""
-    told: dict[str, dict[str, Any]] = {}
-    for metric in metrics:
-        common = {"unit": metric.unit, "group": metric.group, "bases": metric.needs_basis}
-        if isinstance(metric, SampleMetric):
-            label = metric.label or metric.name.replace("_", " ")
-            base, bracket, detail = metric.name.partition("[")
-            if bracket:
-                label += rf", $\epsilon={detail[4:-1]}$"
-            told[metric.name] = common | {"label": label, "better": metric.better, "metric": base}
-        else:
-            for row in metric.rows:
-                label = metric.labels.get(row, row.replace("_", " "))
-                told[row] = common | {"label": label, "better": None, "metric": metric.name}
-    return told
-
-
 def _forward(
     model: ProbeModel,
     source: Source,
@@ -588,96 +560,6 @@ def _network(model: ProbeModel, layers: Mapping[int, Layer]) -> dict[str, Any]:
         if values:
             told[name] = values[0] if len(set(values)) == 1 else values
     return told
-
-
-def _places(
-    collector: Collector, heads_site: str | None, convention: str
-) -> list[tuple[str, str, int, int]]:
-    """(metric, site, layer, ddof) of each column of the samples."""
-    heads = heads_site or "heads"
-    return [
-        (m.metric.name, heads if m.site == HEADS else m.site, layer, m.metric.ddof[convention])
-        for layer in collector.layers
-        for m in collector.columns
-        if isinstance(m.metric, SampleMetric) and layer in m.layers
-    ]
-
-
-def _samples(
-    collector: Collector, heads_site: str | None, nonfinite: str
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """One row a sample; those that are not finite are refused or dropped, and always counted."""
-    ids, values = collector.table.finish()
-    values = values[:, [n in m.layers for n in collector.layers for m in collector.columns]]
-    names = [sample_key(*place[:3]) for place in _places(collector, heads_site, "paper")]
-    samples = pd.DataFrame(values, columns=names, index=pd.Index(ids, name="sample"))
-    bad = ~np.isfinite(samples.to_numpy())
-    if not bad.any():
-        return samples, {"count": 0, "first": []}
-    rows = bad.any(axis=1)
-    places = [
-        {"sample": int(ids[row]), "where": str(names[int(bad[row].argmax())])}
-        for row in np.flatnonzero(rows)
-    ]
-    _refuse(places, len(samples), everything=nonfinite == "raise" or bool(rows.all()))
-    if any(not m.per_sample for m in collector.plan):
-        raise NonFiniteError(
-            f"{len(places)} of {len(samples)} samples have features that are not finite",
-            "a measure of all samples together is asked for, and holds them already",
-            "Remove those samples from the data",
-        )
-    return samples[~rows], {"count": len(places), "first": places[:20]}
-
-
-def _refuse(places: Sequence[Mapping[str, Any]], count: int, *, everything: bool) -> None:
-    """NaN and infinity are never averaged in: name the first place and count the samples."""
-    if not everything:
-        return
-    metric, _, place = str(places[0]["where"]).partition("@")
-    site, _, layer = place.rpartition(":")
-    raise NonFiniteError(
-        f"{len(places)} of {count} samples have features that are not finite",
-        f"first {metric} at {site} of layer {layer}, sample {places[0]['sample']}",
-        "Check the weights, the dtype (float16 overflows), and that sample; "
-        "nonfinite='drop' leaves such samples out",
-    )
-
-
-def _streams(
-    collector: Collector,
-) -> tuple[dict[tuple[str, str, int], float], dict[str, np.ndarray]]:
-    """Numbers and matrices of measures of all samples, and of measures with a value a head."""
-    numbers: dict[tuple[str, str, int], float] = {}
-    stacks: dict[str, list[np.ndarray]] = {}
-    for (m, layer), stream in collector.streams.items():
-        assert isinstance(stream, DatasetMetric)
-        for row, value in stream.numbers().items():
-            numbers[row, m.site, layer] = float(value)
-        for key, matrix in stream.matrices().items():
-            stacks.setdefault(key, []).append(matrix.numpy(force=True))
-    for (m, _), total in sorted(collector.head_means.items(), key=lambda item: item[0][1]):
-        mean = total.numpy(force=True) / max(collector.table.used, 1)
-        stacks.setdefault(m.metric.name, []).append(mean)
-    return numbers, {key: np.stack(layers) for key, layers in stacks.items()}
-
-
-def _weigh(
-    weighers: Sequence[WeightMetric], bases: dict[int, Tensor]
-) -> tuple[dict[tuple[str, int], tuple[float, int]], dict[str, np.ndarray]]:
-    """Numbers and matrices of each layer's subspaces."""
-    numbers: dict[tuple[str, int], tuple[float, int]] = {}
-    stacks: dict[str, list[np.ndarray]] = {}
-    here = {layer: U.cpu() for layer, U in bases.items()}
-    for metric in weighers:
-        for layer, U in here.items():
-            values, matrices = metric.measure(U)
-            if layer + 1 in here:
-                values = values | metric.between(U, here[layer + 1])
-            pairs = len(U) * (len(U) - 1) // 2
-            numbers |= {(name, layer): (value, pairs) for name, value in values.items()}
-            for name, matrix in matrices.items():
-                stacks.setdefault(name, []).append(matrix.numpy())
-    return numbers, {name: np.stack(layers) for name, layers in stacks.items()}
 
 
 def _versions() -> dict[str, str]:

@@ -9,6 +9,7 @@ from whitebox_probe import engine
 from whitebox_probe._core.errors import NonFiniteError, ProbeError
 from whitebox_probe.metrics._linalg import unguarded
 from whitebox_probe.metrics.base import HEADS, LayerTokens, SampleMetric, catalogue
+from whitebox_probe.models.base import build
 
 IMAGES = torch.randn(12, 3, 12, 12, generator=torch.Generator().manual_seed(2))
 DEFAULT = [m for m in catalogue().values() if issubclass(m, SampleMetric) and m.default]
@@ -64,6 +65,17 @@ def test_a_batch_without_such_tokens_is_measured_once_and_is_the_same(crate, mon
     want, _ = probe(crate, IMAGES, monkeypatch, hurried=False, metrics=metrics)
     got, passes = probe(crate, IMAGES, monkeypatch, hurried=True, metrics=metrics)
     assert passes == 3
+    assert got.frame.equals(want.frame)
+
+
+def test_a_measure_that_some_layers_lack_is_no_reason_to_measure_again(monkeypatch):
+    sizes = {"image_size": 12, "patch_size": 4, "dim": 16, "depth": 2, "decoder_depth": 2}
+    network = build("crate_mae", sizes | {"heads": 2, "dim_head": 8, "lam": 0.5}, source="a test")
+    model = wp.wrap(network, name="mae")
+    metrics = ["ista_objective_change", "l0"]
+    got, passes = probe(model, IMAGES, monkeypatch, hurried=True, metrics=metrics)
+    assert passes == 3
+    want, _ = probe(model, IMAGES, monkeypatch, hurried=False, metrics=metrics)
     assert got.frame.equals(want.frame)
 
 
