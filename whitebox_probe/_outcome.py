@@ -32,10 +32,10 @@ def samples(
         for row in np.flatnonzero(rows)
     ]
     _refuse(bad_places, len(found), everything=nonfinite == "raise" or bool(rows.all()))
-    if any(not m.per_sample for m in collector.plan):
+    if collector.head_means or any(not m.per_sample for m in collector.plan):
         raise NonFiniteError(
             f"{len(bad_places)} of {len(found)} samples have features that are not finite",
-            "a measure of all samples together is asked for, and holds them already",
+            "a measure of all samples together, or of each head, holds them already",
             "Remove those samples from the data",
         )
     return found[~rows], {"count": len(bad_places), "first": bad_places[:20]}

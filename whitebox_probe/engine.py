@@ -1,5 +1,6 @@
 """`probe`: one streaming pass of a model over data, every measure at every layer."""
 
+import copy
 import json
 import platform
 import time
@@ -300,9 +301,11 @@ def _check(s: _Settings, batch_size: int) -> None:
     for eps in s.eps:
         if not 0 < eps < float("inf"):
             raise ProbeError(f"eps is {eps}", "the coding precision is positive", "Use 0.1, say")
-    if not s.eps or len(set(s.eps)) < len(s.eps):
+    if not s.eps or len({f"{eps:g}" for eps in s.eps}) < len(s.eps):
         raise ProbeError(
-            f"eps is {list(s.eps)}", "each value is measured once", "Name different values"
+            f"eps is {list(s.eps)}",
+            "six digits name a measure, each once",
+            "Name different values",
         )
     if batch_size < 1:
         raise ProbeError(
@@ -433,8 +436,10 @@ def _layers(
 
 
 def _in_its_precision(norm: nn.Module) -> Callable[[Tensor], Tensor]:
-    """A norm as a function of float32 tokens, also where its own parameters are of another type."""
+    """A norm as a function of float32 tokens: of a half-precision model a copy in float32."""
     own = next((parameter.dtype for parameter in norm.parameters()), None)
+    if own in (torch.bfloat16, torch.float16):
+        norm, own = copy.deepcopy(norm).float(), torch.float32
     # forward, not the module itself: its hooks may be ours, and would call themselves.
     return lambda Z: norm.forward(Z if own is None else Z.to(own))
 

@@ -9,6 +9,7 @@ from torch import nn
 
 import whitebox_probe as wp
 from whitebox_probe._core import onednn
+from whitebox_probe._core.errors import NonFiniteError
 from whitebox_probe.data import open_data
 
 MODELS = ("crate-tiny-fmnist", "crate-tiny-fmnist-init", "vit-tiny-fmnist", "vit-tiny-fmnist-init")
@@ -66,7 +67,90 @@ def test_a_model_in_half_precision_is_measured(vit):
     assert np.isfinite(result.frame["mean"].dropna()).all()
 
 
+@pytest.mark.parametrize("amplitude", [1e2, 1e4, 1e6])
+@pytest.mark.parametrize("eps", [0.01, 0.1])
+def test_rates_in_subspaces_of_long_tokens_of_low_rank_are_right(vit, amplitude, eps):
+    # A float32 projection has noise in every direction, which the guard of the factor cannot see.
+    with torch.no_grad():
+        vit.module.pos_embed += amplitude * torch.randn(16, generator=torch.Generator())
+    images = torch.randn(4, 3, 12, 12, generator=torch.Generator().manual_seed(1))
+    options = {"prenorm": False, "fast": False, "progress": False}
+    one = wp.probe(vit, images, ["compression"], eps=eps, **options).values("compression")
+    both = wp.probe(vit, images, ["compression"], eps=(eps, 1.0), **options)
+    with wp.record(vit, "z_half") as recording, torch.no_grad():
+        vit.module(images)
+    for layer in range(1, vit.layers + 1):
+        U, Z = vit.subspaces(layer).double().numpy(), recording["z_half", layer].double().numpy()
+        want = [oracle.compression_by_singular_values(z, U, eps) for z in Z]
+        np.testing.assert_allclose(one[:, layer - 1], want, rtol=1e-5)
+        swept = both.values(f"compression[eps={eps:g}]")[:, layer - 1]
+        np.testing.assert_allclose(swept, want, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e-22, 1.0, 1e20])
+def test_scale_free_measures_do_not_leave_the_range_of_float32(scale):
+    Z = torch.randn(1, 20, 96, generator=torch.Generator().manual_seed(0))
+    f = wp.metrics.functional
+    for measure in (f.hoyer, f.thresholded, f.l0):
+        want = measure(Z.double())
+        torch.testing.assert_close(measure(Z * scale), want, rtol=1e-5, atol=1e-5)
+    V = Z.unflatten(-1, (4, 24)).transpose(1, 2) * scale
+    metric = wp.metrics.Compression(convention="official")
+    metric.update(V)
+    torch.testing.assert_close(metric.compute(), f.official_compression(V)[0], rtol=1e-5, atol=0)
+
+
+def test_a_half_precision_model_is_measured_after_a_norm_in_full_precision(vit):
+    images = torch.randn(4, 3, 12, 12, generator=torch.Generator().manual_seed(1))
+    images = images.to(torch.bfloat16)
+    vit.module.to(torch.bfloat16)
+    result = wp.probe(vit, images, ["coding_rate"], progress=False)
+    with wp.record(vit, "z_out") as recording, torch.no_grad():
+        vit.module(images)
+    norm = vit.family.prenorm(vit.module, 2)
+    Z = recording["z_out", 2].double()
+    weight, bias = norm.weight.double(), norm.bias.double()
+    Z = F.layer_norm(Z, (16,), weight, bias, norm.eps).detach().numpy()
+    want = [oracle.coding_rate(z, 0.1) for z in Z]
+    np.testing.assert_allclose(result.values("coding_rate")[:, 1], want, rtol=1e-5)
+
+
+def test_a_measure_of_each_head_is_not_averaged_over_dropped_samples(vit):
+    images = torch.randn(6, 3, 12, 12, generator=torch.Generator().manual_seed(1))
+    images[2] = 3e38
+    with pytest.raises(NonFiniteError, match="of all samples together, or of each head"):
+        wp.probe(vit, images, ["attention_entropy"], nonfinite="drop", progress=False)
+
+
 class TestOneDNN:
+    @pytest.mark.parametrize(
+        ("weight", "bias"),
+        [
+            (torch.randn(7), None),
+            (torch.randn(0, 7), None),
+            (torch.randn(5, 7), torch.zeros(1)),
+            (torch.randn(5, 7), torch.zeros(())),
+        ],
+        ids=["one output", "no output", "short bias", "scalar bias"],
+    )
+    def test_maps_that_a_convolution_cannot_do_are_left_to_torch(self, weight, bias):
+        x = torch.randn(2, 3, 7)
+        assert torch.equal(onednn.linear(x, weight, bias), F.linear(x, weight, bias))
+
+    @pytest.mark.parametrize("how", ["module", "function"])
+    def test_what_is_compiled_whole_runs_as_it_is(self, how, vit):
+        for block in vit.module.blocks:
+            if how == "module":
+                block.mlp.compile(fullgraph=True, backend="eager")
+            else:
+                block.mlp.forward = torch.compile(
+                    block.mlp.forward, fullgraph=True, backend="eager"
+                )
+        images = torch.randn(4, 3, 12, 12, generator=torch.Generator().manual_seed(1))
+        slow = wp.probe(vit, images, ["hoyer"], fast=False, progress=False)
+        fast = wp.probe(vit, images, ["hoyer"], progress=False)
+        np.testing.assert_allclose(fast.values("hoyer"), slow.values("hoyer"), rtol=1e-5)
+
     @pytest.mark.parametrize("shape", [(1, 1, 7), (1, 9, 7), (3, 1, 7), (4, 9, 7)])
     @pytest.mark.parametrize("bias", [True, False])
     def test_it_gives_the_linear_map(self, shape, bias):

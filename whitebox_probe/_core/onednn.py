@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+_AVAILABLE = torch.backends.mkldnn.is_available()
+
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """X W^T + b: by oneDNN where it can, as `torch.nn.functional.linear` does it elsewhere.
@@ -30,13 +32,19 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def _fits(*tensors: Tensor | None) -> bool:
+    input, weight, bias = tensors
     there = [t for t in tensors if t is not None]
-    return (
-        torch.backends.mkldnn.is_available()
-        and there[0].ndim == 3
-        and there[0].numel() > 0
-        and all(t.dtype == torch.float32 and t.device.type == "cpu" for t in there)
+    plain = all(
+        t.dtype == torch.float32
+        and t.device.type == "cpu"
+        and t.layout == torch.strided
+        and not t.is_nested
+        for t in there
     )
+    if input is None or weight is None or not (_AVAILABLE and plain):
+        return False
+    ordinary = weight.ndim == 2 and (bias is None or bias.shape == weight.shape[:1])
+    return ordinary and input.ndim == 3 and input.numel() > 0 and len(weight) > 0
 
 
 class _Routed(TorchFunctionMode):
@@ -45,7 +53,9 @@ class _Routed(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        call = linear if func is F.linear and not types else func
+        # What is being compiled keeps its own graph.
+        routed = func is F.linear and not types and not torch.compiler.is_compiling()
+        call = linear if routed else func
         return call(*args, **(kwargs or {}))
 
 
@@ -54,5 +64,8 @@ def routed(module: nn.Module) -> AbstractContextManager[Any]:
 
     A module compiled in whole or in part, and one under autocast, runs as it is.
     """
-    compiled = any(hasattr(part, "_orig_mod") for part in module.modules())
+    compiled = any(
+        hasattr(part, "_orig_mod") or getattr(part, "_compiled_call_impl", None) is not None
+        for part in module.modules()
+    )
     return nullcontext() if compiled or torch.is_autocast_enabled("cpu") else _Routed()

@@ -204,8 +204,7 @@ class _Numbered(Dataset[tuple[int, Any]]):
 def _open(data: Any, transform: Transform | TextReader | None) -> tuple[Any, str, str]:
     """The map-style data set, its name and its fingerprint."""
     if isinstance(data, Tensor):
-        plain = data.view(torch.int16) if data.dtype == torch.bfloat16 else data  # NumPy has none
-        return data, f"tensor {tuple(data.shape)}", _hash(plain.numpy(force=True))
+        return data, f"tensor {tuple(data.shape)}", _hash_of(data)
     if isinstance(data, str) and data in NAMES:
         content = READERS[data].read(data)
         if isinstance(content, str):
@@ -231,7 +230,7 @@ def _open(data: Any, transform: Transform | TextReader | None) -> tuple[Any, str
         return _of_text(_column(data), type(data).__name__, transform)
     if isinstance(data, Sized) and hasattr(data, "__getitem__"):
         first = data[0][0] if isinstance(data[0], tuple | list) else data[0]
-        known = _hash(np.asarray(first)) if isinstance(first, Tensor) else ""
+        known = _hash_of(first) if isinstance(first, Tensor) else ""
         return data, type(data).__name__, f"{len(data)}-{known}"
     raise DataError(
         f"data of type {type(data).__name__} cannot be opened",
@@ -340,6 +339,11 @@ def _of_batch(whole: Any, seen: int, room: int | None) -> Batch:
             labels = second[:room]
     ids = torch.arange(seen, seen + len(inputs))
     return Batch(ids=ids, inputs=inputs, labels=labels, mask=mask)
+
+
+def _hash_of(tensor: Tensor) -> str:
+    plain = tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor  # NumPy has none
+    return _hash(plain.numpy(force=True))
 
 
 def _hash(array: np.ndarray[Any, Any]) -> str:

@@ -144,6 +144,11 @@ def half_logdet_of_spectrum(Z: Tensor, eigenvalues: Tensor, scale: float) -> Ten
     return _closer(Z, value, lost <= _TOLERANCE * value, top.isfinite(), scale)
 
 
+def guarded() -> bool:
+    """Whether guards may ask for values now."""
+    return _guarded.get()
+
+
 def _closer(Z: Tensor, value: Tensor, sure: Tensor, finite: Tensor, scale: float) -> Tensor:
     """Values that are sure as they are, and the others from singular values; NaN is never sure."""
     if not _guarded.get():
@@ -157,8 +162,8 @@ def _closer(Z: Tensor, value: Tensor, sure: Tensor, finite: Tensor, scale: float
 
 
 def token_norms(Z: Tensor) -> Tensor:
-    """The l2 norm of each token: (..., n, d) -> (..., n), in float32 at least."""
-    return torch.linalg.vector_norm(wide(Z), dim=-1)
+    """The l2 norm of each token: (..., n, d) -> (..., n), float64, whose range squares need."""
+    return torch.linalg.vector_norm(wide(Z), dim=-1, dtype=torch.float64)
 
 
 def unit_tokens(Z: Tensor) -> Tensor:
@@ -168,7 +173,7 @@ def unit_tokens(Z: Tensor) -> Tensor:
     """
     Z = wide(Z)
     norm = token_norms(Z)[..., None]
-    return Z / norm.masked_fill(norm == 0, 1.0)
+    return Z / norm.masked_fill(norm == 0, 1.0).to(Z.dtype)
 
 
 def orthonormalise(U: Tensor) -> Tensor:
@@ -178,6 +183,18 @@ def orthonormalise(U: Tensor) -> Tensor:
     """
     with one_thread(U.device):
         return torch.linalg.qr(upcast(U)).Q
+
+
+def noise(Z: Tensor, U: Tensor, scale: float) -> Tensor:
+    """What rounding of float32 products adds to the eigenvalues of scale (Z U_k)^T (Z U_k).
+
+    Each entry of Z U_k is off by about eps |z| |u|, in every direction of the subspace.
+
+    Shapes: Z (B, n, d), U (K, d, p) -> (B,), float64.
+    """
+    eps = torch.finfo(torch.float32).eps
+    longest = torch.linalg.vector_norm(U, dim=1, dtype=torch.float64).max()
+    return scale * (eps * longest) ** 2 * token_norms(Z).square().sum(dim=-1)
 
 
 def count_positive(A: Tensor) -> Tensor:

@@ -71,7 +71,7 @@ def hoyer(Z: Tensor) -> Tensor:
 
 def _hoyer(size: Tensor, norms: Tensor) -> Tensor:
     root = math.sqrt(size.shape[-1])
-    l1, l2 = size.sum(dim=-1).double(), norms.double()  # (B, n)
+    l1, l2 = size.sum(dim=-1, dtype=torch.float64), norms  # (B, n)
     ratio = torch.where(l2 == 0, torch.ones_like(l1), l1 / l2)
     return ((root - ratio) / (root - 1)).mean(dim=-1)
 
@@ -95,7 +95,7 @@ def thresholded(Z: Tensor, *, tau: float = 0.1) -> Tensor:
 
 
 def _thresholded(size: Tensor, norms: Tensor, tau: float) -> Tensor:
-    quiet = norms[..., None] * (tau / math.sqrt(size.shape[-1]))  # (B, n, 1)
+    quiet = (norms * (tau / math.sqrt(size.shape[-1])))[..., None].to(size.dtype)  # (B, n, 1)
     loud = _linalg.count_positive((size - quiet).clamp_min_(0.0))
     return _share(loud.sum(dim=-1), size, norms)
 
