@@ -268,3 +268,26 @@ def test_timm_is_held_to_whole_patches_too():
     arch = {"img_size": 30, "patch_size": 4, "embed_dim": 16, "depth": 1, "num_heads": 2}
     with pytest.raises(CheckpointError, match=r"img_size of \(30, 30\) is no multiple"):
         build("timm_vit", arch, source="a test")
+
+
+def tost_gpt():
+    sizes = {"vocabulary": 32, "block_size": 16, "dim": 16, "depth": 1, "heads": 2}
+    return build("tost_gpt", sizes, source="a test").state_dict()
+
+
+def test_a_language_tost_without_its_mark_is_not_told_as_a_gpt2(tmp_path):
+    state = tost_gpt()
+    del state["transformer.h.0.attn.denom_bias"]
+    torch.save(state, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match=r"nearest to 'tost_gpt'.*1 missing: .*denom_bias"):
+        wp.load(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("change", ["rank", "float8"])
+def test_an_odd_tied_tensor_is_refused_and_no_fault_of_ours(tmp_path, change):
+    state = tost_gpt()
+    key = "transformer.wte.weight"
+    state[key] = state[key][0] if change == "rank" else state[key].to(torch.float8_e4m3fn)
+    torch.save(state, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match=r"wte\.weight"):
+        wp.load(tmp_path / "x.pth")

@@ -211,3 +211,15 @@ def test_one_key_renamed_is_told(tmp_path):
     state["patch_embed.projection.weight"] = state.pop("patch_embed.proj.weight")
     with pytest.raises(CheckpointError, match=r"nearest to .timm_vit.*1 missing: patch_embed"):
         wp.load(saved(tmp_path, state), **STATED)
+
+
+@pytest.mark.parametrize("key", ["pos_embed", "cls_token"])
+def test_a_part_of_another_rank_is_named(tmp_path, key):
+    from timm.models.vision_transformer import VisionTransformer
+
+    sizes = {"img_size": 8, "patch_size": 4, "embed_dim": 16, "depth": 1, "num_heads": 2}
+    state = VisionTransformer(**sizes).state_dict()
+    state[key] = state[key].reshape(-1)
+    torch.save(state, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match=f"1 wrongly shaped: {key}"):
+        wp.load(tmp_path / "x.pth", heads=2)

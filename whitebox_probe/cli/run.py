@@ -350,10 +350,11 @@ def _resumed(args: argparse.Namespace) -> argparse.Namespace:
             "a run goes on in its own folder",
             "Leave them out",
         )
+    now = json.loads(json.dumps(given, default=str))  # as they were kept: tuples are lists there
+    words = {"model": "MODEL", "settings": "--set"}
     changed = [
-        f"{'MODEL' if name == 'model' else '--' + name.replace('_', '-')} "
-        f"(was {before[name]}, is {value})"
-        for name, value in given.items()
+        f"{words.get(name, '--' + name.replace('_', '-'))} (was {before[name]}, is {value})"
+        for name, value in now.items()
         if name in before and value != before[name]
     ]
     if changed:

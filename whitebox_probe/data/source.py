@@ -247,7 +247,7 @@ def _of_text(
         raise DataError(
             f"the text of {name} cannot be prepared",
             "the model does not say how (its tokenizer)",
-            "Pass preprocess=TextPreprocess(...) to wrap, or give TextWindows as the data",
+            "Pass preprocess='text:bytes@128', say, when it is loaded",
         )
     if not isinstance(transform, TextReader):
         raise DataError(

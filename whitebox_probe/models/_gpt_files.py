@@ -9,6 +9,7 @@ from torch import Tensor
 from whitebox_probe._core.errors import CheckpointError
 
 _EMBEDDING, _HEAD = "transformer.wte.weight", "lm_head.weight"
+_FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def marks(inside: Mapping[str, int]) -> tuple[dict[str, int], ...]:
@@ -22,7 +23,7 @@ def marks(inside: Mapping[str, int]) -> tuple[dict[str, int], ...]:
 
 def frame(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     """The arguments of `GPT` that embeddings and blocks settle, where `marks` are there."""
-    words = shapes.get(_EMBEDDING) or shapes[_HEAD]
+    words = next(s for s in (shapes.get(_EMBEDDING, ()), shapes.get(_HEAD, ())) if len(s) == 2)
     return {
         "vocabulary": words[0],
         "block_size": shapes["transformer.wpe.weight"][0],
@@ -41,7 +42,9 @@ def tied(weights: Mapping[str, Tensor], *, of: str) -> dict[str, Tensor]:
     for one, other in ((_EMBEDDING, _HEAD), (_HEAD, _EMBEDDING)):
         if one in kept:
             kept.setdefault(other, kept[one])
-    if _EMBEDDING in kept and not torch.equal(kept[_EMBEDDING], kept[_HEAD]):
+    # Tensors of other types cannot all be compared; they are refused by name afterwards.
+    known = all(kept[key].dtype in _FLOATING for key in (_EMBEDDING, _HEAD) if key in kept)
+    if _EMBEDDING in kept and known and not torch.equal(kept[_EMBEDDING], kept[_HEAD]):
         raise CheckpointError(
             f"{_EMBEDDING} and {_HEAD} differ",
             "this architecture uses one tensor for both",

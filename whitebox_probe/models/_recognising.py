@@ -129,6 +129,9 @@ def _nearest(shapes: Shapes) -> tuple[str, Mapping[str, int]] | None:
     for family in families().values():
         for marks in family.fingerprints:
             there = sum(key in shapes for key in marks)
-            ranked.append((there / len(marks), there, family.name, marks))
+            # One that has them all as they should be, and refused the file, is not what is meant
+            # where another lacks a single one.
+            whole = all(len(shapes.get(key, ())) == rank for key, rank in marks.items())
+            ranked.append(((there - 1.5 * whole) / len(marks), there, family.name, marks))
     share, there, name, marks = max(ranked, key=lambda found: found[:2], default=(0, 0, "", {}))
     return (name, marks) if share >= 0.5 and there >= 2 else None

@@ -19,6 +19,7 @@ MARKS = {
     "blocks.0.mlp.fc1.weight": 2,
     "blocks.0.mlp.fc2.weight": 2,
 }
+_RANKS = {"cls_token": 3, "reg_token": 3, "pos_embed": 3, "head.weight": 2}
 BACKBONE = "backbone."
 # Beside a backbone, in a file of DINO's training: the head of its loss, which is no classifier.
 _PROJECTION = ("head.mlp", "head.last_layer", "dino_head.", "ibot_head.")
@@ -68,6 +69,17 @@ def sizes(shapes: Mapping[str, tuple[int, ...]]) -> Recognised:
     Raises: CheckpointError for parts that a plain vision transformer does not have.
     """
     _refuse_others(shapes)
+    odd = [
+        f"{key} {shapes[key]} where {rank} dimensions are expected"
+        for key, rank in _RANKS.items()
+        if key in shapes and len(shapes[key]) != rank
+    ]
+    if odd:
+        raise CheckpointError(
+            "the file is no vision transformer's as timm has it",
+            f"{len(odd)} wrongly shaped: {', '.join(odd)}",
+            "Give the state dict as it was saved",
+        )
     dim, channels, *patch = shapes["patch_embed.proj.weight"]
     hidden = shapes["blocks.0.mlp.fc1.weight"][0]
     arch: dict[str, Any] = {

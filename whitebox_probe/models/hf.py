@@ -1,6 +1,7 @@
 """Language models of transformers: sites and the bases of their head projections."""
 
 import sys
+import warnings
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -8,11 +9,18 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, float32, nn
 
+from whitebox_probe._core.errors import LoadWarning
+from whitebox_probe.checkpoints import listed
 from whitebox_probe.models._hf_blocks import Blocks, check_sums, find, weight_of
 from whitebox_probe.models._hf_hub import configuration, transformers
 from whitebox_probe.models._layers import attention_weights
 from whitebox_probe.models.base import Dims, Family, Recognised, Tap
 
+# Beside the base model: what tasks put on top of it.
+_TASKS = (
+    *("lm_head.", "cls.", "score.", "classifier.", "qa_outputs.", "generator_predictions."),
+    *("discriminator_predictions.", "transform.", "predictions.", "dense.", "out_proj."),
+)
 _BUFFERS = (".attn.bias", ".attn.masked_bias", ".position_ids", ".rotary_emb.inv_freq")
 # What no file holds, for the types that a file alone is recognised as.
 _RELEASED: Mapping[str, Mapping[str, Any]] = {
@@ -214,6 +222,14 @@ class HfFamily(Family):
         network: Any = module
         prefix = f"{network.base_model_prefix}."
         if any(key.startswith(prefix) for key in weights):
+            told = [k for k in weights if not k.startswith((prefix, *_TASKS))]
+            if told:
+                warning = LoadWarning(
+                    f"{len(told)} tensors of the file were left out",
+                    f"they stand beside the base model, and are of no known head: {listed(told)}",
+                    "Check their names if they belong to it; every other tensor is loaded",
+                )
+                warnings.warn(warning, stacklevel=4)  # through _pretrained and load
             weights = {k[len(prefix) :]: t for k, t in weights.items() if k.startswith(prefix)}
         weights = {_renamed(key): tensor for key, tensor in weights.items()}
         if getattr(network, "pooler", None) is not None and not any(

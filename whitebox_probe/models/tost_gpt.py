@@ -27,7 +27,9 @@ class ToSTGptFamily(TokenStatisticsFamily):
     norms = ("ln_1", "ln_2")
     down = "c_proj"
 
-    fingerprints = marks({"attn.denom_bias": 3, "attn.c_attn.weight": 2})
+    fingerprints = marks(
+        {"attn.denom_bias": 3, "attn.c_attn.weight": 2, "attn.temp": 2, "gamma1": 1, "gamma2": 1}
+    )
 
     def build(self, arch: Mapping[str, Any]) -> nn.Module:
         """Build a network from the arguments of `ToSTGPT`."""
