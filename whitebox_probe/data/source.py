@@ -247,7 +247,7 @@ def _of_text(
         raise DataError(
             f"the text of {name} cannot be prepared",
             "the model does not say how (its tokenizer)",
-            "Pass preprocess='text:bytes@128', say, when it is loaded",
+            "Pass preprocess='text:bytes@128', say, or a TextPreprocess, to load or wrap it",
         )
     if not isinstance(transform, TextReader):
         raise DataError(
