@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from whitebox_probe._core.errors import CheckpointError
+from whitebox_probe.checkpoints import listed
 from whitebox_probe.models.base import Recognised
 
 MARKS = {
@@ -145,8 +146,7 @@ def _refuse_others(shapes: Mapping[str, tuple[int, ...]]) -> None:
     others = [key for key in shapes if not any(form.fullmatch(key) for form in known)]
     what = "the file is no plain vision transformer's"
     if others:
-        more = f" and {len(others) - 10} more" if others[10:] else ""
-        raise by_name(what, f"it has {', '.join(others[:10])}{more}")
+        raise by_name(what, f"it has {listed(others)}")
     (wide, _), (_, narrow) = (shapes[f"blocks.0.mlp.{part}.weight"] for part in ("fc1", "fc2"))
     if wide != narrow:
         told = f"its MLP is gated: fc1 gives {wide} features, of which fc2 takes {narrow}"

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import LoadWarning, SiteError
+from whitebox_probe.checkpoints import listed
 from whitebox_probe.models._dinov2_names import MARKS as DINOV2
 from whitebox_probe.models._dinov2_names import is_dinov2, renamed
 from whitebox_probe.models._dinov2_release import is_release, unchunked
@@ -15,7 +16,6 @@ from whitebox_probe.models._timm import create, stated_preprocess
 from whitebox_probe.models._vit_files import BACKBONE, MARKS, encoder, is_eva, sizes
 from whitebox_probe.models.base import Dims, Family, Preprocess, Recognised, Tap
 
-_SHOWN = 10
 _PARTS = ("norm1", "attn", "ls1", "drop_path1", "norm2", "mlp", "ls2", "drop_path2")
 
 
@@ -194,10 +194,9 @@ class TimmViTFamily(Family):
 
 def _warn_of(left: Sequence[str]) -> None:
     """Say what of a file is left out; the warning is told where `load` was called."""
-    more = f" and {len(left) - _SHOWN} more" if left[_SHOWN:] else ""
     warning = LoadWarning(
         f"{len(left)} tensors of the file were left out",
-        f"they belong to its training and to no encoder: {', '.join(left[:_SHOWN])}{more}",
+        f"they belong to its training and to no encoder: {listed(list(left))}",
         "Nothing needs to be done; every other tensor is loaded",
     )
     warnings.warn(warning, stacklevel=5)  # through convert, _pretrained and load
