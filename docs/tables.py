@@ -64,7 +64,10 @@ def claims(_: str) -> str:
     """The claims that `audit` judges, and the rule of each."""
     from whitebox_probe.claims import CLAIMS
 
-    rows = [[f"`{c.name}`", c.text, c.statistic, c.rule] for c in CLAIMS]
+    rows = [
+        [f"`{c.name}`", c.text, c.statistic, f"not judged: {c.revised}" if c.revised else c.rule]
+        for c in CLAIMS
+    ]
     return grid(["claim", "in words", "statistic", "supported when"], rows)
 
 

@@ -21,6 +21,7 @@ LOOKS = {
     "not supported": "#7F7F7F",
     "contradicted": "#D55E00",
     "not applicable": "#BBBBBB",
+    "not judged": "#7F7F7F",
 }
 
 
