@@ -264,7 +264,7 @@ CLAIMS = (
         "low",
         _mean_over_layers("steps", "ista_objective_change"),
         _below_zero,
-        revised="the rule is under revision: A = Y, where the steps of a CRATE are taken to start, has "
+        revised="the rule is under revision: A = Y, where a CRATE's step is taken to start, has "
         "negative entries, which the objective of a step that ends in a ReLU does not allow",
     ),
     Claim(
