@@ -27,8 +27,8 @@ import whitebox_probe as wp
 from whitebox_probe import checkpoints
 from whitebox_probe._core import onednn
 from whitebox_probe._core.errors import ProbeError
-from whitebox_probe.metrics.base import catalogue
-from whitebox_probe.models.base import build
+from whitebox_probe.metrics.measure import catalogue
+from whitebox_probe.models.family import build
 
 BATCH = 16
 

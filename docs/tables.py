@@ -44,7 +44,7 @@ def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def measures(_: str) -> str:
     """Every measure of the catalogue, by group and name."""
-    from whitebox_probe.metrics.base import HEADS, WeightMetric, catalogue
+    from whitebox_probe.metrics.measure import HEADS, WeightMetric, catalogue
 
     rows = []
     for metric in sorted(catalogue().values(), key=lambda m: (m.group, m.name)):
@@ -62,7 +62,7 @@ def measures(_: str) -> str:
 
 def claims(_: str) -> str:
     """The claims that `audit` judges, and the rule of each."""
-    from whitebox_probe.claims import CLAIMS
+    from whitebox_probe.auditing.claims import CLAIMS
 
     rows = [
         [f"`{c.name}`", c.text, c.statistic, f"not judged: {c.revised}" if c.revised else c.rule]
@@ -73,7 +73,7 @@ def claims(_: str) -> str:
 
 def thresholds(_: str) -> str:
     """The numbers that verdicts depend on."""
-    from whitebox_probe.claims import Thresholds
+    from whitebox_probe.auditing.claims import Thresholds
 
     told = _attributes(Thresholds.__doc__ or "")
     rows = [[f"`{f.name}`", str(f.default), told[f.name]] for f in fields(Thresholds)]
@@ -82,14 +82,14 @@ def thresholds(_: str) -> str:
 
 def forms(_: str) -> str:
     """How rates are brought to one scale."""
-    from whitebox_probe.results import FORMS
+    from whitebox_probe.results.result import FORMS
 
     return grid(["form", "what it is"], [[f"`{name}`", text] for name, text in FORMS.items()])
 
 
 def nulls(_: str) -> str:
     """What stands in for the tokens, the subspaces or the weights."""
-    from whitebox_probe.null_models import KINDS
+    from whitebox_probe.probing.nulls import KINDS
 
     return grid(["null", "what it is"], [[f"`{name}`", text] for name, text in KINDS.items()])
 
@@ -97,8 +97,8 @@ def nulls(_: str) -> str:
 def families(before: str) -> str:
     """Every family: sites, bases, checkpoints, and what was tested (kept from `before`)."""
     from whitebox_probe import checkpoints
-    from whitebox_probe.models.base import ProbeModel, build, family_named
-    from whitebox_probe.models.base import families as known
+    from whitebox_probe.models.family import ProbeModel, build, family_named
+    from whitebox_probe.models.family import families as known
     from whitebox_probe.sites import SITES
 
     kept = {

@@ -32,7 +32,7 @@ def loaded_after(code):
         ("from whitebox_probe import checkpoints; checkpoints.registry()", {"torch", "timm"}),
         ("import whitebox_probe.plots", {"torch", "matplotlib"}),
         # torchmetrics loads what else it finds installed; timm is ours to keep out.
-        ("import whitebox_probe.engine", {"timm"}),
+        ("import whitebox_probe.probing.probe", {"timm"}),
     ],
 )
 def test_importing_loads_only_what_is_needed(code, absent):

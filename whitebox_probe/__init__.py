@@ -17,40 +17,40 @@ if TYPE_CHECKING:
     from whitebox_probe import plots as plots
     from whitebox_probe._core.errors import AssumedWarning as AssumedWarning
     from whitebox_probe._core.errors import ProbeError as ProbeError
-    from whitebox_probe.auditing import audit as audit
-    from whitebox_probe.claims import Audit as Audit
-    from whitebox_probe.engine import probe as probe
-    from whitebox_probe.layer_similarity import similarity as similarity
-    from whitebox_probe.models._loading import load as load
-    from whitebox_probe.models._wrapping import wrap as wrap
-    from whitebox_probe.models.base import Preprocess as Preprocess
-    from whitebox_probe.models.base import ProbeModel as ProbeModel
-    from whitebox_probe.models.base import TextPreprocess as TextPreprocess
-    from whitebox_probe.null_models import nulls as nulls
-    from whitebox_probe.recorder import record as record
-    from whitebox_probe.results import Comparison as Comparison
-    from whitebox_probe.results import Result as Result
-    from whitebox_probe.results import Similarity as Similarity
-    from whitebox_probe.results import compare as compare
+    from whitebox_probe.auditing.audit import audit as audit
+    from whitebox_probe.auditing.claims import Audit as Audit
+    from whitebox_probe.models.family import Preprocess as Preprocess
+    from whitebox_probe.models.family import ProbeModel as ProbeModel
+    from whitebox_probe.models.family import TextPreprocess as TextPreprocess
+    from whitebox_probe.models.load import load as load
+    from whitebox_probe.models.wrap import wrap as wrap
+    from whitebox_probe.probing.nulls import nulls as nulls
+    from whitebox_probe.probing.probe import probe as probe
+    from whitebox_probe.probing.recorder import record as record
+    from whitebox_probe.probing.similarity import similarity as similarity
+    from whitebox_probe.results.result import Comparison as Comparison
+    from whitebox_probe.results.result import Result as Result
+    from whitebox_probe.results.result import Similarity as Similarity
+    from whitebox_probe.results.result import compare as compare
 
 _HOMES = {
     "AssumedWarning": "_core.errors",
     "ProbeError": "_core.errors",
-    "Audit": "claims",
-    "audit": "auditing",
-    "probe": "engine",
-    "Preprocess": "models.base",
-    "ProbeModel": "models.base",
-    "TextPreprocess": "models.base",
-    "wrap": "models._wrapping",
-    "load": "models._loading",
-    "nulls": "null_models",
-    "record": "recorder",
-    "Comparison": "results",
-    "Result": "results",
-    "compare": "results",
-    "Similarity": "results",
-    "similarity": "layer_similarity",
+    "Audit": "auditing.claims",
+    "audit": "auditing.audit",
+    "probe": "probing.probe",
+    "Preprocess": "models.family",
+    "ProbeModel": "models.family",
+    "TextPreprocess": "models.family",
+    "wrap": "models.wrap",
+    "load": "models.load",
+    "nulls": "probing.nulls",
+    "record": "probing.recorder",
+    "Comparison": "results.result",
+    "Result": "results.result",
+    "compare": "results.result",
+    "Similarity": "results.result",
+    "similarity": "probing.similarity",
 }
 _FOLDERS = ("metrics", "plots")
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import small_crate
 from whitebox_probe.cli import main as cli
-from whitebox_probe.results import Result
+from whitebox_probe.results.result import Result
 
 RUN = ("run", "crate-tiny-fmnist", "--limit", "120", "--batch-size", "1", "--quiet")
 RUN = (*RUN, "--metrics", "compression,l0,class_rate,attention_entropy,pooled_rate")
@@ -116,7 +116,7 @@ def call(capsys):
 @pytest.fixture
 def stopped(call, tmp_path, monkeypatch):
     """A run that was stopped after a few samples; its folder."""
-    from whitebox_probe._pass import Collector
+    from whitebox_probe.probing.collector import Collector
 
     taken, calls = Collector.take, []
 
@@ -194,8 +194,8 @@ def test_a_changed_checkpoint_refuses(call, tmp_path, monkeypatch):
     import torch
     from safetensors.torch import save_file
 
-    from whitebox_probe._pass import Collector
-    from whitebox_probe.models import _loading
+    from whitebox_probe.models import load as _loading
+    from whitebox_probe.probing.collector import Collector
 
     module = small_crate()
     save_file(module.state_dict(), tmp_path / "weights.safetensors")
@@ -204,7 +204,7 @@ def test_a_changed_checkpoint_refuses(call, tmp_path, monkeypatch):
     monkeypatch.setattr(_loading, "load", lambda *args, **kwargs: wp.wrap(module, name="crate"))
     images = tmp_path / "images"
     images.mkdir()
-    monkeypatch.setattr("whitebox_probe.engine.open_data", opened := Opened())
+    monkeypatch.setattr("whitebox_probe.probing.probe.open_data", opened := Opened())
     words = ("run", tmp_path / "weights.safetensors", "--arch", "crate_small", "--batch-size", "1")
     taken, calls = Collector.take, []
 

@@ -4,7 +4,13 @@ import pytest
 import torch
 from conftest import measured
 
-from whitebox_probe.metrics.base import HEADS, DatasetMetric, SampleMetric, WeightMetric, catalogue
+from whitebox_probe.metrics.measure import (
+    HEADS,
+    DatasetMetric,
+    SampleMetric,
+    WeightMetric,
+    catalogue,
+)
 from whitebox_probe.sites import SITES
 
 METRICS = list(catalogue().values())

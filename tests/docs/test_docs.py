@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from whitebox_probe.metrics.base import catalogue
-from whitebox_probe.models.base import build, families
+from whitebox_probe.metrics.measure import catalogue
+from whitebox_probe.models.family import build, families
 from whitebox_probe.sites import SITES
 
 ROOT = Path(__file__).parents[2]

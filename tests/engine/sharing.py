@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import whitebox_probe as wp
 from tests.conftest import small_crate, small_vit
 from whitebox_probe._core.errors import ProbeError
-from whitebox_probe.metrics.base import catalogue
+from whitebox_probe.metrics.measure import catalogue
 
 G = torch.Generator().manual_seed(4)
 IMAGES = torch.randn(61, 3, 12, 12, generator=G)

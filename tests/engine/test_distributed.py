@@ -15,8 +15,8 @@ import torch
 
 import whitebox_probe as wp
 from tests.engine import sharing
-from whitebox_probe.metrics.base import catalogue
-from whitebox_probe.results import Result
+from whitebox_probe.metrics.measure import catalogue
+from whitebox_probe.results.result import Result
 
 ROOT = Path(__file__).parents[2]
 NUMBERS = ["mean", "std", "sem", "ci_low", "ci_high", "count"]

@@ -11,8 +11,8 @@ from torch.utils.data import Dataset, TensorDataset
 
 import whitebox_probe as wp
 from whitebox_probe._core.errors import BasisError, DataError, NonFiniteError, ProbeError
-from whitebox_probe.bases import bases_of, k_subspaces
 from whitebox_probe.metrics import functional as F
+from whitebox_probe.probing.bases import bases_of, k_subspaces
 
 G = torch.Generator().manual_seed(2)
 IMAGES = torch.randn(24, 3, 12, 12, generator=G)

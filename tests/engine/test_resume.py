@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader
 import whitebox_probe as wp
 from tests.conftest import small_crate
 from tests.engine.sharing import IMAGES, LABELLED, metrics_of, model_of
-from whitebox_probe import _resume
 from whitebox_probe._core.errors import DataError, ProcessError
-from whitebox_probe._pass import Collector
+from whitebox_probe.probing import state as _resume
+from whitebox_probe.probing.collector import Collector
 
 MODEL = "crate"
 

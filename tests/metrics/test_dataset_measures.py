@@ -11,7 +11,7 @@ import whitebox_probe as wp
 from whitebox_probe._core.errors import ShapeError
 from whitebox_probe.metrics import functional as F
 from whitebox_probe.metrics import token_coherence
-from whitebox_probe.metrics.base import DatasetMetric, catalogue
+from whitebox_probe.metrics.measure import DatasetMetric, catalogue
 
 G = torch.Generator().manual_seed(0)
 IMAGES = torch.randn(40, 3, 12, 12, generator=G)

@@ -6,7 +6,7 @@ import torch
 
 import whitebox_probe as wp
 from whitebox_probe.metrics import functional as F
-from whitebox_probe.models.base import build
+from whitebox_probe.models.family import build
 
 G = torch.Generator().manual_seed(3)
 Z = torch.randn(2, 7, 6, dtype=torch.float64, generator=G)

@@ -9,7 +9,7 @@ from torchmetrics import MetricCollection
 
 import whitebox_probe as wp
 from whitebox_probe._core.errors import NonFiniteError, ProbeError
-from whitebox_probe.metrics.base import SampleMetric, catalogue, metric_named
+from whitebox_probe.metrics.measure import SampleMetric, catalogue, metric_named
 
 SAMPLERS = [m for m in catalogue().values() if issubclass(m, SampleMetric)]
 Z = torch.randn(23, 6, 8, generator=torch.Generator().manual_seed(3))

@@ -5,7 +5,7 @@ import torch
 
 import whitebox_probe as wp
 from whitebox_probe._core.errors import CheckpointError, DataError, SiteError
-from whitebox_probe.models._aot_network import AoT
+from whitebox_probe.models.families._aot_network import AoT
 from whitebox_probe.sites import SITES
 
 SIZES = {"dim": 16, "depth": 3, "heads": 2, "dim_head": 6}

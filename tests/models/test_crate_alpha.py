@@ -11,7 +11,7 @@ from conftest import STEP
 import whitebox_probe as wp
 from whitebox_probe._core.errors import CheckpointError, SiteError
 from whitebox_probe.checkpoints import architecture
-from whitebox_probe.models._crate_alpha_network import CrateAlpha
+from whitebox_probe.models.families._crate_alpha_network import CrateAlpha
 
 OUT_KERNEL = "MultiHeadDotProductSubspaceAttention_0/out/kernel"
 D, K, P, LAYERS, CLASSES, TOKENS = 16, 2, 8, 2, 5, 10  # 12 x 12 images, patches of 4

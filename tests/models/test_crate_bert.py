@@ -7,7 +7,7 @@ from conftest import STEP
 import whitebox_probe as wp
 from whitebox_probe._core.errors import CheckpointError, DataError, SiteError
 from whitebox_probe.checkpoints import architecture
-from whitebox_probe.models._crate_bert_network import CrateBert
+from whitebox_probe.models.families._crate_bert_network import CrateBert
 from whitebox_probe.sites import SITES
 
 SMALL = {"vocabulary": 23, "positions": 14, "dim": 16, "depth": 3, "heads": 2}

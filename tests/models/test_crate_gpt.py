@@ -7,7 +7,7 @@ from conftest import STEP, save_nanogpt
 import whitebox_probe as wp
 from whitebox_probe._core.errors import CheckpointError, DataError, SiteError
 from whitebox_probe.checkpoints import architecture
-from whitebox_probe.models._crate_gpt_network import CrateGPT
+from whitebox_probe.models.families._crate_gpt_network import CrateGPT
 from whitebox_probe.sites import SITES
 
 SMALL = {"vocabulary": 23, "block_size": 12, "dim": 16, "depth": 3, "heads": 2}

@@ -8,7 +8,7 @@ import torch
 import whitebox_probe as wp
 from whitebox_probe._core.errors import CheckpointError, DataError, SiteError
 from whitebox_probe.checkpoints import architecture
-from whitebox_probe.models._crate_mae_network import CrateMAE
+from whitebox_probe.models.families._crate_mae_network import CrateMAE
 
 ARCH = {
     "image_size": 12,

@@ -9,7 +9,7 @@ import whitebox_probe as wp
 from whitebox_probe import checkpoints
 from whitebox_probe._core.errors import CheckpointError
 from whitebox_probe.data.images import image_transform
-from whitebox_probe.models._dinov2_names import renamed
+from whitebox_probe.models.keys.dinov2_names import renamed
 
 ARCH = {
     "family": "timm_vit",

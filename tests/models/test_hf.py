@@ -17,7 +17,7 @@ from whitebox_probe._core.errors import (  # noqa: E402
     SiteError,
 )
 from whitebox_probe.checkpoints import architecture  # noqa: E402
-from whitebox_probe.models.base import build, families  # noqa: E402
+from whitebox_probe.models.family import build, families  # noqa: E402
 from whitebox_probe.sites import SITES  # noqa: E402
 
 transformers.logging.set_verbosity_error()

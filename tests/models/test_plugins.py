@@ -10,10 +10,10 @@ from conftest import STEP, small_crate
 import whitebox_probe as wp
 from whitebox_probe._core.errors import CheckpointError, PluginError, ProbeError
 from whitebox_probe.cli import main as cli
-from whitebox_probe.models import base
+from whitebox_probe.models import family as base
 
 GOOD = """
-from whitebox_probe.models.crate import CrateFamily
+from whitebox_probe.models.families.crate import CrateFamily
 
 class Toy(CrateFamily):
     name = "toy"
@@ -81,8 +81,8 @@ def test_a_plain_file_is_of_this_packages_family_beside_a_subclass(installed, tm
 
 def test_a_file_of_two_packages_families_is_told_the_form_that_names_one(installed, tmp_path):
     code = """
-from whitebox_probe.models.base import Recognised
-from whitebox_probe.models.crate import CrateFamily
+from whitebox_probe.models.family import Recognised
+from whitebox_probe.models.families.crate import CrateFamily
 
 class Toy(CrateFamily):
     name = "toy"
@@ -121,7 +121,7 @@ BROKEN = {
     "no family": ("class Toy: name = 'toy'", "it gives Toy 'toy'.*subclass of Family"),
     "another name": (GOOD.replace('"toy"', '"tot"'), "whose name is 'toy'"),
     "incomplete": (
-        "from whitebox_probe.models.base import Family\nclass Toy(Family):\n    name = 'toy'",
+        "from whitebox_probe.models.family import Family\nclass Toy(Family):\n    name = 'toy'",
         "TypeError.*abstract",
     ),
 }

@@ -12,7 +12,7 @@ import whitebox_probe as wp
 from whitebox_probe import checkpoints
 from whitebox_probe._core.errors import ArchitectureError, CheckpointError
 from whitebox_probe.cli import main as cli
-from whitebox_probe.models.base import build
+from whitebox_probe.models.family import build
 
 CRATE = {"image_size": 12, "patch_size": 4, "channels": 3, "classes": 5, "dim": 16, "depth": 2}
 GPT = {"vocabulary": 23, "block_size": 12, "dim": 16, "depth": 2, "heads": 2}

@@ -125,7 +125,7 @@ def test_the_tokenizer_goes_with_the_architecture(tmp_path):
 
 
 def test_models_of_the_hub_name_their_own_tokenizers(tmp_path):
-    from whitebox_probe.models._hf_hub import hub_entry
+    from whitebox_probe.models.hub import hub_entry
 
     assert hub_entry("openai-community/gpt2").preprocess["tokenizer"] == "openai-community/gpt2"
     assert hub_entry(str(tmp_path)).preprocess["tokenizer"] == str(tmp_path)

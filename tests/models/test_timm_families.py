@@ -13,7 +13,7 @@ from timm.models.vision_transformer import VisionTransformer
 import whitebox_probe as wp
 from whitebox_probe import checkpoints
 from whitebox_probe._core.errors import ProbeError, SiteError
-from whitebox_probe.models.base import build, family_named
+from whitebox_probe.models.family import build, family_named
 
 SMALL = {
     "img_size": 16,

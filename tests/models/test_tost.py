@@ -14,7 +14,7 @@ from whitebox_probe._core.errors import CheckpointError, NonFiniteError, ProbeEr
 from whitebox_probe.checkpoints import architecture
 from whitebox_probe.metrics.functional import variational_compression
 from whitebox_probe.metrics.variational import VariationalCompression
-from whitebox_probe.models._tost_network import ToST
+from whitebox_probe.models.families._tost_network import ToST
 
 D, K, LAYERS, CLASSES = 16, 4, 3, 5
 

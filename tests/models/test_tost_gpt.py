@@ -12,7 +12,7 @@ import whitebox_probe as wp
 from whitebox_probe._core.errors import CheckpointError, DataError, SiteError
 from whitebox_probe.checkpoints import architecture
 from whitebox_probe.metrics.functional import variational_compression
-from whitebox_probe.models._tost_gpt_network import ToSTGPT
+from whitebox_probe.models.families._tost_gpt_network import ToSTGPT
 from whitebox_probe.sites import SITES
 
 VOCABULARY, POSITIONS, D, K, LAYERS = 23, 12, 16, 4, 3

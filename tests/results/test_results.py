@@ -10,8 +10,8 @@ import torch
 from conftest import small_crate, small_vit
 
 import whitebox_probe as wp
-from whitebox_probe import results as module
 from whitebox_probe._core.errors import ResultError
+from whitebox_probe.results import result as module
 from whitebox_probe.stats import bootstrap_interval, summarise
 
 IMAGES = torch.randn(9, 3, 12, 12, generator=torch.Generator().manual_seed(8))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from whitebox_probe.checkpoints import Checkpoint
-    from whitebox_probe.results import Result
+    from whitebox_probe.results.result import Result
 
 TIMM, HF = "timm:", "hf:"
 LIBRARIES = (TIMM, HF)
@@ -106,7 +106,7 @@ def named(name: str) -> "Checkpoint":
     from whitebox_probe import checkpoints
 
     if name.startswith(HF):
-        from whitebox_probe.models._hf_hub import hub_entry
+        from whitebox_probe.models.hub import hub_entry
 
         return hub_entry(name.removeprefix(HF))
     if not name.startswith(TIMM):
@@ -170,7 +170,7 @@ def changes(results: Sequence["Result"], metrics: Sequence[str]) -> "pd.DataFram
     """
     import pandas as pd
 
-    from whitebox_probe.results import sample_key
+    from whitebox_probe.results.result import sample_key
     from whitebox_probe.stats import summarise
 
     rows = []

@@ -46,8 +46,8 @@ def run(args: argparse.Namespace) -> None:
     for name in args.models:
         _shared.named(name)  # a wrong name is told before torch is loaded
     from whitebox_probe import plots
-    from whitebox_probe.auditing import audit
-    from whitebox_probe.models._loading import load
+    from whitebox_probe.auditing.audit import audit
+    from whitebox_probe.models.load import load
 
     models = [load(name, progress=not args.quiet) for name in args.models]
     found = audit(

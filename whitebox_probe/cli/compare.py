@@ -13,7 +13,7 @@ from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.cli import _shared
 
 if TYPE_CHECKING:
-    from whitebox_probe.results import Result
+    from whitebox_probe.results.result import Result
 
 HELP = "put several results side by side, with paired differences"
 EXAMPLES = (
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
     _shared.writable(args.out)
-    from whitebox_probe.results import Result, compare
+    from whitebox_probe.results.result import Result, compare
 
     results = [Result.load(folder) for folder in args.results]
     _refuse_same_name(results)

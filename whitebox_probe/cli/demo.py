@@ -66,9 +66,9 @@ def run(args: argparse.Namespace) -> None:
     """Run the command."""
     start = time.perf_counter()
     _shared.writable(args.out)
-    from whitebox_probe.engine import probe
-    from whitebox_probe.models._loading import load
-    from whitebox_probe.results import compare
+    from whitebox_probe.models.load import load
+    from whitebox_probe.probing.probe import probe
+    from whitebox_probe.results.result import compare
 
     data = TEXT if args.text else IMAGES
     models = [load(name) for name in MODELS[data]]

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
         _print({"architecture": args.name, "family": family, "arguments": arch, **network})
         return
     from whitebox_probe.data.source import NAMES, READERS
-    from whitebox_probe.metrics.base import catalogue
+    from whitebox_probe.metrics.measure import catalogue
 
     if args.name in catalogue():
         _metric(args.name)
@@ -85,7 +85,7 @@ def _checkpoint(entry: "Checkpoint", name: str) -> None:
             "format": "its format only: the file itself was not run",
         }[facts["tested"]]
     if name.startswith(_shared.TIMM):
-        from whitebox_probe.models.base import family_of_timm
+        from whitebox_probe.models.family import family_of_timm
 
         entry = replace(entry, family=family_of_timm(entry.name))
         facts["family"] = entry.family
@@ -98,7 +98,7 @@ def _network(family: str, arch: Mapping[str, Any], name: str) -> dict[str, objec
     """Sizes, sites and bases, from a network without memory: no weights are drawn or read."""
     import torch
 
-    from whitebox_probe.models.base import ProbeModel, build, family_named
+    from whitebox_probe.models.family import ProbeModel, build, family_named
 
     with torch.device("meta"):
         module = build(family, arch, source=name)
@@ -114,7 +114,7 @@ def _network(family: str, arch: Mapping[str, Any], name: str) -> dict[str, objec
 
 
 def _metric(name: str) -> None:
-    from whitebox_probe.metrics.base import HEADS, SampleMetric, WeightMetric, metric_named
+    from whitebox_probe.metrics.measure import HEADS, SampleMetric, WeightMetric, metric_named
 
     metric = metric_named(name)
     facts = {

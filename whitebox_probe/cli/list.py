@@ -73,7 +73,7 @@ def _checkpoints() -> None:
 
 
 def _metrics() -> None:
-    from whitebox_probe.metrics.base import HEADS, WeightMetric, catalogue
+    from whitebox_probe.metrics.measure import HEADS, WeightMetric, catalogue
 
     rows = []
     for metric in sorted(catalogue().values(), key=lambda m: (m.group, m.name)):

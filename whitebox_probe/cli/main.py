@@ -189,6 +189,6 @@ def _mine_to_say(line: str) -> bool:
     """Of several processes with the same error, one prints it."""
     if not launch.launched() or "torch.distributed" not in sys.modules:
         return launch.rank() == 0
-    from whitebox_probe._distributed import first_to_say
+    from whitebox_probe.probing.processes import first_to_say
 
     return first_to_say(line)

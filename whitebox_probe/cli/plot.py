@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
         )
     _shared.writable(args.out.parent)
     from whitebox_probe import plots
-    from whitebox_probe.results import Result
+    from whitebox_probe.results.result import Result
 
     results = [Result.load(folder) for folder in args.results]
     named: dict[str, Any] = {"title": args.title}

@@ -29,7 +29,7 @@ from whitebox_probe._core.io import atomic_path
 from whitebox_probe.cli import _shared
 
 if TYPE_CHECKING:
-    from whitebox_probe.results import Result
+    from whitebox_probe.results.result import Result
 
 HELP = "measure one model on one data set"
 EXAMPLES = (
@@ -208,8 +208,8 @@ def run(args: argparse.Namespace) -> None:
     if first and args.resume is None:
         _refuse_existing(args.out, overwrite=args.overwrite)
     _known(args.model, args.arch)
-    from whitebox_probe._distributed import current
-    from whitebox_probe._resume import forget
+    from whitebox_probe.probing.processes import current
+    from whitebox_probe.probing.state import forget
 
     processes = current(wanted=launch.launched())
     if args.resume is None:
@@ -244,7 +244,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _join() -> None:
-    from whitebox_probe._distributed import join
+    from whitebox_probe.probing.processes import join
 
     join()
 
@@ -253,9 +253,9 @@ def _measured(
     args: argparse.Namespace, sites: dict[str, list[str]], in_turn: Callable[[], Any]
 ) -> "Result":
     """Load the model and probe it."""
-    from whitebox_probe.engine import probe
-    from whitebox_probe.metrics.base import metric_named
-    from whitebox_probe.models._loading import load
+    from whitebox_probe.metrics.measure import metric_named
+    from whitebox_probe.models.load import load
+    from whitebox_probe.probing.probe import probe
 
     for metric in args.metrics or ():
         metric_named(metric)  # a wrong name is told before the weights are read

@@ -11,7 +11,7 @@ def __getattr__(name: str) -> Any:
     missing = AttributeError(f"module 'whitebox_probe.metrics' has no attribute '{name}'")
     if not name[0].isupper():  # a submodule is being imported
         raise missing
-    from whitebox_probe.metrics.base import catalogue
+    from whitebox_probe.metrics.measure import catalogue
 
     for metric in catalogue().values():
         if metric.__name__ == name:
@@ -20,6 +20,6 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    from whitebox_probe.metrics.base import catalogue
+    from whitebox_probe.metrics.measure import catalogue
 
     return sorted([*globals(), *(metric.__name__ for metric in catalogue().values())])

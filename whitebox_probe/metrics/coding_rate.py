@@ -6,7 +6,7 @@ from torch import Tensor
 
 from whitebox_probe._core.checks import expect_finite, expect_shape
 from whitebox_probe.metrics import _linalg
-from whitebox_probe.metrics.base import LayerTokens, SampleMetric
+from whitebox_probe.metrics.measure import LayerTokens, SampleMetric
 
 __all__ = ["CodingRate", "coding_rate"]
 

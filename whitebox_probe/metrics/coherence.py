@@ -9,7 +9,7 @@ from torch import Tensor
 from whitebox_probe._core.checks import expect_finite
 from whitebox_probe._core.errors import ShapeError
 from whitebox_probe.metrics import _linalg
-from whitebox_probe.metrics.base import WeightMetric
+from whitebox_probe.metrics.measure import WeightMetric
 
 __all__ = [
     "Coherence",

@@ -9,7 +9,7 @@ from torch import Tensor
 from whitebox_probe._core.checks import expect_finite, expect_shape
 from whitebox_probe._core.errors import ShapeError
 from whitebox_probe.metrics import _linalg
-from whitebox_probe.metrics.base import HEADS, LayerTokens, SampleMetric, project
+from whitebox_probe.metrics.measure import HEADS, LayerTokens, SampleMetric, project
 
 __all__ = ["Compression", "compression", "official_bounds", "official_compression"]
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from whitebox_probe.metrics.base import DatasetMetric, LayerTokens
+from whitebox_probe.metrics.measure import DatasetMetric, LayerTokens
 
 __all__ = ["DeadFeatures"]
 

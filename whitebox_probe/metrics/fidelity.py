@@ -16,8 +16,8 @@ from torch import Tensor
 from whitebox_probe._core.checks import expect_finite, expect_shape
 from whitebox_probe._core.errors import ShapeError
 from whitebox_probe.metrics import _linalg
-from whitebox_probe.metrics.base import LayerTokens, SampleMetric, project
 from whitebox_probe.metrics.compression import _expect_basis, _sum_over_heads
+from whitebox_probe.metrics.measure import LayerTokens, SampleMetric, project
 
 __all__ = [
     "DescentAchieved",

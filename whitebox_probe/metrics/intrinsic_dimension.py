@@ -9,7 +9,7 @@ from torch import Tensor
 from torchmetrics.utilities.data import dim_zero_cat
 
 from whitebox_probe._core.errors import MissingDependency, ShapeError
-from whitebox_probe.metrics.base import DatasetMetric, LayerTokens
+from whitebox_probe.metrics.measure import DatasetMetric, LayerTokens
 
 __all__ = ["IntrinsicDimension", "intrinsic_dimension"]
 

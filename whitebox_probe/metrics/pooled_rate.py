@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from whitebox_probe.metrics import _linalg
-from whitebox_probe.metrics.base import DatasetMetric, LayerTokens
+from whitebox_probe.metrics.measure import DatasetMetric, LayerTokens
 
 __all__ = ["PooledRate"]
 

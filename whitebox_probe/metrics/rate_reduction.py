@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from whitebox_probe.metrics.base import HEADS, LayerTokens, SampleMetric
 from whitebox_probe.metrics.coding_rate import coding_rate, rate
 from whitebox_probe.metrics.compression import compression, official_rate, rate_in_subspaces
+from whitebox_probe.metrics.measure import HEADS, LayerTokens, SampleMetric
 
 __all__ = [
     "RateReduction",

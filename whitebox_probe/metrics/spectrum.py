@@ -7,7 +7,7 @@ from torch import Tensor
 
 from whitebox_probe._core.checks import expect_finite, expect_shape
 from whitebox_probe.metrics import _linalg
-from whitebox_probe.metrics.base import DatasetMetric, LayerTokens, SampleMetric
+from whitebox_probe.metrics.measure import DatasetMetric, LayerTokens, SampleMetric
 
 __all__ = [
     "EffectiveRank",

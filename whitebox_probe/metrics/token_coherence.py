@@ -5,7 +5,7 @@ from torch import Tensor
 
 from whitebox_probe._core.errors import ShapeError
 from whitebox_probe.metrics import _linalg
-from whitebox_probe.metrics.base import DatasetMetric, LayerTokens, project
+from whitebox_probe.metrics.measure import DatasetMetric, LayerTokens, project
 
 __all__ = ["ClassCoherence", "TokenCoherence"]
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from whitebox_probe._core.checks import expect_finite, expect_shape
 from whitebox_probe._core.errors import ShapeError
 from whitebox_probe.metrics import _linalg
-from whitebox_probe.metrics.base import HEADS, LayerTokens, SampleMetric
+from whitebox_probe.metrics.measure import HEADS, LayerTokens, SampleMetric
 
 __all__ = ["VariationalCompression", "variational_compression"]
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from whitebox_probe._core.errors import ResultError
 from whitebox_probe.plots import style
-from whitebox_probe.results import Result
+from whitebox_probe.results.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from whitebox_probe.plots import style
 from whitebox_probe.plots._curves import Band, Normalise, draw
-from whitebox_probe.results import Result
+from whitebox_probe.results.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -76,7 +76,7 @@ def build(recipe: Recipe) -> nn.Module:
     """
     from timm.models.vision_transformer import VisionTransformer
 
-    from whitebox_probe.models._crate_network import CRATE
+    from whitebox_probe.models.families._crate_network import CRATE
 
     torch.manual_seed(recipe.seed)
     arguments = recipe.arch()
@@ -163,7 +163,7 @@ def build_text(recipe: TextRecipe) -> nn.Module:
     """
     torch.manual_seed(recipe.seed)
     if recipe.kind == "crate-lm":
-        from whitebox_probe.models._crate_gpt_network import CrateGPT
+        from whitebox_probe.models.families._crate_gpt_network import CrateGPT
 
         crate = CrateGPT(**recipe.arch())
         for module in crate.modules():
@@ -172,7 +172,7 @@ def build_text(recipe: TextRecipe) -> nn.Module:
                 if getattr(module, "bias", None) is not None:
                     nn.init.zeros_(module.bias)  # type: ignore[arg-type]
         return crate
-    from whitebox_probe.models._hf_hub import configuration, transformers
+    from whitebox_probe.models.hub import configuration, transformers
 
     none = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
     config = configuration(recipe.arch() | none)

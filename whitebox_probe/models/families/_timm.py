@@ -1,0 +1,85 @@
+"""What the families of timm's models share: building by name, and the stated preprocessing."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from whitebox_probe._core.errors import ProbeError
+from whitebox_probe.models.family import Preprocess
+
+
+def create(arch: Mapping[str, Any], network: type[nn.Module]) -> nn.Module:
+    """Build by a timm name (`model`), or the network's class from its own arguments.
+
+    `norm_eps` stands for timm's `norm_layer`: a LayerNorm of that eps.
+
+    Raises: ProbeError for a name that timm does not have, or that is of another class.
+    """
+    import timm
+
+    arguments = dict(arch)
+    if "norm_eps" in arguments:  # ours, because timm wants a class, which no registry can hold
+        from timm.layers import LayerNorm
+
+        arguments["norm_layer"] = partial(LayerNorm, eps=arguments.pop("norm_eps"))
+    if "model" not in arguments:
+        built = network(**arguments)
+        _expect_whole_patches(built)
+        return built
+    name = arguments.pop("model")
+    if not timm.is_model(name):
+        raise ProbeError(
+            f"timm has no model '{name}'",
+            f"timm {timm.__version__} does not list it",
+            f"Look for the name with timm.list_models('*{name.split('_')[0]}*')",
+        )
+    built = timm.create_model(name, pretrained=False, **arguments)
+    if not isinstance(built, network):
+        raise ProbeError(
+            f"timm's '{name}' cannot be probed",
+            f"it is a {type(built).__name__}, and {network.__name__} is expected",
+            "Use a plain vision transformer, or one of the EVA and DINOv3 kind",
+        )
+    _expect_whole_patches(built)
+    return built
+
+
+def _expect_whole_patches(network: nn.Module) -> None:
+    """Refuse here what timm only refuses, without naming either, when an image comes.
+
+    Raises: ValueError if the image is no whole number of patches.
+    """
+    patches: Any = getattr(network, "patch_embed", None)
+    size, patch = getattr(patches, "img_size", None), getattr(patches, "patch_size", None)
+    if not size or not patch or getattr(network, "dynamic_img_size", False):
+        return
+    if any(whole % part for whole, part in zip(size, patch, strict=True)):
+        raise ValueError(
+            f"an img_size of {tuple(size)} is no multiple of patch_size {tuple(patch)}"
+        )
+
+
+def stated_preprocess(module: nn.Module) -> Preprocess | None:
+    """What timm's configuration of this model states; the size is the one that it was built for.
+
+    None for a network that was built from arguments and has no such configuration.
+    """
+    if not getattr(module, "pretrained_cfg", None):
+        return None
+    from timm.data import resolve_model_data_config
+
+    config = resolve_model_data_config(module)
+    channels, size, _ = config["input_size"]
+    built: Any = getattr(module, "patch_embed", None)
+    if not getattr(module, "dynamic_img_size", False):
+        size = (getattr(built, "img_size", None) or (size,))[0]
+    return Preprocess(
+        size=size,
+        mean=tuple(config["mean"])[:channels],
+        std=tuple(config["std"])[:channels],
+        mode="L" if channels == 1 else "RGB",
+        crop=config["crop_pct"],
+        interpolation=config["interpolation"],
+    )

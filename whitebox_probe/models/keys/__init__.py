@@ -1,0 +1,1 @@
+"""Names and shapes of files turned into ours: dictionaries in, dictionaries out."""

@@ -1,0 +1,419 @@
+"""Any torch module, mapped by the paths of its own modules: what `wrap(module, sites=...)` makes.
+
+A site is `PATH:input` or `PATH:output`, with `{layer}` in the path, and perhaps `:LAYOUT`:
+
+    B n d          tokens, (batch, tokens, features): what is taken without a layout
+    n B d          tokens first, as torch's own transformers have it without batch_first
+    B n (K p)      heads side by side, the layout of a projection: taken for heads without a layout
+    B n (3 K p)    queries, keys and values side by side, for heads_q, heads_k and heads_v
+    B K n p, B n K p, and B K n n (attn_weights), B K n (memberships)
+
+A weight is a `PATH`, and perhaps `:LAYOUT`, of the same letters: `(K p) d` (a Linear; taken without
+a layout), `d (K p)`, `(3 K p) d`, `d (3 K p)` (for the bases qkv:q, qkv:k and qkv:v), `K d p`,
+`K p d`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from whitebox_probe._core.errors import (
+    BasisError,
+    DataError,
+    ProbeError,
+    ShapeError,
+    SiteError,
+    nearest,
+)
+from whitebox_probe.models.family import Dims, Family, Tap
+from whitebox_probe.sites import SITES
+
+Subspaces = str | Callable[[nn.Module, int], Tensor]
+
+LAYER = "{layer}"
+TOKENS = ("B n d", "n B d")
+HEADS = ("B n (K p)", "B K n p", "B n K p", "B n (3 K p)")
+LAYOUTS: dict[str, tuple[str, ...]] = {
+    name: HEADS if name.startswith("heads") else TOKENS for name in SITES
+} | {"attn_weights": ("B K n n",), "memberships": ("B K n",)}
+WEIGHTS = ("(K p) d", "d (K p)", "(3 K p) d", "d (3 K p)", "K d p", "K p d")
+_ANY_WIDTH = ("mlp_hidden", "code")
+_MOST_LAYERS = 10_000
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A site of the mapping, before the layer is put in."""
+
+    path: str
+    side: Literal["input", "output"]
+    layout: str
+
+
+@dataclass(frozen=True)
+class _Weight:
+    """A weight that holds U, before the layer is put in."""
+
+    path: str
+    layout: str
+
+
+class CustomFamily(Family):
+    """The mapping of one module by its paths; `wrap` describes the arguments.
+
+    It is checked against the module when it is made: every path in every layer, the widths, and
+    with `example` one forward pass, in which each site must pass a tensor of its shape once.
+    """
+
+    name = "custom"
+    listed = False
+
+    def __init__(
+        self,
+        module: nn.Module,
+        sites: Mapping[str, str],
+        *,
+        layers: int | None = None,
+        first_layer: int = 0,
+        heads: int | None = None,
+        dim_head: int | None = None,
+        dim: int | None = None,
+        subspaces: Subspaces | Mapping[str, Subspaces] | None = None,
+        prenorm: str | None = None,
+        prefix_tokens: int = 0,
+        example: Tensor | None = None,
+    ) -> None:
+        self._first = first_layer
+        self._prefix = prefix_tokens
+        self._places = {name: _place(name, text) for name, text in sites.items()}
+        if not self._places:
+            raise SiteError("sites is empty", "there is nothing to record", "Map z_out at least")
+        self._bases = _bases(subspaces)
+        self._prenorm = None if prenorm is None else _with_layer("prenorm", prenorm)
+        self.default_basis = next(iter(self._bases), "native")
+        unmapped = "the mapping given to wrap() does not have it"
+        self.absent = {name: unmapped for name in SITES if name not in self._places}
+        count = self._count(module, layers)
+        self._dims = Dims(count, dim or 0, heads or 0, dim_head or 0, None)
+        self._settle_heads(module, heads)
+        if example is not None:
+            self._try(module, example)
+        self._settle_dim()
+        for layer in range(1, count + 1):
+            for basis in self._bases:
+                self.subspaces(module, layer, basis)
+
+    def build(self, arch: Mapping[str, Any]) -> nn.Module:
+        """Never: the module is the user's own."""
+        raise ProbeError(
+            "a wrapped module cannot be built", "only you know how it is made", "Use wrap()"
+        )
+
+    def matches(self, module: nn.Module) -> bool:
+        """Never: a mapping is given, not found."""
+        return False
+
+    def dims(self, module: nn.Module) -> Dims:
+        """The sizes that were given or found."""
+        return self._dims
+
+    def taps(self, module: nn.Module, layer: int) -> dict[str, Tap]:
+        """The sites of the mapping."""
+        return {
+            name: Tap(self._at(place.path, layer), place.side, partial(self._arranged, name))
+            for name, place in self._places.items()
+        }
+
+    def bases(self, module: nn.Module) -> tuple[str, ...]:
+        """The names under which subspaces were given."""
+        return tuple(self._bases)
+
+    def subspaces(self, module: nn.Module, layer: int, basis: str) -> Tensor:
+        """What the function gives, or the weight's parts."""
+        given, s = self._bases[basis], self._dims
+        if not isinstance(given, _Weight):
+            U = given(module, layer)
+        else:
+            U = _parts(self._weight(module, given, layer), given.layout, basis, s.heads or 1)
+        wanted = (s.heads, s.dim, s.dim_head)  # 0: not known yet
+        pairs = zip(wanted, U.shape, strict=False)
+        if U.ndim != 3 or any(size not in (0, found) for size, found in pairs):
+            told = ", ".join(str(size) if size else "any" for size in wanted)
+            raise ShapeError(
+                f"the subspaces '{basis}' of layer {layer} have shape {tuple(U.shape)}",
+                f"(K, d, p) = ({told}) is needed",
+                "Check heads=, dim_head= and dim=, and the weight's layout",
+            )
+        return U
+
+    def official_site(self, basis: str) -> str | None:
+        """The mapped site of the heads' tokens: `heads`, or `heads_k` for the basis qkv:k."""
+        site = f"heads_{basis[-1]}" if basis.startswith("qkv:") else "heads"
+        return site if site in self._places and basis in ("native", "qkv:" + site[-1]) else None
+
+    def prenorm(self, module: nn.Module, layer: int) -> nn.Module | None:
+        """The module at the path that was given."""
+        return module.get_submodule(self._at(self._prenorm, layer)) if self._prenorm else None
+
+    def prefix_tokens(self, module: nn.Module) -> int:
+        """As given."""
+        return self._prefix
+
+    def _at(self, path: str, layer: int) -> str:
+        return path.replace(LAYER, str(self._first + layer - 1))
+
+    def _paths(self) -> Iterator[tuple[str, str, bool]]:
+        """(what, path, whether it is a weight) of everything that is mapped."""
+        for name, place in self._places.items():
+            yield f"site '{name}'", place.path, False
+        if self._prenorm is not None:
+            yield "prenorm", self._prenorm, False
+        for name, given in self._bases.items():
+            if isinstance(given, _Weight):
+                yield f"subspaces '{name}'", given.path, True
+
+    def _count(self, module: nn.Module, asked: int | None) -> int:
+        """The number of layers, for which every path must be there."""
+        modules = dict(module.named_modules())
+        found: dict[str, int] = {}
+        for what, path, weight in self._paths():
+            number = 0
+            while number < _MOST_LAYERS:
+                here = self._at(path, number + 1)
+                there = _tensor(module, here) is not None if weight else here in modules
+                if not there:
+                    break
+                number += 1
+            if number == 0 or number < (asked or 0):
+                here = self._at(path, number + 1)
+                known = [n for n, _ in module.named_parameters()] if weight else [*modules][1:]
+                raise SiteError(
+                    f"{what} names '{here}', which is not in the module",
+                    f"a {type(module).__name__} has no such {'tensor' if weight else 'module'}"
+                    + (f", and {asked} layers are asked for" if number else ""),
+                    _nearest_paths(here, known),
+                )
+            found[what] = number
+        numbers = sorted(set(found.values()))
+        if asked is None and len(numbers) > 1:
+            told = ", ".join(f"{number} of {what}" for what, number in found.items())
+            raise SiteError(
+                "the paths do not agree on the number of layers",
+                f"there are {told}",
+                f"Say which with layers={numbers[0]}, or mend the paths",
+            )
+        return numbers[0] if asked is None else asked
+
+    def _settle_heads(self, module: nn.Module, heads: int | None) -> None:
+        """Take from the first layer's subspaces what was not given of K, d and p."""
+        for basis, given in self._bases.items():
+            if isinstance(given, _Weight) and "K p" in given.layout and heads is None:
+                raise ProbeError(
+                    f"the number of heads of subspaces '{basis}' is not known",
+                    f"the layout '{given.layout}' does not tell K from p",
+                    "Pass heads=",
+                )
+            K, d, p = self.subspaces(module, 1, basis).shape
+            self._dims = Dims(self._dims.layers, d, K, p, None)
+
+    def _settle_dim(self) -> None:
+        s = self._dims
+        if not s.dim:
+            raise ShapeError(
+                "the width d of the tokens is not known",
+                "no weight of subspaces says it",
+                "Pass dim=, or example= (an input to try the mapping on)",
+            )
+        heads = s.heads or 1
+        if not s.dim_head and s.dim % heads:
+            raise ShapeError(
+                f"{heads} heads do not share a width of {s.dim}",
+                "it is no multiple of their number",
+                "Pass dim_head=",
+            )
+        self._dims = Dims(s.layers, s.dim, heads, s.dim_head or s.dim // heads, s.tokens)
+
+    def _weight(self, module: nn.Module, weight: _Weight, layer: int) -> Tensor:
+        found = _tensor(module, self._at(weight.path, layer))
+        assert found is not None, "paths are checked when the mapping is made"
+        return found
+
+    def _try(self, module: nn.Module, example: Tensor) -> None:
+        """One forward pass: each site must pass one tensor of its shape in every layer."""
+        passed: dict[tuple[str, int], int] = {}
+        training = module.training
+
+        def hook(name: str, layer: int, tap: Tap, _: nn.Module, args: Any, last: Any) -> None:
+            tensor = tap.read(args, last)
+            passed[name, layer] = passed.get((name, layer), 0) + 1
+            s, axis = self._dims, SITES[name].token_axis
+            prefix_only = SITES[name].per_head or name in _ANY_WIDTH
+            d = s.dim or (0 if prefix_only else tensor.shape[-1])
+            self._dims = Dims(s.layers, d, s.heads, s.dim_head, tensor.shape[axis])
+
+        with ExitStack() as stack:
+            for layer in range(1, self._dims.layers + 1):
+                for name, tap in self.taps(module, layer).items():
+                    read = partial(hook, name, layer, tap)
+                    part = module.get_submodule(tap.module)
+                    handle = (
+                        part.register_forward_pre_hook(read, with_kwargs=True)
+                        if tap.side == "input"
+                        else part.register_forward_hook(read)
+                    )
+                    stack.callback(handle.remove)
+            module.eval()
+            stack.callback(module.train, training)
+            try:
+                with torch.inference_mode():
+                    module(example)
+            except (RuntimeError, ValueError, AssertionError, TypeError) as error:
+                raise DataError(
+                    f"the example of shape {tuple(example.shape)} does not run",
+                    (str(error).splitlines() or [type(error).__name__])[0],
+                    "Pass an input that the module takes",
+                ) from error
+        for name, place in self._places.items():
+            for layer in range(1, self._dims.layers + 1):
+                times = passed.get((name, layer), 0)
+                if times != 1:
+                    raise SiteError(
+                        f"site '{name}' of layer {layer} passed {times} times",
+                        f"module '{self._at(place.path, layer)}' was called so often",
+                        "Read it from a module that every forward pass calls once",
+                    )
+
+    def _arranged(self, site: str, tensor: Tensor) -> Tensor:
+        """A site's tensor in the shape that its name promises."""
+        layout, s = self._places[site].layout, self._dims
+        heads = s.heads or 1
+        p = s.dim_head or (s.dim // heads if s.dim else 0)
+        wanted = {"K": heads, "d": 0 if site in _ANY_WIDTH else s.dim, "p": p}
+        wanted |= {"(K p)": heads * p, "(3 K p)": 3 * heads * p}
+        letters = layout.replace("3 K p", "3_K_p").replace("(K p", "(K_p").split()
+        fits = tensor.ndim == len(letters) and all(
+            wanted.get(letter.replace("_", " "), 0) in (0, size)
+            for letter, size in zip(letters, tensor.shape, strict=True)
+        )
+        if not fits:
+            others = ", ".join(f"'{other}'" for other in LAYOUTS[site] if other != layout)
+            known = ", ".join(f"{k} = {v}" for k, v in wanted.items() if v and len(k) == 1)
+            place = self._places[site]
+            raise SiteError(
+                f"site '{site}' has shape {tuple(tensor.shape)} at '{place.path}:{place.side}'",
+                f"'{layout}' is needed" + (f" with {known}" if known else ""),
+                f"Name another module, or its layout ({others})" if others else "Name another one",
+            )
+        if layout == "B n (3 K p)":
+            tensor = tensor.chunk(3, dim=-1)["qkv".index(site[-1])]
+        if layout in ("B n (K p)", "B n (3 K p)"):
+            return tensor.unflatten(-1, (heads, -1)).transpose(1, 2)
+        if layout == "B n K p":
+            return tensor.transpose(1, 2)
+        return tensor.transpose(0, 1) if layout == "n B d" else tensor
+
+
+def _with_layer(what: str, path: str) -> str:
+    if LAYER not in path.split("."):
+        raise SiteError(
+            f"the path '{path}' of {what} has no {LAYER}",
+            "it must name one module a layer",
+            f"Put {LAYER} where the layer's number stands, as in blocks.{LAYER}.norm",
+        )
+    return path
+
+
+def _place(name: str, text: str) -> _Place:
+    """Read `PATH:side` or `PATH:side:LAYOUT`."""
+    if name not in SITES:
+        raise SiteError(f"'{name}' is no site", "its name is not known", nearest(name, SITES))
+    path, _, rest = text.partition(":")
+    side, _, layout = rest.partition(":")
+    if side not in ("input", "output"):
+        raise SiteError(
+            f"site '{name}' is mapped to '{text}'",
+            "it does not say whether a module's input or output is meant",
+            f"Write '{path}:input' or '{path}:output'",
+        )
+    allowed = LAYOUTS[name]
+    layout = " ".join(layout.split()) or allowed[0]
+    if layout not in allowed or ("3" in layout and name == "heads"):
+        raise SiteError(
+            f"site '{name}' has the layout '{layout}'",
+            "it is none of those known for it",
+            nearest(layout, [a for a in allowed if "3" not in a or name != "heads"]),
+        )
+    which = cast(Literal["input", "output"], side)
+    return _Place(_with_layer(f"site '{name}'", path), which, layout)
+
+
+def _bases(
+    given: Subspaces | Mapping[str, Subspaces] | None,
+) -> dict[str, _Weight | Callable[[nn.Module, int], Tensor]]:
+    """Subspaces by basis name; a weight's text is read."""
+    if given is None:
+        return {}
+    named = given if isinstance(given, Mapping) else {"native": given}
+    found: dict[str, _Weight | Callable[[nn.Module, int], Tensor]] = {}
+    for name, each in named.items():
+        if not isinstance(each, str):
+            found[name] = each
+            continue
+        path, _, layout = each.partition(":")
+        layout = " ".join(layout.split()) or WEIGHTS[0]
+        fused = "3" in layout
+        if layout not in WEIGHTS or (fused and name not in ("qkv:q", "qkv:k", "qkv:v")):
+            raise BasisError(
+                f"subspaces '{name}' have the layout '{layout}'",
+                "only the bases qkv:q, qkv:k and qkv:v are thirds of a weight"
+                if layout in WEIGHTS
+                else "it is none of those known",
+                nearest(layout, [w for w in WEIGHTS if "3" not in w or layout not in WEIGHTS]),
+            )
+        found[name] = _Weight(_with_layer(f"subspaces '{name}'", path), layout)
+    return found
+
+
+def _parts(weight: Tensor, layout: str, basis: str, heads: int) -> Tensor:
+    """U (K, d, p) of a weight in one of the `WEIGHTS` layouts.
+
+    Raises: ShapeError for a weight that the heads do not share.
+    """
+    if layout in ("K d p", "K p d"):
+        return weight.mT if layout == "K p d" else weight
+    if layout.startswith("d"):
+        weight = weight.mT
+    rows = weight.shape[0] if weight.ndim == 2 else 0
+    thirds = 3 if "3" in layout else 1
+    if rows == 0 or rows % (heads * thirds):
+        raise ShapeError(
+            f"the weight of subspaces '{basis}' has shape {tuple(weight.shape)}",
+            f"'{layout}' is needed, with K = {heads}",
+            "Check heads=, and the layout behind the weight's path",
+        )
+    if thirds == 3:
+        weight = weight.chunk(3)["qkv".index(basis[-1])]
+    return weight.unflatten(0, (heads, -1)).mT
+
+
+def _tensor(module: nn.Module, path: str) -> Tensor | None:
+    """The parameter, buffer or other tensor at a path; None where there is none."""
+    owner, _, name = path.rpartition(".")
+    try:
+        found = getattr(module.get_submodule(owner), name, None)
+    except AttributeError:
+        return None
+    return found if isinstance(found, Tensor) else None
+
+
+def _nearest_paths(path: str, known: list[str]) -> str:
+    """The nearest of many paths, not all of them."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(path, known, n=5, cutoff=0.3) or known[:5]
+    return f"Near it: {', '.join(close)}" if close else "Check the module"

@@ -1,0 +1,137 @@
+"""A file without `arch`: the family whose keys it has, and what has to be asked for."""
+
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from whitebox_probe import checkpoints
+from whitebox_probe._core.errors import ArchitectureError, CheckpointError
+from whitebox_probe.checkpoints import Checkpoint
+from whitebox_probe.models.family import Family, Recognised, families, is_own
+
+HEAD_WIDTHS = (128, 80, 64, 48, 32, 24, 16)  # of every published model of these families
+_FORMS = (
+    "Pass arch=, such as arch='crate_small', 'timm:vit_small_patch16_224' or "
+    "'hf:openai-community/gpt2'"
+)
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def recognised(path: Path, wrapper: str | None, options: dict[str, Any]) -> Checkpoint:
+    """A registry entry for a file without `arch`: the family whose keys and shapes it has.
+
+    What the file keeps of its training script's arguments fills `options` where they are silent.
+    `heads` is taken out of `options` where it settles more than one argument.
+
+    Raises: CheckpointError where no family, or several, have such keys; ArchitectureError, with
+        the choices, where something that no file holds is not among the options.
+    """
+    found = checkpoints.read_state_dict(path, wrapper=wrapper)
+    family, seen = _matching(path, {key: tuple(tensor.shape) for key, tensor in found.items()})
+    for key, value in family.stated(checkpoints.read_arguments(path)).items():
+        options.setdefault(key, value)
+    asked = dict(seen.ask)
+    if seen.inner is not None:
+        asked["heads"] = head_choices(seen.inner)
+    missing = {key: choices for key, choices in asked.items() if key not in options}
+    if missing:
+        told = "; ".join(f"{key}={' or '.join(map(str, c))}" for key, c in missing.items())
+        raise ArchitectureError(
+            f"{path} is of family '{family.name}', but not all of its architecture is known",
+            f"no file holds {', '.join(missing)}",
+            f"Pass {told}, or arch=",
+            missing,
+        )
+    arch = dict(seen.arch)
+    if seen.inner is not None:
+        heads = options.pop("heads")
+        _check_heads(path, heads, seen.inner)
+        arch |= family.head_arguments(heads, seen.inner)
+    return Checkpoint(
+        name=path.name.split(".")[0],
+        family=family.name,
+        arch=arch,
+        source={"kind": "path", "path": str(path)},
+    )
+
+
+def head_choices(inner: int) -> tuple[int, ...]:
+    """The numbers of heads that share a width of K*p as published models do, or evenly at all."""
+    published = tuple(inner // p for p in HEAD_WIDTHS if inner % p == 0)
+    return published or tuple(K for K in range(1, inner + 1) if inner % K == 0)
+
+
+def _check_heads(path: Path, heads: Any, inner: int) -> None:
+    whole = isinstance(heads, int) and not isinstance(heads, bool)
+    if whole and heads >= 1 and inner % heads == 0:
+        return
+    raise CheckpointError(
+        f"{path} cannot have {heads!r} heads",
+        f"they share a width of {inner}" if whole else f"{heads!r} is no whole number",
+        f"Use one of: {', '.join(map(str, head_choices(inner)))}",
+    )
+
+
+def _matching(path: Path, shapes: Shapes) -> tuple[Family, Recognised]:
+    """The one family that recognises a file; of several, this package's own comes first."""
+    matching = [(f, seen) for f in families().values() if (seen := f.recognise(shapes)) is not None]
+    own = [(family, seen) for family, seen in matching if is_own(family)]
+    if len(own or matching) == 1:
+        return (own or matching)[0]
+    if not matching:
+        raise _unknown(path, shapes)
+    names = [family.name for family, _ in matching]
+    raise CheckpointError(
+        f"the family of {path} is not recognised",
+        f"its keys ({', '.join(list(shapes)[:3])}, ...) are of {' and '.join(names)}",
+        f"Pass arch= with family, such as arch={{'family': '{names[0]}', ...}}",
+    )
+
+
+def _unknown(path: Path, shapes: Shapes) -> CheckpointError:
+    """Why no family recognises a file: the nearest one, and where the file departs from it."""
+    what = f"the family of {path} is not recognised"
+    near = _nearest(shapes)
+    if near is None:
+        keys = ", ".join(list(shapes)[:3])
+        return CheckpointError(what, f"its keys ({keys}, ...) are of no family known here", _FORMS)
+    name, marks = near
+    missing = [key for key in marks if key not in shapes]
+    # The same key of another layer is a neighbour of what is missing, and no misspelling of it.
+    known = {re.sub(r"\d+", "", key) for key in marks}
+    others = [key for key in shapes if re.sub(r"\d+", "", key) not in known]
+    renamed = [k for key in missing for k in get_close_matches(key, others, n=1, cutoff=0.8)]
+    wrong = [
+        f"{key} {shapes[key]} where {rank} dimensions are expected"
+        for key, rank in marks.items()
+        if key in shapes and len(shapes[key]) != rank
+    ]
+    kinds = {
+        "missing": missing,
+        "unexpected": list(dict.fromkeys(renamed)),
+        "wrongly shaped": wrong,
+    }
+    told = [f"{len(keys)} {kind}: {', '.join(keys)}" for kind, keys in kinds.items() if keys]
+    return CheckpointError(
+        what,
+        f"it is nearest to '{name}', of whose marks "
+        + ("; ".join(told) or "each is there, but their shapes do not fit each other"),
+        f"Mend the keys; or {_FORMS[0].lower()}{_FORMS[1:]}",
+    )
+
+
+def _nearest(shapes: Shapes) -> tuple[str, Mapping[str, int]] | None:
+    """The family most of whose marks a file has, and these marks; None if it has few of any."""
+    ranked = []
+    for family in families().values():
+        for marks in family.fingerprints:
+            there = sum(key in shapes for key in marks)
+            # One that has them all as they should be, and refused the file, is not what is meant
+            # where another lacks a single one.
+            whole = all(len(shapes.get(key, ())) == rank for key, rank in marks.items())
+            ranked.append(((there - 1.5 * whole) / len(marks), there, family.name, marks))
+    share, there, name, marks = max(ranked, key=lambda found: found[:2], default=(0, 0, "", {}))
+    return (name, marks) if share >= 0.5 and there >= 2 else None

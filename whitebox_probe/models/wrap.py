@@ -1,0 +1,133 @@
+"""`wrap`: a torch module that the user already has -> a model to probe."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from torch import Tensor, nn
+
+from whitebox_probe._core.errors import ProbeError
+from whitebox_probe.models.family import (
+    Family,
+    Preprocess,
+    ProbeModel,
+    TextPreprocess,
+    families,
+    family_named,
+)
+from whitebox_probe.models.mapped import CustomFamily, Subspaces
+
+
+def wrap(
+    module: nn.Module,
+    family: str | None = None,
+    *,
+    name: str | None = None,
+    preprocess: Preprocess | TextPreprocess | Literal["imagenet"] | None = None,
+    sites: Mapping[str, str] | None = None,
+    layers: int | None = None,
+    first_layer: int = 0,
+    heads: int | None = None,
+    dim_head: int | None = None,
+    dim: int | None = None,
+    subspaces: Subspaces | Mapping[str, Subspaces] | None = None,
+    prenorm: str | None = None,
+    prefix_tokens: int = 0,
+    example: Tensor | None = None,
+) -> ProbeModel:
+    """Make a module that you already have ready for probing.
+
+    The module itself is not changed; its evaluation mode is set while it is probed. A module of no
+    family is mapped by `sites`; the arguments after it belong to such a mapping alone.
+
+    Args:
+        module: a torch module of a known family, or any with `sites`.
+        family: the family's name; recognised from the module when not given.
+        name: what tables and figures call it; the class name when not given.
+        preprocess: how an image becomes its input; read from the module where it says so.
+            `imagenet`: 224 pixels, ImageNet's means and spreads.
+        sites: site -> `path.of.{layer}.module:input` or `...:output`, and perhaps `:layout`, such
+            as `blocks.{layer}.attn.qkv:output:B n (3 K p)` (`models/mapped.py` lists them).
+        layers: how many layers there are; counted from the paths when not given.
+        first_layer: the number that stands for `{layer}` in the first layer.
+        heads, dim_head: K and p; one head as wide as the tokens when not given.
+        dim: d; read from the subspaces or the example when not given.
+        subspaces: basis name -> `path.of.{layer}.weight:layout`, or a function of (module, layer)
+            that gives U (K, d, p); one alone is the basis `native`.
+        prenorm: path of the normalisation in front of the attention.
+        prefix_tokens: how many tokens stand before the patches (class token, registers).
+        example: an input to try the mapping on, so that a wrong one is told at once.
+
+    Raises: ProbeError when the module is of no known family, or is a DataParallel wrapper;
+        SiteError, BasisError or ShapeError for a mapping that does not fit the module.
+
+    Example:
+        >>> layer = nn.TransformerEncoderLayer(8, nhead=2, batch_first=True)
+        >>> network = nn.TransformerEncoder(layer, num_layers=3)
+        >>> wrap(network, sites={"z_out": "layers.{layer}:output"}, dim=8).layers
+        3
+    """
+    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        raise ProbeError(
+            f"a {type(module).__name__} cannot be probed",
+            "its replicas would each record a part of the tokens",
+            "Pass its .module, and use torchrun for many devices",
+        )
+    if preprocess == "imagenet":
+        preprocess = Preprocess.imagenet()
+    if sites is None:
+        options = (layers, heads, dim_head, dim, subspaces, prenorm, example)
+        if first_layer or prefix_tokens or any(option is not None for option in options):
+            raise ProbeError(
+                "a mapping without sites",
+                "the other arguments of a mapping have no meaning without them",
+                "Add sites={'z_out': 'path.of.{layer}:output'}, or leave them out",
+            )
+        found = _found(module, family)
+    elif family is not None:
+        raise ProbeError(
+            f"family '{family}' and sites are both given",
+            "a family knows its own sites",
+            "Leave one of them out",
+        )
+    else:
+        found = CustomFamily(
+            module,
+            sites,
+            layers=layers,
+            first_layer=first_layer,
+            heads=heads,
+            dim_head=dim_head,
+            dim=dim,
+            subspaces=subspaces,
+            prenorm=prenorm,
+            prefix_tokens=prefix_tokens,
+            example=example,
+        )
+    return ProbeModel(
+        module=module,
+        family=found,
+        name=name or type(module).__name__.lower(),
+        preprocess=preprocess or found.preprocess(module),
+    )
+
+
+def _found(module: nn.Module, name: str | None) -> Family:
+    """The family of that name, or the one that a module is of."""
+    if name is not None:
+        found = family_named(name)
+        if not found.matches(module):
+            raise ProbeError(
+                f"a {type(module).__name__} is not of family '{name}'",
+                "the modules that its sites need are not there",
+                "Leave family out to have it recognised",
+            )
+        return found
+    matching = [f for f in families().values() if f.matches(module)]
+    if len(matching) != 1:
+        raise ProbeError(
+            f"a {type(module).__name__} is of no family known here",
+            f"{len(matching)} families match it",
+            f"Name one: family={' | '.join(families())}; or map it with sites="
+            "{'z_out': 'path.of.{layer}:output'}",
+        )
+    return matching[0]

@@ -1,0 +1,1 @@
+"""One streaming pass of a model over data."""

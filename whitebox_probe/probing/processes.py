@@ -1,0 +1,206 @@
+"""One pass shared by the processes of torchrun: who takes what, and how it is put together.
+
+The batches are those of a single process, dealt out in turn: a batch is the same on any number of
+processes, and so is every bit of its samples' values. At the end values are gathered and sorted by
+sample, and sums are reduced by torchmetrics.
+"""
+
+import atexit
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+from torchmetrics.utilities.distributed import gather_all_tensors
+
+from whitebox_probe._core import launch
+from whitebox_probe._core.errors import DataError, ProcessError
+from whitebox_probe.data.source import Source
+from whitebox_probe.metrics._reduction import Sums, gather_text
+from whitebox_probe.probing.collector import Collector
+
+LINGER = 2.0  # seconds that a process with an error stays for others that may have it too
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes that share a pass, and which of them this one is."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that prints and saves."""
+        return self.rank == 0
+
+    def check(self, source: Source) -> None:
+        """Raises: DataError for data whose batches cannot be dealt out."""
+        if self.count > 1 and not source.numbers:
+            raise DataError(
+                f"{source.name} cannot be shared by {self.count} processes",
+                "a loader hands out its own batches, and each process would get all of them",
+                "Pass the loader's Dataset, or distributed=False",
+            )
+
+    def samples(self, source: Source, batch_size: int) -> int | None:
+        """How many samples this process takes; None when their number is not known."""
+        if source.count is None or self.count == 1:
+            return source.count
+        starts = range(self.rank * batch_size, source.count, self.count * batch_size)
+        return sum(min(batch_size, source.count - start) for start in starts)
+
+    def wait(self) -> None:
+        """Wait for all processes."""
+        if self.count > 1:
+            with _together():
+                dist.barrier()
+
+    @contextmanager
+    def one_a_machine_first(self) -> Iterator[None]:
+        """Let one process of each machine do it before the others, who find its files."""
+        if launch.local_rank() > 0:
+            self.wait()
+        try:
+            yield
+        finally:
+            if launch.local_rank() == 0:
+                self.wait()
+
+    def same(self, bases: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        """The first process' bases: a fit may round differently on another machine."""
+        if self.count == 1:
+            return dict(bases)
+        theirs = {n: U.clone() for n, U in bases.items()}  # as it lies in memory: products round so
+        with _together(), torch.inference_mode():
+            for U in theirs.values():
+                sent = U.contiguous()
+                dist.broadcast(sent, 0)
+                U.copy_(sent)
+        return theirs
+
+    def reduce(self, collector: Collector, count: int) -> None:
+        """Give every process what all of them have measured.
+
+        Raises: ProcessError when a process has gone, or the samples are not each there once.
+        """
+        if self.count == 1:
+            return
+        with _together():
+            for stream in collector.streams.values():
+                stream.sync()
+            _reduce_heads(collector)
+            tokens = gather_text(json.dumps(collector.tokens))
+            collector.tokens = max(json.loads(each) for each in tokens)
+            table = collector.table
+            ids = gather_all_tensors(torch.from_numpy(table.ids[: table.used].copy()))
+            values = torch.from_numpy(table.values[: table.used])
+            table.ids = torch.cat(ids).numpy()
+            if values.shape[1]:
+                table.values = torch.cat(gather_all_tensors(values)).numpy()
+            else:
+                table.values = values.new_empty(len(table.ids), 0).numpy()
+            table.used = len(table.ids)
+        if len(set(table.ids.tolist())) != count or table.used != count:
+            raise ProcessError(
+                f"{table.used} samples came back of {count}",
+                "each has to be measured by one process",
+                "Start all processes with the same data and arguments",
+            )
+
+
+class _HeadSums(Sums):
+    def update(self) -> None:
+        """Sums are added one by one, by name."""
+
+    def compute(self) -> None:
+        """They are read one by one."""
+
+
+def _reduce_heads(collector: Collector) -> None:
+    """The sums of values a head, which are no metric's state."""
+    sums = _HeadSums()
+    for i, m in enumerate(collector.plan):
+        for layer in collector.layers:
+            if (m, layer) in collector.head_means:
+                sums.total(f"heads_{i}_{layer}", collector.head_means[m, layer])
+    sums.sync()
+    for i, m in enumerate(collector.plan):
+        for layer in collector.layers:
+            if hasattr(sums, f"heads_{i}_{layer}"):
+                collector.head_means[m, layer] = sums.sum_of(f"heads_{i}_{layer}")
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """Communication, where the end of another process comes to light."""
+    try:
+        yield
+    except RuntimeError as error:
+        # gloo's and nccl's own classes all derive from it, and say "closed by peer" and the like.
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        raise ProcessError(
+            "another process of this run has ended",
+            lines[0] if lines else type(error).__name__,
+            "Look for its own message; run --resume DIR goes on from what was saved",
+        ) from error
+
+
+def join() -> Processes:
+    """Join the processes that a launcher started, if it did; used by the command."""
+    if not launch.launched():
+        return Processes()
+    backend = "gloo"
+    if torch.cuda.is_available():
+        backend = "cpu:gloo,cuda:nccl"
+        if launch.local_rank() < torch.cuda.device_count():
+            torch.cuda.set_device(launch.local_rank())
+    with _together():
+        dist.init_process_group(backend)
+    atexit.register(_leave)
+    return current(wanted=True)
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def current(*, wanted: bool) -> Processes:
+    """The processes that share a pass: those of torch.distributed, if it is set up and wanted.
+
+    Raises: ProcessError when they cannot exchange tensors of the CPU.
+    """
+    if not wanted or not dist.is_available() or not dist.is_initialized():
+        return Processes()
+    backend = str(dist.get_backend_config())
+    if dist.get_world_size() > 1 and "cpu:" not in backend:
+        raise ProcessError(
+            f"the processes are joined by {backend} only",
+            "values of samples are gathered on the CPU",
+            "Use init_process_group('cpu:gloo,cuda:nccl')",
+        )
+    return Processes(dist.get_rank(), dist.get_world_size())
+
+
+def first_to_say(line: str) -> bool:
+    """Whether no other process has asked for this line before: it is printed once."""
+    if not dist.is_initialized():
+        return launch.rank() == 0
+    key = f"said/{hashlib.sha256(line.encode()).hexdigest()}"
+    try:
+        store: Any = dist.distributed_c10d._get_default_store()
+        first = bool(store.add(key, 1) == 1)
+        # The store goes with the first process: let the others ask before it does.
+        end = time.monotonic() + LINGER
+        while store.add(key, 0) < dist.get_world_size() and time.monotonic() < end:
+            time.sleep(0.05)
+    except RuntimeError:  # it has gone; better twice than never
+        return True
+    return first

@@ -1,0 +1,143 @@
+"""Record the named sites of a model: hooks in, hooks out.
+
+`attach` is the one place where hooks are registered; `record` keeps tensors for a notebook, and the
+engine hands the same tensors to streaming measures. Hooks only read: the model's output is the same
+bit for bit, fused attention stays on, and every hook is removed even after an exception.
+
+    with wp.record(model, sites=["z_half", "heads"]) as recording:
+        model.module(images)
+    recording["z_half", 3]
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from whitebox_probe._core.errors import InternalError, ProbeError, SiteError, nearest
+from whitebox_probe.models.family import ProbeModel, Tap
+
+Sink = Callable[[str, int, Tensor], None]
+
+
+@contextmanager
+def attach(
+    model: ProbeModel, sites: Iterable[str], layers: Iterable[int], sink: Sink
+) -> Iterator[None]:
+    """Call `sink(site, layer, tensor)` for every named site while the block runs.
+
+    The tensor is the model's own (detached, no copy): a sink that keeps it must clone it, since a
+    later in-place operation may overwrite it.
+
+    Raises: SiteError for a site or a layer that the model does not have; InternalError, from the
+        forward pass, where the sink fails.
+    """
+    taps = [(site, n, model.tap(site, n)) for n in layers for site in dict.fromkeys(sites)]
+    with ExitStack() as stack:
+        for site, layer, tap in taps:
+            module = model.module.get_submodule(tap.module)
+            hook = partial(_read, tap, sink, site, layer)
+            handle = (
+                module.register_forward_pre_hook(hook, with_kwargs=True)
+                if tap.side == "input"
+                else module.register_forward_hook(hook)
+            )
+            stack.callback(handle.remove)
+        yield
+
+
+def _read(
+    tap: Tap, sink: Sink, site: str, layer: int, module: nn.Module, args: Any, last: Any
+) -> None:
+    """Hand the tapped tensor on; `last` is the module's output, or its keyword arguments.
+
+    What fails here fails inside the model's forward pass, and is told apart from an input that the
+    model cannot take.
+    """
+    try:
+        sink(site, layer, tap.read(args, last))
+    except (ProbeError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise InternalError(
+            f"'{site}' of layer {layer} could not be read or measured: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+class Recording:
+    """Tensors by (site, layer), joined over the forward passes of the block."""
+
+    def __init__(self, model: ProbeModel, sites: Sequence[str], layers: Sequence[int]) -> None:
+        self._model = model
+        self._sites = sites
+        self._layers = layers
+        self._parts: dict[tuple[str, int], list[Tensor]] = {}
+
+    def keep(self, site: str, layer: int, tensor: Tensor) -> None:
+        """Keep a copy: later in-place operations cannot change it, and it pins no larger tensor."""
+        self._parts.setdefault((site, layer), []).append(
+            tensor.clone(memory_format=torch.contiguous_format)
+        )
+
+    def __getitem__(self, key: tuple[str, int]) -> Tensor:
+        """The tensor of a site in a layer.
+
+        Raises: SiteError when it was not asked for, or the model has not been run in the block.
+        """
+        site, layer = key
+        if site not in self._sites:
+            raise SiteError(
+                f"site '{site}' was not recorded",
+                "it was not asked for",
+                nearest(site, self._sites),
+            )
+        if layer not in self._layers:
+            raise SiteError(
+                f"layer {layer} was not recorded",
+                "it was not asked for, or does not exist",
+                f"Use one of: {', '.join(map(str, self._layers))}",
+            )
+        if key not in self._parts:
+            raise SiteError(
+                f"site '{site}' of layer {layer} holds nothing",
+                "the model was not run inside the record() block",
+                "Call model.module(x) inside it",
+            )
+        parts = self._parts[key]
+        if len(parts) > 1:
+            self._parts[key] = [torch.cat(parts)]
+        return self._parts[key][0]
+
+    def keys(self) -> list[tuple[str, int]]:
+        """The (site, layer) pairs that hold a tensor, in the order of the forward pass."""
+        return list(self._parts)
+
+    def __len__(self) -> int:
+        """How many (site, layer) pairs hold a tensor."""
+        return len(self._parts)
+
+
+@contextmanager
+def record(
+    model: ProbeModel, sites: Sequence[str] | str, layers: Sequence[int] | None = None
+) -> Iterator[Recording]:
+    """Record the named sites of every forward pass inside the block.
+
+    Args:
+        model: from `wp.load` or `wp.wrap`.
+        sites: names of sites (`model.sites` lists them).
+        layers: layers counted from 1; all when not given.
+
+    Yields: a `Recording`; `recording[site, layer]` is a tensor of the site's shape, detached, on
+        the model's device.
+    Raises: SiteError for a site or a layer that the model does not have.
+    """
+    sites = [sites] if isinstance(sites, str) else list(sites)
+    layers = list(range(1, model.layers + 1)) if layers is None else list(layers)
+    recording = Recording(model, sites, layers)
+    with attach(model, sites, layers, recording.keep):
+        yield recording

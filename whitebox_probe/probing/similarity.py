@@ -1,0 +1,106 @@
+"""Similarity of layers, within a model or between two, on the same data.
+
+    found = wp.similarity(wp.load("crate-tiny-fmnist"), wp.load("vit-tiny-fmnist"), "fashion-mnist")
+    found.cka[2, 5]  # of layer 3 of the first and layer 6 of the second
+
+A sample's feature is its mean token. Everything comes from streamed sums of products, so that
+neither batch size nor order shows, and memory does not grow with the number of samples.
+"""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from whitebox_probe._core.errors import DataError
+from whitebox_probe.data.source import open_data
+from whitebox_probe.metrics._linalg import upcast
+from whitebox_probe.metrics.similarity import Moments, cka_of, procrustes_of, subspace_overlap_of
+from whitebox_probe.models.family import ProbeModel
+from whitebox_probe.probing.collector import ready, run_model, transform_of
+from whitebox_probe.probing.recorder import attach
+from whitebox_probe.results.result import Similarity
+
+FEWEST = 4
+
+
+def similarity(
+    first: ProbeModel,
+    second: ProbeModel,
+    data: Any,
+    *,
+    site: str = "z_out",
+    rank: int = 10,
+    limit: int | None = None,
+    batch_size: int = 32,
+    device: str | torch.device | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> Similarity:
+    """Compare every layer of a model with every layer of another, or of itself.
+
+    Args:
+        first, second: may be the same model. data: as for `probe`; each model gets it prepared as
+            it was trained.
+        site: where tokens are taken. rank: of the leading subspaces that `overlap` compares.
+        limit, batch_size, device, seed, progress: as for `probe`.
+
+    Raises: DataError for fewer than four samples; ProbeError as `probe` does.
+    References: Kornblith et al. 2019, arXiv:1905.00414 (CKA); Song et al. 2012 (the unbiased
+        estimate); Ding, Denain and Steinhardt 2021, arXiv:2108.01661 (Procrustes).
+    """
+    from tqdm.auto import tqdm
+
+    models = (first, second)
+    sources = [
+        open_data(data, transform=transform_of(m.preprocess), limit=limit, seed=seed)
+        for m in models
+    ]
+    same = first is second
+    shape = (first.layers, second.layers)
+    pairs = [(i, j) for i in range(shape[0]) for j in range(shape[1]) if not same or i <= j]
+    moments = {pair: Moments() for pair in pairs}
+    features: tuple[dict[int, Tensor], dict[int, Tensor]] = ({}, {})
+
+    def keep(which: int) -> Any:
+        def sink(_: str, layer: int, Z: Tensor) -> None:
+            features[which][layer - 1] = upcast(Z).mean(dim=-2)
+
+        return sink
+
+    count = 0
+    used = models[:1] if same else models
+    bar = tqdm(total=sources[0].count, unit="sample", disable=None if progress else True)
+    with ExitStack() as stack, bar, torch.inference_mode():
+        places = [stack.enter_context(ready(model, device)) for model in used]
+        for which, model in enumerate(used):
+            layers: Sequence[int] = range(1, model.layers + 1)
+            stack.enter_context(attach(model, [site], layers, keep(which)))
+        streams = [source.batches(batch_size, 0) for source in sources[: len(used)]]
+        for batches in zip(*streams, strict=True):
+            for model, batch, place in zip(used, batches, places, strict=True):
+                run_model(model, batch.inputs.to(place))
+            right = features[0 if same else 1]
+            for (i, j), sums in moments.items():
+                sums.add(features[0][i], right[j])
+            count += len(batches[0].ids)
+            bar.update(len(batches[0].ids))
+    if count < FEWEST:
+        raise DataError(
+            f"{count} samples are too few", f"CKA needs {FEWEST} or more", "Use more samples"
+        )
+    out = {name: np.full(shape, np.nan) for name in ("cka", "overlap", "procrustes")}
+    for (i, j), sums in moments.items():
+        values = {
+            "cka": cka_of(sums),
+            "overlap": subspace_overlap_of(sums, rank=rank),
+            "procrustes": procrustes_of(sums),
+        }
+        for name, value in values.items():
+            out[name][i, j] = value
+            if same:
+                out[name][j, i] = value
+    return Similarity(first=first.name, second=second.name, count=count, **out)

@@ -1,0 +1,301 @@
+"""What a pass has measured so far, kept in a file, so that a run that was cut off can go on.
+
+A state is taken between two batches and holds the table of values, every sum, and how many batches
+are done. Going on from it does the same additions in the same order: the result is the same to the
+last bit. It is a plain npz archive (arrays, and JSON in one of them), never unpickled.
+"""
+
+import hashlib
+import json
+import signal
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import BuiltinFunctionType, FrameType, FunctionType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from whitebox_probe._core.errors import DataError, ProcessError
+from whitebox_probe._core.io import atomic_path
+from whitebox_probe.data.source import Source
+from whitebox_probe.metrics.measure import DatasetMetric
+from whitebox_probe.probing.collector import Collector
+from whitebox_probe.probing.processes import Processes
+
+FORMAT = 1
+_HASHES = ("weights", "data", "layout")
+# Public attributes of modules that no output depends on, or that a forward pass sets.
+_PASSING = frozenset(
+    {"training", "grad_checkpointing", "gradient_checkpointing", "max_seq_len_cached"}
+    | {"name_or_path", "transformers_version"}
+)
+
+
+class Saver:
+    """Saves the state of a pass now and then, and puts it back.
+
+    Args:
+        folder: of the state; None to save nothing. every: seconds between two saves.
+        identity: what must be the same for a run to go on, by the name that an error gives it.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None,
+        every: float,
+        processes: Processes,
+        collector: Collector,
+        source: Source,
+        identity: Callable[[], Mapping[str, Any]],
+    ) -> None:
+        if folder is not None and not source.numbers:
+            raise DataError(
+                f"a pass over {source.name} cannot be saved",
+                "a loader does not tell which samples come next",
+                "Pass the loader's Dataset, or leave checkpoint= out",
+            )
+        self.folder = folder
+        self.every = every
+        self.batches = 0
+        self._processes = processes
+        self._collector = collector
+        self._identity = identity
+        self._kept: Mapping[str, Any] | None = None
+        self._device = torch.device("cpu")
+        self._last = time.monotonic()
+        self._stop = False
+
+    def restore(self, device: torch.device) -> None:
+        """Put back the state that the folder holds, if any.
+
+        Raises: ProcessError for a state of another run, or one that cannot be read.
+        """
+        if self.folder is None:
+            return
+        name = _name(self._processes)
+        others = sorted(p.name for p in self.folder.glob(_pattern("*")) if p.name != name)
+        counts = {other.removesuffix(".npz").rpartition("-")[2] for other in others}
+        if counts - {str(self._processes.count)}:
+            raise ProcessError(
+                f"the run in {self.folder} cannot go on",
+                f"it was begun by {counts.pop()} processes, and this one has "
+                f"{self._processes.count}",
+                "Start as many as before, or begin anew in another folder",
+            )
+        path = self.folder / name
+        if not path.is_file():
+            return
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+                arrays = dict(archive)
+            about = json.loads(str(arrays.pop("about")))
+            if about["format"] != FORMAT:
+                raise ValueError(f"format {about['format']}, not {FORMAT}")
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise ProcessError(
+                f"the state {path} cannot be read", str(error), "Remove it and begin anew"
+            ) from error
+        self._expect_same(about["identity"])
+        self._put_back(about, arrays, device)
+
+    def _expect_same(self, before: Mapping[str, Any]) -> None:
+        now = self._same()
+        changed = []
+        for what in dict.fromkeys([*before, *now]):
+            was, is_now = (json.dumps(each.get(what), sort_keys=True) for each in (before, now))
+            if was != is_now:
+                hidden = what.startswith(_HASHES)
+                changed.append(what if hidden else f"{what} (was {was}, is {is_now})")
+        if changed:
+            raise ProcessError(
+                f"the run in {self.folder} cannot go on",
+                f"changed since it began: {', '.join(changed)}",
+                "Use the same as then, or begin anew in another folder",
+            )
+
+    def _same(self) -> Mapping[str, Any]:
+        """The identity, made once: it reads all weights."""
+        if self._kept is None:
+            self._kept = json.loads(json.dumps(self._identity()))
+        return self._kept
+
+    def save(self) -> None:
+        """Write the state; the file is replaced whole."""
+        if self.folder is None:
+            return
+        collector, table = self._collector, self._collector.table
+        arrays = {"ids": table.ids[: table.used], "values": table.values[: table.used]}
+        states: dict[str, tuple[str, bool]] = {}
+        for key, kind, value in _states(collector):
+            arrays[key] = value.numpy(force=True)
+            states[key] = (kind, value.device.type != "cpu")
+        about = {
+            "format": FORMAT,
+            "identity": self._same(),
+            "batches": self.batches,
+            "tokens": collector.tokens,
+            "states": states,
+        }
+        arrays["about"] = np.array(json.dumps(about))
+        with atomic_path(self.folder / _name(self._processes)) as path:
+            np.savez(path, **arrays)  # type: ignore[arg-type]
+        self._last = time.monotonic()
+
+    def _put_back(
+        self, about: Mapping[str, Any], arrays: Mapping[str, Any], device: torch.device
+    ) -> None:
+        collector, table = self._collector, self._collector.table
+        table.open(torch.from_numpy(arrays["ids"]))
+        table.used = len(arrays["ids"])
+        table.values[: table.used] = arrays["values"]
+        collector.tokens = about["tokens"]
+        self.batches = about["batches"]
+        for key, (kind, elsewhere) in about["states"].items():
+            what, index, layer, *name = key.split("/")
+            place = (collector.plan[int(index)], int(layer))
+            value = torch.from_numpy(arrays[key]).to(device if elsewhere else "cpu")
+            if what == "heads":
+                collector.head_means[place] = value
+            else:
+                stream = collector.streams[place]
+                assert isinstance(stream, DatasetMetric)
+                stream.put(name[0], kind, value)
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Let Ctrl-C and SIGTERM end the pass after the batch at hand, with its state saved.
+
+        A second Ctrl-C does not wait for the batch.
+        """
+        if self.folder is None or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            if self._stop and number == signal.SIGINT:
+                raise KeyboardInterrupt
+            self._stop = True
+
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._last = time.monotonic()
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def after_batch(self) -> None:
+        """Count a batch; save if it is time.
+
+        Raises: KeyboardInterrupt, once the state is saved, when the run was asked to stop.
+        """
+        self.batches += 1
+        if self.folder is None:
+            return
+        if self._stop or time.monotonic() - self._last >= self.every:
+            self.save()
+        if self._stop:
+            raise KeyboardInterrupt(
+                f"stopped: {self._collector.table.used} samples are saved in {self.folder}"
+            )
+
+    def finish(self) -> None:
+        """Save a pass that is whole, if it was long enough to be saved before."""
+        if self.folder is not None and (self.folder / _name(self._processes)).is_file():
+            self.save()
+
+
+def _states(collector: Collector) -> Iterator[tuple[str, str, Tensor]]:
+    """(key, kind, value) of all that is accumulated beside the table."""
+    for i, m in enumerate(collector.plan):
+        for layer in collector.layers:
+            if (m, layer) in collector.head_means:
+                yield f"heads/{i}/{layer}", "sum", collector.head_means[m, layer]
+            stream = collector.streams.get((m, layer))
+            if isinstance(stream, DatasetMetric):
+                for name, (kind, value) in stream.states().items():
+                    yield f"stream/{i}/{layer}/{name}", kind, value
+
+
+def _name(processes: Processes) -> str:
+    return f"state-{processes.rank}-of-{processes.count}.npz"
+
+
+def _pattern(count: str) -> str:
+    return f"state-*-of-{count}.npz"
+
+
+def forget(folder: Path) -> None:
+    """Remove all states from a folder, and what a kill left of one that was being written."""
+    for pattern in (_pattern("*"), f".{_pattern('*').removesuffix('.npz')}-*.npz"):
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
+
+
+def digest(module: nn.Module) -> str:
+    """Hash of all parameters and buffers, with their names."""
+    found = hashlib.blake2b(digest_size=16)
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        found.update(raw.numpy().data)
+    return found.hexdigest()
+
+
+def constants(module: nn.Module) -> dict[str, Any]:
+    """What decides a network's output besides its tensors: the plain values that its parts hold.
+
+    Step sizes, sparsity weights, numbers of heads and the like are in no tensor. Of each part of
+    the network its public attributes are read, and those of a `config` that it has; what is neither
+    plain nor a function is left out.
+
+    Returns: `Class.attribute` -> its value, or a list of them in the order of the parts where they
+        differ; and the `layout of the network`, a hash of all paths, classes and attributes' names.
+    """
+    values: dict[str, list[Any]] = {}
+    layout = hashlib.blake2b(digest_size=16)
+    for path, part in module.named_modules():
+        kind = type(part).__name__
+        held = _plain(part)
+        layout.update(f"{path} {kind} {sorted(held)}".encode())
+        for name, value in held.items():
+            values.setdefault(f"{kind}.{name}", []).append(value)
+    found = {
+        name: each[0] if all(value == each[0] for value in each) else each
+        for name, each in values.items()
+    }
+    return found | {"layout of the network": layout.hexdigest()}
+
+
+def _plain(part: Any) -> dict[str, Any]:
+    """The public attributes of an object that are plain values or functions, by name."""
+    found: dict[str, Any] = {}
+    for name, value in vars(part).items():
+        if name.startswith("_") or name in _PASSING:
+            continue
+        if name == "config" and hasattr(value, "__dict__"):
+            found |= {f"config.{key}": each for key, each in _plain(value).items()}
+        elif isinstance(value, FunctionType | BuiltinFunctionType):
+            found[name] = value.__qualname__
+        elif _is_plain(value):
+            found[name] = value
+    return found
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, str | int | float)
+
+
+def described(metric: Any) -> dict[str, Any]:
+    """A metric's kind and its parameters."""
+    simple = (str, int, float, bool, type(None))
+    values = {k: v for k, v in vars(metric).items() if k[0] != "_" and isinstance(v, simple)}
+    return {"kind": type(metric).__name__} | values

@@ -1,0 +1,1 @@
+"""Tables, where they came from, and what is made of them."""
