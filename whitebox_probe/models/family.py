@@ -80,6 +80,24 @@ class Dims:
 
 
 @dataclass(frozen=True)
+class Layer:
+    """One layer of a module: where its sites pass, its subspaces, its norm, its steps.
+
+    Attributes:
+        number: counted from 1. taps: site -> where it is read.
+        norm: the normalisation in front of the attention, a function of (B, n, d) tokens; None
+            where there is none. operators: what its steps are made of (`D`, `lam`, `eta`).
+        bases: basis -> U (K, d, p), raw.
+    """
+
+    number: int
+    taps: Mapping[str, Tap]
+    norm: nn.Module | None
+    operators: Mapping[str, Tensor | float]
+    bases: Callable[[str], Tensor]
+
+
+@dataclass(frozen=True)
 class Preprocess:
     """How an image becomes a model's input: size, crop and normalisation.
 
@@ -385,6 +403,29 @@ class ProbeModel:
     def device(self) -> torch.device:
         """Where the module's first parameter lies."""
         return next(self.module.parameters()).device
+
+    @property
+    def prefix_tokens(self) -> int:
+        """How many tokens stand before the patches (class token, registers)."""
+        return self.family.prefix_tokens(self.module)
+
+    def heads_site(self, basis: str) -> str | None:
+        """The site whose per-head tokens are those of a basis of the model's own, if any."""
+        return self.family.official_site(basis) if basis in self.bases else None
+
+    def layer(self, number: int) -> Layer:
+        """A layer, counted from 1.
+
+        Raises: SiteError for a layer out of range.
+        """
+        self._check_layer(number)
+        return Layer(
+            number,
+            self.family.taps(self.module, number),
+            self.family.prenorm(self.module, number),
+            self.family.operators(self.module, number),
+            lambda basis: self.subspaces(number, basis),
+        )
 
     def tap(self, site: str, layer: int) -> Tap:
         """Where a site is read in a layer.
