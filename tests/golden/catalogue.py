@@ -1,0 +1,7 @@
+"""The names of all measures."""
+
+from whitebox_probe.metrics import base
+
+
+def names():
+    return list(base.catalogue())
