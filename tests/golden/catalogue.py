@@ -1,7 +1,7 @@
 """The names of all measures."""
 
-from whitebox_probe.metrics import base
+from whitebox_probe.metrics import measure
 
 
 def names():
-    return list(base.catalogue())
+    return list(measure.catalogue())
