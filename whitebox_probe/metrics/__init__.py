@@ -1,25 +1,22 @@
-"""Measures of the sparse rate reduction: one file each, functions and streaming metrics.
+"""Measures of the sparse rate reduction: one file each.
 
-`whitebox_probe.metrics.functional` gathers the pure functions; the classes, each a
-`torchmetrics.Metric`, are attributes of this package.
+`whitebox_probe.metrics.functional` gathers the pure functions. The classes, such as
+`whitebox_probe.metrics.Compression`, are `torchmetrics.Metric` modules, made of the measures by
+`torch.py` when they are first used.
 """
 
 from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    missing = AttributeError(f"module 'whitebox_probe.metrics' has no attribute '{name}'")
-    if not name[0].isupper():  # a submodule is being imported
-        raise missing
-    from whitebox_probe.metrics.measure import catalogue
+    if not name[:1].isupper():  # a submodule is being imported
+        raise AttributeError(f"module 'whitebox_probe.metrics' has no attribute '{name}'")
+    from whitebox_probe.metrics import torch
 
-    for metric in catalogue().values():
-        if metric.__name__ == name:
-            return metric
-    raise missing
+    return getattr(torch, name)
 
 
 def __dir__() -> list[str]:
-    from whitebox_probe.metrics.measure import catalogue
+    from whitebox_probe.metrics.catalogue import catalogue
 
-    return sorted([*globals(), *(metric.__name__ for metric in catalogue().values())])
+    return sorted([*globals(), *(measure.__name__ for measure in catalogue().values())])

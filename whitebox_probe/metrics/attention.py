@@ -15,7 +15,8 @@ from torch import Tensor
 from whitebox_probe._core.checks import expect_finite, expect_shape
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.metrics import _linalg
-from whitebox_probe.metrics.measure import LayerTokens, SampleMetric
+from whitebox_probe.metrics.measure import SampleMeasure
+from whitebox_probe.metrics.tokens import LayerTokens
 
 __all__ = [
     "AttentionClassShare",
@@ -106,7 +107,7 @@ def _class_share(A: Tensor, prefix: int) -> Tensor:
     return _over_rows(_linalg.upcast(A[..., prefix:, 0]), A[..., prefix:, :])
 
 
-class AttentionEntropy(SampleMetric):
+class AttentionEntropy(SampleMeasure):
     """Entropy of attention rows, a head at a time."""
 
     name = "attention_entropy"
@@ -122,10 +123,10 @@ class AttentionEntropy(SampleMetric):
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """Of each head."""
-        return _entropy(layer.tokens[site])
+        return _entropy(layer.at(site))
 
 
-class AttentionDistance(SampleMetric):
+class AttentionDistance(SampleMeasure):
     """How far patches look, a head at a time."""
 
     name = "attention_distance"
@@ -141,10 +142,10 @@ class AttentionDistance(SampleMetric):
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """Of each head."""
-        return _distance(layer.tokens[site], layer.prefix)
+        return _distance(layer.at(site), layer.prefix)
 
 
-class AttentionClassShare(SampleMetric):
+class AttentionClassShare(SampleMeasure):
     """The class token's share of the patches' attention, a head at a time."""
 
     name = "attention_class_share"
@@ -160,4 +161,4 @@ class AttentionClassShare(SampleMetric):
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """Of each head."""
-        return _class_share(layer.tokens[site], layer.prefix)
+        return _class_share(layer.at(site), layer.prefix)

@@ -1,12 +1,16 @@
 """Class-wise rates: the maximal coding rate reduction measure over a data set."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from whitebox_probe._core.checks import expect_finite
 from whitebox_probe._core.errors import ShapeError
 from whitebox_probe.metrics import _linalg
-from whitebox_probe.metrics.measure import DatasetMetric, LayerTokens
+from whitebox_probe.metrics.measure import DatasetMeasure
+from whitebox_probe.metrics.sums import Sums
+from whitebox_probe.metrics.tokens import LayerTokens
 
 __all__ = ["ClassRate", "class_rates"]
 
@@ -49,7 +53,8 @@ def _rate(moment: Tensor, scale: Tensor) -> Tensor:
     return 0.5 * (_linalg.spectrum(moment) * scale[..., None]).log1p().sum(dim=-1)
 
 
-class ClassRate(DatasetMetric):
+@dataclass(frozen=True, kw_only=True)
+class ClassRate(DatasetMeasure):
     """Rates of the samples' pooled tokens over the data set: all, within classes, difference.
 
     A sample's feature is its mean token, or its class token with `pool="class"`, of unit norm.
@@ -71,25 +76,23 @@ class ClassRate(DatasetMetric):
     cost = "O(n d) and O(C d^2) memory"
     needs_labels = True
 
-    def __init__(self, *, eps: float = 0.1, pool: str = "mean", convention: str = "paper") -> None:
-        super().__init__(convention=convention)
-        self.eps = eps
-        self.pool = pool
+    eps: float = 0.1
+    pool: str = "mean"
 
-    def add(self, layer: LayerTokens, site: str, labels: Tensor | None) -> None:
+    def add(self, sums: Sums, layer: LayerTokens, site: str, labels: Tensor | None) -> None:
         """Add each class's second moment of pooled tokens."""
         assert labels is not None
         X = _linalg.unit_tokens(layer.pooled(site, self.pool))
         for c in labels.unique().tolist():
             mine = X[(labels == c).to(X.device)]
-            self.total(f"moment_{c}", mine.mT @ mine)
-            self.total(f"count_{c}", torch.tensor(float(len(mine)), dtype=torch.float64))
+            sums.total(f"moment_{c}", mine.mT @ mine)
+            sums.total(f"count_{c}", torch.tensor(float(len(mine)), dtype=torch.float64))
 
-    def numbers(self) -> dict[str, float]:
+    def numbers(self, sums: Sums) -> dict[str, float]:
         """The three rates of the samples so far."""
-        classes = self.names("count_")
-        moments = torch.stack([self.sum_of(f"moment_{c}").cpu() for c in classes])
-        counts = torch.stack([self.sum_of(f"count_{c}").cpu() for c in classes])
+        classes = sums.names("count_")
+        moments = torch.stack([sums[f"moment_{c}"].cpu() for c in classes])
+        counts = torch.stack([sums[f"count_{c}"].cpu() for c in classes])
         whole, within = _of_moments(moments, counts, self.eps)
         return {
             "class_rate_whole": whole.item(),

@@ -1,12 +1,13 @@
 """The coding rate R(Z): how many nats the tokens of a sample take, up to a precision."""
 
-from typing import Any
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from whitebox_probe._core.checks import expect_finite, expect_shape
 from whitebox_probe.metrics import _linalg
-from whitebox_probe.metrics.measure import LayerTokens, SampleMetric
+from whitebox_probe.metrics.measure import SampleMeasure
+from whitebox_probe.metrics.tokens import LayerTokens
 
 __all__ = ["CodingRate", "coding_rate"]
 
@@ -38,7 +39,8 @@ def rate_of_gram(Z: Tensor, G: Tensor, *, eps: float) -> Tensor:
     return _linalg.half_logdet(Z, G, d / (n * eps**2))
 
 
-class CodingRate(SampleMetric):
+@dataclass(frozen=True, kw_only=True)
+class CodingRate(SampleMeasure):
     """R(Z) of each sample.
 
     In the `official` convention the tokens are those after the layer's normalisation, scaled to
@@ -56,9 +58,9 @@ class CodingRate(SampleMetric):
     site = {"paper": "z_out", "official": "attn_in"}
     invariances = frozenset({"rotation", "token_order", "repeated_tokens"})
 
-    def __init__(self, *, eps: float = 0.1, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.eps = eps
+    uses_norm = True
+
+    eps: float = 0.1
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """R of the site's tokens."""
@@ -67,11 +69,11 @@ class CodingRate(SampleMetric):
 
 def rate(layer: LayerTokens, site: str, *, eps: float, unit: bool) -> Tensor:
     """R of a site's normed tokens, or of unit tokens; shared between measures."""
-    Z = layer.tokens[site]
+    Z = layer.at(site)
     expect_shape(Z, "B n d", name=site)
     n, d = Z.shape[-2:]
+    scale = d / (n * eps**2)
     if unit:
-        Z = layer.once("unit", site, lambda: _linalg.unit_tokens(layer.tokens[site]))
-        G = layer.once("unit_gram", site, lambda: _linalg.gram(Z))
-        return layer.half_logdet("unit rate", site, Z, G, d / (n * eps**2))
-    return layer.half_logdet("rate", site, layer.normed(site), layer.gram(site), d / (n * eps**2))
+        return layer.half_logdet("unit rate", site, *layer.unit(site), scale, of_basis=False)
+    G = layer.gram(site)
+    return layer.half_logdet("rate", site, layer.normed(site), G, scale, of_basis=False)

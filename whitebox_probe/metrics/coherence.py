@@ -1,7 +1,6 @@
 """Coherence of a layer's subspaces: how far they overlap, read from the weights alone."""
 
 from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,7 +8,7 @@ from torch import Tensor
 from whitebox_probe._core.checks import expect_finite
 from whitebox_probe._core.errors import ShapeError
 from whitebox_probe.metrics import _linalg
-from whitebox_probe.metrics.measure import WeightMetric
+from whitebox_probe.metrics.measure import WeightMeasure
 
 __all__ = [
     "Coherence",
@@ -159,7 +158,7 @@ def _expect_bases(U: Tensor) -> None:
     expect_finite(U, name="U")
 
 
-class Coherence(WeightMetric):
+class Coherence(WeightMeasure):
     """How far heads' subspaces overlap: pairs of heads, against chance, and the next layer's."""
 
     name = "coherence"
@@ -191,14 +190,18 @@ class Coherence(WeightMetric):
         "next_layer_overlap": r"overlap of $U^\ell$ and $U^{\ell+1}$, best heads",
     }
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self._bases: list[tuple[Tensor, Tensor]] = []
+    def prepare(self, U: Tensor) -> Tensor:
+        """Orthonormal bases of the subspaces."""
+        _expect_bases(U)
+        return _linalg.orthonormalise(U)
 
-    def measure(self, U: Tensor) -> tuple[dict[str, float], dict[str, Tensor]]:
+    def measure(
+        self, U: Tensor, prepared: Tensor | None = None
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
         """Numbers over the pairs i < j, and the matrices."""
         K, d, p = U.shape
-        angles, overlaps = _angles(self._basis(U)), overlap(U)
+        Q = self.prepare(U) if prepared is None else prepared
+        angles, overlaps = _angles(Q), overlap(U)
         pairwise = _spectral(angles)
         numbers = dict.fromkeys(self.rows[:-1], float("nan"))
         if K > 1:  # one head has no pair
@@ -216,17 +219,7 @@ class Coherence(WeightMetric):
             }
         return numbers, {"coherence": pairwise, "overlap": overlaps}
 
-    def between(self, U: Tensor, V: Tensor) -> dict[str, float]:
+    def between(self, first: Tensor, second: Tensor) -> dict[str, float]:
         """Overlap |Q_i^T P_j|_F^2/p of each head with its best one in the next layer, averaged."""
-        Q, P = self._basis(U), self._basis(V)
-        shares = _cross(Q, P).square().sum(dim=(-2, -1)) / U.shape[-1]
+        shares = _cross(first, second).square().sum(dim=(-2, -1)) / first.shape[-1]
         return {"next_layer_overlap": shares.max(dim=1).values.mean().item()}
-
-    def _basis(self, U: Tensor) -> Tensor:
-        """Orthonormal bases of a layer's subspaces; the next layer's are asked for again."""
-        for known, Q in self._bases:
-            if known is U:
-                return Q
-        _expect_bases(U)
-        self._bases = [*self._bases[-1:], (U, _linalg.orthonormalise(U))]
-        return self._bases[-1][1]

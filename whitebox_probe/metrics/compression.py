@@ -1,7 +1,7 @@
 """The compression R^c(Z; U): the coding rate of the tokens within the heads' subspaces."""
 
 import math
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -9,7 +9,8 @@ from torch import Tensor
 from whitebox_probe._core.checks import expect_finite, expect_shape
 from whitebox_probe._core.errors import ShapeError
 from whitebox_probe.metrics import _linalg
-from whitebox_probe.metrics.measure import HEADS, LayerTokens, SampleMetric, project
+from whitebox_probe.metrics.measure import SampleMeasure
+from whitebox_probe.metrics.tokens import HEADS, LayerTokens, project
 
 __all__ = ["Compression", "compression", "official_bounds", "official_compression"]
 
@@ -84,7 +85,8 @@ def _expect_basis(Z: Tensor, U: Tensor) -> None:
         )
 
 
-class Compression(SampleMetric):
+@dataclass(frozen=True, kw_only=True)
+class Compression(SampleMeasure):
     """R^c(Z; U) of each sample, in the `paper` or the `official` convention."""
 
     name = "compression"
@@ -98,13 +100,12 @@ class Compression(SampleMetric):
     better = "lower"
     site = {"paper": "z_half", "official": HEADS}
     needs_basis = True
+    uses_norm = True
     invariances = frozenset(
         {"rotation_in_subspace", "token_order", "repeated_tokens", "head_order"}
     )
 
-    def __init__(self, *, eps: float = 0.1, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.eps = eps
+    eps: float = 0.1
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """R^c of the site's tokens."""
@@ -115,7 +116,7 @@ class Compression(SampleMetric):
 
 def rate_in_subspaces(layer: LayerTokens, site: str, *, eps: float) -> Tensor:
     """R^c of a site's normed tokens in the layer's basis; shared between measures."""
-    Z = layer.tokens[site]
+    Z = layer.at(site)
     expect_shape(Z, "B n d", name=site)
     if layer.U is not None:
         _expect_basis(Z, layer.U)
@@ -138,9 +139,7 @@ def rate_in_subspaces(layer: LayerTokens, site: str, *, eps: float) -> Tensor:
 
 def official_rate(layer: LayerTokens, site: str, *, eps: float) -> Tensor:
     """R^c of per-head tokens of unit norm; shared between measures."""
-    V = layer.tokens[site]
+    V = layer.at(site)
     expect_shape(V, "B K n p", name=site)
     n, p = V.shape[-2:]
-    unit = layer.once("unit", site, lambda: _linalg.unit_tokens(V.contiguous()))
-    G = layer.once("unit_gram", site, lambda: _linalg.gram(unit))
-    return layer.half_logdet("official", site, unit, G, p / (n * eps**2)).sum(dim=-1)
+    return layer.half_logdet("official", site, *layer.unit(site), p / (n * eps**2)).sum(dim=-1)

@@ -1,13 +1,18 @@
 """Dead features: those that no token of the data set ever activates."""
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
-from whitebox_probe.metrics.measure import DatasetMetric, LayerTokens
+from whitebox_probe.metrics.measure import DatasetMeasure
+from whitebox_probe.metrics.sums import Sums
+from whitebox_probe.metrics.tokens import LayerTokens
 
 __all__ = ["DeadFeatures"]
 
 
-class DeadFeatures(DatasetMetric):
+@dataclass(frozen=True, kw_only=True)
+class DeadFeatures(DatasetMeasure):
     """Share of features (columns) that are exactly zero, or below tau rms, in every token seen.
 
     Rows: `dead_features` by exact zeros; `quiet_features` by |z| <= tau rms of the token, for
@@ -23,18 +28,16 @@ class DeadFeatures(DatasetMetric):
     labels = {"dead_features": "dead features of $<Z>$", "quiet_features": "quiet features"}
     group = "sparsity"
 
-    def __init__(self, *, tau: float = 0.1, convention: str = "paper") -> None:
-        super().__init__(convention=convention)
-        self.tau = tau
+    tau: float = 0.1
 
-    def add(self, layer: LayerTokens, site: str, labels: Tensor | None) -> None:
+    def add(self, sums: Sums, layer: LayerTokens, site: str, labels: Tensor | None) -> None:
         """Count for each feature the tokens in which it is active."""
-        Z = layer.tokens[site]
+        Z = layer.at(site)
         rms = Z.square().mean(dim=-1, keepdim=True).sqrt()
-        self.total("active", (Z != 0).flatten(0, -2).sum(dim=0).double())
-        self.total("loud", (Z.abs() > self.tau * rms).flatten(0, -2).sum(dim=0).double())
+        sums.total("active", (Z != 0).flatten(0, -2).sum(dim=0).double())
+        sums.total("loud", (Z.abs() > self.tau * rms).flatten(0, -2).sum(dim=0).double())
 
-    def numbers(self) -> dict[str, float]:
+    def numbers(self, sums: Sums) -> dict[str, float]:
         """Shares over features."""
         never = {"dead_features": "active", "quiet_features": "loud"}
-        return {row: (self.sum_of(of) == 0).double().mean().item() for row, of in never.items()}
+        return {row: (sums[of] == 0).double().mean().item() for row, of in never.items()}

@@ -7,7 +7,7 @@ Its update D is what it adds to the residual stream. In the released code the ou
 """
 
 import math
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,8 @@ from whitebox_probe._core.checks import expect_finite, expect_shape
 from whitebox_probe._core.errors import ShapeError
 from whitebox_probe.metrics import _linalg
 from whitebox_probe.metrics.compression import _expect_basis, _sum_over_heads
-from whitebox_probe.metrics.measure import LayerTokens, SampleMetric, project
+from whitebox_probe.metrics.measure import SampleMeasure
+from whitebox_probe.metrics.tokens import LayerTokens, project
 
 __all__ = [
     "DescentAchieved",
@@ -166,7 +167,8 @@ def _snr(Z: Tensor, Q: Tensor) -> Tensor:
     return (signal / noise.masked_fill(whole == 0, 1.0)).sqrt()
 
 
-class _OfStep(SampleMetric):
+@dataclass(frozen=True, kw_only=True)
+class _OfStep(SampleMeasure):
     """What the measures of the attention step share: the gradient is taken once a layer."""
 
     group = "fidelity"
@@ -182,9 +184,7 @@ class _OfStep(SampleMetric):
     )
     with_u = False
 
-    def __init__(self, *, eps: float = 0.1, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.eps = eps
+    eps: float = 0.1
 
     def inputs(self, site: str) -> tuple[str, ...]:
         """The step's input, and its update unless U stands in for the output map."""
@@ -192,27 +192,25 @@ class _OfStep(SampleMetric):
 
     def gradient(self, layer: LayerTokens, site: str) -> Tensor:
         """The gradient of R^c at the step's input."""
-        U = _basis(layer)
+        U = layer.basis()
         return layer.once(
-            f"gradient {self.eps}", site, lambda: _gradient(layer.tokens[site], U, self.eps)
+            f"gradient {self.eps}",
+            site,
+            lambda: _gradient(layer.at(site), U, self.eps),
+            of_norm=False,
         )
 
     def update_of(self, layer: LayerTokens, site: str) -> Tensor:
         """What the step adds."""
         if not self.with_u:
-            return _linalg.upcast(layer.tokens["attn_out"])
-        U = _basis(layer)
+            return _linalg.upcast(layer.at("attn_out"))
+        U = layer.basis()
         return layer.once(
-            "mssa with U", site, lambda: mssa_with_u(_linalg.upcast(layer.tokens[site]), U)
+            "mssa with U",
+            site,
+            lambda: mssa_with_u(_linalg.upcast(layer.at(site)), U),
+            of_norm=False,
         )
-
-
-def _basis(layer: LayerTokens) -> Tensor:
-    U = layer.U
-    if U is None:
-        project(torch.empty(0), U)  # raises: a basis is missing
-    assert U is not None
-    return U
 
 
 class DescentCosine(_OfStep):
@@ -247,9 +245,9 @@ class DescentAchieved(_OfStep):
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """Of the step."""
-        Z = _linalg.upcast(layer.tokens[site])
+        Z = _linalg.upcast(layer.at(site))
         gradient = self.gradient(layer, site)
-        return _achieved(Z, self.update_of(layer, site), gradient, _basis(layer), self.eps)
+        return _achieved(Z, self.update_of(layer, site), gradient, layer.basis(), self.eps)
 
 
 class DescentAchievedU(DescentAchieved):
@@ -261,7 +259,8 @@ class DescentAchievedU(DescentAchieved):
     with_u = True
 
 
-class _RateChange(SampleMetric):
+@dataclass(frozen=True, kw_only=True)
+class _RateChange(SampleMeasure):
     """Change of R^c from the tokens that enter the attention step to others."""
 
     unit = "nats"
@@ -271,6 +270,7 @@ class _RateChange(SampleMetric):
     cost = "twice compression"
     site = {"paper": "z_in"}
     needs_basis = True
+    uses_norm = True
     default = False
     better = "lower"
     invariances = frozenset(
@@ -278,9 +278,7 @@ class _RateChange(SampleMetric):
     )
     after = "z_half"
 
-    def __init__(self, *, eps: float = 0.1, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.eps = eps
+    eps: float = 0.1
 
     def inputs(self, site: str) -> tuple[str, ...]:
         """Before and after."""
@@ -291,7 +289,7 @@ class _RateChange(SampleMetric):
         before, after = layer.normed(site), layer.normed(self.after)
         if self.after == "attn_out" and layer.norm is not None:
             after = layer.norm(after)
-        U = _basis(layer)
+        U = layer.basis()
         start = layer.once(  # with and without the skip connection start from the same tokens
             f"exact compression {self.eps}", site, lambda: _compression(before, U, self.eps)
         )
@@ -320,7 +318,7 @@ class RateChangeNoSkip(_RateChange):
     after = "attn_out"
 
 
-class IstaObjectiveChange(SampleMetric):
+class IstaObjectiveChange(SampleMeasure):
     """Relative change of the LASSO objective over a layer's proximal steps, with its own D and lam.
 
     Where the steps start is A_0. A CRATE takes one from Y itself, the tokens after its norm, to
@@ -349,7 +347,7 @@ class IstaObjectiveChange(SampleMetric):
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """Of the steps; 0 where the objective is zero before and after."""
-        Y, A = layer.tokens["mlp_in"], layer.tokens[site]
+        Y, A = layer.at("mlp_in"), layer.at(site)
         D, lam = layer.operator("D"), float(layer.operator("lam"))
         assert isinstance(D, Tensor)
         after = ista_objective(A, Y, D, lam=lam)
@@ -360,7 +358,7 @@ class IstaObjectiveChange(SampleMetric):
         return (after - before) / before.masked_fill(before == 0, math.inf)
 
 
-class TokenSNR(SampleMetric):
+class TokenSNR(SampleMeasure):
     """Signal-to-noise ratio of tokens in each head's subspace."""
 
     name = "token_snr"
@@ -373,6 +371,7 @@ class TokenSNR(SampleMetric):
     cost = "O(n d K p) in float64"
     site = {"paper": "z_out"}
     needs_basis = True
+    uses_norm = True
     default = False
     invariances = frozenset(
         {"scale", "token_order", "repeated_tokens", "head_order", "rotation_in_subspace"}
@@ -380,5 +379,4 @@ class TokenSNR(SampleMetric):
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """Of each head, on the normed tokens."""
-        Q = layer.once("orthonormal", site, lambda: _linalg.orthonormalise(_basis(layer)))
-        return _snr(_linalg.upcast(layer.normed(site)), Q)
+        return _snr(_linalg.upcast(layer.normed(site)), layer.orthonormal())

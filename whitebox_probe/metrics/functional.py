@@ -4,11 +4,12 @@ from typing import Any
 
 from whitebox_probe import metrics
 from whitebox_probe._core import discover
+from whitebox_probe.metrics.catalogue import ADAPTER
 
 
 def _gather() -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for module in discover.modules(metrics):
+    for module in discover.modules(metrics, skip=(ADAPTER,)):
         for name in getattr(module, "__all__", ()):
             thing = getattr(module, name)
             if not isinstance(thing, type):

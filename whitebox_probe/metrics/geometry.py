@@ -6,7 +6,8 @@ from torch import Tensor
 from whitebox_probe._core.checks import expect_finite, expect_shape
 from whitebox_probe._core.errors import ShapeError
 from whitebox_probe.metrics import _linalg
-from whitebox_probe.metrics.measure import LayerTokens, SampleMetric
+from whitebox_probe.metrics.measure import SampleMeasure
+from whitebox_probe.metrics.tokens import LayerTokens
 
 __all__ = ["MeanCosine", "TokenNorm", "mean_cosine", "token_norm"]
 
@@ -60,7 +61,7 @@ def _token_norm(Z: Tensor) -> Tensor:
     return torch.linalg.vector_norm(_linalg.upcast(Z), dim=-1).mean(dim=-1)
 
 
-class MeanCosine(SampleMetric):
+class MeanCosine(SampleMeasure):
     """Mean cosine between two different tokens of a sample."""
 
     name = "mean_cosine"
@@ -75,10 +76,10 @@ class MeanCosine(SampleMetric):
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """Of the site's tokens."""
-        return _mean_cosine(layer.tokens[site])
+        return _mean_cosine(layer.at(site))
 
 
-class TokenNorm(SampleMetric):
+class TokenNorm(SampleMeasure):
     """Mean Euclidean norm of a sample's tokens."""
 
     name = "token_norm"
@@ -93,4 +94,4 @@ class TokenNorm(SampleMetric):
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """Of the site's tokens."""
-        return _token_norm(layer.tokens[site])
+        return _token_norm(layer.at(site))

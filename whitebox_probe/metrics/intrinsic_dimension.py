@@ -6,10 +6,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics.utilities.data import dim_zero_cat
 
 from whitebox_probe._core.errors import MissingDependency, ShapeError
-from whitebox_probe.metrics.measure import DatasetMetric, LayerTokens
+from whitebox_probe.metrics.measure import DatasetMeasure
+from whitebox_probe.metrics.sums import Sums
+from whitebox_probe.metrics.tokens import LayerTokens
 
 __all__ = ["IntrinsicDimension", "intrinsic_dimension"]
 
@@ -55,7 +56,7 @@ def _estimate(points: NDArray[np.float64]) -> dict[str, float]:
     }
 
 
-class IntrinsicDimension(DatasetMetric):
+class IntrinsicDimension(DatasetMeasure):
     """TwoNN and MLE dimension of the samples' mean tokens: of at most 2,000 samples.
 
     Which ones are kept goes by a hash of their numbers, so that order does not show.
@@ -75,30 +76,21 @@ class IntrinsicDimension(DatasetMetric):
     group = "geometry"
     cost = "O(N^2 d) once at the end, N at most 2,000"
 
-    points: list[Tensor]
-    keys: list[Tensor]
-
-    def __init__(self, *, convention: str = "paper") -> None:
-        super().__init__(convention=convention)
-        # One tensor each, in a list: torchmetrics concatenates only lists over processes.
-        self.add_state("points", [], dist_reduce_fx="cat")
-        self.add_state("keys", [], dist_reduce_fx="cat")
-
-    def add(self, layer: LayerTokens, site: str, labels: Tensor | None) -> None:
+    def add(self, sums: Sums, layer: LayerTokens, site: str, labels: Tensor | None) -> None:
         """Keep the batch's mean tokens, and of all so far those with the smallest keys."""
         X = layer.pooled(site, "mean").float().cpu()
-        start = sum(len(keys) for keys in self.keys)
-        ids = torch.arange(start, start + len(X)) if layer.ids is None else layer.ids.cpu()
-        points, keys = _smallest(
-            torch.cat([*self.points, X]), torch.cat([*self.keys, _scatter(ids)])
-        )
-        self.points, self.keys = [points], [keys]
+        seen = int(sums["seen"]) if "seen" in sums else 0
+        sums.total("seen", torch.tensor(float(len(X)), dtype=torch.float64))
+        keys = _scatter(torch.arange(seen, seen + len(X)) if layer.ids is None else layer.ids.cpu())
+        if "keys" in sums:
+            X, keys = torch.cat([sums["points"], X]), torch.cat([sums["keys"], keys])
+        points, keys = _smallest(X, keys)
+        sums.rows("points", points)
+        sums.rows("keys", keys)
 
-    def numbers(self) -> dict[str, float]:
+    def numbers(self, sums: Sums) -> dict[str, float]:
         """The two estimates; NaN for fewer than 20 different points."""
-        if not len(self.keys):
-            return dict.fromkeys(self.rows, float("nan"))
-        kept = _smallest(dim_zero_cat(self.points), dim_zero_cat(self.keys))[0]
+        kept = _smallest(sums["points"], sums["keys"])[0]
         points = np.unique(kept.double().numpy(), axis=0)
         if len(points) < FEWEST:
             return dict.fromkeys(self.rows, float("nan"))

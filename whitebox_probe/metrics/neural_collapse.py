@@ -1,11 +1,15 @@
 """Neural collapse of pooled tokens: within-class spread, and the geometry of class means."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from whitebox_probe._core.errors import ShapeError
 from whitebox_probe.metrics import _linalg
-from whitebox_probe.metrics.measure import DatasetMetric, LayerTokens
+from whitebox_probe.metrics.measure import DatasetMeasure
+from whitebox_probe.metrics.sums import Sums
+from whitebox_probe.metrics.tokens import LayerTokens
 
 __all__ = ["NeuralCollapse", "neural_collapse"]
 
@@ -54,7 +58,8 @@ def _of_sums(moment: Tensor, sums: Tensor, counts: Tensor) -> dict[str, float]:
     }
 
 
-class NeuralCollapse(DatasetMetric):
+@dataclass(frozen=True, kw_only=True)
+class NeuralCollapse(DatasetMeasure):
     """Neural-collapse measures of the samples' pooled tokens, at every layer."""
 
     name = "neural_collapse"
@@ -73,23 +78,21 @@ class NeuralCollapse(DatasetMetric):
     cost = "O(n d) and O(d^2 + C d) memory"
     needs_labels = True
 
-    def __init__(self, *, pool: str = "mean", convention: str = "paper") -> None:
-        super().__init__(convention=convention)
-        self.pool = pool
+    pool: str = "mean"
 
-    def add(self, layer: LayerTokens, site: str, labels: Tensor | None) -> None:
+    def add(self, sums: Sums, layer: LayerTokens, site: str, labels: Tensor | None) -> None:
         """Add the second moment, and each class's sum."""
         assert labels is not None
         X = layer.pooled(site, self.pool)
-        self.total("moment", X.mT @ X)
+        sums.total("moment", X.mT @ X)
         for c in labels.unique().tolist():
             mine = X[(labels == c).to(X.device)]
-            self.total(f"sum_{c}", mine.sum(dim=0))
-            self.total(f"count_{c}", torch.tensor(float(len(mine)), dtype=torch.float64))
+            sums.total(f"sum_{c}", mine.sum(dim=0))
+            sums.total(f"count_{c}", torch.tensor(float(len(mine)), dtype=torch.float64))
 
-    def numbers(self) -> dict[str, float]:
+    def numbers(self, sums: Sums) -> dict[str, float]:
         """The measures of the samples so far."""
-        classes = self.names("count_")
-        sums = torch.stack([self.sum_of(f"sum_{c}").cpu() for c in classes])
-        counts = torch.stack([self.sum_of(f"count_{c}").cpu() for c in classes])
-        return _of_sums(self.sum_of("moment").cpu(), sums, counts)
+        classes = sums.names("count_")
+        parts = torch.stack([sums[f"sum_{c}"].cpu() for c in classes])
+        counts = torch.stack([sums[f"count_{c}"].cpu() for c in classes])
+        return _of_sums(sums["moment"].cpu(), parts, counts)

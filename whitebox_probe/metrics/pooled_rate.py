@@ -1,15 +1,20 @@
 """Rates of the whole data set: of the second moment pooled over all tokens of all samples."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from whitebox_probe.metrics import _linalg
-from whitebox_probe.metrics.measure import DatasetMetric, LayerTokens
+from whitebox_probe.metrics.measure import DatasetMeasure
+from whitebox_probe.metrics.sums import Sums
+from whitebox_probe.metrics.tokens import LayerTokens
 
 __all__ = ["PooledRate"]
 
 
-class PooledRate(DatasetMetric):
+@dataclass(frozen=True, kw_only=True)
+class PooledRate(DatasetMeasure):
     """R, R^c and R - R^c with all tokens of the data set as one Z.
 
     Larger than the mean over samples by what samples differ in (R is concave in the moment).
@@ -30,23 +35,22 @@ class PooledRate(DatasetMetric):
     group = "rate"
     cost = "O(n d^2 + n d K p)"
     needs_basis = True
+    uses_norm = True
 
-    def __init__(self, *, eps: float = 0.1, convention: str = "paper") -> None:
-        super().__init__(convention=convention)
-        self.eps = eps
+    eps: float = 0.1
 
-    def add(self, layer: LayerTokens, site: str, labels: Tensor | None) -> None:
+    def add(self, sums: Sums, layer: LayerTokens, site: str, labels: Tensor | None) -> None:
         """Add the moments of the batch's normed tokens, whole and in each subspace."""
         Z = _linalg.upcast(layer.normed(site)).flatten(0, 1)
         V = _linalg.upcast(layer.heads(site)).transpose(0, 1).flatten(1, 2)  # (K, B n, p)
-        self.total("whole", Z.mT @ Z)
-        self.total("parts", V.mT @ V)
-        self.total("tokens", torch.tensor(float(len(Z)), dtype=torch.float64))
+        sums.total("whole", Z.mT @ Z)
+        sums.total("parts", V.mT @ V)
+        sums.total("tokens", torch.tensor(float(len(Z)), dtype=torch.float64))
 
-    def numbers(self) -> dict[str, float]:
+    def numbers(self, sums: Sums) -> dict[str, float]:
         """The three rates of the samples so far."""
-        whole, parts = self.sum_of("whole"), self.sum_of("parts")
-        tokens = self.sum_of("tokens").item()
+        whole, parts = sums["whole"], sums["parts"]
+        tokens = sums["tokens"].item()
         R = self._rate(whole, tokens)
         Rc = self._rate(parts, tokens)
         return {

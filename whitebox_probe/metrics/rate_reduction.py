@@ -1,13 +1,14 @@
 """The rate reduction R - R^c, and its sparse form, the objective that CRATE is derived from."""
 
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from whitebox_probe.metrics.coding_rate import coding_rate, rate
 from whitebox_probe.metrics.compression import compression, official_rate, rate_in_subspaces
-from whitebox_probe.metrics.measure import HEADS, LayerTokens, SampleMetric
+from whitebox_probe.metrics.measure import SampleMeasure
+from whitebox_probe.metrics.tokens import HEADS, LayerTokens
 
 __all__ = [
     "RateReduction",
@@ -43,7 +44,8 @@ def sparse_rate_reduction(Z: Tensor, U: Tensor, *, eps: float, lam: float) -> Te
     return rate_reduction(Z, U, eps=eps) - lam * count
 
 
-class RateReduction(SampleMetric):
+@dataclass(frozen=True, kw_only=True)
+class RateReduction(SampleMeasure):
     """R(Z) - R^c(Z; U) of each sample, both taken on the same tokens."""
 
     name = "rate_reduction"
@@ -57,13 +59,12 @@ class RateReduction(SampleMetric):
     better = "higher"
     site = {"paper": "z_out", "official": "attn_in"}
     needs_basis = True
+    uses_norm = True
     invariances = frozenset(
         {"token_order", "repeated_tokens", "head_order", "rotation_in_subspace"}
     )
 
-    def __init__(self, *, eps: float = 0.1, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.eps = eps
+    eps: float = 0.1
 
     def inputs(self, site: str) -> tuple[str, ...]:
         """In the official convention R^c comes from the projected tokens themselves."""
@@ -78,7 +79,8 @@ class RateReduction(SampleMetric):
         return whole - rate_in_subspaces(layer, site, eps=self.eps)
 
 
-class SparseRateReduction(SampleMetric):
+@dataclass(frozen=True, kw_only=True)
+class SparseRateReduction(SampleMeasure):
     """R(Z) - R^c(Z; U) - lam ||Z||_0 of each sample: the objective itself."""
 
     name = "sparse_rate_reduction"
@@ -92,12 +94,11 @@ class SparseRateReduction(SampleMetric):
     better = "higher"
     site = {"paper": "z_out"}
     needs_basis = True
+    uses_norm = True
     invariances = frozenset({"token_order", "head_order", "rotation_in_subspace"})
 
-    def __init__(self, *, eps: float = 0.1, lam: float = 0.1, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.eps = eps
-        self.lam = lam
+    eps: float = 0.1
+    lam: float = 0.1
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """The objective on the site's tokens."""

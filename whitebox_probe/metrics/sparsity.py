@@ -1,14 +1,16 @@
 """Sparsity of tokens: exact zeros, and graded measures for models that make none."""
 
 import math
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from whitebox_probe._core.checks import expect_finite, expect_shape
 from whitebox_probe.metrics import _linalg
-from whitebox_probe.metrics.measure import LayerTokens, SampleMetric
+from whitebox_probe.metrics.measure import SampleMeasure
+from whitebox_probe.metrics.tokens import LayerTokens
 
 __all__ = [
     "L0",
@@ -100,7 +102,7 @@ def _thresholded(size: Tensor, norms: Tensor, tau: float) -> Tensor:
     return _share(loud.sum(dim=-1), size, norms)
 
 
-class _OfTokens(SampleMetric):
+class _OfTokens(SampleMeasure):
     """What the measures of this file share: the same sites and invariances."""
 
     group = "sparsity"
@@ -111,7 +113,7 @@ class _OfTokens(SampleMetric):
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """Of the site's tokens, as they are."""
-        return type(self).of(layer.tokens[site])
+        return type(self).of(layer.at(site))
 
 
 class L0(_OfTokens):
@@ -132,7 +134,7 @@ class L0(_OfTokens):
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """The share at the site."""
-        return _share(layer.nonzero(site), layer.tokens[site], layer.norms(site))
+        return _share(layer.nonzero(site), layer.at(site), layer.norms(site))
 
 
 class Hoyer(_OfTokens):
@@ -151,6 +153,7 @@ class Hoyer(_OfTokens):
         return _hoyer(layer.magnitudes(site), layer.norms(site))
 
 
+@dataclass(frozen=True, kw_only=True)
 class Thresholded(_OfTokens):
     """Share of entries larger than tau times the root mean square of their token."""
 
@@ -162,9 +165,7 @@ class Thresholded(_OfTokens):
     better = "lower"
     default = True
 
-    def __init__(self, *, tau: float = 0.1, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.tau = tau
+    tau: float = 0.1
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """The share at the site."""

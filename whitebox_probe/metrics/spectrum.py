@@ -7,7 +7,9 @@ from torch import Tensor
 
 from whitebox_probe._core.checks import expect_finite, expect_shape
 from whitebox_probe.metrics import _linalg
-from whitebox_probe.metrics.measure import DatasetMetric, LayerTokens, SampleMetric
+from whitebox_probe.metrics.measure import DatasetMeasure, SampleMeasure
+from whitebox_probe.metrics.sums import Sums
+from whitebox_probe.metrics.tokens import LayerTokens
 
 __all__ = [
     "EffectiveRank",
@@ -144,7 +146,7 @@ def _decay(sigma: Tensor) -> Tensor:
     )
 
 
-class _OfSpectrum(SampleMetric):
+class _OfSpectrum(SampleMeasure):
     """What the measures of this file share: singular values are taken once a site."""
 
     group = "geometry"
@@ -157,9 +159,8 @@ class _OfSpectrum(SampleMetric):
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """Of the singular values of the site's tokens, as they are."""
-        expect_shape(layer.tokens[site], "B n d", name=site)
-        sigma = layer.once("singular values", site, lambda: _singular(layer.tokens[site]))
-        return type(self).of(sigma)
+        expect_shape(layer.at(site), "B n d", name=site)
+        return type(self).of(layer.singular_values(site, _singular))
 
 
 class EffectiveRank(_OfSpectrum):
@@ -206,7 +207,7 @@ class SpectralDecay(_OfSpectrum):
     of = staticmethod(_decay)
 
 
-class RankMe(DatasetMetric):
+class RankMe(DatasetMeasure):
     """RankMe of the samples' mean tokens over the data set, from their streamed second moment.
 
     Singular values below 1e-7 of the largest are lost in forming the moment; they carry no weight.
@@ -222,13 +223,13 @@ class RankMe(DatasetMetric):
     labels = {"rank_me": "RankMe of mean tokens of $<Z>$"}
     group = "geometry"
 
-    def add(self, layer: LayerTokens, site: str, labels: Tensor | None) -> None:
+    def add(self, sums: Sums, layer: LayerTokens, site: str, labels: Tensor | None) -> None:
         """Add the second moment of the batch's mean tokens."""
-        X = _linalg.upcast(layer.tokens[site]).mean(dim=-2)
-        self.total("moment", X.mT @ X)
-        self.total("count", torch.tensor(float(len(X)), dtype=torch.float64))
+        X = _linalg.upcast(layer.at(site)).mean(dim=-2)
+        sums.total("moment", X.mT @ X)
+        sums.total("count", torch.tensor(float(len(X)), dtype=torch.float64))
 
-    def numbers(self) -> dict[str, float]:
+    def numbers(self, sums: Sums) -> dict[str, float]:
         """RankMe of the samples so far."""
-        sigma = _linalg.spectrum(self.sum_of("moment")).flip(0).sqrt()
-        return {"rank_me": _rank_me(sigma[: int(self.sum_of("count"))]).item()}
+        sigma = _linalg.spectrum(sums["moment"]).flip(0).sqrt()
+        return {"rank_me": _rank_me(sigma[: int(sums["count"])]).item()}

@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor
 
-from whitebox_probe._core.errors import ShapeError
 from whitebox_probe.metrics import _linalg
-from whitebox_probe.metrics.measure import DatasetMetric, LayerTokens, project
+from whitebox_probe.metrics.measure import DatasetMeasure
+from whitebox_probe.metrics.sums import Sums
+from whitebox_probe.metrics.tokens import LayerTokens, project
 
 __all__ = ["ClassCoherence", "TokenCoherence"]
 
@@ -54,7 +55,7 @@ def expected_overlap(bases: list[Tensor]) -> float:
     return sum(shares) / len(shares) if shares else float("nan")
 
 
-class TokenCoherence(DatasetMetric):
+class TokenCoherence(DatasetMeasure):
     """Overlap of the subspaces that the tokens of each head actually span.
 
     Within head k's subspace, the fewest directions that hold 90% of its tokens' energy.
@@ -75,21 +76,19 @@ class TokenCoherence(DatasetMetric):
     group = "coherence"
     cost = "O(n d K p + n K p^2)"
     needs_basis = True
+    uses_norm = True
 
-    def add(self, layer: LayerTokens, site: str, labels: Tensor | None) -> None:
+    def add(self, sums: Sums, layer: LayerTokens, site: str, labels: Tensor | None) -> None:
         """Add each head's second moment, in an orthonormal basis of its subspace."""
-        U = layer.U
-        if U is None:
-            raise ShapeError("subspaces are missing", "a basis U is needed", "Pass U")
-        Q = layer.once("orthonormal", site, lambda: _linalg.orthonormalise(U))
+        Q = layer.orthonormal()
         V = project(_linalg.upcast(layer.normed(site)), Q).transpose(0, 1).flatten(1, 2)
-        self.total("moments", V.mT @ V)
-        self.constant("bases", Q)
+        sums.total("moments", V.mT @ V)
+        sums.constant("bases", Q)
 
-    def numbers(self) -> dict[str, float]:
+    def numbers(self, sums: Sums) -> dict[str, float]:
         """Overlap, what is expected of random subspaces, and the mean dimension."""
-        inner = leading_subspaces(self.sum_of("moments"))
-        bases = [Q @ E for Q, E in zip(self.sum_of("bases"), inner, strict=True)]
+        inner = leading_subspaces(sums["moments"])
+        bases = [Q @ E for Q, E in zip(sums["bases"], inner, strict=True)]
         return {
             "token_overlap": mean_overlap(bases),
             "token_overlap_random": expected_overlap(bases),
@@ -97,7 +96,7 @@ class TokenCoherence(DatasetMetric):
         }
 
 
-class ClassCoherence(DatasetMetric):
+class ClassCoherence(DatasetMeasure):
     """Overlap of the subspaces that the tokens of each class span: 90% of their energy."""
 
     name = "class_coherence"
@@ -116,18 +115,18 @@ class ClassCoherence(DatasetMetric):
     cost = "O(n d^2) and O(C d^2) memory"
     needs_labels = True
 
-    def add(self, layer: LayerTokens, site: str, labels: Tensor | None) -> None:
+    def add(self, sums: Sums, layer: LayerTokens, site: str, labels: Tensor | None) -> None:
         """Add each class's second moment of tokens."""
         assert labels is not None
-        Z = _linalg.upcast(layer.tokens[site])
+        Z = _linalg.upcast(layer.at(site))
         for c in labels.unique().tolist():
             mine = Z[(labels == c).to(Z.device)].flatten(0, 1)
-            self.total(f"moment_{c}", mine.mT @ mine)
+            sums.total(f"moment_{c}", mine.mT @ mine)
 
-    def numbers(self) -> dict[str, float]:
+    def numbers(self, sums: Sums) -> dict[str, float]:
         """Overlap, what is expected of random subspaces, and the mean dimension."""
-        names = self.names("moment_")
-        bases = leading_subspaces(torch.stack([self.sum_of(f"moment_{c}") for c in names]))
+        names = sums.names("moment_")
+        bases = leading_subspaces(torch.stack([sums[f"moment_{c}"] for c in names]))
         return {
             "class_overlap": mean_overlap(bases),
             "class_overlap_random": expected_overlap(bases),

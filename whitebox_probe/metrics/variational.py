@@ -1,6 +1,6 @@
 """The variational form of the compression, whose gradient is token statistics attention."""
 
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -8,7 +8,8 @@ from torch import Tensor
 from whitebox_probe._core.checks import expect_finite, expect_shape
 from whitebox_probe._core.errors import ShapeError
 from whitebox_probe.metrics import _linalg
-from whitebox_probe.metrics.measure import HEADS, LayerTokens, SampleMetric
+from whitebox_probe.metrics.measure import SampleMeasure
+from whitebox_probe.metrics.tokens import HEADS, LayerTokens
 
 __all__ = ["VariationalCompression", "variational_compression"]
 
@@ -53,7 +54,8 @@ def _variational(W: Tensor, Pi: Tensor, eps: float) -> Tensor:
     return 0.5 * (count / n * each).sum(dim=-1)
 
 
-class VariationalCompression(SampleMetric):
+@dataclass(frozen=True, kw_only=True)
+class VariationalCompression(SampleMeasure):
     """R^var of each sample, for models whose heads share the tokens by memberships (ToST).
 
     Where memberships are causal (a language ToST), the value is of the whole window, with the
@@ -73,9 +75,7 @@ class VariationalCompression(SampleMetric):
     default = False
     invariances = frozenset({"token_order", "repeated_tokens", "head_order"})
 
-    def __init__(self, *, eps: float = 0.1, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.eps = eps
+    eps: float = 0.1
 
     def inputs(self, site: str) -> tuple[str, ...]:
         """Projected tokens and their memberships."""
@@ -83,4 +83,4 @@ class VariationalCompression(SampleMetric):
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """R^var of the site's tokens."""
-        return _variational(layer.tokens[site], layer.tokens[_MEMBERSHIPS], self.eps)
+        return _variational(layer.at(site), layer.at(_MEMBERSHIPS), self.eps)

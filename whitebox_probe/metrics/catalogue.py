@@ -1,0 +1,43 @@
+"""Every measure by its name: those of this folder, and those that other packages add."""
+
+from functools import cache
+
+from whitebox_probe import metrics
+from whitebox_probe._core import discover
+from whitebox_probe._core.errors import ProbeError, nearest
+from whitebox_probe.metrics.measure import DatasetMeasure, Measure, SampleMeasure, WeightMeasure
+
+GROUP = "whitebox_probe.metrics"
+ADAPTER = "torch"  # the one file that imports torchmetrics, which takes seconds
+KINDS = (SampleMeasure, DatasetMeasure, WeightMeasure)
+
+
+@cache
+def catalogue() -> dict[str, type[Measure]]:
+    """Every measure's class, by its name in tables.
+
+    Raises: PluginError for another package's measure that cannot be had, or whose name is taken.
+    """
+    found: dict[str, type[Measure]] = {}
+    for module in discover.modules(metrics, skip=(ADAPTER,)):
+        for name in getattr(module, "__all__", ()):
+            thing = getattr(module, name)
+            if isinstance(thing, type) and issubclass(thing, KINDS):
+                discover.unique(found, thing.name, thing)
+    return found | discover.added(GROUP, found, _is_measure, "a measure's class of that name")
+
+
+def _is_measure(name: str, thing: object) -> bool:
+    return isinstance(thing, type) and issubclass(thing, KINDS) and thing.name == name
+
+
+def measure_named(name: str) -> type[Measure]:
+    """The measure's class of that name.
+
+    Raises: ProbeError with the nearest name.
+    """
+    if name not in catalogue():
+        raise ProbeError(
+            f"unknown metric '{name}'", "the catalogue does not hold it", nearest(name, catalogue())
+        )
+    return catalogue()[name]
