@@ -11,7 +11,7 @@ them, for every family:
 The two of tokens are fitted after the layer's attention norm, on samples that are not measured.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -19,6 +19,8 @@ from torch import Tensor
 from whitebox_probe._core.errors import BasisError, nearest
 from whitebox_probe.metrics._linalg import orthonormalise, upcast
 from whitebox_probe.models.family import ProbeModel
+from whitebox_probe.probing.null import null_named
+from whitebox_probe.probing.plan import BasisKey
 
 FITTED = ("pca", "pca:clusters")
 FREE = ("qk", *FITTED, "random")
@@ -28,25 +30,43 @@ Tokens = Callable[[str], Iterable[tuple[int, Tensor]]]
 """Gives (layer, tokens (B, n, d)) of a site over the samples that a basis is fitted on."""
 
 
-def bases_of(
-    model: ProbeModel, basis: str, *, seed: int = 0, tokens: Tokens | None = None
-) -> dict[int, Tensor]:
-    """U of every layer, (K, d, p) each, in a named basis; not orthonormalised unless it is so.
+Bases = dict[BasisKey, dict[int, Tensor]]
+"""Subspaces -> layer -> U (K, d, p)."""
 
-    Args: seed: of `random` and of the clustering. tokens: for the fitted bases.
+
+def bases_of(
+    model: ProbeModel, keys: Sequence[BasisKey], *, seed: int = 0, tokens: Tokens | None = None
+) -> Bases:
+    """U of every layer, (K, d, p) each, for each of the subspaces that are named.
+
+    Fitted ones share one pass over the samples that they are fitted on.
+
+    Args: seed: of what is drawn, and of the clustering. tokens: for the fitted bases.
     Raises: BasisError for a basis that the model cannot have.
     """
+    names = dict.fromkeys(key.name for key in keys)
+    raw: dict[str, dict[int, Tensor]] = {}
+    fitted = [name for name in names if name in FITTED]
+    if fitted:
+        raw |= _fitted(model, fitted, tokens, seed)
+    for name in names:
+        if name not in raw:
+            raw[name] = _named(model, name, seed)
+    return {key: _as_keyed(raw[key.name], key, seed) for key in keys}
+
+
+def _as_keyed(raw: dict[int, Tensor], key: BasisKey, seed: int) -> dict[int, Tensor]:
+    if key.null is not None:
+        random = torch.Generator().manual_seed(seed)  # one for all layers: each draws on from it
+        null = null_named(key.null)
+        return {n: null.subspaces(U, random) for n, U in raw.items()}
+    return {n: orthonormalise(U) for n, U in raw.items()} if key.orthonormal else raw
+
+
+def _named(model: ProbeModel, basis: str, seed: int) -> dict[int, Tensor]:
     layers = range(1, model.layers + 1)
     if basis == "random":
         return random_bases(model, seed=seed)
-    if basis in FITTED:
-        if tokens is None:
-            raise BasisError(
-                f"basis '{basis}' needs tokens",
-                "it is fitted to samples that are not measured",
-                "Use it in probe(), which takes them from the data",
-            )
-        return _fitted(model, basis, tokens, seed)
     if basis == "qk" and {"qkv:q", "qkv:k"} <= set(model.bases):
         return {n: _qk(model.subspaces(n, "qkv:q"), model.subspaces(n, "qkv:k")) for n in layers}
     if basis not in model.bases:
@@ -60,13 +80,22 @@ def bases_of(
 
 
 def random_bases(model: ProbeModel, *, seed: int = 0) -> dict[int, Tensor]:
-    """Orthonormal bases of subspaces drawn uniformly, of the model's own sizes."""
+    """Orthonormal bases of subspaces drawn uniformly, of the sizes of the model's own."""
     random = torch.Generator().manual_seed(seed)
-    s = model.dims
+    K, d, p = sizes(model)
     return {
-        n: orthonormalise(torch.randn(s.heads, s.dim, s.dim_head, generator=random))
-        for n in range(1, s.layers + 1)
+        n: orthonormalise(torch.randn(K, d, p, generator=random))
+        for n in range(1, model.layers + 1)
     }
+
+
+def sizes(model: ProbeModel) -> tuple[int, int, int]:
+    """K, d and p of the model's own subspaces, from which those that no weights hold are made."""
+    if not model.bases:
+        s = model.dims
+        return s.heads, s.dim, s.dim_head
+    K, d, p = model.subspaces(1, model.default_basis).shape
+    return K, d, p
 
 
 def _qk(Q: Tensor, K: Tensor) -> Tensor:
@@ -79,27 +108,40 @@ def _qk(Q: Tensor, K: Tensor) -> Tensor:
     return right.Q @ V.mT
 
 
-def _fitted(model: ProbeModel, basis: str, tokens: Tokens, seed: int) -> dict[int, Tensor]:
-    s = model.dims
-    if s.heads * s.dim_head > s.dim and basis == "pca":
+def _fitted(
+    model: ProbeModel, names: Sequence[str], tokens: Tokens | None, seed: int
+) -> dict[str, dict[int, Tensor]]:
+    """The bases that are fitted to tokens, in one pass over them."""
+    K, d, p = sizes(model)
+    if tokens is None:
+        raise BasisError(
+            f"basis '{names[0]}' needs tokens",
+            "it is fitted to samples that are not measured",
+            "Use it in probe(), which takes them from the data",
+        )
+    if K * p > d and "pca" in names:
         raise BasisError(
             f"basis 'pca' does not fit {model.name}",
-            f"K p = {s.heads * s.dim_head} directions are more than d = {s.dim}",
+            f"K p = {K * p} directions are more than d = {d}",
             "Use 'pca:clusters' or 'random'",
         )
-    if basis == "pca":
-        moments: dict[int, Tensor] = {}
-        for layer, Z in tokens("attn_in"):
-            flat = upcast(Z.flatten(0, 1))
-            moments[layer] = moments.get(layer, 0) + flat.mT @ flat
-        return {n: _leading(moments[n], s.heads, s.dim_head) for n in moments}
+    moments: dict[int, Tensor] = {}
     kept: dict[int, list[Tensor]] = {}
     for layer, Z in tokens("attn_in"):
-        kept.setdefault(layer, []).append(upcast(Z.flatten(0, 1)).cpu())
-    return {
-        n: k_subspaces(_thinned(torch.cat(parts)), s.heads, s.dim_head, seed=seed + n)
-        for n, parts in kept.items()
-    }
+        flat = upcast(Z.flatten(0, 1))
+        if "pca" in names:
+            moments[layer] = moments.get(layer, 0) + flat.mT @ flat
+        if "pca:clusters" in names:
+            kept.setdefault(layer, []).append(flat.cpu())
+    found: dict[str, dict[int, Tensor]] = {}
+    if "pca" in names:
+        found["pca"] = {n: _leading(moment, K, p) for n, moment in moments.items()}
+    if "pca:clusters" in names:
+        found["pca:clusters"] = {
+            n: k_subspaces(_thinned(torch.cat(parts)), K, p, seed=seed + n)
+            for n, parts in kept.items()
+        }
+    return found
 
 
 def _leading(moment: Tensor, heads: int, dim_head: int) -> Tensor:

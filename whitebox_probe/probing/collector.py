@@ -1,210 +1,84 @@
-"""The inside of a probe: what is measured where, and the streaming of a layer's tokens through it.
+"""The streaming of a layer's tokens through all measures, while the forward pass is there.
 
-Nothing but one float64 number for each sample, layer and measure is kept: a layer's tokens are
-measured while the forward pass is there, and let go.
+Nothing but one float64 number for each sample, layer and measure is kept, and sums: a layer's
+tokens are measured and let go.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from whitebox_probe._core import onednn
 from whitebox_probe._core.errors import DataError, ProbeError
-from whitebox_probe.data.images import Transform, image_transform
-from whitebox_probe.data.text import TextReader
 from whitebox_probe.metrics._linalg import wide
-from whitebox_probe.metrics.measure import (
-    HEADS,
-    DatasetMetric,
-    LayerTokens,
-    SampleMetric,
-    project,
-)
-from whitebox_probe.models.family import Preprocess, ProbeModel, TextPreprocess
+from whitebox_probe.metrics.measure import DatasetMeasure, SampleMeasure
+from whitebox_probe.metrics.sums import Sums
+from whitebox_probe.metrics.tokens import LayerTokens, Products
+from whitebox_probe.probing import null as nulls
+from whitebox_probe.probing.groups import Group, groups_of
+from whitebox_probe.probing.plan import BasisKey, Look, Measurement, Plan
+from whitebox_probe.probing.table import Table
 from whitebox_probe.sites import SITES
 
-NULLS = ("gaussian", "shuffled", "random_subspaces")
-NOT_TOKENS = ("attn_weights", "memberships")
-
 
 @dataclass(frozen=True)
-class Measurement:
-    """One metric at one site, and the sites that it needs."""
+class Parts:
+    """What a layer gives to its measures besides tokens.
 
-    metric: SampleMetric | DatasetMetric
-    site: str  # as the metric names it: HEADS stands for the family's own site
-    needs: frozenset[str]
-    layers: frozenset[int]  # those that have what it needs
-
-    @property
-    def per_sample(self) -> bool:
-        """Whether it gives a value a sample, which has a column in the table."""
-        return isinstance(self.metric, SampleMetric)
-
-
-def plan(
-    metrics: Iterable[SampleMetric | DatasetMetric],
-    sites: Mapping[str, str | Sequence[str]],
-    convention: str,
-    model: ProbeModel,
-) -> list[Measurement]:
-    """Where each metric is measured, checked against the model before any pass.
-
-    Raises: SiteError; ProbeError for sites of a metric that is not measured, or for operators that
-        the model's layers do not have.
-    """
-    asked = dict(sites)
-    found = []
-    for metric in metrics:
-        wanted = asked.pop(type(metric).name, _usual_site(metric, convention, model))
-        layers = _layers_of(metric, model)
-        for site in [wanted] if isinstance(wanted, str) else wanted:
-            needs = metric.inputs(site)
-            for needed in needs:
-                if needed != HEADS:
-                    model.tap(needed, 1)
-            found.append(Measurement(metric, site, frozenset(needs), layers))
-    if asked:
-        raise ProbeError(
-            f"sites name {', '.join(asked)}",
-            "that metric is not measured in this run",
-            "Name only metrics of the run",
-        )
-    return found
-
-
-def _usual_site(metric: SampleMetric | DatasetMetric, convention: str, model: ProbeModel) -> str:
-    """The convention's, unless the metric is of a code that this model has at a site of its own."""
-    code = getattr(metric, "code_site", None)
-    return code if code in model.sites else metric.site[convention]
-
-
-def _layers_of(metric: SampleMetric | DatasetMetric, model: ProbeModel) -> frozenset[int]:
-    """The layers whose steps have the parts that a metric needs: a decoder's may lack them."""
-    every = range(1, model.layers + 1)
-    needed: Sequence[str] = getattr(metric, "needs_operators", ())
-    if not needed:
-        return frozenset(every)
-    having = {n: model.family.operators(model.module, n) for n in every}
-    found = frozenset(n for n, parts in having.items() if set(needed) <= set(parts))
-    if not found:
-        lacking = [name for name in needed if name not in having[1]]
-        raise ProbeError(
-            f"metric '{metric.name}' cannot be taken of {model.name}",
-            f"its layers have no {', '.join(lacking)}: their second step is not a proximal one",
-            "Leave it out for this model",
-        )
-    return found
-
-
-class Table:
-    """Preallocated float64 values, one row a sample and one column a layer and measure.
-
-    Small tensors kept from inside hooks would fragment the heap; here each batch writes in place.
+    Attributes: bases: which subspaces -> U (K, d, p). heads: which subspaces -> the site that holds
+        their per-head tokens, where there is one. norm, operators: the layer's own.
     """
 
-    def __init__(self, width: int, layers: int, count: int | None) -> None:
-        self.width = width
-        rows = count or 1024
-        self.values = np.full((rows, layers * width), np.nan)
-        self.ids = np.empty(rows, dtype=np.int64)
-        self.used = 0
-        self._written: set[int] = set()
-        self._on_device: list[tuple[int, Tensor | None, Tensor]] = []
-
-    def open(self, ids: Tensor) -> None:
-        """Make room for a batch."""
-        needed = self.used + len(ids)
-        while needed > len(self.ids):
-            self.values = np.concatenate([self.values, np.full_like(self.values, np.nan)])
-            self.ids = np.concatenate([self.ids, np.empty_like(self.ids)])
-        self.ids[self.used : needed] = ids.numpy()
-        self._written.clear()
-
-    def write(self, layer: int, column: int, values: Tensor, rows: Tensor | None) -> None:
-        """Write one measure of one layer for the batch that is open, or for some of its rows."""
-        at = (layer - 1) * self.width + column
-        self._written.add(at)
-        if values.device.type == "cpu":
-            self._put(at, rows, values.numpy(force=True))
-        else:
-            self._on_device.append((at, rows, values.double()))
-
-    def _put(self, at: int, rows: Tensor | None, values: np.ndarray) -> None:
-        where = slice(self.used, self.used + len(values))
-        target = where if rows is None else self.used + rows.numpy(force=True)
-        self.values[target, at] = values
-
-    def fetch(self, rows: int) -> bool:
-        """Bring what was measured on a device, all at once; whether the open batch is finite."""
-        if self._on_device:
-            together = torch.cat([values for _, _, values in self._on_device]).numpy(force=True)
-            start = 0
-            for at, some, values in self._on_device:
-                self._put(at, some, together[start : start + len(values)])
-                start += len(values)
-            self._on_device.clear()
-        # A measure that a layer does not have leaves its column empty.
-        batch = self.values[self.used : self.used + rows, sorted(self._written)]
-        return bool(np.isfinite(batch).all())
-
-    def close(self, rows: int) -> None:
-        """Keep the batch."""
-        self.used += rows
-
-    def finish(self) -> tuple[np.ndarray, np.ndarray]:
-        """Ids and values, sorted by id."""
-        order = np.argsort(self.ids[: self.used], kind="stable")
-        return self.ids[: self.used][order], self.values[: self.used][order]
-
-
-@dataclass
-class Group:
-    """Samples of a batch with the same number of measured tokens.
-
-    `rows` are their places in the batch (None: all of it); `gather` (g, n) says which tokens are
-    measured (None: all), since masked ones are never part of a measure.
-    """
-
-    rows: Tensor | None = None
-    gather: Tensor | None = None
-
-    def take(self, tensor: Tensor, axis: int) -> Tensor:
-        """The measured tokens of the group; `axis` of (B, ...) counts the tokens."""
-        if self.rows is None:
-            return tensor
-        tensor = tensor[self.rows]
-        if self.gather is None:
-            return tensor
-        shape = [1] * tensor.ndim
-        shape[0], shape[axis] = self.gather.shape
-        return torch.take_along_dim(tensor, self.gather.view(shape), dim=axis)
-
-
-def groups_of(mask: Tensor | None) -> list[Group]:
-    """Sort the samples of a batch by how many tokens are measured; shapes: mask (B, n)."""
-    if mask is None or bool(mask.all()):
-        return [Group()]
-    counts = mask.sum(dim=1)
-    found = []
-    for n in counts.unique().tolist():
-        rows = (counts == n).nonzero()[:, 0]
-        gather = mask[rows].nonzero()[:, 1].view(len(rows), n)
-        found.append(Group(rows, gather))
-    return found
-
-
-@dataclass(frozen=True)
-class Layer:
-    """What a layer gives to its measures besides tokens."""
-
-    U: Tensor | None = None
+    bases: Mapping[BasisKey, Tensor] = field(default_factory=dict)
+    heads: Mapping[BasisKey, str] = field(default_factory=dict)
     norm: Callable[[Tensor], Tensor] | None = None
     operators: Mapping[str, Tensor | float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class State:
+    """What has been measured so far, in plain values: it can be kept, restored and put together.
+
+    Attributes: ids, values: the table's. tokens: the largest number of tokens of a sample.
+        sums: (measurement, layer, name) -> kind and value; `measurement` counts in the plan.
+    """
+
+    ids: np.ndarray
+    values: np.ndarray
+    tokens: Mapping[str, int]
+    sums: Mapping[tuple[int, int, str], tuple[str, np.ndarray]]
+
+
+_PER_HEAD = "a head's values"  # the name of the sum from which means over samples are taken
+
+
+class _Open:
+    """A layer of the batch at hand, for one look and group: its tokens, and who waits for more."""
+
+    def __init__(self, products: Products, waiting: list[Measurement]) -> None:
+        self.products = products
+        self.waiting = waiting
+        self._views: dict[tuple[BasisKey | None, bool], LayerTokens] = {}
+
+    def view(self, m: Measurement, parts: Parts) -> LayerTokens:
+        """The tokens under the basis and norm of a measurement."""
+        key = (m.basis, bool(m.prenorm))
+        if key not in self._views:
+            basis = m.basis
+            self._views[key] = LayerTokens(
+                self.products,
+                None if basis is None else parts.bases.get(basis),
+                norm=parts.norm if m.prenorm else None,
+                heads=None if basis is None else parts.heads.get(basis),
+                basis=basis,
+            )
+        return self._views[key]
+
+    def wants(self, site: str) -> bool:
+        """Whether somebody still waits for something of a site."""
+        return any(site in m.needs for m in self.waiting)
 
 
 class Collector:
@@ -212,67 +86,56 @@ class Collector:
 
     def __init__(
         self,
-        measurements: Sequence[Measurement],
-        layers: Mapping[int, Layer],
-        heads_site: str | None,
+        plan: Plan,
+        layers: Mapping[int, Parts],
         table: Table,
         *,
         prefix: int = 0,
-        drop_prefix: bool = False,
-        spectral: bool = False,
-        null: str | None = None,
         seed: int = 0,
     ) -> None:
-        self.plan = list(measurements)
+        self.plan = plan.tokens
         self.layers = layers
-        self.heads_site = heads_site
         self.table = table
         self.columns = {m: i for i, m in enumerate(m for m in self.plan if m.per_sample)}
-        self._of_layer = {n: [m for m in self.plan if n in m.layers] for n in layers}
-        self.streams = {
-            (m, n): m.metric.clone()
-            for m in self.plan
-            if not m.per_sample
-            for n in layers
-            if n in m.layers
-        }
-        own = heads_site or "attn_in"
-        self._sites = {
-            n: {own if site == HEADS else site for m in here for site in m.needs}
-            for n, here in self._of_layer.items()
-        }
-        self.head_means: dict[tuple[Measurement, int], Tensor] = {}
-        self.tokens = 0
+        self.tokens = {"all": 0, "patches": 0}
+        self._number = {m: i for i, m in enumerate(self.plan)}
+        self._sums: dict[tuple[int, int], Sums] = {}
+        self._of_layer: dict[int, dict[Look, list[Measurement]]] = {}
+        for n in layers:
+            of_look: dict[Look, list[Measurement]] = {}
+            for m in self.plan:
+                if n in m.layers:
+                    of_look.setdefault(m.look, []).append(m)
+            self._of_layer[n] = of_look
         self._prefix = prefix
-        self._drop = drop_prefix
-        self._spectral = spectral
-        self._null = null
+        self._spectral = plan.spectral
         self._seed = seed
         self._labels: Tensor | None = None
-        self._ids: Tensor | None = None
-        self._mask: Tensor | None = None
-        self._groups = [Group()]
-        self._open: dict[tuple[int, int], LayerTokens] = {}
-        self._waiting: dict[tuple[int, int], list[Measurement]] = {}
+        self._ids = torch.empty(0, dtype=torch.int64)
+        self._masks: dict[bool, Tensor | None] = {}
+        self._groups: dict[bool, list[Group]] = {}
+        self._open: dict[tuple[int, Look, int], _Open] = {}
         self._written = 0
         self._again = False
 
     def start(self, ids: Tensor, labels: Tensor | None, mask: Tensor | None) -> None:
         """A batch begins."""
         self._ids, self._labels, self._again = ids, labels, False
-        if mask is not None and self._drop:
-            mask = mask.clone()
-            mask[:, : self._prefix] = False
-        if mask is not None and not bool(mask.any(dim=1).all()):
-            raise DataError(
-                f"sample {int(ids[~mask.any(dim=1)][0])} has no token to measure",
-                "its mask leaves out all patches, and class_token=False the others"
-                if self._drop
-                else "its mask leaves all of them out",
-                "Remove that sample, or mend its mask",
-            )
-        self._mask = mask
-        self._groups = groups_of(mask)
+        for with_class in {look.class_token for of in self._of_layer.values() for look in of}:
+            here = mask
+            if mask is not None and not with_class:
+                here = mask.clone()
+                here[:, : self._prefix] = False
+            if here is not None and not bool(here.any(dim=1).all()):
+                raise DataError(
+                    f"sample {int(ids[~here.any(dim=1)][0])} has no token to measure",
+                    "its mask leaves all of them out"
+                    if with_class
+                    else "its mask leaves out all patches, and class_token=False the others",
+                    "Remove that sample, or mend its mask",
+                )
+            self._masks[with_class] = here
+            self._groups[with_class] = groups_of(here)
 
     def restart(self) -> None:
         """The same batch once more: only what has a value a sample is measured again."""
@@ -280,123 +143,127 @@ class Collector:
 
     def take(self, site: str, layer: int, tensor: Tensor) -> None:
         """A site has come by: measure what can be measured, keep a copy only if it must wait."""
-        if site not in self._sites[layer]:
+        of_layer = self._of_layer[layer]
+        looks = [k for k, of in of_layer.items() if any(site in m.needs for m in of)]
+        if not looks:
             return  # another layer's measures need it
         # Measures are taken in full precision, whatever the forward pass runs in.
         with torch.autocast(tensor.device.type, enabled=False):
-            self._sort(site, layer, wide(tensor))
+            tensor = wide(tensor)
+            for look in looks:
+                self._sort(site, layer, look, tensor)
 
-    def _sort(self, site: str, layer: int, tensor: Tensor) -> None:
+    def _sort(self, site: str, layer: int, look: Look, tensor: Tensor) -> None:
         """Hand each group of samples its tokens."""
         axis = SITES[site].token_axis
-        weights = site == "attn_weights"  # whole maps: a row is a distribution over all tokens
+        maps = site == "attn_weights"  # whole maps: a row is a distribution over all tokens
         count = tensor.shape[axis]
-        if self._mask is not None and self._mask.shape[1] != count:
+        mask, groups = self._masks[look.class_token], self._groups[look.class_token]
+        if mask is not None and mask.shape[1] != count:
             raise DataError(
-                f"the samples' masks are of {self._mask.shape[1]} tokens",
+                f"the samples' masks are of {mask.shape[1]} tokens",
                 f"the model's layers have {count}",
                 "Give one boolean a token, those before the patches included",
             )
-        if weights:
-            tensor = self._rows(tensor)
-        if self._drop and not weights and self._groups[0].rows is None:
+        if maps:
+            tensor = self._rows(tensor, mask, look)
+        elif not look.class_token and groups[0].rows is None:
             tensor = tensor.narrow(axis, self._prefix, count - self._prefix)
-        for g, group in enumerate(self._groups):
-            self._take(site, layer, g, group if not weights else Group(group.rows), tensor)
-        self.tokens = max(self.tokens, count - (self._prefix if self._drop else 0))
+        for g, group in enumerate(groups):
+            self._take(site, layer, look, g, Group(group.rows) if maps else group, tensor)
+        self.tokens["all"] = max(self.tokens["all"], count)
+        self.tokens["patches"] = max(self.tokens["patches"], count - self._prefix)
 
-    def _rows(self, maps: Tensor) -> Tensor:
+    def _rows(self, maps: Tensor, mask: Tensor | None, look: Look) -> Tensor:
         """Attention maps with zeros in the rows of tokens that are not measured: (B, K, n, n)."""
-        counted = self._mask  # (B, n)
+        counted = mask  # (B, n)
         if counted is None:
-            if not self._drop:
+            if look.class_token:
                 return maps
             counted = torch.arange(maps.shape[-2])[None] >= self._prefix
         return maps.where(counted.to(maps.device)[:, None, :, None], 0.0)
 
-    def _take(self, site: str, layer: int, g: int, group: Group, tensor: Tensor) -> None:
-        parts = self.layers[layer]
-        at = (layer, g)
+    def _take(
+        self, site: str, layer: int, look: Look, g: int, group: Group, tensor: Tensor
+    ) -> None:
+        at = (layer, look, g)
         if at not in self._open:
-            self._open[at] = LayerTokens(
-                {},
-                parts.U,
-                norm=parts.norm,
-                operators=parts.operators,
-                prefix=0 if self._drop else self._prefix,
-                spectral=self._spectral,
-                ids=self._ids if group.rows is None or self._ids is None else self._ids[group.rows],
-            )
-            self._waiting[at] = list(self._of_layer[layer])
-        tokens, waiting = self._open[at], self._waiting[at]
+            self._open[at] = self._opened(layer, look, group)
+        here = self._open[at]
         mine = group.take(tensor, SITES[site].token_axis)
         owned = mine is not tensor
-        if self._null in ("gaussian", "shuffled") and site not in NOT_TOKENS:
-            mine, owned = self._nullified(mine, layer, group), True
-        key = HEADS if site == self.heads_site else site
-        tokens.tokens[key] = mine
-        if self.heads_site is None and site == "attn_in" and self._wants(waiting, HEADS):
-            tokens.tokens[HEADS] = project(mine, parts.U)
-        here = set(tokens.tokens)
-        for measurement in [m for m in waiting if m.needs <= here]:
-            self._measure(measurement, tokens, layer, group)
-            waiting.remove(measurement)
-        for held in here:
-            if not self._wants(waiting, held):
-                tokens.forget(held)
-            elif held == key and not owned:
+        if look.null is not None and SITES[site].role != "map":
+            mine, owned = self._nullified(mine, site, layer, look.null, group), True
+        here.products.tokens[site] = mine
+        held = set(here.products.tokens)
+        for m in [m for m in here.waiting if m.needs <= held]:
+            self._measure(m, here.view(m, self.layers[layer]), layer, group)
+            here.waiting.remove(m)
+        for each in held:
+            if not here.wants(each):
+                here.products.forget(each)
+            elif each == site and not owned:
                 # It outlives its hook, and a later in-place operation could overwrite it.
-                tokens.tokens[held] = mine.clone()
-        if not waiting:
-            del self._open[at], self._waiting[at]
+                here.products.tokens[site] = mine.clone()
+        if not here.waiting:
+            del self._open[at]
 
-    @staticmethod
-    def _wants(waiting: Sequence[Measurement], site: str) -> bool:
-        return any(site in m.needs for m in waiting)
+    def _opened(self, layer: int, look: Look, group: Group) -> _Open:
+        products = Products(
+            {},
+            operators=self.layers[layer].operators,
+            prefix=self._prefix if look.class_token else 0,
+            ids=group.of(self._ids),
+            spectral=self._spectral,
+        )
+        return _Open(products, list(self._of_layer[layer][look]))
 
     def _measure(self, m: Measurement, tokens: LayerTokens, layer: int, group: Group) -> None:
         self._written += 1
-        if isinstance(m.metric, DatasetMetric):
-            if self._again:
-                return  # its sums hold the batch
-            labels = self._labels
-            if labels is not None and group.rows is not None:
-                labels = labels[group.rows]
-            stream = self.streams[m, layer]
-            assert isinstance(stream, DatasetMetric)
-            stream.add(tokens, m.site, labels)
+        if isinstance(m.measure, DatasetMeasure):
+            if not self._again:  # its sums hold the batch already
+                labels = None if self._labels is None else group.of(self._labels)
+                m.measure.add(self.sums(m, layer), tokens, m.place, labels)
             return
-        value = m.metric.measure(tokens, m.site)
+        assert isinstance(m.measure, SampleMeasure)
+        value = m.measure.measure(tokens, m.place)
         if value.ndim == 2:  # one value a head: (B, K)
             if not self._again:
-                sums = self.head_means.get((m, layer))
-                total = value.sum(dim=0)
-                self.head_means[m, layer] = total if sums is None else sums + total
+                self.sums(m, layer).total(_PER_HEAD, value.sum(dim=0))
             value = value.mean(dim=1)
         self.table.write(layer, self.columns[m], value, group.rows)
 
-    def _nullified(self, Z: Tensor, layer: int, group: Group) -> Tensor:
+    def sums(self, m: Measurement, layer: int) -> Sums:
+        """The sums of a measurement in a layer."""
+        return self._sums.setdefault((self._number[m], layer), Sums())
+
+    def head_sums(self) -> dict[tuple[Measurement, int], Tensor]:
+        """(measurement, layer) -> each head's sum over samples, where it has a value a head."""
+        return {
+            (m, n): self.sums(m, n)[_PER_HEAD]
+            for m in self.columns
+            for n in sorted(m.layers)
+            if _PER_HEAD in self.sums(m, n)
+        }
+
+    def _nullified(self, Z: Tensor, site: str, layer: int, kind: str, group: Group) -> Tensor:
         """The null's tokens, drawn for each sample by its own number: order does not show."""
-        assert self._ids is not None
-        ids = self._ids if group.rows is None else self._ids[group.rows.cpu()]
+        null = nulls.null_named(kind)
         out = torch.empty_like(Z)
-        for row, sample in enumerate(ids.tolist()):
+        for row, sample in enumerate(group.of(self._ids).tolist()):
             random = torch.Generator().manual_seed(
                 hash((self._seed, int(sample), layer, tuple(Z.shape[1:]))) % 2**63
             )
-            z = Z[row]
-            if self._null == "gaussian":  # of the same norms, token by token
-                noise = torch.randn(z.shape, generator=random).to(z)
-                norms = torch.linalg.vector_norm(z, dim=-1, keepdim=True)
-                out[row] = noise / torch.linalg.vector_norm(noise, dim=-1, keepdim=True) * norms
-            else:  # each feature keeps its values, in another order over the tokens
-                order = torch.rand(z.shape, generator=random).argsort(dim=-2).to(z.device)
-                out[row] = torch.take_along_dim(z, order, dim=-2)
+            out[row] = null.tokens(Z[row], random)
         return out
 
     def check(self) -> None:
         """After a batch: every measure of every layer was taken exactly once."""
-        expected = sum(map(len, self._of_layer.values())) * len(self._groups)
+        expected = sum(
+            len(of) * len(self._groups[look.class_token])
+            for looks in self._of_layer.values()
+            for look, of in looks.items()
+        )
         if self._written != expected:
             raise ProbeError(
                 f"{self._written} of {expected} measures were taken",
@@ -405,64 +272,42 @@ class Collector:
             )
         self._written = 0
 
+    def state(self) -> State:
+        """What has been measured so far, on the host."""
+        ids, values = self.table.kept()
+        sums: dict[tuple[int, int, str], tuple[str, np.ndarray]] = {}
+        for (number, layer), of in self._sums.items():
+            for name, kind, value in of.items():
+                sums[number, layer, name] = (kind, value.numpy(force=True))
+        return State(ids, values, dict(self.tokens), sums)
 
-def transform_of(
-    preprocess: Preprocess | TextPreprocess | None,
-) -> Transform | TextReader | None:
-    """What makes a model's input of an image or a text, if it is known."""
-    if preprocess is None:
-        return None
-    if isinstance(preprocess, TextPreprocess):
-        return TextReader(preprocess.tokenizer, preprocess.length)
-    return image_transform(
-        size=preprocess.size,
-        mean=preprocess.mean,
-        std=preprocess.std,
-        mode=preprocess.mode,
-        crop=preprocess.crop,
-        interpolation=preprocess.interpolation,
-    )
+    def restore(self, state: State, device: torch.device | str = "cpu") -> None:
+        """Go on from a state, in place of what has been measured here."""
+        self.table.put_back(state.ids, state.values)
+        self.tokens = dict(state.tokens)
+        self._sums.clear()
+        for (number, layer, name), (kind, value) in state.sums.items():
+            of = self._sums.setdefault((number, layer), Sums())
+            of.put(name, kind, torch.from_numpy(np.array(value)).to(_home(kind, device)))
 
-
-@contextmanager
-def ready(model: ProbeModel, device: str | torch.device | None) -> Iterator[torch.device]:
-    """The model in evaluation mode on the device; both as they were afterwards."""
-    before = model.device
-    try:
-        where = before if device is None else torch.device(device)
-        if where.type == "mps":
-            raise RuntimeError("measures are taken in float64, which it does not have")
-        model.module.to(where)
-    except (RuntimeError, AssertionError) as error:
-        raise ProbeError(
-            f"device '{device}' cannot be used", str(error).splitlines()[0], "Use device='cpu'"
-        ) from error
-    training = model.module.training
-    model.module.eval()
-    try:
-        yield where
-    finally:
-        model.module.train(training)
-        model.module.to(before)
+    def merge(self, states: Sequence[State]) -> None:
+        """Hold what several processes have measured, in their order."""
+        self.table.put_back(
+            np.concatenate([each.ids for each in states]),
+            np.concatenate([each.values for each in states]),
+        )
+        self.tokens = {k: max(each.tokens[k] for each in states) for k in self.tokens}
+        whole: dict[tuple[int, int], Sums] = {}
+        for each in states:
+            parts: dict[tuple[int, int], Sums] = {}
+            for (number, layer, name), (kind, value) in each.sums.items():
+                part = parts.setdefault((number, layer), Sums())
+                part.put(name, kind, torch.from_numpy(np.array(value)))
+            for place, part in parts.items():
+                whole.setdefault(place, Sums()).merge(part)
+        self._sums = whole
 
 
-def run_model(model: ProbeModel, batch: Tensor, *, fast: bool = True) -> None:
-    """One forward pass; an input that does not fit the model is the user's error.
-
-    Args: fast: run linear maps on the CPU through oneDNN.
-    """
-    try:
-        with onednn.routed(model.module) if fast else nullcontext():
-            model.module(batch)
-    except torch.OutOfMemoryError as error:
-        raise DataError(
-            f"{model.name} has no memory for a batch of shape {tuple(batch.shape)}",
-            str(error).splitlines()[0],
-            "Use a smaller batch_size",
-        ) from error
-    except (RuntimeError, ValueError, AssertionError, IndexError) as error:
-        raise DataError(
-            f"{model.name} cannot take an input of shape {tuple(batch.shape)}",
-            str(error).splitlines()[0],
-            "Prepare the data as model.preprocess says",
-        ) from error
+def _home(kind: str, device: torch.device | str) -> torch.device | str:
+    """Rows are kept on the host, sums where they are added to."""
+    return "cpu" if kind == "rows" else device

@@ -1,6 +1,7 @@
-"""From what a pass has measured to the parts of a `Result`: samples, sums, numbers of weights."""
+"""From what a pass has measured to the parts of a `Result`: rows, samples, matrices, and its `Run`."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,123 +10,180 @@ from torch import Tensor
 
 from whitebox_probe._core.errors import NonFiniteError
 from whitebox_probe.metrics.compression import official_bounds
-from whitebox_probe.metrics.measure import HEADS, DatasetMetric, SampleMetric, WeightMetric
-from whitebox_probe.models.family import Dims
+from whitebox_probe.metrics.measure import DatasetMeasure, Measure, SampleMeasure, WeightMeasure
+from whitebox_probe.probing.bases import Bases
 from whitebox_probe.probing.collector import Collector
-from whitebox_probe.results.result import sample_key
+from whitebox_probe.probing.plan import BasisKey, Measurement, Plan
+from whitebox_probe.results.table import keys_of, with_types
+
+Row = dict[str, Any]
+Matrix = tuple[str, dict[str, Any], np.ndarray]
+"""A name, the settings that it was taken with, and an array over layers."""
 
 
-def samples(
-    collector: Collector, heads_site: str | None, nonfinite: str
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """One row a sample; those that are not finite are refused or dropped, and always counted."""
+@dataclass(frozen=True)
+class Samples:
+    """Values a sample: one row each, with a column for each of `rows`.
+
+    Attributes: frame: index: the samples' numbers. rows: what the table says of each column.
+        dropped: which samples were left out, as their features are not finite.
+    """
+
+    frame: pd.DataFrame
+    rows: Sequence[Row]
+    dropped: Mapping[str, Any]
+
+
+def samples(collector: Collector, nonfinite: str) -> Samples:
+    """The values of the samples; those that are not finite are refused or dropped, and counted.
+
+    Raises: NonFiniteError.
+    """
     ids, values = collector.table.finish()
-    values = values[:, [n in m.layers for n in collector.layers for m in collector.columns]]
-    names = [sample_key(*place[:3]) for place in places(collector, heads_site, "paper")]
-    found = pd.DataFrame(values, columns=names, index=pd.Index(ids, name="sample"))
-    bad = ~np.isfinite(found.to_numpy())
+    having = [(n, m) for n in collector.layers for m in collector.columns]
+    values = values[:, [n in m.layers for n, m in having]]
+    rows = [_sample_row(m, n) for n, m in having if n in m.layers]
+    keys = keys_of(with_types(pd.DataFrame(rows))) if rows else []
+    for row, key in zip(rows, keys, strict=True):
+        row["key"] = key
+    frame = pd.DataFrame(
+        values, columns=[row["key"] for row in rows], index=pd.Index(ids, name="sample")
+    )
+    dropped = _not_finite(collector, frame, rows, nonfinite)
+    kept = frame.drop(index=[each["sample"] for each in dropped])
+    return Samples(kept, rows, {"count": len(dropped), "first": dropped[:20]})
+
+
+def _sample_row(m: Measurement, layer: int) -> Row:
+    measure = m.measure
+    assert isinstance(measure, SampleMeasure)
+    row = {"metric": measure.name, "layer": layer, **m.row()}
+    return row | {"ddof": measure.ddof[measure.convention]}
+
+
+def _not_finite(
+    collector: Collector, frame: pd.DataFrame, rows: Sequence[Row], nonfinite: str
+) -> list[dict[str, Any]]:
+    """The samples that hold a value that is no number, and where they do first."""
+    bad = ~np.isfinite(frame.to_numpy())
     if not bad.any():
-        return found, {"count": 0, "first": []}
-    rows = bad.any(axis=1)
-    bad_places = [
-        {"sample": int(ids[row]), "where": str(names[int(bad[row].argmax())])}
-        for row in np.flatnonzero(rows)
+        return []
+    found = [
+        {"sample": int(frame.index[row]), "where": rows[int(bad[row].argmax())]}
+        for row in np.flatnonzero(bad.any(axis=1))
     ]
-    _refuse(bad_places, len(found), everything=nonfinite == "raise" or bool(rows.all()))
-    if collector.head_means or any(not m.per_sample for m in collector.plan):
+    first = found[0]["where"]
+    if nonfinite == "raise" or len(found) == len(frame):
         raise NonFiniteError(
-            f"{len(bad_places)} of {len(found)} samples have features that are not finite",
+            f"{len(found)} of {len(frame)} samples have features that are not finite",
+            f"first {first['metric']} at {first['site']} of layer {first['layer']}, "
+            f"sample {found[0]['sample']}",
+            "Check the weights, the dtype (float16 overflows), and that sample; "
+            "nonfinite='drop' leaves such samples out",
+        )
+    if collector.head_sums() or any(not m.per_sample for m in collector.plan):
+        raise NonFiniteError(
+            f"{len(found)} of {len(frame)} samples have features that are not finite",
             "a measure of all samples together, or of each head, holds them already",
             "Remove those samples from the data",
         )
-    return found[~rows], {"count": len(bad_places), "first": bad_places[:20]}
+    return [each | {"where": each["where"]["key"]} for each in found]
 
 
-def places(
-    collector: Collector, heads_site: str | None, convention: str
-) -> list[tuple[str, str, int, int]]:
-    """(metric, site, layer, ddof) of each column of the samples."""
-    heads = heads_site or "heads"
-    return [
-        (m.metric.name, heads if m.site == HEADS else m.site, layer, m.metric.ddof[convention])
-        for layer in collector.layers
-        for m in collector.columns
-        if isinstance(m.metric, SampleMetric) and layer in m.layers
-    ]
-
-
-def _refuse(places: Sequence[Mapping[str, Any]], count: int, *, everything: bool) -> None:
-    """NaN and infinity are never averaged in: name the first place and count the samples."""
-    if not everything:
-        return
-    metric, _, place = str(places[0]["where"]).partition("@")
-    site, _, layer = place.rpartition(":")
-    raise NonFiniteError(
-        f"{len(places)} of {count} samples have features that are not finite",
-        f"first {metric} at {site} of layer {layer}, sample {places[0]['sample']}",
-        "Check the weights, the dtype (float16 overflows), and that sample; "
-        "nonfinite='drop' leaves such samples out",
-    )
-
-
-def streamed(
-    collector: Collector,
-) -> tuple[dict[tuple[str, str, int], float], dict[str, np.ndarray]]:
-    """Numbers and matrices of measures of all samples, and of measures with a value a head."""
-    numbers: dict[tuple[str, str, int], float] = {}
-    stacks: dict[str, list[np.ndarray]] = {}
-    for (m, layer), stream in collector.streams.items():
-        assert isinstance(stream, DatasetMetric)
-        for row, value in stream.numbers().items():
-            numbers[row, m.site, layer] = float(value)
-        for key, matrix in stream.matrices().items():
-            stacks.setdefault(key, []).append(matrix.numpy(force=True))
-    for (m, _), total in sorted(collector.head_means.items(), key=lambda item: item[0][1]):
+def streamed(collector: Collector, count: int) -> tuple[list[Row], list[Matrix]]:
+    """Rows and matrices of measures of all samples, and matrices of those with a value a head."""
+    rows: list[Row] = []
+    matrices: list[Matrix] = []
+    for m in collector.plan:
+        stacks: dict[str, list[np.ndarray]] = {}
+        if isinstance(m.measure, DatasetMeasure):
+            for layer in sorted(m.layers):
+                sums = collector.sums(m, layer)
+                for name, value in m.measure.numbers(sums).items():
+                    rows.append(_number(m, name, layer, float(value), count))
+                for name, matrix in m.measure.matrices(sums).items():
+                    stacks.setdefault(name, []).append(matrix.numpy(force=True))
+        matrices += [(name, m.row(), np.stack(layers)) for name, layers in stacks.items()]
+    of_heads: dict[Measurement, list[np.ndarray]] = {}
+    for (m, _), total in collector.head_sums().items():
         mean = total.numpy(force=True) / max(collector.table.used, 1)
-        stacks.setdefault(m.metric.name, []).append(mean)
-    return numbers, {key: np.stack(layers) for key, layers in stacks.items()}
+        of_heads.setdefault(m, []).append(mean)
+    matrices += [(m.measure.name, m.row(), np.stack(each)) for m, each in of_heads.items()]
+    return rows, matrices
 
 
-def weighed(
-    weighers: Sequence[WeightMetric], bases: dict[int, Tensor]
-) -> tuple[dict[tuple[str, int], tuple[float, int]], dict[str, np.ndarray]]:
-    """Numbers and matrices of each layer's subspaces."""
-    numbers: dict[tuple[str, int], tuple[float, int]] = {}
-    stacks: dict[str, list[np.ndarray]] = {}
-    here = {layer: U.cpu() for layer, U in bases.items()}
-    for metric in weighers:
-        for layer, U in here.items():
-            values, matrices = metric.measure(U)
-            if layer + 1 in here:
-                values = values | metric.between(U, here[layer + 1])
-            pairs = len(U) * (len(U) - 1) // 2
-            numbers |= {(name, layer): (value, pairs) for name, value in values.items()}
-            for name, matrix in matrices.items():
+def _number(m: Measurement, name: str, layer: int, value: float, count: int) -> Row:
+    return {"metric": name, "layer": layer, **m.row(), "value": value, "count": count}
+
+
+def weighed(plan: Plan, bases: Bases) -> tuple[list[Row], list[Matrix]]:
+    """Rows and matrices of each layer's subspaces; each basis is measured once."""
+    rows: list[Row] = []
+    matrices: list[Matrix] = []
+    known: dict[tuple[Measure, BasisKey], list[tuple[dict[str, float], dict[str, Tensor]]]] = {}
+    for m in plan.weights:
+        assert isinstance(m.measure, WeightMeasure)
+        assert m.basis is not None
+        of = {n: U.cpu() for n, U in bases[m.basis].items()}
+        key = (m.measure, m.basis)
+        if key not in known:
+            known[key] = list(_of_layers(m.measure, list(of.values())))
+        pairs = {n: len(U) * (len(U) - 1) // 2 for n, U in of.items()}
+        stacks: dict[str, list[np.ndarray]] = {}
+        for layer, (numbers, found) in zip(of, known[key], strict=True):
+            rows += [
+                _number(m, name, layer, value, pairs[layer]) for name, value in numbers.items()
+            ]
+            for name, matrix in found.items():
                 stacks.setdefault(name, []).append(matrix.numpy())
-    return numbers, {name: np.stack(layers) for name, layers in stacks.items()}
+        matrices += [(name, m.row(), np.stack(layers)) for name, layers in stacks.items()]
+    return rows, matrices
 
 
-def bounds(d: Dims, tokens: int, convention: str, eps: Sequence[float]) -> dict[str, list[float]]:
+def _of_layers(
+    measure: WeightMeasure, bases: Sequence[Tensor]
+) -> Iterator[tuple[dict[str, float], dict[str, Tensor]]]:
+    """Numbers and matrices of each layer, those between it and the next one among them."""
+    prepared = [measure.prepare(U) for U in bases]
+    for i, U in enumerate(bases):
+        numbers, matrices = measure.measure(U, prepared[i])
+        if i + 1 < len(bases):
+            numbers = numbers | measure.between(prepared[i], prepared[i + 1])
+        yield numbers, matrices
+
+
+def bounds(plan: Plan, bases: Bases, tokens: Mapping[str, int]) -> dict[str, list[Any]]:
     """The smallest and largest value that a rate can take, where the convention sets them."""
-    if convention != "official" or len(eps) > 1 or tokens == 0:
-        return {}
-    pair = official_bounds(heads=d.heads, dim_head=d.dim_head, tokens=tokens, eps=eps[0])
-    return {"compression": list(pair)}
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for m in plan.tokens:
+        row = m.row()
+        if m.measure.name != "compression" or row["convention"] != "official" or m.basis is None:
+            continue
+        n = tokens["all" if m.class_token else "patches"]
+        U = next(iter(bases[m.basis].values()), None) if m.basis in bases else None
+        if n == 0 or U is None:
+            continue
+        K, _, p = U.shape
+        low, high = official_bounds(heads=K, dim_head=p, tokens=n, eps=row["eps"])
+        where = {k: row[k] for k in ("basis", "convention", "class_token", "eps")}
+        found[tuple(where.values())] = {"low": low, "high": high, **where}
+    told = list(found.values())
+    if len(told) == 1:
+        return {"compression": [told[0]["low"], told[0]["high"]]}
+    return {"compression": told} if told else {}
 
 
-def labels(metrics: Iterable[Any]) -> dict[str, dict[str, Any]]:
-    """What figures need to know of each row of the table, so that they need not know the metric."""
+def labels(plan: Plan) -> dict[str, dict[str, Any]]:
+    """What figures need to know of each row of the table, so that they need not know the measure."""
     told: dict[str, dict[str, Any]] = {}
-    for metric in metrics:
-        common = {"unit": metric.unit, "group": metric.group, "bases": metric.needs_basis}
-        if isinstance(metric, SampleMetric):
-            label = metric.label or metric.name.replace("_", " ")
-            base, bracket, detail = metric.name.partition("[")
-            if bracket:
-                label += rf", $\epsilon={detail[4:-1]}$"
-            told[metric.name] = common | {"label": label, "better": metric.better, "metric": base}
-        else:
-            for row in metric.rows:
-                label = metric.labels.get(row, row.replace("_", " "))
-                told[row] = common | {"label": label, "better": None, "metric": metric.name}
+    for measure in dict.fromkeys(m.measure for m in plan):
+        common = {"unit": measure.unit, "group": measure.group, "bases": measure.needs_basis}
+        common["metric"] = measure.name
+        if isinstance(measure, SampleMeasure):
+            label = measure.label or measure.name.replace("_", " ")
+            told[measure.name] = common | {"label": label, "better": measure.better}
+        elif isinstance(measure, DatasetMeasure | WeightMeasure):
+            for row in measure.rows:
+                label = measure.labels.get(row, row.replace("_", " "))
+                told[row] = common | {"label": label, "better": None}
     return told

@@ -4,9 +4,9 @@ import copy
 import json
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -15,76 +15,45 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from whitebox_probe._core.errors import DataError, ProbeError
-from whitebox_probe.data.images import Transform
+from whitebox_probe._core.errors import DataError
 from whitebox_probe.data.source import Source, open_data
-from whitebox_probe.data.text import TextReader
-from whitebox_probe.metrics._linalg import orthonormalise, unguarded
-from whitebox_probe.metrics.measure import (
-    CONVENTIONS,
-    HEADS,
-    DatasetMetric,
-    Kind,
-    SampleMetric,
-    WeightMetric,
-    catalogue,
-    metric_named,
-)
+from whitebox_probe.metrics._linalg import unguarded
 from whitebox_probe.models.family import ProbeModel
-from whitebox_probe.probing import bases as basis_names
-from whitebox_probe.probing import outcome as _outcome
-from whitebox_probe.probing.collector import (
-    NULLS,
-    Collector,
-    Layer,
-    Measurement,
-    Table,
-    plan,
-    ready,
-    run_model,
-    transform_of,
-)
+from whitebox_probe.probing import null as nulls
+from whitebox_probe.probing import outcome
+from whitebox_probe.probing.bases import FITTED, Bases, bases_of
+from whitebox_probe.probing.collector import Collector, Parts
+from whitebox_probe.probing.fitting import Fit
+from whitebox_probe.probing.forward import ready, run_model, transform_of
+from whitebox_probe.probing.identity import constants, identity
+from whitebox_probe.probing.plan import Plan, Wanted, heads_site, planned
 from whitebox_probe.probing.processes import Processes, current
 from whitebox_probe.probing.recorder import attach
-from whitebox_probe.probing.state import Saver, constants, described, digest
-from whitebox_probe.results.result import Result, tabulate
+from whitebox_probe.probing.settings import DTYPES, Execution, Settings
+from whitebox_probe.probing.state import Saver
+from whitebox_probe.probing.table import Table
+from whitebox_probe.results.forms import NULL_SEPARATOR
+from whitebox_probe.results.result import Result, named_matrices
+from whitebox_probe.results.run import Run
+from whitebox_probe.results.table import tabulate
 
-Metrics = Sequence[str | SampleMetric | DatasetMetric | WeightMetric]
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-@dataclass(frozen=True)
-class _Settings:
-    """Everything that a number depends on, besides model and data."""
-
-    convention: str
-    basis: str
-    orthonormal: bool
-    prenorm: bool
-    class_token: bool
-    eps: tuple[float, ...]
-    lam: float
-    null: str | None
-    seed: int
-    dtype: str
-    nonfinite: str
-    fast: bool
+OneOrMore = float | Sequence[float]
 
 
 def probe(
-    model: ProbeModel,
+    model: ProbeModel | nn.Module | str,
     data: Any,
-    metrics: Metrics | None = None,
+    metrics: Wanted | Sequence[Wanted] | None = None,
     *,
     sites: Mapping[str, str | Sequence[str]] | None = None,
-    convention: str = "paper",
-    basis: str | None = None,
-    orthonormal: bool = False,
-    prenorm: bool = True,
-    class_token: bool = True,
+    convention: str | Sequence[str] = "paper",
+    basis: str | Sequence[str] | None = None,
+    orthonormal: bool | Sequence[bool] = False,
+    prenorm: bool | Sequence[bool] = True,
+    class_token: bool | Sequence[bool] = True,
     eps: float | Sequence[float] = 0.1,
-    lam: float = 0.1,
-    null: str | None = None,
+    lam: float | Sequence[float] = 0.1,
+    null: str | Sequence[str | None] | None = None,
     fit_data: Any = None,
     fit_limit: int = 256,
     nonfinite: str = "raise",
@@ -103,12 +72,17 @@ def probe(
 ) -> Result:
     """Measure every layer of a model on data, in one pass.
 
+    Of `convention`, `basis`, `orthonormal`, `prenorm`, `class_token`, `eps`, `lam` and `null` several
+    values may be given: each measure is then taken with each value that it depends on, in the same
+    pass, and the table tells them apart by columns of these names.
+
     Args:
-        model: from `wp.load` or `wp.wrap`.
+        model: from `wp.load` or `wp.wrap`; a checkpoint's name or a module is loaded or wrapped.
         data: a registry name, a folder of images, a tensor of inputs, a Dataset or a DataLoader;
             for a language model also a .txt file, a Hugging Face dataset with a column `text`, or
             `TextWindows`. Tokens that the samples' masks leave out are never measured.
-        metrics: names from the catalogue, or metric objects; all default ones when not given.
+        metrics: names from the catalogue, metric objects, or `Request`s, which have settings of
+            their own; all default ones when not given.
         sites: metric name -> site or sites, to measure elsewhere than the convention's own site.
         convention: `paper` (the formulas on the named site) or `official` (the release's script).
         basis: which U; the model's default when not given (`native`, or `qkv:k`). Beside the
@@ -120,11 +94,12 @@ def probe(
             what its projection is trained on. False: of the tokens as they are, whose norm then
             enters the rate. Sparsity and geometry are always of the tokens as they are.
         class_token: keep the tokens before the patches (class token, registers).
-        eps: coding precision, squared in the formulas; several give one measure each
-            (`compression[eps=0.5]`) from the same eigenvalues.
+        eps: coding precision, squared in the formulas; several are taken from one eigenvalue
+            decomposition.
         lam: the sparsity weight of the SRR.
         null: measure a null instead: `gaussian` (tokens of the same norms), `shuffled` (each
-            feature in another order over the tokens) or `random_subspaces`.
+            feature in another order over the tokens) or `random_subspaces`; None among several
+            stands for the model itself.
         fit_data, fit_limit: what the bases `pca` and `pca:clusters` are fitted on: samples of the
             same data that are not measured, unless other data are given.
         nonfinite: what to do with a sample whose features hold NaN or infinity: `raise`, or `drop`
@@ -149,215 +124,243 @@ def probe(
         ProcessError when another process has ended, or a checkpoint is of another run;
         NonFiniteError, after the pass, if the features of a sample are not finite.
     """
-    several = tuple(float(e) for e in eps) if isinstance(eps, Sequence) else (float(eps),)
-    settings = _Settings(
+    model = _model(model)
+    settings = Settings.of(
         convention=convention,
         basis=model.default_basis if basis is None else basis,
         orthonormal=orthonormal,
-        prenorm=prenorm and convention == "paper",
+        prenorm=prenorm,
         class_token=class_token,
-        eps=several,
+        eps=eps,
         lam=lam,
         null=null,
-        seed=seed,
-        dtype=dtype,
+        limit=limit,
+        fit_limit=fit_limit,
         nonfinite=nonfinite,
+        dtype=dtype,
         fast=fast,
-    )
-    _check(settings, batch_size)
-    takers, weighers = _resolve(metrics, settings)
-    measurements = plan(takers, sites or {}, convention, model)
-    transform = transform_of(model.preprocess)
-    source = open_data(data, transform=transform, limit=limit, seed=seed)
-    processes = current(wanted=distributed)
-    processes.check(source)
-    if any(isinstance(m.metric, DatasetMetric) and m.metric.needs_labels for m in measurements):
-        _check_labels(source)
-
-    start = time.perf_counter()
-    # Before any forward pass: a module may keep what it was last given, such as an image's size.
-    network = {} if checkpoint is None else constants(model.module)
-    with ready(model, device) as where:
-        needs_basis = bool(weighers) or any(m.metric.needs_basis for m in measurements)
-        heads_site = _heads_site(model, settings)
-        if heads_site is None and any(HEADS in m.needs for m in measurements):
-            needs_basis = True
-        bases: dict[int, Tensor] = {}
-        fit = _Fit(model, data, fit_data, fit_limit, source, transform, batch_size, where, fast)
-        if needs_basis:
-            bases = processes.same(_bases(model, settings, fit))
-        layers = _layers(model, settings, bases, where)
-        count = processes.samples(source, batch_size)
-        table = Table(sum(m.per_sample for m in measurements), model.layers, count)
-        collector = Collector(
-            measurements,
-            layers,
-            heads_site,
-            table,
-            prefix=model.family.prefix_tokens(model.module),
-            drop_prefix=not class_token,
-            spectral=len(several) > 1,
-            null=null,
-            seed=seed,
-        )
-        if measurements:
-            saver = Saver(
-                None if checkpoint is None else Path(checkpoint),
-                save_every,
-                processes,
-                collector,
-                source,
-                lambda: _identity(
-                    model, network, source, measurements, settings, limit, batch_size, where, fit
-                ),
-            )
-            _forward(
-                model,
-                source,
-                collector,
-                where,
-                saver,
-                processes,
-                batch_size=batch_size,
-                workers=workers,
-                dtype=DTYPES[dtype],
-                fast=fast,
-                progress=progress,
-            )
-    samples, dropped = _outcome.samples(collector, heads_site, nonfinite)
-    numbers, matrices = _outcome.weighed(weighers, bases)
-    streamed, more = _outcome.streamed(collector)
-    title = name or model.name
-    s = model.dims
-    tokens = collector.tokens or (s.tokens or 0)
-    label = f"{settings.basis}+qr" if orthonormal else settings.basis
-    run = {
-        "model": title,
-        "family": model.family.name,
-        "checkpoint": {
-            "name": model.entry.name if model.entry else None,
-            "sha256": model.sha256,
-        },
-        "network": _network(model, layers),
-        "data": {"name": source.name, "fingerprint": source.fingerprint},
-        "count": len(samples) if samples.shape[1] else (source.count or 0),
-        "layers": s.layers,
-        "dim": s.dim,
-        "heads": s.heads,
-        "dim_head": s.dim_head,
-        "tokens": tokens,
-        "convention": convention,
-        "basis": label,
-        "prenorm": settings.prenorm,
-        "class_token": class_token,
-        "null": null,
-        "eps": several[0] if len(several) == 1 else list(several),
-        "lam": lam,
-        "bounds": _outcome.bounds(s, tokens, convention, several),
-        "measures": _outcome.labels([*takers, *weighers]),
-        "nonfinite": dropped,
-        "arguments": {
-            "metrics": [m.name for m in (*takers, *weighers)],
-            "sites": {k: v if isinstance(v, str) else list(v) for k, v in (sites or {}).items()},
-            "limit": limit,
-            "batch_size": batch_size,
-            "dtype": dtype,
-            "fast": fast,
-            "fit_limit": fit_limit if settings.basis in basis_names.FITTED else None,
-        },
-        "seed": seed,
-        "device": str(where),
-        "processes": processes.count,
-        "seconds": round(time.perf_counter() - start, 3),
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "versions": _versions(),
-    }
-    frame = tabulate(
-        model=title,
-        basis=label,
-        convention=convention,
-        samples=samples,
-        measured=_outcome.places(collector, heads_site, convention),
-        numbers=numbers,
-        streamed=streamed,
-        count=source.count or len(samples),
         seed=seed,
     )
-    return Result(frame=frame, samples=samples, matrices=matrices | more, run=run)
+    execution = Execution.of(
+        batch_size=batch_size,
+        workers=workers,
+        device=device,
+        progress=progress,
+        checkpoint=checkpoint,
+        save_every=save_every,
+        distributed=distributed,
+    )
+    plan = planned(model, metrics, settings, sites or {})
+    return _Pass(model, data, plan, settings, execution, fit_data, name or model.name).result()
 
 
-def _check(s: _Settings, batch_size: int) -> None:
-    choices = {
-        "convention": (s.convention, CONVENTIONS, "it says how tokens enter the formulas"),
-        "dtype": (s.dtype, tuple(DTYPES), "it is the precision of the forward pass"),
-        "null": (s.null, (*NULLS, None), "it says what stands in for the tokens"),
-        "nonfinite": (s.nonfinite, ("raise", "drop"), "it says what becomes of such samples"),
-    }
-    for what, (value, allowed, why) in choices.items():
-        if value not in allowed:
-            raise ProbeError(
-                f"unknown {what} '{value}'", why, f"Use one of: {', '.join(map(str, allowed))}"
+class _Pass:
+    """Plan, then measure, then the result: the parts of one call of `probe`."""
+
+    def __init__(
+        self,
+        model: ProbeModel,
+        data: Any,
+        plan: Plan,
+        settings: Settings,
+        execution: Execution,
+        fit_data: Any,
+        title: str,
+    ) -> None:
+        self.model, self.plan, self.title = model, plan, title
+        self.settings, self.execution = settings, execution
+        self.data, self.fit_data = data, fit_data
+        self.transform = transform_of(model.preprocess)
+        self.source = open_data(
+            data, transform=self.transform, limit=settings.limit, seed=settings.seed
+        )
+        self.processes = current(wanted=execution.distributed)
+        self.processes.check(self.source)
+        if plan.needs_labels:
+            _check_labels(self.source)
+        self.fit: dict[str, Any] | None = None
+        self.device = torch.device("cpu")
+        self.start = time.perf_counter()
+
+    def result(self) -> Result:
+        """Run the pass."""
+        # Before any forward pass: a module may keep what it was last given, as an image's size.
+        saving = self.execution.checkpoint is not None
+        network = constants(self.model.module) if saving else {}
+        with ready(self.model, self.execution.device) as self.device:
+            bases = self._bases()
+            layers = self._layers(bases)
+            collector = self._collector(layers)
+            if self.plan.tokens:
+                self._run(collector, network)
+        return self._put_together(collector, bases, layers)
+
+    def _bases(self) -> Bases:
+        """The subspaces of all measurements."""
+        keys = self.plan.bases
+        if not keys:
+            return {}
+        fit = Fit(
+            self.model,
+            self.data,
+            self.fit_data,
+            self.settings.fit_limit,
+            self.source,
+            self.transform,
+            self.execution.batch_size,
+            self.device,
+            self.settings.fast,
+        )
+        if any(key.name in FITTED for key in keys):
+            self.fit = fit.told()
+        found = bases_of(self.model, keys, seed=self.settings.seed, tokens=fit)
+        return self.processes.same(found)
+
+    def _layers(self, bases: Bases) -> dict[int, Parts]:
+        heads = {key: site for key in bases if (site := heads_site(self.model, key)) is not None}
+        found = {}
+        for n in range(1, self.model.layers + 1):
+            layer = self.model.layer(n)
+            here = {key: of[n].to(self.device) for key, of in bases.items()}
+            norm = None if layer.norm is None else _in_its_precision(layer.norm)
+            found[n] = Parts(here, heads, norm, layer.operators)
+        return found
+
+    def _collector(self, layers: Mapping[int, Parts]) -> Collector:
+        count = self.processes.samples(self.source, self.execution.batch_size)
+        width = sum(m.per_sample for m in self.plan.tokens)
+        return Collector(
+            self.plan,
+            layers,
+            Table(width, self.model.layers, count),
+            prefix=self.model.prefix_tokens,
+            seed=self.settings.seed,
+        )
+
+    def _run(self, collector: Collector, network: Mapping[str, Any]) -> None:
+        """All batches of this process, then what the others have measured."""
+        saver = Saver(
+            self.execution.checkpoint,
+            self.execution.save_every,
+            self.processes,
+            collector,
+            self.source,
+            lambda: identity(
+                self.model,
+                network,
+                self.source,
+                self.plan,
+                self.settings,
+                self.execution,
+                self.device,
+                self.fit,
+            ),
+        )
+        saver.restore(self.device)
+        forward(
+            self.model,
+            self.source,
+            collector,
+            self.plan.sites,
+            saver,
+            self.processes,
+            self.execution,
+            device=self.device,
+            dtype=DTYPES[self.settings.dtype],
+            fast=self.settings.fast,
+        )
+        saver.finish()
+        self.processes.reduce(collector, self.source.count or 0)
+        if collector.table.used == 0:
+            raise DataError(
+                f"{self.source.name} gave no sample", "it is empty", "Pass data with samples"
             )
-    for eps in s.eps:
-        if not 0 < eps < float("inf"):
-            raise ProbeError(f"eps is {eps}", "the coding precision is positive", "Use 0.1, say")
-    if not s.eps or len({f"{eps:g}" for eps in s.eps}) < len(s.eps):
-        raise ProbeError(
-            f"eps is {list(s.eps)}",
-            "six digits name a measure, each once",
-            "Name different values",
+
+    def _put_together(
+        self, collector: Collector, bases: Bases, layers: Mapping[int, Parts]
+    ) -> Result:
+        samples = outcome.samples(collector, self.settings.nonfinite)
+        count = self.source.count or len(samples.frame)
+        rows, matrices = outcome.streamed(collector, count)
+        of_weights, more = outcome.weighed(self.plan, bases)
+        frame = tabulate(
+            model=self.title,
+            rows=samples.rows,
+            samples=samples.frame,
+            numbers=[*of_weights, *rows],
+            seed=self.settings.seed,
         )
-    if batch_size < 1:
-        raise ProbeError(
-            f"batch_size is {batch_size}", "a batch holds samples", "Use a batch size of 1 or more"
+        arrays, told = named_matrices([*more, *matrices])
+        run = self._told(collector, bases, layers, samples, told)
+        return Result(frame=frame, samples=samples.frame, matrices=arrays, run=run)
+
+    def _told(
+        self,
+        collector: Collector,
+        bases: Bases,
+        layers: Mapping[int, Parts],
+        samples: outcome.Samples,
+        matrices: Mapping[str, Any],
+    ) -> Run:
+        """Where the result comes from."""
+        model, s = self.model, self.model.dims
+        own = [kind for kind in self.settings.null if kind is not None]
+        is_null = NULL_SEPARATOR in self.title
+        tokens = collector.tokens["all" if True in self.settings.class_token else "patches"]
+        K, d, p = next((of[1].shape for of in bases.values()), (s.heads, s.dim, s.dim_head))
+        settings = self.settings.told()
+        del settings["limit"], settings["fit_limit"]
+        return Run(
+            model=self.title,
+            family=model.family.name,
+            checkpoint={"name": model.entry.name if model.entry else None, "sha256": model.sha256},
+            network=_network(model, layers),
+            preprocess=None if model.preprocess is None else asdict(model.preprocess),
+            data={
+                "name": self.source.name,
+                "fingerprint": self.source.fingerprint,
+                "limit": self.settings.limit,
+            },
+            count=len(samples.frame) if samples.rows else (self.source.count or 0),
+            layers=s.layers,
+            dim=d,
+            heads=K,
+            dim_head=p,
+            tokens=tokens or s.tokens or 0,
+            prefix=model.prefix_tokens,
+            settings={
+                "conventions": settings.pop("convention"),
+                "bases": settings.pop("basis"),
+                **settings,
+                "metrics": list(dict.fromkeys(m.measure.name for m in self.plan)),
+                "measurements": _measurements(self.plan),
+                "sites": _sites(self.plan),
+                "fit": self.fit,
+            },
+            bounds=outcome.bounds(self.plan, bases, collector.tokens),
+            measures=outcome.labels(self.plan),
+            matrices=matrices,
+            nonfinite=samples.dropped,
+            execution=self.execution.told(self.device, self.processes.count),
+            seconds=round(time.perf_counter() - self.start, 3),
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            versions=_versions(),
+            null_of=self.title.partition(NULL_SEPARATOR)[0] if is_null else "",
+            null_line=nulls.null_named(own[0]).line if len(own) == 1 else None,
         )
 
 
-def _resolve(
-    metrics: Metrics | None, s: _Settings
-) -> tuple[list[SampleMetric | DatasetMetric], list[WeightMetric]]:
-    """Metric objects from names; all default ones that the convention has when none is named."""
-    if metrics is None:
-        metrics = [
-            name
-            for name, kind in catalogue().items()
-            if kind.default and (issubclass(kind, WeightMetric) or s.convention in kind.site)
-        ]
-    if isinstance(metrics, str):
-        metrics = [metrics]
-    takers: list[SampleMetric | DatasetMetric] = []
-    weighers: list[WeightMetric] = []
-    for metric in metrics:
-        made = _made(metric_named(metric), s) if isinstance(metric, str) else [metric]
-        for each in made:
-            if isinstance(each, WeightMetric):
-                weighers.append(each)
-            else:
-                takers.append(each)
-    if not takers and not weighers:
-        raise ProbeError(
-            "no metric is named",
-            "there is nothing to measure",
-            f"Name some of: {', '.join(catalogue())}",
-        )
-    return takers, weighers
+def _model(model: ProbeModel | nn.Module | str) -> ProbeModel:
+    """A model to probe, from what stands for one."""
+    if isinstance(model, nn.Module):
+        from whitebox_probe.models.wrap import wrap
 
+        return wrap(model)
+    if isinstance(model, str | Path):
+        from whitebox_probe.models.load import load
 
-def _made(kind: Kind, s: _Settings) -> list[Any]:
-    """The metric of a name; one for each eps, named with it, if there are several."""
-    if issubclass(kind, WeightMetric):
-        return [kind()]
-    wanted = kind.__init__.__kwdefaults__ or {}
-    options: dict[str, Any] = {"lam": s.lam} if "lam" in wanted else {}
-    if "eps" not in wanted:
-        return [kind(convention=s.convention, **options)]
-    made = []
-    for eps in s.eps:
-        metric = kind(convention=s.convention, eps=eps, **options)
-        if len(s.eps) > 1:
-            metric.name = f"{kind.name}[eps={eps:g}]"  # type: ignore[misc]
-        made.append(metric)
-    return made
+        return load(model)
+    return model
 
 
 def _check_labels(source: Source) -> None:
@@ -370,71 +373,6 @@ def _check_labels(source: Source) -> None:
         )
 
 
-def _heads_site(model: ProbeModel, s: _Settings) -> str | None:
-    """The site where the model itself projects to this basis; None when it does not."""
-    own = s.basis in model.bases and not s.orthonormal and s.null != "random_subspaces"
-    return model.family.official_site(s.basis) if own else None
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """Where the tokens of a fitted basis come from: samples that are not measured."""
-
-    model: ProbeModel
-    data: Any
-    fit_data: Any
-    limit: int
-    measured: Source
-    transform: Transform | TextReader | None
-    batch_size: int
-    device: torch.device
-    fast: bool
-
-    def __call__(self, site: str) -> Iterator[tuple[int, Tensor]]:
-        """(layer, tokens) of the fitting samples."""
-        same = self.fit_data is None
-        source = open_data(
-            self.data if same else self.fit_data,
-            transform=self.transform,
-            limit=self.limit,
-            seed=1,
-            without=self.measured.numbers if same else (),
-        )
-        batch: list[tuple[int, Tensor]] = []
-        layers = range(1, self.model.layers + 1)
-
-        def keep(_: str, layer: int, tensor: Tensor) -> None:
-            batch.append((layer, tensor.clone()))
-
-        with torch.inference_mode(), attach(self.model, [site], layers, keep):
-            for item in source.batches(self.batch_size, 0):
-                run_model(self.model, item.inputs.to(self.device), fast=self.fast)
-                yield from batch
-                batch.clear()
-
-
-def _bases(model: ProbeModel, s: _Settings, fit: _Fit) -> dict[int, Tensor]:
-    if s.null == "random_subspaces":
-        return basis_names.random_bases(model, seed=s.seed)
-    found = basis_names.bases_of(model, s.basis, seed=s.seed, tokens=fit)
-    return {n: orthonormalise(U) for n, U in found.items()} if s.orthonormal else found
-
-
-def _layers(
-    model: ProbeModel, s: _Settings, bases: Mapping[int, Tensor], device: torch.device
-) -> dict[int, Layer]:
-    found = {}
-    for n in range(1, model.layers + 1):
-        U = bases.get(n)
-        norm = model.family.prenorm(model.module, n) if s.prenorm else None
-        found[n] = Layer(
-            U=None if U is None else U.to(device),
-            norm=None if norm is None else _in_its_precision(norm),
-            operators=model.family.operators(model.module, n),
-        )
-    return found
-
-
 def _in_its_precision(norm: nn.Module) -> Callable[[Tensor], Tensor]:
     """A norm as a function of float32 tokens: of a half-precision model a copy in float32."""
     own = next((parameter.dtype for parameter in norm.parameters()), None)
@@ -444,51 +382,42 @@ def _in_its_precision(norm: nn.Module) -> Callable[[Tensor], Tensor]:
     return lambda Z: norm.forward(Z if own is None else Z.to(own))
 
 
-def _forward(
+def forward(
     model: ProbeModel,
     source: Source,
     collector: Collector,
-    device: torch.device,
+    sites: Sequence[str],
     saver: Saver,
     processes: Processes,
+    execution: Execution,
     *,
-    batch_size: int,
-    workers: int,
+    device: torch.device,
     dtype: torch.dtype,
     fast: bool,
-    progress: bool,
 ) -> None:
-    """Run the pass."""
+    """Run the batches of this process through the model, and its tokens through the collector."""
     from tqdm.auto import tqdm
 
-    wanted = {site for m in collector.plan for site in m.needs}
-    if HEADS in wanted:
-        wanted = (wanted - {HEADS}) | {collector.heads_site or "attn_in"}
-    saver.restore(device)
     bar = tqdm(
-        total=processes.samples(source, batch_size),
+        total=processes.samples(source, execution.batch_size),
         initial=collector.table.used,
         unit="sample",
         desc=model.name,
-        disable=None if progress and processes.first else True,
+        disable=None if execution.progress and processes.first else True,
     )
     # This process' next batch among those of all: they are dealt out in turn.
     dealt = {"first": processes.rank + saver.batches * processes.count, "step": processes.count}
     autocast = nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)
     table = collector.table
     with bar, torch.inference_mode(), autocast, saver.listening():
-        with attach(model, sorted(wanted), range(1, model.layers + 1), collector.take):
-            for batch in source.batches(batch_size, workers, **dealt):
+        with attach(model, sites, range(1, model.layers + 1), collector.take):
+            for batch in source.batches(execution.batch_size, execution.workers, **dealt):
                 collector.start(batch.ids, batch.labels, batch.mask)
                 table.open(batch.ids)
                 _measure(model, batch.inputs.to(device, non_blocking=True), collector, fast=fast)
                 table.close(len(batch.ids))
                 bar.update(len(batch.ids))
                 saver.after_batch()
-    saver.finish()
-    processes.reduce(collector, source.count or 0)
-    if table.used == 0:
-        raise DataError(f"{source.name} gave no sample", "it is empty", "Pass data with samples")
 
 
 def _measure(model: ProbeModel, inputs: Tensor, collector: Collector, *, fast: bool) -> None:
@@ -509,49 +438,20 @@ def _waits(device: torch.device) -> bool:
     return device.type != "cpu"
 
 
-def _identity(
-    model: ProbeModel,
-    network: Mapping[str, Any],
-    source: Source,
-    measurements: Sequence[Measurement],
-    settings: _Settings,
-    limit: int | None,
-    batch_size: int,
-    device: torch.device,
-    fit: _Fit,
-) -> dict[str, Any]:
-    """What has to be the same for a pass to go on, by the name that a user knows it by."""
-    kept = {
-        "weights": digest(model.module),
-        **network,
-        "family": [model.family.name, asdict(model.dims)],
-        "preprocess": None if model.preprocess is None else asdict(model.preprocess),
-        "data": [source.name, source.fingerprint],
-        "limit": limit,
-        **asdict(settings),
-        "metrics": [described(m.metric) for m in measurements],
-        "sites": [m.site for m in measurements],
-        "places of the sites": _modules(model, measurements),
-        "batch_size": batch_size,
-        "device": device.type,
-        "versions": {name: version(name) for name in ("whitebox-probe", "torch")},
-    }
-    if settings.basis in basis_names.FITTED:
-        kept["fit_limit"] = fit.limit
-        if fit.fit_data is not None:
-            fitted = open_data(fit.fit_data, transform=fit.transform)
-            kept["data of the fit"] = [fitted.name, fitted.fingerprint, fitted.count]
-    return kept
+def _measurements(plan: Plan) -> list[dict[str, Any]]:
+    """Each measurement in plain values, NaN (a parameter that it does not have) left out."""
+    return [{k: v for k, v in m.told().items() if v == v and v is not None} for m in plan]
 
 
-def _modules(model: ProbeModel, measurements: Sequence[Measurement]) -> dict[str, str]:
-    """Where the sites are read, by the first layer: a mapping of one's own can be changed."""
-    taps = model.family.taps(model.module, 1)
-    sites = sorted({site for m in measurements for site in m.needs if site in taps})
-    return {site: f"{taps[site].module}:{taps[site].side}" for site in sites}
+def _sites(plan: Plan) -> dict[str, list[str]]:
+    """Metric -> the sites at which it is taken."""
+    found: dict[str, dict[str, None]] = {}
+    for m in plan.tokens:
+        found.setdefault(m.measure.name, {})[m.site] = None
+    return {name: list(sites) for name, sites in found.items()}
 
 
-def _network(model: ProbeModel, layers: Mapping[int, Layer]) -> dict[str, Any]:
+def _network(model: ProbeModel, layers: Mapping[int, Parts]) -> dict[str, Any]:
     """How the network was built, and the constants of its steps, which no file of weights holds.
 
     `arch` is None for a wrapped module. A constant is one number, or one a layer that has it.
@@ -568,5 +468,5 @@ def _network(model: ProbeModel, layers: Mapping[int, Layer]) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    packages = ("whitebox-probe", "torch", "timm", "numpy", "torchmetrics")
+    packages = ("whitebox-probe", "torch", "timm", "numpy")
     return {"python": platform.python_version()} | {name: version(name) for name in packages}

@@ -2,27 +2,24 @@
 
 The batches are those of a single process, dealt out in turn: a batch is the same on any number of
 processes, and so is every bit of its samples' values. At the end values are gathered and sorted by
-sample, and sums are reduced by torchmetrics.
+sample, and sums are added up in the order of the processes.
 """
 
 import atexit
 import hashlib
-import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch import distributed as dist
-from torchmetrics.utilities.distributed import gather_all_tensors
 
 from whitebox_probe._core import launch
 from whitebox_probe._core.errors import DataError, ProcessError
 from whitebox_probe.data.source import Source
-from whitebox_probe.metrics._reduction import Sums, gather_text
+from whitebox_probe.probing.bases import Bases
 from whitebox_probe.probing.collector import Collector
 
 LINGER = 2.0  # seconds that a process with an error stays for others that may have it too
@@ -73,16 +70,17 @@ class Processes:
             if launch.local_rank() == 0:
                 self.wait()
 
-    def same(self, bases: Mapping[int, Tensor]) -> dict[int, Tensor]:
+    def same(self, bases: Bases) -> Bases:
         """The first process' bases: a fit may round differently on another machine."""
         if self.count == 1:
-            return dict(bases)
-        theirs = {n: U.clone() for n, U in bases.items()}  # as it lies in memory: products round so
+            return bases
+        theirs = {key: {n: U.clone() for n, U in of.items()} for key, of in bases.items()}
         with _together(), torch.inference_mode():
-            for U in theirs.values():
-                sent = U.contiguous()
-                dist.broadcast(sent, 0)
-                U.copy_(sent)
+            for of in theirs.values():
+                for U in of.values():  # as it lies in memory: products round so
+                    sent = U.contiguous()
+                    dist.broadcast(sent, 0)
+                    U.copy_(sent)
         return theirs
 
     def reduce(self, collector: Collector, count: int) -> None:
@@ -92,49 +90,17 @@ class Processes:
         """
         if self.count == 1:
             return
+        states: list[Any] = [None] * self.count
         with _together():
-            for stream in collector.streams.values():
-                stream.sync()
-            _reduce_heads(collector)
-            tokens = gather_text(json.dumps(collector.tokens))
-            collector.tokens = max(json.loads(each) for each in tokens)
-            table = collector.table
-            ids = gather_all_tensors(torch.from_numpy(table.ids[: table.used].copy()))
-            values = torch.from_numpy(table.values[: table.used])
-            table.ids = torch.cat(ids).numpy()
-            if values.shape[1]:
-                table.values = torch.cat(gather_all_tensors(values)).numpy()
-            else:
-                table.values = values.new_empty(len(table.ids), 0).numpy()
-            table.used = len(table.ids)
-        if len(set(table.ids.tolist())) != count or table.used != count:
+            dist.all_gather_object(states, collector.state())
+        collector.merge(states)
+        table = collector.table
+        if len(set(table.ids[: table.used].tolist())) != count or table.used != count:
             raise ProcessError(
                 f"{table.used} samples came back of {count}",
                 "each has to be measured by one process",
                 "Start all processes with the same data and arguments",
             )
-
-
-class _HeadSums(Sums):
-    def update(self) -> None:
-        """Sums are added one by one, by name."""
-
-    def compute(self) -> None:
-        """They are read one by one."""
-
-
-def _reduce_heads(collector: Collector) -> None:
-    """The sums of values a head, which are no metric's state."""
-    sums = _HeadSums()
-    for i, m in enumerate(collector.plan):
-        for layer in collector.layers:
-            if (m, layer) in collector.head_means:
-                sums.total(f"heads_{i}_{layer}", collector.head_means[m, layer])
-    sums.sync()
-    for i, m in enumerate(collector.plan):
-        for layer in collector.layers:
-            if hasattr(sums, f"heads_{i}_{layer}"):
-                collector.head_means[m, layer] = sums.sum_of(f"heads_{i}_{layer}")
 
 
 @contextmanager

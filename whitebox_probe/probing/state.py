@@ -5,7 +5,6 @@ are done. Going on from it does the same additions in the same order: the result
 last bit. It is a plain npz archive (arrays, and JSON in one of them), never unpickled.
 """
 
-import hashlib
 import json
 import signal
 import threading
@@ -14,27 +13,20 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import BuiltinFunctionType, FrameType, FunctionType
+from types import FrameType
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from whitebox_probe._core.errors import DataError, ProcessError
 from whitebox_probe._core.io import atomic_path
 from whitebox_probe.data.source import Source
-from whitebox_probe.metrics.measure import DatasetMetric
-from whitebox_probe.probing.collector import Collector
+from whitebox_probe.probing.collector import Collector, State
+from whitebox_probe.probing.identity import HASHES
 from whitebox_probe.probing.processes import Processes
 
-FORMAT = 1
-_HASHES = ("weights", "data", "layout")
-# Public attributes of modules that no output depends on, or that a forward pass sets.
-_PASSING = frozenset(
-    {"training", "grad_checkpointing", "gradient_checkpointing", "max_seq_len_cached"}
-    | {"name_or_path", "transformers_version"}
-)
+FORMAT = 2
 
 
 class Saver:
@@ -110,7 +102,7 @@ class Saver:
         for what in dict.fromkeys([*before, *now]):
             was, is_now = (json.dumps(each.get(what), sort_keys=True) for each in (before, now))
             if was != is_now:
-                hidden = what.startswith(_HASHES)
+                hidden = what.startswith(HASHES)
                 changed.append(what if hidden else f"{what} (was {was}, is {is_now})")
         if changed:
             raise ProcessError(
@@ -129,43 +121,34 @@ class Saver:
         """Write the state; the file is replaced whole."""
         if self.folder is None:
             return
-        collector, table = self._collector, self._collector.table
-        arrays = {"ids": table.ids[: table.used], "values": table.values[: table.used]}
-        states: dict[str, tuple[str, bool]] = {}
-        for key, kind, value in _states(collector):
-            arrays[key] = value.numpy(force=True)
-            states[key] = (kind, value.device.type != "cpu")
+        state = self._collector.state()
+        arrays: dict[str, Any] = {"ids": state.ids, "values": state.values}
+        kinds = {}
+        for (number, layer, name), (kind, value) in state.sums.items():
+            key = f"{number}/{layer}/{name}"
+            arrays[f"sum/{key}"], kinds[key] = value, kind
         about = {
             "format": FORMAT,
             "identity": self._same(),
             "batches": self.batches,
-            "tokens": collector.tokens,
-            "states": states,
+            "tokens": dict(state.tokens),
+            "sums": kinds,
         }
         arrays["about"] = np.array(json.dumps(about))
         with atomic_path(self.folder / _name(self._processes)) as path:
-            np.savez(path, **arrays)  # type: ignore[arg-type]
+            np.savez(path, **arrays)
         self._last = time.monotonic()
 
     def _put_back(
         self, about: Mapping[str, Any], arrays: Mapping[str, Any], device: torch.device
     ) -> None:
-        collector, table = self._collector, self._collector.table
-        table.open(torch.from_numpy(arrays["ids"]))
-        table.used = len(arrays["ids"])
-        table.values[: table.used] = arrays["values"]
-        collector.tokens = about["tokens"]
+        sums = {}
+        for key, kind in about["sums"].items():
+            number, layer, name = key.split("/", 2)
+            sums[int(number), int(layer), name] = (kind, arrays[f"sum/{key}"])
+        state = State(arrays["ids"], arrays["values"], about["tokens"], sums)
+        self._collector.restore(state, device)
         self.batches = about["batches"]
-        for key, (kind, elsewhere) in about["states"].items():
-            what, index, layer, *name = key.split("/")
-            place = (collector.plan[int(index)], int(layer))
-            value = torch.from_numpy(arrays[key]).to(device if elsewhere else "cpu")
-            if what == "heads":
-                collector.head_means[place] = value
-            else:
-                stream = collector.streams[place]
-                assert isinstance(stream, DatasetMetric)
-                stream.put(name[0], kind, value)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -211,18 +194,6 @@ class Saver:
             self.save()
 
 
-def _states(collector: Collector) -> Iterator[tuple[str, str, Tensor]]:
-    """(key, kind, value) of all that is accumulated beside the table."""
-    for i, m in enumerate(collector.plan):
-        for layer in collector.layers:
-            if (m, layer) in collector.head_means:
-                yield f"heads/{i}/{layer}", "sum", collector.head_means[m, layer]
-            stream = collector.streams.get((m, layer))
-            if isinstance(stream, DatasetMetric):
-                for name, (kind, value) in stream.states().items():
-                    yield f"stream/{i}/{layer}/{name}", kind, value
-
-
 def _name(processes: Processes) -> str:
     return f"state-{processes.rank}-of-{processes.count}.npz"
 
@@ -236,66 +207,3 @@ def forget(folder: Path) -> None:
     for pattern in (_pattern("*"), f".{_pattern('*').removesuffix('.npz')}-*.npz"):
         for path in folder.glob(pattern):
             path.unlink(missing_ok=True)
-
-
-def digest(module: nn.Module) -> str:
-    """Hash of all parameters and buffers, with their names."""
-    found = hashlib.blake2b(digest_size=16)
-    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-        found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        found.update(raw.numpy().data)
-    return found.hexdigest()
-
-
-def constants(module: nn.Module) -> dict[str, Any]:
-    """What decides a network's output besides its tensors: the plain values that its parts hold.
-
-    Step sizes, sparsity weights, numbers of heads and the like are in no tensor. Of each part of
-    the network its public attributes are read, and those of a `config` that it has; what is neither
-    plain nor a function is left out.
-
-    Returns: `Class.attribute` -> its value, or a list of them in the order of the parts where they
-        differ; and the `layout of the network`, a hash of all paths, classes and attributes' names.
-    """
-    values: dict[str, list[Any]] = {}
-    layout = hashlib.blake2b(digest_size=16)
-    for path, part in module.named_modules():
-        kind = type(part).__name__
-        held = _plain(part)
-        layout.update(f"{path} {kind} {sorted(held)}".encode())
-        for name, value in held.items():
-            values.setdefault(f"{kind}.{name}", []).append(value)
-    found = {
-        name: each[0] if all(value == each[0] for value in each) else each
-        for name, each in values.items()
-    }
-    return found | {"layout of the network": layout.hexdigest()}
-
-
-def _plain(part: Any) -> dict[str, Any]:
-    """The public attributes of an object that are plain values or functions, by name."""
-    found: dict[str, Any] = {}
-    for name, value in vars(part).items():
-        if name.startswith("_") or name in _PASSING:
-            continue
-        if name == "config" and hasattr(value, "__dict__"):
-            found |= {f"config.{key}": each for key, each in _plain(value).items()}
-        elif isinstance(value, FunctionType | BuiltinFunctionType):
-            found[name] = value.__qualname__
-        elif _is_plain(value):
-            found[name] = value
-    return found
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, tuple | list):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, str | int | float)
-
-
-def described(metric: Any) -> dict[str, Any]:
-    """A metric's kind and its parameters."""
-    simple = (str, int, float, bool, type(None))
-    values = {k: v for k, v in vars(metric).items() if k[0] != "_" and isinstance(v, simple)}
-    return {"kind": type(metric).__name__} | values

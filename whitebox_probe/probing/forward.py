@@ -1,0 +1,76 @@
+"""Running a model: on its device, in evaluation mode, and as it was found afterwards."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import torch
+from torch import Tensor
+
+from whitebox_probe._core import onednn
+from whitebox_probe._core.errors import DataError, ProbeError
+from whitebox_probe.data.images import Transform, image_transform
+from whitebox_probe.data.text import TextReader
+from whitebox_probe.models.family import Preprocess, ProbeModel, TextPreprocess
+
+
+def transform_of(
+    preprocess: Preprocess | TextPreprocess | None,
+) -> Transform | TextReader | None:
+    """What makes a model's input of an image or a text, if it is known."""
+    if preprocess is None:
+        return None
+    if isinstance(preprocess, TextPreprocess):
+        return TextReader(preprocess.tokenizer, preprocess.length)
+    return image_transform(
+        size=preprocess.size,
+        mean=preprocess.mean,
+        std=preprocess.std,
+        mode=preprocess.mode,
+        crop=preprocess.crop,
+        interpolation=preprocess.interpolation,
+    )
+
+
+@contextmanager
+def ready(model: ProbeModel, device: str | torch.device | None) -> Iterator[torch.device]:
+    """The model in evaluation mode on the device; each part in its own mode again afterwards."""
+    before = model.device
+    try:
+        where = before if device is None else torch.device(device)
+        if where.type == "mps":
+            raise RuntimeError("measures are taken in float64, which it does not have")
+        model.module.to(where)
+    except (RuntimeError, AssertionError) as error:
+        raise ProbeError(
+            f"device '{device}' cannot be used", str(error).splitlines()[0], "Use device='cpu'"
+        ) from error
+    modes = [(part, part.training) for part in model.module.modules()]
+    model.module.eval()
+    try:
+        yield where
+    finally:
+        for part, training in modes:
+            part.training = training
+        model.module.to(before)
+
+
+def run_model(model: ProbeModel, batch: Tensor, *, fast: bool = True) -> None:
+    """One forward pass; an input that does not fit the model is the user's error.
+
+    Args: fast: run linear maps on the CPU through oneDNN.
+    """
+    try:
+        with onednn.routed(model.module) if fast else nullcontext():
+            model.module(batch)
+    except torch.OutOfMemoryError as error:
+        raise DataError(
+            f"{model.name} has no memory for a batch of shape {tuple(batch.shape)}",
+            str(error).splitlines()[0],
+            "Use a smaller batch_size",
+        ) from error
+    except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+        raise DataError(
+            f"{model.name} cannot take an input of shape {tuple(batch.shape)}",
+            str(error).splitlines()[0],
+            "Prepare the data as model.preprocess says",
+        ) from error

@@ -1,0 +1,121 @@
+"""What has to be the same for a pass to go on, by the name that a user knows it by."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from types import BuiltinFunctionType, FunctionType
+from typing import Any
+
+import torch
+from torch import nn
+
+from whitebox_probe.data.source import Source
+from whitebox_probe.models.family import ProbeModel
+from whitebox_probe.probing.plan import Plan
+from whitebox_probe.probing.settings import Execution, Settings
+
+HASHES = ("weights", "data", "layout")
+"""What is too long to be told: that it changed is said, and not from what to what."""
+# Public attributes of modules that no output depends on, or that a forward pass sets.
+_PASSING = frozenset(
+    {"training", "grad_checkpointing", "gradient_checkpointing", "max_seq_len_cached"}
+    | {"name_or_path", "transformers_version"}
+)
+
+
+def identity(
+    model: ProbeModel,
+    network: Mapping[str, Any],
+    source: Source,
+    plan: Plan,
+    settings: Settings,
+    execution: Execution,
+    device: torch.device,
+    fit: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Everything that a pass depends on.
+
+    Args: network: what `constants` read before any forward pass. fit: the data of fitted bases.
+    """
+    kept = settings.told()
+    return {
+        "weights": digest(model.module),
+        **network,
+        "family": [model.family.name, asdict(model.dims)],
+        "preprocess": None if model.preprocess is None else asdict(model.preprocess),
+        "data": [source.name, source.fingerprint],
+        **{name: value[0] if _alone(value) else value for name, value in kept.items()},
+        "metrics": [m.told() for m in plan],
+        "places of the sites": places(model, plan),
+        "batch_size": execution.batch_size,
+        "device": device.type,
+        "versions": {name: version(name) for name in ("whitebox-probe", "torch")},
+        "data of the fit": fit,
+    }
+
+
+def _alone(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 1
+
+
+def places(model: ProbeModel, plan: Plan) -> dict[str, str]:
+    """Where the sites are read, by the first layer: a mapping of one's own can be changed."""
+    taps = model.layer(1).taps
+    return {site: f"{taps[site].module}:{taps[site].side}" for site in plan.sites if site in taps}
+
+
+def digest(module: nn.Module) -> str:
+    """Hash of all parameters and buffers, with their names."""
+    found = hashlib.blake2b(digest_size=16)
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        found.update(raw.numpy().data)
+    return found.hexdigest()
+
+
+def constants(module: nn.Module) -> dict[str, Any]:
+    """What decides a network's output besides its tensors: the plain values that its parts hold.
+
+    Step sizes, sparsity weights, numbers of heads and the like are in no tensor. Of each part of
+    the network its public attributes are read, and those of a `config` that it has; what is neither
+    plain nor a function is left out.
+
+    Returns: `Class.attribute` -> its value, or a list of them in the order of the parts where they
+        differ; and the `layout of the network`, a hash of all paths, classes and attributes' names.
+    """
+    values: dict[str, list[Any]] = {}
+    layout = hashlib.blake2b(digest_size=16)
+    for path, part in module.named_modules():
+        kind = type(part).__name__
+        held = _plain(part)
+        layout.update(f"{path} {kind} {sorted(held)}".encode())
+        for name, value in held.items():
+            values.setdefault(f"{kind}.{name}", []).append(value)
+    found = {
+        name: each[0] if all(value == each[0] for value in each) else each
+        for name, each in values.items()
+    }
+    return found | {"layout of the network": layout.hexdigest()}
+
+
+def _plain(part: Any) -> dict[str, Any]:
+    """The public attributes of an object that are plain values or functions, by name."""
+    found: dict[str, Any] = {}
+    for name, value in vars(part).items():
+        if name.startswith("_") or name in _PASSING:
+            continue
+        if name == "config" and hasattr(value, "__dict__"):
+            found |= {f"config.{key}": each for key, each in _plain(value).items()}
+        elif isinstance(value, FunctionType | BuiltinFunctionType):
+            found[name] = value.__qualname__
+        elif _is_plain(value):
+            found[name] = value
+    return found
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, str | int | float)

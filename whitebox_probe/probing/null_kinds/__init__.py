@@ -1,0 +1,1 @@
+"""The nulls: one file each."""
