@@ -170,7 +170,7 @@ def changes(results: Sequence["Result"], metrics: Sequence[str]) -> "pd.DataFram
     """
     import pandas as pd
 
-    from whitebox_probe.results.result import sample_key
+    from whitebox_probe.results.table import sample_key
     from whitebox_probe.stats import summarise
 
     rows = []

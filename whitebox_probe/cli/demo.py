@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> None:
     _shared.writable(args.out)
     from whitebox_probe.models.load import load
     from whitebox_probe.probing.probe import probe
-    from whitebox_probe.results.result import compare
+    from whitebox_probe.results.compare import compare
 
     data = TEXT if args.text else IMAGES
     models = [load(name) for name in MODELS[data]]

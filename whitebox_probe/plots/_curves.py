@@ -7,7 +7,9 @@ import pandas as pd
 
 from whitebox_probe._core.errors import ProbeError, ResultError, nearest
 from whitebox_probe.plots import _labels, style
-from whitebox_probe.results.result import MUST_AGREE, NULL_SEPARATOR, Result, in_nats, normal_form
+from whitebox_probe.results.compare import MUST_AGREE
+from whitebox_probe.results.forms import NULL_SEPARATOR, in_nats, normal_form
+from whitebox_probe.results.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

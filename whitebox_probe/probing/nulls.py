@@ -12,7 +12,8 @@ from whitebox_probe.models.family import ProbeModel
 from whitebox_probe.models.load import load_random
 from whitebox_probe.probing.collector import NULLS
 from whitebox_probe.probing.probe import probe
-from whitebox_probe.results.result import NULL_SEPARATOR, Result
+from whitebox_probe.results.forms import NULL_SEPARATOR
+from whitebox_probe.results.result import Result
 
 KINDS = {
     "gaussian": "Gaussian tokens of the same number, width and norms",

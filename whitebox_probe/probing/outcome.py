@@ -12,7 +12,7 @@ from whitebox_probe.metrics.compression import official_bounds
 from whitebox_probe.metrics.measure import HEADS, DatasetMetric, SampleMetric, WeightMetric
 from whitebox_probe.models.family import Dims
 from whitebox_probe.probing.collector import Collector
-from whitebox_probe.results.result import sample_key
+from whitebox_probe.results.table import sample_key
 
 
 def samples(

@@ -47,7 +47,8 @@ from whitebox_probe.probing.collector import (
 from whitebox_probe.probing.processes import Processes, current
 from whitebox_probe.probing.recorder import attach
 from whitebox_probe.probing.state import Saver, constants, described, digest
-from whitebox_probe.results.result import Result, tabulate
+from whitebox_probe.results.result import Result
+from whitebox_probe.results.table import tabulate
 
 Metrics = Sequence[str | SampleMetric | DatasetMetric | WeightMetric]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
