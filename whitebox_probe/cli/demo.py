@@ -79,8 +79,6 @@ def run(args: argparse.Namespace) -> None:
     for convention, results in (("official", official), ("paper", paper)):
         for result in results:
             folder = args.out / "results" / convention / result.model
-            # Without run.json a folder is no result: a kill cannot mix old files and new.
-            (folder / "run.json").unlink(missing_ok=True)
             written.append(result.save(folder))
         tables = compare(results).save(args.out / "tables" / convention)
         written += [tables / "comparison.csv", tables / "differences.csv"]

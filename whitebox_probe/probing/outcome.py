@@ -12,7 +12,7 @@ from whitebox_probe.metrics.compression import official_bounds
 from whitebox_probe.metrics.measure import HEADS, DatasetMetric, SampleMetric, WeightMetric
 from whitebox_probe.models.family import Dims
 from whitebox_probe.probing.collector import Collector
-from whitebox_probe.results.table import sample_key
+from whitebox_probe.results.table import keys_of, sample_key
 
 
 def samples(
@@ -22,7 +22,7 @@ def samples(
     ids, values = collector.table.finish()
     values = values[:, [n in m.layers for n in collector.layers for m in collector.columns]]
     names = [sample_key(*place[:3]) for place in places(collector, heads_site, "paper")]
-    found = pd.DataFrame(values, columns=names, index=pd.Index(ids, name="sample"))
+    found = pd.DataFrame(values, columns=range(len(names)), index=pd.Index(ids, name="sample"))
     bad = ~np.isfinite(found.to_numpy())
     if not bad.any():
         return found, {"count": 0, "first": []}
@@ -68,22 +68,81 @@ def _refuse(places: Sequence[Mapping[str, Any]], count: int, *, everything: bool
     )
 
 
-def streamed(
-    collector: Collector,
-) -> tuple[dict[tuple[str, str, int], float], dict[str, np.ndarray]]:
+def rows(
+    collector: Collector, heads_site: str | None, asked: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """The table's rows of the columns of the samples."""
+    heads = heads_site or "heads"
+    measured = [
+        (m, heads if m.site == HEADS else m.site, layer)
+        for layer in collector.layers
+        for m in collector.columns
+        if isinstance(m.metric, SampleMetric) and layer in m.layers
+    ]
+    return [
+        {"key": i, "ddof": m.metric.ddof[asked["convention"]], "metric": m.metric.name}
+        | {"site": site, "layer": layer, **_depends(m.metric, site, asked)}
+        for i, (m, site, layer) in enumerate(measured)
+    ]
+
+
+def _depends(metric: Any, site: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What a measure's number depends on, of what was asked for."""
+    told = {name: asked[name] for name in ("convention", "class_token", "null")}
+    told |= {"basis": asked["basis"] if metric.needs_basis else ""}
+    told |= {"eps": getattr(metric, "eps", None), "lam": getattr(metric, "lam", None)}
+    normed = metric.group == "rate" and site in ("z_in", "z_half", "z_out")
+    return told | {"prenorm": asked["prenorm"] if normed else None}
+
+
+def numbers(
+    weights: Mapping[tuple[str, int], tuple[float, int]],
+    sums: Sequence[Mapping[str, Any]],
+    asked: Mapping[str, Any],
+    count: int,
+) -> list[dict[str, Any]]:
+    """The table's rows that have no value a sample."""
+    read = [
+        {"metric": metric, "layer": layer, "site": "weights", "basis": asked["basis"]}
+        | {"value": value, "count": pairs}
+        for (metric, layer), (value, pairs) in weights.items()
+    ]
+    return read + [
+        {"metric": row["metric"], "layer": row["layer"], "site": row["site"], "count": count}
+        | {"value": row["value"], **_depends(row["of"], row["site"], asked)}
+        for row in sums
+    ]
+
+
+def names(frame: pd.DataFrame, measured: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+    """Number of a column of the samples -> its name."""
+    places = zip(frame["metric"], frame["site"], frame["layer"], frame["eps"], strict=True)
+    keys = {_place(*place): key for place, key in zip(places, keys_of(frame), strict=True)}
+    return {
+        row["key"]: keys[_place(row["metric"], row["site"], row["layer"], row["eps"])]
+        for row in measured
+    }
+
+
+def _place(metric: str, site: str, layer: int, eps: float | None) -> tuple[Any, ...]:
+    return metric, site, layer, None if eps is None or eps != eps else eps
+
+
+def streamed(collector: Collector) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
     """Numbers and matrices of measures of all samples, and of measures with a value a head."""
-    numbers: dict[tuple[str, str, int], float] = {}
+    found: list[dict[str, Any]] = []
     stacks: dict[str, list[np.ndarray]] = {}
     for (m, layer), stream in collector.streams.items():
         assert isinstance(stream, DatasetMetric)
         for row, value in stream.numbers().items():
-            numbers[row, m.site, layer] = float(value)
+            found.append({"metric": row, "site": m.site, "layer": layer, "value": float(value)})
+            found[-1]["of"] = m.metric
         for key, matrix in stream.matrices().items():
             stacks.setdefault(key, []).append(matrix.numpy(force=True))
     for (m, _), total in sorted(collector.head_means.items(), key=lambda item: item[0][1]):
         mean = total.numpy(force=True) / max(collector.table.used, 1)
         stacks.setdefault(m.metric.name, []).append(mean)
-    return numbers, {key: np.stack(layers) for key, layers in stacks.items()}
+    return found, {key: np.stack(layers) for key, layers in stacks.items()}
 
 
 def weighed(
@@ -120,10 +179,8 @@ def labels(metrics: Iterable[Any]) -> dict[str, dict[str, Any]]:
         common = {"unit": metric.unit, "group": metric.group, "bases": metric.needs_basis}
         if isinstance(metric, SampleMetric):
             label = metric.label or metric.name.replace("_", " ")
-            base, bracket, detail = metric.name.partition("[")
-            if bracket:
-                label += rf", $\epsilon={detail[4:-1]}$"
-            told[metric.name] = common | {"label": label, "better": metric.better, "metric": base}
+            told[metric.name] = common | {"label": label, "better": metric.better}
+            told[metric.name] |= {"metric": metric.name}
         else:
             for row in metric.rows:
                 label = metric.labels.get(row, row.replace("_", " "))

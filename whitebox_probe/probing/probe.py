@@ -47,7 +47,9 @@ from whitebox_probe.probing.collector import (
 from whitebox_probe.probing.processes import Processes, current
 from whitebox_probe.probing.recorder import attach
 from whitebox_probe.probing.state import Saver, constants, described, digest
+from whitebox_probe.results.forms import NULL_SEPARATOR
 from whitebox_probe.results.result import Result
+from whitebox_probe.results.run import Run
 from whitebox_probe.results.table import tabulate
 
 Metrics = Sequence[str | SampleMetric | DatasetMetric | WeightMetric]
@@ -121,8 +123,8 @@ def probe(
             what its projection is trained on. False: of the tokens as they are, whose norm then
             enters the rate. Sparsity and geometry are always of the tokens as they are.
         class_token: keep the tokens before the patches (class token, registers).
-        eps: coding precision, squared in the formulas; several give one measure each
-            (`compression[eps=0.5]`) from the same eigenvalues.
+        eps: coding precision, squared in the formulas; several give rows each, from the same
+            eigenvalues.
         lam: the sparsity weight of the SRR.
         null: measure a null instead: `gaussian` (tokens of the same norms), `shuffled` (each
             feature in another order over the tokens) or `random_subspaces`.
@@ -232,59 +234,59 @@ def probe(
     s = model.dims
     tokens = collector.tokens or (s.tokens or 0)
     label = f"{settings.basis}+qr" if orthonormal else settings.basis
-    run = {
-        "model": title,
-        "family": model.family.name,
-        "checkpoint": {
-            "name": model.entry.name if model.entry else None,
-            "sha256": model.sha256,
-        },
-        "network": _network(model, layers),
-        "data": {"name": source.name, "fingerprint": source.fingerprint},
-        "count": len(samples) if samples.shape[1] else (source.count or 0),
-        "layers": s.layers,
-        "dim": s.dim,
-        "heads": s.heads,
-        "dim_head": s.dim_head,
-        "tokens": tokens,
-        "convention": convention,
-        "basis": label,
-        "prenorm": settings.prenorm,
-        "class_token": class_token,
-        "null": null,
-        "eps": several[0] if len(several) == 1 else list(several),
-        "lam": lam,
-        "bounds": _outcome.bounds(s, tokens, convention, several),
-        "measures": _outcome.labels([*takers, *weighers]),
-        "nonfinite": dropped,
-        "arguments": {
-            "metrics": [m.name for m in (*takers, *weighers)],
-            "sites": {k: v if isinstance(v, str) else list(v) for k, v in (sites or {}).items()},
-            "limit": limit,
-            "batch_size": batch_size,
-            "dtype": dtype,
-            "fast": fast,
-            "fit_limit": fit_limit if settings.basis in basis_names.FITTED else None,
-        },
-        "seed": seed,
-        "device": str(where),
-        "processes": processes.count,
-        "seconds": round(time.perf_counter() - start, 3),
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "versions": _versions(),
-    }
+    asked = {"convention": convention, "basis": label, "null": null or ""}
+    asked |= {"prenorm": settings.prenorm, "class_token": class_token}
     frame = tabulate(
         model=title,
-        basis=label,
-        convention=convention,
+        rows=_outcome.rows(collector, heads_site, asked),
         samples=samples,
-        measured=_outcome.places(collector, heads_site, convention),
-        numbers=numbers,
-        streamed=streamed,
-        count=source.count or len(samples),
+        numbers=_outcome.numbers(numbers, streamed, asked, source.count or len(samples)),
         seed=seed,
     )
-    return Result(frame=frame, samples=samples, matrices=matrices | more, run=run)
+    columns = _outcome.names(frame, _outcome.rows(collector, heads_site, asked))
+    matrices |= more
+    run = Run(
+        model=title,
+        family=model.family.name,
+        checkpoint={"name": model.entry.name if model.entry else None, "sha256": model.sha256},
+        network=_network(model, layers),
+        preprocess=None if model.preprocess is None else asdict(model.preprocess),
+        data={"name": source.name, "fingerprint": source.fingerprint, "limit": limit},
+        count=len(samples) if samples.shape[1] else (source.count or 0),
+        layers=s.layers,
+        dim=s.dim,
+        heads=s.heads,
+        dim_head=s.dim_head,
+        tokens=tokens,
+        settings={
+            "conventions": [convention],
+            "bases": [settings.basis],
+            "orthonormal": [orthonormal],
+            "prenorm": [settings.prenorm],
+            "class_token": [class_token],
+            "eps": list(several),
+            "lam": [lam],
+            "null": [null],
+            "metrics": list(dict.fromkeys(m.name for m in (*takers, *weighers))),
+            "sites": {k: v if isinstance(v, str) else list(v) for k, v in (sites or {}).items()},
+            "seed": seed,
+            "dtype": dtype,
+            "fast": fast,
+            "nonfinite": nonfinite,
+            "fit": {"limit": fit_limit} if settings.basis in basis_names.FITTED else None,
+        },
+        bounds=_outcome.bounds(s, tokens, convention, several),
+        measures=_outcome.labels([*takers, *weighers]),
+        matrices={key: {"name": key, "basis": label} for key in matrices},
+        nonfinite=dropped,
+        execution={"batch_size": batch_size, "device": str(where), "processes": processes.count},
+        seconds=round(time.perf_counter() - start, 3),
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        versions=_versions(),
+        null_of=title.partition(NULL_SEPARATOR)[0] if NULL_SEPARATOR in title else "",
+    )
+    samples = samples.rename(columns=columns)
+    return Result(frame=frame, samples=samples, matrices=matrices, run=run)
 
 
 def _check(s: _Settings, batch_size: int) -> None:
@@ -354,10 +356,7 @@ def _made(kind: Kind, s: _Settings) -> list[Any]:
         return [kind(convention=s.convention, **options)]
     made = []
     for eps in s.eps:
-        metric = kind(convention=s.convention, eps=eps, **options)
-        if len(s.eps) > 1:
-            metric.name = f"{kind.name}[eps={eps:g}]"  # type: ignore[misc]
-        made.append(metric)
+        made.append(kind(convention=s.convention, eps=eps, **options))
     return made
 
 

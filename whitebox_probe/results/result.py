@@ -1,90 +1,144 @@
 """The result of a probe: a tidy table, per-sample values, matrices, and where they came from."""
 
-import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
 
 from whitebox_probe._core.errors import MissingDependency, ResultError
-from whitebox_probe._core.io import atomic_path
-from whitebox_probe.results.table import sample_key
+from whitebox_probe.results import summary
+from whitebox_probe.results.folder import read_seal, save_sealed
+from whitebox_probe.results.old import table_of_first_format
+from whitebox_probe.results.run import Run, same
+from whitebox_probe.results.table import (
+    SETTINGS,
+    keys_of,
+    matching,
+    no_value,
+    several_values,
+    written,
+)
 from whitebox_probe.stats import Trend, trend
 
 TABLE, SAMPLES, MATRICES, RUN = "table", "samples.parquet", "matrices.npz", "run.json"
+_FIX = "Pass a folder that `whitebox-probe run --out` or Result.save wrote"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Result:
     """What `probe` measured on one model and one data set.
 
+    Results are equal if their tables, samples, matrices and runs are; when, where and by which
+    versions they were computed does not count. They have no hash.
+
     Attributes:
-        frame: one row for each layer, site and metric, with the columns of `COLUMNS`.
+        frame: one row for each layer, site, metric and setting, with the columns of `COLUMNS`.
         samples: one row a sample (index: its number in the data set), one column a measure, named
-            `metric@site:layer`.
-        matrices: name -> array over layers, such as `coherence` (L, K, K).
-        run: provenance: versions, checkpoint, data, arguments, device, seconds.
+            by `keys_of(frame)`: `l0@z_out:3`, `compression[eps=0.5]@z_half:3`.
+        matrices: name -> array over layers, such as `coherence` (L, K, K); `run.matrices` tells
+            with which settings each was taken.
+        run: what the numbers depend on, and how they were computed.
     """
 
     frame: pd.DataFrame
     samples: pd.DataFrame
     matrices: dict[str, np.ndarray] = field(default_factory=dict)
-    run: dict[str, Any] = field(default_factory=dict)
+    run: Run = field(default_factory=dict)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        """Take a run that is a plain mapping as a `Run`."""
+        object.__setattr__(self, "run", Run.of(self.run))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Result):
+            return NotImplemented
+        return (
+            self.frame.equals(other.frame)
+            and self.samples.equals(other.samples)
+            and self.run == other.run
+            and same_arrays(self.matrices, other.matrices)
+        )
+
+    def __hash__(self) -> NoReturn:  # type: ignore[override]
+        raise TypeError("a Result is compared by content and has no hash: use result.model as key")
 
     @property
     def model(self) -> str:
         """The model's name in tables and figures."""
-        return str(self.run["model"])
+        return self.run.model
 
-    def curve(self, metric: str, site: str | None = None) -> pd.DataFrame:
+    def curve(self, metric: str, site: str | None = None, **where: Any) -> pd.DataFrame:
         """The rows of one metric, in the order of the layers.
 
-        Raises: ResultError when it was not measured, or at several sites and none is named.
+        Args: where: settings that tell one curve from others: `basis`, `convention`, `prenorm`,
+            `class_token`, `eps`, `lam`, `null` (of the model's own tokens when not given).
+
+        Raises: ResultError when it was not measured, or several curves are left.
         """
-        rows = self.frame[self.frame["metric"] == metric]
+        return self._one(metric, site, where).reset_index(drop=True)
+
+    def _one(self, metric: str, site: str | None, where: Mapping[str, Any]) -> pd.DataFrame:
+        """The rows of one curve, as the frame numbers them."""
+        rows = self._rows(metric, site, where)
+        told = several_values(rows)
+        if told:
+            names = " and ".join("sites" if name == "site" else name for name in told)
+            each = "; ".join(f"{name}={', '.join(values)}" for name, values in told.items())
+            raise ResultError(
+                f"'{metric}' was measured {'at' if 'site' in told else 'with'} several {names}",
+                "one curve has one of each",
+                f"Name one with {each}",
+            )
+        return rows.sort_values("layer")
+
+    def _rows(self, metric: str, site: str | None, where: Mapping[str, Any]) -> pd.DataFrame:
+        mine = self.frame[self.frame["metric"] == metric]
+        rows = mine[matching(mine, where)]
+        if "null" in rows and "null" not in where and (rows["null"] == "").any():
+            rows = rows[rows["null"] == ""]
         if site is not None:
             rows = rows[rows["site"] == site]
-        if rows.empty:
-            have = sorted(set(self.frame["metric"] + "@" + self.frame["site"]))
-            raise ResultError(
-                f"'{metric}'{f' at {site}' if site else ''} is not in the result of {self.model}",
-                "it was not measured",
-                f"Use one of: {', '.join(have)}",
-            )
-        if rows["site"].nunique() > 1:
-            raise ResultError(
-                f"'{metric}' was measured at several sites",
-                "one curve has one site",
-                f"Name one with site=: {', '.join(sorted(rows['site'].unique()))}",
-            )
-        return rows.sort_values("layer").reset_index(drop=True)
+        if not rows.empty:
+            return rows
+        asked = ", ".join(f"{name}={written(value)}" for name, value in where.items())
+        what = f"'{metric}'{f' at {site}' if site else ''}{f' with {asked}' if asked else ''}"
+        have = sorted(set(self.frame["metric"] + "@" + self.frame["site"]))
+        if not mine.empty and where:
+            have = [f"{metric} with {_told(row)}" for row in _distinct(mine)]
+        raise ResultError(
+            f"{what} is not in the result of {self.model}",
+            "it was not measured",
+            f"Use one of: {', '.join(have)}",
+        )
 
-    def values(self, metric: str, site: str | None = None) -> np.ndarray:
+    def values(self, metric: str, site: str | None = None, **where: Any) -> np.ndarray:
         """Per-sample values of one metric, (samples, layers), in the order of the layers.
 
         Raises: ResultError as `curve` does, and for a measure that has no value a sample.
         """
-        curve = self.curve(metric, site)
-        keys = [
-            sample_key(metric, str(s), int(n))
-            for s, n in zip(curve["site"], curve["layer"], strict=True)
-        ]
-        if not set(keys) <= set(self.samples.columns):
+        names = list(self.keys(metric).loc[self._one(metric, site, where).index])
+        if not set(names) <= set(self.samples.columns):
             raise ResultError(
                 f"'{metric}' has no value a sample",
                 "it is read from weights, or from all samples together",
                 "Use curve() for its numbers",
             )
-        return self.samples[keys].to_numpy()
+        return self.samples[names].to_numpy()
 
-    def trend(self, metric: str, site: str | None = None) -> Trend:
+    def keys(self, metric: str | None = None) -> pd.Series:
+        """The column of `samples` that belongs to each row of the frame, or of one metric."""
+        frame = self.frame if metric is None else self.frame[self.frame["metric"] == metric]
+        return keys_of(frame)
+
+    def trend(self, metric: str, site: str | None = None, **where: Any) -> Trend:
         """How a metric goes with depth: Spearman's rho, the change, steps that fall or rise.
 
         Raises: ResultError as `values` does, and for fewer than two layers or samples.
         """
-        values = self.values(metric, site)
+        values = self.values(metric, site, **where)
         if min(values.shape) < 2:
             raise ResultError(
                 f"'{metric}' of {self.model} has no trend",
@@ -93,54 +147,172 @@ class Result:
             )
         return trend(values, seed=int(self.run["seed"]))
 
+    def matrix(self, name: str, **where: Any) -> np.ndarray:
+        """The matrices of one name over the layers, with settings as for `curve`.
+
+        Raises: ResultError when there are none, or several.
+        """
+        told = {
+            key: dict(self.run.matrices.get(key, {"name": key})) for key in sorted(self.matrices)
+        }
+        mine = {key: place for key, place in told.items() if place.get("name", key) == name}
+        frame = pd.DataFrame(list(mine.values()), index=pd.Index(list(mine), dtype=object))
+        found = list(frame.index[matching(frame, where)]) if mine else []
+        if len(found) != 1:
+            raise ResultError(
+                f"{len(found) or 'no'} matrices '{name}' of {self.model} are as asked",
+                f"the result holds: {', '.join(sorted(self.matrices)) or 'none'}",
+                "Name a setting that tells one, such as basis=" if found else "Name one of those",
+            )
+        return self.matrices[found[0]]
+
+    def select(self, **where: Any) -> "Result":
+        """The part with these settings: each one value, or several in a list.
+
+        Rows that do not depend on a setting stay. Samples and matrices are named anew, by what
+        still varies.
+
+        Raises: ResultError when nothing is left.
+        """
+        wanted = {name: _list(value) for name, value in where.items()}
+        rows = self.frame[matching(self.frame, wanted)]
+        if rows.empty:
+            asked = ", ".join(f"{n}={' or '.join(map(written, v))}" for n, v in wanted.items())
+            raise ResultError(
+                f"nothing in the result of {self.model} has {asked}",
+                "it was not measured so",
+                f"It holds: {'; '.join(map(_told, _distinct(self.frame)))}",
+            )
+        keys = self.keys().loc[rows.index]
+        rows = rows.reset_index(drop=True)
+        names = {old: new for old, new in zip(keys, keys_of(rows), strict=True)}
+        kept = [column for column in self.samples.columns if column in names]
+        matrices, places = self._selected_matrices(wanted)
+        left = {n: [v for v in pd.unique(rows[n]) if not no_value(v)] for n in wanted}
+        left |= {"null": list(pd.unique(rows["null"]))} if "null" in wanted else {}
+        narrow = {name: values for name, values in left.items() if values}
+        return Result(
+            frame=rows,
+            samples=self.samples[kept].rename(columns=names),
+            matrices=matrices,
+            run=self.run.narrowed(narrow, places),
+        )
+
+    def _selected_matrices(
+        self, where: Mapping[str, Any]
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        found = []
+        for key, array in self.matrices.items():
+            place = dict(self.run.matrices.get(key, {}))
+            if matching(pd.DataFrame([place], index=[0]), where).all():
+                found.append((place.pop("name", key), place, array))
+        return named_matrices(found)
+
+    def changes(self) -> pd.DataFrame:
+        """First layer, last layer and the change between them, a row a measure and setting."""
+        return summary.changes(self)
+
+    def to_latex(self, *, metrics: Sequence[str] | None = None, caption: str | None = None) -> str:
+        r"""A booktabs table: first layer, last layer and change of each measure, with intervals.
+
+        Args: metrics: only these. caption: of a floating table; a bare tabular without one.
+        """
+        return summary.latex(summary.rows_of([self], metrics), caption=caption)
+
+    def _repr_html_(self) -> str:
+        run = self.run
+        what = f"{len(self.samples) or run.count} samples of {run.data.get('name', 'data')}"
+        sizes = f"L={run.layers}, d={run.dim}, K={run.heads}, p={run.dim_head}, n={run.tokens}"
+        told = [what, f"convention {_text(run, 'convention')}", f"basis {_text(run, 'basis')}"]
+        told += [f"null {_text(run, 'null')}"] if run.get("null") else []
+        return summary.html("Result", run.model, [*told, sizes], summary.rows_of([self]))
+
     def save(self, folder: str | Path) -> Path:
         """Write table.parquet, table.csv, samples.parquet, matrices.npz and run.json.
 
-        run.json is written last: where it is, the rest is whole.
+        Over an older result too: a save that is cut off leaves the old one, the new one, or none.
+        table.csv is for other programs; `load` does not read it.
 
         Returns: the folder.
         """
-        folder = Path(folder)
         _check_parquet()
-        with atomic_path(folder / f"{TABLE}.csv") as path:
-            self.frame.to_csv(path, index=False)
-        with atomic_path(folder / f"{TABLE}.parquet") as path:
-            self.frame.to_parquet(path)
-        with atomic_path(folder / SAMPLES) as path:
-            self.samples.to_parquet(path)
-        with atomic_path(folder / MATRICES) as path:
-            np.savez_compressed(path, **self.matrices)  # type: ignore[arg-type]
-        with atomic_path(folder / RUN) as path:
-            path.write_text(json.dumps(self.run, indent=2, sort_keys=True) + "\n")
-        return folder
+        writers = {
+            f"{TABLE}.csv": lambda path: self.frame.to_csv(path, index=False),
+            f"{TABLE}.parquet": self.frame.to_parquet,
+            SAMPLES: self.samples.to_parquet,
+            MATRICES: lambda path: np.savez_compressed(path, **self.matrices),  # type: ignore[arg-type]
+        }
+        return save_sealed(Path(folder), writers, RUN, self.run.to_dict(), free=[f"{TABLE}.csv"])
 
     @classmethod
     def load(cls, folder: str | Path) -> "Result":
-        """Read what `save` wrote.
+        """Read what `save` wrote, in this or the first format.
 
         Raises: ResultError when the folder holds no whole result.
         """
         folder = Path(folder)
-        if not (folder / RUN).is_file():
-            raise ResultError(
-                f"{folder} holds no result",
-                "it has no run.json" if folder.is_dir() else "there is no such folder",
-                "Pass a folder that `whitebox-probe run --out` or Result.save wrote",
-            )
+        whole = read_seal(folder, RUN, what="result", fix=_FIX)
+        run = Run.of(whole)
         _check_parquet()
         try:
             with np.load(folder / MATRICES, allow_pickle=False) as archive:
                 matrices = dict(archive)
-            return cls(
-                frame=pd.read_parquet(folder / f"{TABLE}.parquet"),
-                samples=pd.read_parquet(folder / SAMPLES),
-                matrices=matrices,
-                run=json.loads((folder / RUN).read_text()),
-            )
+            frame = pd.read_parquet(folder / f"{TABLE}.parquet")
+            samples = pd.read_parquet(folder / SAMPLES)
         except (OSError, ValueError) as error:
             raise ResultError(
                 f"the result in {folder} cannot be read", str(error), "Run the probe again"
             ) from error
+        if "format" not in whole:
+            frame, samples = table_of_first_format(frame, samples, whole)
+        return cls(frame=frame, samples=samples, matrices=matrices, run=run)
+
+
+def named_matrices(
+    found: Sequence[tuple[str, Mapping[str, Any], np.ndarray]],
+) -> tuple[dict[str, np.ndarray], dict[str, dict[str, Any]]]:
+    """`Result.matrices` and `Run.matrices` from (name, settings, array over layers) of each.
+
+    A key is the name, with the settings that vary among the matrices of that name.
+
+    >>> arrays, places = named_matrices([("overlap", {"basis": b}, np.eye(2)) for b in ("q", "k")])
+    >>> list(arrays), places["overlap[basis=k]"]
+    (['overlap[basis=q]', 'overlap[basis=k]'], {'name': 'overlap', 'basis': 'k'})
+    """
+    matrices, places = {}, {}
+    for name, where, array in found:
+        others = [place for other, place, _ in found if other == name]
+        several = [s for s in ("site", *SETTINGS) if len({written(o.get(s)) for o in others}) > 1]
+        told = [f"{s}={written(where.get(s))}" for s in several if not no_value(where.get(s))]
+        key = f"{name}[{','.join(told)}]" if told else name
+        matrices[key], places[key] = array, {"name": name, **where}
+    return matrices, places
+
+
+def same_arrays(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> bool:
+    """Whether two sets of named arrays hold the same; NaN equals NaN."""
+    return one.keys() == other.keys() and all(
+        array.shape == other[name].shape and same(array.tolist(), other[name].tolist())
+        for name, array in one.items()
+    )
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple | set) else [value]
+
+
+def _distinct(rows: pd.DataFrame) -> list[Mapping[Any, Any]]:
+    columns = [name for name in SETTINGS if name in rows]
+    return rows[columns].drop_duplicates().to_dict("records")
+
+
+def _told(settings: Mapping[Any, Any]) -> str:
+    return ", ".join(f"{k}={written(v)}" for k, v in settings.items() if not no_value(v))
+
+
+def _text(run: Run, name: str) -> str:
+    value = run.get(name)
+    return ", ".join(written(v) or "none" for v in (value if isinstance(value, list) else [value]))
 
 
 def _check_parquet() -> None:
