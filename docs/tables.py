@@ -82,7 +82,7 @@ def thresholds(_: str) -> str:
 
 def forms(_: str) -> str:
     """How rates are brought to one scale."""
-    from whitebox_probe.results.result import FORMS
+    from whitebox_probe.results.forms import FORMS
 
     return grid(["form", "what it is"], [[f"`{name}`", text] for name, text in FORMS.items()])
 

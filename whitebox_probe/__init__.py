@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from whitebox_probe.probing.probe import probe as probe
     from whitebox_probe.probing.recorder import record as record
     from whitebox_probe.probing.similarity import similarity as similarity
-    from whitebox_probe.results.result import Comparison as Comparison
+    from whitebox_probe.results.compare import Comparison as Comparison
+    from whitebox_probe.results.compare import compare as compare
     from whitebox_probe.results.result import Result as Result
-    from whitebox_probe.results.result import Similarity as Similarity
-    from whitebox_probe.results.result import compare as compare
+    from whitebox_probe.results.similarity import Similarity as Similarity
 
 _HOMES = {
     "AssumedWarning": "_core.errors",
@@ -46,10 +46,10 @@ _HOMES = {
     "load": "models.load",
     "nulls": "probing.nulls",
     "record": "probing.recorder",
-    "Comparison": "results.result",
+    "Comparison": "results.compare",
     "Result": "results.result",
-    "compare": "results.result",
-    "Similarity": "results.result",
+    "compare": "results.compare",
+    "Similarity": "results.similarity",
     "similarity": "probing.similarity",
 }
 _FOLDERS = ("metrics", "plots")

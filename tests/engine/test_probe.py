@@ -16,7 +16,7 @@ from whitebox_probe._core.errors import (
     ProbeError,
     SiteError,
 )
-from whitebox_probe.results.result import COLUMNS
+from whitebox_probe.results.table import COLUMNS
 
 IMAGES = torch.randn(23, 3, 12, 12, generator=torch.Generator().manual_seed(8))
 

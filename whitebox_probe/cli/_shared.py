@@ -3,9 +3,8 @@
 import argparse
 import inspect
 import json
-import math
 import tempfile
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -170,59 +169,29 @@ def changes(results: Sequence["Result"], metrics: Sequence[str]) -> "pd.DataFram
     """
     import pandas as pd
 
-    from whitebox_probe.results.result import sample_key
-    from whitebox_probe.stats import summarise
+    from whitebox_probe.results import summary as of_results
 
-    rows = []
-    for metric in metrics:
-        for result in results:
-            of_metric = result.frame[result.frame["metric"] == metric]
-            for site, curve in of_metric.groupby("site"):
-                ordered = curve.sort_values("layer")
-                first, last = ordered.iloc[0], ordered.iloc[-1]
-                low = high = math.nan
-                keys = [sample_key(metric, str(site), int(end["layer"])) for end in (first, last)]
-                if set(keys) <= set(result.samples.columns):
-                    before, after = (result.samples[key].to_numpy() for key in keys)
-                    paired = summarise((after - before)[:, None], seed=int(result.run["seed"]))
-                    low, high = float(paired.ci_low[0]), float(paired.ci_high[0])
-                row = {"metric": metric, "model": result.model, "site": str(site)}
-                row |= {"basis": result.run["basis"], "convention": result.run["convention"]}
-                for end, values in (("first", first), ("last", last)):
-                    row[end] = values["mean"]
-                    row[f"{end}_ci_low"], row[f"{end}_ci_high"] = (
-                        values["ci_low"],
-                        values["ci_high"],
-                    )
-                row |= {"change": last["mean"] - first["mean"]}
-                rows.append(row | {"change_ci_low": low, "change_ci_high": high})
-    return pd.DataFrame(rows)
+    tables = [
+        of_results.changes(result, [metric])
+        for metric in metrics
+        for result in results
+        if metric in set(result.frame["metric"])
+    ]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
 def summary(changed: "pd.DataFrame", titles: Mapping[str, str] | None = None) -> str:
     """What `changes` gives, as text: one line a measure and model."""
+    from whitebox_probe.results.summary import cells
+
     titles = titles or {}
     rows = [
         [
             titles.get(row["metric"], row["metric"]),
             row["model"],
             row["site"],
-            *(_cell(row, part) for part in ("first", "last")),
-            _cell(row, "change", sign="+"),
+            *cells(row),
         ]
         for row in changed.to_dict("records")
     ]
     return table(rows, ["measure", "model", "site", "first layer", "last layer", "change"])
-
-
-def _cell(row: Mapping[Hashable, Any], part: str, sign: str = "") -> str:
-    """A value to four digits, its interval to the same decimal place."""
-    value, low, high = (row[f"{part}{end}"] for end in ("", "_ci_low", "_ci_high"))
-    if math.isnan(value):
-        return "-"
-    largest = max(abs(value), *(abs(end) for end in (low, high) if not math.isnan(end)), 1e-6)
-    decimals = max(0, 3 - math.floor(math.log10(largest)))
-    text = f"{value:{sign}.{decimals}f}"
-    if math.isnan(low):
-        return text
-    return f"{text} [{low:{sign}.{decimals}f}, {high:{sign}.{decimals}f}]"

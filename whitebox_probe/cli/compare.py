@@ -37,7 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
     _shared.writable(args.out)
-    from whitebox_probe.results.result import Result, compare
+    from whitebox_probe.results.compare import compare
+    from whitebox_probe.results.result import Result
 
     results = [Result.load(folder) for folder in args.results]
     _refuse_same_name(results)

@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> None:
     _shared.writable(args.out)
     from whitebox_probe.models.load import load
     from whitebox_probe.probing.probe import probe
-    from whitebox_probe.results.result import compare
+    from whitebox_probe.results.compare import compare
 
     data = TEXT if args.text else IMAGES
     models = [load(name) for name in MODELS[data]]
@@ -79,8 +79,6 @@ def run(args: argparse.Namespace) -> None:
     for convention, results in (("official", official), ("paper", paper)):
         for result in results:
             folder = args.out / "results" / convention / result.model
-            # Without run.json a folder is no result: a kill cannot mix old files and new.
-            (folder / "run.json").unlink(missing_ok=True)
             written.append(result.save(folder))
         tables = compare(results).save(args.out / "tables" / convention)
         written += [tables / "comparison.csv", tables / "differences.csv"]

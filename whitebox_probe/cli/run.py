@@ -233,8 +233,6 @@ def run(args: argparse.Namespace) -> None:
             _leave_free(args.out)
         raise
     if first:
-        # Without run.json a folder is no result: a kill between two files cannot mix old and new.
-        (args.out / "run.json").unlink(missing_ok=True)
         result.save(args.out)
         (args.out / ARGUMENTS).unlink(missing_ok=True)
     processes.wait()  # what they saved is needed until the result is there

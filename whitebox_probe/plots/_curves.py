@@ -7,7 +7,9 @@ import pandas as pd
 
 from whitebox_probe._core.errors import ProbeError, ResultError, nearest
 from whitebox_probe.plots import _labels, style
-from whitebox_probe.results.result import MUST_AGREE, NULL_SEPARATOR, Result, in_nats, normal_form
+from whitebox_probe.results.compare import MUST_AGREE
+from whitebox_probe.results.forms import NULL_SEPARATOR, gaussian_null, in_nats, normal_form
+from whitebox_probe.results.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +58,7 @@ def draw(
         banded = False
         for result, curve in zip(results, curves, strict=True):
             null = null_of[result.model]
-            reference = null[0].curve(metric, site) if null else None
+            reference = gaussian_null(result, metric, site, nulls=null)
             form = normal_form(result, metric, normalise, reference)
             depth = curve["layer"] / (result.run["layers"] if relative_depth else 1)
             look = looks[result.model]

@@ -8,7 +8,7 @@ from whitebox_probe.plots import style
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from whitebox_probe.results.result import Similarity
+    from whitebox_probe.results.similarity import Similarity
 
 __all__ = ["similarity"]
 

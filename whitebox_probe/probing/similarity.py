@@ -22,7 +22,7 @@ from whitebox_probe.metrics.similarity import Moments, cka_of, procrustes_of, su
 from whitebox_probe.models.family import ProbeModel
 from whitebox_probe.probing.forward import ready, run_model, transform_of
 from whitebox_probe.probing.recorder import attach
-from whitebox_probe.results.result import Similarity
+from whitebox_probe.results.similarity import Similarity
 
 FEWEST = 4
 

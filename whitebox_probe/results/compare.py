@@ -1,0 +1,256 @@
+"""Results side by side, and their differences sample by sample."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pandas as pd
+
+from whitebox_probe._core.errors import ResultError
+from whitebox_probe.results import pairing, summary
+from whitebox_probe.results.folder import read_seal, save_sealed
+from whitebox_probe.results.forms import in_nats, normal_form, scale
+from whitebox_probe.results.pairing import Pair
+from whitebox_probe.results.result import Result
+from whitebox_probe.results.table import read_table
+from whitebox_probe.stats import effect_size, interpolate, summarise
+
+SEAL = "comparison.json"
+FILES = {"frame": "comparison.csv", "differences": "differences.csv"}
+_FIX = "Pass a folder that `whitebox-probe compare --out` or Comparison.save wrote"
+MUST_AGREE = {
+    "convention": "convention",
+    "eps": "coding precision",
+    "prenorm": "treatment of norms (prenorm)",
+    "class_token": "treatment of the class token",
+}
+"""What two results must share for their nats to mean the same -> what an error calls it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Results side by side.
+
+    Comparisons are equal if their frames and notes are. They have no hash.
+
+    Attributes:
+        frame: all rows, with `relative_depth` (layer / number of layers) and, for nats, the value
+            per token, per entry, and its position between the bounds of the official convention.
+        differences: for each pair of models on the same samples and each measure that both have
+            with the same settings: mean difference (second minus first), std, sem, 95% interval,
+            effect size and count at each layer, or at each relative depth where the models differ
+            in depth. `form` says what nats of models of different sizes were divided by;
+            `first_basis` and `second_basis` which U each used.
+        notes: what else differs that a number may depend on, one line each.
+    """
+
+    frame: pd.DataFrame
+    differences: pd.DataFrame
+    notes: tuple[str, ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Comparison):
+            return NotImplemented
+        return (
+            self.frame.equals(other.frame)
+            and self.differences.equals(other.differences)
+            and self.notes == other.notes
+        )
+
+    def __hash__(self) -> NoReturn:  # type: ignore[override]
+        raise TypeError("a Comparison is compared by content and has no hash: use names as key")
+
+    def to_latex(self, *, metrics: Sequence[str] | None = None, caption: str | None = None) -> str:
+        r"""A booktabs table: first layer, last layer and change of each measure and model.
+
+        Rows named `second - first` are the paired differences, with their intervals.
+
+        Args: metrics: only these. caption: of a floating table; a bare tabular without one.
+        """
+        return summary.latex(self._rows(metrics), caption=caption)
+
+    def _rows(self, metrics: Sequence[str] | None = None) -> list[tuple[str, ...]]:
+        return summary.rows_of_comparison(self.frame, self.differences, metrics)
+
+    def _repr_html_(self) -> str:
+        names = ", ".join(dict.fromkeys(self.frame["model"]))
+        told = [f"{len(self.differences)} paired differences", *self.notes]
+        return summary.html("Comparison", names, told, self._rows())
+
+    def save(self, folder: str | Path) -> Path:
+        """Write comparison.csv, differences.csv and comparison.json; returns the folder."""
+        frames = {name: getattr(self, attribute) for attribute, name in FILES.items()}
+        writers = {
+            name: lambda path, frame=frame: frame.to_csv(path, index=False)
+            for name, frame in frames.items()
+        }
+        return save_sealed(Path(folder), writers, SEAL, {"format": 1, "notes": list(self.notes)})
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Comparison":
+        """Read what `save` wrote.
+
+        Raises: ResultError when the folder holds no whole comparison.
+        """
+        folder = Path(folder)
+        whole = read_seal(folder, SEAL, what="comparison", fix=_FIX)
+        frames = {attribute: read_table(folder / name) for attribute, name in FILES.items()}
+        return cls(**frames, notes=tuple(whole.get("notes", ())))
+
+
+def compare(results: Sequence[Result], *, form: str | None = None, seed: int = 0) -> Comparison:
+    """Align results by layer and relative depth, and pair models sample by sample.
+
+    Rows are paired that were taken with the same settings, at the same site (a ViT's `heads_k` is
+    what `heads` is in a CRATE), setting by setting. Of two families each may use its own
+    projections as the basis. Models of different depth are paired at the relative depths of the
+    shallower one, the deeper one's samples being interpolated linearly between its layers.
+
+    Args: form: what rates are divided by before they are subtracted (`FORMS`, but not null_share);
+        when not given, nothing for models of the same sizes and `per_token` for others.
+    Raises: ResultError for fewer than two results, the same model twice, results on different
+        data, or a measure that two results took with different settings only.
+    """
+    if len(results) < 2:
+        raise ResultError(
+            f"{len(results)} result cannot be compared",
+            "a comparison takes two or more",
+            "Pass several results",
+        )
+    names = [r.model for r in results]
+    if len(set(names)) < len(names):
+        raise ResultError(
+            f"two results are of the same model ({', '.join(names)})",
+            "their rows could not be told apart",
+            "Give one another name with probe(..., name=)",
+        )
+    if form is None and len({r.run.sizes for r in results}) > 1:
+        form = "per_token"
+    couples = [(one, two) for i, one in enumerate(results) for two in results[i + 1 :]]
+    for one, two in couples:
+        pairing.expect_same_data(one.run, two.run)
+    notes: dict[str, None] = {}
+    differences = []
+    for one, two in couples:
+        pairs = pairing.pairs_of(one, two)
+        notes |= dict.fromkeys(pairing.notes_of(one.run, two.run, pairs))
+        differences.append(_paired(one, two, pairs, form=form, seed=seed))
+    return Comparison(
+        frame=pd.concat([_aligned(result) for result in results], ignore_index=True),
+        differences=pd.concat(differences, ignore_index=True),
+        notes=tuple(notes),
+    )
+
+
+def _aligned(result: Result) -> pd.DataFrame:
+    frame = result.frame.copy()
+    frame["relative_depth"] = frame["layer"] / result.run.layers
+    for each in ("per_token", "per_entry", "position"):
+        frame[f"mean_{each}"] = _formed(result, each)
+    return frame
+
+
+def _formed(result: Result, form: str) -> pd.Series:
+    """The means of rates in a form; NaN for all else."""
+    frame = result.frame
+    out = pd.Series(float("nan"), index=frame.index)
+    for metric, rows in frame.groupby("metric", sort=False):
+        if not in_nats(result, str(metric)):
+            continue
+        if form == "position":
+            known = [result.run.bound(str(metric), row) for row in rows.to_dict("records")]
+            rows = rows[[pair is not None for pair in known]]
+        if len(rows):
+            out[rows.index] = normal_form(result, str(metric), form)(rows)["mean"]
+    return out
+
+
+def _paired(
+    first: Result, second: Result, pairs: Sequence[Pair], *, form: str | None, seed: int
+) -> pd.DataFrame:
+    """Sample-by-sample differences, second minus first, for the measures that both have."""
+    shared = first.samples.index.intersection(second.samples.index)
+    if len(shared) < 2:
+        raise ResultError(
+            f"{first.model} and {second.model} share {len(shared)} samples",
+            "a paired difference needs two or more",
+            "Probe both with the same limit and seed",
+        )
+    shallow = min(first.run.layers, second.run.layers)
+    sampled = [pair for pair in pairs if pair.sampled]
+    places = [_shared_depths(first, second, pair, shallow) for pair in sampled]
+    if not any(map(len, places)):
+        raise ResultError(
+            f"{first.model} and {second.model} share no measure at the same place",
+            "their metrics, sites or layers differ",
+            "Probe both with the same metrics",
+        )
+    parts = []
+    for pair, layers in zip(sampled, places, strict=True):
+        used = form if _can_take(form, first, second, pair) else None
+        values = [
+            _on_grid(result, rows, layers / shallow, pair.metric, used, shared)
+            for result, rows in ((first, pair.first), (second, pair.second))
+        ]
+        about = {"first": first.model, "second": second.model} | pair.place
+        about |= {"layer": layers, "relative_depth": layers / shallow, "form": used or ""}
+        parts.append(pd.DataFrame(about | _statistics(values[1] - values[0], seed)))
+    whole = pd.concat(parts, ignore_index=True)
+    return whole.astype({c: pair.first[c].dtype for c in pair.place if c in pair.first})
+
+
+def _statistics(differences: np.ndarray, seed: int) -> dict[str, Any]:
+    summary_ = summarise(differences, seed=seed)
+    return {
+        "difference": summary_.mean,
+        "std": summary_.std,
+        "sem": summary_.sem,
+        "ci_low": summary_.ci_low,
+        "ci_high": summary_.ci_high,
+        "effect_size": effect_size(differences),
+        "count": summary_.count,
+    }
+
+
+def _can_take(form: str | None, first: Result, second: Result, pair: Pair) -> bool:
+    if form is None or not in_nats(first, pair.metric):
+        return False
+    return form != "position" or all(
+        result.run.bound(pair.metric, rows.iloc[0].to_dict()) is not None
+        for result, rows in ((first, pair.first), (second, pair.second))
+    )
+
+
+def _shared_depths(first: Result, second: Result, pair: Pair, shallow: int) -> np.ndarray:
+    """The layers of the shallower model at whose relative depth both have a measure.
+
+    A measure that only some layers have is not continued to the others.
+    """
+    layers = np.arange(1, shallow + 1)
+    for result, rows in ((first, pair.first), (second, pair.second)):
+        depth = layers / shallow * result.run.layers
+        low, high = rows["layer"].min(), rows["layer"].max()
+        # Down to the first depth of all, which a deeper model has no layer before.
+        low = low if low > 1 else 0
+        layers = layers[(depth >= low - 1e-9) & (depth <= high + 1e-9)]
+    return layers
+
+
+def _on_grid(
+    result: Result,
+    rows: pd.DataFrame,
+    grid: np.ndarray,
+    metric: str,
+    form: str | None,
+    shared: pd.Index,
+) -> np.ndarray:
+    """Values (samples, depths) at the relative depths of a grid."""
+    whole = result.samples.loc[shared, list(rows["key"])].to_numpy()
+    low, size = scale(result.run, metric, form, rows)
+    whole = (whole - low) / size
+    depth = rows["layer"].to_numpy() / result.run.layers
+    if np.array_equal(depth, grid):
+        return whole
+    return interpolate(depth, whole, grid)

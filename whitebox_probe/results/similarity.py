@@ -1,0 +1,98 @@
+"""Similarity of every two layers, within a model or between two."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import pandas as pd
+
+from whitebox_probe._core.errors import ResultError
+from whitebox_probe._core.io import atomic_path
+from whitebox_probe.results.result import same_arrays
+
+MATRICES = ("cka", "overlap", "procrustes")
+COLUMNS = ("first", "second", "first_layer", "second_layer", *MATRICES, "count")
+FILE = "similarity.csv"
+
+
+@dataclass(frozen=True, eq=False)
+class Similarity:
+    """Matrices over layers, (layers of the first, layers of the second).
+
+    Attributes:
+        cka: unbiased linear centred kernel alignment; may be slightly negative, and is not clamped.
+        overlap: share of the leading principal subspaces (over samples) that two layers have in
+            common, 0 to 1.
+        procrustes: distance after the best rotation, of centred features of unit norm: 0 to 2.
+        first, second: names. count: samples.
+    """
+
+    cka: np.ndarray
+    overlap: np.ndarray
+    procrustes: np.ndarray
+    first: str
+    second: str
+    count: int
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Similarity):
+            return NotImplemented
+        names = ("first", "second", "count")
+        return all(getattr(self, n) == getattr(other, n) for n in names) and same_arrays(
+            self._matrices(), other._matrices()
+        )
+
+    def __hash__(self) -> NoReturn:  # type: ignore[override]
+        raise TypeError("a Similarity is compared by content and has no hash: use its names as key")
+
+    def _matrices(self) -> dict[str, np.ndarray]:
+        return {name: getattr(self, name) for name in MATRICES}
+
+    def frame(self) -> pd.DataFrame:
+        """One row a pair of layers."""
+        rows, columns = self.cka.shape
+        first, second = np.divmod(np.arange(rows * columns), columns)
+        made = {"first": self.first, "second": self.second}
+        made |= {"first_layer": first + 1, "second_layer": second + 1}
+        made |= {name: matrix.ravel() for name, matrix in self._matrices().items()}
+        return pd.DataFrame(made | {"count": self.count}, columns=list(COLUMNS))
+
+    def save(self, folder: str | Path) -> Path:
+        """Write similarity.csv; returns the folder."""
+        folder = Path(folder)
+        with atomic_path(folder / FILE) as path:
+            self.frame().to_csv(path, index=False)
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Similarity":
+        """Read what `save` wrote.
+
+        Raises: ResultError when the folder holds none, or not every pair of layers.
+        """
+        path = Path(folder) / FILE
+        try:
+            frame = pd.read_csv(
+                path,
+                dtype={"first": "str", "second": "str"},
+                keep_default_na=False,  # a model may be called "null"
+                na_values={name: [""] for name in MATRICES},
+                float_precision="round_trip",
+            )
+            ordered = frame.sort_values(["first_layer", "second_layer"])[list(COLUMNS)]
+            shape = (int(frame["first_layer"].max()), int(frame["second_layer"].max()))
+            matrices = {name: ordered[name].to_numpy().reshape(shape) for name in MATRICES}
+            about = ordered.iloc[0]
+        except (OSError, ValueError, KeyError, IndexError) as error:
+            raise ResultError(
+                f"{folder} holds no similarity",
+                str(error),
+                "Pass a folder that Similarity.save wrote",
+            ) from error
+        return cls(
+            **matrices,
+            first=str(about["first"]),
+            second=str(about["second"]),
+            count=int(about["count"]),
+        )

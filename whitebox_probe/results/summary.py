@@ -1,0 +1,146 @@
+"""First layer, last layer and change of each measure: what a table in print has room for."""
+
+import html as escape
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from whitebox_probe.results.table import SETTINGS, keys_of, varying, written
+from whitebox_probe.stats import summarise
+
+if TYPE_CHECKING:
+    from whitebox_probe.results.result import Result
+
+SHOWN = 12
+_HEADER = ("measure", "model", "first layer", "last layer", "change")
+_SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+_SPECIAL |= {character: f"\\{character}" for character in "&%$#_{}"}
+
+
+def changes(result: "Result", metrics: Sequence[str] | None = None) -> pd.DataFrame:
+    """First layer, last layer and the change between them, a row a measure, site and setting.
+
+    The interval of a change is that of the differences sample by sample, which is narrower than
+    the two layers' own intervals suggest: an image that is high in one is high in the other. A
+    number read from weights has no interval.
+
+    Args: metrics: only these, in this order; all of the table when not given.
+    """
+    columns = [name for name in SETTINGS if name in result.frame]
+    rows = []
+    for metric in metrics or dict.fromkeys(result.frame["metric"]):
+        mine = result.frame[result.frame["metric"] == metric]
+        keys = keys_of(mine)
+        for place, curve in mine.groupby(["site", *columns], sort=False, dropna=False):
+            ordered = curve.sort_values("layer")
+            first, last = ordered.iloc[0], ordered.iloc[-1]
+            low = high = math.nan
+            ends = [str(keys[end]) for end in (ordered.index[0], ordered.index[-1])]
+            if set(ends) <= set(result.samples.columns):
+                before, after = (result.samples[key].to_numpy() for key in ends)
+                paired = summarise((after - before)[:, None], seed=int(result.run["seed"]))
+                low, high = float(paired.ci_low[0]), float(paired.ci_high[0])
+            row = {"metric": metric, "model": result.model}
+            row |= dict(zip(("site", *columns), place, strict=True))
+            for end, values in (("first", first), ("last", last)):
+                row[end] = values["mean"]
+                row |= {f"{end}_{side}": values[side] for side in ("ci_low", "ci_high")}
+            row |= {"change": last["mean"] - first["mean"]}
+            rows.append(row | {"change_ci_low": low, "change_ci_high": high})
+    return pd.DataFrame(rows)
+
+
+def rows_of(
+    results: Sequence["Result"], metrics: Sequence[str] | None = None
+) -> list[tuple[str, ...]]:
+    """One row of cells a measure, setting and model, under `_HEADER`."""
+    rows = []
+    for result in results:
+        several = {m: varying(g) for m, g in result.frame.groupby("metric", sort=False)}
+        for row in changes(result, metrics).to_dict("records"):
+            told = {name: row[name] for name in several[row["metric"]]}
+            rows.append((measure(row["metric"], told), result.model, *cells(row)))
+    order = list(dict.fromkeys(row[0] for row in rows))
+    return sorted(rows, key=lambda row: order.index(row[0]))
+
+
+def rows_of_comparison(
+    frame: pd.DataFrame, differences: pd.DataFrame, metrics: Sequence[str] | None = None
+) -> list[tuple[str, ...]]:
+    """The same of several models, each measure followed by its paired differences."""
+    values = ["mean", "ci_low", "ci_high"]
+    paired = differences.rename(columns={"difference": "mean"})
+    names = paired["second"] + " - " + paired["first"]
+    paired = paired.assign(model=names, basis=paired["first_basis"])
+    rows = []
+    for metric in metrics or dict.fromkeys(frame["metric"]):
+        for part in (frame, paired):
+            mine = part[part["metric"] == metric]
+            several = ["site"] * (mine["site"].nunique() > 1) + varying(mine)
+            for place, curve in mine.groupby(
+                ["model", "site", *SETTINGS], sort=False, dropna=False
+            ):
+                ordered = curve.sort_values("layer")
+                row: dict[Hashable, Any] = {}
+                for end, at in (("first", ordered.iloc[0]), ("last", ordered.iloc[-1])):
+                    row |= {end: at[values[0]]} | {f"{end}_{side}": at[side] for side in values[1:]}
+                nothing = {"change_ci_low": math.nan, "change_ci_high": math.nan}
+                row |= {"change": row["last"] - row["first"], **nothing}
+                told = dict(zip(("site", *SETTINGS), place[1:], strict=True))
+                shown = {name: told[name] for name in several}
+                rows.append((measure(metric, shown), str(place[0]), *cells(row)))
+    return rows
+
+
+def measure(metric: str, settings: Mapping[str, Any]) -> str:
+    """A measure and the settings that tell it from others, in words."""
+    told = ", ".join(f"{k}={written(v)}" for k, v in settings.items() if written(v))
+    return f"{metric} ({told})" if told else metric
+
+
+def cells(row: Mapping[Hashable, Any]) -> tuple[str, str, str]:
+    """First layer, last layer and change of a row of `changes`."""
+    return cell(row, "first"), cell(row, "last"), cell(row, "change", sign="+")
+
+
+def cell(row: Mapping[Hashable, Any], part: str, sign: str = "") -> str:
+    """A value to four digits, its interval to the same decimal place."""
+    value, low, high = (row[f"{part}{end}"] for end in ("", "_ci_low", "_ci_high"))
+    if math.isnan(value):
+        return "-"
+    largest = max(abs(value), *(abs(end) for end in (low, high) if not math.isnan(end)), 1e-6)
+    decimals = max(0, 3 - math.floor(math.log10(largest)))
+    text = f"{value:{sign}.{decimals}f}"
+    if math.isnan(low):
+        return text
+    return f"{text} [{low:{sign}.{decimals}f}, {high:{sign}.{decimals}f}]"
+
+
+def latex(rows: Sequence[Sequence[str]], *, caption: str | None = None) -> str:
+    """Rows as a booktabs tabular, in a floating table if it has a caption."""
+    lines = [" & ".join(map(_tex, row)) + r" \\" for row in rows]
+    body = [r"\begin{tabular}{llrrr}", r"\toprule", " & ".join(_HEADER) + r" \\", r"\midrule"]
+    body += [*lines, r"\bottomrule", r"\end{tabular}"]
+    if caption is not None:
+        body = [r"\begin{table}", r"\centering", rf"\caption{{{_tex(caption)}}}", *body]
+        body.append(r"\end{table}")
+    return "\n".join(body) + "\n"
+
+
+def _tex(text: str) -> str:
+    return "".join(_SPECIAL.get(character, character) for character in text)
+
+
+def html(kind: str, name: str, told: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """What a thing is, in one line, and the head of its table."""
+    line = escape.escape("; ".join(told))
+    head = "".join(f"<th>{text}</th>" for text in _HEADER)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape.escape(text)}</td>" for text in row) + "</tr>"
+        for row in rows[:SHOWN]
+    )
+    more = f"<p>and {len(rows) - SHOWN} more rows</p>" if len(rows) > SHOWN else ""
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<p>{kind}: <b>{escape.escape(name)}</b> ({line})</p>{table}{more}"

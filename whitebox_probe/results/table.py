@@ -1,0 +1,197 @@
+"""The tidy frame of a result: its columns, how its rows are made, found and named."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from whitebox_probe._core.errors import ResultError, nearest
+from whitebox_probe.stats import summarise
+
+SETTINGS = ("basis", "convention", "prenorm", "class_token", "eps", "lam", "null")
+"""Columns that say how a number was taken; without a value where it does not depend on that."""
+COLUMNS = (
+    "model",
+    "layer",
+    "site",
+    "metric",
+    *SETTINGS,
+    "mean",
+    "std",
+    "sem",
+    "ci_low",
+    "ci_high",
+    "count",
+)
+_EMPTY: dict[str, Any] = {
+    "basis": "",
+    "convention": "",
+    "prenorm": None,
+    "class_token": None,
+    "eps": math.nan,
+    "lam": math.nan,
+    "null": "",
+}
+_TYPES = {"prenorm": "boolean", "class_token": "boolean", "eps": "float64", "lam": "float64"}
+_TEXT = {"model", "site", "metric", "basis", "convention", "null", "form"}
+_TEXT |= {"first", "second", "first_basis", "second_basis"}
+_SPREAD = ("std", "sem", "ci_low", "ci_high")
+_ORDER = ["metric", "site", *SETTINGS, "layer"]
+
+
+def no_value(value: Any) -> bool:
+    """Whether a cell of a settings' column holds nothing: the number does not depend on it."""
+    return value is None or value is pd.NA or value == "" or value != value
+
+
+def written(value: Any) -> str:
+    """A setting as keys and messages write it.
+
+    >>> written(0.5), written(True), written("qk"), written(None)
+    ('0.5', 'True', 'qk', '')
+    """
+    if no_value(value):
+        return ""
+    if isinstance(value, bool | np.bool_):
+        return str(bool(value))
+    return f"{value:.12g}" if isinstance(value, int | float) else str(value)
+
+
+def sample_key(metric: str, site: str, layer: int, **varying: Any) -> str:
+    """The name of a measure's column in `Result.samples`; nothing ever reads such a name apart.
+
+    Args: varying: the settings that tell this row from others of the same metric.
+
+    >>> sample_key("l0", "z_out", 3)
+    'l0@z_out:3'
+    >>> sample_key("compression", "z_half", 3, basis="qk", eps=0.5)
+    'compression[basis=qk,eps=0.5]@z_half:3'
+    """
+    told = ",".join(f"{name}={written(v)}" for name, v in varying.items() if not no_value(v))
+    return f"{metric}[{told}]@{site}:{layer}" if told else f"{metric}@{site}:{layer}"
+
+
+def varying(rows: pd.DataFrame) -> list[str]:
+    """The settings' columns that hold more than one value."""
+    return [c for c in SETTINGS if c in rows and rows[c].nunique(dropna=False) > 1]
+
+
+def keys_of(frame: pd.DataFrame) -> pd.Series:
+    """The key in `Result.samples` of each row, by the settings that vary among its metric's rows."""
+    keys = pd.Series("", index=frame.index, dtype=object)
+    for metric, rows in frame.groupby("metric", sort=False):
+        several = varying(rows)
+        places = zip(rows["site"], rows["layer"], *(rows[c] for c in several), strict=True)
+        keys[rows.index] = [
+            sample_key(str(metric), site, layer, **dict(zip(several, values, strict=True)))
+            for site, layer, *values in places
+        ]
+    return keys
+
+
+def matching(frame: pd.DataFrame, where: Mapping[str, Any]) -> pd.Series:
+    """Which rows were taken with these settings, or do not depend on them.
+
+    Args: where: setting -> a value, or several in a list; None is not asked (`null`: of no null).
+    Raises: ResultError for a setting that does not exist.
+    """
+    found = pd.Series(True, index=frame.index)
+    for name, wanted in where.items():
+        if name not in SETTINGS:
+            raise ResultError(
+                f"there is no setting '{name}'",
+                "a row of the table has none of that name",
+                nearest(name, SETTINGS),
+            )
+        if name not in frame or (wanted is None and name != "null"):
+            continue
+        values = list(wanted) if isinstance(wanted, list | tuple | set) else [wanted]
+        found &= _equal(frame[name], values, strict=name == "null")
+    return found
+
+
+def _equal(column: pd.Series, values: Sequence[Any], *, strict: bool) -> pd.Series:
+    """Where a column holds one of these values; unless strict, also where it holds none."""
+    if column.name in ("eps", "lam"):
+        near = [np.isclose(column.to_numpy(), float(value), rtol=1e-9, atol=0) for value in values]
+        same = pd.Series(np.any(near, axis=0), index=column.index)
+    else:
+        same = column.isin(["" if value is None else value for value in values]).astype(bool)
+    empty = column.isna() | (column == "").fillna(False).astype(bool)
+    return same if strict else same | empty
+
+
+def several_values(rows: pd.DataFrame) -> dict[str, list[str]]:
+    """Site and settings that hold more than one value among these rows, and the values, written."""
+    found = {}
+    for name in ("site", *SETTINGS):
+        values = pd.unique(rows[name]) if name in rows else []
+        if len(values) > 1:
+            quoted = name in ("site", "basis", "convention", "null")
+            found[name] = [f"'{v}'" if quoted else written(v) or "none" for v in values]
+    return found
+
+
+def tabulate(
+    *,
+    model: str,
+    rows: Sequence[Mapping[str, Any]],
+    samples: pd.DataFrame,
+    numbers: Sequence[Mapping[str, Any]] = (),
+    seed: int,
+) -> pd.DataFrame:
+    """The tidy frame of per-sample columns, and of numbers that have no value a sample.
+
+    A row tells `layer`, `site`, `metric`, and of `SETTINGS` those that its number depends on.
+
+    Args:
+        rows: one a column of `samples`: beside that its `key`, the column's name, and `ddof`.
+        samples: one row a sample. Rename its columns by `keys_of` of the frame afterwards.
+        numbers: beside that `value`, and `count`, how many it is taken over; they carry no spread.
+
+    Raises: ResultError for two rows of one measure, site, layer and settings.
+    """
+    made: list[dict[str, Any]] = []
+    if rows:
+        ddof = np.array([row.get("ddof", 1) for row in rows], dtype=np.int64)
+        values = samples[[row["key"] for row in rows]].to_numpy()
+        summary = summarise(values, ddof=ddof, seed=seed)
+    for column, row in enumerate(rows):
+        spread = {name: float(getattr(summary, name)[column]) for name in ("mean", *_SPREAD)}
+        made.append(dict(row) | spread | {"count": summary.count})
+    for row in numbers:
+        made.append(dict.fromkeys(_SPREAD, math.nan) | dict(row) | {"mean": row["value"]})
+    told = [{k: v for k, v in row.items() if v is not None} for row in made]
+    frame = with_types(pd.DataFrame([_EMPTY | {"model": model} | row for row in told]))
+    twice = frame.duplicated(_ORDER)
+    if twice.any():
+        first = frame[twice].iloc[0]
+        raise ResultError(
+            f"'{first['metric']}' is measured twice at {first['site']}",
+            "two rows of the table would have one name",
+            "Name each measure once",
+        )
+    return frame.sort_values(_ORDER, kind="stable").reset_index(drop=True)[list(COLUMNS)]
+
+
+def with_types(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same frame with the types of its settings: Booleans that may be missing, and numbers."""
+    return frame.astype({name: kind for name, kind in _TYPES.items() if name in frame})
+
+
+def read_table(path: str | Path) -> pd.DataFrame:
+    """A frame that was written as CSV, with its types and to the last digit."""
+    columns = list(pd.read_csv(path, nrows=0).columns)
+    text = [name for name in columns if name in _TEXT]
+    # An empty cell of a text is an empty text; of all else it is a missing value.
+    frame = pd.read_csv(
+        path,
+        dtype=dict.fromkeys(text, "str") | {c: t for c, t in _TYPES.items() if c in columns},
+        keep_default_na=False,
+        na_values={name: [""] for name in columns if name not in text},
+        float_precision="round_trip",
+    )
+    return with_types(frame)
