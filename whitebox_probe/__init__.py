@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from whitebox_probe._core.errors import AssumedWarning as AssumedWarning
     from whitebox_probe._core.errors import ProbeError as ProbeError
     from whitebox_probe.auditing.audit import audit as audit
-    from whitebox_probe.auditing.claims import Audit as Audit
+    from whitebox_probe.auditing.judge import Audit as Audit
     from whitebox_probe.models.family import Preprocess as Preprocess
     from whitebox_probe.models.family import ProbeModel as ProbeModel
     from whitebox_probe.models.family import TextPreprocess as TextPreprocess
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AssumedWarning": "_core.errors",
     "ProbeError": "_core.errors",
-    "Audit": "auditing.claims",
+    "Audit": "auditing.judge",
     "audit": "auditing.audit",
     "probe": "probing.probe",
     "Preprocess": "models.family",

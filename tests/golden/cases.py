@@ -179,9 +179,12 @@ def measure(case: Case, metrics: list[str]) -> dict[str, list[float]]:
 def told(result: wp.Result, *, first: int = 1) -> dict[str, list[float]]:
     """A result's table as name -> mean and std, and three sums of each layer of each matrix."""
     found = {}
-    for row in result.frame.query("layer >= @first").to_dict("records"):
+    rows = result.frame.query("layer >= @first")
+    swept = rows["eps"].nunique() > 1
+    for row in rows.to_dict("records"):
         spread = row["std"]
-        key = f"{row['metric']}@{row['site']}:{row['layer']}"
+        eps = f"[eps={row['eps']:g}]" if swept and row["eps"] == row["eps"] else ""
+        key = f"{row['metric']}{eps}@{row['site']}:{row['layer']}"
         found[key] = [row["mean"]] if np.isnan(spread) else [row["mean"], spread]
     for name, stack in result.matrices.items():
         weight = np.cos(np.arange(stack[0].size)).reshape(stack[0].shape)

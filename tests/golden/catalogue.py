@@ -1,7 +1,7 @@
 """The names of all measures."""
 
-from whitebox_probe.metrics import measure
+from whitebox_probe.metrics.catalogue import catalogue
 
 
 def names():
-    return list(measure.catalogue())
+    return list(catalogue())

@@ -4,20 +4,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from whitebox_probe._core.errors import ProbeError
-from whitebox_probe.auditing.claims import Audit, Taken, Thresholds, judge
+from whitebox_probe.auditing.claim import Thresholds, claims
+from whitebox_probe.auditing.judge import Audit, judge
 from whitebox_probe.models.family import ProbeModel
 from whitebox_probe.models.load import load_random
+from whitebox_probe.probing.plan import Request
 from whitebox_probe.probing.probe import probe
 from whitebox_probe.results.result import Result
 
-RATES = ["compression", "coding_rate"]
-STEPS = ["l0", "hoyer", "coherence", "descent_cosine", "descent_cosine_u", "descent_achieved"]
-STEPS += ["descent_achieved_u", "attention_rate_change", "attention_rate_change_no_skip"]
-STEPS += ["token_snr"]
-
 
 def audit(
-    models: Sequence[ProbeModel],
+    models: Sequence[ProbeModel] | ProbeModel,
     data: Any,
     *,
     limit: int | None = None,
@@ -31,17 +28,19 @@ def audit(
 ) -> Audit:
     """Judge each claim of the principle on each model, against its own random weights.
 
-    Rates are taken in the official convention; the objective in the paper's, with orthonormal
-    bases; steps with the model's own bases, after its attention norm.
+    Every claim says what is measured for it and how: rates in the official convention, the
+    objective in the paper's with orthonormal bases, steps with the model's own bases after its
+    attention norm. All of it is measured in one pass a model.
 
     Args:
         models: of different names. data, limit, eps, lam, seed: as for `probe`.
         basis: of every model; each model's default when not given.
         null: whether to measure random weights as well (not for wrapped modules).
-        options: batch_size, workers, device and progress of `probe`.
+        options: batch_size, workers, device, preprocessing and the like, as for `probe`.
 
     Raises: ProbeError as `probe` does, and for two models of one name.
     """
+    models = [models] if isinstance(models, ProbeModel) else list(models)
     names = [model.name for model in models]
     if len(set(names)) < len(names):
         raise ProbeError(
@@ -49,22 +48,24 @@ def audit(
             "their rows could not be told apart",
             "Give one another name with load(..., name=)",
         )
-    common = {"limit": limit, "basis": basis, "eps": eps, "seed": seed, **options}
-    found = {model.name: _take(model, data, lam, common) for model in models}
-    random: dict[str, Taken] = {}
-    for model in models:
-        if null and model.entry is not None:
-            random[model.name] = _take(load_random(model, seed=seed), data, lam, common)
-    return judge(found, random, thresholds=thresholds)
+    common = {"limit": limit, "basis": basis, "eps": eps, "lam": lam, "seed": seed, **options}
 
+    def measured(model: ProbeModel) -> Result:
+        return probe(model, data, wanted(model), **common)
 
-def _take(model: ProbeModel, data: Any, lam: float, common: dict[str, Any]) -> dict[str, Result]:
-    layers = range(1, model.layers + 1)
-    has_ista = any({"D", "lam"} <= set(model.family.operators(model.module, n)) for n in layers)
-    steps = STEPS + (["ista_objective_change"] if has_ista else [])
-    objective = ["sparse_rate_reduction", "rate_reduction", "compression", "coding_rate"]
-    return {
-        "official": probe(model, data, RATES, convention="official", **common),
-        "paper": probe(model, data, objective, orthonormal=True, lam=lam, **common),
-        "steps": probe(model, data, steps, **common),
+    found = {model.name: measured(model) for model in models}
+    random = {
+        model.name: measured(load_random(model, seed=seed))
+        for model in models
+        if null and model.entry is not None
     }
+    told = {"limit": limit, "basis": basis, "eps": eps, "lam": lam, "seed": seed}
+    told["data"] = next((dict(result.run.data) for result in found.values()), {})
+    told["count"] = {name: result.run.count for name, result in found.items()}
+    return judge(found, random, thresholds=thresholds, settings=told)
+
+
+def wanted(model: ProbeModel) -> list[Request]:
+    """What all claims measure of a model, each once."""
+    asked = [request for claim in claims().values() for request in claim.requests(model)]
+    return [request for i, request in enumerate(asked) if request not in asked[:i]]

@@ -1,7 +1,7 @@
 """What a null is: what stands in for tokens, subspaces or weights when there is nothing to find.
 
-A null is one file in `null_kinds/` with one subclass of `Null`: its kind, its words in the docs, its
-line in figures, and how it is drawn. `kinds()` finds them.
+A null is one file in `null_kinds/` with one subclass of `Null`: its kind, its words in the docs,
+its line in figures, and how it is drawn. `kinds()` finds them.
 """
 
 from abc import ABC

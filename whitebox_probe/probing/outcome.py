@@ -1,4 +1,4 @@
-"""From what a pass has measured to the parts of a `Result`: rows, samples, matrices, and its `Run`."""
+"""From what a pass has measured to the parts of a `Result`: rows, samples and matrices."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -174,7 +174,7 @@ def bounds(plan: Plan, bases: Bases, tokens: Mapping[str, int]) -> dict[str, lis
 
 
 def labels(plan: Plan) -> dict[str, dict[str, Any]]:
-    """What figures need to know of each row of the table, so that they need not know the measure."""
+    """What figures need to know of each row of the table, so that they know no measure."""
     told: dict[str, dict[str, Any]] = {}
     for measure in dict.fromkeys(m.measure for m in plan):
         common = {"unit": measure.unit, "group": measure.group, "bases": measure.needs_basis}

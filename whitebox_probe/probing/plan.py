@@ -48,8 +48,9 @@ class Measurement:
 
     Attributes:
         measure: with its parameters, such as eps, lam and the convention.
-        site: as the table has it. place: as the measure names it (`HEADS` for the basis' own site).
-        basis: the subspaces, where it uses any. prenorm, class_token: None where they do not matter.
+        site: as the table has it. place: as the measure names it (`HEADS`: the basis' own site).
+        basis: the subspaces, where it uses any. prenorm, class_token: None where no number depends
+            on them.
         null: what stands in for something of the model, if anything does.
         needs: the sites that are recorded for it. layers: those that have what it needs.
     """
@@ -264,7 +265,7 @@ def _measures(request: Request, settings: Settings) -> Iterator[Measure]:
 
 
 def _conventions(kind: type[TokenMeasure], settings: Settings, *, named: bool) -> Sequence[str]:
-    """The conventions that a measure has; one that it lacks is an error only if it is the only one."""
+    """The conventions that a measure has; lacking one is an error if no other is asked for."""
     having = [c for c in settings.convention if c in kind.site]
     return having if having or not named else settings.convention
 
@@ -317,7 +318,7 @@ def _norms(measure: TokenMeasure, place: str, settings: Settings) -> Sequence[bo
 
 
 def _usual_place(measure: TokenMeasure, model: ProbeModel) -> str:
-    """The convention's, unless the measure is of a code that this model has at a site of its own."""
+    """The convention's, unless the measure is of a code that this model has at its own site."""
     code = measure.code_site
     return code if code is not None and code in model.sites else measure.site[measure.convention]
 

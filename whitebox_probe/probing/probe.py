@@ -72,9 +72,9 @@ def probe(
 ) -> Result:
     """Measure every layer of a model on data, in one pass.
 
-    Of `convention`, `basis`, `orthonormal`, `prenorm`, `class_token`, `eps`, `lam` and `null` several
-    values may be given: each measure is then taken with each value that it depends on, in the same
-    pass, and the table tells them apart by columns of these names.
+    Of `convention`, `basis`, `orthonormal`, `prenorm`, `class_token`, `eps`, `lam` and `null`
+    several values may be given: each measure is then taken with each value that it depends on, in
+    the same pass, and the table tells them apart by columns of these names.
 
     Args:
         model: from `wp.load` or `wp.wrap`; a checkpoint's name or a module is loaded or wrapped.
@@ -308,7 +308,7 @@ class _Pass:
         is_null = NULL_SEPARATOR in self.title
         tokens = collector.tokens["all" if True in self.settings.class_token else "patches"]
         K, d, p = next((of[1].shape for of in bases.values()), (s.heads, s.dim, s.dim_head))
-        settings = self.settings.told()
+        settings = self.settings.told() | _several(self.plan)
         del settings["limit"], settings["fit_limit"]
         return Run(
             model=self.title,
@@ -441,6 +441,21 @@ def _waits(device: torch.device) -> bool:
 def _measurements(plan: Plan) -> list[dict[str, Any]]:
     """Each measurement in plain values, NaN (a parameter that it does not have) left out."""
     return [{k: v for k, v in m.told().items() if v == v and v is not None} for m in plan]
+
+
+def _several(plan: Plan) -> dict[str, list[Any]]:
+    """Of what may have several values, those that were measured; requests have their own."""
+    found: dict[str, dict[Any, None]] = {}
+    for m in plan:
+        row = m.row()
+        told = {name: row[name] for name in ("convention", "prenorm", "class_token", "eps", "lam")}
+        told |= {} if m.basis is None else {"basis": m.basis.name}
+        told |= {} if m.basis is None else {"orthonormal": m.basis.orthonormal}
+        for name, value in told.items():
+            if value is not None and value != "" and value == value:
+                found.setdefault(name, {})[value] = None
+        found.setdefault("null", {})[m.null] = None
+    return {name: list(values) for name, values in found.items()}
 
 
 def _sites(plan: Plan) -> dict[str, list[str]]:

@@ -1,0 +1,167 @@
+"""What a claim is: what it says, what is measured for it, its statistic, and how it is judged.
+
+A claim is one file in `claims/` with one subclass of `Claim`; `claims()` finds them, and those that
+other packages add. No verdict is worded by hand: a claim has one statistic with a 95% interval, and
+a rule with the thresholds of `Thresholds`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, ClassVar, Literal
+
+import pandas as pd
+
+from whitebox_probe._core import discover
+from whitebox_probe.auditing import claims as rooms
+from whitebox_probe.models.family import ProbeModel
+from whitebox_probe.probing.plan import Request
+from whitebox_probe.results.result import Result
+from whitebox_probe.stats import bootstrap_interval
+
+SUPPORTED, NOT_SUPPORTED, CONTRADICTED = "supported", "not supported", "contradicted"
+NOT_APPLICABLE, NOT_JUDGED = "not applicable", "not judged"
+VERDICTS = (SUPPORTED, NOT_SUPPORTED, CONTRADICTED, NOT_APPLICABLE, NOT_JUDGED)
+GROUP = "whitebox_probe.claims"
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """All numbers that verdicts depend on.
+
+    Attributes:
+        rho: rank correlation with depth that a trend must reach, in size, to be called one.
+        cosine: mean cosine that an update must reach to count as pointing along a direction.
+        keeps: share of its first value that R must keep to count as not collapsed.
+        rises: share of steps from layer to layer that must rise significantly for an objective to
+            count as improving layer after layer.
+        zeros: share of exact zeros that a model must reach somewhere for its l0 to mean anything.
+    """
+
+    rho: float = 0.5
+    cosine: float = 0.1
+    keeps: float = 0.8
+    rises: float = 0.5
+    zeros: float = 0.001
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A number with its 95% interval.
+
+    Attributes: second: a second number that the rule looks at. missing: why there is none.
+    """
+
+    value: float = float("nan")
+    low: float = float("nan")
+    high: float = float("nan")
+    second: float = float("nan")
+    missing: str = ""
+
+
+class Claim(ABC):
+    """One claim of the principle.
+
+    Class attributes:
+        name: in tables. text: in words. statistic: what is tested. rule: when it is supported.
+        metric, where: the measure that shows it against depth, and its settings.
+        wants: `low` or `high` values of the statistic.
+        place: where it stands among the others, which are in the order of the derivation.
+        revised: why there is no verdict while the rule is under revision; "" where there is one.
+    """
+
+    name: ClassVar[str]
+    text: ClassVar[str]
+    statistic: ClassVar[str]
+    rule: ClassVar[str]
+    metric: ClassVar[str]
+    where: ClassVar[Mapping[str, Any]] = {}
+    wants: ClassVar[Literal["low", "high"]]
+    place: ClassVar[int] = 100
+    revised: ClassVar[str] = ""
+
+    def requests(self, model: ProbeModel) -> Sequence[Request]:
+        """What is measured for it: what it shows, unless it says more."""
+        settings = {k: v for k, v in self.where.items() if k in ("convention", "orthonormal")}
+        return [Request(metric=self.metric, **settings)]
+
+    @abstractmethod
+    def take(self, result: Result, thresholds: Thresholds) -> Statistic:
+        """The statistic of a model's result."""
+
+    @abstractmethod
+    def judge(self, found: Statistic, thresholds: Thresholds) -> str:
+        """The verdict on a statistic that is there."""
+
+    def verdict(self, found: Statistic, thresholds: Thresholds) -> str:
+        """The verdict, which may be that there is none."""
+        if found.missing:
+            return NOT_APPLICABLE
+        return NOT_JUDGED if self.revised else self.judge(found, thresholds)
+
+    def selected(self, result: Result) -> Result:
+        """The part of a result that this claim is about."""
+        settings = {k: v for k, v in self.where.items() if k != "orthonormal"}
+        if "orthonormal" in self.where:
+            bases = [basis for basis in result.run.basis_labels if basis.endswith("+qr")]
+            plain = [basis for basis in result.run.basis_labels if not basis.endswith("+qr")]
+            settings["basis"] = bases if self.where["orthonormal"] else plain
+        return result.select(**settings) if settings else result
+
+    def curve(self, result: Result) -> pd.DataFrame:
+        """What shows it against depth, a row a layer."""
+        return self.selected(result).curve(self.metric)
+
+
+def trend(claim: Claim, result: Result) -> Statistic:
+    """Rank correlation of the claim's curve with depth; second: its change over all layers."""
+    found = claim.selected(result).trend(claim.metric)
+    # What an interval of the change does not exclude is no change.
+    sign = found.change if found.change_low * found.change_high > 0 else 0.0
+    return Statistic(found.rho, found.rho_low, found.rho_high, second=sign)
+
+
+def mean_over_layers(claim: Claim, result: Result) -> Statistic:
+    """Mean of the claim's measure over layers and samples; second: share of layers below 0."""
+    here = claim.selected(result)
+    if claim.metric not in set(here.frame["metric"]):
+        return Statistic(missing="its layers have no such step")
+    values = here.values(claim.metric)
+    means = values.mean(axis=1, keepdims=True)
+    low, high = bootstrap_interval(means, seed=int(result.run["seed"]))
+    falling = float((values.mean(axis=0) < 0).mean())
+    return Statistic(float(means.mean()), float(low[0]), float(high[0]), second=falling)
+
+
+def falls_with_depth(s: Statistic, t: Thresholds) -> str:
+    """Both the rank correlation (`value`) and the change from first to last layer (`second`)."""
+    if s.value <= -t.rho and s.high < 0 and s.second < 0:
+        return SUPPORTED
+    return CONTRADICTED if s.value >= t.rho and s.low > 0 and s.second > 0 else NOT_SUPPORTED
+
+
+def below_zero(s: Statistic) -> str:
+    """By the interval."""
+    return SUPPORTED if s.high < 0 else CONTRADICTED if s.low > 0 else NOT_SUPPORTED
+
+
+@cache
+def claims() -> dict[str, Claim]:
+    """Every claim by its name, in their order.
+
+    Raises: PluginError for another package's claim that cannot be had, or whose name is taken.
+    """
+    found: dict[str, Claim] = {}
+    for module in discover.modules(rooms):
+        for thing in vars(module).values():
+            own = isinstance(thing, type) and issubclass(thing, Claim) and hasattr(thing, "name")
+            if own and thing.__module__ == module.__name__:
+                discover.unique(found, thing.name, thing())
+    added = discover.added(GROUP, found, _is_claim, "a subclass of Claim of that name")
+    found |= {name: thing() for name, thing in added.items()}
+    return dict(sorted(found.items(), key=lambda item: (item[1].place, item[0])))
+
+
+def _is_claim(name: str, thing: Any) -> bool:
+    return isinstance(thing, type) and issubclass(thing, Claim) and thing.name == name

@@ -1,0 +1,1 @@
+"""The claims of the sparse rate reduction principle: one file each."""

@@ -1,0 +1,61 @@
+"""Incoherence: heads' subspaces overlap less than random ones."""
+
+import numpy as np
+
+from whitebox_probe.auditing.claim import (
+    Claim,
+    Statistic,
+    Thresholds,
+    below_zero,
+)
+from whitebox_probe.models.family import ProbeModel
+from whitebox_probe.probing.plan import Request
+from whitebox_probe.results.result import Result
+
+
+class IncoherentSubspaces(Claim):
+    """The heads' subspaces overlap less than random ones."""
+
+    name = "incoherent_subspaces"
+    text = "heads' subspaces overlap less than random ones"
+    statistic = "|Q_i^T Q_j|_F^2/p over its expectation p/d, minus 1, mean over layers"
+    rule = "the value is below 0 by more than 95% of draws of random subspaces"
+    metric = "overlap_mean"
+    where = {"orthonormal": False}
+    wants = "low"
+    place = 4
+
+    def requests(self, model: ProbeModel) -> list[Request]:
+        """All numbers of the subspaces."""
+        return [Request(metric="coherence", orthonormal=False)]
+
+    def take(self, result: Result, thresholds: Thresholds) -> Statistic:
+        """The excess, with the range of the null about it: below chance if 0 is above it."""
+        here = self.selected(result)
+        mine = here.curve("overlap_mean")["mean"].to_numpy()
+        chance = here.curve("overlap_random")["mean"].to_numpy()
+        if np.isnan(mine).any():
+            return Statistic(missing="it has one head")
+        excess = float((mine / chance - 1).mean())
+        low, high = overlap_null(result)
+        return Statistic(excess, excess + low, excess + high)
+
+    def judge(self, found: Statistic, thresholds: Thresholds) -> str:
+        """By the interval."""
+        return below_zero(found)
+
+
+def overlap_null(result: Result, *, draws: int = 200) -> tuple[float, float]:
+    """95% range of the mean relative overlap of random subspaces of a model's sizes."""
+    random = np.random.default_rng(0)
+    d, K, p = result.run.dim, result.run.heads, result.run.dim_head
+    one = np.empty(draws)
+    for i in range(draws):
+        Q = np.linalg.qr(random.standard_normal((K, d, p)))[0]
+        cross = np.einsum("kdp,jdq->kjpq", Q, Q)
+        shares = (cross**2).sum(axis=(2, 3)) / p
+        one[i] = shares[np.triu_indices(K, 1)].mean() / (p / d) - 1
+    # Layers are drawn independently: the mean over L of them.
+    means = random.choice(one, size=(2000, result.run.layers)).mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
