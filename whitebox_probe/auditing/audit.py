@@ -59,7 +59,7 @@ def audit(
         for model in models
         if null and model.entry is not None
     }
-    told = {"limit": limit, "basis": basis, "eps": eps, "lam": lam, "seed": seed}
+    told: dict[str, Any] = {"limit": limit, "basis": basis, "eps": eps, "lam": lam, "seed": seed}
     told["data"] = next((dict(result.run.data) for result in found.values()), {})
     told["count"] = {name: result.run.count for name, result in found.items()}
     return judge(found, random, thresholds=thresholds, settings=told)

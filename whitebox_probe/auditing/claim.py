@@ -158,7 +158,9 @@ def claims() -> dict[str, Claim]:
             own = isinstance(thing, type) and issubclass(thing, Claim) and hasattr(thing, "name")
             if own and thing.__module__ == module.__name__:
                 discover.unique(found, thing.name, thing())
-    added = discover.added(GROUP, found, _is_claim, "a subclass of Claim of that name")
+    added: dict[str, Any] = discover.added(
+        GROUP, found, _is_claim, "a subclass of Claim of that name"
+    )
     found |= {name: thing() for name, thing in added.items()}
     return dict(sorted(found.items(), key=lambda item: (item[1].place, item[0])))
 

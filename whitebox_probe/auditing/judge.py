@@ -52,7 +52,7 @@ class Audit:
             mine == theirs and self.frame.equals(other.frame) and self.curves.equals(other.curves)
         )
 
-    def __hash__(self) -> NoReturn:  # type: ignore[override]
+    def __hash__(self) -> NoReturn:
         raise TypeError("an Audit is compared by content and has no hash")
 
     def save(self, folder: str | Path) -> Path:
@@ -108,7 +108,7 @@ class Audit:
         return str(self.table().to_latex(escape=True))
 
 
-def _told(row: Mapping[str, Any]) -> str:
+def _told(row: Mapping[Any, Any]) -> str:
     """The verdict, with the statistic and its interval where there is one."""
     if np.isnan(row["value"]):
         return str(row["verdict"])

@@ -251,10 +251,7 @@ class Collector:
         null = nulls.null_named(kind)
         out = torch.empty_like(Z)
         for row, sample in enumerate(group.of(self._ids).tolist()):
-            random = torch.Generator().manual_seed(
-                hash((self._seed, int(sample), layer, tuple(Z.shape[1:]))) % 2**63
-            )
-            out[row] = null.tokens(Z[row], random)
+            out[row] = null.tokens(Z[row], nulls.generator(self._seed, kind, sample, layer, site))
         return out
 
     def check(self) -> None:

@@ -43,7 +43,7 @@ def samples(collector: Collector, nonfinite: str) -> Samples:
     having = [(n, m) for n in collector.layers for m in collector.columns]
     values = values[:, [n in m.layers for n, m in having]]
     rows = [_sample_row(m, n) for n, m in having if n in m.layers]
-    keys = keys_of(with_types(pd.DataFrame(rows))) if rows else []
+    keys = list(keys_of(with_types(pd.DataFrame(rows)))) if rows else []
     for row, key in zip(rows, keys, strict=True):
         row["key"] = key
     frame = pd.DataFrame(
@@ -68,16 +68,16 @@ def _not_finite(
     bad = ~np.isfinite(frame.to_numpy())
     if not bad.any():
         return []
+    ids = frame.index.to_numpy()
     found = [
-        {"sample": int(frame.index[row]), "where": rows[int(bad[row].argmax())]}
-        for row in np.flatnonzero(bad.any(axis=1))
+        (int(ids[row]), rows[int(bad[row].argmax())]) for row in np.flatnonzero(bad.any(axis=1))
     ]
-    first = found[0]["where"]
+    sample, first = found[0]
     if nonfinite == "raise" or len(found) == len(frame):
         raise NonFiniteError(
             f"{len(found)} of {len(frame)} samples have features that are not finite",
             f"first {first['metric']} at {first['site']} of layer {first['layer']}, "
-            f"sample {found[0]['sample']}",
+            f"sample {sample}",
             "Check the weights, the dtype (float16 overflows), and that sample; "
             "nonfinite='drop' leaves such samples out",
         )
@@ -87,7 +87,7 @@ def _not_finite(
             "a measure of all samples together, or of each head, holds them already",
             "Remove those samples from the data",
         )
-    return [each | {"where": each["where"]["key"]} for each in found]
+    return [{"sample": each, "where": row["key"]} for each, row in found]
 
 
 def streamed(collector: Collector, count: int) -> tuple[list[Row], list[Matrix]]:

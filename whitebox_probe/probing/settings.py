@@ -111,7 +111,7 @@ class Settings:
 
         Raises: ProbeError for a value that cannot be used, or that is given twice.
         """
-        kept = {}
+        kept: dict[str, Any] = {}
         for each in fields(cls):
             if each.name in given:
                 value = given[each.name]
