@@ -44,12 +44,14 @@ def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def measures(_: str) -> str:
     """Every measure of the catalogue, by group and name."""
-    from whitebox_probe.metrics.measure import HEADS, WeightMetric, catalogue
+    from whitebox_probe.metrics.catalogue import catalogue
+    from whitebox_probe.metrics.measure import TokenMeasure
+    from whitebox_probe.metrics.tokens import HEADS
 
     rows = []
     for metric in sorted(catalogue().values(), key=lambda m: (m.group, m.name)):
         sites = "the weights"
-        if not issubclass(metric, WeightMetric):
+        if issubclass(metric, TokenMeasure):
             named = {c: s.replace(HEADS, "heads") for c, s in metric.site.items()}
             sites = "; ".join(f"`{site}` ({convention})" for convention, site in named.items())
         default = "yes" if metric.default else ""
@@ -62,18 +64,18 @@ def measures(_: str) -> str:
 
 def claims(_: str) -> str:
     """The claims that `audit` judges, and the rule of each."""
-    from whitebox_probe.auditing.claims import CLAIMS
+    from whitebox_probe.auditing.claim import claims as known
 
     rows = [
         [f"`{c.name}`", c.text, c.statistic, f"not judged: {c.revised}" if c.revised else c.rule]
-        for c in CLAIMS
+        for c in known().values()
     ]
     return grid(["claim", "in words", "statistic", "supported when"], rows)
 
 
 def thresholds(_: str) -> str:
     """The numbers that verdicts depend on."""
-    from whitebox_probe.auditing.claims import Thresholds
+    from whitebox_probe.auditing.claim import Thresholds
 
     told = _attributes(Thresholds.__doc__ or "")
     rows = [[f"`{f.name}`", str(f.default), told[f.name]] for f in fields(Thresholds)]
@@ -89,9 +91,10 @@ def forms(_: str) -> str:
 
 def nulls(_: str) -> str:
     """What stands in for the tokens, the subspaces or the weights."""
-    from whitebox_probe.probing.nulls import KINDS
+    from whitebox_probe.probing.null import kinds
 
-    return grid(["null", "what it is"], [[f"`{name}`", text] for name, text in KINDS.items()])
+    rows = [[f"`{name}`", null.text] for name, null in kinds().items()]
+    return grid(["null", "what it is"], rows)
 
 
 def families(before: str) -> str:

@@ -9,8 +9,10 @@ Writes audit.csv, audit-curves.csv, audit.json and a figure of one page. Files o
 import argparse
 from pathlib import Path
 
-from whitebox_probe.cli import _shared
+from whitebox_probe._core.errors import ProbeError
+from whitebox_probe.cli import _options, _shared
 
+SETTINGS = ("limit", "basis", "eps", "lam", "nonfinite", "dtype", "fast", "seed")
 HELP = "a verdict on each claim of the principle, for each model"
 EXAMPLES = (
     "audit crate-tiny-fmnist vit-tiny-fmnist --data fashion-mnist --limit 500 --out audit",
@@ -28,20 +30,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="fashion-mnist",
         help="name (whitebox-probe list --data) or folder of images",
     )
-    add("--limit", type=_shared.count, metavar="N", help="N samples drawn by --seed (default: all)")
-    add("--basis", help="which U, for every model (default: each family's own)")
-    add("--eps", type=float, default=0.1, help="coding precision; squared in the formulas")
-    add("--lam", type=float, default=0.1, help="nats that a non-zero entry costs, in the objective")
+    _options.add_settings(parser, *SETTINGS)
     add("--no-null", action="store_true", help="do not measure random weights beside each model")
-    add("--batch-size", type=_shared.count, default=32, metavar="N", help="samples at a time")
-    add("--device", help="cpu, cuda, cuda:1, mps, ... (default: cpu)")
-    add("--seed", type=int, default=0, help="of the draw of samples, nulls and bootstrap")
+    _options.add_execution(parser)
     add("--formats", type=_shared.names, default="pdf,png", metavar="A,B,...", help="of the figure")
     _shared.add_progress(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
+    options = _options.given(args)
+    several = [name for name, value in options.items() if isinstance(value, list)]
+    if several:
+        raise ProbeError(
+            f"--{several[0]} has several values", "a verdict is of one", "Name one, and audit again"
+        )
     _shared.writable(args.out)
     for name in args.models:
         _shared.named(name)  # a wrong name is told before torch is loaded
@@ -53,20 +56,13 @@ def run(args: argparse.Namespace) -> None:
     found = audit(
         models,
         args.data,
-        limit=args.limit,
-        basis=args.basis,
-        eps=args.eps,
-        lam=args.lam,
         null=not args.no_null,
-        batch_size=args.batch_size,
-        device=args.device,
-        seed=args.seed,
         progress=not args.quiet,
+        **options,
     )
     found.save(args.out)
-    for name, taken in found.results.items():
-        for kind, result in taken.items():
-            result.save(args.out / "results" / kind / name.replace("/", "-"))
+    for name, result in found.results.items():
+        result.save(args.out / "results" / name.replace("/", "-"))
     paths = plots.save(plots.figures["audit"](found), args.out / "audit", args.formats)
     rows = [
         [

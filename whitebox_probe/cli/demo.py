@@ -67,14 +67,24 @@ def run(args: argparse.Namespace) -> None:
     start = time.perf_counter()
     _shared.writable(args.out)
     from whitebox_probe.models.load import load
+    from whitebox_probe.probing.plan import Request
     from whitebox_probe.probing.probe import probe
     from whitebox_probe.results.compare import compare
 
     data = TEXT if args.text else IMAGES
     models = [load(name) for name in MODELS[data]]
     common = {"limit": args.limit, "device": args.device, "progress": not args.quiet}
-    official = [probe(m, data, convention="official", **common) for m in models]
-    paper = [probe(m, data, orthonormal=True, **common) for m in models]
+    # One pass a model: the release's convention, and the paper's with orthonormal bases.
+    wanted = [Request(convention="official"), Request(convention="paper", orthonormal=True)]
+    whole = [probe(m, data, wanted, **common) for m in models]
+    official = [
+        r.select(convention="official", basis=m.default_basis)
+        for m, r in zip(models, whole, strict=True)
+    ]
+    paper = [
+        r.select(convention="paper", basis=f"{m.default_basis}+qr")
+        for m, r in zip(models, whole, strict=True)
+    ]
     written = []
     for convention, results in (("official", official), ("paper", paper)):
         for result in results:

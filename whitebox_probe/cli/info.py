@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
         _print({"architecture": args.name, "family": family, "arguments": arch, **network})
         return
     from whitebox_probe.data.source import NAMES, READERS
-    from whitebox_probe.metrics.measure import catalogue
+    from whitebox_probe.metrics.catalogue import catalogue
 
     if args.name in catalogue():
         _metric(args.name)
@@ -114,9 +114,11 @@ def _network(family: str, arch: Mapping[str, Any], name: str) -> dict[str, objec
 
 
 def _metric(name: str) -> None:
-    from whitebox_probe.metrics.measure import HEADS, SampleMetric, WeightMetric, metric_named
+    from whitebox_probe.metrics.catalogue import measure_named
+    from whitebox_probe.metrics.measure import SampleMeasure, TokenMeasure
+    from whitebox_probe.metrics.tokens import HEADS
 
-    metric = metric_named(name)
+    metric: Any = measure_named(name)
     facts = {
         "metric": name,
         "formula": metric.formula,
@@ -127,10 +129,10 @@ def _metric(name: str) -> None:
         "needs a basis U": "yes" if metric.needs_basis else "no",
         "on by default": "yes" if metric.default else "no",
     }
-    if not issubclass(metric, WeightMetric):
+    if issubclass(metric, TokenMeasure):
         for convention, site in metric.site.items():
             facts[f"site, {convention} convention"] = site.replace(HEADS, "the heads' tokens")
-    if issubclass(metric, SampleMetric):
+    if issubclass(metric, SampleMeasure):
         facts["left unchanged by"] = ", ".join(sorted(metric.invariances)).replace("_", " ")
     else:
         facts["rows"] = ", ".join(metric.rows)

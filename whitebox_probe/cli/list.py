@@ -73,12 +73,14 @@ def _checkpoints() -> None:
 
 
 def _metrics() -> None:
-    from whitebox_probe.metrics.measure import HEADS, WeightMetric, catalogue
+    from whitebox_probe.metrics.catalogue import catalogue
+    from whitebox_probe.metrics.measure import TokenMeasure
+    from whitebox_probe.metrics.tokens import HEADS
 
     rows = []
     for metric in sorted(catalogue().values(), key=lambda m: (m.group, m.name)):
         site = "weights"
-        if not issubclass(metric, WeightMetric):
+        if issubclass(metric, TokenMeasure):
             site = next(iter(metric.site.values())).replace(HEADS, "heads")
         default = "on" if metric.default else "off"
         cost = metric.cost + (" (over 10% of the forward)" if metric.heavy else "")

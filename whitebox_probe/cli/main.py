@@ -74,9 +74,15 @@ class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaults
     """Examples line by line, and each default beside its option."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default is None or action.default is False or action.default == []:
+        if action.default in (None, False, True, "") or not any(
+            value is not None for value in _as_list(action.default)
+        ):
             return action.help
         return super()._get_help_string(action)
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 @contextmanager

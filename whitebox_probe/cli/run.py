@@ -15,6 +15,7 @@ import argparse
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,8 @@ from whitebox_probe._core.errors import (
     ProcessError,
 )
 from whitebox_probe._core.io import atomic_path
-from whitebox_probe.cli import _shared
+from whitebox_probe.cli import _options, _shared
+from whitebox_probe.probing.settings import Execution, Settings
 
 if TYPE_CHECKING:
     from whitebox_probe.results.result import Result
@@ -48,6 +50,7 @@ EXAMPLES = (
 ARGUMENTS = "arguments.json"
 """What a run that is not finished was started with; gone when it is."""
 _FREE = ("command", "run", "words", "out", "overwrite", "resume", "save_every", "workers", "quiet")
+_SETTINGS = tuple(each.name for each in fields(Settings))
 _FILES = frozenset({".pth", ".pt", ".tar", ".bin", ".ckpt", ".safetensors"})
 
 
@@ -103,7 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="fashion-mnist",
         help="name (whitebox-probe list --data), folder of images, or text file (.txt)",
     )
-    add("--limit", type=_shared.count, metavar="N", help="N samples drawn by --seed (default: all)")
+    _options.add_settings(data, "limit")
     measures = parser.add_argument_group("the measures")
     add = measures.add_argument
     add(
@@ -121,68 +124,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="METRIC=SITE,...",
         help="measure a metric at another place in the layer (whitebox-probe list --sites)",
     )
-    add(
-        "--convention",
-        choices=("paper", "official"),
-        default="paper",
-        help="how tokens enter the formulas: as they are, or as in the CRATE release's own script",
-    )
-    add(
-        "--basis",
-        help="which U: native, qkv:q, qkv:k, qkv:v, qk, pca, pca:clusters, random "
-        "(default: the family's own)",
-    )
-    add(
-        "--orthonormal",
-        action="store_true",
-        help="orthonormalise each head's basis by QR, as the formulas assume",
-    )
-    add(
-        "--no-prenorm",
-        action="store_true",
-        help="take rates of the tokens as they are, not after the layer's attention norm",
-    )
-    add(
-        "--no-class-token",
-        action="store_true",
-        help="leave out the tokens before the patches (class token, registers)",
-    )
-    add(
-        "--eps",
-        type=_numbers,
-        default="0.1",
-        metavar="E[,E,...]",
-        help="coding precision; squared in the formulas; several are swept in one pass",
-    )
-    add(
-        "--null",
-        choices=("gaussian", "shuffled", "random_subspaces"),
-        help="measure this null instead of the model's tokens",
-    )
-    add("--lam", type=float, default=0.1, help="nats that a non-zero entry costs, in the SRR")
+    _options.add_settings(measures, *(name for name in _SETTINGS if name != "limit"))
     pass_ = parser.add_argument_group("the pass (no number depends on batch size or workers)")
-    add = pass_.add_argument
-    add("--batch-size", type=_shared.count, default=32, metavar="N", help="samples at a time")
-    add("--workers", type=int, default=0, metavar="N", help="extra processes that read images")
-    add("--device", help="cpu, cuda, cuda:1, ... (default: cpu)")
-    add(
-        "--dtype",
-        choices=("float32", "bfloat16", "float16"),
-        default="float32",
-        help="of the forward pass; measures are in float32 or better all the same",
-    )
-    add(
-        "--no-fast",
-        action="store_true",
-        help="on the CPU, multiply as torch does by itself, and not through oneDNN",
-    )
-    add(
-        "--nonfinite",
-        choices=("raise", "drop"),
-        default="raise",
-        help="samples whose features hold NaN or infinity: stop, or leave them out and list them",
-    )
-    add("--seed", type=int, default=0, help="of the draw of samples, and of the bootstrap")
+    _options.add_execution(pass_)
     _shared.add_progress(parser)
 
 
@@ -197,8 +141,8 @@ def run(args: argparse.Namespace) -> None:
             "a run measures a model, and writes a folder",
             "Run: whitebox-probe run --help",
         )
-    if args.workers < 0:
-        raise ProbeError(f"--workers is {args.workers}", "it is a number", "Use 0 or more")
+    Settings.of(**_options.given(args, without=[each.name for each in fields(Execution)]))
+    Execution.of(workers=args.workers, batch_size=args.batch_size)  # before any weights are read
     sites: dict[str, list[str]] = {}
     for metric, site in (_pair(text) for text in args.sites):
         sites.setdefault(metric, []).append(site)
@@ -251,12 +195,12 @@ def _measured(
     args: argparse.Namespace, sites: dict[str, list[str]], in_turn: Callable[[], Any]
 ) -> "Result":
     """Load the model and probe it."""
-    from whitebox_probe.metrics.measure import metric_named
+    from whitebox_probe.metrics.catalogue import measure_named
     from whitebox_probe.models.load import load
     from whitebox_probe.probing.probe import probe
 
     for metric in args.metrics or ():
-        metric_named(metric)  # a wrong name is told before the weights are read
+        measure_named(metric)  # a wrong name is told before the weights are read
     try:
         with in_turn():
             model = load(
@@ -277,26 +221,10 @@ def _measured(
         args.data,
         args.metrics,
         sites=sites,
-        convention=args.convention,
-        basis=args.basis,
-        orthonormal=args.orthonormal,
-        prenorm=not args.no_prenorm,
-        class_token=not args.no_class_token,
-        eps=args.eps,
-        null=args.null,
-        nonfinite=args.nonfinite,
-        lam=args.lam,
-        limit=args.limit,
-        batch_size=args.batch_size,
-        workers=args.workers,
-        device=args.device,
-        dtype=args.dtype,
-        fast=not args.no_fast,
-        seed=args.seed,
         name=args.name,
         progress=not args.quiet,
         checkpoint=args.out,
-        save_every=args.save_every,
+        **_options.given(args, without=("checkpoint", "progress")),
     )
 
 
@@ -305,12 +233,17 @@ def _tell(result: "Result", folder: Path) -> None:
     measures = list(dict.fromkeys(result.frame["metric"]))
     print(
         f"{result.model} on {result.run['data']['name']}, {len(result.samples)} samples, "
-        f"{result.run['convention']} convention, basis {result.run['basis']}; "
+        f"{_words(result, 'convention')} convention, basis {_words(result, 'basis')}; "
         "mean [95% bootstrap interval]\n"
     )
     print(_shared.summary(_shared.changes([result], measures)))
     print(f"\nevery layer: {folder / 'table.csv'}\nthe result:  {folder}")
     print(f"\n{result.run['seconds']:.1f} s")
+
+
+def _words(result: "Result", name: str) -> str:
+    value = result.run[name]
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _write_arguments(args: argparse.Namespace) -> None:
@@ -411,15 +344,6 @@ def _known(model: str, arch: str | None) -> None:
             )
     else:
         _shared.named(model)
-
-
-def _numbers(text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"'{text}' is not a number, or several with commas"
-        ) from None
 
 
 def _seconds(text: str) -> float:

@@ -17,8 +17,6 @@ from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.metrics.sums import Sums
 from whitebox_probe.metrics.tokens import LayerTokens
 
-CONVENTIONS = ("paper", "official")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Measure(ABC):

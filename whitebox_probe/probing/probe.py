@@ -29,7 +29,7 @@ from whitebox_probe.probing.identity import constants, identity
 from whitebox_probe.probing.plan import Plan, Wanted, heads_site, planned
 from whitebox_probe.probing.processes import Processes, current
 from whitebox_probe.probing.recorder import attach
-from whitebox_probe.probing.settings import DTYPES, Execution, Settings
+from whitebox_probe.probing.settings import Execution, Settings
 from whitebox_probe.probing.state import Saver
 from whitebox_probe.probing.table import Table
 from whitebox_probe.results.forms import NULL_SEPARATOR
@@ -266,7 +266,7 @@ class _Pass:
             self.processes,
             self.execution,
             device=self.device,
-            dtype=DTYPES[self.settings.dtype],
+            dtype=getattr(torch, self.settings.dtype),
             fast=self.settings.fast,
         )
         saver.finish()

@@ -1,45 +1,55 @@
 """What a number depends on (`Settings`), and how the pass is run (`Execution`): frozen values.
 
 Each field is said once, here: the options of the command line, the record in run.json and what must
-be the same for a run to be resumed are all made from these fields.
+be the same for a run to be resumed are all made from these fields. Nothing heavy is imported, so
+that `--help` answers at once.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import ProbeError, nearest
-from whitebox_probe.metrics.measure import CONVENTIONS
-from whitebox_probe.probing import null
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+if TYPE_CHECKING:
+    import torch
+
+CONVENTIONS = ("paper", "official")
+DTYPES = ("float32", "bfloat16", "float16")
 NONFINITE = ("raise", "drop")
+
+
+def _null_kinds() -> tuple[str | None, ...]:
+    from whitebox_probe.probing.null import for_probe
+
+    return for_probe()
 
 
 def _of(
     default: Any,
     why: str,
     *,
+    help: str = "",
+    metavar: str = "",
     choices: Callable[[], Sequence[Any]] | None = None,
     check: Callable[[Any], str] | None = None,
     several: bool = False,
 ) -> Any:
     """A field: its default, what it says, and which values it may have.
 
-    Args: choices: the values allowed. check: "" for a value that may be used, or what is needed.
-        several: whether one measurement is planned for each of several values.
+    Args: help, metavar: of its option; without a help it has none. choices: the values allowed.
+        check: "" for a value that may be used, or what is needed. several: whether one measurement
+        is planned for each of several values.
     """
-    about = {"why": why, "choices": choices, "check": check, "several": several}
+    about = {"why": why, "help": help, "metavar": metavar, "choices": choices}
+    about |= {"check": check, "several": several}
     return field(default=(default,) if several else default, metadata=about)
 
 
 def _positive(value: Any) -> str:
-    fits = _number(value) and 0 < value < math.inf
-    return "" if fits else "Use 0.1, say"
+    return "" if _number(value) and 0 < value < math.inf else "Use 0.1, say"
 
 
 def _finite(value: Any) -> str:
@@ -52,16 +62,20 @@ def _number(value: Any) -> bool:
 
 def _whole(least: int, *, optional: bool = False) -> Callable[[Any], str]:
     def check(value: Any) -> str:
-        if value is None and optional:
-            return ""
-        fits = isinstance(value, int) and not isinstance(value, bool) and value >= least
-        return "" if fits else f"Use a whole number of {least} or more"
+        whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
+        return (
+            "" if whole or (value is None and optional) else f"Use a whole number from {least} on"
+        )
 
     return check
 
 
 def _truth(value: Any) -> str:
     return "" if isinstance(value, bool) else "Use True or False"
+
+
+def _name(value: Any) -> str:
+    return "" if isinstance(value, str) else "Name it as text"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,36 +88,105 @@ class Settings:
     convention: tuple[str, ...] = _of(
         "paper",
         "it says how tokens enter the formulas",
+        help="how tokens enter the formulas: paper (as they are), or official (as in the CRATE "
+        "release's own script)",
         choices=lambda: CONVENTIONS,
         several=True,
     )
-    basis: tuple[str, ...] = _of("", "it says which subspaces U are", several=True)
+    basis: tuple[str, ...] = _of(
+        "",
+        "it says which subspaces U are",
+        help="which U: native, qkv:q, qkv:k, qkv:v, qk, pca, pca:clusters, random "
+        "(default: the family's own)",
+        check=_name,
+        several=True,
+    )
     orthonormal: tuple[bool, ...] = _of(
-        False, "each basis is orthonormalised, or left as it is", check=_truth, several=True
+        False,
+        "each basis is orthonormalised, or left as it is",
+        help="orthonormalise each head's basis by QR, as the formulas assume",
+        check=_truth,
+        several=True,
     )
     prenorm: tuple[bool, ...] = _of(
-        True, "rates are taken after the attention norm, or before it", check=_truth, several=True
+        True,
+        "rates are taken after the attention norm, or before it",
+        help="take rates of the tokens as they are, not after the layer's attention norm",
+        check=_truth,
+        several=True,
     )
     class_token: tuple[bool, ...] = _of(
-        True, "the tokens before the patches are measured, or not", check=_truth, several=True
+        True,
+        "the tokens before the patches are measured, or not",
+        help="leave out the tokens before the patches (class token, registers)",
+        check=_truth,
+        several=True,
     )
     eps: tuple[float, ...] = _of(
-        0.1, "the coding precision is positive", check=_positive, several=True
+        0.1,
+        "the coding precision is positive",
+        help="coding precision; squared in the formulas",
+        metavar="E",
+        check=_positive,
+        several=True,
     )
     lam: tuple[float, ...] = _of(
-        0.1, "it is the weight of a non-zero entry", check=_finite, several=True
+        0.1,
+        "it is the weight of a non-zero entry",
+        help="nats that a non-zero entry costs, in the SRR",
+        metavar="L",
+        check=_finite,
+        several=True,
     )
     null: tuple[str | None, ...] = _of(
-        None, "it says what stands in for the tokens", choices=null.for_probe, several=True
+        None,
+        "it says what stands in for the tokens",
+        help="measure this null instead of the model's tokens: gaussian, shuffled or "
+        "random_subspaces; none stands for the model itself",
+        choices=_null_kinds,
+        several=True,
     )
-    limit: int | None = _of(None, "at least one sample is needed", check=_whole(1, optional=True))
-    fit_limit: int = _of(256, "bases are fitted on one sample or more", check=_whole(1))
-    nonfinite: str = _of("raise", "it says what becomes of such samples", choices=lambda: NONFINITE)
+    limit: int | None = _of(
+        None,
+        "at least one sample is needed",
+        help="N samples drawn by --seed (default: all)",
+        metavar="N",
+        check=_whole(1, optional=True),
+    )
+    fit_limit: int = _of(
+        256,
+        "bases are fitted on one sample or more",
+        help="fit the bases pca and pca:clusters on so many samples that are not measured",
+        metavar="N",
+        check=_whole(1),
+    )
+    nonfinite: str = _of(
+        "raise",
+        "it says what becomes of such samples",
+        help="samples whose features hold NaN or infinity: stop (raise), or leave them out and "
+        "list them (drop)",
+        choices=lambda: NONFINITE,
+    )
     dtype: str = _of(
-        "float32", "it is the precision of the forward pass", choices=lambda: tuple(DTYPES)
+        "float32",
+        "it is the precision of the forward pass",
+        help="of the forward pass: float32, bfloat16 or float16; measures are in float32 or better "
+        "all the same",
+        choices=lambda: DTYPES,
     )
-    fast: bool = _of(True, "linear maps run through oneDNN, or as torch runs them", check=_truth)
-    seed: int = _of(0, "random numbers are drawn from it", check=_whole(0))
+    fast: bool = _of(
+        True,
+        "linear maps run through oneDNN, or as torch runs them",
+        help="on the CPU, multiply as torch does by itself, and not through oneDNN",
+        check=_truth,
+    )
+    seed: int = _of(
+        0,
+        "random numbers are drawn from it",
+        help="of the draw of samples, of nulls and random bases, and of the bootstrap",
+        metavar="N",
+        check=_whole(0),
+    )
 
     @classmethod
     def of(cls, **given: Any) -> "Settings":
@@ -122,12 +205,8 @@ class Settings:
 
     def told(self) -> dict[str, Any]:
         """Every field by name, as JSON holds it: several values as a list."""
-        return {
-            each.name: list(value)
-            if isinstance(value := getattr(self, each.name), tuple)
-            else value
-            for each in fields(self)
-        }
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
 
 SEVERAL = tuple(each.name for each in fields(Settings) if each.metadata["several"])
@@ -138,9 +217,8 @@ def several(value: Any, name: str) -> tuple[Any, ...]:
 
     Raises: ProbeError for none at all, or one that is there twice.
     """
-    values = (
-        tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
-    )
+    alone = isinstance(value, str) or not isinstance(value, Sequence)
+    values = (value,) if alone else tuple(value)
     if name in ("eps", "lam"):
         values = tuple(float(v) if _number(v) else v for v in values)
     told = [f"{v:g}" if isinstance(v, float) else str(v) for v in values]
@@ -159,22 +237,25 @@ def check(values: Any) -> None:
     Raises: ProbeError that names the field, the value, and what may stand there.
     """
     for each in fields(values):
-        about = each.metadata
         found = getattr(values, each.name)
-        for value in found if about["several"] else (found,):
-            if about["choices"] is not None and value not in about["choices"]():
-                allowed = [str(choice) for choice in about["choices"]()]
-                raise ProbeError(
-                    f"unknown {each.name} '{value}'", about["why"], nearest(str(value), allowed)
-                )
-            fix = about["check"](value) if about["check"] is not None else ""
-            if fix:
-                raise ProbeError(f"{each.name} is {value!r}", about["why"], fix)
+        for value in found if each.metadata["several"] else (found,):
+            _check_one(each, value)
+
+
+def _check_one(each: "Field[Any]", value: Any) -> None:
+    about = each.metadata
+    allowed = None if about["choices"] is None else about["choices"]()
+    if allowed is not None and value not in allowed:
+        names = [str(choice) for choice in allowed]
+        raise ProbeError(f"unknown {each.name} '{value}'", about["why"], nearest(str(value), names))
+    fix = about["check"](value) if about["check"] is not None else ""
+    if fix:
+        raise ProbeError(f"{each.name} is {value!r}", about["why"], fix)
 
 
 def _device(value: Any) -> str:
-    fits = value is None or isinstance(value, str | torch.device)
-    return "" if fits else "Name it, as in 'cuda:1'"
+    named = value is None or isinstance(value, str) or type(value).__name__ == "device"
+    return "" if named else "Name it, as in 'cuda:1'"
 
 
 def _seconds(value: Any) -> str:
@@ -185,9 +266,19 @@ def _seconds(value: Any) -> str:
 class Execution:
     """How the pass is run: no number depends on it beyond rounding."""
 
-    batch_size: int = _of(32, "a batch holds samples", check=_whole(1))
-    workers: int = _of(0, "so many processes read the samples", check=_whole(0))
-    device: str | torch.device | None = _of(None, "the pass runs there", check=_device)
+    batch_size: int = _of(
+        32, "a batch holds samples", help="samples at a time", metavar="N", check=_whole(1)
+    )
+    workers: int = _of(
+        0,
+        "so many processes read the samples",
+        help="extra processes that read images",
+        metavar="N",
+        check=_whole(0),
+    )
+    device: "str | torch.device | None" = _of(
+        None, "the pass runs there", help="cpu, cuda, cuda:1, ... (default: cpu)", check=_device
+    )
     progress: bool = _of(True, "a bar is shown, or not", check=_truth)
     checkpoint: Path | None = _of(None, "the state of the pass is kept there")
     save_every: float = _of(60.0, "it is the time between two saves", check=_seconds)
@@ -206,7 +297,7 @@ class Execution:
         check(made)
         return made
 
-    def told(self, device: torch.device, processes: int) -> Mapping[str, Any]:
+    def told(self, device: Any, processes: int) -> Mapping[str, Any]:
         """What run.json holds of it."""
         return {
             "batch_size": self.batch_size,
