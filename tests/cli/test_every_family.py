@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 import whitebox_probe as wp
 from whitebox_probe.cli import main as cli
-from whitebox_probe.models.family import build, families
+from whitebox_probe.models.registry import build, families
 
 IMAGES = {"image_size": 12, "patch_size": 4, "channels": 3}
 SIZES = {"dim": 16, "heads": 2, "dim_head": 8}

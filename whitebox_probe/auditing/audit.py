@@ -5,8 +5,8 @@ from typing import Any
 
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.auditing.claims import Audit, Taken, Thresholds, judge
-from whitebox_probe.models.family import ProbeModel
 from whitebox_probe.models.load import load_random
+from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.probing.probe import probe
 from whitebox_probe.results.result import Result
 
@@ -60,7 +60,7 @@ def audit(
 
 def _take(model: ProbeModel, data: Any, lam: float, common: dict[str, Any]) -> dict[str, Result]:
     layers = range(1, model.layers + 1)
-    has_ista = any({"D", "lam"} <= set(model.family.operators(model.module, n)) for n in layers)
+    has_ista = any({"D", "lam"} <= set(model.layer(n).operators) for n in layers)
     steps = STEPS + (["ista_objective_change"] if has_ista else [])
     objective = ["sparse_rate_reduction", "rate_reduction", "compression", "coding_rate"]
     return {

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from whitebox_probe._core.errors import BasisError, nearest
 from whitebox_probe.metrics._linalg import orthonormalise, upcast
-from whitebox_probe.models.family import ProbeModel
+from whitebox_probe.models.model import ProbeModel
 
 FITTED = ("pca", "pca:clusters")
 FREE = ("qk", *FITTED, "random")
@@ -52,7 +52,7 @@ def bases_of(
     if basis not in model.bases:
         known = [*model.bases, *(b for b in FREE if b != "qk" or "qkv:q" in model.bases)]
         raise BasisError(
-            f"basis '{basis}' is not in family '{model.family.name}'",
+            f"basis '{basis}' is not in family '{model.anatomy.name}'",
             "its attention has no such projection",
             nearest(basis, known),
         )

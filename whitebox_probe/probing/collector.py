@@ -24,7 +24,8 @@ from whitebox_probe.metrics.measure import (
     SampleMetric,
     project,
 )
-from whitebox_probe.models.family import Preprocess, ProbeModel, TextPreprocess
+from whitebox_probe.models.model import ProbeModel
+from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
 from whitebox_probe.sites import SITES
 
 NULLS = ("gaussian", "shuffled", "random_subspaces")
@@ -89,7 +90,7 @@ def _layers_of(metric: SampleMetric | DatasetMetric, model: ProbeModel) -> froze
     needed: Sequence[str] = getattr(metric, "needs_operators", ())
     if not needed:
         return frozenset(every)
-    having = {n: model.family.operators(model.module, n) for n in every}
+    having = {n: model.layer(n).operators for n in every}
     found = frozenset(n for n, parts in having.items() if set(needed) <= set(parts))
     if not found:
         lacking = [name for name in needed if name not in having[1]]

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from whitebox_probe._core.errors import ProbeError, nearest
-from whitebox_probe.models.family import ProbeModel
 from whitebox_probe.models.load import load_random
+from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.probing.collector import NULLS
 from whitebox_probe.probing.probe import probe
 from whitebox_probe.results.result import NULL_SEPARATOR, Result

@@ -10,7 +10,7 @@ from torch import Tensor
 from whitebox_probe._core.errors import NonFiniteError
 from whitebox_probe.metrics.compression import official_bounds
 from whitebox_probe.metrics.measure import HEADS, DatasetMetric, SampleMetric, WeightMetric
-from whitebox_probe.models.family import Dims
+from whitebox_probe.models.anatomy import Dims
 from whitebox_probe.probing.collector import Collector
 from whitebox_probe.results.result import sample_key
 

@@ -30,7 +30,8 @@ from whitebox_probe.metrics.measure import (
     catalogue,
     metric_named,
 )
-from whitebox_probe.models.family import ProbeModel
+from whitebox_probe.models.hooks import attach
+from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.probing import bases as basis_names
 from whitebox_probe.probing import outcome as _outcome
 from whitebox_probe.probing.collector import (
@@ -45,7 +46,6 @@ from whitebox_probe.probing.collector import (
     transform_of,
 )
 from whitebox_probe.probing.processes import Processes, current
-from whitebox_probe.probing.recorder import attach
 from whitebox_probe.probing.state import Saver, constants, described, digest
 from whitebox_probe.results.result import Result, tabulate
 
@@ -194,7 +194,7 @@ def probe(
             layers,
             heads_site,
             table,
-            prefix=model.family.prefix_tokens(model.module),
+            prefix=model.prefix_tokens,
             drop_prefix=not class_token,
             spectral=len(several) > 1,
             null=null,
@@ -233,7 +233,7 @@ def probe(
     label = f"{settings.basis}+qr" if orthonormal else settings.basis
     run = {
         "model": title,
-        "family": model.family.name,
+        "family": model.anatomy.name,
         "checkpoint": {
             "name": model.entry.name if model.entry else None,
             "sha256": model.sha256,
@@ -373,7 +373,7 @@ def _check_labels(source: Source) -> None:
 def _heads_site(model: ProbeModel, s: _Settings) -> str | None:
     """The site where the model itself projects to this basis; None when it does not."""
     own = s.basis in model.bases and not s.orthonormal and s.null != "random_subspaces"
-    return model.family.official_site(s.basis) if own else None
+    return model.heads_site(s.basis) if own else None
 
 
 @dataclass(frozen=True)
@@ -426,11 +426,11 @@ def _layers(
     found = {}
     for n in range(1, model.layers + 1):
         U = bases.get(n)
-        norm = model.family.prenorm(model.module, n) if s.prenorm else None
+        norm = model.layer(n).norm if s.prenorm else None
         found[n] = Layer(
             U=None if U is None else U.to(device),
             norm=None if norm is None else _in_its_precision(norm),
-            operators=model.family.operators(model.module, n),
+            operators=model.layer(n).operators,
         )
     return found
 
@@ -524,7 +524,7 @@ def _identity(
     kept = {
         "weights": digest(model.module),
         **network,
-        "family": [model.family.name, asdict(model.dims)],
+        "family": [model.anatomy.name, asdict(model.dims)],
         "preprocess": None if model.preprocess is None else asdict(model.preprocess),
         "data": [source.name, source.fingerprint],
         "limit": limit,
@@ -546,7 +546,7 @@ def _identity(
 
 def _modules(model: ProbeModel, measurements: Sequence[Measurement]) -> dict[str, str]:
     """Where the sites are read, by the first layer: a mapping of one's own can be changed."""
-    taps = model.family.taps(model.module, 1)
+    taps = model.layer(1).taps
     sites = sorted({site for m in measurements for site in m.needs if site in taps})
     return {site: f"{taps[site].module}:{taps[site].side}" for site in sites}
 
