@@ -1,8 +1,7 @@
 """Write the tables of this folder from the code: python docs/tables.py.
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`. A test asserts that each is what
-this file makes of the code, so that none goes stale. The last column of the families' table is
-written by hand and kept.
+this file makes of the code, so that none goes stale.
 """
 
 from collections.abc import Callable, Sequence
@@ -71,18 +70,13 @@ def nulls(_: str) -> str:
     return grid(["null", "what it is"], [[f"`{name}`", text] for name, text in KINDS.items()])
 
 
-def families(before: str) -> str:
-    """Every family: sites, bases, checkpoints, and what was tested (kept from `before`)."""
+def families(_: str) -> str:
+    """Every family: sites, bases, checkpoints, and what was tested."""
     from whitebox_probe import checkpoints
     from whitebox_probe.models.model import ProbeModel
     from whitebox_probe.models.registry import families as known
     from whitebox_probe.sites import SITES
 
-    kept = {
-        cells[1].strip(" `"): cells[-2].strip()
-        for line in before.splitlines()
-        if len(cells := line.split("|")) > 3
-    }
     rows = []
     for name, family in known().items():
         models = [ProbeModel(family.build(arch), family.anatomy, name) for arch in family.example]
@@ -95,7 +89,7 @@ def families(before: str) -> str:
                 ", ".join(f"`{site}`" for site in sites),
                 ", ".join(f"`{basis}`" for basis in models[0].bases),
                 ", ".join(entries) or "none: no weights were released",
-                kept.get(name, ""),
+                family.tested,
             ]
         )
     return grid(["family", "sites", "bases", "checkpoints", "what was tested, and how"], rows)

@@ -40,6 +40,8 @@ class Family(ABC):
     """How its modules are read: the class of its `anatomy`."""
     example: ClassVar[Sequence[Mapping[str, Any]]] = ()
     """Arguments of small networks, one of each kind in the family: for tables and tests."""
+    tested: ClassVar[str] = ""
+    """What was tested of it, and how: a column of the table in docs/families.md."""
     fingerprints: ClassVar[tuple[Mapping[str, int], ...]] = ()
     """Of each format of the family's files, keys that all of them have -> how many dimensions.
 

@@ -159,6 +159,10 @@ class AotFamily(NetworkFamily):
             {"vocabulary": 23, "block_size": 8},
         )
     )
+    tested = (
+        "each layer against the paper's formula, for images and text; its own state dict, saved "
+        "and loaded with the heads named. There is no published format"
+    )
     fingerprints = tuple(
         {"layers.0.fn.qkv.weight": 2, "head.1.weight": 2} | positions
         for positions in ({"input.positions": 3}, {"input.positions.weight": 2})

@@ -146,6 +146,12 @@ class CrateFamily(NetworkFamily):
             "dim_head": 6,
         },
     )
+    tested = (
+        "outputs in float64 against the published equations; parameter counts of the four "
+        "sizes; a training checkpoint (`module.` before each key, optimizer beside it) and the "
+        "segmentation demo's two-headed file; the shipped files' accuracy, measured on the "
+        "shipped images. No released file was seen"
+    )
     positions = ("pos_embedding",)
     fingerprints = (
         {

@@ -178,6 +178,12 @@ class CrateAlphaFamily(NetworkFamily):
             "dim_head": 6,
         },
     )
+    tested = (
+        "outputs and `code` against the published equations in three formats (torch, JAX "
+        "archive with its optimizer, CLIPA tower); keys, shapes and parameter counts of the "
+        "published sizes. The JAX names are inferred from the code, and the format of the four "
+        "`in21k` files without an extension is not known"
+    )
     positions = ("pos_embedding",)
     fingerprints = FINGERPRINTS
 

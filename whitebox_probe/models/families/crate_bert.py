@@ -195,6 +195,11 @@ class CrateBertFamily(NetworkFamily):
     network = CrateBert
     reads = CrateBertAnatomy
     example = ({"vocabulary": 23, "positions": 12, "dim": 16, "depth": 2, "heads": 2},)
+    tested = (
+        "outputs and sites against the pull request's equations; a file in its format, with and "
+        "without a task's head. The request was never merged; the repository that it names, and "
+        "the name of a file in it, could not be seen"
+    )
     assumed_from = "the pull request has them as defaults"
     fingerprints = tuple(
         {f"{prefix}encoder.layer.0.attention.self.qkv.weight": 2}

@@ -174,6 +174,11 @@ class CrateGptFamily(NetworkFamily):
         {"vocabulary": 23, "block_size": 8, "dim": 16, "depth": 2, "heads": 2, "atoms": atoms}
         for atoms in (None, 40)
     )
+    tested = (
+        "outputs and sites of both kinds against the published equations, one head and token at "
+        "a time; parameter counts; the nanoGPT file with its optimizer and arguments. The "
+        "released file itself was not seen"
+    )
     fingerprints = marks({"ista.weight": 2, "attn.c_attn.weight": 2})
 
     def assumed(self, arch: Mapping[str, Any]) -> dict[str, Any]:

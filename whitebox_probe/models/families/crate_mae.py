@@ -330,6 +330,11 @@ class CrateMAEFamily(NetworkFamily):
             "lam": 0.5,
         },
     )
+    tested = (
+        "outputs and every site of encoder and decoder against the published equations; fixed "
+        "position tables; parameter counts; the official file's layout. Which λ a file was "
+        "trained with is not in it"
+    )
     positions = ("pos_embed", "decoder_pos_embed")
     fingerprints = (
         {

@@ -235,6 +235,11 @@ class ToSTFamily(NetworkFamily):
     network = ToST
     reads = ToSTAnatomy
     example = ({"patch_size": 4, "classes": 2, "dim": 16, "depth": 2, "heads": 2},)
+    tested = (
+        "outputs in float64 against the published equations; keys, shapes and parameter counts "
+        "of the published sizes; the official file's layout, with averaged weights beside. No "
+        "weights were released"
+    )
     assumed_from = "the published sizes are built on XCiT's, which have it"
     fingerprints = (
         {

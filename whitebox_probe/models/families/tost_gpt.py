@@ -157,6 +157,14 @@ class ToSTGptFamily(NetworkFamily):
         {"vocabulary": 23, "block_size": 8, "dim": 16, "depth": 2, "heads": 2, "bias": bias}
         for bias in (False, True)
     )
+    tested = (
+        "outputs and every site in float64 against the published equations, one head, channel "
+        "and token at a time; that no site of a token depends on a later one; that a token's "
+        "step is the gradient of its own compression; keys and shapes of the described format "
+        "with and without biases, parameter counts of the three sizes; the nanoGPT file with "
+        "its optimizer and arguments. No weights were released, and the release's own code was "
+        "not read"
+    )
     fingerprints = marks(
         {"attn.denom_bias": 3, "attn.c_attn.weight": 2, "attn.temp": 2, "gamma1": 1, "gamma2": 1}
     )
