@@ -105,8 +105,9 @@ def command(family, folder, pictures):
     return words + ["--preprocess", "imagenet"] * (not library)
 
 
-def test_every_family_is_run_here():
-    assert set(VISION) | set(TEXT) == set(families())
+def test_the_families_here_are_known():
+    """A new one is loaded and probed in `contract/test_every_family.py`, by its own example."""
+    assert set(VISION) | set(TEXT) <= set(families())
 
 
 @pytest.mark.parametrize("family", VISION)

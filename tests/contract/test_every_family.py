@@ -5,10 +5,16 @@ of them does not hold says why (`Layer.exempt`); without the reason, or with one
 date, the test fails.
 """
 
+import re
+import warnings
+from pathlib import Path
+
 import pytest
 import torch
 
 import whitebox_probe as wp
+from whitebox_probe._core.errors import CheckpointError
+from whitebox_probe.models import families as rooms
 from whitebox_probe.models.registry import families
 from whitebox_probe.sites import SITES
 
@@ -117,6 +123,14 @@ def test_every_family_has_an_example_and_says_what_was_tested():
         assert len(family.tested) > 40, family.name
 
 
+def test_no_family_imports_another():
+    """What families share stands in modules whose name starts with an underscore."""
+    for path in Path(rooms.__path__[0]).glob("*.py"):
+        for line in path.read_text().splitlines():
+            found = re.search(r"whitebox_probe\.models\.families(?:\.| import )(\w+)", line)
+            assert found is None or found[1].startswith("_"), (path.name, line)
+
+
 @pytest.mark.parametrize(("name", "which"), EXAMPLES)
 def test_it_is_recognised_and_its_anatomy_bears_its_name(name, which):
     module, _ = network_of(name, which)
@@ -185,3 +199,44 @@ def test_layers_are_exempt_only_from_what_is_tested(name, which):
     known = {usual.__name__ for usual in USUAL}
     for layer in range(1, model.layers + 1):
         assert set(model.layer(layer).exempt) <= known
+
+
+@pytest.mark.parametrize(("name", "which"), EXAMPLES)
+def test_its_own_file_is_loaded_with_its_arguments_and_probed(name, which, tmp_path):
+    module, inputs = network_of(name, which)
+    arch, module = FAMILIES[name].example[which], module.float()
+    torch.save(module.state_dict(), tmp_path / "x.pt")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", wp.AssumedWarning)
+        model = wp.load(tmp_path / "x.pt", arch={"family": name, **arch})
+    assert model.family is FAMILIES[name]
+    inputs = inputs.float() if inputs.is_floating_point() else inputs
+    assert torch.equal(output_of(model.module, inputs), output_of(module, inputs))
+    result = wp.probe(model, inputs, ["compression", "coding_rate"], progress=False)
+    assert result.run["family"] == name
+    assert result.curve("compression")["mean"].gt(0).all()
+
+
+@pytest.mark.parametrize(("name", "which"), EXAMPLES)
+def test_what_is_recognised_in_a_file_is_what_it_was_built_with(name, which):
+    family, arch = FAMILIES[name], FAMILIES[name].example[which]
+    module, _ = network_of(name, which)
+    shapes = {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
+    try:
+        seen = family.recognise(shapes)
+    except CheckpointError as error:
+        refused = error
+    else:
+        refused = None
+    if refused is not None:  # its keys are known, and known not to settle what it computes
+        assert "arch=" in refused.fix
+        return
+    if seen is None:
+        assert not family.marked(shapes)
+        return
+    for key, value in seen.arch.items():
+        assert arch.get(key, value) == value, key
+    s = wp.wrap(module).dims
+    assert seen.inner in (None, s.heads * s.dim_head)
+    others = [n for n, f in FAMILIES.items() if f is not family and f.marked(shapes)]
+    assert all(FAMILIES[other].recognise(shapes) is None for other in others)

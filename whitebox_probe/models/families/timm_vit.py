@@ -105,7 +105,7 @@ class TimmViTFamily(Family):
             "qkv_bias": False,
             "qk_norm": True,
             "reg_tokens": 2,
-            "init_values": 0.1,
+            "init_values": 1.0,
         },
     )
     tested = (
