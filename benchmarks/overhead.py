@@ -28,7 +28,7 @@ from whitebox_probe import checkpoints
 from whitebox_probe._core import onednn
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.metrics.measure import catalogue
-from whitebox_probe.models.family import build
+from whitebox_probe.models.registry import build
 
 BATCH = 16
 

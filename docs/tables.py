@@ -1,39 +1,15 @@
 """Write the tables of this folder from the code: python docs/tables.py.
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`. A test asserts that each is what
-this file makes of the code, so that none goes stale. The last column of the families' table is
-written by hand and kept.
+this file makes of the code, so that none goes stale.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 HERE = Path(__file__).parent
 END = "<!-- end -->"
-
-_IMAGES = {"image_size": 8, "patch_size": 4}
-_SIZES = {"dim": 8, "depth": 1, "heads": 2}
-_HF = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 8}
-_HF |= {"bos_token_id": 0, "eos_token_id": 0}
-_TIMM = {"img_size": 8, "patch_size": 4, "embed_dim": 8, "depth": 1, "num_heads": 2}
-# One small network of each kind in a family: their sites are united.
-NETWORKS: Mapping[str, Sequence[Mapping[str, Any]]] = {
-    "crate": [_IMAGES | _SIZES | {"dim_head": 4, "classes": 2}],
-    "crate_mae": [_IMAGES | _SIZES | {"dim_head": 4, "decoder_depth": 1, "lam": 0.5}],
-    "crate_alpha": [_IMAGES | _SIZES | {"dim_head": 4, "classes": 2}],
-    "tost": [_SIZES | {"patch_size": 4, "classes": 2}],
-    "crate_gpt": [
-        _SIZES | {"vocabulary": 8, "block_size": 8, "atoms": atoms} for atoms in (None, 16)
-    ],
-    "tost_gpt": [_SIZES | {"vocabulary": 8, "block_size": 8}],
-    "crate_bert": [_SIZES | {"vocabulary": 8, "positions": 8}],
-    "aot": [_IMAGES | _SIZES | {"dim_head": 4, "classes": 2}],
-    "hf": [_HF | {"model_type": "gpt2"}],
-    "timm_vit": [_TIMM],
-    "timm_eva": [_TIMM],
-}
 
 
 def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -97,24 +73,16 @@ def nulls(_: str) -> str:
     return grid(["null", "what it is"], rows)
 
 
-def families(before: str) -> str:
-    """Every family: sites, bases, checkpoints, and what was tested (kept from `before`)."""
+def families(_: str) -> str:
+    """Every family: sites, bases, checkpoints, and what was tested."""
     from whitebox_probe import checkpoints
-    from whitebox_probe.models.family import ProbeModel, build, family_named
-    from whitebox_probe.models.family import families as known
+    from whitebox_probe.models.model import ProbeModel
+    from whitebox_probe.models.registry import families as known
     from whitebox_probe.sites import SITES
 
-    kept = {
-        cells[1].strip(" `"): cells[-2].strip()
-        for line in before.splitlines()
-        if len(cells := line.split("|")) > 3
-    }
     rows = []
-    for name in known():
-        models = [
-            ProbeModel(build(name, arch, source="the tables"), family_named(name), name)
-            for arch in NETWORKS[name]
-        ]
+    for name, family in known().items():
+        models = [ProbeModel(family.build(arch), family.anatomy, name) for arch in family.example]
         sites = [site for site in SITES if any(site in model.sites for model in models)]
         of_it = [e for e in checkpoints.registry().values() if e.family == name]
         entries = [f"`{e.name}` ({e.tested})" for e in of_it]
@@ -124,7 +92,7 @@ def families(before: str) -> str:
                 ", ".join(f"`{site}`" for site in sites),
                 ", ".join(f"`{basis}`" for basis in models[0].bases),
                 ", ".join(entries) or "none: no weights were released",
-                kept.get(name, ""),
+                family.tested,
             ]
         )
     return grid(["family", "sites", "bases", "checkpoints", "what was tested, and how"], rows)

@@ -18,7 +18,7 @@ def _seeded():
 
 
 def small_crate(**changes):
-    from whitebox_probe.models.families._crate_network import CRATE
+    from whitebox_probe.models.families.crate import CRATE
 
     arch = {
         "image_size": 12,

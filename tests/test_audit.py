@@ -9,7 +9,7 @@ import torch
 
 import whitebox_probe as wp
 from whitebox_probe.auditing.claims import CLAIMS, Claim, Statistic, Thresholds, judge, overlap_null
-from whitebox_probe.models.family import build
+from whitebox_probe.models.registry import build
 
 IMAGES = torch.randn(12, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 BY_NAME = {claim.name: claim for claim in CLAIMS}

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from whitebox_probe._core.errors import ProbeError as ProbeError
     from whitebox_probe.auditing.audit import audit as audit
     from whitebox_probe.auditing.judge import Audit as Audit
-    from whitebox_probe.models.family import Preprocess as Preprocess
-    from whitebox_probe.models.family import ProbeModel as ProbeModel
-    from whitebox_probe.models.family import TextPreprocess as TextPreprocess
     from whitebox_probe.models.load import load as load
+    from whitebox_probe.models.model import ProbeModel as ProbeModel
+    from whitebox_probe.models.preprocess import Preprocess as Preprocess
+    from whitebox_probe.models.preprocess import TextPreprocess as TextPreprocess
     from whitebox_probe.models.wrap import wrap as wrap
     from whitebox_probe.probing.nulls import nulls as nulls
     from whitebox_probe.probing.probe import probe as probe
@@ -39,9 +39,9 @@ _HOMES = {
     "Audit": "auditing.judge",
     "audit": "auditing.audit",
     "probe": "probing.probe",
-    "Preprocess": "models.family",
-    "ProbeModel": "models.family",
-    "TextPreprocess": "models.family",
+    "Preprocess": "models.preprocess",
+    "ProbeModel": "models.model",
+    "TextPreprocess": "models.preprocess",
     "wrap": "models.wrap",
     "load": "models.load",
     "nulls": "probing.nulls",

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 import whitebox_probe as wp
 from whitebox_probe.cli import main as cli
-from whitebox_probe.models.family import build, families
+from whitebox_probe.models.registry import build, families
 
 IMAGES = {"image_size": 12, "patch_size": 4, "channels": 3}
 SIZES = {"dim": 16, "heads": 2, "dim_head": 8}
@@ -105,8 +105,9 @@ def command(family, folder, pictures):
     return words + ["--preprocess", "imagenet"] * (not library)
 
 
-def test_every_family_is_run_here():
-    assert set(VISION) | set(TEXT) == set(families())
+def test_the_families_here_are_known():
+    """A new one is loaded and probed in `contract/test_every_family.py`, by its own example."""
+    assert set(VISION) | set(TEXT) <= set(families())
 
 
 @pytest.mark.parametrize("family", VISION)

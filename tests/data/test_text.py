@@ -112,7 +112,7 @@ def test_a_tokenizer_of_transformers_gives_the_same(tmp_path):
 
 
 def test_a_model_of_bytes_is_probed_on_text():
-    from whitebox_probe.models.families._crate_gpt_network import CrateGPT
+    from whitebox_probe.models.families.crate_gpt import CrateGPT
 
     model = wp.wrap(CrateGPT(vocabulary=256, block_size=16, dim=16, depth=2, heads=2))
     data = TextWindows(TEXT * 3, "bytes", 16, drop_last=True)

@@ -11,7 +11,7 @@ from tests.conftest import small_crate
 from whitebox_probe._core.errors import DataError
 from whitebox_probe.data import kjv, open_data
 from whitebox_probe.data.text import TextReader, TextWindows
-from whitebox_probe.models.families._crate_gpt_network import CrateGPT
+from whitebox_probe.models.families.crate_gpt import CrateGPT
 
 BYTES = TextReader("bytes", 16)
 TEXT = "a layer compresses; a layer makes sparse. " * 20

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from whitebox_probe.metrics.measure import catalogue
-from whitebox_probe.models.family import build, families
+from whitebox_probe.models.registry import build, families
 from whitebox_probe.sites import SITES
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ import whitebox_probe as wp
 from whitebox_probe._core.errors import NonFiniteError, ProbeError
 from whitebox_probe.metrics._linalg import unguarded
 from whitebox_probe.metrics.measure import HEADS, LayerTokens, SampleMetric, catalogue
-from whitebox_probe.models.family import build
+from whitebox_probe.models.registry import build
 from whitebox_probe.probing import probe as engine
 
 IMAGES = torch.randn(12, 3, 12, 12, generator=torch.Generator().manual_seed(2))

@@ -26,7 +26,7 @@ def tokens_after_norm(model, images, site, layer, **autocast):
     with wp.record(model, site) as recording, torch.no_grad():
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bool(autocast)):
             model.module(images)
-    norm = model.family.prenorm(model.module, layer)
+    norm = model.layer(layer).norm
     with torch.no_grad():
         return norm(recording[site, layer].float()).double().numpy()
 
@@ -107,7 +107,7 @@ def test_a_half_precision_model_is_measured_after_a_norm_in_full_precision(vit):
     result = wp.probe(vit, images, ["coding_rate"], progress=False)
     with wp.record(vit, "z_out") as recording, torch.no_grad():
         vit.module(images)
-    norm = vit.family.prenorm(vit.module, 2)
+    norm = vit.layer(2).norm
     Z = recording["z_out", 2].double()
     weight, bias = norm.weight.double(), norm.bias.double()
     Z = F.layer_norm(Z, (16,), weight, bias, norm.eps).detach().numpy()

@@ -49,7 +49,7 @@ def test_paper_values_equal_a_loop_over_samples(name, orthonormal, prenorm, requ
             U = torch.linalg.qr(U).Q
         for i in range(23):
             half, out = rec["z_half", layer][i], rec["z_out", layer][i]
-            norm = model.family.prenorm(model.module, layer) if prenorm else nn.Identity()
+            norm = model.layer(layer).norm if prenorm else nn.Identity()
             with torch.no_grad():
                 half_n, out_n = norm(half), norm(out)
             R = oracle.coding_rate(out_n, 0.4)

@@ -6,7 +6,7 @@ import torch
 
 import whitebox_probe as wp
 from whitebox_probe.metrics import functional as F
-from whitebox_probe.models.family import build
+from whitebox_probe.models.registry import build
 
 G = torch.Generator().manual_seed(3)
 Z = torch.randn(2, 7, 6, dtype=torch.float64, generator=G)
@@ -100,7 +100,7 @@ def test_of_a_model_each_measure_is_taken_where_it_says(crate):
     for layer in (1, 2, 3):
         B = crate.subspaces(layer).double()
         at = {site: rec[site, layer].double() for site in sites}
-        norm = crate.family.prenorm(crate.module, layer).double()
+        norm = crate.layer(layer).norm.double()
         ista = crate.module.transformer.layers[layer - 1][1].fn
         with torch.no_grad():
             ln = {site: norm(at[site]) for site in ("z_in", "z_half", "attn_out", "z_out")}

@@ -5,7 +5,7 @@ import torch
 
 import whitebox_probe as wp
 from whitebox_probe._core.errors import CheckpointError, DataError, SiteError
-from whitebox_probe.models.families._aot_network import AoT
+from whitebox_probe.models.families.aot import AoT
 from whitebox_probe.sites import SITES
 
 SIZES = {"dim": 16, "depth": 3, "heads": 2, "dim_head": 6}
@@ -81,14 +81,14 @@ def test_every_site_has_its_stated_shape_and_meaning(kind):
         assert torch.equal(rec["z_half", layer], rec["z_out", layer])
         projected = rec["attn_in", layer].unsqueeze(1) @ model.subspaces(layer)
         torch.testing.assert_close(rec["heads", layer], projected, rtol=1e-5, atol=1e-5)
-        normed = model.family.prenorm(model.module, layer)(rec["z_in", layer])
+        normed = model.layer(layer).norm(rec["z_in", layer])
         torch.testing.assert_close(normed, rec["attn_in", layer])
         out = (rec["attn_weights", layer] @ rec["heads", layer]).transpose(1, 2).flatten(2)
         to_out = model.module.layers[layer - 1].fn.to_out
         torch.testing.assert_close(to_out(out), rec["attn_out", layer])
     assert model.dims.tokens == (10 if kind == "image" else None)
-    assert model.family.prefix_tokens(model.module) == (1 if kind == "image" else 0)
-    assert model.family.operators(model.module, 1) == {}
+    assert model.prefix_tokens == (1 if kind == "image" else 0)
+    assert model.layer(1).operators == {}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -9,7 +9,7 @@ from conftest import STEP, small_crate
 import whitebox_probe as wp
 from whitebox_probe._core.errors import BasisError, CheckpointError, ProbeError, SiteError
 from whitebox_probe.checkpoints import architecture
-from whitebox_probe.models.families._crate_network import CRATE
+from whitebox_probe.models.families.crate import CRATE
 
 VARIANTS = [
     {},

@@ -11,7 +11,7 @@ from conftest import STEP
 import whitebox_probe as wp
 from whitebox_probe._core.errors import CheckpointError, SiteError
 from whitebox_probe.checkpoints import architecture
-from whitebox_probe.models.families._crate_alpha_network import CrateAlpha
+from whitebox_probe.models.families.crate_alpha import CrateAlpha
 
 OUT_KERNEL = "MultiHeadDotProductSubspaceAttention_0/out/kernel"
 D, K, P, LAYERS, CLASSES, TOKENS = 16, 2, 8, 2, 5, 10  # 12 x 12 images, patches of 4
@@ -182,10 +182,8 @@ def test_each_format_loads_unnamed_and_computes_the_published_equations(tmp_path
     assert (rec["code", 1] >= 0).all()
     U = model.subspaces(2)
     torch.testing.assert_close(U, state["transformer.layers.1.0.fn.qkv.weight"].view(K, P, D).mT)
-    torch.testing.assert_close(
-        model.family.prenorm(model.module, 2).bias, state["transformer.layers.1.0.norm.bias"]
-    )
-    parts = model.family.operators(model.module, 2)
+    torch.testing.assert_close(model.layer(2).norm.bias, state["transformer.layers.1.0.norm.bias"])
+    parts = model.layer(2).operators
     assert torch.equal(parts["D"], state["transformer.layers.1.1.fn.D"])
     assert (parts["lam"], parts["eta"]) == (0.1, 0.1)
 

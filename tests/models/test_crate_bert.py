@@ -7,7 +7,7 @@ from conftest import STEP
 import whitebox_probe as wp
 from whitebox_probe._core.errors import CheckpointError, DataError, SiteError
 from whitebox_probe.checkpoints import architecture
-from whitebox_probe.models.families._crate_bert_network import CrateBert
+from whitebox_probe.models.families.crate_bert import CrateBert
 from whitebox_probe.sites import SITES
 
 SMALL = {"vocabulary": 23, "positions": 14, "dim": 16, "depth": 3, "heads": 2}
@@ -93,7 +93,7 @@ def test_every_site_has_its_stated_shape_and_meaning():
             assert rec[site, layer].shape == tuple(sizes[s] for s in grammar), site
         projected = rec["attn_in", layer].unsqueeze(1) @ wrapped.subspaces(layer)
         torch.testing.assert_close(rec["heads", layer], projected, rtol=1e-5, atol=1e-5)
-        normed = wrapped.family.prenorm(wrapped.module, layer)(rec["z_in", layer])
+        normed = wrapped.layer(layer).norm(rec["z_in", layer])
         torch.testing.assert_close(normed, rec["attn_in", layer])
         block = wrapped.module.crate["encoder"]["layer"][layer - 1]
         out = (rec["attn_weights", layer] @ rec["heads", layer]).transpose(1, 2).flatten(2)
@@ -101,9 +101,9 @@ def test_every_site_has_its_stated_shape_and_meaning():
         torch.testing.assert_close(dense(out), rec["attn_out", layer])
         torch.testing.assert_close(block.output.prenorm(rec["z_half", layer]), rec["mlp_in", layer])
         assert (rec["z_out", layer] >= 0).all()
-        parts = wrapped.family.operators(wrapped.module, layer)
+        parts = wrapped.layer(layer).operators
         assert torch.equal(parts["D"], block.output.weight)
-    assert wrapped.family.prefix_tokens(wrapped.module) == 1
+    assert wrapped.prefix_tokens == 1
 
 
 def published(dim=16, depth=2, base=False):

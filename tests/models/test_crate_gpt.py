@@ -7,7 +7,7 @@ from conftest import STEP, save_nanogpt
 import whitebox_probe as wp
 from whitebox_probe._core.errors import CheckpointError, DataError, SiteError
 from whitebox_probe.checkpoints import architecture
-from whitebox_probe.models.families._crate_gpt_network import CrateGPT
+from whitebox_probe.models.families.crate_gpt import CrateGPT
 from whitebox_probe.sites import SITES
 
 SMALL = {"vocabulary": 23, "block_size": 12, "dim": 16, "depth": 3, "heads": 2}
@@ -120,7 +120,7 @@ def test_every_site_has_its_stated_shape_and_meaning(kind):
         assert U.shape == (2, 16, 8)
         projected = rec["attn_in", layer].unsqueeze(1) @ U
         torch.testing.assert_close(rec["heads", layer], projected, rtol=1e-5, atol=1e-5)
-        normed = wrapped.family.prenorm(wrapped.module, layer)(rec["z_in", layer])
+        normed = wrapped.layer(layer).norm(rec["z_in", layer])
         torch.testing.assert_close(normed, rec["attn_in", layer])
         A, V = rec["attn_weights", layer], rec["heads", layer]
         assert (A.triu(1) == 0).all()
@@ -128,14 +128,14 @@ def test_every_site_has_its_stated_shape_and_meaning(kind):
         out = block.attn.c_proj((A @ V).transpose(1, 2).flatten(2))
         torch.testing.assert_close(out, rec["attn_out", layer])
         torch.testing.assert_close(block.prenorm_2(rec["z_half", layer]), rec["mlp_in", layer])
-        parts = wrapped.family.operators(wrapped.module, layer)
+        parts = wrapped.layer(layer).operators
         assert (parts["lam"], parts["eta"]) == (0.1, 0.1)
         if kind["atoms"]:
             torch.testing.assert_close(rec["code", layer] @ parts["D"].mT, rec["z_out", layer])
         else:
             assert parts["D"].shape == (16, 16)
             assert (rec["z_out", layer] >= 0).all()
-    assert wrapped.family.prefix_tokens(wrapped.module) == 0
+    assert wrapped.prefix_tokens == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,7 +8,7 @@ import torch
 import whitebox_probe as wp
 from whitebox_probe._core.errors import CheckpointError, DataError, SiteError
 from whitebox_probe.checkpoints import architecture
-from whitebox_probe.models.families._crate_mae_network import CrateMAE
+from whitebox_probe.models.families.crate_mae import CrateMAE
 
 ARCH = {
     "image_size": 12,
@@ -243,16 +243,14 @@ def test_an_official_file_loads_without_naming_its_architecture(tmp_path, state)
     assert (model.layers, model.dims.tokens, model.dims.dim_head) == (5, 10, 4)
     for key, value in model.module.state_dict().items():
         assert torch.equal(value, state[key])
-    operators = model.family.operators(model.module, 2)
+    operators = model.layer(2).operators
     assert torch.equal(operators["D"], state["blocks.1.layers.0.1.fn.weight"])
     assert (operators["lam"], operators["eta"]) == (5.0, 0.1)
-    assert model.family.operators(model.module, 3) == {}
+    assert model.layer(3).operators == {}
     for layer, key in ((1, "blocks.0.layers.0.0"), (4, "decoder_blocks.1.layers.0.1")):
         U = state[f"{key}.fn.qkv.weight"]
         assert torch.equal(model.subspaces(layer), U.view(4, 4, 16).mT)
-        assert torch.equal(
-            model.family.prenorm(model.module, layer).weight, state[f"{key}.norm.weight"]
-        )
+        assert torch.equal(model.layer(layer).norm.weight, state[f"{key}.norm.weight"])
 
 
 def test_lambda_and_heads_are_asked_for(tmp_path, state):

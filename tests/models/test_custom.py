@@ -265,8 +265,12 @@ def test_a_mapping_without_width_or_sites_is_refused(network):
         wp.wrap(network, heads=2)
     with pytest.raises(ProbeError, match=r"no family known.*sites=\{'z_out'"):
         wp.wrap(network)
-    with pytest.raises(ProbeError, match="only you know"):
-        wp.wrap(network, sites=SITES, **MAPPING).family.build({})
+
+
+def test_a_mapped_module_has_an_anatomy_and_no_family(network):
+    model = wp.wrap(network, sites=SITES, **MAPPING)
+    assert model.family is None
+    assert model.anatomy.name == "custom"
 
 
 def test_the_training_mode_is_kept(network):

@@ -9,7 +9,7 @@ import whitebox_probe as wp
 from whitebox_probe import checkpoints
 from whitebox_probe._core.errors import CheckpointError, LoadWarning
 from whitebox_probe.checkpoints import CACHE_VARIABLE, REGISTRY_VARIABLE
-from whitebox_probe.models.family import build
+from whitebox_probe.models.registry import build
 
 SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 4, "num_heads": 2}
 SMALL |= {"num_classes": 0}

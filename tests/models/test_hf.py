@@ -17,7 +17,7 @@ from whitebox_probe._core.errors import (  # noqa: E402
     SiteError,
 )
 from whitebox_probe.checkpoints import architecture  # noqa: E402
-from whitebox_probe.models.family import build, families  # noqa: E402
+from whitebox_probe.models.registry import build, families  # noqa: E402
 from whitebox_probe.sites import SITES  # noqa: E402
 
 transformers.logging.set_verbosity_error()
@@ -109,8 +109,8 @@ def test_the_sites_of_gpt2_follow_from_its_weights(kind):
                 assert torch.equal(model.subspaces(layer, f"qkv:{b}")[k], weight[:, here])
         out = (rec["attn_weights", layer] @ rec["heads_v", layer]).transpose(1, 2).flatten(2)
         torch.testing.assert_close(block.attn.c_proj(out), rec["attn_out", layer])
-        assert model.family.prenorm(model.module, layer) is block.ln_1
-    assert model.family.prefix_tokens(model.module) == 0
+        assert model.layer(layer).norm is block.ln_1
+    assert model.prefix_tokens == 0
 
 
 @pytest.mark.parametrize("kind", sorted(POST_NORM))
@@ -134,8 +134,8 @@ def test_bert_is_post_norm(kind):
         out = (rec["attn_weights", layer] @ rec["heads_v", layer]).transpose(1, 2).flatten(2)
         dense = block.attention.output.dense
         torch.testing.assert_close(dense(out), rec["attn_out", layer])
-        assert model.family.prenorm(model.module, layer) is None
-    assert model.family.prefix_tokens(model.module) == (0 if kind == "bert-decoder" else 1)
+        assert model.layer(layer).norm is None
+    assert model.prefix_tokens == (0 if kind == "bert-decoder" else 1)
 
 
 @pytest.mark.parametrize("kind", sorted(ROTATED))
@@ -156,7 +156,7 @@ def test_the_sites_of_llamas_follow_from_their_weights(kind):
             torch.testing.assert_close(rec[f"heads_{b}", layer], want)
             U = model.subspaces(layer, f"qkv:{b}")
             assert torch.equal(U[0], linear.weight[:p].T)
-        assert model.family.prenorm(model.module, layer) is block.input_layernorm
+        assert model.layer(layer).norm is block.input_layernorm
     with pytest.raises(SiteError, match="rotated after their projection"):
         model.tap("attn_weights", 1)
 

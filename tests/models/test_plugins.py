@@ -10,7 +10,7 @@ from conftest import STEP, small_crate
 import whitebox_probe as wp
 from whitebox_probe._core.errors import CheckpointError, PluginError, ProbeError
 from whitebox_probe.cli import main as cli
-from whitebox_probe.models import family as base
+from whitebox_probe.models import registry as base
 
 GOOD = """
 from whitebox_probe.models.families.crate import CrateFamily
@@ -120,6 +120,11 @@ BROKEN = {
     "lacks it": ("x = 1", "AttributeError.*Toy"),
     "no family": ("class Toy: name = 'toy'", "it gives Toy 'toy'.*subclass of Family"),
     "another name": (GOOD.replace('"toy"', '"tot"'), "whose name is 'toy'"),
+    "without anatomy": (
+        "from whitebox_probe.models.family import NetworkFamily\n"
+        "class Toy(NetworkFamily):\n    name = 'toy'",
+        "does not say how its modules are read.*reads",
+    ),
     "incomplete": (
         "from whitebox_probe.models.family import Family\nclass Toy(Family):\n    name = 'toy'",
         "TypeError.*abstract",

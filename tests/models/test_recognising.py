@@ -12,7 +12,7 @@ import whitebox_probe as wp
 from whitebox_probe import checkpoints
 from whitebox_probe._core.errors import ArchitectureError, CheckpointError
 from whitebox_probe.cli import main as cli
-from whitebox_probe.models.family import build
+from whitebox_probe.models.registry import build
 
 CRATE = {"image_size": 12, "patch_size": 4, "channels": 3, "classes": 5, "dim": 16, "depth": 2}
 GPT = {"vocabulary": 23, "block_size": 12, "dim": 16, "depth": 2, "heads": 2}
@@ -72,7 +72,7 @@ def test_other_values_are_used(tmp_path):
     path = saved(tmp_path, "crate", CRATE | SIZES)
     with pytest.warns(wp.AssumedWarning, match=r"with eta=0\.1: "):
         model = wp.load(path, heads=2, lam=0.7)
-    assert model.family.operators(model.module, 1)["lam"] == 0.7
+    assert model.layer(1).operators["lam"] == 0.7
     assert (model.entry.arch["eta"], model.entry.arch["lam"]) == (0.1, 0.7)
 
 

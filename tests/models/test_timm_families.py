@@ -13,7 +13,7 @@ from timm.models.vision_transformer import VisionTransformer
 import whitebox_probe as wp
 from whitebox_probe import checkpoints
 from whitebox_probe._core.errors import ProbeError, SiteError
-from whitebox_probe.models.family import build, family_named
+from whitebox_probe.models.registry import build, family_named
 
 SMALL = {
     "img_size": 16,
@@ -235,14 +235,14 @@ def test_sizes_and_prefix_tokens_are_the_models(kind):
     model = built(kind)
     wrapped, rec, _ = recorded(model, torch.randn(1, 3, 16, 16), sites=["z_out", "heads_k"])
     n = rec["z_out", 1].shape[1]
-    assert n == 16 + wrapped.family.prefix_tokens(model)
+    assert n == 16 + wrapped.prefix_tokens
     assert wrapped.dims.tokens == (None if model.dynamic_img_size else n)
     s = wrapped.dims
     assert (s.layers, s.dim, s.heads, s.dim_head) == (2, 16, 2, 8)
     assert rec["heads_k", 2].shape == (1, 2, n, 8)
-    norm = wrapped.family.prenorm(model, 2)
+    norm = wrapped.layer(2).norm
     assert norm is model.blocks[1].norm1
-    assert wrapped.family.official_site("qkv:v") == "heads_v"
+    assert wrapped.heads_site("qkv:v") == "heads_v"
 
 
 def test_rotary_positions_follow_the_size_of_the_image():
@@ -318,6 +318,6 @@ def test_the_registrys_timm_entries_are_timms_own(name):
     with torch.device("meta"):
         module = build(entry.family, entry.arch, source=name)
     family = family_named(entry.family)
-    assert family.dims(module).layers == 12
+    assert family.anatomy.dims(module).layers == 12
     weights = family.convert(module.state_dict(), module, source=entry.source)
     assert set(weights) == set(module.state_dict())

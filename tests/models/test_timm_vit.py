@@ -84,10 +84,9 @@ def test_recording_every_site_changes_no_bit_of_the_output(build):
 
 
 def test_prefix_tokens_are_read_from_the_model():
-    family = wp.wrap(small_vit()).family
-    assert family.prefix_tokens(small_vit()) == 1
-    assert family.prefix_tokens(small_vit(reg_tokens=4)) == 5
-    assert family.prefix_tokens(small_vit(class_token=False, global_pool="avg")) == 0
+    assert wp.wrap(small_vit()).prefix_tokens == 1
+    assert wp.wrap(small_vit(reg_tokens=4)).prefix_tokens == 5
+    assert wp.wrap(small_vit(class_token=False, global_pool="avg")).prefix_tokens == 0
 
 
 def test_a_timm_name_needs_no_registry_entry():

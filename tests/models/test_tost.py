@@ -14,7 +14,7 @@ from whitebox_probe._core.errors import CheckpointError, NonFiniteError, ProbeEr
 from whitebox_probe.checkpoints import architecture
 from whitebox_probe.metrics.functional import variational_compression
 from whitebox_probe.metrics.variational import VariationalCompression
-from whitebox_probe.models.families._tost_network import ToST
+from whitebox_probe.models.families.tost import ToST
 
 D, K, LAYERS, CLASSES = 16, 4, 3, 5
 
@@ -147,7 +147,7 @@ def test_an_official_file_computes_the_published_equations(tmp_path, state, toke
     model = wp.load(official(tmp_path, prefixed), tokens_norm=tokens_norm)
     assert model.family.name == "tost"
     assert (model.layers, model.dims.heads, model.dims.dim_head) == (LAYERS, K, D // K)
-    assert model.family.prefix_tokens(model.module) == 0
+    assert model.prefix_tokens == 0
     image = torch.randn(3, 12, 16)
     with wp.record(model, model.sites) as rec:
         got = model.module(image[None])
@@ -162,8 +162,8 @@ def test_an_official_file_computes_the_published_equations(tmp_path, state, toke
     assert torch.equal(U, state["blocks.1.attn.qkv.weight"].view(K, D // K, D).mT)
     bias = state["blocks.1.attn.qkv.bias"].view(K, 1, -1)
     torch.testing.assert_close(rec["attn_in", 2][0] @ U + bias, rec["heads", 2][0])
-    assert torch.equal(model.family.prenorm(model.module, 3).weight, state["blocks.2.norm1.weight"])
-    assert model.family.operators(model.module, 1) == {}
+    assert torch.equal(model.layer(3).norm.weight, state["blocks.2.norm1.weight"])
+    assert model.layer(1).operators == {}
 
 
 @pytest.mark.parametrize(

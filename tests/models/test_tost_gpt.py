@@ -12,7 +12,7 @@ import whitebox_probe as wp
 from whitebox_probe._core.errors import CheckpointError, DataError, SiteError
 from whitebox_probe.checkpoints import architecture
 from whitebox_probe.metrics.functional import variational_compression
-from whitebox_probe.models.families._tost_gpt_network import ToSTGPT
+from whitebox_probe.models.families.tost_gpt import ToSTGPT
 from whitebox_probe.sites import SITES
 
 VOCABULARY, POSITIONS, D, K, LAYERS = 23, 12, 16, 4, 3
@@ -142,11 +142,11 @@ def test_the_subspaces_are_the_projections_rows(tmp_path):
     assert torch.equal(U, state["transformer.h.1.attn.c_attn.weight"].view(K, D // K, D).mT)
     bias = state["transformer.h.1.attn.c_attn.bias"].view(K, 1, -1)
     torch.testing.assert_close(rec["attn_in", 2][0] @ U + bias, rec["heads", 2][0])
-    norm = model.family.prenorm(model.module, 3)
+    norm = model.layer(3).norm
     assert torch.equal(norm.weight, state["transformer.h.2.ln_1.weight"])
-    assert model.family.operators(model.module, 1) == {}
+    assert model.layer(1).operators == {}
     assert model.bases == ("native",)
-    assert model.family.prefix_tokens(model.module) == 0
+    assert model.prefix_tokens == 0
 
 
 def test_no_site_of_a_token_depends_on_a_later_one(tmp_path):

@@ -50,7 +50,7 @@ def test_a_plain_file_is_recognised_and_computes_what_it_did(tmp_path, kind):
     with torch.no_grad():
         assert torch.equal(model.module(images), network(images))
     assert model.dims == wp.wrap(network).dims
-    assert model.family.prefix_tokens(model.module) == network.num_prefix_tokens
+    assert model.prefix_tokens == network.num_prefix_tokens
     assert model.preprocess is None  # no file says how images are prepared
 
 

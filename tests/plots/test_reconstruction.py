@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import whitebox_probe as wp
-from whitebox_probe.models.family import build
+from whitebox_probe.models.registry import build
 
 PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 

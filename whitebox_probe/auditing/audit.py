@@ -6,8 +6,8 @@ from typing import Any
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.auditing.claim import Thresholds, claims
 from whitebox_probe.auditing.judge import Audit, judge
-from whitebox_probe.models.family import ProbeModel
 from whitebox_probe.models.load import load_random
+from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.probing.plan import Request
 from whitebox_probe.probing.probe import probe
 from whitebox_probe.results.result import Result

@@ -15,7 +15,7 @@ import pandas as pd
 
 from whitebox_probe._core import discover
 from whitebox_probe.auditing import claims as rooms
-from whitebox_probe.models.family import ProbeModel
+from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.probing.plan import Request
 from whitebox_probe.results.result import Result
 from whitebox_probe.stats import bootstrap_interval

@@ -85,7 +85,7 @@ def _checkpoint(entry: "Checkpoint", name: str) -> None:
             "format": "its format only: the file itself was not run",
         }[facts["tested"]]
     if name.startswith(_shared.TIMM):
-        from whitebox_probe.models.family import family_of_timm
+        from whitebox_probe.models.registry import family_of_timm
 
         entry = replace(entry, family=family_of_timm(entry.name))
         facts["family"] = entry.family
@@ -98,11 +98,12 @@ def _network(family: str, arch: Mapping[str, Any], name: str) -> dict[str, objec
     """Sizes, sites and bases, from a network without memory: no weights are drawn or read."""
     import torch
 
-    from whitebox_probe.models.family import ProbeModel, build, family_named
+    from whitebox_probe.models.model import ProbeModel
+    from whitebox_probe.models.registry import build, family_named
 
     with torch.device("meta"):
         module = build(family, arch, source=name)
-    model = ProbeModel(module=module, family=family_named(family), name=name)
+    model = ProbeModel(module, family_named(family).anatomy, name)
     s = model.dims
     return {
         "sizes": f"{s.layers} layers, n = {s.tokens or 'any number of'} tokens, d = {s.dim}, "

@@ -11,18 +11,19 @@ from torch import Tensor, nn
 
 from whitebox_probe import checkpoints
 from whitebox_probe._core import io
-from whitebox_probe._core.errors import AssumedWarning, CheckpointError, ProbeError, nearest
-from whitebox_probe.checkpoints import Checkpoint
-from whitebox_probe.models.family import (
-    Preprocess,
-    ProbeModel,
-    TextPreprocess,
-    build,
-    family_named,
-    family_of_timm,
+from whitebox_probe._core.errors import (
+    AssumedWarning,
+    CheckpointError,
+    LoadWarning,
+    ProbeError,
+    nearest,
 )
+from whitebox_probe.checkpoints import Checkpoint
 from whitebox_probe.models.hub import expect_one_file, hub_entry
+from whitebox_probe.models.model import ProbeModel
+from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
 from whitebox_probe.models.recognise import recognised
+from whitebox_probe.models.registry import build, family_named, family_of_timm
 
 TIMM = "timm:"
 HF = "hf:"
@@ -90,7 +91,9 @@ def load(
         if path is None and str(source).startswith(HF):
             expect_one_file(Path(str(source).removeprefix(HF)))
         file = path or checkpoints.fetch(entry, progress=progress)
-        model = _pretrained(entry, file, wrapper or entry.wrapper)
+        model, notes = _pretrained(entry, file, wrapper or entry.wrapper)
+        for note in notes:
+            warnings.warn(note, stacklevel=2)
     # An architecture or entry that is named is a published one: there the values are its own.
     if assumed and path is not None and not isinstance(arch, str):
         warnings.warn(AssumedWarning(str(path), assumed, family.assumed_from), stacklevel=2)
@@ -210,11 +213,17 @@ def load_random(model: ProbeModel, *, seed: int = 0) -> ProbeModel:
     return _random(model.entry, seed)
 
 
-def _pretrained(entry: Checkpoint, path: Path, wrapper: str | None) -> ProbeModel:
+def _pretrained(
+    entry: Checkpoint, path: Path, wrapper: str | None
+) -> tuple[ProbeModel, list[LoadWarning]]:
+    """The model with a file's weights, and what a user should know of the file."""
     module = build(entry.family, entry.arch, source=entry.name)
     family = family_named(entry.family)
-    family.dims(module)  # blocks that are not understood are told before keys that do not fit
+    family.anatomy.dims(
+        module
+    )  # blocks that are not understood are told before keys that do not fit
     found = checkpoints.read_state_dict(path, wrapper=wrapper)
+    notes = family.notes(found, module, source=entry.source)
     found = family.convert(found, module, source=entry.source)
     expected: dict[str, Tensor] = module.state_dict()
     shapes = {key: tuple(tensor.shape) for key, tensor in expected.items()}
@@ -232,7 +241,7 @@ def _pretrained(entry: Checkpoint, path: Path, wrapper: str | None) -> ProbeMode
         fix=f"{fix}; nothing was loaded",
     )
     module.load_state_dict(found, strict=True)
-    return _finish(entry, module, io.sha256(path))
+    return _finish(entry, module, io.sha256(path)), notes
 
 
 def _finish(entry: Checkpoint, module: nn.Module, sha256: str | None) -> ProbeModel:
@@ -243,11 +252,12 @@ def _finish(entry: Checkpoint, module: nn.Module, sha256: str | None) -> ProbeMo
     elif entry.preprocess:
         stated = Preprocess(**entry.preprocess)
     else:
-        stated = family.preprocess(module)
+        stated = family.anatomy.preprocess(module)
     return ProbeModel(
         module=module.requires_grad_(False),
-        family=family,
+        anatomy=family.anatomy,
         name=entry.name,
+        family=family,
         preprocess=stated,
         entry=entry,
         sha256=sha256,

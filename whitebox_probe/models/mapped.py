@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,8 @@ from whitebox_probe._core.errors import (
     SiteError,
     nearest,
 )
-from whitebox_probe.models.family import Dims, Family, Tap
+from whitebox_probe.models.anatomy import Anatomy, Dims, Layer, Tap
+from whitebox_probe.models.hooks import attach_taps
 from whitebox_probe.sites import SITES
 
 Subspaces = str | Callable[[nn.Module, int], Tensor]
@@ -63,15 +64,12 @@ class _Weight:
     layout: str
 
 
-class CustomFamily(Family):
+class MappedAnatomy(Anatomy):
     """The mapping of one module by its paths; `wrap` describes the arguments.
 
     It is checked against the module when it is made: every path in every layer, the widths, and
     with `example` one forward pass, in which each site must pass a tensor of its shape once.
     """
-
-    name = "custom"
-    listed = False
 
     def __init__(
         self,
@@ -88,6 +86,7 @@ class CustomFamily(Family):
         prefix_tokens: int = 0,
         example: Tensor | None = None,
     ) -> None:
+        super().__init__("custom")
         self._first = first_layer
         self._prefix = prefix_tokens
         self._places = {name: _place(name, text) for name, text in sites.items()}
@@ -106,35 +105,38 @@ class CustomFamily(Family):
         self._settle_dim()
         for layer in range(1, count + 1):
             for basis in self._bases:
-                self.subspaces(module, layer, basis)
-
-    def build(self, arch: Mapping[str, Any]) -> nn.Module:
-        """Never: the module is the user's own."""
-        raise ProbeError(
-            "a wrapped module cannot be built", "only you know how it is made", "Use wrap()"
-        )
-
-    def matches(self, module: nn.Module) -> bool:
-        """Never: a mapping is given, not found."""
-        return False
+                self._subspaces(module, layer, basis)
 
     def dims(self, module: nn.Module) -> Dims:
         """The sizes that were given or found."""
         return self._dims
 
-    def taps(self, module: nn.Module, layer: int) -> dict[str, Tap]:
-        """The sites of the mapping."""
-        return {
-            name: Tap(self._at(place.path, layer), place.side, partial(self._arranged, name))
-            for name, place in self._places.items()
-        }
+    def layer(self, module: nn.Module, number: int) -> Layer:
+        """The sites of the mapping, and what stands at its other paths."""
+        norm = module.get_submodule(self._at(self._prenorm, number)) if self._prenorm else None
+        return Layer(number, self._taps(number), norm, partial(self._subspaces, module, number))
 
     def bases(self, module: nn.Module) -> tuple[str, ...]:
         """The names under which subspaces were given."""
         return tuple(self._bases)
 
-    def subspaces(self, module: nn.Module, layer: int, basis: str) -> Tensor:
-        """What the function gives, or the weight's parts."""
+    def official_site(self, basis: str) -> str | None:
+        """The mapped site of the heads' tokens: `heads`, or `heads_k` for the basis qkv:k."""
+        site = f"heads_{basis[-1]}" if basis.startswith("qkv:") else "heads"
+        return site if site in self._places and basis in ("native", "qkv:" + site[-1]) else None
+
+    def prefix_tokens(self, module: nn.Module) -> int:
+        """As given."""
+        return self._prefix
+
+    def _taps(self, layer: int) -> dict[str, Tap]:
+        return {
+            name: Tap(self._at(place.path, layer), place.side, partial(self._arranged, name))
+            for name, place in self._places.items()
+        }
+
+    def _subspaces(self, module: nn.Module, layer: int, basis: str) -> Tensor:
+        """U (K, d, p): what the function gives, or the weight's parts."""
         given, s = self._bases[basis], self._dims
         if not isinstance(given, _Weight):
             U = given(module, layer)
@@ -150,19 +152,6 @@ class CustomFamily(Family):
                 "Check heads=, dim_head= and dim=, and the weight's layout",
             )
         return U
-
-    def official_site(self, basis: str) -> str | None:
-        """The mapped site of the heads' tokens: `heads`, or `heads_k` for the basis qkv:k."""
-        site = f"heads_{basis[-1]}" if basis.startswith("qkv:") else "heads"
-        return site if site in self._places and basis in ("native", "qkv:" + site[-1]) else None
-
-    def prenorm(self, module: nn.Module, layer: int) -> nn.Module | None:
-        """The module at the path that was given."""
-        return module.get_submodule(self._at(self._prenorm, layer)) if self._prenorm else None
-
-    def prefix_tokens(self, module: nn.Module) -> int:
-        """As given."""
-        return self._prefix
 
     def _at(self, path: str, layer: int) -> str:
         return path.replace(LAYER, str(self._first + layer - 1))
@@ -218,7 +207,7 @@ class CustomFamily(Family):
                     f"the layout '{given.layout}' does not tell K from p",
                     "Pass heads=",
                 )
-            K, d, p = self.subspaces(module, 1, basis).shape
+            K, d, p = self._subspaces(module, 1, basis).shape
             self._dims = Dims(self._dims.layers, d, K, p, None)
 
     def _settle_dim(self) -> None:
@@ -248,25 +237,17 @@ class CustomFamily(Family):
         passed: dict[tuple[str, int], int] = {}
         training = module.training
 
-        def hook(name: str, layer: int, tap: Tap, _: nn.Module, args: Any, last: Any) -> None:
-            tensor = tap.read(args, last)
+        def count(name: str, layer: int, tensor: Tensor) -> None:
             passed[name, layer] = passed.get((name, layer), 0) + 1
             s, axis = self._dims, SITES[name].token_axis
             prefix_only = SITES[name].per_head or name in _ANY_WIDTH
             d = s.dim or (0 if prefix_only else tensor.shape[-1])
             self._dims = Dims(s.layers, d, s.heads, s.dim_head, tensor.shape[axis])
 
+        layers = range(1, self._dims.layers + 1)
+        taps = [(name, n, tap) for n in layers for name, tap in self._taps(n).items()]
         with ExitStack() as stack:
-            for layer in range(1, self._dims.layers + 1):
-                for name, tap in self.taps(module, layer).items():
-                    read = partial(hook, name, layer, tap)
-                    part = module.get_submodule(tap.module)
-                    handle = (
-                        part.register_forward_pre_hook(read, with_kwargs=True)
-                        if tap.side == "input"
-                        else part.register_forward_hook(read)
-                    )
-                    stack.callback(handle.remove)
+            stack.enter_context(attach_taps(module, taps, count))
             module.eval()
             stack.callback(module.train, training)
             try:
@@ -279,7 +260,7 @@ class CustomFamily(Family):
                     "Pass an input that the module takes",
                 ) from error
         for name, place in self._places.items():
-            for layer in range(1, self._dims.layers + 1):
+            for layer in layers:
                 times = passed.get((name, layer), 0)
                 if times != 1:
                     raise SiteError(

@@ -9,7 +9,8 @@ from typing import Any
 from whitebox_probe import checkpoints
 from whitebox_probe._core.errors import ArchitectureError, CheckpointError
 from whitebox_probe.checkpoints import Checkpoint
-from whitebox_probe.models.family import Family, Recognised, families, is_own
+from whitebox_probe.models.family import Family, Recognised
+from whitebox_probe.models.registry import families, is_own
 
 HEAD_WIDTHS = (128, 80, 64, 48, 32, 24, 16)  # of every published model of these families
 _FORMS = (

@@ -6,15 +6,12 @@ from typing import Literal
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import ProbeError
-from whitebox_probe.models.family import (
-    Family,
-    Preprocess,
-    ProbeModel,
-    TextPreprocess,
-    families,
-    family_named,
-)
-from whitebox_probe.models.mapped import CustomFamily, Subspaces
+from whitebox_probe.models.anatomy import Anatomy
+from whitebox_probe.models.family import Family
+from whitebox_probe.models.mapped import MappedAnatomy, Subspaces
+from whitebox_probe.models.model import ProbeModel
+from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
+from whitebox_probe.models.registry import families, family_named
 
 
 def wrap(
@@ -74,6 +71,7 @@ def wrap(
         )
     if preprocess == "imagenet":
         preprocess = Preprocess.imagenet()
+    found: Family | None
     if sites is None:
         options = (layers, heads, dim_head, dim, subspaces, prenorm, example)
         if first_layer or prefix_tokens or any(option is not None for option in options):
@@ -83,6 +81,7 @@ def wrap(
                 "Add sites={'z_out': 'path.of.{layer}:output'}, or leave them out",
             )
         found = _found(module, family)
+        anatomy: Anatomy = found.anatomy
     elif family is not None:
         raise ProbeError(
             f"family '{family}' and sites are both given",
@@ -90,7 +89,8 @@ def wrap(
             "Leave one of them out",
         )
     else:
-        found = CustomFamily(
+        found = None
+        anatomy = MappedAnatomy(
             module,
             sites,
             layers=layers,
@@ -105,9 +105,10 @@ def wrap(
         )
     return ProbeModel(
         module=module,
-        family=found,
+        anatomy=anatomy,
         name=name or type(module).__name__.lower(),
-        preprocess=preprocess or found.preprocess(module),
+        family=found,
+        preprocess=preprocess or anatomy.preprocess(module),
     )
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from whitebox_probe._core.errors import BasisError, nearest
 from whitebox_probe.metrics._linalg import orthonormalise, upcast
-from whitebox_probe.models.family import ProbeModel
+from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.probing.null import null_named
 from whitebox_probe.probing.plan import BasisKey
 
@@ -72,7 +72,7 @@ def _named(model: ProbeModel, basis: str, seed: int) -> dict[int, Tensor]:
     if basis not in model.bases:
         known = [*model.bases, *(b for b in FREE if b != "qk" or "qkv:q" in model.bases)]
         raise BasisError(
-            f"basis '{basis}' is not in family '{model.family.name}'",
+            f"basis '{basis}' is not in family '{model.anatomy.name}'",
             "its attention has no such projection",
             nearest(basis, known),
         )

@@ -10,9 +10,9 @@ from torch import Tensor
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.source import Source, open_data
 from whitebox_probe.data.text import TextReader
-from whitebox_probe.models.family import ProbeModel
+from whitebox_probe.models.hooks import attach
+from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.probing.forward import run_model
-from whitebox_probe.probing.recorder import attach
 
 SEED = 1
 """Of the draw of the samples, which is another one than that of the measured ones."""

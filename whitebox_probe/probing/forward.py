@@ -10,7 +10,8 @@ from whitebox_probe._core import onednn
 from whitebox_probe._core.errors import DataError, ProbeError
 from whitebox_probe.data.images import Transform, image_transform
 from whitebox_probe.data.text import TextReader
-from whitebox_probe.models.family import Preprocess, ProbeModel, TextPreprocess
+from whitebox_probe.models.model import ProbeModel
+from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
 
 
 def transform_of(

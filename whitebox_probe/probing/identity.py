@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from whitebox_probe.data.source import Source
-from whitebox_probe.models.family import ProbeModel
+from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.probing.plan import Plan
 from whitebox_probe.probing.settings import Execution, Settings
 
@@ -42,7 +42,7 @@ def identity(
     return {
         "weights": digest(model.module),
         **network,
-        "family": [model.family.name, asdict(model.dims)],
+        "family": [model.anatomy.name, asdict(model.dims)],
         "preprocess": None if model.preprocess is None else asdict(model.preprocess),
         "data": [source.name, source.fingerprint],
         **{name: value[0] if _alone(value) else value for name, value in kept.items()},

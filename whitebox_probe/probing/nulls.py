@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from whitebox_probe._core.errors import ProbeError
-from whitebox_probe.models.family import ProbeModel
 from whitebox_probe.models.load import load_random
+from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.probing.null import kinds as known
 from whitebox_probe.probing.null import null_named
 from whitebox_probe.probing.probe import probe

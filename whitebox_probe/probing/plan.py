@@ -19,7 +19,7 @@ from whitebox_probe.metrics.measure import (
     WeightMeasure,
 )
 from whitebox_probe.metrics.tokens import HEADS
-from whitebox_probe.models.family import ProbeModel
+from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.probing import null as nulls
 from whitebox_probe.probing.settings import SEVERAL, Settings, several
 from whitebox_probe.sites import SITES

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from whitebox_probe._core.errors import DataError
 from whitebox_probe.data.source import Source, open_data
 from whitebox_probe.metrics._linalg import unguarded
-from whitebox_probe.models.family import ProbeModel
+from whitebox_probe.models.hooks import attach
+from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.probing import null as nulls
 from whitebox_probe.probing import outcome
 from whitebox_probe.probing.bases import FITTED, Bases, bases_of
@@ -28,7 +29,6 @@ from whitebox_probe.probing.forward import ready, run_model, transform_of
 from whitebox_probe.probing.identity import constants, identity
 from whitebox_probe.probing.plan import Plan, Wanted, heads_site, planned
 from whitebox_probe.probing.processes import Processes, current
-from whitebox_probe.probing.recorder import attach
 from whitebox_probe.probing.settings import Execution, Settings
 from whitebox_probe.probing.state import Saver
 from whitebox_probe.probing.table import Table
@@ -312,7 +312,7 @@ class _Pass:
         del settings["limit"], settings["fit_limit"]
         return Run(
             model=self.title,
-            family=model.family.name,
+            family=model.anatomy.name,
             checkpoint={"name": model.entry.name if model.entry else None, "sha256": model.sha256},
             network=_network(model, layers),
             preprocess=None if model.preprocess is None else asdict(model.preprocess),

@@ -1,71 +1,19 @@
-"""Record the named sites of a model: hooks in, hooks out.
+"""Record the named sites of a model: tensors for a notebook, joined over forward passes.
 
-`attach` is the one place where hooks are registered; `record` keeps tensors for a notebook, and the
-engine hands the same tensors to streaming measures. Hooks only read: the model's output is the same
-bit for bit, fused attention stays on, and every hook is removed even after an exception.
-
-    with wp.record(model, sites=["z_half", "heads"]) as recording:
-        model.module(images)
-    recording["z_half", 3]
+with wp.record(model, sites=["z_half", "heads"]) as recording:
+    model.module(images)
+recording["z_half", 3]
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import partial
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from whitebox_probe._core.errors import InternalError, ProbeError, SiteError, nearest
-from whitebox_probe.models.family import ProbeModel, Tap
-
-Sink = Callable[[str, int, Tensor], None]
-
-
-@contextmanager
-def attach(
-    model: ProbeModel, sites: Iterable[str], layers: Iterable[int], sink: Sink
-) -> Iterator[None]:
-    """Call `sink(site, layer, tensor)` for every named site while the block runs.
-
-    The tensor is the model's own (detached, no copy): a sink that keeps it must clone it, since a
-    later in-place operation may overwrite it.
-
-    Raises: SiteError for a site or a layer that the model does not have; InternalError, from the
-        forward pass, where the sink fails.
-    """
-    taps = [(site, n, model.tap(site, n)) for n in layers for site in dict.fromkeys(sites)]
-    with ExitStack() as stack:
-        for site, layer, tap in taps:
-            module = model.module.get_submodule(tap.module)
-            hook = partial(_read, tap, sink, site, layer)
-            handle = (
-                module.register_forward_pre_hook(hook, with_kwargs=True)
-                if tap.side == "input"
-                else module.register_forward_hook(hook)
-            )
-            stack.callback(handle.remove)
-        yield
-
-
-def _read(
-    tap: Tap, sink: Sink, site: str, layer: int, module: nn.Module, args: Any, last: Any
-) -> None:
-    """Hand the tapped tensor on; `last` is the module's output, or its keyword arguments.
-
-    What fails here fails inside the model's forward pass, and is told apart from an input that the
-    model cannot take.
-    """
-    try:
-        sink(site, layer, tap.read(args, last))
-    except (ProbeError, MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:
-        raise InternalError(
-            f"'{site}' of layer {layer} could not be read or measured: "
-            f"{type(error).__name__}: {error}"
-        ) from error
+from whitebox_probe._core.errors import SiteError, nearest
+from whitebox_probe.models.hooks import attach
+from whitebox_probe.models.model import ProbeModel
 
 
 class Recording:

@@ -43,7 +43,7 @@ def _of(
         check: "" for a value that may be used, or what is needed. several: whether one measurement
         is planned for each of several values.
     """
-    about = {"why": why, "help": help, "metavar": metavar, "choices": choices}
+    about: dict[str, Any] = {"why": why, "help": help, "metavar": metavar, "choices": choices}
     about |= {"check": check, "several": several}
     return field(default=(default,) if several else default, metadata=about)
 

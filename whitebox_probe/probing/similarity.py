@@ -19,9 +19,9 @@ from whitebox_probe._core.errors import DataError
 from whitebox_probe.data.source import open_data
 from whitebox_probe.metrics._linalg import upcast
 from whitebox_probe.metrics.similarity import Moments, cka_of, procrustes_of, subspace_overlap_of
-from whitebox_probe.models.family import ProbeModel
+from whitebox_probe.models.hooks import attach
+from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.probing.forward import ready, run_model, transform_of
-from whitebox_probe.probing.recorder import attach
 from whitebox_probe.results.similarity import Similarity
 
 FEWEST = 4

@@ -76,7 +76,7 @@ def build(recipe: Recipe) -> nn.Module:
     """
     from timm.models.vision_transformer import VisionTransformer
 
-    from whitebox_probe.models.families._crate_network import CRATE
+    from whitebox_probe.models.families.crate import CRATE
 
     torch.manual_seed(recipe.seed)
     arguments = recipe.arch()
@@ -163,7 +163,7 @@ def build_text(recipe: TextRecipe) -> nn.Module:
     """
     torch.manual_seed(recipe.seed)
     if recipe.kind == "crate-lm":
-        from whitebox_probe.models.families._crate_gpt_network import CrateGPT
+        from whitebox_probe.models.families.crate_gpt import CrateGPT
 
         crate = CrateGPT(**recipe.arch())
         for module in crate.modules():

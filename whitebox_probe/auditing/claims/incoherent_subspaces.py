@@ -8,7 +8,7 @@ from whitebox_probe.auditing.claim import (
     Thresholds,
     below_zero,
 )
-from whitebox_probe.models.family import ProbeModel
+from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.probing.plan import Request
 from whitebox_probe.results.result import Result
 

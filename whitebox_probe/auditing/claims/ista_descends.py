@@ -7,7 +7,7 @@ from whitebox_probe.auditing.claim import (
     below_zero,
     mean_over_layers,
 )
-from whitebox_probe.models.family import ProbeModel
+from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.probing.plan import Request
 from whitebox_probe.results.result import Result
 

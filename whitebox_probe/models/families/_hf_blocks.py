@@ -8,13 +8,14 @@ scales its residual or runs attention and MLP in parallel.
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import SiteError
+from whitebox_probe.models.anatomy import Tap
+from whitebox_probe.models.hooks import attach_taps
 
 
 @dataclass(frozen=True)
@@ -184,8 +185,8 @@ def weight_of(linear: Any) -> Tensor:
     return weight.mT if type(linear).__name__ == "Conv1D" else weight
 
 
-class _FirstLayerDone(Exception):  # noqa: N818 - it ends a forward pass, and is no error
-    pass
+class _FirstLayerDone(BaseException):
+    """Ends a forward pass. It is no error, and nothing on its way out may take it for one."""
 
 
 def check_sums(module: nn.Module, blocks: Blocks) -> None:
@@ -227,14 +228,16 @@ def _first_layer(
     into: dict[str, Tensor] = {}
     out: dict[str, Tensor] = {}
 
-    def hook(name: str, _: nn.Module, args: Any, named: Any, output: Any) -> None:
-        while isinstance(output, tuple | list):
-            output = output[0]
-        out[name] = output.clone()
-        into[name] = (args[0] if args else next(iter(named.values()))).clone()
-        if name == "":
+    found = {"input": into, "output": out}
+
+    def keep(key: str, layer: int, tensor: Tensor) -> None:
+        side, name = key.split(":")
+        found[side][name] = tensor.clone()
+        if key == "output:":
             raise _FirstLayerDone
 
+    sides: tuple[Literal["input", "output"], ...] = ("input", "output")
+    taps = [(f"{side}:{n}", 1, Tap(path, side)) for n, path in paths.items() for side in sides]
     embedding: Any = module.get_input_embeddings()  # type: ignore[operator]
     count: int = embedding.num_embeddings
     ids = (torch.arange(4, device=embedding.weight.device)[None] + count // 2) % count
@@ -242,10 +245,7 @@ def _first_layer(
     module.eval()
     with ExitStack() as stack:
         stack.callback(module.train, training)
-        for name, path in paths.items():
-            part = module.get_submodule(path)
-            handle = part.register_forward_hook(partial(hook, name), with_kwargs=True)
-            stack.callback(handle.remove)
+        stack.enter_context(attach_taps(module, taps, keep))
         stack.enter_context(torch.inference_mode())
         with suppress(_FirstLayerDone):
             module(ids)

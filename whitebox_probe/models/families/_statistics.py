@@ -1,82 +1,103 @@
-"""What the families of Token Statistics Transformers share: their sites and subspaces."""
+"""What the families of Token Statistics Transformers share: their attention, and its sites."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
-from whitebox_probe.models.family import Dims, Family, Tap
+from whitebox_probe.models.anatomy import Tap
+from whitebox_probe.models.families._one_projection import (
+    ONE_PROJECTION,
+    OneProjectionAnatomy,
+    Parts,
+)
+from whitebox_probe.models.families._steps import OneProjection, head_width
 
-_ONE_PROJECTION = "queries, keys and values are one projection, recorded as 'heads'"
+MASS_EPS = 1e-8  # beside the tokens that a head takes
 
 
-class TokenStatisticsFamily(Family):
+class TokenStatistics(OneProjection, ABC):
+    """What the token statistics attentions share, between their two linear maps.
+
+    W are the projected tokens, head by head;  Pi = softmax over heads of temp_k sum_c s_knc, with
+    s the channels' shares of energy;  out = -Pi_kn w_knc / (1 + m_knc), with m the second moments.
+    A subclass says over which tokens shares and moments are taken.
+    """
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__(heads, head_width(dim, heads))
+        self.temp = nn.Parameter(torch.ones(heads, 1))
+
+    @abstractmethod
+    def shares(self, W: Tensor) -> Tensor:
+        """Each token's share of each channel's energy: (B, K, n, p) -> (B, K, n, p)."""
+
+    @abstractmethod
+    def moments(self, W: Tensor, Pi: Tensor) -> Tensor:
+        """Second moments of the channels, by memberships Pi (B, K, n, 1): -> (B, K, 1 or n, p)."""
+
+    def memberships(self, projected: Tensor) -> Tensor:
+        """How much of each token each head takes; 1 over the heads: (B, n, K*p) -> (B, K, n)."""
+        shares = self.shares(self.split(projected)).sum(dim=-1)  # (B, K, n)
+        return (shares * self.temp).softmax(dim=1)
+
+    def step(self, projected: Tensor) -> Tensor:
+        """The tokens' step against the gradient, before the last map: (B, n, K*p), as it came."""
+        W = self.split(projected)  # (B, K, n, p)
+        Pi = self.memberships(projected)[..., None]  # (B, K, n, 1)
+        out = -Pi * W / (1 + self.moments(W, Pi))
+        return out.transpose(1, 2).flatten(2)
+
+    def sites(self) -> dict[str, Callable[[Tensor], Tensor]]:
+        """The projections w, bias included, and how the heads share each token."""
+        return super().sites() | {"memberships": self.memberships}
+
+
+class TokenStatisticsAnatomy(OneProjectionAnatomy):
     """Token statistics attention, then an MLP; a subclass says how its release names the parts.
 
     `heads` holds the projections w, bias included; `memberships` how the heads share each token;
     `attn_out` is the update scaled by gamma1.
     """
 
-    default_basis = "native"
     absent = {
         "attn_weights": "its attention makes no n x n weights; record 'memberships'",
-        "heads_q": _ONE_PROJECTION,
-        "heads_k": _ONE_PROJECTION,
-        "heads_v": _ONE_PROJECTION,
         "code": "its MLP makes no sparse code; record 'mlp_hidden'",
-    }
+    } | ONE_PROJECTION
     blocks: ClassVar[str]
     """Path of the list of blocks."""
-    projection: ClassVar[str]
-    """The attention's projection, whose weight holds U."""
     norms: ClassVar[tuple[str, str]]
     """The norms in front of the attention and of the MLP."""
     down: ClassVar[str]
     """The MLP's last linear map."""
 
-    def dims(self, module: nn.Module) -> Dims:
-        """Read the sizes from the first block; n is not fixed."""
-        blocks: Any = module.get_submodule(self.blocks)
-        K, p = blocks[0].attn.heads, blocks[0].attn.dim_head
-        return Dims(layers=len(blocks), dim=K * p, heads=K, dim_head=p, tokens=None)
+    def count(self, module: nn.Module) -> int:
+        """The blocks; n is not fixed."""
+        return len(module.get_submodule(self.blocks))  # type: ignore[arg-type]
 
-    def taps(self, module: nn.Module, layer: int) -> dict[str, Tap]:
-        """Sites of a block."""
-        path = f"{self.blocks}.{layer - 1}"
+    def parts(self, module: nn.Module, number: int) -> Parts:
+        """Where the release has them."""
+        path = f"{self.blocks}.{number - 1}"
         block: Any = module.get_submodule(path)
-        projected = f"{path}.attn.{self.projection}"
 
         def scaled(update: Tensor) -> Tensor:
             return block.gamma1 * update
 
-        return {
+        taps = {
             "z_in": Tap(path, "input"),
             "attn_in": Tap(f"{path}.attn", "input"),
-            "heads": Tap(projected, "output", block.attn.split),
-            "memberships": Tap(projected, "output", block.attn.memberships),
             "attn_out": Tap(f"{path}.attn", "output", scaled),
             "z_half": Tap(f"{path}.{self.norms[1]}", "input"),
             "mlp_in": Tap(f"{path}.mlp", "input"),
             "mlp_hidden": Tap(f"{path}.mlp.{self.down}", "input"),
             "z_out": Tap(path, "output"),
         }
-
-    def bases(self, module: nn.Module) -> tuple[str, ...]:
-        """Its own subspaces, and no separate queries, keys and values."""
-        return ("native",)
-
-    def subspaces(self, module: nn.Module, layer: int, basis: str) -> Tensor:
-        """U_k^T is rows k*p to (k+1)*p of the projection's weight; its bias is left out."""
-        attention: Any = module.get_submodule(f"{self.blocks}.{layer - 1}.attn")
-        weight = attention.get_submodule(self.projection).weight  # (K*p, d)
-        return weight.unflatten(0, (attention.heads, attention.dim_head)).mT  # (K, d, p)
-
-    def prenorm(self, module: nn.Module, layer: int) -> nn.Module:
-        """The layer norm in front of the attention."""
-        return module.get_submodule(f"{self.blocks}.{layer - 1}.{self.norms[0]}")
-
-    def official_site(self, basis: str) -> str:
-        """The output of the projection."""
-        return "heads"
+        biased = {"heads_without_bias": "its projection has a bias, which U leaves out"}
+        projection: Any = block.attn.get_submodule(block.attn.projection)
+        exempt = {} if projection.bias is None else biased
+        return Parts(f"{path}.attn", f"{path}.{self.norms[0]}", taps, exempt=exempt)
 
     def prefix_tokens(self, module: nn.Module) -> int:
         """None: an image's class token joins after the measured layers, a window is all text."""

@@ -1,9 +1,11 @@
-"""The steps of CRATE blocks and the embedding, shared by every family of the lineage.
+"""The steps of CRATE blocks and the embeddings, shared by the families of the lineage.
 
 Rows are tokens here; the papers write tokens as columns.
 """
 
 import math
+from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -79,24 +81,77 @@ def expect_ids(ids: Tensor, *, vocabulary: int, length: int) -> None:
         )
 
 
-class MSSA(nn.Module):
-    """Multi-head subspace self-attention: queries, keys and values are one projection.
+class OneProjection(nn.Module):
+    """An attention whose queries, keys and values are one projection, with a head for each U_k.
 
-    V_k = X U_k;  out = concat_k softmax(V_k V_k^T / sqrt(p)) V_k W_o^T + b_o
+    Rows k*p to (k+1)*p of the projection's weight are U_k^T.
+    """
 
-    Shapes: X (B, n, d) -> (B, n, d). Rows k*p to (k+1)*p of `qkv.weight` are U_k^T.
-    References: Yu et al. 2023, arXiv:2306.01129, equation 11 (with the free output map of the
-    released code in place of U). With `causal`, a token attends to itself and those before it.
+    projection: ClassVar[str] = "qkv"
+    """The name of the projection, a linear map from d to K*p."""
+
+    def __init__(self, heads: int, dim_head: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dim_head = dim_head
+
+    def split(self, projected: Tensor) -> Tensor:
+        """The tokens in each head's subspace: (B, n, K*p) -> (B, K, n, p)."""
+        return projected.unflatten(-1, (self.heads, self.dim_head)).transpose(1, 2)
+
+    def subspaces(self) -> Tensor:
+        """U as (K, d, p); a bias of the projection is left out."""
+        weight: Tensor = self.get_submodule(self.projection).weight  # type: ignore[assignment]
+        return weight.unflatten(0, (self.heads, self.dim_head)).mT
+
+    def sites(self) -> dict[str, Callable[[Tensor], Tensor]]:
+        """Site -> what the projection's output (B, n, K*p) is turned into there."""
+        return {"heads": self.split}
+
+
+class SubspaceAttention(OneProjection):
+    """Softmax attention of the tokens in each subspace, between its projection and output map.
+
+    V_k = X U_k;  softmax(V_k V_k^T / sqrt(p)) V_k. With `causal`, a token attends to itself and
+    those before it.
+
+    References: Yu et al. 2023, arXiv:2306.01129, equation 11.
+    """
+
+    def __init__(self, heads: int, dim_head: int, *, causal: bool = False) -> None:
+        super().__init__(heads, dim_head)
+        self.causal = causal
+
+    def attend(self, projected: Tensor) -> Tensor:
+        """The heads' tokens after attention, side by side: (B, n, K*p) -> (B, n, K*p)."""
+        V = self.split(projected)  # (B, K, n, p)
+        out = F.scaled_dot_product_attention(V, V, V, is_causal=self.causal)  # (B, K, n, p)
+        return out.transpose(1, 2).flatten(2)
+
+    def weights(self, projected: Tensor) -> Tensor:
+        """The softmax that fused attention never forms: (B, n, K*p) -> (B, K, n, n)."""
+        V = self.split(projected)
+        return attention_weights(V, V, causal=self.causal)
+
+    def sites(self) -> dict[str, Callable[[Tensor], Tensor]]:
+        """The subspaces' tokens, and the softmax."""
+        return super().sites() | {"attn_weights": self.weights}
+
+
+class MSSA(SubspaceAttention):
+    """Multi-head subspace self-attention, with the names of the CRATE releases.
+
+    out = concat_k softmax(V_k V_k^T / sqrt(p)) V_k W_o^T + b_o, with the free output map of the
+    released code in place of U.
+
+    Shapes: X (B, n, d) -> (B, n, d).
     """
 
     def __init__(
         self, dim: int, heads: int, dim_head: int, *, bias: bool = True, causal: bool = False
     ) -> None:
-        super().__init__()
+        super().__init__(heads, dim_head, causal=causal)
         inner = heads * dim_head
-        self.heads = heads
-        self.dim_head = dim_head
-        self.causal = causal
         self.qkv = nn.Linear(dim, inner, bias=False)
         identity = heads == 1 and dim_head == dim
         # A Sequential, because the released checkpoints name the map `to_out.0`.
@@ -104,23 +159,7 @@ class MSSA(nn.Module):
         self.to_out = nn.Identity() if identity else nn.Sequential(out)
 
     def forward(self, x: Tensor) -> Tensor:
-        B, n, _ = x.shape
-        V = self.split(self.qkv(x))  # (B, K, n, p)
-        out = F.scaled_dot_product_attention(V, V, V, is_causal=self.causal)  # (B, K, n, p)
-        return self.to_out(out.transpose(1, 2).reshape(B, n, -1))
-
-    def split(self, projected: Tensor) -> Tensor:
-        """The tokens in each head's subspace: (B, n, K*p) -> (B, K, n, p)."""
-        return projected.unflatten(-1, (self.heads, self.dim_head)).transpose(1, 2)
-
-    def weights(self, projected: Tensor) -> Tensor:
-        """The softmax that fused attention never forms: (B, n, K*p) -> (B, K, n, n)."""
-        V = self.split(projected)
-        return attention_weights(V, V, causal=self.causal)
-
-    def subspaces(self) -> Tensor:
-        """U as (K, d, p)."""
-        return self.qkv.weight.unflatten(0, (self.heads, self.dim_head)).mT
+        return self.to_out(self.attend(self.qkv(x)))
 
 
 class ISTA(nn.Module):
@@ -145,6 +184,24 @@ class ISTA(nn.Module):
         residual = y - F.linear(y, self.weight)
         step = F.linear(residual, self.weight.mT)
         return F.relu(y + self.step_size * step - self.step_size * self.lam)
+
+    def operators(self) -> dict[str, Tensor | float]:
+        """The dictionary D (d, d), the sparsity weight, the step size."""
+        return {"D": self.weight.detach(), "lam": self.lam, "eta": self.step_size}
+
+
+class Patches(nn.Module):
+    """Cut images into flattened patches, channel fastest, as the release orders them."""
+
+    def __init__(self, patch_size: int) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+
+    def forward(self, x: Tensor) -> Tensor:
+        B, C, H, W = x.shape
+        s = self.patch_size
+        x = x.view(B, C, H // s, s, W // s, s)  # (B, C, rows, s, columns, s)
+        return x.permute(0, 2, 4, 3, 5, 1).reshape(B, -1, s * s * C)  # (B, N, s*s*C)
 
 
 class PatchEmbed(nn.Module):

@@ -1,13 +1,63 @@
-"""What the families of timm's models share: building by name, and the stated preprocessing."""
+"""What the families of timm's models share: their blocks, building by name, preprocessing."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from whitebox_probe._core.errors import ProbeError
-from whitebox_probe.models.family import Preprocess
+from whitebox_probe.models.anatomy import Layer, Tap
+from whitebox_probe.models.families._qkv import QkvAnatomy, biased
+from whitebox_probe.models.preprocess import Preprocess
+
+
+class TimmAnatomy(QkvAnatomy):
+    """Pre-norm blocks, read at modules that fused attention still calls.
+
+    `attn_out` is the update as it is added, scaled where the block has a scale; `mlp_hidden` the
+    activation, times its linear half where the MLP is gated, before the norm inside the MLP.
+    """
+
+    @abstractmethod
+    def head_taps(self, attention: Any, path: str) -> dict[str, Tap]:
+        """`heads_q`, `heads_k`, `heads_v` and `attn_weights` of an attention at a path."""
+
+    @abstractmethod
+    def projection(self, attention: Any, third: str) -> tuple[Tensor, Tensor | None]:
+        """Weight (K*p, d) and bias (K*p) of the queries, keys or values ('q', 'k' or 'v')."""
+
+    def layer(self, module: nn.Module, number: int) -> Layer:
+        """A block; U_k^T is rows k*p to (k+1)*p of a projection's weight."""
+        path = f"blocks.{number - 1}"
+        block: Any = module.get_submodule(path)
+        attention = block.attn
+        taps = {
+            "z_in": Tap(f"{path}.norm1", "input"),
+            "attn_in": Tap(f"{path}.attn", "input"),
+            **self.head_taps(attention, f"{path}.attn"),
+            "attn_out": Tap(f"{path}.drop_path1", "output"),
+            "z_half": Tap(f"{path}.norm2", "input"),
+            "mlp_in": Tap(f"{path}.mlp", "input"),
+            "mlp_hidden": Tap(f"{path}.mlp.norm", "input"),
+            "z_out": Tap(path, "output"),
+        }
+
+        def subspaces(basis: str) -> Tensor:
+            weight, _ = self.projection(attention, basis[-1])
+            return weight.unflatten(0, (attention.num_heads, -1)).mT  # (K, d, p)
+
+        biases = [self.projection(attention, third)[1] for third in "qkv"]
+        return Layer(number, taps, block.norm1, subspaces, exempt=biased(biases))
+
+    def prefix_tokens(self, module: nn.Module) -> int:
+        """Class token and registers, as the model itself counts them."""
+        return int(module.num_prefix_tokens)  # type: ignore[arg-type]
+
+    def preprocess(self, module: nn.Module) -> Preprocess | None:
+        """What timm's configuration of this model states."""
+        return stated_preprocess(module)
 
 
 def create(arch: Mapping[str, Any], network: type[nn.Module]) -> nn.Module:

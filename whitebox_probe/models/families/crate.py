@@ -1,28 +1,157 @@
-"""CRATE image classifiers: sites, native subspaces, and their construction."""
+"""CRATE image classifiers: the network of the official release, its sites, its files."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from whitebox_probe.models.families._crate_network import CRATE
-from whitebox_probe.models.families._steps import PUBLISHED_STEP, resampled
-from whitebox_probe.models.family import Dims, Family, Recognised, Tap
+from whitebox_probe.models.anatomy import Tap
+from whitebox_probe.models.families._one_projection import (
+    ONE_PROJECTION,
+    OneProjectionAnatomy,
+    Parts,
+)
+from whitebox_probe.models.families._steps import (
+    ISTA,
+    MSSA,
+    PUBLISHED_STEP,
+    Patches,
+    PreNorm,
+    patches_a_side,
+    resampled,
+)
+from whitebox_probe.models.family import NetworkFamily, Recognised
+from whitebox_probe.models.keys.counts import flat_patch, grid_side, numbered
 
 
-class CrateFamily(Family):
+class Transformer(nn.Module):
+    """The stack of layers; each is MSSA with its skip connection, then ISTA without one."""
+
+    def __init__(
+        self, dim: int, depth: int, heads: int, dim_head: int, step_size: float, lam: float
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList()
+        for _ in range(depth):
+            attention = PreNorm(dim, MSSA(dim, heads, dim_head))
+            self.layers.append(nn.ModuleList([attention, PreNorm(dim, ISTA(dim, step_size, lam))]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        layer: Any
+        for layer in self.layers:
+            attention, ista = layer
+            x = ista(x + attention(x))
+        return x
+
+
+class CRATE(nn.Module):
+    """White-box transformer for image classification.
+
+    Shapes: images (B, C, H, W) -> logits (B, classes).
+    Args:
+        eta: step size of the ISTA step. lam: its sparsity weight. Neither is a tensor in a file.
+        extra_head: outputs of a second head beside `mlp_head`, as the file of the segmentation
+            demo has it. Its weights are kept, and it takes no part in the forward pass.
+        interpolate_positions: whether position embeddings of another resolution are resampled
+            when a file is loaded (`resize_positions`); without it they are refused.
+    References: Yu et al. 2023, arXiv:2306.01129.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int = 224,
+        patch_size: int = 16,
+        channels: int = 3,
+        classes: int = 1000,
+        dim: int,
+        depth: int,
+        heads: int,
+        dim_head: int,
+        eta: float = 0.1,
+        lam: float = 0.1,
+        extra_head: int | None = None,
+        interpolate_positions: bool = False,
+    ) -> None:
+        super().__init__()
+        self.interpolate_positions = interpolate_positions
+        patch_dim = channels * patch_size**2
+        self.image_size = image_size
+        self.to_patch_embedding = nn.Sequential(
+            Patches(patch_size),
+            nn.LayerNorm(patch_dim),
+            nn.Linear(patch_dim, dim),
+            nn.LayerNorm(dim),
+        )
+        count = patches_a_side(image_size, patch_size) ** 2
+        self.pos_embedding = nn.Parameter(torch.randn(1, count + 1, dim))
+        self.cls_token = nn.Parameter(torch.randn(1, 1, dim))
+        self.transformer = Transformer(dim, depth, heads, dim_head, eta, lam)
+        self.mlp_head = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, classes))
+        if extra_head is not None:
+            self.head = nn.Linear(classes, extra_head)
+
+    def forward(self, img: Tensor) -> Tensor:
+        x = self.to_patch_embedding(img)
+        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1) + self.pos_embedding
+        return self.mlp_head(self.transformer(x)[:, 0])
+
+
+class CrateAnatomy(OneProjectionAnatomy):
+    """MSSA, then ISTA; `heads` is U_k^T of the normalised input, as the release hooks it."""
+
+    absent = {"mlp_hidden": "an ISTA block has no hidden activation"} | ONE_PROJECTION
+
+    def count(self, module: Any) -> int:
+        """The pairs of steps."""
+        return len(module.transformer.layers)
+
+    def tokens(self, module: Any) -> int:
+        """The class token and the patches."""
+        return module.pos_embedding.shape[1]
+
+    def parts(self, module: Any, number: int) -> Parts:
+        """Each step stands behind its own norm."""
+        first, second = (f"transformer.layers.{number - 1}.{step}" for step in (0, 1))
+        taps = {
+            "z_in": Tap(first, "input"),
+            "attn_in": Tap(f"{first}.fn", "input"),
+            "attn_out": Tap(first, "output"),
+            "z_half": Tap(second, "input"),
+            "mlp_in": Tap(f"{second}.fn", "input"),
+            "z_out": Tap(second, "output"),
+        }
+        return Parts(f"{first}.fn", f"{first}.norm", taps, step=f"{second}.fn")
+
+    def prefix_tokens(self, module: nn.Module) -> int:
+        """The class token."""
+        return 1
+
+
+class CrateFamily(NetworkFamily):
     """CRATE of Yu et al. 2023 (arXiv:2306.01129): MSSA, then ISTA."""
 
     name = "crate"
-    default_basis = "native"
-    absent = {
-        "mlp_hidden": "an ISTA block has no hidden activation",
-        "heads_q": "queries, keys and values are one projection, recorded as 'heads'",
-        "heads_k": "queries, keys and values are one projection, recorded as 'heads'",
-        "heads_v": "queries, keys and values are one projection, recorded as 'heads'",
-    }
-
+    network = CRATE
+    reads = CrateAnatomy
+    example = (
+        {
+            "image_size": 12,
+            "patch_size": 4,
+            "classes": 2,
+            "dim": 16,
+            "depth": 2,
+            "heads": 2,
+            "dim_head": 6,
+        },
+    )
+    tested = (
+        "outputs in float64 against the published equations; parameter counts of the four "
+        "sizes; a training checkpoint (`module.` before each key, optimizer beside it) and the "
+        "segmentation demo's two-headed file; the shipped files' accuracy, measured on the "
+        "shipped images. No released file was seen"
+    )
     positions = ("pos_embedding",)
     fingerprints = (
         {
@@ -34,59 +163,6 @@ class CrateFamily(Family):
         },
     )
 
-    def build(self, arch: Mapping[str, Any]) -> nn.Module:
-        """Build a CRATE from the arguments of `CRATE`."""
-        return CRATE(**arch)
-
-    def matches(self, module: nn.Module) -> bool:
-        """Only this package's CRATE: another implementation's modules may compute other things."""
-        return isinstance(module, CRATE)
-
-    def dims(self, module: nn.Module) -> Dims:
-        """Read the sizes from the first layer's attention."""
-        assert isinstance(module, CRATE)
-        attention: Any = module.get_submodule("transformer.layers.0.0.fn")
-        return Dims(
-            layers=len(module.transformer.layers),
-            dim=attention.qkv.in_features,
-            heads=attention.heads,
-            dim_head=attention.dim_head,
-            tokens=module.pos_embedding.shape[1],
-        )
-
-    def taps(self, module: nn.Module, layer: int) -> dict[str, Tap]:
-        """Sites of a layer; `heads` is U_k^T of the normalised input, as the release hooks it."""
-        path = f"transformer.layers.{layer - 1}"
-        attention: Any = module.get_submodule(f"{path}.0.fn")
-        return {
-            "z_in": Tap(f"{path}.0", "input"),
-            "attn_in": Tap(f"{path}.0.fn", "input"),
-            "heads": Tap(f"{path}.0.fn.qkv", "output", attention.split),
-            "attn_weights": Tap(f"{path}.0.fn.qkv", "output", attention.weights),
-            "attn_out": Tap(f"{path}.0", "output"),
-            "z_half": Tap(f"{path}.1", "input"),
-            "mlp_in": Tap(f"{path}.1.fn", "input"),
-            "z_out": Tap(f"{path}.1", "output"),
-        }
-
-    def bases(self, module: nn.Module) -> tuple[str, ...]:
-        """CRATE has its own subspaces, and no separate queries, keys and values."""
-        return ("native",)
-
-    def subspaces(self, module: nn.Module, layer: int, basis: str) -> Tensor:
-        """U_k^T is rows k*p to (k+1)*p of the projection's weight."""
-        attention: Any = module.get_submodule(f"transformer.layers.{layer - 1}.0.fn")
-        return attention.subspaces()
-
-    def operators(self, module: nn.Module, layer: int) -> dict[str, Tensor | float]:
-        """The ISTA step's dictionary, sparsity weight and step size."""
-        ista: Any = module.get_submodule(f"transformer.layers.{layer - 1}.1.fn")
-        return {"D": ista.weight.detach(), "lam": ista.lam, "eta": ista.step_size}
-
-    def prenorm(self, module: nn.Module, layer: int) -> nn.Module:
-        """The layer norm in front of MSSA."""
-        return module.get_submodule(f"transformer.layers.{layer - 1}.0.norm")
-
     def assumed(self, arch: Mapping[str, Any]) -> dict[str, Any]:
         """The step size and sparsity weight of the published models."""
         return dict(PUBLISHED_STEP)
@@ -95,24 +171,17 @@ class CrateFamily(Family):
         """Square ISTA weights behind an image embedding; `head` beside `mlp_head` in the demo."""
         if not self.marked(shapes):
             return None
-        ista = shapes["transformer.layers.0.1.fn.weight"]
-        patch = shapes["to_patch_embedding.2.weight"]
-        head = shapes["mlp_head.1.weight"]
-        positions = shapes["pos_embedding"]
-        qkv = shapes["transformer.layers.0.0.fn.qkv.weight"]
+        qkv, ista, patch, positions, head = (shapes[key] for key in self.fingerprints[0])
         if ista[0] != ista[1]:
             return None
-        channels = next((c for c in (3, 1) if math.isqrt(patch[1] // c) ** 2 * c == patch[1]), 1)
-        patch_size = math.isqrt(patch[1] // channels)
-        side = math.isqrt(max(positions[1] - 1, 0))
-        layers = {key.split(".")[2] for key in shapes if key.startswith("transformer.layers.")}
+        channels, patch_size = flat_patch(patch[1])
         arch = {
-            "image_size": side * patch_size,
+            "image_size": grid_side(positions[1]) * patch_size,
             "patch_size": patch_size,
             "channels": channels,
             "classes": head[0],
             "dim": ista[0],
-            "depth": len(layers),
+            "depth": numbered(shapes, "transformer.layers."),
         }
         if "head.weight" in shapes:
             arch["extra_head"] = shapes["head.weight"][0]
@@ -123,11 +192,3 @@ class CrateFamily(Family):
     ) -> dict[str, Tensor]:
         """Resample the position embeddings, only where the architecture asks for it."""
         return resampled(weights, module, self.positions)
-
-    def official_site(self, basis: str) -> str:
-        """The release hooks the output of the projection."""
-        return "heads"
-
-    def prefix_tokens(self, module: nn.Module) -> int:
-        """The class token."""
-        return 1

@@ -1,110 +1,185 @@
-"""CRATE language models, CRATE-GPT2 and CRATE-LM: sites, native subspaces, construction."""
+"""CRATE-GPT2 and CRATE-LM: the networks of the official releases, their sites, their files."""
 
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import CheckpointError
-from whitebox_probe.models.families._crate_gpt_network import CrateGPT
-from whitebox_probe.models.families._steps import PUBLISHED_STEP, attention_weights
-from whitebox_probe.models.family import Dims, Family, Recognised, Tap
+from whitebox_probe.models.anatomy import Tap
+from whitebox_probe.models.families._gpt import GPT
+from whitebox_probe.models.families._one_projection import (
+    ONE_PROJECTION,
+    OneProjectionAnatomy,
+    Parts,
+)
+from whitebox_probe.models.families._steps import (
+    ISTA,
+    PUBLISHED_STEP,
+    SubspaceAttention,
+    head_width,
+)
+from whitebox_probe.models.family import NetworkFamily, Recognised
 from whitebox_probe.models.keys.gpt import frame, marks, tied
 
-_ONE_PROJECTION = "queries, keys and values are one projection, recorded as 'heads'"
 
+class CausalMSSA(SubspaceAttention):
+    """Subspace self-attention over a token and those before it, named as nanoGPT names attention.
 
-class CrateGptFamily(Family):
-    """CRATE-GPT2 (arXiv:2311.13110) and CRATE-LM (arXiv:2410.16443): causal MSSA, then ISTA.
+    out = concat_k softmax(V_k V_k^T / sqrt(p), causal) V_k W_o^T + b_o
 
-    Input is token ids (B, n). In CRATE-GPT2 `z_out` is the sparse code; CRATE-LM's sparse object is
-    the code in its overcomplete dictionary, at `code`, and `z_out` is what it reconstructs.
+    Shapes: X (B, n, d) -> (B, n, d).
     """
 
-    name = "crate_gpt"
-    default_basis = "native"
+    projection = "c_attn"
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__(heads, head_width(dim, heads), causal=True)
+        self.c_attn = nn.Linear(dim, dim, bias=False)
+        self.c_proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c_proj(self.attend(self.c_attn(x)))
+
+
+class OvercompleteISTA(nn.Module):
+    """Two proximal steps from zero towards a sparse code in h > d atoms, and its reconstruction.
+
+    A_1 = ReLU(eta Y W^T - eta lam)
+    A_2 = ReLU(A_1 + eta (Y - A_1 W) W^T - eta lam);  Y^+ = A_2 W, with W = `weight`
+
+    The release computes Y W^T - A_1 W W^T in three products; factored, it takes two.
+
+    Shapes: Y (B, n, d) -> (B, n, d); A_1, A_2 (B, n, h); W (h, d). A_2 leaves `relu`.
+    References: Bai and Ma 2024, arXiv:2410.16443, as in the released crate_overcomplete.py.
+    """
+
+    def __init__(self, dim: int, atoms: int, step_size: float, lam: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(atoms, dim))
+        nn.init.kaiming_uniform_(self.weight)
+        self.relu = nn.ReLU()
+        self.step_size = step_size
+        self.lam = lam
+
+    def forward(self, y: Tensor) -> Tensor:
+        shrink = self.step_size * self.lam
+        first = F.relu(self.step_size * F.linear(y, self.weight) - shrink)  # (B, n, h)
+        gradient = F.linear(y - first @ self.weight, self.weight)  # (B, n, h)
+        code = self.relu(first + self.step_size * gradient - shrink)
+        return code @ self.weight
+
+    def operators(self) -> dict[str, Tensor | float]:
+        """The dictionary D (d, h): the code A (n, h) reconstructs the tokens as `A D^T`."""
+        return {"D": self.weight.detach().mT, "lam": self.lam, "eta": self.step_size}
+
+
+class Block(nn.Module):
+    """MSSA with its skip connection, then ISTA without one."""
+
+    def __init__(self, dim: int, heads: int, ista: nn.Module) -> None:
+        super().__init__()
+        self.prenorm_1 = nn.LayerNorm(dim)
+        self.attn = CausalMSSA(dim, heads)
+        self.prenorm_2 = nn.LayerNorm(dim)
+        self.ista = ista
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.ista(self.prenorm_2(x + self.attn(self.prenorm_1(x))))
+
+
+class CrateGPT(GPT):
+    """White-box causal language model.
+
+    Shapes: ids (B, n) -> logits of the last token (B, 1, vocabulary).
+    Args:
+        atoms: h, the atoms of CRATE-LM's overcomplete dictionary; None is CRATE-GPT2, whose
+            dictionary is d x d and which has no final normalisation.
+        eta: step size of the ISTA step. lam: its sparsity weight. Neither is a tensor in a file.
+    Raises: DataError for ids outside the vocabulary, or more of them than `block_size`.
+    References: Yu et al. 2023, arXiv:2311.13110; Bai and Ma 2024, arXiv:2410.16443.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocabulary: int = 50304,
+        block_size: int = 1024,
+        dim: int,
+        depth: int,
+        heads: int,
+        atoms: int | None = None,
+        eta: float = 0.1,
+        lam: float = 0.1,
+    ) -> None:
+        def block() -> nn.Module:
+            code = ISTA(dim, eta, lam) if atoms is None else OvercompleteISTA(dim, atoms, eta, lam)
+            return Block(dim, heads, code)
+
+        super().__init__(
+            vocabulary=vocabulary,
+            block_size=block_size,
+            dim=dim,
+            depth=depth,
+            block=block,
+            norm=None if atoms is None else nn.LayerNorm(dim),
+        )
+
+
+class CrateGptAnatomy(OneProjectionAnatomy):
+    """Causal MSSA, then ISTA.
+
+    In CRATE-GPT2 `z_out` is the sparse code; CRATE-LM's sparse object is the code in its
+    overcomplete dictionary, at `code`, and `z_out` is what it reconstructs.
+    """
+
     absent = {
         "mlp_hidden": "an ISTA block has no hidden activation; a CRATE-LM has 'code'",
         "code": "a square ISTA block's code is the stream itself, recorded as 'z_out'",
-        "heads_q": _ONE_PROJECTION,
-        "heads_k": _ONE_PROJECTION,
-        "heads_v": _ONE_PROJECTION,
-    }
+    } | ONE_PROJECTION
 
-    fingerprints = marks({"ista.weight": 2, "attn.c_attn.weight": 2})
+    def count(self, module: Any) -> int:
+        """The blocks."""
+        return len(module.transformer.h)
 
-    def build(self, arch: Mapping[str, Any]) -> nn.Module:
-        """Build a network from the arguments of `CrateGPT`."""
-        return CrateGPT(**arch)
-
-    def matches(self, module: nn.Module) -> bool:
-        """Only this package's network: another implementation may compute other things."""
-        return isinstance(module, CrateGPT)
-
-    def dims(self, module: nn.Module) -> Dims:
-        """Read the sizes from the first layer's attention; a window may have any length."""
-        assert isinstance(module, CrateGPT)
-        blocks: Any = module.transformer["h"]
-        attention = blocks[0].attn
-        return Dims(
-            layers=len(blocks),
-            dim=attention.c_attn.in_features,
-            heads=attention.heads,
-            dim_head=attention.dim_head,
-            tokens=None,
-        )
-
-    def taps(self, module: nn.Module, layer: int) -> dict[str, Tap]:
-        """Sites of a layer; `code` only where the dictionary is overcomplete."""
-        path = f"transformer.h.{layer - 1}"
-        block: Any = module.get_submodule(path)
-        shape = (block.attn.heads, block.attn.dim_head)
-
-        def heads(projected: Tensor) -> Tensor:  # (B, n, K*p) -> (B, K, n, p)
-            return projected.unflatten(-1, shape).transpose(1, 2)
-
-        def weights(projected: Tensor) -> Tensor:  # (B, n, K*p) -> (B, K, n, n)
-            V = heads(projected)
-            return attention_weights(V, V, causal=True)
-
+    def parts(self, module: Any, number: int) -> Parts:
+        """`code` only where the dictionary is overcomplete."""
+        path = f"transformer.h.{number - 1}"
         taps = {
             "z_in": Tap(path, "input"),
             "attn_in": Tap(f"{path}.prenorm_1", "output"),
-            "heads": Tap(f"{path}.attn.c_attn", "output", heads),
-            "attn_weights": Tap(f"{path}.attn.c_attn", "output", weights),
             "attn_out": Tap(f"{path}.attn", "output"),
             "z_half": Tap(f"{path}.prenorm_2", "input"),
             "mlp_in": Tap(f"{path}.prenorm_2", "output"),
             "z_out": Tap(path, "output"),
         }
-        if hasattr(block.ista, "relu"):
+        if isinstance(module.get_submodule(f"{path}.ista"), OvercompleteISTA):
             taps["code"] = Tap(f"{path}.ista.relu", "output")
-        return taps
+        return Parts(f"{path}.attn", f"{path}.prenorm_1", taps, step=f"{path}.ista")
 
-    def bases(self, module: nn.Module) -> tuple[str, ...]:
-        """Its own subspaces, and no separate queries, keys and values."""
-        return ("native",)
+    def prefix_tokens(self, module: nn.Module) -> int:
+        """None: a window starts with text."""
+        return 0
 
-    def subspaces(self, module: nn.Module, layer: int, basis: str) -> Tensor:
-        """U_k^T is rows k*p to (k+1)*p of the projection's weight."""
-        attention: Any = module.get_submodule(f"transformer.h.{layer - 1}.attn")
-        weight = attention.c_attn.weight  # (K*p, d)
-        return weight.unflatten(0, (attention.heads, attention.dim_head)).mT  # (K, d, p)
 
-    def operators(self, module: nn.Module, layer: int) -> dict[str, Tensor | float]:
-        """The dictionary, sparsity weight and step size.
+class CrateGptFamily(NetworkFamily):
+    """CRATE-GPT2 (arXiv:2311.13110) and CRATE-LM (arXiv:2410.16443); input is token ids (B, n)."""
 
-        `D` is (d, d) in CRATE-GPT2. In CRATE-LM it is (d, h): the code A (n, h) at site `code`
-        reconstructs the tokens as `A D^T`, after two steps from zero.
-        """
-        ista: Any = module.get_submodule(f"transformer.h.{layer - 1}.ista")
-        weight = ista.weight.detach()
-        D = weight.mT if hasattr(ista, "relu") else weight
-        return {"D": D, "lam": ista.lam, "eta": ista.step_size}
-
-    def prenorm(self, module: nn.Module, layer: int) -> nn.Module:
-        """The layer norm in front of MSSA."""
-        return module.get_submodule(f"transformer.h.{layer - 1}.prenorm_1")
+    name = "crate_gpt"
+    network = CrateGPT
+    reads = CrateGptAnatomy
+    example = tuple(
+        {"vocabulary": 23, "block_size": 8, "dim": 16, "depth": 2, "heads": 2, "atoms": atoms}
+        for atoms in (None, 40)
+    )
+    tested = (
+        "outputs and sites of both kinds against the published equations, one head and token at "
+        "a time; parameter counts; the nanoGPT file with its optimizer and arguments. The "
+        "released file itself was not seen"
+    )
+    fingerprints = marks({"ista.weight": 2, "attn.c_attn.weight": 2})
 
     def assumed(self, arch: Mapping[str, Any]) -> dict[str, Any]:
         """The step size and sparsity weight of the published models."""
@@ -139,14 +214,6 @@ class CrateGptFamily(Family):
     def head_arguments(self, heads: int, inner: int) -> dict[str, Any]:
         """The heads share the model's width."""
         return {"heads": heads}
-
-    def official_site(self, basis: str) -> str:
-        """The projection's output, as the release hooks it in images."""
-        return "heads"
-
-    def prefix_tokens(self, module: nn.Module) -> int:
-        """None: a window starts with text."""
-        return 0
 
     def convert(
         self, weights: dict[str, Tensor], module: nn.Module, *, source: Mapping[str, Any]

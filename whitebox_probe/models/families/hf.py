@@ -1,7 +1,6 @@
-"""Language models of transformers: sites and the bases of their head projections."""
+"""Language models of transformers: sites, the bases of their head projections, their files."""
 
 import sys
-import warnings
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -11,9 +10,11 @@ from torch import Tensor, float32, nn
 
 from whitebox_probe._core.errors import LoadWarning
 from whitebox_probe.checkpoints import listed
+from whitebox_probe.models.anatomy import Dims, Layer, Tap
 from whitebox_probe.models.families._hf_blocks import Blocks, check_sums, find, weight_of
+from whitebox_probe.models.families._qkv import QKV, QkvAnatomy, biased
 from whitebox_probe.models.families._steps import attention_weights
-from whitebox_probe.models.family import Dims, Family, Recognised, Tap
+from whitebox_probe.models.family import Family, Recognised
 from whitebox_probe.models.hub import configuration, transformers
 
 # Beside the base model: what tasks put on top of it.
@@ -48,13 +49,12 @@ _BERT = {
 }
 
 
-class HfFamily(Family):
-    """Causal models and encoders of transformers whose blocks are those of GPT-2, BERT or Llama.
+class HfAnatomy(QkvAnatomy):
+    """Blocks as those of GPT-2, BERT or Llama; names and numbers are both checked.
 
-    Input is token ids (B, n). Names and numbers are both checked: a block with other parts, or
-    whose updates are not simply added, is refused. `heads_q`, `heads_k` and `heads_v` are the
-    linear projections, before any query-key norm or rotation; with grouped queries there are fewer
-    key and value heads than K.
+    A block with other parts, or whose updates are not simply added, is refused. `heads_q`,
+    `heads_k` and `heads_v` are the linear projections, before any query-key norm or rotation; with
+    grouped queries there are fewer key and value heads than K.
 
     GPT-2 and Llama are pre-norm: x + attn(norm(x)), then x + mlp(norm(x)). **BERT is post-norm**:
     norm(x + attn(x)), then norm(x + mlp(x)). There `attn_in` is `z_in`, `z_half` and `z_out` are
@@ -62,20 +62,80 @@ class HfFamily(Family):
     normalisation stands in front of the attention.
 
     `attn_weights` are computed from queries and keys, with the causal mask where the model is
-    causal and no padding mask: give windows without padding. Files with one `model.safetensors`
-    are read; a task's head is not built.
+    causal and no padding mask: give windows without padding.
     """
 
-    name = "hf"
-    default_basis = "qkv:k"
-    assumed_from = "the released models of this type have them"
-    absent = {
-        "heads": "queries, keys and values differ; record 'heads_q', 'heads_k' or 'heads_v'",
+    absent = QkvAnatomy.absent | {
         "attn_weights": "queries and keys are rotated after their projection, which is not repeated"
         " here",
         "code": "its MLP is no dictionary step; record 'mlp_hidden'",
     }
 
+    def dims(self, module: nn.Module) -> Dims:
+        """Read the sizes from the configuration and the first block; a window may have any length.
+
+        Raises: SiteError that names the part of the block that is not understood.
+        """
+        blocks = find(module)
+        check_sums(module, blocks)
+        return Dims(
+            layers=blocks.count,
+            dim=blocks.dim,
+            heads=blocks.heads,
+            dim_head=blocks.dim_head,
+            tokens=None,
+        )
+
+    def layer(self, module: nn.Module, number: int) -> Layer:
+        """A block, read at modules that every attention implementation calls."""
+        blocks = find(module)
+        norm = blocks.pattern.norm1
+        return Layer(
+            number,
+            _taps(blocks, number) | _head_taps(module, blocks, number),
+            norm=module.get_submodule(blocks.at(number, norm)) if norm else None,
+            bases=partial(_subspaces, module, blocks, number),
+            exempt=_exempt(module, blocks, number),
+        )
+
+    def prefix_tokens(self, module: nn.Module) -> int:
+        """None for causal models; the start token ([CLS]) of a framed window for encoders."""
+        return 0 if find(module).causal else 1
+
+
+class HfFamily(Family):
+    """Causal models and encoders of transformers whose blocks are those of GPT-2, BERT or Llama.
+
+    Input is token ids (B, n). Files with one `model.safetensors` are read; a task's head is not
+    built.
+    """
+
+    name = "hf"
+    reads = HfAnatomy
+    example = tuple(
+        {
+            "hidden_size": 16,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "vocab_size": 23,
+            "max_position_embeddings": 20,
+            "bos_token_id": 0,
+            "eos_token_id": 0,
+        }
+        | kind
+        for kind in (
+            {"model_type": "gpt2"},
+            {"model_type": "bert"},
+            {"model_type": "llama", "num_key_value_heads": 1},
+        )
+    )
+    tested = (
+        "sites against what transformers itself returns, with random weights, for GPT-2, BERT, "
+        "RoBERTa, ELECTRA, Llama, Mistral, Qwen2 and Qwen3; saved folders and bare files of "
+        "GPT-2 and BERT. `minilm-l6` was run: sentences of one meaning lie near each other "
+        "(marker `weights`)"
+    )
+    assumed_from = "the released models of this type have them"
     fingerprints = tuple(
         {f"{prefix}{key}": rank for key, rank in marks.items()}
         for marks, prefixes in ((_GPT2, ("", "transformer.")), (_BERT, ("", "bert.")))
@@ -103,66 +163,6 @@ class HfFamily(Family):
             return isinstance(module.get_input_embeddings(), nn.Embedding)
         except NotImplementedError:
             return False
-
-    def dims(self, module: nn.Module) -> Dims:
-        """Read the sizes from the configuration and the first block; a window may have any length.
-
-        Raises: SiteError that names the part of the block that is not understood.
-        """
-        blocks = find(module)
-        check_sums(module, blocks)
-        return Dims(
-            layers=blocks.count,
-            dim=blocks.dim,
-            heads=blocks.heads,
-            dim_head=blocks.dim_head,
-            tokens=None,
-        )
-
-    def taps(self, module: nn.Module, layer: int) -> dict[str, Tap]:
-        """Sites of a block, all on modules that every attention implementation calls."""
-        blocks = find(module)
-        at = partial(blocks.at, layer)
-        pattern = blocks.pattern
-        down = Tap(at(pattern.down), "input")
-        taps = {
-            "z_in": Tap(at(""), "input"),
-            "attn_out": Tap(at(pattern.update), "output"),
-            "mlp_hidden": down,
-            "z_out": Tap(at(""), "output"),
-        }
-        if pattern.after:
-            half = Tap(at(pattern.after), "output")
-            taps |= {"attn_in": Tap(at(pattern.attention), "input"), "z_half": half, "mlp_in": half}
-        else:
-            taps |= {
-                "attn_in": Tap(at(pattern.norm1), "output"),
-                "z_half": Tap(at(pattern.norm2), "input"),
-                "mlp_in": Tap(at(pattern.norm2), "output"),
-            }
-        return taps | _head_taps(module, blocks, layer)
-
-    def bases(self, module: nn.Module) -> tuple[str, ...]:
-        """The three projections; there are no native subspaces."""
-        return ("qkv:k", "qkv:q", "qkv:v")
-
-    def subspaces(self, module: nn.Module, layer: int, basis: str) -> Tensor:
-        """Rows k*p to (k+1)*p of the named projection's weight, as (out, in)."""
-        blocks = find(module)
-        which = "qkv".index(basis[-1])
-        paths = blocks.pattern.projections
-        fused = len(paths) == 1
-        path = paths[0] if fused else paths[which]
-        weight = weight_of(module.get_submodule(blocks.at(layer, path)))
-        if fused:
-            weight = weight.chunk(3)[which]
-        return weight.unflatten(0, (-1, blocks.dim_head)).mT  # (K, d, p)
-
-    def prenorm(self, module: nn.Module, layer: int) -> nn.Module | None:
-        """The norm in front of the attention; None for post-norm blocks (BERT)."""
-        blocks = find(module)
-        norm = blocks.pattern.norm1
-        return module.get_submodule(blocks.at(layer, norm)) if norm else None
 
     def assumed(self, arch: Mapping[str, Any]) -> dict[str, Any]:
         """Activation and norms' eps of the released models; a config.json states its own."""
@@ -202,14 +202,6 @@ class HfFamily(Family):
         """The heads share the model's width."""
         return {"num_attention_heads": heads}
 
-    def official_site(self, basis: str) -> str:
-        """The projection's own output, its bias included: what the release's hook would see."""
-        return f"heads_{basis[-1]}"
-
-    def prefix_tokens(self, module: nn.Module) -> int:
-        """None for causal models; the start token ([CLS]) of a framed window for encoders."""
-        return 0 if find(module).causal else 1
-
     def convert(
         self, weights: dict[str, Tensor], module: nn.Module, *, source: Mapping[str, Any]
     ) -> dict[str, Tensor]:
@@ -222,14 +214,6 @@ class HfFamily(Family):
         network: Any = module
         prefix = f"{network.base_model_prefix}."
         if any(key.startswith(prefix) for key in weights):
-            told = [k for k in weights if not k.startswith((prefix, *_TASKS))]
-            if told:
-                warning = LoadWarning(
-                    f"{len(told)} tensors of the file were left out",
-                    f"they stand beside the base model, and are of no known head: {listed(told)}",
-                    "Check their names if they belong to it; every other tensor is loaded",
-                )
-                warnings.warn(warning, stacklevel=4)  # through _pretrained and load
             weights = {k[len(prefix) :]: t for k, t in weights.items() if k.startswith(prefix)}
         weights = {_renamed(key): tensor for key, tensor in weights.items()}
         if getattr(network, "pooler", None) is not None and not any(
@@ -239,10 +223,73 @@ class HfFamily(Family):
         expected = network.state_dict()
         return {k: t for k, t in weights.items() if k in expected or not k.endswith(_BUFFERS)}
 
+    def notes(
+        self, weights: Mapping[str, Tensor], module: nn.Module, *, source: Mapping[str, Any]
+    ) -> list[LoadWarning]:
+        """Which tensors beside the base model are of no known head."""
+        network: Any = module
+        prefix = f"{network.base_model_prefix}."
+        told = [key for key in weights if not key.startswith((prefix, *_TASKS))]
+        if not told or not any(key.startswith(prefix) for key in weights):
+            return []
+        warning = LoadWarning(
+            f"{len(told)} tensors of the file were left out",
+            f"they stand beside the base model, and are of no known head: {listed(told)}",
+            "Check their names if they belong to it; every other tensor is loaded",
+        )
+        return [warning]
+
 
 def _renamed(key: str) -> str:
     stem, _, last = key.rpartition(".")
     return f"{stem}.{ {'gamma': 'weight', 'beta': 'bias'}.get(last, last) }" if stem else key
+
+
+def _taps(blocks: Blocks, number: int) -> dict[str, Tap]:
+    """The sites of a block's stream."""
+    at = partial(blocks.at, number)
+    pattern = blocks.pattern
+    down = Tap(at(pattern.down), "input")
+    taps = {
+        "z_in": Tap(at(""), "input"),
+        "attn_out": Tap(at(pattern.update), "output"),
+        "mlp_hidden": down,
+        "z_out": Tap(at(""), "output"),
+    }
+    if pattern.after:
+        half = Tap(at(pattern.after), "output")
+        taps |= {"attn_in": Tap(at(pattern.attention), "input"), "z_half": half, "mlp_in": half}
+    else:
+        taps |= {
+            "attn_in": Tap(at(pattern.norm1), "output"),
+            "z_half": Tap(at(pattern.norm2), "input"),
+            "mlp_in": Tap(at(pattern.norm2), "output"),
+        }
+    return taps
+
+
+def _subspaces(module: nn.Module, blocks: Blocks, number: int, basis: str) -> Tensor:
+    """U (K, d, p): rows k*p to (k+1)*p of the named projection's weight, as (out, in)."""
+    which = "qkv".index(basis[-1])
+    paths = blocks.pattern.projections
+    fused = len(paths) == 1
+    path = paths[0] if fused else paths[which]
+    weight = weight_of(module.get_submodule(blocks.at(number, path)))
+    if fused:
+        weight = weight.chunk(3)[which]
+    return weight.unflatten(0, (-1, blocks.dim_head)).mT  # (K, d, p)
+
+
+def _exempt(module: nn.Module, blocks: Blocks, number: int) -> dict[str, str]:
+    """What does not hold in a block, by its pattern, and why."""
+    pattern = blocks.pattern
+    linears = [module.get_submodule(blocks.at(number, path)) for path in pattern.projections]
+    found = biased(linear.bias for linear in linears)  # type: ignore[misc]
+    if pattern.after:
+        found["attention_adds"] = "the block is post-norm: z_half is z_in + attn_out, normalised"
+    if len(linears) > 1 and weight_of(linears[1]).shape[0] != blocks.heads * blocks.dim_head:
+        found["heads_for_each"] = "groups of heads share one head of keys and of values"
+    return found
 
 
 def _head_taps(module: nn.Module, blocks: Blocks, layer: int) -> dict[str, Tap]:
@@ -263,10 +310,10 @@ def _head_taps(module: nn.Module, blocks: Blocks, layer: int) -> dict[str, Tap]:
             q, k = third(0, projected), third(1, projected)
             return attention_weights(q, k, causal=blocks.causal, scale=scale)
 
-        taps = {f"heads_{b}": Tap(paths[0], "output", partial(third, i)) for i, b in _QKV}
+        taps = {f"heads_{b}": Tap(paths[0], "output", partial(third, i)) for i, b in QKV}
         return taps | {"attn_weights": Tap(paths[0], "output", fused_weights)}
 
-    taps = {f"heads_{b}": Tap(paths[i], "output", heads) for i, b in _QKV}
+    taps = {f"heads_{b}": Tap(paths[i], "output", heads) for i, b in QKV}
     if pattern.positions == "rotated":
         return taps
     query, key = (module.get_submodule(path) for path in paths[:2])
@@ -277,9 +324,6 @@ def _head_taps(module: nn.Module, blocks: Blocks, layer: int) -> dict[str, Tap]:
         return attention_weights(q, k, causal=blocks.causal, scale=scale)
 
     return taps | {"attn_weights": Tap(blocks.at(layer, pattern.attention), "input", weights)}
-
-
-_QKV = tuple(enumerate("qkv"))
 
 
 def _scale(module: nn.Module, blocks: Blocks, layer: int) -> float:

@@ -1,6 +1,7 @@
 """timm's Eva class (EVA, EVA-02, DINOv3, PE, ViTs with rotary positions): sites and bases."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,41 +9,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import SiteError
-from whitebox_probe.models.families._timm import create, stated_preprocess
-from whitebox_probe.models.family import Dims, Family, Preprocess, Recognised, Tap
+from whitebox_probe.models.anatomy import Dims, Tap
+from whitebox_probe.models.families._timm import TimmAnatomy, create
+from whitebox_probe.models.family import Family, Recognised
 from whitebox_probe.models.keys.vit import EVA_MARKS, by_name
 
 
-class TimmEvaFamily(Family):
-    """timm's Eva: pre-norm blocks with rotary positions, gated MLPs, split or fused projections.
+class TimmEvaAnatomy(TimmAnatomy):
+    """Blocks x + gamma_1 * attn(norm1(x)), then x + gamma_2 * mlp(norm2(x)).
 
-    The blocks are x + gamma_1 * attn(norm1(x)), then x + gamma_2 * mlp(norm2(x)). `attn_out` is the
-    scaled update. `heads_q`, `heads_k` and `heads_v` are the linear projections with their bias,
-    before any query-key norm and before the rotation; `attn_weights` has both. `mlp_hidden` is the
-    activation, times its linear half where the MLP is gated, before the norm inside the MLP.
-
-    References: Fang et al. 2022, arXiv:2211.07636; Fang et al. 2023, arXiv:2303.11331; Siméoni et
-        al. 2025, arXiv:2508.10104.
+    `heads_q`, `heads_k` and `heads_v` are the linear projections with their bias, before any
+    query-key norm and before the rotation; `attn_weights` has both.
     """
-
-    name = "timm_eva"
-    default_basis = "qkv:k"
-    absent = {"heads": "queries, keys and values differ; record 'heads_q', 'heads_k' or 'heads_v'"}
-    timm_modules = ("eva",)
-
-    fingerprints = EVA_MARKS
-
-    def build(self, arch: Mapping[str, Any]) -> nn.Module:
-        """Build by a timm name (`model`), or an Eva from its own arguments."""
-        from timm.models.eva import Eva
-
-        return create(arch, Eva)
-
-    def matches(self, module: nn.Module) -> bool:
-        """An Eva; whether its blocks are pre-norm is looked at when sizes are read."""
-        from timm.models.eva import Eva
-
-        return isinstance(module, Eva)
 
     def dims(self, module: nn.Module) -> Dims:
         """Read the sizes from the first block's attention.
@@ -70,59 +48,78 @@ class TimmEvaFamily(Family):
             layers=len(blocks),
             dim=attention.proj.out_features,
             heads=attention.num_heads,
-            dim_head=_width(attention),
+            dim_head=self._width(attention),
             tokens=patches.num_patches + self.prefix_tokens(module) if fixed else None,
         )
 
-    def taps(self, module: nn.Module, layer: int) -> dict[str, Tap]:
-        """Sites of a block, all on modules that fused attention still calls."""
-        path = f"blocks.{layer - 1}"
-        attention: Any = module.get_submodule(f"{path}.attn")
+    def head_taps(self, attention: Any, path: str) -> dict[str, Tap]:
+        """The products are taken here from the attention's own input.
 
-        def project(x: Tensor, third: str) -> Tensor:  # (B, n, d) -> (B, K, n, p)
-            return _heads(attention, F.linear(x, *_projection(attention, third)))
+        The fused projection's module is not called when its bias is kept apart, and is added to in
+        place in one variant.
+        """
+
+        def project(third: str, x: Tensor) -> Tensor:  # (B, n, d) -> (B, K, n, p)
+            projected = F.linear(x, *self.projection(attention, third))
+            return projected.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
 
         def weights(x: Tensor, **given: Any) -> Tensor:  # (B, n, d) -> (B, K, n, n)
-            return _attention_weights(attention, project(x, "q"), project(x, "k"), **given)
+            return _attention_weights(attention, project("q", x), project("k", x), **given)
 
-        # The fused projection's module is not called when its bias is kept apart, and is added to
-        # in place in one variant; the same product is taken here from the attention's own input.
-        inside = f"{path}.attn"
-        return {
-            "z_in": Tap(f"{path}.norm1", "input"),
-            "attn_in": Tap(inside, "input"),
-            "heads_q": Tap(inside, "input", lambda x: project(x, "q")),
-            "heads_k": Tap(inside, "input", lambda x: project(x, "k")),
-            "heads_v": Tap(inside, "input", lambda x: project(x, "v")),
-            "attn_weights": Tap(inside, "input", weights, ("rope", "attn_mask", "is_causal")),
-            "attn_out": Tap(f"{path}.drop_path1", "output"),
-            "z_half": Tap(f"{path}.norm2", "input"),
-            "mlp_in": Tap(f"{path}.mlp", "input"),
-            "mlp_hidden": Tap(f"{path}.mlp.norm", "input"),
-            "z_out": Tap(path, "output"),
-        }
+        taps = {f"heads_{third}": Tap(path, "input", partial(project, third)) for third in "qkv"}
+        given = ("rope", "attn_mask", "is_causal")
+        return taps | {"attn_weights": Tap(path, "input", weights, given)}
 
-    def bases(self, module: nn.Module) -> tuple[str, ...]:
-        """The three projections; there are no native subspaces."""
-        return ("qkv:k", "qkv:q", "qkv:v")
+    def projection(self, attention: Any, third: str) -> tuple[Tensor, Tensor | None]:
+        """Of a projection of its own, or the third of a fused one."""
+        if attention.qkv is None:
+            linear = getattr(attention, f"{third}_proj")
+            return linear.weight, linear.bias
+        place = "qkv".index(third)
+        bias = (
+            attention.qkv.bias if attention.qkv.bias is None else attention.qkv.bias.chunk(3)[place]
+        )
+        if getattr(attention, "q_bias", None) is not None:
+            bias = getattr(attention, f"{third}_bias")
+        return attention.qkv.weight.chunk(3)[place], bias
 
-    def subspaces(self, module: nn.Module, layer: int, basis: str) -> Tensor:
-        """Rows k*p to (k+1)*p of the named projection's weight, before any rotation."""
-        attention: Any = module.get_submodule(f"blocks.{layer - 1}.attn")
-        weight, _ = _projection(attention, basis[-1])
-        return weight.unflatten(0, (attention.num_heads, _width(attention))).mT  # (K, d, p)
+    def _width(self, attention: Any) -> int:
+        """p, from a weight: older releases of timm do not keep it."""
+        weight, _ = self.projection(attention, "q")
+        return int(weight.shape[0]) // int(attention.num_heads)
 
-    def prenorm(self, module: nn.Module, layer: int) -> nn.Module:
-        """The block's first normalisation."""
-        return module.get_submodule(f"blocks.{layer - 1}.norm1")
 
-    def official_site(self, basis: str) -> str:
-        """The projection's own output, its bias included."""
-        return f"heads_{basis[-1]}"
+class TimmEvaFamily(Family):
+    """timm's Eva: pre-norm blocks with rotary positions, gated MLPs, split or fused projections.
 
-    def prefix_tokens(self, module: nn.Module) -> int:
-        """Class token and registers, as the model itself counts them."""
-        return int(module.num_prefix_tokens)  # type: ignore[arg-type]
+    References: Fang et al. 2022, arXiv:2211.07636; Fang et al. 2023, arXiv:2303.11331; Siméoni et
+        al. 2025, arXiv:2508.10104.
+    """
+
+    name = "timm_eva"
+    reads = TimmEvaAnatomy
+    example = tuple(
+        {"img_size": 12, "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2} | kind
+        for kind in ({}, {"qkv_fused": False, "swiglu_mlp": True})
+    )
+    tested = (
+        "every site against timm's own blocks, with random weights, for EVA, EVA-02 and DINOv3 "
+        "in small; the entries' names and sizes in timm. No pretrained file was read"
+    )
+    timm_modules = ("eva",)
+    fingerprints = EVA_MARKS
+
+    def build(self, arch: Mapping[str, Any]) -> nn.Module:
+        """Build by a timm name (`model`), or an Eva from its own arguments."""
+        from timm.models.eva import Eva
+
+        return create(arch, Eva)
+
+    def matches(self, module: nn.Module) -> bool:
+        """An Eva; whether its blocks are pre-norm is looked at when sizes are read."""
+        from timm.models.eva import Eva
+
+        return isinstance(module, Eva)
 
     def recognise(self, shapes: Mapping[str, tuple[int, ...]]) -> Recognised | None:
         """No file: rotary positions, and much else of an Eva, leave no trace in its keys.
@@ -145,32 +142,6 @@ class TimmEvaFamily(Family):
         from timm.models.eva import checkpoint_filter_fn
 
         return dict(checkpoint_filter_fn(weights, module))
-
-    def preprocess(self, module: nn.Module) -> Preprocess | None:
-        """What timm's configuration of this model states."""
-        return stated_preprocess(module)
-
-
-def _projection(attention: Any, third: str) -> tuple[Tensor, Tensor | None]:
-    """Weight (K*p, d) and bias (K*p) of the queries, keys or values, split or fused."""
-    if attention.qkv is None:
-        linear = getattr(attention, f"{third}_proj")
-        return linear.weight, linear.bias
-    place = "qkv".index(third)
-    bias = attention.qkv.bias if attention.qkv.bias is None else attention.qkv.bias.chunk(3)[place]
-    if getattr(attention, "q_bias", None) is not None:
-        bias = getattr(attention, f"{third}_bias")
-    return attention.qkv.weight.chunk(3)[place], bias
-
-
-def _width(attention: Any) -> int:
-    """p, from a weight: older releases of timm do not keep it."""
-    weight, _ = _projection(attention, "q")
-    return int(weight.shape[0]) // int(attention.num_heads)
-
-
-def _heads(attention: Any, projected: Tensor) -> Tensor:  # (B, n, K*p) -> (B, K, n, p)
-    return projected.unflatten(-1, (attention.num_heads, _width(attention))).transpose(1, 2)
 
 
 def _attention_weights(

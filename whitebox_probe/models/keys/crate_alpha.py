@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from whitebox_probe._core.errors import CheckpointError
+from whitebox_probe.models.keys.counts import grid_side, numbered
 
 _ATTENTION = "MultiHeadDotProductSubspaceAttention_0"
 _STEP = "OvercompleteISTABlock_0"
@@ -160,24 +161,18 @@ def sizes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
         conv, positions, head, projection, _ = (shapes[key] for key in torch_marks)
         found: dict[str, Any] = {"classes": head[0], "inner": projection[0]}
         found |= _image(patch=conv[2], channels=conv[1], rows=positions[1])
-        return found | {"dim": conv[0], "depth": _count(shapes, "transformer.layers.")}
+        return found | {"dim": conv[0], "depth": numbered(shapes, "transformer.layers.")}
     if all(key in shapes for key in jax_marks):
         conv, positions, head, (_, K, p), _ = (shapes[key] for key in jax_marks)
         found = {"classes": head[1], "heads": K, "inner": K * p, "head_eps": 1e-6}
         found |= _image(patch=conv[0], channels=conv[2], rows=positions[1])
-        return found | {"dim": conv[3], "depth": _count(shapes, _JAX_LAYER)}
+        return found | {"dim": conv[3], "depth": numbered(shapes, _JAX_LAYER)}
     conv, positions, head, projection, _ = (shapes[key] for key in clipa_marks)
     found = {"classes": head[1], "inner": projection[0] // 3, "head_eps": 1e-6, "biases": False}
     found |= _image(patch=conv[2], channels=conv[1], rows=positions[0])
-    return found | {"dim": conv[0], "depth": _count(shapes, _TOWER)}
+    return found | {"dim": conv[0], "depth": numbered(shapes, _TOWER)}
 
 
 def _image(*, patch: int, channels: int, rows: int) -> dict[str, int]:
-    side = int(max(rows - 1, 0) ** 0.5)
+    side = grid_side(rows)
     return {"image_size": side * patch, "patch_size": patch, "channels": channels}
-
-
-def _count(shapes: Mapping[str, tuple[int, ...]], prefix: str) -> int:
-    """How many layers there are, by the number that follows a prefix."""
-    numbers = (k.removeprefix(prefix) for k in shapes if k.startswith(prefix))
-    return len({n.replace("/", ".").partition(".")[0] for n in numbers})

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from whitebox_probe._core.errors import CheckpointError
+from whitebox_probe.models.keys.counts import numbered
 
 _EMBEDDING, _HEAD = "transformer.wte.weight", "lm_head.weight"
 _FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -28,7 +29,7 @@ def frame(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
         "vocabulary": words[0],
         "block_size": shapes["transformer.wpe.weight"][0],
         "dim": words[1],
-        "depth": len({k.split(".")[2] for k in shapes if k.startswith("transformer.h.")}),
+        "depth": numbered(shapes, "transformer.h."),
     }
 
 

@@ -1,0 +1,130 @@
+"""What a module is, read-only: its sizes, its layers, and where their sites pass.
+
+An `Anatomy` reads modules of one kind and changes none. `layer` gives a `Layer` whole: the taps of
+its sites, its subspaces, its norm and its steps.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from whitebox_probe._core.errors import SiteError
+from whitebox_probe.models.preprocess import Preprocess
+
+
+@dataclass(frozen=True)
+class Tap:
+    """Where a site's tensor passes: the input or output of a module, and how it is reshaped.
+
+    Attributes:
+        keywords: names of keyword arguments of the call that `transform` is given too, None for
+            those the call does not have; only on the input side.
+    """
+
+    module: str
+    side: Literal["input", "output"]
+    transform: Callable[..., Tensor] | None = None
+    keywords: tuple[str, ...] = ()
+
+    def read(self, args: Any, last: Any) -> Tensor:
+        """The site's tensor, detached, from what a hook is given.
+
+        Args: args: positional arguments of the module's call. last: its output, or its keyword
+            arguments on the input side.
+        Raises: SiteError where no tensor passes.
+        """
+        given = last if self.side == "output" else (args or tuple(last.values()))
+        while isinstance(given, tuple | list) and given:  # blocks of some libraries return tuples
+            given = given[0]
+        if not isinstance(given, Tensor):
+            empty = isinstance(given, tuple | list)
+            raise SiteError(
+                f"the {self.side} of module '{self.module}' is no tensor",
+                "it is empty" if empty else f"it is a {type(given).__name__}",
+                "Read the site from a module that takes or returns the tokens themselves",
+            )
+        with torch.no_grad():
+            tensor = given.detach()
+            more = {name: last.get(name) for name in self.keywords}
+            return tensor if self.transform is None else self.transform(tensor, **more)
+
+
+@dataclass(frozen=True)
+class Dims:
+    """Sizes of a model: layers L, width d, heads K, head width p, tokens n (None if not fixed)."""
+
+    layers: int
+    dim: int
+    heads: int
+    dim_head: int
+    tokens: int | None
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a module: where its sites pass, its subspaces, its norm, its steps.
+
+    Attributes:
+        number: counted from 1. taps: site -> where it is read.
+        norm: the normalisation in front of the attention, a function of (B, n, d) tokens; None
+            where there is none.
+        bases: basis -> U (K, d, p), raw (not orthonormalised).
+        operators: what its steps are made of, besides U, as fidelity measures need it. `D` (d, d)
+            acting on token rows as `Z D^T`, with `lam` and `eta`, where the second step is a
+            proximal one; (d, h) where two such steps from zero make the code at site `code`. Empty
+            in layers that have none.
+        exempt: what usually holds between sites, norm and subspaces, and does not hold here -> why.
+            The names are those of the tests in `tests/contract/test_every_family.py`.
+    """
+
+    number: int
+    taps: Mapping[str, Tap]
+    norm: nn.Module | None
+    bases: Callable[[str], Tensor]
+    operators: Mapping[str, Tensor | float] = field(default_factory=dict)
+    exempt: Mapping[str, str] = field(default_factory=dict)
+
+
+class Anatomy(ABC):
+    """How modules of one kind are read: sizes, layers, bases, tokens in front of the patches."""
+
+    name: str
+    """What tables and run.json call the kind: the family's name."""
+    default_basis: str
+    """The basis used when none is named."""
+    absent: Mapping[str, str] = {}
+    """Sites that the kind lacks, and why: the reason is part of the error."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @abstractmethod
+    def dims(self, module: nn.Module) -> Dims:
+        """Read the sizes from the module."""
+
+    @abstractmethod
+    def layer(self, module: nn.Module, number: int) -> Layer:
+        """A layer (counted from 1) of this module."""
+
+    @abstractmethod
+    def bases(self, module: nn.Module) -> tuple[str, ...]:
+        """The names of the bases that come from the module's own weights."""
+
+    @abstractmethod
+    def official_site(self, basis: str) -> str | None:
+        """The site whose per-head tokens the `official` convention measures in this basis.
+
+        None where no site has them: the tokens at `attn_in` are projected instead.
+        """
+
+    @abstractmethod
+    def prefix_tokens(self, module: nn.Module) -> int:
+        """How many tokens stand before the patches (class token, registers)."""
+
+    def preprocess(self, module: nn.Module) -> Preprocess | None:
+        """The preprocessing that the module itself states; None when only the entry knows."""
+        return None

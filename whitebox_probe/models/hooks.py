@@ -1,0 +1,74 @@
+"""Hooks in, hooks out: the one place where hooks are set.
+
+Hooks only read: the model's output is the same bit for bit, fused attention stays on, and every
+hook is removed even after an exception.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from whitebox_probe._core.errors import InternalError, ProbeError
+from whitebox_probe.models.anatomy import Tap
+from whitebox_probe.models.model import ProbeModel
+
+Sink = Callable[[str, int, Tensor], None]
+
+
+def attach(
+    model: ProbeModel, sites: Iterable[str], layers: Iterable[int], sink: Sink
+) -> AbstractContextManager[None]:
+    """Call `sink(site, layer, tensor)` for every named site while the block runs.
+
+    Raises: SiteError for a site or a layer that the model does not have; what `attach_taps` does.
+    """
+    wanted = list(dict.fromkeys(sites))
+    taps = [(site, n, model.tap(site, n)) for n in layers for site in wanted]
+    return attach_taps(model.module, taps, sink)
+
+
+@contextmanager
+def attach_taps(
+    module: nn.Module, taps: Iterable[tuple[str, int, Tap]], sink: Sink
+) -> Iterator[None]:
+    """Call `sink(name, layer, tensor)` for each (name, layer, tap) while the block runs.
+
+    The tensor is the model's own (detached, no copy): a sink that keeps it must clone it, since a
+    later in-place operation may overwrite it.
+
+    Raises: InternalError, from the forward pass, where the sink fails.
+    """
+    with ExitStack() as stack:
+        for name, layer, tap in taps:
+            part = module.get_submodule(tap.module)
+            hook = partial(_read, tap, sink, name, layer)
+            handle = (
+                part.register_forward_pre_hook(hook, with_kwargs=True)
+                if tap.side == "input"
+                else part.register_forward_hook(hook)
+            )
+            stack.callback(handle.remove)
+        yield
+
+
+def _read(
+    tap: Tap, sink: Sink, name: str, layer: int, module: nn.Module, args: Any, last: Any
+) -> None:
+    """Hand the tapped tensor on; `last` is the module's output, or its keyword arguments.
+
+    What fails here fails inside the model's forward pass, and is told apart from an input that the
+    model cannot take.
+    """
+    try:
+        sink(name, layer, tap.read(args, last))
+    except (ProbeError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise InternalError(
+            f"'{name}' of layer {layer} could not be read or measured: "
+            f"{type(error).__name__}: {error}"
+        ) from error

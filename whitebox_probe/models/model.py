@@ -1,0 +1,133 @@
+"""The model that a user holds: a torch module with named sites and subspaces."""
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from whitebox_probe._core.errors import BasisError, SiteError, nearest
+from whitebox_probe.models.anatomy import Anatomy, Dims, Layer, Tap
+from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
+from whitebox_probe.sites import SITES
+
+if TYPE_CHECKING:
+    from whitebox_probe.checkpoints import Checkpoint
+    from whitebox_probe.models.family import Family
+
+
+@dataclass(frozen=True)
+class ProbeModel:
+    """A model that can be probed: a torch module with named sites and subspaces.
+
+    Attributes:
+        module: the torch module, in evaluation mode, untouched.
+        anatomy: how the module's sites and bases are found.
+        name: what tables and figures call it.
+        family: the family that it is of; None for a module that is mapped by its paths.
+        entry: the registry entry that it came from, if any.
+        preprocess: how an image or a text becomes its input, if known.
+        sha256: of the file that the weights came from, if any.
+    """
+
+    module: nn.Module
+    anatomy: Anatomy
+    name: str
+    family: "Family | None" = None
+    preprocess: Preprocess | TextPreprocess | None = None
+    entry: "Checkpoint | None" = None
+    sha256: str | None = None
+    dims: Dims = field(init=False)
+    sites: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Read sizes and sites once, so that a module that does not fit is refused early."""
+        object.__setattr__(self, "dims", self.anatomy.dims(self.module))
+        here = self.anatomy.layer(self.module, 1).taps
+        object.__setattr__(self, "sites", tuple(site for site in SITES if site in here))
+
+    def __repr__(self) -> str:
+        """One line: name, family and sizes."""
+        s = self.dims
+        return (
+            f"ProbeModel('{self.name}', family='{self.anatomy.name}', layers={s.layers}, "
+            f"d={s.dim}, K={s.heads}, p={s.dim_head})"
+        )
+
+    @property
+    def layers(self) -> int:
+        """Number of layers; they count from 1."""
+        return self.dims.layers
+
+    @property
+    def bases(self) -> tuple[str, ...]:
+        """Names of the bases that come from the model's own weights, the default first."""
+        names = self.anatomy.bases(self.module)
+        return tuple(sorted(names, key=lambda name: name != self.default_basis))
+
+    @property
+    def default_basis(self) -> str:
+        """The basis used when none is named."""
+        return self.anatomy.default_basis
+
+    @property
+    def device(self) -> torch.device:
+        """Where the module's first parameter lies."""
+        return next(self.module.parameters()).device
+
+    @property
+    def prefix_tokens(self) -> int:
+        """How many tokens stand before the patches (class token, registers)."""
+        return self.anatomy.prefix_tokens(self.module)
+
+    def heads_site(self, basis: str) -> str | None:
+        """The site whose per-head tokens are those of a basis of the model's own, if any."""
+        return self.anatomy.official_site(basis) if basis in self.bases else None
+
+    def layer(self, number: int) -> Layer:
+        """A layer, counted from 1; its `bases` are checked and detached, as `subspaces` is.
+
+        Raises: SiteError for a layer out of range.
+        """
+        return replace(self._layer(number), bases=lambda basis: self.subspaces(number, basis))
+
+    def tap(self, site: str, layer: int) -> Tap:
+        """Where a site is read in a layer.
+
+        Raises: SiteError naming the sites that the family has, or the layers.
+        """
+        taps = self._layer(layer).taps
+        if site not in taps:
+            why = self.anatomy.absent.get(site)
+            if why is None:
+                why = "it is not among the named sites" if site not in SITES else "it has none"
+            raise SiteError(
+                f"site '{site}' is not in family '{self.anatomy.name}'",
+                why,
+                nearest(site, self.sites),
+            )
+        return taps[site]
+
+    def subspaces(self, layer: int, basis: str | None = None) -> Tensor:
+        """U of a layer in a named basis, as (K, d, p); not orthonormalised.
+
+        Raises: BasisError naming the bases that the model has; SiteError for a layer out of range.
+        """
+        found = self._layer(layer)
+        basis = self.default_basis if basis is None else basis
+        if basis not in self.bases:
+            raise BasisError(
+                f"basis '{basis}' is not in family '{self.anatomy.name}'",
+                "its attention has no such projection",
+                nearest(basis, self.bases),
+            )
+        return found.bases(basis).detach()
+
+    def _layer(self, number: int) -> Layer:
+        if not 1 <= number <= self.layers:
+            raise SiteError(
+                f"layer {number} does not exist",
+                f"the model has {self.layers} layers",
+                f"Use a layer from 1 to {self.layers}",
+            )
+        return self.anatomy.layer(self.module, number)

@@ -1,0 +1,126 @@
+"""Every family by its name: those of `families/`, and those that other packages add.
+
+Another installed package names a subclass of `Family` under the entry-point group
+`whitebox_probe.families`; it is imported when its family is needed.
+"""
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.metadata import EntryPoint
+from typing import Any
+
+from torch import nn
+
+from whitebox_probe._core import discover
+from whitebox_probe._core.errors import CheckpointError, PluginError, ProbeError, nearest
+from whitebox_probe.models import families as rooms
+from whitebox_probe.models.family import Family
+
+GROUP = "whitebox_probe.families"
+
+
+@cache
+def families() -> dict[str, Family]:
+    """Every family, by name: those of this folder, then those that other packages add.
+
+    Raises: PluginError for a package whose family cannot be had, or has a name that is taken.
+    """
+    return _own() | {name: _added(name) for name in _entries()}
+
+
+@cache
+def _own() -> dict[str, Family]:
+    found: dict[str, Family] = {}
+    for module in discover.modules(rooms):
+        for thing in vars(module).values():
+            its_own = isinstance(thing, type) and thing.__module__ == module.__name__
+            if its_own and issubclass(thing, Family) and hasattr(thing, "name"):
+                discover.unique(found, thing.name, thing())
+    return found
+
+
+@cache
+def _entries() -> dict[str, list[EntryPoint]]:
+    """Who adds a family of which name; nothing of theirs is imported."""
+    return discover.plugins(GROUP)
+
+
+@cache
+def _added(name: str) -> Family:
+    """The family that another package adds under a name."""
+    entries = _entries()[name]
+    who = [f"{e.dist.name if e.dist else 'a package'} ({e.value})" for e in entries]
+    others = ["whitebox-probe"] * (name in _own()) + who[:-1]
+    if others:
+        raise PluginError(
+            f"the family '{name}' of {who[-1]} cannot be added",
+            f"{others[0]} has one of that name",
+            "Rename it, or uninstall one of the packages",
+        )
+    try:
+        made = entries[0].load()()
+    except Exception as error:  # whatever another package's code raises
+        told = (str(error).splitlines() or [""])[0]
+        raise PluginError(
+            f"the family '{name}' of {who[0]} cannot be loaded",
+            f"{type(error).__name__}: {told}",
+            "Mend or uninstall that package, or name another family",
+        ) from error
+    if not isinstance(made, Family) or getattr(made, "name", None) != name:
+        raise PluginError(
+            f"the family '{name}' of {who[0]} cannot be used",
+            f"it gives {type(made).__name__} '{getattr(made, 'name', '')}'",
+            f"Name a subclass of Family whose name is '{name}'",
+        )
+    if not hasattr(made, "reads"):
+        raise PluginError(
+            f"the family '{name}' of {who[0]} cannot be used",
+            "it does not say how its modules are read",
+            "Give its class `reads`, a subclass of Anatomy",
+        )
+    return made
+
+
+def is_own(family: Family) -> bool:
+    """Whether a family is of this package, and not of another one that adds it."""
+    return _own().get(family.name) is family
+
+
+def family_named(name: str) -> Family:
+    """The family of that name; other packages are imported only if it is theirs.
+
+    Raises: ProbeError with the nearest name; PluginError.
+    """
+    if name in _entries():
+        return _added(name)
+    if name not in _own():
+        raise ProbeError(
+            f"unknown model family '{name}'",
+            "neither this package nor another one installed has it",
+            nearest(name, [*_own(), *_entries()]),
+        )
+    return _own()[name]
+
+
+def family_of_timm(name: str) -> str:
+    """The family of a timm model, by the file of timm that it is in; `timm_vit` for any other."""
+    from timm.models import is_model_in_modules
+
+    def known() -> Iterator[Family]:  # another package is asked only where no family here fits
+        yield from _own().values()
+        yield from (_added(other) for other in _entries())
+
+    fitting = (f.name for f in known() if is_model_in_modules(name, f.timm_modules))
+    return next(fitting, "timm_vit")
+
+
+def build(family: str, arch: Mapping[str, Any], *, source: str) -> nn.Module:
+    """Build a family's network; a wrong argument is the user's error, named with its source."""
+    try:
+        return family_named(family).build(arch).eval()
+    except (TypeError, RuntimeError, AssertionError, ValueError) as error:
+        raise CheckpointError(
+            f"the architecture of {source} cannot be built",
+            str(error),
+            f"Check the arguments {dict(arch)}",
+        ) from error
