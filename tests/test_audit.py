@@ -8,22 +8,24 @@ import pytest
 import torch
 
 import whitebox_probe as wp
-from whitebox_probe.auditing.claims import CLAIMS, Claim, Statistic, Thresholds, judge, overlap_null
+from whitebox_probe.auditing.claim import Statistic, Thresholds, claims
+from whitebox_probe.auditing.claims.incoherent_subspaces import overlap_null
+from whitebox_probe.auditing.judge import Audit, judge
 from whitebox_probe.models.registry import build
 
 IMAGES = torch.randn(12, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-BY_NAME = {claim.name: claim for claim in CLAIMS}
+BY_NAME = claims()
 
 
-def verdict(name, *numbers, **extra):
-    return BY_NAME[name].judge(Statistic(*numbers, **extra), Thresholds())
+def verdict(name, *numbers, **more):
+    return BY_NAME[name].judge(Statistic(*numbers, **more), Thresholds())
 
 
 def test_rules_on_made_up_statistics():
-    assert verdict("compresses", -0.9, -1.0, -0.8, extra=-5) == "supported"
-    assert verdict("compresses", -0.9, -1.0, -0.8, extra=0) == "not supported"
-    assert verdict("compresses", -0.3, -0.4, -0.2, extra=-5) == "not supported"  # too weak
-    assert verdict("compresses", 0.9, 0.7, 1.0, extra=5) == "contradicted"
+    assert verdict("compresses", -0.9, -1.0, -0.8, second=-5) == "supported"
+    assert verdict("compresses", -0.9, -1.0, -0.8, second=0) == "not supported"
+    assert verdict("compresses", -0.3, -0.4, -0.2, second=-5) == "not supported"  # too weak
+    assert verdict("compresses", 0.9, 0.7, 1.0, second=5) == "contradicted"
     assert verdict("keeps_expanding", 0.9, 0.85, 0.95) == "supported"
     assert verdict("keeps_expanding", 0.8, 0.7, 0.9) == "not supported"
     assert verdict("keeps_expanding", 0.5, 0.4, 0.6) == "contradicted"
@@ -32,9 +34,9 @@ def test_rules_on_made_up_statistics():
     assert verdict("attention_descends", -1, -2, -0.5) == "supported"
     assert verdict("attention_descends", 1, 0.5, 2) == "contradicted"
     assert verdict("ista_descends", 0, -1, 1) == "not supported"
-    assert verdict("objective_improves", 5, 4, 6, extra=0.9) == "supported"
-    assert verdict("objective_improves", 5, 4, 6, extra=0.1) == "not supported"
-    assert verdict("objective_improves", -5, -6, -4, extra=0.1) == "contradicted"
+    assert verdict("objective_improves", 5, 4, 6, second=0.9) == "supported"
+    assert verdict("objective_improves", 5, 4, 6, second=0.1) == "not supported"
+    assert verdict("objective_improves", -5, -6, -4, second=0.1) == "contradicted"
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +46,7 @@ def found():
 
 
 def test_each_claim_is_judged_for_each_model(found):
-    assert len(found.frame) == 2 * len(CLAIMS)
+    assert len(found.frame) == 2 * len(BY_NAME)
     assert set(found.frame["verdict"]) <= {
         "supported",
         "not supported",
@@ -66,19 +68,19 @@ def test_each_claim_is_judged_for_each_model(found):
 
 def test_the_statistics_are_those_of_the_results(found):
     row = found.frame.query("model == 'crate-tiny-fmnist' and claim == 'compresses'").iloc[0]
-    trend = found.results["crate-tiny-fmnist"]["official"].trend("compression")
+    trend = found.results["crate-tiny-fmnist"].trend("compression", convention="official")
     assert (row["value"], row["ci_low"]) == (trend.rho, trend.rho_low)
     row = found.frame.query("model == 'vit-tiny-fmnist' and claim == 'attention_descends'").iloc[0]
-    values = found.results["vit-tiny-fmnist"]["steps"].values("attention_rate_change")
+    values = found.results["vit-tiny-fmnist"].values("attention_rate_change")
     assert row["value"] == pytest.approx(values.mean())
     row = found.frame.query("model == 'vit-tiny-fmnist' and claim == 'keeps_expanding'").iloc[0]
-    R = found.results["vit-tiny-fmnist"]["official"].values("coding_rate").mean(axis=0)
+    R = found.results["vit-tiny-fmnist"].values("coding_rate").mean(axis=0)
     assert row["value"] == pytest.approx(R[-1] / R[0])
     assert row["ci_low"] < row["value"] < row["ci_high"]
 
 
 def test_the_interval_of_a_ratio_agrees_with_a_bootstrap_by_hand(found):
-    values = found.results["crate-tiny-fmnist"]["official"].values("coding_rate")
+    values = found.results["crate-tiny-fmnist"].values("coding_rate")
     random = np.random.default_rng(1)
     picks = random.integers(0, len(values), (2000, len(values)))
     ratios = values[picks, -1].mean(axis=1) / values[picks, 0].mean(axis=1)
@@ -88,7 +90,7 @@ def test_the_interval_of_a_ratio_agrees_with_a_bootstrap_by_hand(found):
 
 
 def test_random_subspaces_are_neither_coherent_nor_incoherent(found):
-    low, high = overlap_null(found.results["vit-tiny-fmnist"]["steps"])
+    low, high = overlap_null(found.results["vit-tiny-fmnist"])
     assert low < 0 < high
     assert high - low < 0.1
 
@@ -99,8 +101,13 @@ def test_it_is_saved_whole_and_drawn(found, tmp_path):
     assert len(whole["verdicts"]) == len(found.frame)
     assert whole["thresholds"]["keeps"] == Thresholds().keeps
     assert set(whole["rules"]) == set(BY_NAME)
-    again = pd.read_csv(tmp_path / "audit.csv")
-    assert again["verdict"].tolist() == found.frame["verdict"].tolist()
+    again = Audit.load(tmp_path)
+    pd.testing.assert_frame_equal(again.frame, found.frame)
+    pd.testing.assert_frame_equal(again.curves, found.curves, check_dtype=False)
+    assert again == found
+    (tmp_path / "audit.csv").write_text("model\n")
+    with pytest.raises(wp.ProbeError, match="is not whole"):
+        Audit.load(tmp_path)
     figure = wp.plots.audit(found)
     text = " ".join(t.get_text() for ax in figure.axes for t in [*ax.texts, ax.title])
     assert "not applicable" in text
@@ -151,12 +158,3 @@ def test_two_models_of_one_name_and_no_model_are_refused():
         wp.audit([model, model], IMAGES, progress=False)
     with pytest.raises(wp.ProbeError, match="nothing to judge"):
         judge({}, {})
-
-
-def test_every_claim_says_what_it_tests():
-    for claim in CLAIMS:
-        assert isinstance(claim, Claim)
-        assert claim.text
-        assert claim.statistic
-        assert claim.rule
-        assert claim.wants in ("low", "high")

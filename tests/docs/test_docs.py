@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from whitebox_probe.metrics.measure import catalogue
+from whitebox_probe.metrics.catalogue import catalogue
 from whitebox_probe.models.registry import build, families
 from whitebox_probe.sites import SITES
 

@@ -44,14 +44,10 @@ def bases_of(
     Args: seed: of what is drawn, and of the clustering. tokens: for the fitted bases.
     Raises: BasisError for a basis that the model cannot have.
     """
-    names = dict.fromkeys(key.name for key in keys)
-    raw: dict[str, dict[int, Tensor]] = {}
+    names = list(dict.fromkeys(key.name for key in keys))
     fitted = [name for name in names if name in FITTED]
-    if fitted:
-        raw |= _fitted(model, fitted, tokens, seed)
-    for name in names:
-        if name not in raw:
-            raw[name] = _named(model, name, seed)
+    raw = _fitted(model, fitted, tokens, seed) if fitted else {}
+    raw |= {name: basis_of(model, name, seed=seed) for name in names if name not in raw}
     return {key: _as_keyed(raw[key.name], key, seed) for key in keys}
 
 
@@ -63,7 +59,11 @@ def _as_keyed(raw: dict[int, Tensor], key: BasisKey, seed: int) -> dict[int, Ten
     return {n: orthonormalise(U) for n, U in raw.items()} if key.orthonormal else raw
 
 
-def _named(model: ProbeModel, basis: str, seed: int) -> dict[int, Tensor]:
+def basis_of(model: ProbeModel, basis: str, *, seed: int = 0) -> dict[int, Tensor]:
+    """U of every layer, (K, d, p) each, in a basis that is not fitted; not orthonormalised.
+
+    Raises: BasisError for a basis that the model cannot have.
+    """
     layers = range(1, model.layers + 1)
     if basis == "random":
         return random_bases(model, seed=seed)

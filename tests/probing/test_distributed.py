@@ -14,8 +14,8 @@ import pytest
 import torch
 
 import whitebox_probe as wp
-from tests.engine import sharing
-from whitebox_probe.metrics.measure import catalogue
+from tests.probing import sharing
+from whitebox_probe.metrics.catalogue import catalogue
 from whitebox_probe.results.result import Result
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +39,7 @@ def alone():
 def shared(request, tmp_path_factory):
     """The passes by several processes: their number, and the folder of what they saved."""
     folder = tmp_path_factory.mktemp(f"by-{request.param}")
-    words = [*TORCHRUN, f"--nproc-per-node={request.param}", "-m", "tests.engine.sharing"]
+    words = [*TORCHRUN, f"--nproc-per-node={request.param}", "-m", "tests.probing.sharing"]
     done = subprocess.run(
         [*words, str(folder)],
         capture_output=True,

@@ -7,12 +7,14 @@ import torch
 import whitebox_probe as wp
 from whitebox_probe._core.errors import NonFiniteError, ProbeError
 from whitebox_probe.metrics._linalg import unguarded
-from whitebox_probe.metrics.measure import HEADS, LayerTokens, SampleMetric, catalogue
+from whitebox_probe.metrics.catalogue import catalogue
+from whitebox_probe.metrics.measure import SampleMeasure
+from whitebox_probe.metrics.tokens import HEADS, LayerTokens
 from whitebox_probe.models.registry import build
 from whitebox_probe.probing import probe as engine
 
 IMAGES = torch.randn(12, 3, 12, 12, generator=torch.Generator().manual_seed(2))
-DEFAULT = [m for m in catalogue().values() if issubclass(m, SampleMetric) and m.default]
+DEFAULT = [m for m in catalogue().values() if issubclass(m, SampleMeasure) and m.default]
 
 
 @pytest.mark.parametrize(

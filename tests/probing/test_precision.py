@@ -16,7 +16,7 @@ MODELS = ("crate-tiny-fmnist", "crate-tiny-fmnist-init", "vit-tiny-fmnist", "vit
 
 
 def pictures(model, count):
-    from whitebox_probe.probing.collector import transform_of
+    from whitebox_probe.probing.forward import transform_of
 
     source = open_data("fashion-mnist", transform=transform_of(model.preprocess), limit=count)
     return next(iter(source.batches(count, 0))).inputs

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import whitebox_probe as wp
 from tests.conftest import small_crate, small_vit
 from whitebox_probe._core.errors import ProbeError
-from whitebox_probe.metrics.measure import catalogue
+from whitebox_probe.metrics.catalogue import catalogue
 
 G = torch.Generator().manual_seed(4)
 IMAGES = torch.randn(61, 3, 12, 12, generator=G)
@@ -77,7 +77,7 @@ def main(folder):
 def as_metrics(path):
     """Metrics by themselves, as torchmetrics users have them; one process has seen less."""
     rank, count = torch.distributed.get_rank(), torch.distributed.get_world_size()
-    sample, classes = wp.metrics.CodingRate(), catalogue()["class_rate"]()
+    sample, classes = wp.metrics.CodingRate(), wp.metrics.ClassRate()
     found = []
     for part in (range(7), range(7, 10)):  # after a reduction they go on
         for i in part[rank::count]:

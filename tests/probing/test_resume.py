@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader
 
 import whitebox_probe as wp
 from tests.conftest import small_crate
-from tests.engine.sharing import IMAGES, LABELLED, metrics_of, model_of
+from tests.probing.sharing import IMAGES, LABELLED, metrics_of, model_of
 from whitebox_probe._core.errors import DataError, ProcessError
-from whitebox_probe.probing import state as _resume
+from whitebox_probe.probing import identity, state
 from whitebox_probe.probing.collector import Collector
 
 MODEL = "crate"
@@ -70,7 +70,7 @@ def test_cut_off_anywhere_again_and_again_it_gives_the_same(kind, tmp_path, monk
     for run in range(4):
         folder = tmp_path / str(run)
         while True:
-            where = (Collector, "take") if random.random() < 0.6 else (_resume.np, "savez")
+            where = (Collector, "take") if random.random() < 0.6 else (state.np, "savez")
             calls = int(random.integers(1, 90 if where[1] == "take" else 8))
             with monkeypatch.context() as patch:
                 cut_after(patch, *where, calls)
@@ -184,11 +184,11 @@ def test_the_constants_of_a_network_are_the_same_when_it_is_loaded_again():
     names = ["crate-tiny-fmnist", "vit-tiny-fmnist", "crate-tiny-kjv", "gpt2-tiny-kjv"]
     for name in names:
         first, again = wp.load(name), wp.load(name)
-        found = _resume.constants(first.module)
+        found = identity.constants(first.module)
         data = "kjv" if "kjv" in name else "fashion-mnist"
         wp.probe(again, data, ["l0", "attention_entropy"], limit=2, progress=False)
         again.module.train()
-        assert _resume.constants(again.module) == found
+        assert identity.constants(again.module) == found
         json.dumps(found)
     assert found["GPT2Attention.layer_idx"] == list(range(6))
     assert found["GPT2Attention.config.activation_function"] == "gelu_new"
@@ -205,18 +205,18 @@ class Own(torch.nn.Module):
 
 
 def test_what_counts_of_a_module_of_ones_own():
-    plain = _resume.constants(Own())
+    plain = identity.constants(Own())
     assert plain["Own.power"] == 2.0
     assert plain["Linear.in_features"] == 2
     assert not any("log" in key or "calls" in key or "training" in key for key in plain)
     config = argparse.Namespace(window=3, _path="x", deep=object())
     for changed in (Own(3.0), Own(act=torch.tanh), Own(config=config)):
-        assert _resume.constants(changed) != plain
-    assert _resume.constants(Own(config=config))["Own.config.window"] == 3
+        assert identity.constants(changed) != plain
+    assert identity.constants(Own(config=config))["Own.config.window"] == 3
     swapped = Own()
     swapped.inner = torch.nn.Sequential(swapped.inner)
     layout = "layout of the network"
-    assert _resume.constants(swapped)[layout] != plain[layout]
+    assert identity.constants(swapped)[layout] != plain[layout]
 
 
 def test_the_state_is_plain_arrays_and_json(tmp_path, monkeypatch):
