@@ -37,7 +37,8 @@ def path_of(data: Any) -> Path | None:
     """Data that are given by a path, as a path; a name is none, whatever lies there."""
     if isinstance(data, Path):
         return data
-    return Path(data) if isinstance(data, str) and data not in readers() else None
+    is_path = isinstance(data, str) and data != "" and data not in readers()
+    return Path(data) if is_path else None
 
 
 class Names(Kind):
