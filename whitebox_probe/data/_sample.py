@@ -1,6 +1,11 @@
-"""What a sample is: an input, alone or in a pair with its class or its mask."""
+"""What a sample is: an input, alone or in a pair with its class or its mask.
 
-from collections.abc import Sequence
+A class is one whole number. A mask says which of n tokens are measured: n booleans, or 0 and 1 as
+tokenizers give them. Any other row of numbers beside an input is refused: it would be a mask that
+nobody heeds.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +42,9 @@ class Numbered(Dataset[Any]):
         """The number and the sample, or what is wrong with it."""
         try:
             whole = self.dataset[number]
-            _check(_input_of(whole), f"sample {number} of {self.name}")
+            what = f"sample {number} of {self.name}"
+            _check(_input_of(whole), what)
+            _mask_in(whole, 1, what)
         except ProbeError as error:
             return error
         return number, whole
@@ -49,29 +56,57 @@ def collate(items: Sequence[tuple[int, Any] | ProbeError]) -> Batch | ProbeError
     if wrong:
         return wrong[0]
     pairs = [item for item in items if not isinstance(item, ProbeError)]
+    numbers = [number for number, _ in pairs]
     inputs = [_input_of(whole) for _, whole in pairs]
-    for (number, _), each in zip(pairs, inputs, strict=True):
-        if each.shape != inputs[0].shape:
-            return DataError(
-                f"samples {pairs[0][0]} and {number} cannot be put into one batch",
-                f"their shapes are {tuple(inputs[0].shape)} and {tuple(each.shape)}",
-                "Give all samples one shape, or use a batch size of 1",
-            )
+    masks = [_mask_in(whole, 1, f"sample {number}") for number, whole in pairs]
     classes = [class_of(whole) for _, whole in pairs]
-    masks = [mask for _, whole in pairs if (mask := _mask_of(whole)) is not None]
-    return Batch(
-        ids=torch.tensor([number for number, _ in pairs]),
-        inputs=torch.stack(inputs),
-        labels=None if None in classes else torch.tensor(classes),
-        mask=torch.stack(masks) if len(masks) == len(pairs) else None,
-    )
+    try:
+        return Batch(
+            ids=torch.tensor(numbers),
+            inputs=_stacked(inputs, numbers, "shape"),
+            labels=None if None in classes else torch.tensor(classes),
+            mask=None if all(m is None for m in masks) else _stacked(masks, numbers, "mask"),
+        )
+    except DataError as error:
+        return error
 
 
-def raised(batch: Batch | ProbeError) -> Batch:
-    """The batch; what was wrong with one of its samples is raised."""
-    if isinstance(batch, ProbeError):
-        raise batch
-    return batch
+def _stacked(parts: Sequence[Tensor | None], numbers: Sequence[int], what: str) -> Tensor:
+    """The samples' parts as one tensor.
+
+    Raises: DataError where their shapes are not the same, or one has none.
+    """
+    shapes = [None if part is None else tuple(part.shape) for part in parts]
+    for number, shape in zip(numbers, shapes, strict=True):
+        if shape != shapes[0]:
+            told = " and ".join("none" if s is None else str(s) for s in (shapes[0], shape))
+            raise DataError(
+                f"samples {numbers[0]} and {number} cannot be put into one batch",
+                f"their {what}s are {told}",
+                f"Give all samples one {what}, or use a batch size of 1"
+                if what == "shape"
+                else "Give all samples a mask of their tokens, or none",
+            )
+    return torch.stack([part for part in parts if part is not None])
+
+
+def agreeing(batches: Iterable[Batch | ProbeError]) -> Iterator[Batch]:
+    """The batches; what was wrong with a sample is raised.
+
+    Raises: DataError; also where some batches have masks and others have none.
+    """
+    masked = None
+    for batch in batches:
+        if isinstance(batch, ProbeError):
+            raise batch
+        if masked is not None and masked != (batch.mask is not None):
+            raise DataError(
+                f"sample {int(batch.ids[0])} has {'a' if masked is False else 'no'} mask",
+                f"those before it have {'none' if masked is False else 'one'}",
+                "Give all samples a mask of their tokens, or none",
+            )
+        masked = batch.mask is not None
+        yield batch
 
 
 def batch_of(whole: Any, seen: int, room: int | None) -> Batch:
@@ -86,14 +121,13 @@ def batch_of(whole: Any, seen: int, room: int | None) -> Batch:
             "the model takes tensors",
             "Let it give tensors (B, ...), or pairs of them and classes (B,) or masks (B, n)",
         )
-    second = whole[1] if isinstance(whole, tuple | list) and len(whole) > 1 else None
+    mask = _mask_in(whole, 2, f"the loader's batch from sample {seen} on")
+    second = _second_of(whole)
+    labels = None
+    if isinstance(second, Tensor) and second.ndim == 1 and not second.is_floating_point():
+        labels = second[:room]
     inputs = inputs[:room]
-    labels = mask = None
-    if isinstance(second, Tensor):
-        if second.dtype == torch.bool and second.ndim == 2:
-            mask = second[:room]
-        elif second.ndim == 1 and not second.is_floating_point():
-            labels = second[:room]
+    mask = mask if mask is None else mask[:room]
     if inputs.is_floating_point() and not inputs.isfinite().all():
         bad = (~inputs.flatten(1).isfinite().all(dim=1)).nonzero()[0, 0]
         _check(inputs[bad], f"sample {seen + int(bad)} of the loader")
@@ -103,21 +137,54 @@ def batch_of(whole: Any, seen: int, room: int | None) -> Batch:
 
 def class_of(whole: Any) -> int | None:
     """The class of a sample, if it is a pair of an input and a whole number."""
-    if not isinstance(whole, tuple | list) or len(whole) < 2:
-        return None
-    second = whole[1]
+    second = _second_of(whole)
     if isinstance(second, Tensor) and second.ndim == 0 and not second.is_floating_point():
         return int(second)
     is_whole = isinstance(second, int | np.integer) and not isinstance(second, bool)
     return int(second) if is_whole else None
 
 
-def _mask_of(whole: Any) -> Tensor | None:
-    """Which tokens of a sample are measured, if it is a pair of an input and booleans."""
-    second = whole[1] if isinstance(whole, tuple | list) and len(whole) > 1 else None
-    if isinstance(second, Tensor) and second.dtype == torch.bool and second.ndim == 1:
+def _mask_in(whole: Any, axes: int, what: str) -> Tensor | None:
+    """Which tokens are measured, if the second part of a pair says so.
+
+    Args: axes: 1 for a sample, whose mask is (n,); 2 for a batch, whose masks are (B, n).
+    Raises: DataError for numbers that are neither a mask nor a class.
+    """
+    second = _as_tensor(_second_of(whole))
+    # More axes beside an image are its segmentation, say; a text has nothing of that kind.
+    inputs = _input_of(whole)
+    reads_ids = isinstance(inputs, Tensor) and not inputs.is_floating_point()
+    if second is None or second.ndim < axes or (second.ndim > axes and not reads_ids):
+        return None
+    if second.ndim == axes and second.dtype == torch.bool:
         return second
+    is_whole = not (second.is_floating_point() or second.is_complex())
+    is_mask = second.ndim == axes and second.shape[-1] > 1
+    if is_mask and is_whole and bool(((second == 0) | (second == 1)).all()):
+        return second.bool()
+    raise DataError(
+        f"{what} has {tuple(second.shape)} numbers of {str(second.dtype).removeprefix('torch.')} "
+        "beside its input",
+        "they are neither a mask (booleans, or whole numbers that are 0 or 1, one a token) nor a "
+        "class (one whole number)",
+        "Give the mask of the tokens that are measured, or the class, or the input alone",
+    )
+
+
+def _as_tensor(second: Any) -> Tensor | None:
+    """A tensor, an array of numbers or a list of numbers, as a tensor; None for anything else."""
+    if isinstance(second, Tensor):
+        return second
+    is_list = isinstance(second, tuple | list) and len(second) > 0
+    if is_list and all(isinstance(each, int | float | np.number) for each in second):
+        return torch.tensor(second)
+    if isinstance(second, np.ndarray) and second.dtype.kind in "biuf":
+        return torch.tensor(np.ascontiguousarray(second))
     return None
+
+
+def _second_of(whole: Any) -> Any:
+    return whole[1] if isinstance(whole, tuple | list) and len(whole) > 1 else None
 
 
 def _input_of(whole: Any) -> Any:

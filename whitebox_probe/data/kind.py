@@ -38,8 +38,8 @@ class Opened:
 class Kind(ABC):
     """A kind of input.
 
-    A sample is an input, or a pair of an input and its class (a whole number) or its mask (n
-    booleans: which tokens are measured).
+    A sample is an input, or a pair of an input and its class (a whole number) or its mask
+    (which of n tokens are measured: booleans, or whole numbers that are 0 or 1).
 
     Attributes:
         name: of the kind, unique. words: what it takes, to follow "a probe reads".

@@ -1,7 +1,7 @@
 """Open any kind of data as one `Source` of numbered samples."""
 
 import signal
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Subset
 
 from whitebox_probe._core.errors import DataError
 from whitebox_probe.data._sample import Batch as Batch
-from whitebox_probe.data._sample import Numbered, batch_of, class_of, collate, raised
+from whitebox_probe.data._sample import Numbered, agreeing, batch_of, class_of, collate
 from whitebox_probe.data.catalogue import open_any
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.kind import Opened
@@ -50,7 +50,7 @@ def open_data(
     Args:
         data: of one of the kinds that `whitebox-probe list --data` names: a file of this folder
             each. A sample is an input, or a pair of an input and its class (a whole number) or its
-            mask (n booleans: which tokens are measured).
+            mask (which of n tokens are measured: booleans, or whole numbers that are 0 or 1).
         transform: makes a model's input of a PIL image, or of a text; needed for names, folders and
             texts.
         limit: at most so many samples, drawn without replacement by `seed`, kept in their order
@@ -105,7 +105,7 @@ def _by_number(opened: Opened, numbers: Sequence[int]) -> Source:
             collate_fn=collate,
             worker_init_fn=_ignore_interrupt,
         )
-        yield from map(raised, loader)
+        yield from agreeing(loader)
 
     return Source(
         name=opened.name,
@@ -122,13 +122,7 @@ def _in_their_order(opened: Opened, limit: int | None) -> Source:
 
     def batches(batch_size: int, workers: int, *, first: int = 0, step: int = 1) -> Iterator[Batch]:
         assert (first, step) == (0, 1)
-        seen = 0
-        for whole in opened.dataset:
-            batch = batch_of(whole, seen, None if limit is None else limit - seen)
-            yield batch
-            seen += len(batch.ids)
-            if limit is not None and seen >= limit:
-                return
+        yield from agreeing(_cut(opened.dataset, limit))
 
     count = opened.count
     if count is not None and limit is not None:
@@ -140,6 +134,17 @@ def _in_their_order(opened: Opened, limit: int | None) -> Source:
         batches=batches,
         labelled=opened.labelled,
     )
+
+
+def _cut(loader: Iterable[Any], limit: int | None) -> Iterator[Batch]:
+    """A loader's batches, up to so many samples."""
+    seen = 0
+    for whole in loader:
+        batch = batch_of(whole, seen, None if limit is None else limit - seen)
+        yield batch
+        seen += len(batch.ids)
+        if limit is not None and seen >= limit:
+            return
 
 
 def _ignore_interrupt(worker: int) -> None:
