@@ -2,17 +2,18 @@
 
 import hashlib
 import os
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from whitebox_probe._core.errors import DataError
+from whitebox_probe._core.errors import DataError, LoadWarning
 from whitebox_probe.data import _prepared, names
-from whitebox_probe.data.images import Transform
+from whitebox_probe.data.images import Transform, eight_bits
 from whitebox_probe.data.kind import Kind, Opened
 from whitebox_probe.data.text import TextReader
 
@@ -26,7 +27,7 @@ class Folders(Kind):
     words = "a folder of images (any depth)"
     reads = "images"
     by_path = True
-    exempt = {"not finite": "pixels are whole numbers"}
+    exempt = {"not finite": "pixels are whole numbers: a picture of fractions is refused"}
 
     def takes(self, data: Any) -> bool:
         """Whether it is the path of a folder."""
@@ -37,7 +38,12 @@ class Folders(Kind):
         """The folder's images, each prepared when it is read."""
         folder = Path(data)
         images = ImageFolder(folder, _prepared.for_images(transform, str(data)))
-        return Opened(images, folder.name, images.fingerprint)
+        if images.left_out:
+            count = sum(map(len, images.left_out.values()))
+            what = f"{count} {'file is' if count == 1 else 'files are'} left out of {data}"
+            fix = f"The {len(images)} others are measured"
+            warnings.warn(LeftOutWarning(what, _told(images.left_out), fix), stacklevel=2)
+        return Opened(images, folder.name, images.fingerprint, left_out=images.left_out)
 
     def examples(self, folder: Path) -> Mapping[str, Any]:
         """Six pictures of one grey each, in two subfolders; one that is a text inside."""
@@ -58,25 +64,40 @@ class Folders(Kind):
         return {what: folder / what for what in greys}
 
 
+class LeftOutWarning(LoadWarning):
+    """Files of a folder that are not measured."""
+
+
 class ImageFolder(Dataset[Any]):
-    """Every image below a folder, in the sorted order of their paths.
+    """Every image below a folder, in the sorted order of their paths; links are followed.
 
     Where every image lies in a subfolder, the first one's name is its class, as torchvision has it.
+    Of a moving picture the first frame is read.
 
     The fingerprint hashes relative paths and sizes in bytes, not contents: 50,000 images would
     take minutes to hash.
 
+    Attributes: left_out: why files are no samples -> their paths. Hidden files and folders are the
+        leavings of other programs: copies of images among them would count as samples and classes.
     Raises: DataError for a folder without images; on reading, for a file that is no image.
     """
 
     def __init__(self, folder: Path, transform: Transform) -> None:
-        self.files = sorted(
-            path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()
-        )
+        files: list[Path] = []
+        self.left_out: dict[str, list[str]] = {}
+        for path in sorted(_below(folder)):
+            inside = path.relative_to(folder)
+            why = _unfit(path, inside)
+            if why is None:
+                files.append(path)
+            else:
+                self.left_out.setdefault(why, []).append(str(inside))
+        self.files = files
         if not self.files:
+            told = f"; {_told(self.left_out)}" if self.left_out else ""
             raise DataError(
                 f"the folder {folder} holds no image",
-                f"no file in it ends in {', '.join(sorted(SUFFIXES))}",
+                f"no file in it ends in {', '.join(sorted(SUFFIXES))}{told}",
                 "Pass a folder of images; subfolders are searched too",
             )
         self.transform = transform
@@ -92,13 +113,59 @@ class ImageFolder(Dataset[Any]):
 
     def __getitem__(self, index: int) -> Tensor | tuple[Tensor, int]:
         """The prepared image, with its class if the subfolders say it."""
-        path = self.files[index]
-        try:
-            with Image.open(path) as image:
-                image.load()
-                prepared = self.transform(image)
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
-            raise DataError(
-                f"{path} is not a readable image", str(error), "Remove the file or replace it"
-            ) from error
+        prepared = self.transform(_read(self.files[index]))
         return prepared if self.classes is None else (prepared, self.classes[index])
+
+
+def _below(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
+    """Every file below a folder; a link back to a folder that it lies in is not followed.
+
+    Raises: DataError for a folder that cannot be read.
+    """
+    inside = above | {os.path.realpath(folder)}
+    try:
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        raise DataError(
+            f"the folder {folder} cannot be read", str(error.strerror), "Check its permissions"
+        ) from error
+    for entry in entries:
+        if not entry.is_dir():
+            yield Path(entry.path)
+        elif os.path.realpath(entry.path) not in inside:
+            yield from _below(Path(entry.path), inside)
+
+
+def _unfit(path: Path, inside: Path) -> str | None:
+    """Why a file is no sample, if it is none."""
+    if any(part.startswith(".") for part in inside.parts) or "__MACOSX" in inside.parts:
+        return "hidden"
+    if path.suffix.lower() not in SUFFIXES:
+        return f"'{path.suffix}' is no suffix of images" if path.suffix else "without a suffix"
+    return None if path.is_file() else "not to be found"
+
+
+def _told(left_out: Mapping[str, Sequence[str]]) -> str:
+    """How many files are left out, why, and the first of each sort."""
+    return ", ".join(
+        f"{len(files)} {why} ({files[0]}{', ...' if len(files) > 1 else ''})"
+        for why, files in left_out.items()
+    )
+
+
+def _read(path: Path) -> Image.Image:
+    """The whole picture, with 8 bits a channel.
+
+    Raises: DataError.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return eight_bits(image, str(path))
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:  # decoders raise whatever a broken file leads them to
+        why = str(error) or type(error).__name__
+        raise DataError(
+            f"{path} is not a readable image", why, "Remove the file or replace it"
+        ) from error

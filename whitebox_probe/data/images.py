@@ -9,7 +9,29 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from whitebox_probe._core.errors import DataError
+
 Transform = Callable[[Image.Image], Tensor]
+
+
+def eight_bits(image: Image.Image, name: str = "the picture") -> Image.Image:
+    """A picture whose pixels have 8 bits a channel, as every model's preprocessing takes them.
+
+    Of 16 bits, each grey g becomes g/257, rounded: black stays 0, and white becomes 255. Pillow
+    would cut all above 255 off. Other modes are left as they are.
+
+    Raises: DataError for pixels of 32 bits or fractions, whose white no file states.
+    """
+    of_png = image.mode == "I" and image.format == "PNG"  # so Pillow opens 16 bits before 11.3
+    if of_png or image.mode.startswith("I;16"):
+        return Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise DataError(
+            f"the white of {name} is not known",
+            f"its pixels are {'fractions' if image.mode == 'F' else 'numbers'} of 32 bits",
+            "Save it with 8 or 16 bits a pixel",
+        )
+    return image
 
 
 class ImageArray(Dataset[tuple[Tensor, int]]):
@@ -51,7 +73,7 @@ def image_transform(
     ]
 
     def apply(image: Image.Image) -> Tensor:
-        out = image.convert(mode)
+        out = eight_bits(image).convert(mode)
         for step in steps:
             out = step(out)
         tensor: Tensor = out  # type: ignore[assignment]

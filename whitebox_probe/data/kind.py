@@ -5,8 +5,8 @@ package adds one under the entry-point group `whitebox_probe.data`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,6 +25,7 @@ class Opened:
             instead: they are neither drawn nor shared between processes.
         count, labelled: of batches alone: the number of samples, if known, and whether they have
             classes.
+        left_out: why a part of the data is no sample -> its names, such as paths of files.
     """
 
     dataset: Any
@@ -33,6 +34,7 @@ class Opened:
     numbered: bool = True
     count: int | None = None
     labelled: bool = False
+    left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 class Kind(ABC):

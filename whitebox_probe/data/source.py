@@ -1,8 +1,8 @@
 """Open any kind of data as one `Source` of numbered samples."""
 
 import signal
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -27,6 +27,7 @@ class Source:
         numbers: of the samples that it gives, () for a loader. labelled: whether they have classes.
         batches: called with (batch size, workers), yields `Batch`es; with first= and step= too, it
             yields of these only every step-th, from the first-th on (not for a loader).
+        left_out: why a part of the data is no sample -> its names, such as paths of files.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Source:
     batches: Callable[..., Iterator[Batch]]
     numbers: Sequence[int] = ()
     labelled: bool = False
+    left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def open_data(
@@ -114,6 +116,7 @@ def _by_number(opened: Opened, numbers: Sequence[int]) -> Source:
         batches=batches,
         numbers=numbers,
         labelled=class_of(opened.dataset[numbers[0]]) is not None,
+        left_out=opened.left_out,
     )
 
 
@@ -133,6 +136,7 @@ def _in_their_order(opened: Opened, limit: int | None) -> Source:
         count=count,
         batches=batches,
         labelled=opened.labelled,
+        left_out=opened.left_out,
     )
 
 
