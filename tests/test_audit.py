@@ -105,8 +105,8 @@ def test_it_is_saved_whole_and_drawn(found, tmp_path):
     pd.testing.assert_frame_equal(again.frame, found.frame)
     pd.testing.assert_frame_equal(again.curves, found.curves, check_dtype=False)
     assert again == found
-    (tmp_path / "audit.csv").write_text("model\n")
-    with pytest.raises(wp.ProbeError, match="is not whole"):
+    (tmp_path / "audit.json").write_text('{"thresholds": {}}')
+    with pytest.raises(wp.ProbeError, match="cannot be read"):
         Audit.load(tmp_path)
     figure = wp.plots.audit(found)
     text = " ".join(t.get_text() for ax in figure.axes for t in [*ax.texts, ax.title])

@@ -9,7 +9,7 @@ import whitebox_probe as wp
 from whitebox_probe._core.errors import DataError, MissingDependency
 from whitebox_probe.data import open_data, photos
 from whitebox_probe.data.images import image_transform
-from whitebox_probe.data.source import NAMES, READERS
+from whitebox_probe.data.names import names, readers
 
 pytestmark = pytest.mark.skipif(find_spec("skimage") is None, reason="needs scikit-image")
 
@@ -65,9 +65,9 @@ def test_a_probe_reads_it():
 
 
 def test_every_name_is_read_by_one_file():
-    assert set(NAMES) == set(READERS)
-    assert {"photos", "fashion-mnist", "fashion-mnist:test", "fashion-mnist:train"} <= set(NAMES)
-    for name, module in READERS.items():
+    assert set(names()) == set(readers())
+    assert {"photos", "fashion-mnist", "fashion-mnist:test", "fashion-mnist:train"} <= set(names())
+    for name, module in readers().items():
         assert module.about(name)["read from"]
 
 

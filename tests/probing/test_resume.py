@@ -149,7 +149,7 @@ def other_preprocessing():
     [
         ({"limit": 30}, r"limit \(was 40, is 30\)"),
         ({"seed": 1}, r"seed \(was 0, is 1\)"),
-        ({"eps": 0.2}, r"eps \(was \[0.1\], is \[0.2\]\)"),
+        ({"eps": 0.2}, r"eps \(was 0.1, is 0.2\)"),
         ({"lam": 0.2}, r"lam \(was 0.1, is 0.2\)"),
         ({"basis": "random"}, r"basis \(was .native., is .random.\)"),
         ({"convention": "official", "metrics": ["compression", "l0"]}, "convention"),

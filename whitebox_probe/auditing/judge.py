@@ -1,7 +1,7 @@
 """From the results of models, and of their nulls, to a verdict on each claim: `Audit`."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,6 +18,7 @@ RANDOM_WEIGHTS = "random weights"
 AUDIT, CURVES, SEAL = "audit.csv", "audit-curves.csv", "audit.json"
 _FIX = "Make it with: whitebox-probe audit MODEL --out DIR, or wp.audit"
 _TEXT = ("model", "claim", "text", "statistic", "null", "beyond_null", "verdict", "reason")
+# The two tables are for other programs: what is read again stands, to the last digit, in the seal.
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,13 +64,14 @@ class Audit:
             "rules": {
                 c.name: {"claim": c.text, "rule": c.revised or c.rule} for c in claims().values()
             },
-            "verdicts": json.loads(self.frame.to_json(orient="records")),
+            "verdicts": _records(self.frame),
+            "curves": _records(self.curves),
         }
-        writers = {
+        writers: dict[str, Callable[[Path], Any]] = {
             AUDIT: lambda path: self.frame.to_csv(path, index=False),
             CURVES: lambda path: self.curves.to_csv(path, index=False),
         }
-        return save_sealed(Path(folder), writers, SEAL, whole)
+        return save_sealed(Path(folder), writers, SEAL, whole, free=[AUDIT, CURVES])
 
     @classmethod
     def load(cls, folder: str | Path) -> "Audit":
@@ -81,11 +83,7 @@ class Audit:
         whole = read_seal(folder, SEAL, what="audit", fix=_FIX)
         try:
             thresholds = Thresholds(**whole["thresholds"])
-            frame = pd.read_csv(folder / AUDIT, float_precision="round_trip")
-            curves = pd.read_csv(folder / CURVES, float_precision="round_trip")
-            for table in (frame, curves):
-                for name in set(_TEXT) & set(table.columns):
-                    table[name] = table[name].fillna("").astype(str)
+            frame, curves = (_frame(whole[name]) for name in ("verdicts", "curves"))
             if not set(frame["verdict"]) <= set(VERDICTS):
                 raise ValueError("it holds verdicts that are not known")
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -114,6 +112,21 @@ def _told(row: Mapping[Any, Any]) -> str:
         return str(row["verdict"])
     interval = f"[{row['ci_low']:.3g}, {row['ci_high']:.3g}]"
     return f"{row['verdict']}: {row['value']:.3g} {interval}"
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as JSON has them, NaN as null."""
+    rows = frame.to_dict("records")
+    return [{str(k): None if v != v else v for k, v in row.items()} for row in rows]
+
+
+def _frame(records: list[dict[str, Any]]) -> pd.DataFrame:
+    """What `_records` was made of."""
+    frame = pd.DataFrame(records)
+    for name in frame.columns:
+        if name not in _TEXT and name != "layer":
+            frame[name] = frame[name].astype("float64")
+    return frame
 
 
 def judge(

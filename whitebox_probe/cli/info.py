@@ -46,16 +46,17 @@ def run(args: argparse.Namespace) -> None:
         network = _network(family, arch, args.name)
         _print({"architecture": args.name, "family": family, "arguments": arch, **network})
         return
-    from whitebox_probe.data.source import NAMES, READERS
+    from whitebox_probe.data.catalogue import reader_of
+    from whitebox_probe.data.names import names
     from whitebox_probe.metrics.catalogue import catalogue
 
     if args.name in catalogue():
         _metric(args.name)
-    elif args.name in NAMES:
-        facts = {"data": args.name, "what it is": NAMES[args.name]}
-        _print(facts | READERS[args.name].about(args.name))
+    elif (reader := reader_of(args.name)) is not None:
+        facts = {"data": args.name, "what it is": reader.NAMES[args.name]}
+        _print(facts | reader.about(args.name))
     else:
-        known = [*checkpoints.registry(), *checkpoints.architectures(), *catalogue(), *NAMES]
+        known = [*checkpoints.registry(), *checkpoints.architectures(), *catalogue(), *names()]
         raise ProbeError(
             f"nothing is called '{args.name}'",
             "it is no checkpoint, architecture, metric or data set",

@@ -2,6 +2,7 @@
 
 import argparse
 
+from whitebox_probe._core import discover
 from whitebox_probe.cli import _shared
 
 HELP = "checkpoints, architectures, metrics, data sets, figures"
@@ -23,10 +24,7 @@ def run(args: argparse.Namespace) -> None:
     if args.metrics:
         _metrics()
     elif args.data:
-        from whitebox_probe.data.source import NAMES
-
-        print(_shared.table([[n, t] for n, t in NAMES.items()], ["name", "what it is"]))
-        print("\nAny folder of images is data too, and any .txt file for a language model.")
+        _data()
     elif args.figures:
         from whitebox_probe import plots
 
@@ -47,6 +45,17 @@ def run(args: argparse.Namespace) -> None:
         print(_shared.table(rows, ["architecture", "family", "arguments"]))
     else:
         _checkpoints()
+
+
+def _data() -> None:
+    from whitebox_probe.data.catalogue import GROUP, kinds
+    from whitebox_probe.data.names import Names, names
+
+    print(_shared.table([[n, t] for n, t in names().items()], ["name", "what it is"]))
+    others = [k for k in kinds().values() if not isinstance(k, Names)]
+    rows = [[k.name, k.words, "--data and Python" if k.by_path else "Python"] for k in others]
+    rows += [[name, "(another package's)", ""] for name in discover.plugins(GROUP)]
+    print("\n" + _shared.table(rows, ["kind", "what is data too", "where"]))
 
 
 def _checkpoints() -> None:

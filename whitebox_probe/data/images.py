@@ -1,66 +1,37 @@
-"""Images from folders and arrays, prepared as a model was trained."""
+"""Images as a model's inputs, prepared as it was trained."""
 
-import hashlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from whitebox_probe._core.errors import DataError
 
 Transform = Callable[[Image.Image], Tensor]
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm"})
 
 
-class ImageFolder(Dataset[Any]):
-    """Every image below a folder, in the sorted order of their paths.
+def eight_bits(image: Image.Image, name: str = "the picture") -> Image.Image:
+    """A picture whose pixels have 8 bits a channel, as every model's preprocessing takes them.
 
-    Where every image lies in a subfolder, the first one's name is its class, as torchvision has it.
+    Of 16 bits, each grey g becomes g/257, rounded: black stays 0, and white becomes 255. Pillow
+    would cut all above 255 off. Other modes are left as they are.
 
-    The fingerprint hashes relative paths and sizes in bytes, not contents: 50,000 images would
-    take minutes to hash.
-
-    Raises: DataError for a folder without images; on reading, for a file that is no image.
+    Raises: DataError for pixels of 32 bits or fractions, whose white no file states.
     """
-
-    def __init__(self, folder: Path, transform: Transform) -> None:
-        self.files = sorted(
-            path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()
+    of_png = image.mode == "I" and image.format == "PNG"  # so Pillow opens 16 bits before 11.3
+    if of_png or image.mode.startswith("I;16"):
+        return Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise DataError(
+            f"the white of {name} is not known",
+            f"its pixels are {'fractions' if image.mode == 'F' else 'numbers'} of 32 bits",
+            "Save it with 8 or 16 bits a pixel",
         )
-        if not self.files:
-            raise DataError(
-                f"the folder {folder} holds no image",
-                f"no file in it ends in {', '.join(sorted(SUFFIXES))}",
-                "Pass a folder of images; subfolders are searched too",
-            )
-        self.transform = transform
-        first = [path.relative_to(folder).parts[:-1][:1] for path in self.files]
-        names = {name: i for i, name in enumerate(sorted({n for part in first for n in part}))}
-        self.classes = [names[part[0]] for part in first] if all(first) else None
-        listing = "\n".join(f"{p.relative_to(folder)} {p.stat().st_size}" for p in self.files)
-        self.fingerprint = hashlib.sha256(listing.encode()).hexdigest()[:16]
-
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> Tensor | tuple[Tensor, int]:
-        """The prepared image, with its class if the subfolders say it."""
-        path = self.files[index]
-        try:
-            with Image.open(path) as image:
-                image.load()
-                prepared = self.transform(image)
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
-            raise DataError(
-                f"{path} is not a readable image", str(error), "Remove the file or replace it"
-            ) from error
-        return prepared if self.classes is None else (prepared, self.classes[index])
+    return image
 
 
 class ImageArray(Dataset[tuple[Tensor, int]]):
@@ -102,7 +73,7 @@ def image_transform(
     ]
 
     def apply(image: Image.Image) -> Tensor:
-        out = image.convert(mode)
+        out = eight_bits(image).convert(mode)
         for step in steps:
             out = step(out)
         tensor: Tensor = out  # type: ignore[assignment]

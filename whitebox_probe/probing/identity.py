@@ -15,7 +15,7 @@ from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.probing.plan import Plan
 from whitebox_probe.probing.settings import Execution, Settings
 
-HASHES = ("weights", "data", "layout")
+HASHES = ("weights", "data", "layout", "measurements")
 """What is too long to be told: that it changed is said, and not from what to what."""
 # Public attributes of modules that no output depends on, or that a forward pass sets.
 _PASSING = frozenset(
@@ -46,7 +46,9 @@ def identity(
         "preprocess": None if model.preprocess is None else asdict(model.preprocess),
         "data": [source.name, source.fingerprint],
         **{name: value[0] if _alone(value) else value for name, value in kept.items()},
-        "metrics": [m.told() for m in plan],
+        "metrics": list(dict.fromkeys(m.measure.name for m in plan)),
+        "sites": plan.places(),
+        "measurements": [m.told() for m in plan],
         "places of the sites": places(model, plan),
         "batch_size": execution.batch_size,
         "device": device.type,

@@ -14,7 +14,7 @@ from whitebox_probe.metrics.measure import DatasetMeasure, Measure, SampleMeasur
 from whitebox_probe.probing.bases import Bases
 from whitebox_probe.probing.collector import Collector
 from whitebox_probe.probing.plan import BasisKey, Measurement, Plan
-from whitebox_probe.results.table import keys_of, with_types
+from whitebox_probe.results.table import keys_of, no_value, with_types
 
 Row = dict[str, Any]
 Matrix = tuple[str, dict[str, Any], np.ndarray]
@@ -103,13 +103,18 @@ def streamed(collector: Collector, count: int) -> tuple[list[Row], list[Matrix]]
                     rows.append(_number(m, name, layer, float(value), count))
                 for name, matrix in m.measure.matrices(sums).items():
                     stacks.setdefault(name, []).append(matrix.numpy(force=True))
-        matrices += [(name, m.row(), np.stack(layers)) for name, layers in stacks.items()]
+        matrices += [(name, _where(m), np.stack(layers)) for name, layers in stacks.items()]
     of_heads: dict[Measurement, list[np.ndarray]] = {}
     for (m, _), total in collector.head_sums().items():
         mean = total.numpy(force=True) / max(collector.table.used, 1)
         of_heads.setdefault(m, []).append(mean)
-    matrices += [(m.measure.name, m.row(), np.stack(each)) for m, each in of_heads.items()]
+    matrices += [(m.measure.name, _where(m), np.stack(each)) for m, each in of_heads.items()]
     return rows, matrices
+
+
+def _where(m: Measurement) -> dict[str, Any]:
+    """The settings that a matrix was taken with, those that it does not depend on left out."""
+    return {name: value for name, value in m.row().items() if not no_value(value)}
 
 
 def _number(m: Measurement, name: str, layer: int, value: float, count: int) -> Row:
@@ -136,7 +141,7 @@ def weighed(plan: Plan, bases: Bases) -> tuple[list[Row], list[Matrix]]:
             ]
             for name, matrix in found.items():
                 stacks.setdefault(name, []).append(matrix.numpy())
-        matrices += [(name, m.row(), np.stack(layers)) for name, layers in stacks.items()]
+        matrices += [(name, _where(m), np.stack(layers)) for name, layers in stacks.items()]
     return rows, matrices
 
 

@@ -159,6 +159,13 @@ class Plan:
         """The subspaces that are used, each once."""
         return list(dict.fromkeys(m.basis for m in self if m.basis is not None))
 
+    def places(self) -> dict[str, list[str]]:
+        """Metric -> the sites at which it is taken."""
+        found: dict[str, dict[str, None]] = {}
+        for m in self.tokens:
+            found.setdefault(m.measure.name, {})[m.site] = None
+        return {name: list(sites) for name, sites in found.items()}
+
     @property
     def spectral(self) -> bool:
         """Whether one measure is taken with several eps, and so from eigenvalues."""

@@ -334,7 +334,7 @@ class _Pass:
                 **settings,
                 "metrics": list(dict.fromkeys(m.measure.name for m in self.plan)),
                 "measurements": _measurements(self.plan),
-                "sites": _sites(self.plan),
+                "sites": self.plan.places(),
                 "fit": self.fit,
             },
             bounds=outcome.bounds(self.plan, bases, collector.tokens),
@@ -456,14 +456,6 @@ def _several(plan: Plan) -> dict[str, list[Any]]:
                 found.setdefault(name, {})[value] = None
         found.setdefault("null", {})[m.null] = None
     return {name: list(values) for name, values in found.items()}
-
-
-def _sites(plan: Plan) -> dict[str, list[str]]:
-    """Metric -> the sites at which it is taken."""
-    found: dict[str, dict[str, None]] = {}
-    for m in plan.tokens:
-        found.setdefault(m.measure.name, {})[m.site] = None
-    return {name: list(sites) for name, sites in found.items()}
 
 
 def _network(model: ProbeModel, layers: Mapping[int, Parts]) -> dict[str, Any]:

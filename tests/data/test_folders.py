@@ -1,0 +1,194 @@
+"""Which files of a folder are measured, and what is said of the others."""
+
+import os
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from whitebox_probe._core.errors import DataError
+from whitebox_probe.cli import main as cli
+from whitebox_probe.data import open_data
+from whitebox_probe.data.folders import LeftOutWarning
+from whitebox_probe.data.images import eight_bits, image_transform
+
+
+def transform(mode="L", size=8):
+    channels = 3 if mode == "RGB" else 1
+    return image_transform(
+        size=size,
+        mean=(0.0,) * channels,
+        std=(1.0,) * channels,
+        mode=mode,
+        crop=1.0,
+        interpolation="bilinear",
+    )
+
+
+def read(source):
+    batches = list(source.batches(4, 0))
+    return torch.cat([batch.inputs for batch in batches]), [batch.labels for batch in batches]
+
+
+def picture(path, grey=9):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (8, 8), grey).save(path, format="PNG")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("cat/0.png", "cat/1.png", "dog/0.png"):
+        picture(tmp_path / name)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "name",
+    [".ipynb_checkpoints/0-checkpoint.png", "cat/._0.png", ".hidden.png", "__MACOSX/cat/0.png"],
+)
+def test_what_is_hidden_is_neither_sample_nor_class(folder, name):
+    plain = open_data(folder, transform=transform())
+    picture(folder / name)
+    with pytest.warns(LeftOutWarning, match=rf"1 file is left out of .*: 1 hidden \({name}\)"):
+        source = open_data(folder, transform=transform())
+    assert source.count == 3
+    assert read(source)[1][0].tolist() == [0, 0, 1]
+    assert source.left_out == {"hidden": [name]}
+    assert source.fingerprint == plain.fingerprint
+    assert plain.left_out == {}
+
+
+def test_a_folder_that_lies_below_a_hidden_one_is_read(tmp_path):
+    picture(tmp_path / ".cache" / "pictures" / "0.png")
+    assert open_data(tmp_path / ".cache" / "pictures", transform=transform()).count == 1
+
+
+def test_each_file_that_is_no_sample_is_counted_and_named(folder):
+    for name in ("cat/a.heic", "cat/b.heic", "labels.csv", "LICENSE", "dog/x.PNG.part"):
+        (folder / name).write_bytes(b"x")
+    (folder / "cat" / "gone.png").symlink_to(folder / "nowhere.png")
+    with pytest.warns(LeftOutWarning) as said:
+        source = open_data(folder, transform=transform())
+    assert source.count == 3
+    assert source.left_out == {
+        "'.heic' is no suffix of images": ["cat/a.heic", "cat/b.heic"],
+        "'.csv' is no suffix of images": ["labels.csv"],
+        "'.part' is no suffix of images": ["dog/x.PNG.part"],
+        "without a suffix": ["LICENSE"],
+        "not to be found": ["cat/gone.png"],
+    }
+    line = str(said[0].message)
+    assert line.startswith("6 files are left out of")
+    assert "2 '.heic' is no suffix of images (cat/a.heic, ...)" in line
+    assert line.endswith("The 3 others are measured.")
+    assert "\n" not in line
+
+
+def test_a_folder_of_other_files_says_what_it_holds(tmp_path):
+    (tmp_path / "a.heic").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"holds no image.*1 '\.heic' is no suffix"):
+        open_data(tmp_path, transform=transform())
+
+
+def test_the_command_line_notes_it_in_one_line(folder, capsys, tmp_path_factory):
+    (folder / "labels.csv").write_text("x")
+    out = tmp_path_factory.mktemp("out") / "run"
+    words = ["run", "crate-tiny-fmnist", "--data", str(folder), "--metrics", "l0", "--quiet"]
+    assert cli.main([*words, "--out", str(out)]) == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if "note:" in line]
+    assert len(notes) == 1
+    assert "1 file is left out" in notes[0]
+
+
+def test_links_to_folders_are_followed_and_circles_are_not(folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    picture(elsewhere / "0.png")
+    (folder / "emu").symlink_to(elsewhere)
+    (folder / "cat" / "up").symlink_to(folder)
+    source = open_data(folder, transform=transform())
+    assert source.count == 4
+    assert read(source)[1][0].tolist() == [0, 0, 1, 2]
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_may_not_be_read_is_named(folder):
+    (folder / "dog").chmod(0)
+    try:
+        with pytest.raises(DataError, match="dog cannot be read: Permission denied"):
+            open_data(folder, transform=transform())
+    finally:
+        (folder / "dog").chmod(0o700)
+
+
+def too_much_text(path):
+    def chunk(kind, data):
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    picture(path)
+    whole = path.read_bytes()
+    text = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"a" * (2 << 20)))
+    path.write_bytes(whole[:33] + text + whole[33:])
+
+
+def cut_short(path):
+    Image.effect_noise((64, 64), 90).save(path)
+    path.write_bytes(path.read_bytes()[:900])
+
+
+def huge(path):
+    Image.new("1", (20_000, 20_000)).save(path)
+
+
+@pytest.mark.parametrize("make", [too_much_text, cut_short, huge])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_whatever_a_decoder_raises_names_the_file(tmp_path, make, workers):
+    picture(tmp_path / "0.png")  # the first is read on opening
+    make(tmp_path / "x.png")
+    source = open_data(tmp_path, transform=transform())
+    with pytest.raises(DataError, match=r"x\.png is not a readable image"):
+        list(source.batches(1, workers))
+
+
+class TestDepth:
+    ROWS = np.linspace(0, 65535, 64).reshape(8, 8).astype(np.uint16)
+
+    @pytest.mark.parametrize("name", ["x.png", "x.tif"])
+    @pytest.mark.parametrize("mode", ["L", "RGB"])
+    def test_pictures_of_16_bits_keep_their_greys(self, tmp_path, name, mode):
+        Image.fromarray(self.ROWS).save(tmp_path / name)
+        found = read(open_data(tmp_path, transform=transform(mode)))[0][0]
+        expected = torch.from_numpy(self.ROWS.astype(np.float64) / 65535).float()
+        # Half a step of 8 bits, which is what a model's preprocessing takes.
+        assert (found - expected).abs().max() <= 0.5 / 255 + 1e-6
+        assert found.max() == 1
+        assert found.min() == 0
+
+    def test_they_are_those_of_8_bits_in_any_order_of_bytes(self, tmp_path):
+        want = np.rint(self.ROWS / 257).astype(np.uint8)
+        for order in ("<u2", ">u2"):
+            stored = Image.frombytes(
+                "I;16" if order == "<u2" else "I;16B", (8, 8), self.ROWS.astype(order).tobytes()
+            )
+            assert np.array_equal(np.asarray(eight_bits(stored)), want)
+
+    def test_a_png_that_pillow_opens_with_32_bits_has_16(self):
+        image = Image.fromarray(self.ROWS.astype(np.int32))
+        image.format = "PNG"
+        assert image.mode == "I"
+        assert np.array_equal(np.asarray(eight_bits(image)), np.rint(self.ROWS / 257))
+
+    @pytest.mark.parametrize("kind", [np.float32, np.int32])
+    def test_a_white_that_no_file_states_is_refused(self, tmp_path, kind):
+        Image.fromarray(self.ROWS.astype(kind)).save(tmp_path / "x.tif")
+        with pytest.raises(DataError, match=r"white of .*x\.tif is not known.*8 or 16 bits"):
+            read(open_data(tmp_path, transform=transform()))
+
+    @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "CMYK", "LA"])
+    def test_other_modes_are_left_as_they_are(self, mode):
+        image = Image.new(mode, (4, 4))
+        assert eight_bits(image) is image

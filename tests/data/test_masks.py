@@ -1,0 +1,128 @@
+"""What stands beside an input: a mask in any of its forms, a class, or an error."""
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+from whitebox_probe.models.families._crate_gpt_network import CrateGPT
+
+import whitebox_probe as wp
+from whitebox_probe._core.errors import DataError
+from whitebox_probe.data import open_data
+
+IDS = torch.randint(0, 256, (6, 16), generator=torch.Generator().manual_seed(2))
+MASK = torch.arange(16)[None] < torch.tensor([16, 12, 9, 16, 5, 7])[:, None]
+FORMS = {
+    "int64": lambda m: m.long(),
+    "int32": lambda m: m.int(),
+    "uint8": lambda m: m.to(torch.uint8),
+    "bool": lambda m: m,
+}
+SAMPLE_FORMS = {
+    "list": lambda m: m.int().tolist(),
+    "list of booleans": lambda m: m.tolist(),
+    "array": lambda m: m.numpy().astype(np.int64),
+    "array backwards": lambda m: m.flip(0).numpy()[::-1],
+}
+
+
+def read(source):
+    batches = list(source.batches(4, 0))
+    masks = [batch.mask for batch in batches]
+    return batches, None if None in masks else torch.cat(masks)
+
+
+@pytest.mark.parametrize("form", [*FORMS, *SAMPLE_FORMS])
+def test_a_mask_of_samples_is_one_in_every_form(form):
+    make = (FORMS | SAMPLE_FORMS)[form]
+    source = open_data([(ids, make(mask)) for ids, mask in zip(IDS, MASK, strict=True)])
+    _, masks = read(source)
+    assert masks.dtype == torch.bool
+    assert torch.equal(masks, MASK)
+    assert not source.labelled
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_mask_of_a_loader_is_one_in_every_form(form):
+    loader = DataLoader(TensorDataset(IDS, FORMS[form](MASK)), batch_size=4)
+    batches, masks = read(open_data(loader, limit=5))
+    assert masks.dtype == torch.bool
+    assert torch.equal(masks, MASK[:5])
+    assert all(batch.labels is None for batch in batches)
+
+
+@pytest.mark.parametrize("make", [int, torch.tensor, np.int64])
+def test_a_whole_number_stays_a_class_even_if_it_is_0_or_1(make):
+    source = open_data([(ids, make(i % 2)) for i, ids in enumerate(IDS)])
+    batches, masks = read(source)
+    assert source.labelled
+    assert masks is None
+    assert torch.cat([batch.labels for batch in batches]).tolist() == [0, 1, 0, 1, 0, 1]
+
+
+def test_classes_of_a_loader_stay_classes():
+    loader = DataLoader(TensorDataset(IDS, torch.arange(6) % 2), batch_size=4)
+    batches, masks = read(open_data(loader))
+    assert masks is None
+    assert torch.cat([batch.labels for batch in batches]).tolist() == [0, 1, 0, 1, 0, 1]
+
+
+WRONG = {
+    "next tokens": IDS + 2,
+    "minus hundred": torch.where(MASK, 1, -100).flip(0),
+    "floats": MASK.float(),
+    "one number": torch.ones(6, 1, dtype=torch.int64),
+    "a mask of pairs": MASK[:, None].expand(6, 16, 16),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_any_other_row_of_numbers_is_refused(what):
+    for data in (
+        list(zip(IDS, WRONG[what], strict=True)),
+        DataLoader(TensorDataset(IDS, WRONG[what]), batch_size=3),
+    ):
+        with pytest.raises(DataError, match=r"sample 0.*neither a mask .* nor a class") as error:
+            read(open_data(data))
+        assert "\n" not in str(error.value)
+
+
+def test_what_lies_beside_an_image_and_is_no_row_is_left_alone():
+    images = torch.rand(6, 3, 8, 8)
+    for beside in (["a caption"], "a caption", {"box": 1}, torch.ones(8, 8).long(), None, 0.5):
+        _, masks = read(open_data([(image, beside) for image in images]))
+        assert masks is None
+
+
+@pytest.mark.parametrize("at", [0, 1, 3, 4, 5])
+def test_a_mask_that_only_some_samples_have_is_refused(at):
+    pairs = list(zip(IDS, MASK.long(), strict=True))
+    for data in (
+        [(ids, mask) if i == at else ids for i, (ids, mask) in enumerate(pairs)],
+        [ids if i == at else (ids, mask) for i, (ids, mask) in enumerate(pairs)],
+    ):
+        with pytest.raises(DataError, match="Give all samples a mask"):
+            read(open_data(data))
+
+
+def test_masks_of_several_lengths_are_refused():
+    data = [(ids, mask[: 16 - i // 5]) for i, (ids, mask) in enumerate(zip(IDS, MASK, strict=True))]
+    with pytest.raises(DataError, match=r"samples 4 and 5 .*masks are \(16,\) and \(15,\)"):
+        read(open_data(data))
+
+
+def test_a_measure_is_that_of_the_boolean_mask():
+    model = wp.wrap(CrateGPT(vocabulary=256, block_size=16, dim=16, depth=2, heads=2))
+    metrics = ["coding_rate", "compression", "l0"]
+    found = [
+        wp.probe(model, data, metrics, progress=False).samples
+        for data in (
+            TensorDataset(IDS, MASK),
+            TensorDataset(IDS, MASK.long()),
+            DataLoader(TensorDataset(IDS, MASK.long()), batch_size=4),
+        )
+    ]
+    unmasked = wp.probe(model, IDS, metrics, progress=False).samples
+    for other in found[1:]:
+        assert (found[0] == other).all(axis=None)
+    assert not (found[0] == unmasked).all(axis=None)

@@ -1,0 +1,49 @@
+"""A transform that fits what is read: images or a text."""
+
+from pathlib import Path
+
+from whitebox_probe._core.errors import DataError
+from whitebox_probe.data.images import Transform
+from whitebox_probe.data.kind import Opened
+from whitebox_probe.data.text import TextReader
+
+
+def for_images(transform: Transform | TextReader | None, name: str) -> Transform:
+    """The transform, which makes a model's input of an image.
+
+    Raises: DataError if it reads text, or is not known.
+    """
+    if isinstance(transform, TextReader):
+        raise DataError(
+            f"{name} holds images",
+            "the model reads text",
+            "Pass a text, such as 'kjv' or a .txt file, or use an image model",
+        )
+    if transform is None:
+        raise DataError(
+            f"the images of {name} cannot be prepared",
+            "the model does not say how (size, mean and std)",
+            "Pass preprocess='imagenet' if it was trained so, or a Preprocess of its own",
+        )
+    return transform
+
+
+def text_windows(text: str | Path, name: str, transform: Transform | TextReader | None) -> Opened:
+    """Windows of a text by the model's own tokenizer.
+
+    Raises: DataError if the transform reads images, or is not known.
+    """
+    if transform is None:
+        raise DataError(
+            f"the text of {name} cannot be prepared",
+            "the model does not say how (its tokenizer)",
+            "Pass preprocess='text:bytes@128', say, or a TextPreprocess, to load or wrap it",
+        )
+    if not isinstance(transform, TextReader):
+        raise DataError(
+            f"{name} is text",
+            "the model reads images",
+            "Pass images, such as 'fashion-mnist' or a folder, or use a language model",
+        )
+    windows = transform.windows(text)
+    return Opened(windows, name, windows.fingerprint)

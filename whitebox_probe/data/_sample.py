@@ -1,0 +1,210 @@
+"""What a sample is: an input, alone or in a pair with its class or its mask.
+
+A class is one whole number. A mask says which of n tokens are measured: n booleans, or 0 and 1 as
+tokenizers give them. Any other row of numbers beside an input is refused: it would be a mask that
+nobody heeds.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from whitebox_probe._core.errors import DataError, ProbeError
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples: numbers (B,), inputs (B, ...), classes (B,) if known, which tokens count (B, n)."""
+
+    ids: Tensor
+    inputs: Tensor
+    labels: Tensor | None = None
+    mask: Tensor | None = None
+
+
+class Numbered(Dataset[Any]):
+    """Samples with their numbers, checked one by one so that an error can name the sample.
+
+    An error is a value here: torch hands those of its reading processes on as text in a
+    RuntimeError. `collate` passes it on, and `raised` raises it.
+    """
+
+    def __init__(self, dataset: Any, name: str) -> None:
+        self.dataset = dataset
+        self.name = name
+
+    def __getitem__(self, number: int) -> tuple[int, Any] | ProbeError:
+        """The number and the sample, or what is wrong with it."""
+        try:
+            whole = self.dataset[number]
+            what = f"sample {number} of {self.name}"
+            _check(_input_of(whole), what)
+            _mask_in(whole, 1, what)
+        except ProbeError as error:
+            return error
+        return number, whole
+
+
+def collate(items: Sequence[tuple[int, Any] | ProbeError]) -> Batch | ProbeError:
+    """Numbered samples -> a batch, with classes and masks where every sample has one."""
+    wrong = [item for item in items if isinstance(item, ProbeError)]
+    if wrong:
+        return wrong[0]
+    pairs = [item for item in items if not isinstance(item, ProbeError)]
+    numbers = [number for number, _ in pairs]
+    inputs = [_input_of(whole) for _, whole in pairs]
+    masks = [_mask_in(whole, 1, f"sample {number}") for number, whole in pairs]
+    classes = [class_of(whole) for _, whole in pairs]
+    try:
+        return Batch(
+            ids=torch.tensor(numbers),
+            inputs=_stacked(inputs, numbers, "shape"),
+            labels=None if None in classes else torch.tensor(classes),
+            mask=None if all(m is None for m in masks) else _stacked(masks, numbers, "mask"),
+        )
+    except DataError as error:
+        return error
+
+
+def _stacked(parts: Sequence[Tensor | None], numbers: Sequence[int], what: str) -> Tensor:
+    """The samples' parts as one tensor.
+
+    Raises: DataError where their shapes are not the same, or one has none.
+    """
+    shapes = [None if part is None else tuple(part.shape) for part in parts]
+    for number, shape in zip(numbers, shapes, strict=True):
+        if shape != shapes[0]:
+            told = " and ".join("none" if s is None else str(s) for s in (shapes[0], shape))
+            raise DataError(
+                f"samples {numbers[0]} and {number} cannot be put into one batch",
+                f"their {what}s are {told}",
+                f"Give all samples one {what}, or use a batch size of 1"
+                if what == "shape"
+                else "Give all samples a mask of their tokens, or none",
+            )
+    return torch.stack([part for part in parts if part is not None])
+
+
+def agreeing(batches: Iterable[Batch | ProbeError]) -> Iterator[Batch]:
+    """The batches; what was wrong with a sample is raised.
+
+    Raises: DataError; also where some batches have masks and others have none.
+    """
+    masked = None
+    for batch in batches:
+        if isinstance(batch, ProbeError):
+            raise batch
+        if masked is not None and masked != (batch.mask is not None):
+            raise DataError(
+                f"sample {int(batch.ids[0])} has {'a' if masked is False else 'no'} mask",
+                f"those before it have {'none' if masked is False else 'one'}",
+                "Give all samples a mask of their tokens, or none",
+            )
+        masked = batch.mask is not None
+        yield batch
+
+
+def batch_of(whole: Any, seen: int, room: int | None) -> Batch:
+    """A loader's batch, numbered from `seen` and cut to the room that is left.
+
+    Raises: DataError.
+    """
+    inputs = _input_of(whole)
+    if not isinstance(inputs, Tensor) or inputs.ndim == 0:
+        raise DataError(
+            f"the loader's batch from sample {seen} on is a {type(inputs).__name__}",
+            "the model takes tensors",
+            "Let it give tensors (B, ...), or pairs of them and classes (B,) or masks (B, n)",
+        )
+    mask = _mask_in(whole, 2, f"the loader's batch from sample {seen} on")
+    second = _second_of(whole)
+    labels = None
+    if isinstance(second, Tensor) and second.ndim == 1 and not second.is_floating_point():
+        labels = second[:room]
+    inputs = inputs[:room]
+    mask = mask if mask is None else mask[:room]
+    if inputs.is_floating_point() and not inputs.isfinite().all():
+        bad = (~inputs.flatten(1).isfinite().all(dim=1)).nonzero()[0, 0]
+        _check(inputs[bad], f"sample {seen + int(bad)} of the loader")
+    ids = torch.arange(seen, seen + len(inputs))
+    return Batch(ids=ids, inputs=inputs, labels=labels, mask=mask)
+
+
+def class_of(whole: Any) -> int | None:
+    """The class of a sample, if it is a pair of an input and a whole number."""
+    second = _second_of(whole)
+    if isinstance(second, Tensor) and second.ndim == 0 and not second.is_floating_point():
+        return int(second)
+    is_whole = isinstance(second, int | np.integer) and not isinstance(second, bool)
+    return int(second) if is_whole else None
+
+
+def _mask_in(whole: Any, axes: int, what: str) -> Tensor | None:
+    """Which tokens are measured, if the second part of a pair says so.
+
+    Args: axes: 1 for a sample, whose mask is (n,); 2 for a batch, whose masks are (B, n).
+    Raises: DataError for numbers that are neither a mask nor a class.
+    """
+    second = _as_tensor(_second_of(whole))
+    # More axes beside an image are its segmentation, say; a text has nothing of that kind.
+    inputs = _input_of(whole)
+    reads_ids = isinstance(inputs, Tensor) and not inputs.is_floating_point()
+    if second is None or second.ndim < axes or (second.ndim > axes and not reads_ids):
+        return None
+    if second.ndim == axes and second.dtype == torch.bool:
+        return second
+    is_whole = not (second.is_floating_point() or second.is_complex())
+    is_mask = second.ndim == axes and second.shape[-1] > 1
+    if is_mask and is_whole and bool(((second == 0) | (second == 1)).all()):
+        return second.bool()
+    raise DataError(
+        f"{what} has {tuple(second.shape)} numbers of {str(second.dtype).removeprefix('torch.')} "
+        "beside its input",
+        "they are neither a mask (booleans, or whole numbers that are 0 or 1, one a token) nor a "
+        "class (one whole number)",
+        "Give the mask of the tokens that are measured, or the class, or the input alone",
+    )
+
+
+def _as_tensor(second: Any) -> Tensor | None:
+    """A tensor, an array of numbers or a list of numbers, as a tensor; None for anything else."""
+    if isinstance(second, Tensor):
+        return second
+    is_list = isinstance(second, tuple | list) and len(second) > 0
+    if is_list and all(isinstance(each, int | float | np.number) for each in second):
+        return torch.tensor(second)
+    if isinstance(second, np.ndarray) and second.dtype.kind in "biuf":
+        return torch.tensor(np.ascontiguousarray(second))
+    return None
+
+
+def _second_of(whole: Any) -> Any:
+    return whole[1] if isinstance(whole, tuple | list) and len(whole) > 1 else None
+
+
+def _input_of(whole: Any) -> Any:
+    return whole[0] if isinstance(whole, tuple | list) and len(whole) > 0 else whole
+
+
+def _check(item: Any, what: str) -> None:
+    """Refuse an input that is no tensor of finite numbers.
+
+    Raises: DataError.
+    """
+    if not isinstance(item, Tensor):
+        raise DataError(
+            f"{what} is a {type(item).__name__}",
+            "the model takes tensors",
+            "Give the Dataset a transform that makes a tensor",
+        )
+    if item.is_floating_point() and not item.isfinite().all():
+        raise DataError(
+            f"{what} holds NaN or infinity",
+            "every measure of it would be meaningless",
+            "Remove or repair that sample",
+        )

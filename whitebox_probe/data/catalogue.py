@@ -1,0 +1,169 @@
+"""Every kind of input, found by its place or added by another package, and the one that fits."""
+
+import os
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import whitebox_probe.data as rooms
+from whitebox_probe._core import discover
+from whitebox_probe._core.errors import DataError, PluginError, ProbeError, nearest
+from whitebox_probe.data.images import Transform
+from whitebox_probe.data.kind import Kind, Opened
+from whitebox_probe.data.names import Names, readers
+from whitebox_probe.data.text import TextReader
+
+GROUP = "whitebox_probe.data"
+_LONGEST = 200  # characters of a path that an error shows: it may be a whole text
+
+
+@cache
+def kinds() -> dict[str, Kind]:
+    """The kinds of this folder, by name."""
+    found: dict[str, Kind] = {}
+    for module in discover.modules(rooms):
+        for thing in vars(module).values():
+            is_kind = isinstance(thing, type) and issubclass(thing, Kind) and thing is not Kind
+            if is_kind and thing.__module__ == module.__name__:
+                discover.unique(found, thing.name, thing())
+    return dict(sorted(found.items()))
+
+
+@cache
+def added() -> dict[str, Kind]:
+    """The kinds and named data sets that other packages add, by the name of the entry point.
+
+    An entry point names a subclass of `Kind`, whose `name` it has, or a module of named data sets
+    as `names` describes it.
+
+    Raises: PluginError for a package whose kind cannot be had, or has a name that is taken.
+    """
+    return {name: _loaded(name) for name in _entries()}
+
+
+@cache
+def _entries() -> dict[str, list[EntryPoint]]:
+    """Who adds what; nothing of theirs is imported."""
+    return discover.plugins(GROUP)
+
+
+def open_any(data: Any, transform: Transform | TextReader | None) -> Opened:
+    """Open data by the one kind that takes them.
+
+    Another package is imported only if no kind of this one takes them.
+
+    Raises: DataError naming all kinds if none takes them; PluginError.
+    """
+    own = _taking(data, kinds())
+    if own is not None:
+        return kinds()[own].open(data, transform)
+    other = _taking(data, added())
+    if other is None:
+        raise _unknown(data)
+    opened = _asked(other, added()[other].open, data, transform)
+    if not isinstance(opened, Opened):
+        raise _unusable(other, f"it opens data as {type(opened).__name__}, not as Opened")
+    return opened
+
+
+def reader_of(name: str) -> Any:
+    """The file that reads a named data set, of this package or of another; None for no name.
+
+    Raises: PluginError.
+    """
+    if name in readers():
+        return readers()[name]
+    others = (kind.readers for kind in added().values() if isinstance(kind, Names))
+    return next((known[name] for known in others if name in known), None)
+
+
+def _taking(data: Any, known: Mapping[str, Kind]) -> str | None:
+    """The name of the one kind that takes data: a general one only where no other does.
+
+    Raises: DataError where several do, as nothing says which comes first.
+    """
+    for general in (False, True):
+        asked = {name: kind for name, kind in known.items() if kind.general == general}
+        taking = [name for name, kind in asked.items() if _asked(name, kind.takes, data)]
+        if len(taking) > 1:
+            raise DataError(
+                f"data of type {type(data).__name__} are of several kinds",
+                f"{' and '.join(taking)} take them",
+                "Make the test of one of these kinds narrower",
+            )
+        if taking:
+            return taking[0]
+    return None
+
+
+def _asked(name: str, method: Callable[..., Any], *arguments: Any) -> Any:
+    """What a kind answers; whatever another package's raises is told in one line."""
+    try:
+        return method(*arguments)
+    except ProbeError:
+        raise
+    except Exception as error:
+        if name in kinds():
+            raise  # a fault of ours
+        raise _unusable(name, _line(error)) from error
+
+
+def _loaded(name: str) -> Kind:
+    """The kind that an entry point names, or a kind of the data sets of the module it names."""
+    first, *more = _entries()[name]
+    if more or name in kinds():
+        raise _unusable(name, f"{_package(more[0]) if more else 'whitebox-probe'} has that name")
+    try:
+        thing = first.load()
+        made = Names(dict.fromkeys(thing.NAMES, thing)) if hasattr(thing, "NAMES") else thing()
+    except Exception as error:  # whatever another package's code raises
+        raise _unusable(name, _line(error)) from error
+    if isinstance(made, Names):
+        for each in made.readers.keys() & readers().keys():
+            raise _unusable(name, f"whitebox-probe has a data set '{each}'")
+    elif not isinstance(made, Kind) or getattr(made, "name", None) != name:
+        told = f"{type(made).__name__} '{getattr(made, 'name', '')}'"
+        raise _unusable(
+            name,
+            f"it is {told}, not a subclass of Kind whose name is '{name}', nor a module with NAMES",
+        )
+    return made
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+
+
+def _package(entry: EntryPoint) -> str:
+    return f"{entry.dist.name if entry.dist else 'a package'} ({entry.value})"
+
+
+def _unusable(name: str, why: str) -> PluginError:
+    return PluginError(
+        f"the data '{name}' of {_package(_entries()[name][0])} cannot be used",
+        why,
+        "Mend or uninstall that package",
+    )
+
+
+def _unknown(data: Any) -> DataError:
+    """That no kind takes data, with what can be passed."""
+    every = [*kinds().values(), *added().values()]
+    known = [name for kind in every if isinstance(kind, Names) for name in kind.readers]
+    by_path = isinstance(data, str | Path)
+    told = [k.words for k in every if not isinstance(k, Names) and (k.by_path or not by_path)]
+    others = f"{', '.join(told[:-1])} or {told[-1]}"
+    if not by_path:
+        return DataError(
+            f"data of type {type(data).__name__} cannot be opened",
+            f"a probe reads {Names.words}, {others}",
+            f"Pass one of them, or a name: {', '.join(known)}",
+        )
+    name = str(data) if len(str(data)) <= _LONGEST else f"{str(data)[:_LONGEST]}..."
+    return DataError(
+        f"data '{name}' cannot be opened",
+        "it is a file" if os.path.exists(data) else "it is neither a folder nor a known name",
+        f"{nearest(name, known)}, or {others}",
+    )

@@ -1,0 +1,171 @@
+"""A folder of images."""
+
+import hashlib
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from whitebox_probe._core.errors import DataError, LoadWarning
+from whitebox_probe.data import _prepared, names
+from whitebox_probe.data.images import Transform, eight_bits
+from whitebox_probe.data.kind import Kind, Opened
+from whitebox_probe.data.text import TextReader
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm"})
+
+
+class Folders(Kind):
+    """A folder of images, at any depth."""
+
+    name = "folder"
+    words = "a folder of images (any depth)"
+    reads = "images"
+    by_path = True
+    exempt = {"not finite": "pixels are whole numbers: a picture of fractions is refused"}
+
+    def takes(self, data: Any) -> bool:
+        """Whether it is the path of a folder."""
+        path = names.path_of(data)
+        return path is not None and os.path.isdir(path)  # a name of any length
+
+    def open(self, data: Any, transform: Transform | TextReader | None) -> Opened:
+        """The folder's images, each prepared when it is read."""
+        folder = Path(data)
+        images = ImageFolder(folder, _prepared.for_images(transform, str(data)))
+        if images.left_out:
+            count = sum(map(len, images.left_out.values()))
+            what = f"{count} {'file is' if count == 1 else 'files are'} left out of {data}"
+            fix = f"The {len(images)} others are measured"
+            warnings.warn(LeftOutWarning(what, _told(images.left_out), fix), stacklevel=2)
+        return Opened(images, folder.name, images.fingerprint, left_out=images.left_out)
+
+    def examples(self, folder: Path) -> Mapping[str, Any]:
+        """Six pictures of one grey each, in two subfolders; one that is a text inside."""
+        greys = {
+            "plain": range(6),
+            "other": range(100, 150, 8),
+            "empty": (),
+            "wrong type": range(5),
+        }
+        for what, values in greys.items():
+            (folder / what / "a").mkdir(parents=True)
+            (folder / what / "b").mkdir()
+            for i, grey in enumerate(values):
+                # Another size in pixels, as contents are not hashed.
+                size = (9 + 9 * (what == "other"), 9)
+                Image.new("L", size, grey).save(folder / what / "ab"[i % 2] / f"{i}.png")
+        (folder / "wrong type" / "a" / "5.png").write_text("no picture")
+        return {what: folder / what for what in greys}
+
+
+class LeftOutWarning(LoadWarning):
+    """Files of a folder that are not measured."""
+
+
+class ImageFolder(Dataset[Any]):
+    """Every image below a folder, in the sorted order of their paths; links are followed.
+
+    Where every image lies in a subfolder, the first one's name is its class, as torchvision has it.
+    Of a moving picture the first frame is read.
+
+    The fingerprint hashes relative paths and sizes in bytes, not contents: 50,000 images would
+    take minutes to hash.
+
+    Attributes: left_out: why files are no samples -> their paths. Hidden files and folders are the
+        leavings of other programs: copies of images among them would count as samples and classes.
+    Raises: DataError for a folder without images; on reading, for a file that is no image.
+    """
+
+    def __init__(self, folder: Path, transform: Transform) -> None:
+        files: list[Path] = []
+        self.left_out: dict[str, list[str]] = {}
+        for path in sorted(_below(folder)):
+            inside = path.relative_to(folder)
+            why = _unfit(path, inside)
+            if why is None:
+                files.append(path)
+            else:
+                self.left_out.setdefault(why, []).append(str(inside))
+        self.files = files
+        if not self.files:
+            told = f"; {_told(self.left_out)}" if self.left_out else ""
+            raise DataError(
+                f"the folder {folder} holds no image",
+                f"no file in it ends in {', '.join(sorted(SUFFIXES))}{told}",
+                "Pass a folder of images; subfolders are searched too",
+            )
+        self.transform = transform
+        first = [path.relative_to(folder).parts[:-1][:1] for path in self.files]
+        names = {name: i for i, name in enumerate(sorted({n for part in first for n in part}))}
+        self.classes = [names[part[0]] for part in first] if all(first) else None
+        listing = "\n".join(f"{p.relative_to(folder)} {p.stat().st_size}" for p in self.files)
+        self.fingerprint = hashlib.sha256(listing.encode()).hexdigest()[:16]
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Tensor | tuple[Tensor, int]:
+        """The prepared image, with its class if the subfolders say it."""
+        prepared = self.transform(_read(self.files[index]))
+        return prepared if self.classes is None else (prepared, self.classes[index])
+
+
+def _below(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
+    """Every file below a folder; a link back to a folder that it lies in is not followed.
+
+    Raises: DataError for a folder that cannot be read.
+    """
+    inside = above | {os.path.realpath(folder)}
+    try:
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        raise DataError(
+            f"the folder {folder} cannot be read", str(error.strerror), "Check its permissions"
+        ) from error
+    for entry in entries:
+        if not entry.is_dir():
+            yield Path(entry.path)
+        elif os.path.realpath(entry.path) not in inside:
+            yield from _below(Path(entry.path), inside)
+
+
+def _unfit(path: Path, inside: Path) -> str | None:
+    """Why a file is no sample, if it is none."""
+    if any(part.startswith(".") for part in inside.parts) or "__MACOSX" in inside.parts:
+        return "hidden"
+    if path.suffix.lower() not in SUFFIXES:
+        return f"'{path.suffix}' is no suffix of images" if path.suffix else "without a suffix"
+    return None if path.is_file() else "not to be found"
+
+
+def _told(left_out: Mapping[str, Sequence[str]]) -> str:
+    """How many files are left out, why, and the first of each sort."""
+    return ", ".join(
+        f"{len(files)} {why} ({files[0]}{', ...' if len(files) > 1 else ''})"
+        for why, files in left_out.items()
+    )
+
+
+def _read(path: Path) -> Image.Image:
+    """The whole picture, with 8 bits a channel.
+
+    Raises: DataError.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return eight_bits(image, str(path))
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:  # decoders raise whatever a broken file leads them to
+        why = str(error) or type(error).__name__
+        raise DataError(
+            f"{path} is not a readable image", why, "Remove the file or replace it"
+        ) from error

@@ -1,0 +1,81 @@
+"""A kind of input: what data it takes, and how they become numbered samples.
+
+A kind is one file of this folder with a subclass of `Kind`; it is found by its place. Another
+package adds one under the entry-point group `whitebox_probe.data`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from whitebox_probe.data.images import Transform
+from whitebox_probe.data.text import TextReader
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Data that were opened.
+
+    Attributes:
+        dataset: samples by their numbers from 0 on, with a length; or an iterable of batches.
+        name: what a table calls the data. fingerprint: hash of their content, "" if not known.
+        numbered: whether `dataset` gives any sample by its number. Batches come in their own order
+            instead: they are neither drawn nor shared between processes.
+        count, labelled: of batches alone: the number of samples, if known, and whether they have
+            classes.
+        left_out: why a part of the data is no sample -> its names, such as paths of files.
+    """
+
+    dataset: Any
+    name: str
+    fingerprint: str = ""
+    numbered: bool = True
+    count: int | None = None
+    labelled: bool = False
+    left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+class Kind(ABC):
+    """A kind of input.
+
+    A sample is an input, or a pair of an input and its class (a whole number) or its mask
+    (which of n tokens are measured: booleans, or whole numbers that are 0 or 1).
+
+    Attributes:
+        name: of the kind, unique. words: what it takes, to follow "a probe reads".
+        reads: what `open` is given a transform for: "images", "text", "either", or "inputs", which
+            are the model's as they are.
+        by_path: whether data are named by a path or a word, as on the command line.
+        general: whether it takes what no other kind of this package does. Of the others, no two
+            take the same data.
+        exempt: each contract of tests/contract/test_every_source.py that it cannot keep -> why.
+    """
+
+    name: ClassVar[str]
+    words: ClassVar[str]
+    reads: ClassVar[str] = "inputs"
+    by_path: ClassVar[bool] = False
+    general: ClassVar[bool] = False
+    exempt: ClassVar[Mapping[str, str]] = {}
+
+    @abstractmethod
+    def takes(self, data: Any) -> bool:
+        """Whether data are of this kind. Cheap, without reading them, and never an error."""
+
+    @abstractmethod
+    def open(self, data: Any, transform: Transform | TextReader | None) -> Opened:
+        """Open data that it takes.
+
+        Raises: DataError.
+        """
+
+    @abstractmethod
+    def examples(self, folder: Path) -> Mapping[str, Any]:
+        """Small data of this kind, for the contracts; `folder` is empty and there to write to.
+
+        Returns: "plain": five samples or more; "other": the same with other content; "empty": no
+            sample; "not finite": one sample has a NaN; "wrong type": a sample that is no input of
+            a model. One that cannot be is left out and in `exempt`.
+        """

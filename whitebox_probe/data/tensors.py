@@ -1,0 +1,48 @@
+"""A tensor of inputs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from whitebox_probe._core.errors import DataError
+from whitebox_probe.data import _digest
+from whitebox_probe.data.images import Transform
+from whitebox_probe.data.kind import Kind, Opened
+from whitebox_probe.data.text import TextReader
+
+
+class Tensors(Kind):
+    """A tensor (N, ...): N inputs of a model as they are, without classes."""
+
+    name = "tensor"
+    words = "a tensor of inputs (N, ...)"
+
+    def takes(self, data: Any) -> bool:
+        """Whether it is a tensor."""
+        return isinstance(data, Tensor)
+
+    def open(self, data: Any, transform: Transform | TextReader | None) -> Opened:
+        """The tensor; its fingerprint hashes shape, type and values."""
+        if data.ndim == 0:
+            raise DataError(
+                "a tensor without axes cannot be opened",
+                "its first axis counts the samples",
+                "Pass inputs (N, ...), such as x[None] for one sample x",
+            )
+        return Opened(data, f"tensor {tuple(data.shape)}", _digest.of_tensor(data))
+
+    def examples(self, folder: Path) -> Mapping[str, Any]:
+        """Six inputs of four numbers."""
+        plain = torch.arange(24.0).view(6, 4)
+        broken = plain.clone()
+        broken[3, 1] = torch.nan
+        return {
+            "plain": plain,
+            "other": plain + 1,
+            "empty": plain[:0],
+            "not finite": broken,
+            "wrong type": torch.tensor(1.0),
+        }
