@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
-from whitebox_probe.models.families._crate_gpt_network import CrateGPT
 
 import whitebox_probe as wp
 from whitebox_probe._core.errors import DataError
 from whitebox_probe.data import open_data
+from whitebox_probe.models.families.crate_gpt import CrateGPT
 
 IDS = torch.randint(0, 256, (6, 16), generator=torch.Generator().manual_seed(2))
 MASK = torch.arange(16)[None] < torch.tensor([16, 12, 9, 16, 5, 7])[:, None]

@@ -302,9 +302,8 @@ class TestNulls:
         labels = [text.get_text() for text in figure.legends[0].get_texts()]
         assert {"null: gaussian", "null: random subspaces"} <= set(labels)
         lines = {line.get_label(): line.get_ydata() for line in figure.axes[0].lines}
-        np.testing.assert_allclose(
-            lines["null: gaussian"], nulls["gaussian"].curve("compression")["mean"]
-        )
+        gaussian = nulls["gaussian"].curve("compression")["mean"]
+        np.testing.assert_allclose(lines["null: gaussian"], gaussian)
         share = wp.plots.compression(result, nulls=nulls, normalise="null_share")
         drawn = share.axes[0].lines[-1].get_ydata()
         want = result.curve("compression")["mean"] / gaussian
