@@ -124,7 +124,7 @@ class TestPrecision:
                     ("rate_reduction", 0.0, 4e-7 * parts),
                 ):
                     np.testing.assert_allclose(
-                        swept.values(f"{metric}[eps={eps:g}]"),
+                        swept.values(metric, eps=eps),
                         single.values(metric),
                         rtol=rtol,
                         atol=atol,

@@ -83,7 +83,7 @@ def test_rates_in_subspaces_of_long_tokens_of_low_rank_are_right(vit, amplitude,
         U, Z = vit.subspaces(layer).double().numpy(), recording["z_half", layer].double().numpy()
         want = [oracle.compression_by_singular_values(z, U, eps) for z in Z]
         np.testing.assert_allclose(one[:, layer - 1], want, rtol=1e-5)
-        swept = both.values(f"compression[eps={eps:g}]")[:, layer - 1]
+        swept = both.values("compression", eps=eps)[:, layer - 1]
         np.testing.assert_allclose(swept, want, rtol=1e-5)
 
 

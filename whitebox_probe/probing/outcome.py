@@ -74,15 +74,15 @@ def rows(
     """The table's rows of the columns of the samples."""
     heads = heads_site or "heads"
     measured = [
-        (m, heads if m.site == HEADS else m.site, layer)
+        (m.metric, heads if m.site == HEADS else m.site, layer)
         for layer in collector.layers
         for m in collector.columns
         if isinstance(m.metric, SampleMetric) and layer in m.layers
     ]
     return [
-        {"key": i, "ddof": m.metric.ddof[asked["convention"]], "metric": m.metric.name}
-        | {"site": site, "layer": layer, **_depends(m.metric, site, asked)}
-        for i, (m, site, layer) in enumerate(measured)
+        {"key": i, "ddof": metric.ddof[asked["convention"]], "metric": metric.name}
+        | {"site": site, "layer": layer, **_depends(metric, site, asked)}
+        for i, (metric, site, layer) in enumerate(measured)
     ]
 
 

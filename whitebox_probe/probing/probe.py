@@ -234,7 +234,7 @@ def probe(
     s = model.dims
     tokens = collector.tokens or (s.tokens or 0)
     label = f"{settings.basis}+qr" if orthonormal else settings.basis
-    asked = {"convention": convention, "basis": label, "null": null or ""}
+    asked: dict[str, Any] = {"convention": convention, "basis": label, "null": null or ""}
     asked |= {"prenorm": settings.prenorm, "class_token": class_token}
     frame = tabulate(
         model=title,
@@ -354,10 +354,7 @@ def _made(kind: Kind, s: _Settings) -> list[Any]:
     options: dict[str, Any] = {"lam": s.lam} if "lam" in wanted else {}
     if "eps" not in wanted:
         return [kind(convention=s.convention, **options)]
-    made = []
-    for eps in s.eps:
-        made.append(kind(convention=s.convention, eps=eps, **options))
-    return made
+    return [kind(convention=s.convention, eps=eps, **options) for eps in s.eps]
 
 
 def _check_labels(source: Source) -> None:
