@@ -66,6 +66,7 @@ class Audit:
             },
             "verdicts": _records(self.frame),
             "curves": _records(self.curves),
+            "columns": {"verdicts": list(self.frame), "curves": list(self.curves)},
         }
         writers: dict[str, Callable[[Path], Any]] = {
             AUDIT: lambda path: self.frame.to_csv(path, index=False),
@@ -83,7 +84,9 @@ class Audit:
         whole = read_seal(folder, SEAL, what="audit", fix=_FIX)
         try:
             thresholds = Thresholds(**whole["thresholds"])
-            frame, curves = (_frame(whole[name]) for name in ("verdicts", "curves"))
+            frame, curves = (
+                _frame(whole[name], whole["columns"][name]) for name in ("verdicts", "curves")
+            )
             if not set(frame["verdict"]) <= set(VERDICTS):
                 raise ValueError("it holds verdicts that are not known")
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -120,9 +123,9 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(k): None if v != v else v for k, v in row.items()} for row in rows]
 
 
-def _frame(records: list[dict[str, Any]]) -> pd.DataFrame:
+def _frame(records: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
     """What `_records` was made of."""
-    frame = pd.DataFrame(records)
+    frame = pd.DataFrame(records, columns=columns)
     for name in frame.columns:
         if name not in _TEXT and name != "layer":
             frame[name] = frame[name].astype("float64")

@@ -86,7 +86,7 @@ def draw(
             _limit_lines(ax, limits)
         if legend:
             told = _labels.measure(results[0].run, metric)
-            note = _bases(results) if told["bases"] else None
+            note = _bases(results, curves) if told["bases"] else None
             _legend(figure, ax, BANDS[band] if band and banded else None, note)
     return figure
 
@@ -263,11 +263,11 @@ def _limit_lines(ax: "Axes", limits: Iterable[float]) -> None:
         ax.axhline(value, color="0.35", linestyle=":", linewidth=1, label=label, zorder=1.5)
 
 
-def _bases(results: Sequence[Result]) -> str:
+def _bases(results: Sequence[Result], curves: Sequence[pd.DataFrame]) -> str:
     """Which U was used, since the same symbol stands for different projections."""
     families: dict[str, dict[str, None]] = {}
-    for result in results:
-        basis = str(result.frame["basis"].iloc[0])
+    for result, curve in zip(results, curves, strict=True):
+        basis = str(curve["basis"].iloc[0])
         families.setdefault(basis, {})[str(result.run.get("family", result.model))] = None
     if len(families) == 1:
         return f"$U$: {next(iter(families))}"

@@ -316,11 +316,7 @@ class _Pass:
             checkpoint={"name": model.entry.name if model.entry else None, "sha256": model.sha256},
             network=_network(model, layers),
             preprocess=None if model.preprocess is None else asdict(model.preprocess),
-            data={
-                "name": self.source.name,
-                "fingerprint": self.source.fingerprint,
-                "limit": self.settings.limit,
-            },
+            data=self._data(),
             count=len(samples.frame) if samples.rows else (self.source.count or 0),
             layers=s.layers,
             dim=d,
@@ -348,6 +344,13 @@ class _Pass:
             null_of=self.title.partition(NULL_SEPARATOR)[0] if is_null else "",
             null_line=nulls.null_named(own[0]).line if len(own) == 1 else None,
         )
+
+    def _data(self) -> dict[str, Any]:
+        """What was measured, and what of it was left out."""
+        left_out = {why: len(names) for why, names in self.source.left_out.items()}
+        told = {"name": self.source.name, "fingerprint": self.source.fingerprint}
+        told |= {"limit": self.settings.limit}
+        return told | ({"left_out": left_out} if left_out else {})
 
 
 def _model(model: ProbeModel | nn.Module | str) -> ProbeModel:

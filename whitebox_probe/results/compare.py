@@ -59,7 +59,7 @@ class Comparison:
             and self.notes == other.notes
         )
 
-    def __hash__(self) -> NoReturn:  # type: ignore[override]
+    def __hash__(self) -> NoReturn:
         raise TypeError("a Comparison is compared by content and has no hash: use names as key")
 
     def to_latex(self, *, metrics: Sequence[str] | None = None, caption: str | None = None) -> str:
@@ -194,7 +194,7 @@ def _paired(
             _on_grid(result, rows, layers / shallow, pair.metric, used, shared)
             for result, rows in ((first, pair.first), (second, pair.second))
         ]
-        about = {"first": first.model, "second": second.model} | pair.place
+        about = {"first": first.model, "second": second.model, **pair.place}
         about |= {"layer": layers, "relative_depth": layers / shallow, "form": used or ""}
         parts.append(pd.DataFrame(about | _statistics(values[1] - values[0], seed)))
     whole = pd.concat(parts, ignore_index=True)
@@ -202,15 +202,15 @@ def _paired(
 
 
 def _statistics(differences: np.ndarray, seed: int) -> dict[str, Any]:
-    summary_ = summarise(differences, seed=seed)
+    found = summarise(differences, seed=seed)
     return {
-        "difference": summary_.mean,
-        "std": summary_.std,
-        "sem": summary_.sem,
-        "ci_low": summary_.ci_low,
-        "ci_high": summary_.ci_high,
+        "difference": found.mean,
+        "std": found.std,
+        "sem": found.sem,
+        "ci_low": found.ci_low,
+        "ci_high": found.ci_high,
         "effect_size": effect_size(differences),
-        "count": summary_.count,
+        "count": found.count,
     }
 
 

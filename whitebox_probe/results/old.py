@@ -10,8 +10,10 @@ from whitebox_probe.results.table import COLUMNS, SETTINGS, keys_of, sample_key,
 _RESIDUAL = ("z_in", "z_half", "z_out")
 _EPS_GROUPS = ("rate",)
 _EPS = ("descent_", "attention_rate_change", "class_rate")  # of other groups, by how names begin
-_SAME = ("model", "family", "checkpoint", "network", "count", "layers", "dim", "heads", "dim_head")
-_SAME += ("tokens", "bounds", "nonfinite", "seconds", "created", "versions")
+_LISTS = ("prenorm", "class_token", "lam", "null")
+_SIZES = ("layers", "dim", "heads", "dim_head", "tokens", "count")
+_PARTS = ("checkpoint", "network", "bounds", "nonfinite", "versions")
+_SAME = ("model", "family", "seconds", "created", *_SIZES, *_PARTS)
 
 
 def run_of_first_format(flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -27,9 +29,7 @@ def run_of_first_format(flat: Mapping[str, Any]) -> dict[str, Any]:
         "conventions": [flat.get("convention", "paper")],
         "bases": [basis.removesuffix("+qr")],
         "orthonormal": [basis.endswith("+qr")],
-        **{
-            name: [flat[name]] for name in ("prenorm", "class_token", "lam", "null") if name in flat
-        },
+        **{name: [flat[name]] for name in _LISTS if name in flat},
         "eps": sweep,
         "seed": flat.get("seed", 0),
         "fit": None if fit is None else {"limit": fit},
@@ -46,9 +46,7 @@ def run_of_first_format(flat: Mapping[str, Any]) -> dict[str, Any]:
         },
         "execution": {"batch_size": batch, "device": flat.get("device", "cpu")}
         | {"processes": flat.get("processes", 1)},
-        **{
-            size: 0 for size in ("layers", "dim", "heads", "dim_head", "tokens") if size not in flat
-        },
+        **{size: 0 for size in _SIZES if size not in flat},
     }
 
 

@@ -38,16 +38,16 @@ class Pair:
 
 def expect_same_data(one: Run, two: Run) -> None:
     """Raise ResultError unless two runs are known to have measured the same data."""
-    for key in sorted({*one.data, *two.data} - {*_HOW_MANY}):
-        here, there = one.data.get(key), two.data.get(key)
+    for key in sorted((one.data.keys() & two.data.keys()) - {*_HOW_MANY}):
+        here, there = one.data[key], two.data[key]
         if not same(here, there):
             raise ResultError(
                 f"the results differ in data: {one.model} has {key} {_json(here)}, "
-                f"{two.model} {_json(there)}",
+                f"{two.model} has {_json(there)}",
                 "samples of different data cannot be paired",
                 "Probe all models on the same data",
             )
-    if not one.data.get("fingerprint"):
+    if not (one.data.get("fingerprint") and two.data.get("fingerprint")):
         raise ResultError(
             f"the data of {one.model} and {two.model} are not known to be the same",
             "a loader has no fingerprint",
@@ -139,6 +139,8 @@ def _differ(
         key=lambda pair: sum(not _agree(name, *pair) for name in _TOLD),
     )
     names = [name for name in _TOLD if not _agree(name, *nearest)]
+    if "convention" in names:  # which sets the site and the treatment of norms
+        names = [name for name in names if name not in ("site", "prenorm")]
     labels = [str(rows["basis"].iloc[0]).endswith(QR) for rows in nearest]
     what = ["orthonormal" if n == "basis" and labels[0] != labels[1] else n for n in names]
     told = [
@@ -164,7 +166,7 @@ def _expect_same_measure(metric: str, one: Run, two: Run) -> None:
         if not same(here.get(key), there.get(key)):
             raise ResultError(
                 f"the results differ in {key} of '{metric}': {one.model} has "
-                f"{_json(here.get(key))}, {two.model} {_json(there.get(key))}",
+                f"{_json(here.get(key))}, {two.model} has {_json(there.get(key))}",
                 "their numbers do not mean the same",
                 f"Probe both with the same '{metric}'",
             )
@@ -176,7 +178,7 @@ def _expect_same_fit(one: Run, two: Run, pairs: Sequence[Pair]) -> None:
     if fitted and not same(here, there):
         raise ResultError(
             f"the results differ in the data that the basis of '{fitted[0]}' was fitted on: "
-            f"{one.model} has {_json(here)}, {two.model} {_json(there)}",
+            f"{one.model} has {_json(here)}, {two.model} has {_json(there)}",
             "their bases do not mean the same",
             "Probe all models with the same fit_data and fit_limit",
         )
@@ -188,8 +190,8 @@ def notes_of(one: Run, two: Run, pairs: Sequence[Pair]) -> list[str]:
 
     def note(what: str, here: Any, there: Any, why: str) -> None:
         if not same(here, there):
-            told = f"{one.model} has {_json(here)}, {two.model} {_json(there)}"
-            notes.append(f"{what} differs: {told}; {why}")
+            told = f"{one.model} has {_json(here)}, {two.model} has {_json(there)}"
+            notes.append(f"{what}: {told}; {why}")
 
     note("preprocessing", one.preprocess, two.preprocess, "the models saw different inputs")
     known = one.checkpoint.get("sha256")
@@ -203,13 +205,14 @@ def notes_of(one: Run, two: Run, pairs: Sequence[Pair]) -> list[str]:
         note(name, one.settings.get(name), two.settings.get(name), why.get(name, rounding))
     for key in _HOW_MANY:
         note(key, one.data.get(key), two.data.get(key), "samples that both have are paired")
+    for key in sorted((one.data.keys() ^ two.data.keys()) - {*_HOW_MANY}):
+        note(key, one.data.get(key), two.data.get(key), "the fingerprint of the data is the same")
     note("the number of samples", one.count, two.count, "samples that both have are paired")
     note("labels", one.labels, two.labels, "class-wise measures depend on them")
     note("thresholds", one.thresholds, two.thresholds, "verdicts depend on them")
     for name in ("whitebox-probe", "torch"):
-        note(
-            f"the version of {name}", one.versions.get(name), two.versions.get(name), "it computed"
-        )
+        here, there = one.versions.get(name), two.versions.get(name)
+        note(f"the version of {name}", here, there, "it computed the numbers")
     for first, second in sorted({_bases(p) for p in pairs if len(set(_bases(p))) > 1}):
         notes.append(f"basis: {one.model} uses {first}, {two.model} {second}: each its own")
     return notes

@@ -1,7 +1,7 @@
 """The result of a probe: a tidy table, per-sample values, matrices, and where they came from."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -45,8 +45,8 @@ class Result:
 
     frame: pd.DataFrame
     samples: pd.DataFrame
-    matrices: dict[str, np.ndarray] = field(default_factory=dict)
-    run: Run = field(default_factory=dict)  # type: ignore[assignment]
+    matrices: dict[str, np.ndarray]
+    run: Run
 
     def __post_init__(self) -> None:
         """Take a run that is a plain mapping as a `Run`."""
@@ -62,7 +62,7 @@ class Result:
             and same_arrays(self.matrices, other.matrices)
         )
 
-    def __hash__(self) -> NoReturn:  # type: ignore[override]
+    def __hash__(self) -> NoReturn:
         raise TypeError("a Result is compared by content and has no hash: use result.model as key")
 
     @property
@@ -236,7 +236,7 @@ class Result:
         Returns: the folder.
         """
         _check_parquet()
-        writers = {
+        writers: dict[str, Callable[[Path], Any]] = {
             f"{TABLE}.csv": lambda path: self.frame.to_csv(path, index=False),
             f"{TABLE}.parquet": self.frame.to_parquet,
             SAMPLES: self.samples.to_parquet,
@@ -301,7 +301,7 @@ def _list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple | set) else [value]
 
 
-def _distinct(rows: pd.DataFrame) -> list[Mapping[Any, Any]]:
+def _distinct(rows: pd.DataFrame) -> list[dict[Hashable, Any]]:
     columns = [name for name in SETTINGS if name in rows]
     return rows[columns].drop_duplicates().to_dict("records")
 

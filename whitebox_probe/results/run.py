@@ -140,7 +140,7 @@ class Run(Mapping[str, Any]):
         names = [name for name in _FIELDS if name not in NOT_COMPARED]
         return all(same(getattr(self, name), getattr(other, name)) for name in names)
 
-    def __hash__(self) -> NoReturn:  # type: ignore[override]
+    def __hash__(self) -> NoReturn:
         raise TypeError("a Run is compared by content and has no hash: use run.model as a key")
 
     @property
@@ -161,7 +161,7 @@ class Run(Mapping[str, Any]):
         kept = True in self.settings.get("class_token", ())
         return self.tokens - (self.prefix if dropped and kept else 0)
 
-    def bound(self, metric: str, where: Mapping[str, Any]) -> tuple[float, float] | None:
+    def bound(self, metric: str, where: Mapping[Any, Any]) -> tuple[float, float] | None:
         """The smallest and largest value that a metric can take with these settings, if known."""
         told = self.bounds.get(metric, [])
         if not told or isinstance(told[0], int | float):
@@ -173,7 +173,7 @@ class Run(Mapping[str, Any]):
         return None
 
     def narrowed(self, where: Mapping[str, Any], matrices: Mapping[str, Any]) -> "Run":
-        """This run with only these values of its settings (lists), and these matrices."""
+        """The run with only these values of its settings (lists), and these matrices."""
         told = dict(self.settings)
         words = {"convention": "conventions"}
         for name, values in where.items():

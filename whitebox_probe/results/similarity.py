@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,7 @@ import pandas as pd
 from whitebox_probe._core.errors import ResultError
 from whitebox_probe._core.io import atomic_path
 from whitebox_probe.results.result import same_arrays
+from whitebox_probe.results.table import read_table
 
 MATRICES = ("cka", "overlap", "procrustes")
 COLUMNS = ("first", "second", "first_layer", "second_layer", *MATRICES, "count")
@@ -43,7 +44,7 @@ class Similarity:
             self._matrices(), other._matrices()
         )
 
-    def __hash__(self) -> NoReturn:  # type: ignore[override]
+    def __hash__(self) -> NoReturn:
         raise TypeError("a Similarity is compared by content and has no hash: use its names as key")
 
     def _matrices(self) -> dict[str, np.ndarray]:
@@ -53,7 +54,7 @@ class Similarity:
         """One row a pair of layers."""
         rows, columns = self.cka.shape
         first, second = np.divmod(np.arange(rows * columns), columns)
-        made = {"first": self.first, "second": self.second}
+        made: dict[str, Any] = {"first": self.first, "second": self.second}
         made |= {"first_layer": first + 1, "second_layer": second + 1}
         made |= {name: matrix.ravel() for name, matrix in self._matrices().items()}
         return pd.DataFrame(made | {"count": self.count}, columns=list(COLUMNS))
@@ -73,13 +74,7 @@ class Similarity:
         """
         path = Path(folder) / FILE
         try:
-            frame = pd.read_csv(
-                path,
-                dtype={"first": "str", "second": "str"},
-                keep_default_na=False,  # a model may be called "null"
-                na_values={name: [""] for name in MATRICES},
-                float_precision="round_trip",
-            )
+            frame = read_table(path)
             ordered = frame.sort_values(["first_layer", "second_layer"])[list(COLUMNS)]
             shape = (int(frame["first_layer"].max()), int(frame["second_layer"].max()))
             matrices = {name: ordered[name].to_numpy().reshape(shape) for name in MATRICES}

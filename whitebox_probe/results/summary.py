@@ -74,21 +74,20 @@ def rows_of_comparison(
     paired = differences.rename(columns={"difference": "mean"})
     names = paired["second"] + " - " + paired["first"]
     paired = paired.assign(model=names, basis=paired["first_basis"])
-    rows = []
+    rows: list[tuple[str, ...]] = []
+    columns = ["model", "site", *SETTINGS]
     for metric in metrics or dict.fromkeys(frame["metric"]):
         for part in (frame, paired):
             mine = part[part["metric"] == metric]
             several = ["site"] * (mine["site"].nunique() > 1) + varying(mine)
-            for place, curve in mine.groupby(
-                ["model", "site", *SETTINGS], sort=False, dropna=False
-            ):
+            for place, curve in mine.groupby(columns, sort=False, dropna=False):
                 ordered = curve.sort_values("layer")
                 row: dict[Hashable, Any] = {}
                 for end, at in (("first", ordered.iloc[0]), ("last", ordered.iloc[-1])):
                     row |= {end: at[values[0]]} | {f"{end}_{side}": at[side] for side in values[1:]}
-                nothing = {"change_ci_low": math.nan, "change_ci_high": math.nan}
-                row |= {"change": row["last"] - row["first"], **nothing}
-                told = dict(zip(("site", *SETTINGS), place[1:], strict=True))
+                row |= {"change": row["last"] - row["first"]}
+                row |= {"change_ci_low": math.nan, "change_ci_high": math.nan}
+                told = dict(zip(columns, place, strict=True))
                 shown = {name: told[name] for name in several}
                 rows.append((measure(metric, shown), str(place[0]), *cells(row)))
     return rows

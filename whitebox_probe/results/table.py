@@ -38,6 +38,8 @@ _EMPTY: dict[str, Any] = {
 _TYPES = {"prenorm": "boolean", "class_token": "boolean", "eps": "float64", "lam": "float64"}
 _TEXT = {"model", "site", "metric", "basis", "convention", "null", "form"}
 _TEXT |= {"first", "second", "first_basis", "second_basis"}
+_INTEGERS = {"layer", "first_layer", "second_layer", "count"}
+_BOOLEAN = {"True": True, "False": False, "": None}
 _SPREAD = ("std", "sem", "ci_low", "ci_high")
 _ORDER = ["metric", "site", *SETTINGS, "layer"]
 
@@ -80,8 +82,8 @@ def varying(rows: pd.DataFrame) -> list[str]:
 
 
 def keys_of(frame: pd.DataFrame) -> pd.Series:
-    """The key in `Result.samples` of each row, by the settings that vary among its metric's rows."""
-    keys = pd.Series("", index=frame.index, dtype=object)
+    """The key in `Result.samples` of each row, by what varies among the rows of its metric."""
+    keys: pd.Series[Any] = pd.Series("", index=frame.index, dtype=object)
     for metric, rows in frame.groupby("metric", sort=False):
         several = varying(rows)
         places = zip(rows["site"], rows["layer"], *(rows[c] for c in several), strict=True)
@@ -113,11 +115,11 @@ def matching(frame: pd.DataFrame, where: Mapping[str, Any]) -> pd.Series:
     return found
 
 
-def _equal(column: pd.Series, values: Sequence[Any], *, strict: bool) -> pd.Series:
+def _equal(column: "pd.Series[Any]", values: Sequence[Any], *, strict: bool) -> "pd.Series[bool]":
     """Where a column holds one of these values; unless strict, also where it holds none."""
     if column.name in ("eps", "lam"):
         near = [np.isclose(column.to_numpy(), float(value), rtol=1e-9, atol=0) for value in values]
-        same = pd.Series(np.any(near, axis=0), index=column.index)
+        same = pd.Series(np.any(near, axis=0), index=column.index, dtype=bool)
     else:
         same = column.isin(["" if value is None else value for value in values]).astype(bool)
     empty = column.isna() | (column == "").fillna(False).astype(bool)
@@ -128,7 +130,7 @@ def several_values(rows: pd.DataFrame) -> dict[str, list[str]]:
     """Site and settings that hold more than one value among these rows, and the values, written."""
     found = {}
     for name in ("site", *SETTINGS):
-        values = pd.unique(rows[name]) if name in rows else []
+        values = list(pd.unique(rows[name])) if name in rows else []
         if len(values) > 1:
             quoted = name in ("site", "basis", "convention", "null")
             found[name] = [f"'{v}'" if quoted else written(v) or "none" for v in values]
@@ -162,8 +164,8 @@ def tabulate(
     for column, row in enumerate(rows):
         spread = {name: float(getattr(summary, name)[column]) for name in ("mean", *_SPREAD)}
         made.append(dict(row) | spread | {"count": summary.count})
-    for row in numbers:
-        made.append(dict.fromkeys(_SPREAD, math.nan) | dict(row) | {"mean": row["value"]})
+    nothing = dict.fromkeys(_SPREAD, math.nan)
+    made += [nothing | dict(row) | {"mean": row["value"]} for row in numbers]
     told = [{k: v for k, v in row.items() if v is not None} for row in made]
     frame = with_types(pd.DataFrame([_EMPTY | {"model": model} | row for row in told]))
     twice = frame.duplicated(_ORDER)
@@ -183,15 +185,18 @@ def with_types(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
-    """A frame that was written as CSV, with its types and to the last digit."""
-    columns = list(pd.read_csv(path, nrows=0).columns)
-    text = [name for name in columns if name in _TEXT]
-    # An empty cell of a text is an empty text; of all else it is a missing value.
-    frame = pd.read_csv(
-        path,
-        dtype=dict.fromkeys(text, "str") | {c: t for c, t in _TYPES.items() if c in columns},
-        keep_default_na=False,
-        na_values={name: [""] for name in columns if name not in text},
-        float_precision="round_trip",
-    )
-    return with_types(frame)
+    """A frame that was written as CSV, with its types and to the last digit.
+
+    Raises: ValueError for a cell that is no number where one belongs.
+    """
+    # As text first: pandas' own parser of numbers may miss the last digit.
+    frame = pd.read_csv(path, dtype="str", keep_default_na=False)
+    for name in frame:
+        cells = frame[name]
+        if name in _INTEGERS:
+            frame[name] = [int(cell) for cell in cells]
+        elif _TYPES.get(str(name)) == "boolean":
+            frame[name] = pd.array([_BOOLEAN[cell] for cell in cells], dtype="boolean")
+        elif name not in _TEXT:
+            frame[name] = [float(cell) if cell else math.nan for cell in cells]
+    return frame

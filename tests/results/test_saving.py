@@ -1,0 +1,207 @@
+"""What is saved is read again as it was, or not at all; equality, and the faces in print."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from whitebox_probe._core.errors import ResultError
+from whitebox_probe.results import folder as module
+from whitebox_probe.results.compare import Comparison, compare
+from whitebox_probe.results.result import Result
+from whitebox_probe.results.similarity import Similarity
+
+
+class Killed(BaseException):
+    """What no `except Exception` catches, as a kill."""
+
+
+def steps_of_a_save(monkeypatch, stop_at):
+    """Let every write, move and removal count, and raise at one of them, before or after it."""
+    count = [0]
+
+    def counted(owner, name):
+        real = getattr(owner, name)
+
+        def step(*args, **kwargs):
+            for after in (False, True):
+                if count[0] == stop_at:
+                    count[0] += 1
+                    raise Killed
+                count[0] += 1
+                if not after:
+                    out = real(*args, **kwargs)
+            return out
+
+        monkeypatch.setattr(owner, name, step)
+
+    for owner, name in (
+        (pd.DataFrame, "to_csv"),
+        (pd.DataFrame, "to_parquet"),
+        (np, "savez_compressed"),
+        (Path, "replace"),
+        (Path, "write_text"),
+        (module, "sha256"),
+    ):
+        counted(owner, name)
+    real_unlink = Path.unlink
+
+    def unlink(self, missing_ok=False):
+        if self.name == "run.json":  # temporary files are removed in the aftermath of a kill
+            if count[0] == stop_at:
+                count[0] += 1
+                raise Killed
+            count[0] += 1
+        return real_unlink(self, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    return count
+
+
+def test_a_save_cut_off_anywhere_never_loads_as_a_mixture(made, tmp_path):
+    old, new = made(), made(shift=5.0, count=7)
+    outcomes = []
+    for stop_at in range(200):
+        folder = tmp_path / str(stop_at)
+        old.save(folder)
+        with pytest.MonkeyPatch.context() as patch:
+            steps_of_a_save(patch, stop_at)
+            try:
+                new.save(folder)
+            except Killed:
+                pass
+            else:
+                break
+        if not (folder / "run.json").exists():
+            with pytest.raises(ResultError, match=r"holds no result: it has no run\.json"):
+                Result.load(folder)
+            outcomes.append("none")
+            continue
+        found = Result.load(folder)
+        assert found in [old, new]
+        outcomes.append("old" if found == old else "new")
+        hidden = [path.name for path in folder.iterdir() if path.name.startswith(".")]
+        assert hidden == []
+    assert stop_at > 20
+    assert outcomes == sorted(outcomes, key=["old", "none", "new"].index)
+    assert set(outcomes) >= {"old", "none"}
+
+
+def test_a_kill_that_leaves_no_time_to_tidy_is_seen_too(made, tmp_path):
+    old, new = made().save(tmp_path / "old"), made(shift=5.0).save(tmp_path / "new")
+    for name in ("table.parquet", "samples.parquet"):
+        mixed = made().save(tmp_path / f"mixed-{name}")
+        (mixed / name).write_bytes((new / name).read_bytes())
+        with pytest.raises(ResultError, match=rf"not whole: {name} is not the file that run\.json"):
+            Result.load(mixed)
+    assert Result.load(old) == made()
+
+
+def test_a_missing_file_or_a_run_that_is_no_json_is_told_in_one_line(made, tmp_path):
+    folder = made().save(tmp_path / "a")
+    (folder / "matrices.npz").unlink()
+    with pytest.raises(ResultError, match=r"cannot be read: .*matrices\.npz"):
+        Result.load(folder)
+    folder = made().save(tmp_path / "b")
+    (folder / "run.json").write_text("{")
+    with pytest.raises(ResultError, match="cannot be read") as told:
+        Result.load(folder)
+    assert "\n" not in str(told.value)
+
+
+def test_a_table_for_other_programs_may_be_edited(made, tmp_path):
+    folder = made().save(tmp_path)
+    (folder / "table.csv").write_text("edited")
+    assert Result.load(folder) == made()
+
+
+def test_results_are_equal_by_content(made):
+    assert made() == made()
+    assert made() == replace(made(), run=replace(made().run, seconds=3.0, created="later"))
+    assert made() != made(shift=1.0)
+    assert made() != made(preprocess={"size": 32})
+    assert made() != replace(made(), matrices={})
+    assert made() != "a result"
+    with pytest.raises(TypeError, match=r"compared by content and has no hash"):
+        {made()}
+
+
+def test_a_comparison_is_read_as_it_was_saved(made, tmp_path):
+    pair = [made(eps=[0.1, 0.5]), made("vit", family="timm_vit", basis="qkv:k", eps=[0.1, 0.5])]
+    comparison = compare(pair)
+    again = Comparison.load(comparison.save(tmp_path))
+    pd.testing.assert_frame_equal(again.frame, comparison.frame, check_exact=True)
+    pd.testing.assert_frame_equal(again.differences, comparison.differences, check_exact=True)
+    assert again == comparison
+    assert again.notes == comparison.notes != ()
+    assert comparison != compare([made(), made("b")])
+    with pytest.raises(TypeError, match="has no hash"):
+        hash(comparison)
+    (tmp_path / "differences.csv").write_text("first,second\n")
+    with pytest.raises(ResultError, match=r"comparison .* is not whole: differences\.csv"):
+        Comparison.load(tmp_path)
+    with pytest.raises(ResultError, match=r"holds no comparison: .*no such folder"):
+        Comparison.load(tmp_path / "none")
+
+
+def similar():
+    random = np.random.default_rng(0)
+    arrays = [random.normal(size=(2, 3)) for _ in range(3)]
+    arrays[0][0, 1] = np.nan
+    return Similarity(*arrays, first="NA", second="null", count=9)
+
+
+def test_a_similarity_is_read_as_it_was_saved(tmp_path):
+    found = similar()
+    again = Similarity.load(found.save(tmp_path))
+    assert again == found
+    np.testing.assert_array_equal(again.cka, found.cka)
+    assert (again.first, again.second, again.count) == ("NA", "null", 9)
+    assert found != replace(found, count=8)
+    assert found != replace(found, cka=found.cka + 1)
+    with pytest.raises(TypeError, match="has no hash"):
+        hash(found)
+    text = (tmp_path / "similarity.csv").read_text().splitlines()
+    (tmp_path / "similarity.csv").write_text("\n".join(text[:-1]) + "\n")
+    with pytest.raises(ResultError, match="holds no similarity"):
+        Similarity.load(tmp_path)
+
+
+def test_latex_has_a_row_a_measure_and_escapes_names(made):
+    text = made("crate_100%", eps=[0.1, 0.5]).to_latex(caption="R & D")
+    assert r"\toprule" in text
+    assert r"\caption{R \& D}" in text
+    assert r"coding\_rate (eps=0.5) & crate\_100\%" in text
+    assert text.count(r"\\") == 1 + 5  # two of each rate, and l0
+    assert r"\begin{table}" not in made().to_latex()
+    assert "l0" not in made().to_latex(metrics=["compression"])
+
+
+def test_the_change_in_print_is_that_of_the_samples(made):
+    result = made()
+    row = result.changes().set_index("metric").loc["compression"]
+    values = result.values("compression")
+    assert row["change"] == pytest.approx((values[:, -1] - values[:, 0]).mean())
+    assert row["change_ci_low"] < row["change"] < row["change_ci_high"]
+
+
+def test_a_comparison_in_print_has_its_paired_differences(made):
+    comparison = compare([made(), made("vit", shift=2.0)])
+    text = comparison.to_latex(metrics=["compression"])
+    assert text.count(r"\\") == 1 + 3
+    assert "compression & vit - crate & 2.0" in text
+    page = comparison._repr_html_()
+    assert "3 more rows" not in page
+    assert "vit - crate" in page
+
+
+def test_a_notebook_shows_what_it_is_and_its_head(made):
+    page = made("a<b", null=["gaussian"])._repr_html_()
+    assert "a&lt;b" in page
+    assert "6 samples of images" in page
+    assert "null gaussian" in page
+    assert "L=3, d=16, K=2, p=6, n=10" in page
+    many = made(eps=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])._repr_html_()
+    assert "and 3 more rows" in many
