@@ -22,6 +22,17 @@ class ProbeError(Exception):
         return " ".join(f"{self.what}: {why}. {fix}.".split())
 
 
+class SettingError(ProbeError):
+    """A setting that cannot have the value that it was given.
+
+    Attributes: setting: its name, as an argument of the Python functions.
+    """
+
+    def __init__(self, what: str, why: str, fix: str, *, setting: str) -> None:
+        super().__init__(what, why, fix)
+        self.setting = setting
+
+
 class SiteError(ProbeError):
     """A site that the model's family does not have, or that was not recorded."""
 

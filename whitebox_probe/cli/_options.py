@@ -26,14 +26,9 @@ def add_execution(parser: argparse._ArgumentGroup | argparse.ArgumentParser, *na
 
 
 def given(args: argparse.Namespace, *, without: Collection[str] = ()) -> dict[str, Any]:
-    """What the options say, as keyword arguments of `probe`.
-
-    A basis that is not named is left to the model.
-    """
+    """What the options say, as keyword arguments of `probe`."""
     known = [each.name for kind in (Settings, Execution) for each in fields(kind)]
     found = {name: getattr(args, name) for name in known if hasattr(args, name)}
-    if found.get("basis") == [""]:
-        found["basis"] = None
     return {name: _alone(value) for name, value in found.items() if name not in without}
 
 

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 import whitebox_probe.cli as commands
 from whitebox_probe._core import discover, launch
-from whitebox_probe._core.errors import LoadWarning, ProbeError, nearest
+from whitebox_probe._core.errors import LoadWarning, ProbeError, SettingError, nearest
 
 PROGRAM = "whitebox-probe"
 _NOT_COMMANDS = ("main",)
@@ -182,7 +182,10 @@ def as_options(error: ProbeError, known: dict[str, object]) -> str:
             return match[0]
         return f"--{match[1].replace('_', '-')}" + (f" {match[2]}" if match[2] else "")
 
-    return str(ProbeError(error.what, spell(error.why), spell(error.fix)))
+    what = error.what
+    if isinstance(error, SettingError) and error.setting in known:
+        what = what.replace(error.setting, f"--{error.setting.replace('_', '-')}", 1)
+    return str(ProbeError(what, spell(error.why), spell(error.fix)))
 
 
 def _tell(line: str) -> int:

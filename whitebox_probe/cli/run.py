@@ -282,9 +282,8 @@ def _resumed(args: argparse.Namespace) -> argparse.Namespace:
             "Leave them out",
         )
     now = json.loads(json.dumps(given, default=str))  # as they were kept: tuples are lists there
-    words = {"model": "MODEL", "settings": "--set"}
     changed = [
-        f"{words.get(name, '--' + name.replace('_', '-'))} (was {before[name]}, is {value})"
+        _changed(name, before[name], value)
         for name, value in now.items()
         if name in before and value != before[name]
     ]
@@ -295,6 +294,16 @@ def _resumed(args: argparse.Namespace) -> argparse.Namespace:
             f"Use --resume {folder} alone, or begin anew with --out",
         )
     return argparse.Namespace(**vars(args) | before | {"out": folder})
+
+
+def _changed(name: str, was: Any, now: Any) -> str:
+    """An argument that differs, as it is written on the command line."""
+    bare = argparse.ArgumentParser(add_help=False)
+    add_arguments(bare)
+    action = next(action for action in bare._actions if action.dest == name)
+    if isinstance(was, bool) and action.const is False:  # --no-prenorm: given, it is off
+        was, now = not was, not now
+    return f"{(action.option_strings or ['MODEL'])[0]} (was {was}, is {now})"
 
 
 def _given(args: argparse.Namespace) -> dict[str, Any]:

@@ -348,8 +348,8 @@ class _Pass:
     def _data(self) -> dict[str, Any]:
         """What was measured, and what of it was left out."""
         left_out = {why: len(names) for why, names in self.source.left_out.items()}
-        told = {"name": self.source.name, "fingerprint": self.source.fingerprint}
-        told |= {"limit": self.settings.limit}
+        told: dict[str, Any] = {"name": self.source.name, "fingerprint": self.source.fingerprint}
+        told["limit"] = self.settings.limit
         return told | ({"left_out": left_out} if left_out else {})
 
 

@@ -11,7 +11,7 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from whitebox_probe._core.errors import ProbeError, nearest
+from whitebox_probe._core.errors import SettingError, nearest
 
 if TYPE_CHECKING:
     import torch
@@ -75,7 +75,8 @@ def _truth(value: Any) -> str:
 
 
 def _name(value: Any) -> str:
-    return "" if isinstance(value, str) else "Name it as text"
+    named = value is None or isinstance(value, str)
+    return "" if named else "Name it as text, or leave it out for the model's own"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +94,8 @@ class Settings:
         choices=lambda: CONVENTIONS,
         several=True,
     )
-    basis: tuple[str, ...] = _of(
-        "",
+    basis: tuple[str | None, ...] = _of(
+        None,
         "it says which subspaces U are",
         help="which U: native, qkv:q, qkv:k, qkv:v, qk, pca, pca:clusters, random "
         "(default: the family's own)",
@@ -192,7 +193,7 @@ class Settings:
     def of(cls, **given: Any) -> "Settings":
         """Settings from single values or sequences of them.
 
-        Raises: ProbeError for a value that cannot be used, or that is given twice.
+        Raises: SettingError for a value that cannot be used, or that is given twice.
         """
         kept: dict[str, Any] = {}
         for each in fields(cls):
@@ -215,7 +216,7 @@ SEVERAL = tuple(each.name for each in fields(Settings) if each.metadata["several
 def several(value: Any, name: str) -> tuple[Any, ...]:
     """One value, or several, as a tuple.
 
-    Raises: ProbeError for none at all, or one that is there twice.
+    Raises: SettingError for none at all, or one that is there twice.
     """
     alone = isinstance(value, str) or not isinstance(value, Sequence)
     values = (value,) if alone else tuple(value)
@@ -223,10 +224,11 @@ def several(value: Any, name: str) -> tuple[Any, ...]:
         values = tuple(float(v) if _number(v) else v for v in values)
     told = [f"{v:g}" if isinstance(v, float) else str(v) for v in values]
     if not values or len(set(told)) < len(told):
-        raise ProbeError(
+        raise SettingError(
             f"{name} is {list(values)}",
             "each value is measured once, and six digits tell two apart",
             "Name different values",
+            setting=name,
         )
     return values
 
@@ -234,7 +236,7 @@ def several(value: Any, name: str) -> tuple[Any, ...]:
 def check(values: Any) -> None:
     """Check the fields of `Settings`, or of `Execution`, against what they may be.
 
-    Raises: ProbeError that names the field, the value, and what may stand there.
+    Raises: SettingError that names the field, the value, and what may stand there.
     """
     for each in fields(values):
         found = getattr(values, each.name)
@@ -247,10 +249,15 @@ def _check_one(each: "Field[Any]", value: Any) -> None:
     allowed = None if about["choices"] is None else about["choices"]()
     if allowed is not None and value not in allowed:
         names = [str(choice) for choice in allowed]
-        raise ProbeError(f"unknown {each.name} '{value}'", about["why"], nearest(str(value), names))
+        raise SettingError(
+            f"unknown {each.name} '{value}'",
+            about["why"],
+            nearest(str(value), names),
+            setting=each.name,
+        )
     fix = about["check"](value) if about["check"] is not None else ""
     if fix:
-        raise ProbeError(f"{each.name} is {value!r}", about["why"], fix)
+        raise SettingError(f"{each.name} is {value!r}", about["why"], fix, setting=each.name)
 
 
 def _device(value: Any) -> str:
@@ -288,7 +295,7 @@ class Execution:
     def of(cls, **given: Any) -> "Execution":
         """Execution from the arguments of `probe`.
 
-        Raises: ProbeError for a value that cannot be used.
+        Raises: SettingError for a value that cannot be used.
         """
         kept = {each.name: given[each.name] for each in fields(cls) if each.name in given}
         if kept.get("checkpoint") is not None:
