@@ -74,7 +74,7 @@ def hoyer(Z: Tensor) -> Tensor:
 def _hoyer(size: Tensor, norms: Tensor) -> Tensor:
     root = math.sqrt(size.shape[-1])
     l1, l2 = size.sum(dim=-1, dtype=torch.float64), norms  # (B, n)
-    ratio = torch.where(l2 == 0, torch.ones_like(l1), l1 / l2)
+    ratio = (l1 / l2.masked_fill(l2 == 0, 1.0)).masked_fill(l2 == 0, 1.0)
     return ((root - ratio) / (root - 1)).mean(dim=-1)
 
 
@@ -192,7 +192,7 @@ def l1_l2(Z: Tensor) -> Tensor:
 def _l1_l2(Z: Tensor) -> Tensor:
     Z = _linalg.upcast(Z)
     l1, l2 = Z.abs().sum(dim=-1), torch.linalg.vector_norm(Z, dim=-1)
-    ratio = torch.where(l2 == 0, torch.zeros_like(l1), l1 / l2)
+    ratio = l1 / l2.masked_fill(l2 == 0, 1.0)  # a zero token has l1 = 0
     return ratio.mean(dim=-1) / math.sqrt(Z.shape[-1])
 
 
