@@ -102,6 +102,9 @@ def _thresholded(size: Tensor, norms: Tensor, tau: float) -> Tensor:
     return _share(loud.sum(dim=-1), size, norms)
 
 
+_COUNTS = {"gradient": "a count moves by steps, and has no slope between them"}
+
+
 class _OfTokens(SampleMeasure):
     """What the measures of this file share: the same sites and invariances."""
 
@@ -131,6 +134,7 @@ class L0(_OfTokens):
     better = "lower"
     default = True
     ddof = {"paper": 1, "official": 0}
+    exempt = _COUNTS
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """The share at the site."""
@@ -164,6 +168,7 @@ class Thresholded(_OfTokens):
     label = r"entries $|z| > \tau\,\mathrm{rms}(z)$ of $<Z>$"
     better = "lower"
     default = True
+    exempt = _COUNTS
 
     tau: float = 0.1
 
