@@ -94,7 +94,7 @@ def measured(kind, Z, U, *, labels=None):
     update = Z.tanh()
     rest = {"attn_out": update, "z_half": Z + update, "mlp_in": Z / 2}
     needs = kind().inputs(kind.site["paper"])
-    others = {site: tokens for site, tokens in rest.items() if site in needs}
+    others = {site: rest[site] for site in needs if site in rest and site != kind.site["paper"]}
     if kind.needs_operators:
         others |= {"D": D, "lam": 0.1}
     if issubclass(kind, DatasetMeasure) and kind.needs_labels:
