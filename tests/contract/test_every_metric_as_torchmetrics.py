@@ -268,16 +268,15 @@ def joined(tmp_path_factory):
     folder = tmp_path_factory.mktemp("joined")
     env = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     words = [sys.executable, "-m", "tests.contract.joining"]
-    processes = [
-        subprocess.Popen(
-            [*words, str(rank), str(folder)], cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True
-        )
-        for rank in range(2)
-    ]
-    for process in processes:
-        _, told = process.communicate(timeout=180)
-        assert process.returncode == 0, told
-        assert "Warning" not in told
+    pipes = {"stderr": subprocess.PIPE, "text": True, "cwd": ROOT, "env": env}
+    processes = [subprocess.Popen([*words, str(rank), str(folder)], **pipes) for rank in range(2)]
+    try:
+        told = [process.communicate(timeout=180)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], told
+    assert "Warning" not in "".join(told)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 

@@ -12,6 +12,7 @@ from torchmetrics import MetricCollection
 import whitebox_probe as wp
 from whitebox_probe._core.errors import NonFiniteError, ProbeError, ShapeError
 from whitebox_probe.metrics import functional as F
+from whitebox_probe.metrics import intrinsic_dimension
 from whitebox_probe.metrics.catalogue import measure_named
 
 Z = torch.randn(23, 6, 8, generator=torch.Generator().manual_seed(3))
@@ -245,3 +246,32 @@ def test_only_the_adapter_loads_torchmetrics():
         "assert 'torchmetrics' in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_samples_without_numbers_are_drawn_from_all_batches(monkeypatch):
+    monkeypatch.setattr(intrinsic_dimension, "MOST", 5)
+    by_update, by_forward = wp.metrics.IntrinsicDimension(), wp.metrics.IntrinsicDimension()
+    whole = wp.metrics.IntrinsicDimension()
+    whole.update(Z)
+    for part in Z.split(6):
+        by_update.update(part)
+        by_forward(part)
+    want = whole.sums()["points"]
+    for metric in (by_update, by_forward):
+        kept = intrinsic_dimension._smallest(metric.sums()["points"], metric.sums()["keys"])[0]
+        assert torch.equal(kept, want)
+
+
+def test_an_update_in_inference_mode_can_be_gone_on_with_outside_it():
+    labels = torch.arange(23) % 3
+    sample, classes, weights = wp.metrics.Hoyer(), wp.metrics.ClassRate(), wp.metrics.Coherence()
+    with torch.inference_mode():
+        sample(Z[:9])
+        classes.update(Z[:9], labels=labels[:9])
+        weights(U)
+    sample.update(Z[9:])
+    classes(Z[9:], labels=labels[9:])
+    weights.clone().compute()
+    torch.testing.assert_close(sample.clone().compute(), F.hoyer(Z).mean())
+    want = F.class_rates(Z.double().mean(dim=1), labels, eps=0.1)[0].item()
+    assert classes.clone().compute()["class_rate_whole"] == pytest.approx(want, rel=1e-6)
