@@ -82,17 +82,23 @@ def save_nanogpt(file, state, *, heads, model_args=True, prefix=""):
     return file
 
 
-def measured(kind, Z, U):
-    """Keyword arguments of `update` for any metric, made from tokens Z (B, n, d) and bases U."""
+def measured(kind, Z, U, *, labels=None):
+    """Keyword arguments of `update` for any measure, made from tokens Z (B, n, d) and bases U."""
+    from whitebox_probe.metrics.measure import DatasetMeasure, WeightMeasure
+
+    if issubclass(kind, WeightMeasure):
+        return {"U": U}
     n, d = Z.shape[1:]
     generator = torch.Generator().manual_seed(9)
     D = torch.randn(d, d, generator=generator, dtype=torch.float64).to(Z)
     update = Z.tanh()
     rest = {"attn_out": update, "z_half": Z + update, "mlp_in": Z / 2}
     needs = kind().inputs(kind.site["paper"])
-    others = {site: tokens for site, tokens in rest.items() if site in needs}
-    if getattr(kind, "needs_operators", ()):
+    others = {site: rest[site] for site in needs if site in rest and site != kind.site["paper"]}
+    if kind.needs_operators:
         others |= {"D": D, "lam": 0.1}
+    if issubclass(kind, DatasetMeasure) and kind.needs_labels:
+        others["labels"] = torch.arange(len(Z)) % 3 if labels is None else labels
     if "memberships" in needs:
         W = torch.einsum("bnd,kdp->bknp", Z.double(), U.double())
         return {"Z": W, "memberships": W.square().sum(dim=-1).softmax(dim=1)}

@@ -1,7 +1,10 @@
 """Textbook float64 NumPy references; imports nothing of the package."""
 
+import math
+
 import numpy as np
 import scipy.linalg
+import scipy.stats
 
 
 def half_logdet(A):
@@ -68,6 +71,104 @@ def thresholded(Z, tau=0.1):
         rms = np.sqrt(np.mean(z**2))
         shares.append(np.mean(np.abs(z) > tau * rms))
     return np.mean(shares)
+
+
+def l1_l2(Z):
+    Z = np.abs(np.asarray(Z, dtype=np.float64))
+    return np.mean([z.sum() / np.sqrt((z**2).sum()) for z in Z]) / np.sqrt(Z.shape[1])
+
+
+def gini(Z):
+    """Mean absolute difference over twice the mean: the definition, not the sorted form."""
+    Z = np.abs(np.asarray(Z, dtype=np.float64))
+    return np.mean([np.abs(z[:, None] - z[None]).mean() / (2 * z.mean()) for z in Z])
+
+
+def excess_kurtosis(Z):
+    return scipy.stats.kurtosis(np.asarray(Z, dtype=np.float64).ravel())
+
+
+def treves_rolls(Z):
+    Z = np.asarray(Z, dtype=np.float64)
+    return np.mean([np.abs(z).mean() ** 2 / (z**2).mean() for z in Z])
+
+
+def singular_values(Z):
+    return np.linalg.svd(np.asarray(Z, dtype=np.float64), compute_uv=False)
+
+
+def effective_rank(Z):
+    sigma = singular_values(Z)
+    return np.exp(scipy.stats.entropy(sigma / sigma.sum()))
+
+
+def stable_rank(Z):
+    sigma = singular_values(Z)
+    return (sigma**2).sum() / sigma[0] ** 2
+
+
+def participation_ratio(Z):
+    power = singular_values(Z) ** 2
+    return power.sum() ** 2 / (power**2).sum()
+
+
+def spectral_decay(Z):
+    power = singular_values(Z) ** 2
+    rank = np.arange(1, len(power) + 1)
+    return -scipy.stats.linregress(np.log(rank), np.log(power)).slope
+
+
+def rank_me(X):
+    sigma = singular_values(X)
+    p = sigma / sigma.sum() + 1e-7
+    return np.exp(-(p * np.log(p)).sum())
+
+
+def mean_cosine(Z):
+    Z = np.asarray(Z, dtype=np.float64)
+    unit = Z / np.linalg.norm(Z, axis=1, keepdims=True)
+    return (unit @ unit.T)[~np.eye(len(Z), dtype=bool)].mean()
+
+
+def token_norm(Z):
+    return np.mean([np.sqrt((z**2).sum()) for z in np.asarray(Z, dtype=np.float64)])
+
+
+def attention_entropy(A):
+    """One head, (n, n)."""
+    return scipy.stats.entropy(np.asarray(A, dtype=np.float64), axis=-1).mean()
+
+
+def attention_distance(A, side):
+    """One head of patches alone, (side^2, side^2)."""
+    places = [(row, column) for row in range(side) for column in range(side)]
+    rows = []
+    for row, here in zip(np.asarray(A, dtype=np.float64), places, strict=True):
+        far = [math.dist(here, there) for there in places]
+        rows.append(np.dot(row, far) / row.sum())
+    return np.mean(rows)
+
+
+def mutual_coherence(U):
+    U = np.asarray(U, dtype=np.float64)
+    U = U / np.linalg.norm(U, axis=1, keepdims=True)
+    K, _, p = U.shape
+    return max(
+        abs(U[i, :, a] @ U[j, :, b])
+        for i in range(K)
+        for j in range(K)
+        for a in range(p)
+        for b in range(p)
+        if i != j
+    )
+
+
+def rate_gradient(Z, scale, rank=None):
+    """Of 1/2 logdet(I + scale Z^T Z), (n, d), along the leading directions if a rank is known."""
+    left, sigma, right = np.linalg.svd(np.asarray(Z, dtype=np.float64), full_matrices=False)
+    slope = scale * sigma / (1 + scale * sigma**2)
+    slope[len(slope) if rank is None else rank :] = 0
+    return (left * slope) @ right
 
 
 def principal_angles(U):

@@ -11,12 +11,13 @@ import whitebox_probe as wp
 from whitebox_probe._core.errors import ShapeError
 from whitebox_probe.metrics import functional as F
 from whitebox_probe.metrics import token_coherence
-from whitebox_probe.metrics.measure import DatasetMetric, catalogue
+from whitebox_probe.metrics.catalogue import catalogue
+from whitebox_probe.metrics.measure import DatasetMeasure
 
 G = torch.Generator().manual_seed(0)
 IMAGES = torch.randn(40, 3, 12, 12, generator=G)
 LABELS = torch.arange(40) % 4
-KINDS = [m for m in catalogue().values() if issubclass(m, DatasetMetric)]
+KINDS = [m for m in catalogue().values() if issubclass(m, DatasetMeasure)]
 
 
 def probed(model, names, order=None, **options):

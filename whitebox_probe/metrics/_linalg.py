@@ -101,6 +101,11 @@ def half_logdet(Z: Tensor, G: Tensor, scale: float) -> Tensor:
     value = pivots.log().sum(dim=-1)
     lost = trace * (A.shape[-1] * torch.finfo(A.dtype).eps)
     sure = (lost <= 2 * _TOLERANCE * value) & (info == 0)
+    if value.requires_grad and _guarded.get() and not bool(sure.all()):
+        # Even of a value that is not used, the factor of a matrix that has none would put NaN into
+        # the gradient.
+        plain = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
+        value = _pivots(torch.where(sure[..., None, None], A, plain))[0].log().sum(dim=-1)
     return _closer(Z, value, sure, trace.isfinite(), scale)
 
 
@@ -116,8 +121,13 @@ def _pivots(A: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _of_singular_values(Z: Tensor, scale: float) -> Tensor:
+    Z = upcast(Z)
     with one_thread(Z.device):
-        sigma = torch.linalg.svdvals(upcast(Z))
+        sigma = torch.linalg.svdvals(Z)
+    if sigma.requires_grad:
+        # Below the rounding of the decomposition there is no direction to follow.
+        least = max(Z.shape[-2:]) * torch.finfo(Z.dtype).eps * sigma[..., :1]
+        sigma = torch.where(sigma > least, sigma, sigma.detach())
     return 0.5 * (scale * sigma.square()).log1p().sum(dim=-1)
 
 

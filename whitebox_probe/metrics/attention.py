@@ -107,6 +107,13 @@ def _class_share(A: Tensor, prefix: int) -> Tensor:
     return _over_rows(_linalg.upcast(A[..., prefix:, 0]), A[..., prefix:, :])
 
 
+_OF_MAPS = {
+    "rotation": "attention maps have no features to rotate",
+    "rotation_in_subspace": "attention maps are taken as they are, in no basis",
+    "scale": "a row of attention is a distribution and has no scale",
+}
+
+
 class AttentionEntropy(SampleMeasure):
     """Entropy of attention rows, a head at a time."""
 
@@ -120,6 +127,8 @@ class AttentionEntropy(SampleMeasure):
     cost = "O(K n^2 p): attention is computed again"
     site = {"paper": "attn_weights", "official": "attn_weights"}
     default = False
+    invariances = frozenset({"token_order", "head_order"})
+    exempt = _OF_MAPS
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """Of each head."""
@@ -139,6 +148,8 @@ class AttentionDistance(SampleMeasure):
     cost = "O(K n^2 p): attention is computed again"
     site = {"paper": "attn_weights", "official": "attn_weights"}
     default = False
+    invariances = frozenset({"head_order"})
+    exempt = _OF_MAPS | {"repeated_tokens": "patches that are there twice have no place on a grid"}
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """Of each head."""
@@ -158,6 +169,8 @@ class AttentionClassShare(SampleMeasure):
     cost = "O(K n^2 p): attention is computed again"
     site = {"paper": "attn_weights", "official": "attn_weights"}
     default = False
+    invariances = frozenset({"token_order", "head_order"})
+    exempt = _OF_MAPS | {"repeated_tokens": "the class token is there once"}
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """Of each head."""

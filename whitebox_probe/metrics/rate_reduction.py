@@ -1,10 +1,12 @@
 """The rate reduction R - R^c, and its sparse form, the objective that CRATE is derived from."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from whitebox_probe._core.errors import ProbeError, nearest
 from whitebox_probe.metrics.coding_rate import coding_rate, rate
 from whitebox_probe.metrics.compression import compression, official_rate, rate_in_subspaces
 from whitebox_probe.metrics.measure import SampleMeasure
@@ -18,6 +20,12 @@ __all__ = [
 ]
 
 
+_PENALTIES: dict[str, Callable[[Tensor], Tensor]] = {
+    "l0": lambda Z: torch.count_nonzero(Z, dim=(-2, -1)),
+    "l1": lambda Z: Z.abs().sum(dim=(-2, -1), dtype=torch.float64),
+}
+
+
 def rate_reduction(Z: Tensor, U: Tensor, *, eps: float) -> Tensor:
     """Rate reduction of each sample's tokens, in nats: R(Z) - R^c(Z; U).
 
@@ -29,19 +37,26 @@ def rate_reduction(Z: Tensor, U: Tensor, *, eps: float) -> Tensor:
     return coding_rate(Z, eps=eps) - compression(Z, U, eps=eps)
 
 
-def sparse_rate_reduction(Z: Tensor, U: Tensor, *, eps: float, lam: float) -> Tensor:
+def sparse_rate_reduction(
+    Z: Tensor, U: Tensor, *, eps: float, lam: float, penalty: str = "l0"
+) -> Tensor:
     """Sparse rate reduction of each sample's tokens: R(Z) - R^c(Z; U) - lam ||Z||_0.
 
-    ||Z||_0 is the number of entries that are not exactly zero. Larger is better.
+    ||Z||_0 is the number of entries that are not exactly zero. Larger is better. A number has no
+    gradient: to train with it, `penalty="l1"` puts ||Z||_1, the sum of magnitudes, in its place.
 
     Shapes: Z (B, n, d), U (K, d, p) -> (B,), float64, in nats.
     Args:
-        eps: coding precision; squared in the formula. lam: nats a non-zero entry costs.
-    Raises: ShapeError, NonFiniteError.
-    References: Yu et al. 2023, arXiv:2306.01129, equation 1.
+        eps: coding precision; squared in the formula. lam: nats a non-zero entry costs, or with
+            `l1` one of magnitude 1. penalty: `l0` or `l1`.
+    Raises: ShapeError, NonFiniteError; ProbeError for another penalty.
+    References: Yu et al. 2023, arXiv:2306.01129, equation 1; section 2.4 for the l1.
     """
-    count = torch.count_nonzero(Z, dim=(-2, -1))
-    return rate_reduction(Z, U, eps=eps) - lam * count
+    if penalty not in _PENALTIES:
+        raise ProbeError(
+            f"unknown penalty '{penalty}'", "it says how zeros count", nearest(penalty, _PENALTIES)
+        )
+    return rate_reduction(Z, U, eps=eps) - lam * _PENALTIES[penalty](Z)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -74,7 +74,7 @@ def hoyer(Z: Tensor) -> Tensor:
 def _hoyer(size: Tensor, norms: Tensor) -> Tensor:
     root = math.sqrt(size.shape[-1])
     l1, l2 = size.sum(dim=-1, dtype=torch.float64), norms  # (B, n)
-    ratio = torch.where(l2 == 0, torch.ones_like(l1), l1 / l2)
+    ratio = (l1 / l2.masked_fill(l2 == 0, 1.0)).masked_fill(l2 == 0, 1.0)
     return ((root - ratio) / (root - 1)).mean(dim=-1)
 
 
@@ -100,6 +100,9 @@ def _thresholded(size: Tensor, norms: Tensor, tau: float) -> Tensor:
     quiet = (norms * (tau / math.sqrt(size.shape[-1])))[..., None].to(size.dtype)  # (B, n, 1)
     loud = _linalg.count_positive((size - quiet).clamp_min_(0.0))
     return _share(loud.sum(dim=-1), size, norms)
+
+
+_COUNTS = {"gradient": "a count moves by steps, and has no slope between them"}
 
 
 class _OfTokens(SampleMeasure):
@@ -131,6 +134,7 @@ class L0(_OfTokens):
     better = "lower"
     default = True
     ddof = {"paper": 1, "official": 0}
+    exempt = _COUNTS
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """The share at the site."""
@@ -164,6 +168,7 @@ class Thresholded(_OfTokens):
     label = r"entries $|z| > \tau\,\mathrm{rms}(z)$ of $<Z>$"
     better = "lower"
     default = True
+    exempt = _COUNTS
 
     tau: float = 0.1
 
@@ -192,7 +197,7 @@ def l1_l2(Z: Tensor) -> Tensor:
 def _l1_l2(Z: Tensor) -> Tensor:
     Z = _linalg.upcast(Z)
     l1, l2 = Z.abs().sum(dim=-1), torch.linalg.vector_norm(Z, dim=-1)
-    ratio = torch.where(l2 == 0, torch.zeros_like(l1), l1 / l2)
+    ratio = l1 / l2.masked_fill(l2 == 0, 1.0)  # a zero token has l1 = 0
     return ratio.mean(dim=-1) / math.sqrt(Z.shape[-1])
 
 

@@ -171,6 +171,7 @@ class EffectiveRank(_OfSpectrum):
     formula = "exp(-sum_i p_i ln p_i), p = sigma / |sigma|_1"
     source = "Roy and Vetterli 2007"
     label = "effective rank of $<Z>$"
+    exempt = {"gradient_of_zeros": "an entropy has no slope where a share is zero"}
     of = staticmethod(_effective_rank)
 
 

@@ -1,0 +1,95 @@
+"""R^c(Z; U) against textbook formulas in float64, the release's convention, and closed forms."""
+
+import numpy as np
+import oracle
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.metrics.drawing import DTYPES, bases, draw, scales, shapes
+from whitebox_probe._core.errors import NonFiniteError, ShapeError
+from whitebox_probe.metrics import functional as F
+
+
+@settings(deadline=None, max_examples=60)
+@given(shape=shapes, scale=scales, dtype=st.sampled_from(DTYPES), rank=st.integers(1, 2))
+def test_it_equals_the_textbook_formula(shape, scale, dtype, rank):
+    n, d, K, p = shape
+    Z, U = draw(n, d, scale=scale, rank=rank, dtype=dtype), bases(K, d, p)
+    of = oracle.compression if scale == 1.0 else oracle.compression_by_singular_values
+    for z, got in zip(Z, F.compression(Z, U, eps=0.3), strict=True):
+        # The projection of float32 tokens is made in float64, so only their own rounding is left;
+        # 1e-7 is the tolerance at which the package changes to singular values itself.
+        np.testing.assert_allclose(got, of(z, U, 0.3), rtol=2e-7)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("n", "d"), [(20, 50), (50, 20), (50, 50), (1, 9)])
+def test_of_ordinary_tokens_it_is_right_to_ten_digits(n, d, dtype):
+    Z, U = draw(n, d, dtype=dtype), bases(3, d, 4)
+    for z, got in zip(Z, F.compression(Z, U, eps=0.5), strict=True):
+        np.testing.assert_allclose(got, oracle.compression(z, U, 0.5), rtol=1e-10)
+
+
+@settings(deadline=None, max_examples=40)
+@given(n=st.integers(1, 9), K=st.integers(1, 3), p=st.integers(1, 5), scale=scales)
+def test_the_official_convention_equals_the_release_head_by_head(n, K, p, scale):
+    V = scale * torch.randn(2, K, n, p, dtype=torch.float64)
+    for v, got in zip(V, F.official_compression(V), strict=True):
+        np.testing.assert_allclose(got, oracle.official_compression(v), rtol=1e-10)
+
+
+def test_zero_tokens_take_no_nats():
+    assert F.compression(torch.zeros(1, 5, 4), torch.randn(2, 4, 2), eps=0.1).item() == 0
+    assert F.official_compression(torch.zeros(1, 2, 5, 3)).item() == 0
+
+
+def test_in_the_whole_space_it_is_the_coding_rate():
+    Z = torch.randn(3, 5, 4, dtype=torch.float64)
+    Q = torch.linalg.qr(torch.randn(4, 4, dtype=torch.float64)).Q
+    torch.testing.assert_close(F.compression(Z, Q[None], eps=0.3), F.coding_rate(Z, eps=0.3))
+
+
+def test_official_bounds_are_attained():
+    K, p = 3, 4
+    low, high = F.official_bounds(heads=K, dim_head=p, tokens=10)
+    same = torch.ones(1, K, 10, p)
+    spread = torch.eye(p).repeat(5, 1).expand(1, K, -1, -1)
+    assert F.official_compression(same).item() == pytest.approx(low, rel=1e-12)
+    assert F.official_compression(spread).item() == pytest.approx(high, rel=1e-12)
+    few = torch.eye(p)[:3].expand(1, K, -1, -1)  # fewer tokens than directions
+    _, high = F.official_bounds(heads=K, dim_head=p, tokens=3)
+    assert F.official_compression(few).item() == pytest.approx(high, rel=1e-12)
+
+
+def test_rotating_tokens_and_bases_together_does_not_matter_but_tokens_alone_does():
+    Z, U = draw(7, 5), bases(3, 5, 2)
+    Q = torch.linalg.qr(torch.randn(5, 5, dtype=torch.float64)).Q
+    before = F.compression(Z, U, eps=0.3)
+    torch.testing.assert_close(F.compression(Z @ Q, Q.T @ U, eps=0.3), before)
+    assert not torch.allclose(F.compression(Z @ Q, U, eps=0.3), before)
+
+
+def test_it_grows_with_the_scale_of_tokens_and_bases():
+    Z, U = draw(7, 5), bases(3, 5, 2)
+    before = F.compression(Z, U, eps=0.3)
+    assert (F.compression(2 * Z, U, eps=0.3) > before).all()
+    assert (F.compression(Z, 2 * U, eps=0.3) > before).all()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_tokens_that_are_not_finite_are_named_not_averaged(bad):
+    Z, U = torch.randn(3, 4, 5), torch.randn(2, 5, 2)
+    Z[1, 2, 3] = bad
+    for call in (
+        lambda: F.compression(Z, U, eps=0.1),
+        lambda: F.official_compression(Z[:, None]),
+    ):
+        with pytest.raises(NonFiniteError, match=r"1 of 3 samples.*sample 1"):
+            call()
+
+
+def test_a_basis_of_another_width_shows_what_came_and_what_is_needed():
+    with pytest.raises(ShapeError, match=r"U has shape \(2, 4, 2\).*\(K, 5, p\)"):
+        F.compression(torch.randn(1, 3, 5), torch.randn(2, 4, 2), eps=0.1)
