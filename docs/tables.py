@@ -51,7 +51,7 @@ def claims(_: str) -> str:
 
 def thresholds(_: str) -> str:
     """The numbers that verdicts depend on."""
-    from whitebox_probe.auditing.claim import Thresholds
+    from whitebox_probe.auditing.verdicts import Thresholds
 
     told = _attributes(Thresholds.__doc__ or "")
     rows = [[f"`{f.name}`", str(f.default), told[f.name]] for f in fields(Thresholds)]

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 import whitebox_probe as wp
-from whitebox_probe.auditing.claim import Statistic, Thresholds, claims
+from whitebox_probe.auditing.claim import Statistic, claims
 from whitebox_probe.auditing.claims.incoherent_subspaces import overlap_null
-from whitebox_probe.auditing.judge import Audit, judge
+from whitebox_probe.auditing.judge import judge
+from whitebox_probe.auditing.verdicts import Audit, Thresholds
 from whitebox_probe.models.registry import build
 
 IMAGES = torch.randn(12, 1, 28, 28, generator=torch.Generator().manual_seed(0))

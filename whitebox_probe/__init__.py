@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from whitebox_probe._core.errors import AssumedWarning as AssumedWarning
     from whitebox_probe._core.errors import ProbeError as ProbeError
     from whitebox_probe.auditing.audit import audit as audit
-    from whitebox_probe.auditing.judge import Audit as Audit
+    from whitebox_probe.auditing.verdicts import Audit as Audit
     from whitebox_probe.models.load import load as load
     from whitebox_probe.models.model import ProbeModel as ProbeModel
     from whitebox_probe.models.preprocess import Preprocess as Preprocess
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AssumedWarning": "_core.errors",
     "ProbeError": "_core.errors",
-    "Audit": "auditing.judge",
+    "Audit": "auditing.verdicts",
     "audit": "auditing.audit",
     "probe": "probing.probe",
     "Preprocess": "models.preprocess",

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from whitebox_probe._core.errors import ProbeError
-from whitebox_probe.auditing.claim import Thresholds, claims
-from whitebox_probe.auditing.judge import Audit, judge
+from whitebox_probe.auditing.claim import claims
+from whitebox_probe.auditing.judge import judge
+from whitebox_probe.auditing.verdicts import Audit, Thresholds
 from whitebox_probe.models.load import load_random
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.probing.plan import Request

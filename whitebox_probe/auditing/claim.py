@@ -15,35 +15,20 @@ import pandas as pd
 
 from whitebox_probe._core import discover
 from whitebox_probe.auditing import claims as rooms
+from whitebox_probe.auditing.verdicts import (
+    CONTRADICTED,
+    NOT_APPLICABLE,
+    NOT_JUDGED,
+    NOT_SUPPORTED,
+    SUPPORTED,
+    Thresholds,
+)
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.probing.plan import Request
 from whitebox_probe.results.result import Result
 from whitebox_probe.stats import bootstrap_interval
 
-SUPPORTED, NOT_SUPPORTED, CONTRADICTED = "supported", "not supported", "contradicted"
-NOT_APPLICABLE, NOT_JUDGED = "not applicable", "not judged"
-VERDICTS = (SUPPORTED, NOT_SUPPORTED, CONTRADICTED, NOT_APPLICABLE, NOT_JUDGED)
 GROUP = "whitebox_probe.claims"
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """All numbers that verdicts depend on.
-
-    Attributes:
-        rho: rank correlation with depth that a trend must reach, in size, to be called one.
-        cosine: mean cosine that an update must reach to count as pointing along a direction.
-        keeps: share of its first value that R must keep to count as not collapsed.
-        rises: share of steps from layer to layer that must rise significantly for an objective to
-            count as improving layer after layer.
-        zeros: share of exact zeros that a model must reach somewhere for its l0 to mean anything.
-    """
-
-    rho: float = 0.5
-    cosine: float = 0.1
-    keeps: float = 0.8
-    rises: float = 0.5
-    zeros: float = 0.001
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from whitebox_probe.auditing.judge import Audit
+    from whitebox_probe.auditing.verdicts import Audit
 
 __all__ = ["audit"]
 

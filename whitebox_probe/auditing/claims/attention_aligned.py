@@ -1,14 +1,7 @@
 """The attention step, by its direction."""
 
-from whitebox_probe.auditing.claim import (
-    CONTRADICTED,
-    NOT_SUPPORTED,
-    SUPPORTED,
-    Claim,
-    Statistic,
-    Thresholds,
-    mean_over_layers,
-)
+from whitebox_probe.auditing.claim import Claim, Statistic, mean_over_layers
+from whitebox_probe.auditing.verdicts import CONTRADICTED, NOT_SUPPORTED, SUPPORTED, Thresholds
 from whitebox_probe.results.result import Result
 
 

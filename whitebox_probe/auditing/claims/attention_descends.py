@@ -1,12 +1,7 @@
 """The attention step, by what it does to R^c."""
 
-from whitebox_probe.auditing.claim import (
-    Claim,
-    Statistic,
-    Thresholds,
-    below_zero,
-    mean_over_layers,
-)
+from whitebox_probe.auditing.claim import Claim, Statistic, below_zero, mean_over_layers
+from whitebox_probe.auditing.verdicts import Thresholds
 from whitebox_probe.results.result import Result
 
 

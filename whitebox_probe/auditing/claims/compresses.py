@@ -1,12 +1,7 @@
 """Compression: R^c falls with depth."""
 
-from whitebox_probe.auditing.claim import (
-    Claim,
-    Statistic,
-    Thresholds,
-    falls_with_depth,
-    trend,
-)
+from whitebox_probe.auditing.claim import Claim, Statistic, falls_with_depth, trend
+from whitebox_probe.auditing.verdicts import Thresholds
 from whitebox_probe.results.result import Result
 
 

@@ -2,12 +2,8 @@
 
 import numpy as np
 
-from whitebox_probe.auditing.claim import (
-    Claim,
-    Statistic,
-    Thresholds,
-    below_zero,
-)
+from whitebox_probe.auditing.claim import Claim, Statistic, below_zero
+from whitebox_probe.auditing.verdicts import Thresholds
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.probing.plan import Request
 from whitebox_probe.results.result import Result

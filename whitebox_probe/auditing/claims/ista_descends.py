@@ -1,12 +1,7 @@
 """The sparsifying step, by what it does to its LASSO objective."""
 
-from whitebox_probe.auditing.claim import (
-    Claim,
-    Statistic,
-    Thresholds,
-    below_zero,
-    mean_over_layers,
-)
+from whitebox_probe.auditing.claim import Claim, Statistic, below_zero, mean_over_layers
+from whitebox_probe.auditing.verdicts import Thresholds
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.probing.plan import Request
 from whitebox_probe.results.result import Result

@@ -1,13 +1,7 @@
 """Expansion: R of the whole does not collapse."""
 
-from whitebox_probe.auditing.claim import (
-    CONTRADICTED,
-    NOT_SUPPORTED,
-    SUPPORTED,
-    Claim,
-    Statistic,
-    Thresholds,
-)
+from whitebox_probe.auditing.claim import Claim, Statistic
+from whitebox_probe.auditing.verdicts import CONTRADICTED, NOT_SUPPORTED, SUPPORTED, Thresholds
 from whitebox_probe.results.result import Result
 from whitebox_probe.stats import bootstrap_interval
 

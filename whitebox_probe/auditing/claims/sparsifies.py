@@ -1,12 +1,7 @@
 """Sparsity: the share of non-zero entries falls."""
 
-from whitebox_probe.auditing.claim import (
-    Claim,
-    Statistic,
-    Thresholds,
-    falls_with_depth,
-    trend,
-)
+from whitebox_probe.auditing.claim import Claim, Statistic, falls_with_depth, trend
+from whitebox_probe.auditing.verdicts import Thresholds
 from whitebox_probe.results.result import Result
 
 
