@@ -15,7 +15,6 @@ import torch
 
 import whitebox_probe as wp
 from tests.probing import sharing
-from whitebox_probe.metrics.catalogue import catalogue
 from whitebox_probe.results.result import Result
 
 ROOT = Path(__file__).parents[2]
@@ -90,7 +89,7 @@ def test_a_loader_cannot_be_shared(shared):
 @pytest.mark.slow
 def test_metrics_by_themselves_are_reduced_by_torchmetrics(shared):
     count, folder = shared
-    sample, classes = wp.metrics.CodingRate(), catalogue()["class_rate"]()
+    sample, classes = wp.metrics.CodingRate(), wp.metrics.ClassRate()
     want = []
     for part in (torch.arange(7), torch.arange(7, 10)):
         sample.update(sharing.TOKENS[part], ids=part)

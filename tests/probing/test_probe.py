@@ -18,6 +18,7 @@ from whitebox_probe._core.errors import (
     ProbeError,
     SiteError,
 )
+from whitebox_probe.metrics.catalogue import catalogue
 from whitebox_probe.results.table import COLUMNS
 
 IMAGES = torch.randn(23, 3, 12, 12, generator=torch.Generator().manual_seed(8))
@@ -276,8 +277,7 @@ def test_a_measure_that_fails_is_no_fault_of_the_data(crate, monkeypatch):
     def fail(*args):
         raise ValueError("not of ours to expect")
 
-    kind = type(wp.metrics.L0())
-    monkeypatch.setattr(kind, "measure", fail)
+    monkeypatch.setattr(catalogue()["l0"], "measure", fail)
     with pytest.raises(InternalError, match="'z_out' of layer 1 .* ValueError: not of ours"):
         probe(crate, metrics=["l0"])
     assert not any(part._forward_hooks for part in crate.module.modules())
