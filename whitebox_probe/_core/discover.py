@@ -6,9 +6,12 @@ an ImportError is never swallowed. What other packages add is found by their ent
 
 import importlib
 import pkgutil
+from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from whitebox_probe._core.errors import PluginError
 
 T = TypeVar("T")
 
@@ -36,4 +39,42 @@ def plugins(group: str) -> dict[str, list[EntryPoint]]:
     found: dict[str, list[EntryPoint]] = {}
     for each in sorted(entry_points(group=group), key=lambda e: (e.name, e.value)):
         found.setdefault(each.name, []).append(each)
+    return found
+
+
+def added(
+    group: str, own: Mapping[str, T], fits: Callable[[str, Any], bool], what: str
+) -> dict[str, T]:
+    """What other packages add under an entry-point group, loaded, by name.
+
+    Args: own: things of this package, whose names are taken. fits: whether a loaded thing may be
+        used under its name. what: names, in an error, what the entry point should give.
+    Raises: PluginError that names the package.
+    """
+    found: dict[str, T] = {}
+    for name, entries in plugins(group).items():
+        who = [f"{e.dist.name if e.dist else 'a package'} ({e.value})" for e in entries]
+        taken = ["whitebox-probe"] * (name in own) + who[:-1]
+        if taken:
+            raise PluginError(
+                f"'{name}' of {who[-1]} cannot be added",
+                f"{taken[0]} has one of that name",
+                "Rename it, or uninstall one of the packages",
+            )
+        try:
+            thing = entries[0].load()
+        except Exception as error:  # whatever another package's code raises
+            told = (str(error).splitlines() or [""])[0]
+            raise PluginError(
+                f"'{name}' of {who[0]} cannot be loaded",
+                f"{type(error).__name__}: {told}",
+                "Mend or uninstall that package",
+            ) from error
+        if not fits(name, thing):
+            raise PluginError(
+                f"'{name}' of {who[0]} cannot be used",
+                f"it is a {type(thing).__name__}",
+                f"Name {what}",
+            )
+        found[name] = thing
     return found

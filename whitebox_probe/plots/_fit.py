@@ -1,0 +1,97 @@
+"""Texts that stay on the page: wrapped, then shrunk, by measuring them."""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+
+# Formulas and bracketed units are not torn apart.
+_PIECE = re.compile(r"[^\s$]*\$[^$]*\$[^\s$]*|\[[^\]]*\]|\S+")
+_BREAK = re.compile(r"(?<=[_./:,|-])")
+# (share of the size, lines): more lines before smaller type, until nothing else is left.
+_TRIES = (
+    (1.0, 2), (0.92, 2), (1.0, 3), (0.92, 3), (0.84, 3), (0.76, 3),
+    (0.76, 4), (0.7, 4), (0.6, 5), (0.5, 6), (0.4, 8), (0.3, 10),
+)  # fmt: skip
+_SMALLEST = 1.5  # points: below it nothing is gained
+
+
+def ruler(like: "Text") -> Callable[[str], float]:
+    """Measures how long a line would be in the type of a text, in pixels."""
+    from matplotlib.text import Text
+
+    def length(line: str) -> float:
+        text = Text(0, 0, line, fontproperties=like.get_fontproperties().copy())
+        text.set_figure(like.get_figure())  # type: ignore[arg-type]
+        return text.get_window_extent().width
+
+    return length
+
+
+def wrapped(text: str, room: float, length: Callable[[str], float]) -> list[str]:
+    """Lines no longer than `room`, where the text can be broken: at spaces, or inside long names.
+
+    >>> wrapped("a name-that-is-long [nats]", 9, len)
+    ['a', 'name-', 'that-is-', 'long', '[nats]']
+    """
+    lines: list[str] = []
+    for piece in _PIECE.findall(text):
+        if lines and length(f"{lines[-1]} {piece}") <= room:
+            lines[-1] += f" {piece}"
+            continue
+        lines.append("")
+        for part in _BREAK.split(piece) if length(piece) > room and "$" not in piece else [piece]:
+            if lines[-1] and length(lines[-1] + part) > room:
+                lines.append("")
+            lines[-1] += part
+    return lines
+
+
+def fit(text: "Text", room: float, *, across: float | None = None, most: int = 10) -> None:
+    """Wrap and shrink a text until no line is longer than `room` pixels.
+
+    Args: across: pixels for all lines together, if it matters. most: lines.
+    """
+    whole, size = text.get_text(), text.get_fontsize()
+    length = ruler(text)
+    if not whole or ("\n" not in whole and length(whole) <= room):
+        return
+    for share, count in _TRIES:
+        text.set_fontsize(size * share)
+        lines = wrapped(whole, room, length)
+        text.set_text("\n".join(lines))
+        flat = max(map(length, lines)) <= room and len(lines) <= min(count, most)
+        if flat and (across is None or _across(text) <= across):
+            return
+
+
+def settle(figure: "Figure", *, rounds: int = 12) -> None:
+    """Lay the figure out, and shrink what still leaves the page."""
+    for _ in range(rounds):
+        figure.draw_without_rendering()
+        out = list(_outside(figure))
+        if not out:
+            return
+        for text in out:
+            text.set_fontsize(max(0.88 * text.get_fontsize(), _SMALLEST))
+
+
+def _outside(figure: "Figure") -> "Iterator[Text]":
+    from matplotlib.text import Text
+
+    page = figure.bbox
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        if not (text.get_visible() and text.get_text()):
+            continue
+        box = text.get_window_extent()
+        if min(box.x0 - page.x0, box.y0 - page.y0, page.x1 - box.x1, page.y1 - box.y1) < 0:
+            yield text
+
+
+def _across(text: "Text") -> float:
+    box = text.get_window_extent()
+    return min(box.width, box.height) if text.get_rotation() % 180 else box.height
