@@ -62,7 +62,9 @@ _ALL = (
     ),
     Site("mlp_in", "(B, n, d)", "the tokens after the second normalisation"),
     Site("mlp_hidden", "(B, n, h)", "the activation inside the MLP, where there is one"),
-    Site("code", "(B, n, h)", "the sparse code inside an overcomplete dictionary step", role="code"),
+    Site(
+        "code", "(B, n, h)", "the sparse code inside an overcomplete dictionary step", role="code"
+    ),
     Site(
         "z_out",
         "(B, n, d)",

@@ -55,9 +55,10 @@ def _own(modules: tuple[str, ...]) -> dict[str, Draw]:
 @cache
 def _added(own: tuple[str, ...]) -> dict[str, Draw]:
     """What other packages add; PluginError for what cannot be had, or has a name that is taken."""
+    taken: dict[str, Any] = dict.fromkeys(own)
     return discover.added(
         GROUP,
-        dict.fromkeys(own),
+        taken,
         lambda name, thing: kind_of(thing) is not None and thing.__name__ == name,
         "a function of that name, decorated with whitebox_probe.plots.kind.figure",
     )

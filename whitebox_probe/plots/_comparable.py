@@ -91,9 +91,7 @@ def check_curves(
         _check_nats(results, curves, normalise)
 
 
-def _check_nats(
-    results: Sequence[Result], curves: Sequence[pd.DataFrame], normalise: Any
-) -> None:
+def _check_nats(results: Sequence[Result], curves: Sequence[pd.DataFrame], normalise: Any) -> None:
     """Rates share an axis only if they are rates of the same thing."""
     for what, meaning in MUST_AGREE.items():
         of = (_labels.of(r.run, c, what) for r, c in zip(results, curves, strict=True))

@@ -11,7 +11,6 @@ from whitebox_probe.plots import _fit, _labels, _legend, _nulls, style
 from whitebox_probe.plots._comparable import BANDS, check_curves, check_options, check_results
 from whitebox_probe.plots._page import Page, Size, extent, page, refuse_size
 from whitebox_probe.plots._palette import Palette
-from whitebox_probe.plots.kind import option
 from whitebox_probe.results.result import Result, normal_form
 
 if TYPE_CHECKING:
@@ -25,40 +24,47 @@ HEIGHT: dict[str, float] = {"column": 2.15, "text": 2.6}  # inches, without the 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Keywords of every figure of a measure against depth."""
+    """Keywords of every figure of a measure against depth.
 
-    site: str | None = option(None, "which one, if the measure was taken at several.")
-    basis: str | None = option(None, "which one, if it was taken in several.")
-    convention: str | None = option(None, "which one, if it was taken in both.")
-    eps: float | None = option(None, "which one, if it was taken with several.")
-    lam: float | None = option(None, "which one, if it was taken with several.")
-    null: str | None = option(None, "which one, if a result holds nulls among its rows.")
-    band: Band = option(
-        "ci", "what is shaded: 95% interval of the mean, std over samples, or standard error."
-    )
-    relative_depth: bool = option(False, "draw against layer / number of layers.")
-    normalise: Normalise = option(
-        None, "how nats are brought to a common size (`results.FORMS`), such as `per_token`."
-    )
-    nulls: _nulls.Nulls = option(
-        (), "of `wp.nulls`, or several of them in a list; drawn under the curve of their model."
-    )
-    bounds: bool = option(
-        False, "dotted lines at the smallest and largest value of the official convention."
-    )
-    labels: style.Labels = option(
-        None, "what models are called: a mapping from their names, or a list in their order."
-    )
-    palette: Palette = option(
-        None, "colours of models: a list, a mapping from their names, or a colour map's name."
-    )
-    ax: "Axes | None" = option(None, "draw in these axes, and return their figure.")
-    size: Size = option(None, "(width, height) in inches.")
-    width: style.Width | None = option(
-        None, "`column` or `text` of a paper; as your figure.figsize, or `column`, if not given."
-    )
-    title: str | None = option(None, "above the axes.")
-    legend: bool = option(True, "under the axes, or inside those that are given.")
+    Args:
+        site: which one, if the measure was taken at several.
+        basis: which one, if it was taken in several.
+        convention: which one, if it was taken in both.
+        eps: which one, if it was taken with several.
+        lam: which one, if it was taken with several.
+        null: which one, if a result holds nulls among its rows.
+        band: what is shaded: 95% interval of the mean, std over samples, or standard error.
+        relative_depth: draw against layer / number of layers.
+        normalise: how nats are brought to a common size (`results.FORMS`), such as `per_token`.
+        nulls: of `wp.nulls`, or several of them in a list; drawn under the curve of their model.
+        bounds: dotted lines at the smallest and largest value of the official convention.
+        labels: what models are called: a mapping from their names, or a list in their order.
+        palette: colours of models: a list, a mapping from their names, or a colour map's name.
+        ax: draw in these axes, and return their figure.
+        size: (width, height) in inches.
+        width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
+        title: above the axes.
+        legend: under the axes, or inside those that are given.
+    """
+
+    site: str | None = None
+    basis: str | None = None
+    convention: str | None = None
+    eps: float | None = None
+    lam: float | None = None
+    null: str | None = None
+    band: Band = "ci"
+    relative_depth: bool = False
+    normalise: Normalise = None
+    nulls: _nulls.Nulls = ()
+    bounds: bool = False
+    labels: style.Labels = None
+    palette: Palette = None
+    ax: "Axes | None" = None
+    size: Size = None
+    width: style.Width | None = None
+    title: str | None = None
+    legend: bool = True
 
     @property
     def where(self) -> dict[str, Any]:

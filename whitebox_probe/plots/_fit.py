@@ -19,6 +19,11 @@ _TRIES = (
 _SMALLEST = 1.5  # points: below it nothing is gained
 
 
+def points(text: "Text") -> float:
+    """The size of a text's type."""
+    return float(text.get_fontproperties().get_size_in_points())
+
+
 def ruler(like: "Text") -> Callable[[str], float]:
     """Measures how long a line would be in the type of a text, in pixels."""
     from matplotlib.text import Text
@@ -55,7 +60,7 @@ def fit(text: "Text", room: float, *, across: float | None = None, most: int = 1
 
     Args: across: pixels for all lines together, if it matters. most: lines.
     """
-    whole, size = text.get_text(), text.get_fontsize()
+    whole, size = text.get_text(), points(text)
     length = ruler(text)
     if not whole or ("\n" not in whole and length(whole) <= room):
         return
@@ -76,7 +81,7 @@ def settle(figure: "Figure", *, rounds: int = 12) -> None:
         if not out:
             return
         for text in out:
-            text.set_fontsize(max(0.88 * text.get_fontsize(), _SMALLEST))
+            text.set_fontsize(max(0.88 * points(text), _SMALLEST))
 
 
 def _outside(figure: "Figure") -> "Iterator[Text]":

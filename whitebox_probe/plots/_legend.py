@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from whitebox_probe.plots import _fit
+from whitebox_probe.plots import _fit, style
 from whitebox_probe.plots._page import Page
 
 if TYPE_CHECKING:
@@ -43,11 +43,9 @@ def draw(sheet: Page, handles: Sequence[Any], *, band: str | None, note: str | N
 
 def _inside(sheet: Page, entries: Sequence[Any], note: str | None) -> None:
     """In the caller's axes, where it hides least."""
-    import matplotlib as mpl
-
     key = "legend.fontsize"
-    mine = mpl.rcParams[key] != mpl.rcParamsDefault[key]
-    size = mpl.rcParams[key] if mine else 0.83 * sheet.ax.xaxis.label.get_size()
+    beside = 0.83 * _fit.points(sheet.ax.xaxis.label)
+    size = style.setting(key) if style.is_set(key) else beside
     legend = sheet.ax.legend(handles=entries, fontsize=size, title=note, title_fontsize=size)
     _narrowed(legend, 0.95 * sheet.ax.get_window_extent().width)
 

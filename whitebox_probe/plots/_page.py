@@ -35,11 +35,9 @@ class Page:
 
     def points(self, of: float, *, ax: "Axes | None" = None) -> float:
         """A size of type, given for the package's 8 pt, at the size in force."""
-        import matplotlib as mpl
-
-        base = float(mpl.rcParams["font.size"]) if self.own else (ax or self.ax).title.get_size()
+        base = style.setting("font.size") if self.own else _fit.points((ax or self.ax).title)
         # The titles of the caller's axes are larger than what stands beside them.
-        return of / 8 * base / (1 if self.own else 1.2)
+        return of / 8 * float(base) / (1 if self.own else 1.2)
 
 
 def extent(
@@ -51,24 +49,26 @@ def extent(
         user has no figure.figsize. height: of the figure, or by its width's name.
     Raises: ProbeError for what is no size.
     """
-    import matplotlib as mpl
-
     if size is None and width is None:
-        if mpl.rcParams["figure.figsize"] != mpl.rcParamsDefault["figure.figsize"]:
-            size = tuple(mpl.rcParams["figure.figsize"])
+        size = tuple(style.setting("figure.figsize")) if style.is_set("figure.figsize") else None
         width = usual
     if size is None:
         assert width is not None
         across = style.inches(width)
         return across, height if isinstance(height, float | int) else height[width], False
-    good = isinstance(size, Sequence | np.ndarray) and len(size) == 2
-    if not good or not all(isinstance(x, float | int | np.number) and 0.5 <= x < 200 for x in size):
+    if not _is_size(size):
         raise ProbeError(
             f"size={size!r} is no size of a figure",
             "it is a width and a height in inches, each of at least 0.5",
             "Pass size=(6.8, 3)",
         )
     return float(size[0]), float(size[1]), True
+
+
+def _is_size(size: Any) -> bool:
+    if not isinstance(size, Sequence | np.ndarray) or len(size) != 2:
+        return False
+    return all(isinstance(x, float | int | np.number) and 0.5 <= x < 200 for x in size)
 
 
 @contextmanager
@@ -109,9 +109,7 @@ def refuse_size(given: Any, size: Size, width: style.Width | None, keyword: str)
         raise ProbeError(
             f"{asked[0]}= and {keyword}= were both given",
             "the caller's axes have their size already",
-            f"Leave out one of them, or give the figure of the axes its size: figsize={size or ''}"
-            if size
-            else "Leave out one of them",
+            f"Leave out {asked[0]}=, or {keyword}= for a figure of that size",
         )
 
 

@@ -55,10 +55,10 @@ def colour_map(palette: Palette) -> "Colormap | str":
 
 def _default() -> Sequence[Any]:
     """The user's own cycle of colours, if there is one."""
-    import matplotlib as mpl
+    from whitebox_probe.plots.style import is_set, setting
 
-    cycle = mpl.rcParams["axes.prop_cycle"]
-    mine = cycle.by_key().get("color") if cycle != mpl.rcParamsDefault["axes.prop_cycle"] else None
+    key = "axes.prop_cycle"
+    mine = setting(key).by_key().get("color") if is_set(key) else None
     return mine or COLOURS
 
 
@@ -92,6 +92,7 @@ def _named(name: str) -> "Colormap":
         raise ProbeError(
             f"palette='{name}' is no colour map",
             "matplotlib has none of that name",
-            f"Did you mean '{near[0]}'? " * bool(near) + "Use one such as tab10, viridis or cividis",
+            f"Did you mean '{near[0]}'? " * bool(near)
+            + "Use one such as tab10, viridis or cividis",
         )
     return colormaps[name]

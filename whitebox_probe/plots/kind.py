@@ -10,8 +10,8 @@ decorating a function so. The command line finds by it what it can draw of saved
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 from whitebox_probe._core.errors import ProbeError, nearest
 
@@ -22,7 +22,6 @@ __all__ = ["Kind", "figure", "kind_of"]
 
 Takes = Literal["results", "similarity", "audit", "images"]
 Draw = Callable[..., "Figure"]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -55,8 +54,8 @@ def figure(
 ) -> Callable[[Draw], Draw]:
     """Make a function a figure: it says what it is, and names the nearest of an unknown keyword.
 
-    Args: options: a dataclass whose fields, made with `option`, are further keywords; signature and
-        docstring show them. The others are as in `Kind`.
+    Args: options: a dataclass whose fields are further keywords: the signature shows them, and the
+        docstring what its own says under `Args:`. The others are as in `Kind`.
     """
     kind = Kind(takes, rows, group, matrices, exempt or {})
 
@@ -75,12 +74,6 @@ def figure(
     return made
 
 
-def option(default: T, told: str) -> T:
-    """A field of a dataclass of options: its default, and what a docstring says of it."""
-    found: T = field(default=default, metadata={"told": told})
-    return found
-
-
 def kind_of(thing: object) -> Kind | None:
     """What a figure says of itself; None for what is none."""
     found = getattr(thing, "kind", None)
@@ -97,12 +90,14 @@ def _signature(draw: Draw, options: type | None) -> inspect.Signature:
 
 
 def _doc(draw: Draw, options: type | None) -> str:
+    """A function's docstring, and what that of its options says of each."""
     doc = inspect.getdoc(draw) or ""
     if options is None:
         return doc
-    told = "\n".join(f"    {f.name}: {f.metadata['told']}" for f in fields(options))
+    told = (inspect.getdoc(options) or "").partition("Args:\n")[2]
     head, raises, tail = doc.partition("\n\nRaises:")
-    return f"{head}{'' if 'Args:' in head else chr(10) + chr(10) + 'Args:'}\n{told}{raises}{tail}"
+    args = "" if "Args:" in head else "\n\nArgs:"
+    return f"{head}{args}\n{told}{raises}{tail}"
 
 
 def _known(name: str, signature: inspect.Signature, given: Mapping[str, Any]) -> None:

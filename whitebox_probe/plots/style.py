@@ -28,29 +28,43 @@ def _own() -> dict[str, Any]:
     import matplotlib as mpl
 
     file = Path(__file__).with_name("whitebox.mplstyle")
-    return dict(mpl.rc_params_from_file(file, use_default_template=False))
+    found: Any = mpl.rc_params_from_file(file, use_default_template=False)
+    return dict(found)
 
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """The package's style for the block, where the user has set nothing; afterwards all is as before.
+    """The package's style for the block, where the user has set nothing; as before afterwards.
 
     A setting counts as the user's when it is not matplotlib's default: from a style sheet, a
     matplotlibrc or `plt.rcParams`.
     """
     import matplotlib as mpl
 
-    with mpl.rc_context({key: setting(key) for key in _own()}):
+    ours: Any = {key: setting(key) for key in _own()}
+    with mpl.rc_context(ours):
         yield
 
 
 def setting(name: str) -> Any:
     """A setting of matplotlib: the user's, or else the package's, or else the default."""
+    now, _ = _settings(name)
+    return now if is_set(name) else _own().get(name, now)
+
+
+def is_set(name: str) -> bool:
+    """Whether the user has set it: it is not matplotlib's default."""
+    now, default = _settings(name)
+    return bool(now != default)
+
+
+def _settings(name: str) -> tuple[Any, Any]:
+    """A setting as it is, and its default."""
     import matplotlib as mpl
 
-    if mpl.rcParams[name] != mpl.rcParamsDefault[name]:
-        return mpl.rcParams[name]
-    return _own().get(name, mpl.rcParams[name])
+    now: Any = mpl.rcParams  # whose stubs know names only one by one
+    default: Any = mpl.rcParamsDefault
+    return now[name], default[name]
 
 
 def inches(width: Width) -> float:
