@@ -100,17 +100,18 @@ def draw(results: Sequence[Result], metric: str, options: Options) -> "Figure":
         handles, banded = [], False
         for curve in curves:
             look = looks[curve.result.model]
+            handles.append(_line(sheet.ax, curve.rows, look))
             handles += [
                 _nulls.draw(sheet.ax, null, rows, look, among=len(curves), at=i)
                 for i, (null, rows) in enumerate(curve.nulls)
             ]
-            handles.append(_line(sheet.ax, curve.rows, look))
             banded |= _shade(sheet.ax, curve.rows, options.band, look)
         handles += _limit_lines(sheet.ax, limits)
         _say(sheet, curves, options)
         if options.legend:
-            band = BANDS[options.band] if options.band and banded else None
-            _legend.draw(sheet, handles, band=band, note=_bases(curves))
+            bands = [BANDS[options.band]] if options.band and banded else []
+            bands += [_nulls.BAND] if any(_nulls.spread(c.nulls) for c in curves) else []
+            _legend.draw(sheet, handles, bands=bands, note=_bases(curves))
         _fit_labels(sheet)
     return sheet.figure
 
@@ -196,9 +197,17 @@ def _fit_labels(sheet: Page) -> None:
         if sheet.own:
             sheet.figure.draw_without_rendering()
         box = ax.get_window_extent()
-        _fit.fit(ax.yaxis.label, box.height)
+        _fit.fit(ax.yaxis.label, box.height if sheet.own else _left(ax))
         _fit.fit(ax.xaxis.label, box.width)
         _fit.fit(ax.title, box.width)
+
+
+def _left(ax: "Axes") -> float:
+    """The least height that the caller's axes will have when their figure is laid out."""
+    height, legend = ax.get_window_extent().height, ax.get_legend()
+    if ax.figure.figure.get_layout_engine() is None:
+        return height
+    return max(0.85 * height - (legend.get_window_extent().height if legend else 0), 0.4 * height)
 
 
 def _whole_layers(last: int, sheet: Page) -> list[int]:

@@ -62,7 +62,8 @@ def fit(text: "Text", room: float, *, across: float | None = None, most: int = 1
     """
     whole, size = text.get_text(), points(text)
     length = ruler(text)
-    if not whole or ("\n" not in whole and length(whole) <= room):
+    flat = not whole or max(map(length, whole.split("\n"))) <= room
+    if flat and whole.count("\n") < most and (across is None or _across(text) <= across):
         return
     for share, count in _TRIES:
         text.set_fontsize(size * share)

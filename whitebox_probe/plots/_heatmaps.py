@@ -26,7 +26,7 @@ class Options:
     """Keywords of every figure of one small matrix a layer.
 
     Args:
-        layers: which to draw, counted from 1; at most eight, spread over the depth, if not given.
+        layers: which to draw, counted from 1; if not given, at most eight, spread over the depth.
         labels: what models are called: a mapping from their names, or a list in their order.
         palette: a colour map's name; or colours of the models' names, as a list or a mapping.
         axes: draw in these axes, one a panel, row by row, and return their figure.
@@ -64,7 +64,6 @@ def draw(results: Sequence[Result], matrix: str, options: Options, *, scale: Sca
     check_results(results)
     refuse_size(options.axes, options.size, options.width, "axes")
     stacks = [_stack(result, matrix) for result in results]
-    shown = _shown(stacks, options.layers)
     looks = style.looks(
         [r.model for r in results],
         labels=options.labels,
@@ -72,6 +71,7 @@ def draw(results: Sequence[Result], matrix: str, options: Options, *, scale: Sca
     )
     cmap = colour_map(options.palette)
     across, _, fixed = extent(options.size, options.width, usual="text", height=1)
+    shown = _shown(stacks, options.layers, most=max(2, min(MOST, int((across - 1.3) / 0.5))))
     panel = (across - 1.5) / len(shown)
     tall = options.size[1] if options.size else len(stacks) * (panel + 0.08) + 0.5
     with page(
@@ -87,6 +87,7 @@ def draw(results: Sequence[Result], matrix: str, options: Options, *, scale: Sca
                 ax.set(xticks=[], yticks=[])
                 if row == 0:
                     ax.set_title(rf"$\ell={layer}$")
+                    _fit.fit(ax.title, 1.1 * ax.get_window_extent().width, most=1)
             _name(sheet, row, looks[result.model])
         if options.colorbar:
             add_bar(sheet, image, scale)
@@ -116,14 +117,27 @@ def add_bar(sheet: Page, image: Any, scale: Scale, **more: Any) -> None:
     bar = sheet.figure.colorbar(image, ax=list(sheet.axes.flat), **room)
     bar.set_label(scale.label)
     bar.outline.set_linewidth(0)
-    if scale.mark is not None:
-        value, word = scale.mark
-        bar.ax.axhline(value, color="white", linewidth=1.4)
-        ticks = [t for t in (0, 0.2, 0.4, 0.6, 0.8, 1) if abs(t - value) > 0.15 / rows]
-        bar.set_ticks([*ticks, value], labels=[*(f"{t:g}" for t in ticks), word])
     if sheet.own:
         sheet.figure.draw_without_rendering()
+    _ticks(bar, scale)
+    if scale.mark is not None:
+        bar.ax.axhline(scale.mark[0], color="white", linewidth=1.4)
     _fit.fit(bar.ax.yaxis.label, bar.ax.get_window_extent().height)
+
+
+def _ticks(bar: Any, scale: Scale) -> None:
+    """Round values, and the marked one by its word, as close as their type allows."""
+    across = scale.high - scale.low
+    height = bar.ax.get_window_extent().height / bar.ax.figure.dpi * 72  # points
+    needs = _fit.points(bar.ax.yaxis.get_ticklabels()[0]) / height * across
+    step = next((s * across for s in (0.2, 0.25, 0.5) if s * across > 1.8 * needs), across)
+    ticks = [scale.low + i * step for i in range(round(across / step) + 1)]
+    words = [f"{tick:g}" for tick in ticks]
+    if scale.mark is not None:
+        value, word = scale.mark
+        far = [t for t in ticks if abs(t - value) > 1.5 * needs]
+        ticks, words = [*far, value], [*(f"{t:g}" for t in far), word]
+    bar.set_ticks(ticks, labels=words)
 
 
 def trim(sheet: Page) -> None:
@@ -147,14 +161,14 @@ def _name(sheet: Page, row: int, look: style.Look) -> None:
         sheet.figure.draw_without_rendering()
     _fit.fit(
         ax.yaxis.label,
-        _NAMES * sheet.figure.dpi,
+        min(_NAMES, sheet.figure.get_figwidth() / 4) * sheet.figure.dpi,
         across=max(ax.get_window_extent().height, 0.3 * sheet.figure.dpi),
     )
 
 
-def _shown(stacks: Sequence[np.ndarray], layers: Sequence[int] | None) -> list[int]:
+def _shown(stacks: Sequence[np.ndarray], layers: Sequence[int] | None, *, most: int) -> list[int]:
     depth = min(len(stack) for stack in stacks)
-    spread = sorted(set(np.linspace(1, depth, min(depth, MOST)).round().astype(int).tolist()))
+    spread = sorted(set(np.linspace(1, depth, min(depth, most)).round().astype(int).tolist()))
     shown = spread if layers is None else list(layers)
     if not shown:
         raise ProbeError("no layer is to be drawn", "layers= is empty", "Name one or more")

@@ -62,7 +62,9 @@ def axis(
         normed = rate and of(run, curve, "prenorm") in (True,) and site in SYMBOLS  # not NaN
         symbol = rf"\mathrm{{LN}}\,{raw}" if normed else raw
         text = text.replace("<raw>", raw).replace("<Z>", symbol)
-        if site in SITES and SITES[site].role not in ("residual", "map"):
+        # Attention maps and a layer's steps have their place; the label of theirs says it.
+        fixed = told["group"] == "fidelity" or site not in SITES
+        if not fixed and SITES[site].role not in ("residual", "map"):
             text += f" at {site}"
     for name, value in (named or {}).items():
         text += rf", $\{_GREEK[name]}={value:g}$"

@@ -1,4 +1,4 @@
-"""The legend of curves: under the axes of a page of ours, inside those of the caller."""
+"""The legend of curves: under the axes, or inside them where there is no room to make."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,24 +12,30 @@ if TYPE_CHECKING:
 _MARGIN = 0.1  # inches that a legend leaves free of its figure's width
 
 
-def draw(sheet: Page, handles: Sequence[Any], *, band: str | None, note: str | None) -> None:
-    """Say what lines and band are; where it stands on our page it hides no data.
+def draw(sheet: Page, handles: Sequence[Any], *, bands: Sequence[str], note: str | None) -> None:
+    """Say what lines and bands are; where it stands on our page it hides no data.
 
     Args: note: above the entries.
     """
     from matplotlib.patches import Patch
 
-    entries = list(handles)
-    if band is not None:
-        entries.append(Patch(facecolor="0.5", alpha=0.3, linewidth=0, label=band))
+    # The nulls' bands, named last, are fainter.
+    shades = [Patch(facecolor="0.5", alpha=a, linewidth=0) for a in (0.35, 0.15)]
+    entries = [*handles, *shades[: len(bands)]]
+    for shade, band in zip(shades, bands, strict=False):
+        shade.set_label(band)
     if not sheet.own:
-        _inside(sheet, entries, note)
+        _beside(sheet, entries, note)
         return
     figure = sheet.figure
     room = (figure.get_figwidth() - _MARGIN) * figure.dpi
     for columns in range(min(3, len(entries)), 0, -1):
         legend = figure.legend(
-            handles=entries, loc="outside lower center", ncols=columns, title=note
+            handles=entries,
+            loc="outside lower center",
+            ncols=columns,
+            title=note,
+            title_fontsize=style.setting("legend.fontsize"),
         )
         if columns == 1:
             _narrowed(legend, room)
@@ -41,13 +47,20 @@ def draw(sheet: Page, handles: Sequence[Any], *, band: str | None, note: str | N
         figure.set_figheight(figure.get_figheight() + box.height / figure.dpi)
 
 
-def _inside(sheet: Page, entries: Sequence[Any], note: str | None) -> None:
-    """In the caller's axes, where it hides least."""
-    key = "legend.fontsize"
-    beside = 0.83 * _fit.points(sheet.ax.xaxis.label)
-    size = style.setting(key) if style.is_set(key) else beside
-    legend = sheet.ax.legend(handles=entries, fontsize=size, title=note, title_fontsize=size)
-    _narrowed(legend, 0.95 * sheet.ax.get_window_extent().width)
+def _beside(sheet: Page, entries: Sequence[Any], note: str | None) -> None:
+    """Of the caller's axes: under them if their figure makes room by itself, or else inside."""
+    from matplotlib.transforms import ScaledTranslation
+
+    key, ax, figure = "legend.fontsize", sheet.ax, sheet.figure
+    size = style.setting(key) if style.is_set(key) else 0.83 * _fit.points(ax.xaxis.label)
+    under: dict[str, Any] = {}
+    if figure.get_layout_engine() is not None:
+        ticks = ax.xaxis.get_tightbbox()
+        below = (ax.get_window_extent().y0 - ticks.y0 if ticks else 0) / figure.dpi + 0.04
+        at = ax.transAxes + ScaledTranslation(0, -below, figure.dpi_scale_trans)
+        under = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "bbox_transform": at}
+    legend = ax.legend(handles=entries, fontsize=size, title=note, title_fontsize=size, **under)
+    _narrowed(legend, (1 if under else 0.95) * ax.get_window_extent().width)
 
 
 def _narrowed(legend: "Legend", room: float) -> None:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 Nulls = Mapping[str, Result] | Iterable[Result | Mapping[str, Result]]
 # Of results that do not say their own line.
-_LINES: tuple[Any, ...] = ("-.", ":", (0, (1, 1, 3, 1)), (0, (4, 1, 1, 1, 1, 1)))
+_LINES: tuple[Any, ...] = ("-.", ":", (0, (6, 2)), (0, (1, 3)))
+BAND = "band of a null: ±1 std over samples"
 
 
 def by_model(results: Sequence[Result], nulls: Nulls) -> dict[str, dict[str, Result]]:
@@ -94,6 +95,11 @@ def draw(
             curve["depth"], low, high, color=colour, alpha=0.12, linewidth=0, zorder=1.7
         )
     return line
+
+
+def spread(nulls: Sequence[tuple[Result, pd.DataFrame]]) -> bool:
+    """Whether one of them has a band."""
+    return any(not rows["std"].isna().all() for _, rows in nulls)
 
 
 def _dashes(line: Any) -> Any:

@@ -81,7 +81,7 @@ def _of_map(name: str, count: int) -> Sequence[Any]:
     if listed is not None and found.N < 64:
         return list(listed)
     # Not up to the light end, which does not show on white.
-    return [found(0.05 + 0.8 * i / max(count - 1, 1)) for i in range(count)]
+    return [found(0.05 + 0.7 * i / max(count - 1, 1)) for i in range(count)]
 
 
 def _named(name: str) -> "Colormap":

@@ -1,5 +1,6 @@
 """Verdicts on a page: one row a claim, one column a model."""
 
+import re
 import textwrap
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +86,7 @@ def audit(
             sheet.axes[-1, column].set_xlabel(r"layer $\ell$", fontsize=sheet.points(7))
             _model(sheet, column, looks[model])
         if sheet.own:
+            sheet.figure.align_ylabels(sheet.axes[:, 0])
             _around(sheet, title)
         elif title:
             sheet.ax.set_title(title, loc="left")
@@ -102,7 +104,7 @@ def _claim(sheet: Page, row: int, text: str) -> None:
     """The claim's words, before its row."""
     ax = sheet.axes[row, 0]
     ax.set_ylabel(
-        _symbols(text), rotation=0, ha="right", va="center", fontsize=sheet.points(6.5, ax=ax)
+        _symbols(text), rotation=0, ha="right", va="center", fontsize=sheet.points(7, ax=ax)
     )
     room = min(CLAIM, sheet.figure.get_figwidth() / 4) * sheet.figure.dpi
     _fit.fit(ax.yaxis.label, room, across=ax.get_window_extent().height)
@@ -112,18 +114,16 @@ def _model(sheet: Page, column: int, look: style.Look) -> None:
     """The model's name, above its column."""
     ax = sheet.axes[0, column]
     name = ax.annotate(
-        look.label.replace(", at", ",\nat"), (0.5, 1), (0, sheet.points(20)),
+        look.label.replace(", at", ",\nat"), (0.5, 1), (0, sheet.points(22)),
         xycoords="axes fraction", textcoords="offset points", ha="center", va="bottom",
         fontsize=sheet.points(7), color=look.colour,
     )  # fmt: skip
-    width = sheet.figure.get_figwidth() - CLAIM if sheet.own else 0
-    room = width * sheet.figure.dpi / sheet.axes.shape[1] or ax.get_window_extent().width
-    _fit.fit(name, 0.9 * room)
+    _fit.fit(name, _room(sheet, ax))
 
 
 def _cell(sheet: Page, ax: "Axes", row: Any, curve: pd.DataFrame, look: style.Look) -> None:
     size = sheet.points
-    ax.tick_params(labelsize=size(5.5, ax=ax), length=2)
+    ax.tick_params(labelsize=size(6, ax=ax), length=2)
     ax.grid(visible=False)
     verdict = str(row["verdict"])
     if curve.empty:
@@ -135,7 +135,7 @@ def _cell(sheet: Page, ax: "Axes", row: Any, curve: pd.DataFrame, look: style.Lo
             0.5, 0.5, words, transform=ax.transAxes, ha="center", va="center",
             fontsize=size(6, ax=ax), color="0.35",
         )  # fmt: skip
-        _fit.fit(said, ax.get_window_extent().width)
+        _fit.fit(said, _room(sheet, ax))
         return
     ax.ticklabel_format(axis="y", useOffset=False)
     if not curve["null_mean"].isna().all():
@@ -149,12 +149,22 @@ def _cell(sheet: Page, ax: "Axes", row: Any, curve: pd.DataFrame, look: style.Lo
     ax.set_xticks([1, int(curve["layer"].max())])
     colour = LOOKS.get(verdict, "#7F7F7F")
     ax.set_title(
-        verdict, fontsize=size(6, ax=ax), color=colour, pad=size(8, ax=ax), fontweight="bold"
+        verdict, fontsize=size(6.5, ax=ax), color=colour, pad=size(9, ax=ax), fontweight="bold"
     )
-    ax.text(
-        0.5, 1.02, f"{row['value']:.2g} [{row['ci_low']:.2g}, {row['ci_high']:.2g}]",
-        transform=ax.transAxes, ha="center", va="bottom", fontsize=size(5, ax=ax), color="0.35",
+    told = f"{row['value']:.3g} [{row['ci_low']:.3g}, {row['ci_high']:.3g}]".replace("-", "−")
+    said = ax.text(
+        0.5, 1.02, told,
+        transform=ax.transAxes, ha="center", va="bottom", fontsize=size(6, ax=ax), color="0.35",
     )  # fmt: skip
+    _fit.fit(said, _room(sheet, ax), most=1)
+
+
+def _room(sheet: Page, ax: "Axes") -> float:
+    """The width of a column, in pixels; on our page, before it is laid out."""
+    if not sheet.own:
+        return ax.get_window_extent().width
+    free = sheet.figure.get_figwidth() - CLAIM - 0.3
+    return 0.85 * free * sheet.figure.dpi / sheet.axes.shape[1]
 
 
 def _symbols(text: str) -> str:
@@ -165,4 +175,4 @@ def _symbols(text: str) -> str:
             word if "$" in word else word.replace(plain, symbol)
             for word in text.replace(plain, symbol if " " in plain else plain).split(" ")
         )
-    return text
+    return re.sub(r"(?<![\w$])R(?![\w^$])", "$R$", text).replace(" - ", " − ")
