@@ -2,11 +2,12 @@
 
 import numpy as np
 import pandas as pd
+
 from whitebox_probe.auditing.claims import Audit, Thresholds
 from whitebox_probe.metrics.measure import catalogue
 from whitebox_probe.results.result import Result, Similarity
 
-LAYERS = 4
+LAYERS = 3
 SIZES = {"layers": LAYERS, "tokens": 10, "dim": 16, "heads": 2, "dim_head": 8}
 
 
@@ -97,7 +98,7 @@ def inputs(takes, *, names=("crate", "crate-init", "vit", "vit-init")):
     if takes == "similarity":
         return (similarity(*names[:2]),)
     if takes == "audit":
-        return (audit(*names),)
+        return (audit(*names[:2]),)
     if takes == "images":
         return images()
     raise AssertionError(f"nothing is made up for a figure that takes {takes}: add it here")

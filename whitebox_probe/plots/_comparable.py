@@ -79,6 +79,8 @@ def check_curves(
 
     Raises: ResultError when what is drawn would not be comparable.
     """
+    if in_nats(results[0], metric):
+        _check_nats(results, curves, normalise)
     sites = [str(curve["site"].iloc[0]) for curve in curves]
     if len({"heads" if site.startswith("heads") else site for site in sites}) > 1:
         told = ", ".join(f"{r.model} at {s}" for r, s in zip(results, sites, strict=True))
@@ -87,8 +89,6 @@ def check_curves(
             "one axis has one site",
             "Name one with site=, or probe all models at the same site",
         )
-    if in_nats(results[0], metric):
-        _check_nats(results, curves, normalise)
 
 
 def _check_nats(results: Sequence[Result], curves: Sequence[pd.DataFrame], normalise: Any) -> None:

@@ -195,7 +195,7 @@ def _fit_labels(sheet: Page) -> None:
     ax = sheet.ax
     for _ in range(2 if sheet.own else 1):
         if sheet.own:
-            sheet.figure.draw_without_rendering()
+            _fit.lay_out(sheet.figure)
         box = ax.get_window_extent()
         _fit.fit(ax.yaxis.label, box.height if sheet.own else _left(ax))
         _fit.fit(ax.xaxis.label, box.width)
@@ -207,7 +207,10 @@ def _left(ax: "Axes") -> float:
     height, legend = ax.get_window_extent().height, ax.get_legend()
     if ax.figure.figure.get_layout_engine() is None:
         return height
-    return max(0.85 * height - (legend.get_window_extent().height if legend else 0), 0.4 * height)
+    spec = ax.get_subplotspec()
+    rows = spec.get_gridspec().nrows if spec is not None else 1
+    under = legend.get_window_extent().height / rows if legend is not None else 0
+    return max(0.85 * height - under, 0.4 * height)
 
 
 def _whole_layers(last: int, sheet: Page) -> list[int]:

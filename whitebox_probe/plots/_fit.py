@@ -1,8 +1,12 @@
 """Texts that stay on the page: wrapped, then shrunk, by measuring them."""
 
 import re
+import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from whitebox_probe._core.errors import ProbeError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,7 +81,8 @@ def fit(text: "Text", room: float, *, across: float | None = None, most: int = 1
 def settle(figure: "Figure", *, rounds: int = 12) -> None:
     """Lay the figure out, and shrink what still leaves the page."""
     for _ in range(rounds):
-        figure.draw_without_rendering()
+        with _room(figure):
+            figure.draw_without_rendering()
         out = list(_outside(figure))
         if not out:
             return
@@ -85,17 +90,51 @@ def settle(figure: "Figure", *, rounds: int = 12) -> None:
             text.set_fontsize(max(0.88 * points(text), _SMALLEST))
 
 
+def lay_out(figure: "Figure") -> None:
+    """Put the axes where they will stand."""
+    if (engine := figure.get_layout_engine()) is not None:
+        with _room(figure):
+            engine.execute(figure)
+
+
+@contextmanager
+def _room(figure: "Figure") -> Iterator[None]:
+    """An error where a layout finds no room for axes; matplotlib would only warn."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "constrained_layout not applied", UserWarning)
+        try:
+            yield
+        except UserWarning as error:
+            width, height = figure.get_size_inches()
+            raise ProbeError(
+                f"the figure does not fit on {width:g} x {height:g} inches",
+                "its texts leave no room for the axes",
+                "Pass a larger size=, a smaller font.size, or shorter labels=",
+            ) from error
+
+
 def _outside(figure: "Figure") -> "Iterator[Text]":
     from matplotlib.text import Text
 
-    page = figure.bbox
+    page, unseen = figure.bbox, _out_of_view(figure)
     for text in figure.findobj(Text):
         assert isinstance(text, Text)
-        if not (text.get_visible() and text.get_text()):
+        if text in unseen or not (text.get_visible() and text.get_text()):
             continue
         box = text.get_window_extent()
         if min(box.x0 - page.x0, box.y0 - page.y0, page.x1 - box.x1, page.y1 - box.y1) < 0:
             yield text
+
+
+def _out_of_view(figure: "Figure") -> "set[Text]":
+    """Labels of ticks beyond the limits, which are there and never drawn."""
+    found = set()
+    for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)):
+        low, high = sorted(axis.get_view_interval())
+        for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
+            if not low <= tick.get_loc() <= high:
+                found |= {tick.label1, tick.label2}
+    return found
 
 
 def _across(text: "Text") -> float:

@@ -81,13 +81,16 @@ def draw(results: Sequence[Result], matrix: str, options: Options, *, scale: Sca
         panels=f"{len(stacks)} models x {len(shown)} layers",
         layout="compressed",  # square panels, without the gaps that a plain grid would leave
     ) as sheet:
-        for row, (result, stack) in enumerate(zip(results, stacks, strict=True)):
+        for row, stack in enumerate(stacks):
             for ax, layer in zip(sheet.axes[row], shown, strict=True):
                 image = paint(ax, stack[layer - 1], scale, cmap)
                 ax.set(xticks=[], yticks=[])
                 if row == 0:
                     ax.set_title(rf"$\ell={layer}$")
                     _fit.fit(ax.title, 1.1 * ax.get_window_extent().width, most=1)
+        if sheet.own:
+            _fit.lay_out(sheet.figure)
+        for row, result in enumerate(results):
             _name(sheet, row, looks[result.model])
         if options.colorbar:
             add_bar(sheet, image, scale)
@@ -118,7 +121,7 @@ def add_bar(sheet: Page, image: Any, scale: Scale, **more: Any) -> None:
     bar.set_label(scale.label)
     bar.outline.set_linewidth(0)
     if sheet.own:
-        sheet.figure.draw_without_rendering()
+        _fit.lay_out(sheet.figure)
     _ticks(bar, scale)
     if scale.mark is not None:
         bar.ax.axhline(scale.mark[0], color="white", linewidth=1.4)
@@ -142,7 +145,7 @@ def _ticks(bar: Any, scale: Scale) -> None:
 
 def trim(sheet: Page) -> None:
     """Panels are as large as the width lets them be: take off the height that is left over."""
-    sheet.figure.draw_without_rendering()
+    _fit.lay_out(sheet.figure)
     sheet.figure.set_figheight(sheet.figure.get_tightbbox().height + 0.06)
 
 
@@ -157,8 +160,6 @@ def _name(sheet: Page, row: int, look: style.Look) -> None:
         fontsize=sheet.points(7, ax=ax),
         color=look.colour,
     )
-    if sheet.own:
-        sheet.figure.draw_without_rendering()
     _fit.fit(
         ax.yaxis.label,
         min(_NAMES, sheet.figure.get_figwidth() / 4) * sheet.figure.dpi,

@@ -20,12 +20,18 @@ Size = tuple[float, float] | None
 
 @dataclass(frozen=True)
 class Page:
-    """The figure, its axes as a grid, whether it is ours, and whether its size is settled."""
+    """Where a figure is drawn.
+
+    Attributes:
+        axes: a grid. own: whether the page is ours. fixed: whether its size is settled.
+        type: share of its size that small type is set at.
+    """
 
     figure: "Figure"
     axes: np.ndarray
     own: bool
     fixed: bool
+    type: float = 1.0
 
     @property
     def ax(self) -> "Axes":
@@ -37,7 +43,7 @@ class Page:
         """A size of type, given for the package's 8 pt, at the size in force."""
         base = style.setting("font.size") if self.own else _fit.points((ax or self.ax).title)
         # The titles of the caller's axes are larger than what stands beside them.
-        return of / 8 * float(base) / (1 if self.own else 1.2)
+        return self.type * of / 8 * float(base) / (1 if self.own else 1.2)
 
 
 def extent(
@@ -80,12 +86,14 @@ def page(
     panels: str = "",
     layout: Literal["constrained", "compressed"] = "constrained",
     sharex: Literal["none", "col"] = "none",
+    type_: float = 1.0,
 ) -> Iterator[Page]:
     """A page to draw on; one of our own is in the package's style, and keeps all texts on it.
 
     Args:
         given: the caller's axes, if any: nothing but them is touched, and no setting either.
-        inches: from `extent`. shape: rows and columns of axes. panels: what they are, in words.
+        inches: from `extent`. type_: share of its size that small type is set at.
+        shape: rows and columns of axes. panels: what they are, in words.
 
     Raises: ProbeError when the caller's axes are of another number.
     """
@@ -98,7 +106,7 @@ def page(
 
         figure = StyledFigure(figsize=inches[:2], layout=layout)
         axes = figure.subplots(*shape, squeeze=False, sharex=sharex)
-        yield Page(figure, axes, own=True, fixed=inches[2])
+        yield Page(figure, axes, own=True, fixed=inches[2], type=type_)
         _fit.settle(figure)
 
 

@@ -74,6 +74,7 @@ def audit(
         shape=(len(claims), len(models)),
         panels=f"{len(claims)} claims x {len(models)} models",
         sharex="col",
+        type_=max(0.4, min(1, across / (0.8 + 0.95 * len(models)))),
     ) as sheet:
         for row, claim in enumerate(claims):
             for column, model in enumerate(models):

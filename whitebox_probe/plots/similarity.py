@@ -86,7 +86,7 @@ def similarity(
 
 def _fit_labels(sheet: Page) -> None:
     if sheet.own:
-        sheet.figure.draw_without_rendering()
+        _fit.lay_out(sheet.figure)
     box = sheet.ax.get_window_extent()
     _fit.fit(sheet.ax.xaxis.label, box.width)
     _fit.fit(sheet.ax.yaxis.label, box.height)
