@@ -1,67 +1,133 @@
-"""What holds for each figure, found unaided."""
+"""What holds for each figure, found unaided.
+
+A contract that does not apply to a figure is named in its `exempt`, with the reason.
+"""
 
 import inspect
+import itertools
+import sys
+from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-import torch
-from conftest import small_crate, small_vit
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 import whitebox_probe as wp
-from whitebox_probe._core.errors import ResultError
+from whitebox_probe._core.errors import ProbeError, ResultError
+from whitebox_probe.plots.kind import Kind, kind_of
 
-IMAGES = torch.randn(6, 3, 12, 12, generator=torch.Generator().manual_seed(8))
-CURVES = {
-    "compression": {},
-    "coding_rate": {},
-    "rate_reduction": {},
-    "sparse_rate_reduction": {},
-    "sparsity": {"metric": "hoyer"},
-    "curves": {"metric": "thresholded"},
-}
-NEEDED = {"curves": {"metric": "l0"}, "sparsity": {"metric": "l0"}}
-# Of another thing than Results; drawn in the tests of what they draw.
-OTHERS = {"audit", "reconstruction", "similarity"}
-FIGURES = sorted(set(wp.plots.figures) - OTHERS)
+sys.path.insert(0, str(Path(__file__).parents[1] / "plots"))
+import synthetic
 
-
-def test_the_others_take_no_results():
-    for name in OTHERS:
-        assert "results" not in inspect.signature(wp.plots.figures[name]).parameters
+FIGURES = list(wp.plots.figures)
+LONG = "vit_giant_patch14_reg4_dinov2.lvd142m-finetuned/at-resolution-518"
+NAMES = (
+    LONG,
+    f"{LONG}-init",
+    f"org-name/{LONG}.second",
+    "an ordinary name of many short words in it",
+)
+PAIR = ("crate", "vit")
+CONTRACTS = {"axes", "names", "font", "palette"}
 
 
-@pytest.fixture(scope="module")
-def results():
-    torch.manual_seed(0)
-    models = {
-        "crate": small_crate(dim_head=8),
-        "crate-init": small_crate(dim_head=8),
-        "vit": small_vit(),
-        "vit-init": small_vit(),
-    }
-    return [wp.probe(wp.wrap(m, name=name), IMAGES, progress=False) for name, m in models.items()]
+def kind(name):
+    return kind_of(wp.plots.figures[name])
+
+
+def parameters(name):
+    return inspect.signature(wp.plots.figures[name]).parameters
+
+
+def needed(name):
+    """Keywords without a default: a measure of the figure's, if there is a choice."""
+    found = {p.name for p in parameters(name).values() if p.kind is p.KEYWORD_ONLY}
+    lacking = {key for key in found if parameters(name)[key].default is inspect.Parameter.empty}
+    assert lacking <= {"metric"}, f"{name} needs {lacking}: give them a default"
+    return dict.fromkeys(lacking, "hoyer")
+
+
+def drawn(name, *, names=None, **options):
+    names = names or (("crate", "crate-init", "vit", "vit-init") if name in of_depth() else PAIR)
+    given = synthetic.inputs(kind(name).takes, names=names)
+    return wp.plots.figures[name](*given, **needed(name), **options)
+
+
+def applying(contract):
+    """The figures that a contract applies to; the others say why it does not."""
+    assert contract in CONTRACTS
+    return [name for name in FIGURES if contract not in kind(name).exempt]
+
+
+def texts(figure):
+    """The texts that are drawn: an axis keeps labels that are out of view too."""
+    found, plain = [], Text.draw
+
+    def noted(text, *args, **kwargs):
+        found.append(text)
+        plain(text, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Text, "draw", noted)
+        figure.canvas.draw()
+    return [text for text in found if text.get_visible() and text.get_text().strip()]
+
+
+def assert_on_the_page(figure):
+    page = figure.bbox
+    for text in texts(figure):
+        box = text.get_window_extent()
+        # A pixel: type is set on a grid of them.
+        inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= page.x1 + 1 and box.y1 <= page.y1 + 1
+        assert inside, f"{text.get_text()!r} at {box.extents.round()} leaves {page.extents}"
+        assert text.get_fontsize() >= 2.5, f"{text.get_text()!r} is too small to read"
+
+
+def of_results():
+    return [name for name in FIGURES if kind(name).takes == "results"]
+
+
+def of_depth():
+    """Figures of one measure against depth."""
+    return [name for name in of_results() if "band" in parameters(name)]
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_it_returns_a_figure_and_leaves_matplotlib_as_it_was(name, results):
+def test_it_says_what_it_is(name):
+    draw = wp.plots.figures[name]
+    assert isinstance(kind(name), Kind)
+    assert getattr(wp.plots, name) is draw
+    assert len(inspect.getdoc(draw).splitlines()[0]) > 20
+    assert {"labels", "palette", "size", "width", "title"} <= set(parameters(name))
+    assert len({"ax", "axes"} & set(parameters(name))) == 1
+    for key in parameters(name):
+        told = f"{key}:" in draw.__doc__ or f"{key}," in draw.__doc__
+        assert told or key in ("results", "mean", "std"), f"{name} does not say what {key} is"
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_what_does_not_apply_has_a_reason(name):
+    for contract, reason in kind(name).exempt.items():
+        assert contract in CONTRACTS
+        assert len(reason.split()) >= 4, f"{name} does not say why {contract} does not apply"
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_it_returns_a_figure_and_leaves_matplotlib_as_it_was(name):
     before, opened = dict(mpl.rcParams), plt.get_fignums()
-    figure = wp.plots.figures[name](*results, **NEEDED.get(name, {}))
-    assert isinstance(figure, Figure)
+    assert isinstance(drawn(name), Figure)
     assert dict(mpl.rcParams) == before
     assert plt.get_fignums() == opened
-    assert wp.plots.figures[name].__doc__
-    assert getattr(wp.plots, name) is wp.plots.figures[name]
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_it_is_saved_byte_for_byte_the_same_with_embedded_fonts(name, results, tmp_path):
-    draw = wp.plots.figures[name]
+def test_it_is_saved_byte_for_byte_the_same_with_embedded_fonts(name, tmp_path):
     for stem in ("a", "b"):
-        figure = draw(*results, **NEEDED.get(name, {}))
-        paths = wp.plots.save(figure, tmp_path / stem, ["pdf", "png", "svg"])
+        paths = wp.plots.save(drawn(name), tmp_path / stem, ["pdf", "png", "svg"])
         assert [p.suffix for p in paths] == [".pdf", ".png", ".svg"]
     for suffix in ("pdf", "png", "svg"):
         first, second = ((tmp_path / f"{s}.{suffix}").read_bytes() for s in "ab")
@@ -70,21 +136,152 @@ def test_it_is_saved_byte_for_byte_the_same_with_embedded_fonts(name, results, t
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_without_results_or_with_a_missing_measure_it_says_so(name, results):
+def test_an_unknown_keyword_is_told_in_one_line(name):
+    with pytest.raises(ProbeError, match=f"'{name}' has no keyword 'titel'.*Did you mean 'title'"):
+        drawn(name, titel="x")
+    with pytest.raises(ProbeError, match="unknown width 'page'.*column, text"):
+        drawn(name, width="page")
+    for size in ((3,), "large", (0, 2), (float("nan"), 1)):
+        with pytest.raises(ProbeError, match=r"is no size.*Pass size="):
+            drawn(name, size=size)
+
+
+@pytest.mark.parametrize("name", of_results())
+def test_without_results_or_with_a_missing_measure_it_says_so(name):
+    draw = wp.plots.figures[name]
     with pytest.raises(ResultError, match="nothing to draw"):
-        wp.plots.figures[name](**NEEDED.get(name, {}))
-    bare = wp.probe(wp.wrap(small_vit()), IMAGES, ["thresholded"], progress=False)
+        draw(**needed(name))
+    with pytest.raises(ResultError, match="a list cannot be drawn"):
+        draw([synthetic.result("a", ["hoyer"])], **needed(name))
+    bare = synthetic.result("a", ["thresholded"])
+    bare.matrices.clear()
     with pytest.raises(ResultError, match="is not in the result|holds no matrix"):
-        wp.plots.figures[name](bare, **NEEDED.get(name, {}))
+        draw(bare, **needed(name))
+    if "metric" in parameters(name):
+        with pytest.raises(ResultError, match="'hoier' is not in the result.*'hoyer'"):
+            draw(synthetic.result("a"), metric="hoier")
 
 
-@pytest.mark.parametrize("name", CURVES)
-def test_lines_and_bands_are_the_numbers_of_the_table(name, results):
-    options = CURVES[name]
-    metric = options.get("metric", name)
+@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("width", ["column", "text"])
+def test_no_text_leaves_the_page(name, width):
+    assert_on_the_page(drawn(name, width=width))
+    assert_on_the_page(drawn(name, width=width, names=NAMES, title=" ".join([LONG] * 3)))
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_size_is_the_size_of_the_figure(name):
+    figure = drawn(name, size=(5.5, 4.25))
+    np.testing.assert_allclose(figure.get_size_inches(), (5.5, 4.25))
+    assert_on_the_page(figure)
+
+
+@pytest.mark.parametrize("name", of_depth())
+def test_the_legend_is_off_the_data(name):
+    figure = drawn(name)
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    assert not legend.get_window_extent().overlaps(figure.axes[0].get_window_extent())
+
+
+def panels(name):
+    """How many axes a figure needs, and the keyword that takes them."""
+    keyword = "ax" if "ax" in parameters(name) else "axes"
+    figure = Figure()
+    many = {keyword: [figure.add_axes((0, 0, 1, 1)) for _ in range(99)]}
+    with pytest.raises(ProbeError, match=r"99 axes were given, and \d+ are needed") as told:
+        drawn(name, **many)
+    return keyword, int(str(told.value).split(" are needed")[0].rpartition(" ")[2])
+
+
+@pytest.mark.parametrize("name", applying("axes"))
+def test_it_draws_in_the_callers_axes_and_nowhere_else(name):
+    keyword, count = panels(name)
+    figure = Figure(figsize=(12, 12))
+    mine = figure.subplots(count + 1, 1)
+    other = mine[-1]
+    other.plot([1, 2])
+    kept = (other.get_position().bounds, len(other.get_children()), other.get_xlim())
+    before, opened = dict(mpl.rcParams), plt.get_fignums()
+    given = mine[0] if keyword == "ax" else mine[:-1]
+    assert drawn(name, **{keyword: given}) is figure
+    assert dict(mpl.rcParams) == before
+    assert plt.get_fignums() == opened
+    assert (other.get_position().bounds, len(other.get_children()), other.get_xlim()) == kept
+    assert not figure.legends
+    assert figure._suptitle is None
+    assert all(ax.lines or ax.images or ax.texts for ax in mine[:-1])
+    with pytest.raises(ProbeError, match="a str was given to draw in"):
+        drawn(name, **{keyword: ["x"] * count})
+    with pytest.raises(ProbeError, match=f"size= and {keyword}= were both given"):
+        drawn(name, size=(3, 3), **{keyword: given})
+
+
+@pytest.mark.parametrize("name", applying("axes"))
+def test_it_draws_in_a_subfigure(name):
+    keyword, count = panels(name)
+    whole = Figure(figsize=(12, 12), layout="constrained")
+    left, _ = whole.subfigures(1, 2)
+    axes = left.subplots(count, 1, squeeze=False)
+    given = axes[0, 0] if keyword == "ax" else axes.tolist()
+    assert drawn(name, **{keyword: given}) is whole
+    whole.draw_without_rendering()
+
+
+@pytest.mark.parametrize("name", applying("names"))
+def test_labels_take_the_place_of_names(name):
+    names = ("crate", "vit")
+    if kind(name).takes == "images":
+        names = ("image", "rebuilt")
+    options = {} if kind(name).takes == "images" else {"names": names}
+    found = " ".join(t.get_text() for t in texts(drawn(name, labels={names[0]: "Mine"}, **options)))
+    assert "Mine" in found
+    assert names[1] in found
+    with pytest.raises(ProbeError, match="labels= names 'crat'"):
+        drawn(name, labels={"crat": "x"}, **options)
+    with pytest.raises(ProbeError, match="labels= gives 1 for"):
+        drawn(name, labels=["x"], **options)
+
+
+@pytest.mark.parametrize("name", applying("palette"))
+def test_a_palette_colours_what_is_drawn(name):
+    plain = pixels(drawn(name))
+    palette = "tab10" if kind(name).takes != "results" or name in of_depth() else "magma"
+    assert (pixels(drawn(name, palette=palette)) != plain).any()
+    with pytest.raises(ProbeError, match="is no colour"):
+        drawn(name, palette=["red-ish"] * 4)
+    with pytest.raises(ProbeError, match="no colour map.*Did you mean 'viridis'"):
+        drawn(name, palette="viridiss")
+
+
+def pixels(figure):
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba()).copy()
+
+
+@pytest.mark.parametrize("name", applying("font"))
+def test_settings_of_the_user_win(name):
+    plain = drawn(name)
+    with mpl.rc_context({"font.size": 12, "font.family": "DejaVu Serif"}):
+        figure = drawn(name)
+        assert_on_the_page(figure)
+    assert {t.get_fontfamily()[0] for t in texts(figure)} == {"DejaVu Serif"}
+    assert max(t.get_fontsize() for t in texts(figure)) > max(
+        t.get_fontsize() for t in texts(plain)
+    )
+    with mpl.rc_context({"figure.figsize": (5, 6), "figure.facecolor": "0.9"}):
+        figure = drawn(name)
+    assert figure.get_size_inches()[0] == 5
+    assert figure.get_facecolor()[0] == 0.9
+
+
+@pytest.mark.parametrize("name", of_depth())
+def test_lines_and_bands_are_the_numbers_of_the_table(name):
+    results = synthetic.inputs("results")
+    (metric,) = kind(name).rows or ("hoyer",)
+    options = {"metric": metric} if "metric" in parameters(name) else {}
     for band, edges in (("ci", None), ("std", "std"), ("sem", "sem"), (None, None)):
-        figure = wp.plots.figures[name](*results, **options, band=band)
-        axes = figure.axes[0]
+        axes = wp.plots.figures[name](*results, **options, band=band).axes[0]
         assert len(axes.lines) == len(results)
         assert len(axes.collections) == (0 if band is None else len(results))
         for i, result in enumerate(results):
@@ -95,21 +292,20 @@ def test_lines_and_bands_are_the_numbers_of_the_table(name, results):
                 continue
             low = curve["ci_low"] if edges is None else curve["mean"] - curve[edges]
             high = curve["ci_high"] if edges is None else curve["mean"] + curve[edges]
-            drawn = axes.collections[i].get_paths()[0].vertices
+            shape = axes.collections[i].get_paths()[0].vertices
             for x, lo, hi in zip(curve["layer"], low, high, strict=True):
-                heights = drawn[drawn[:, 0] == x, 1]
+                heights = shape[shape[:, 0] == x, 1]
                 assert heights.min() == pytest.approx(lo)
                 assert heights.max() == pytest.approx(hi)
 
 
-@pytest.mark.parametrize("name", CURVES)
-def test_axes_and_legend_say_what_is_drawn(name, results):
-    figure = wp.plots.figures[name](*results, **CURVES[name])
+@pytest.mark.parametrize("name", of_depth())
+def test_axes_and_legend_say_what_is_drawn(name):
+    figure = drawn(name)
     axes, legend = figure.axes[0], figure.legends[0]
     assert "layer" in axes.get_xlabel()
     assert axes.get_ylabel()
-    told = [text.get_text() for text in legend.get_texts()]
-    assert told == [
+    assert [text.get_text() for text in legend.get_texts()] == [
         "crate",
         "crate, at initialisation",
         "vit",
@@ -122,16 +318,27 @@ def test_axes_and_legend_say_what_is_drawn(name, results):
     assert all(float(t).is_integer() for t in axes.get_xticks())
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_nothing_is_clipped_and_the_legend_is_off_the_data(name, results):
-    figure = wp.plots.figures[name](*results, **NEEDED.get(name, {}))
-    figure.canvas.draw()
-    box = figure.get_tightbbox()
-    width, height = figure.get_size_inches()
-    # A hundredth of an inch: the layout engine works to the pixel.
-    assert box.x0 >= -0.01
-    assert box.y0 >= -0.01
-    assert box.x1 <= width + 0.01
-    assert box.y1 <= height + 0.01
-    for legend in figure.legends:
-        assert not legend.get_window_extent().overlaps(figure.axes[0].get_window_extent())
+@pytest.mark.parametrize("metric", synthetic.rows())
+def test_the_label_of_every_measure_stays_on_the_page(metric):
+    results = [synthetic.result(name, [metric], seed=i) for i, name in enumerate(NAMES)]
+    rates = results[0].run["measures"][metric]["unit"] == "nats"
+    forms = [None, "per_token"] if rates else [None]
+    for width, normalise in itertools.product(("column", "text"), forms):
+        figure = wp.plots.curves(*results, metric=metric, width=width, normalise=normalise)
+        assert_on_the_page(figure)
+        axes = figure.axes[0]
+        label = axes.yaxis.label
+        assert label.get_window_extent().height <= axes.get_window_extent().height + 1
+        assert label.get_fontsize() >= 5.5
+
+
+def test_every_figure_of_a_measure_is_found_by_its_measure():
+    from whitebox_probe.plots import choose
+
+    result = synthetic.result("a")
+    for name in of_depth():
+        for row in kind(name).rows:
+            assert choose.of_measure(row, [result]) == (name, {})
+    assert choose.of_measure("gini", [result]) == ("sparsity", {"metric": "gini"})
+    assert choose.of_measure("stable_rank", [result]) == ("curves", {"metric": "stable_rank"})
+    assert isinstance(wp.plots.compression(result).axes[0], Axes)

@@ -1,12 +1,21 @@
 """What single figures promise beyond the contract."""
 
+import dataclasses
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
 from conftest import small_crate, small_vit
+from matplotlib.figure import Figure
 
 import whitebox_probe as wp
 from whitebox_probe._core.errors import ProbeError, ResultError
+
+sys.path.insert(0, str(Path(__file__).parent))
+import synthetic
 
 IMAGES = torch.randn(5, 3, 12, 12, generator=torch.Generator().manual_seed(8))
 
@@ -20,7 +29,7 @@ def pair():
 
 def test_sparsity_is_drawn_as_the_share_of_non_zeros_never_its_complement(pair):
     axes = wp.plots.sparsity(*pair).axes[0]
-    assert axes.get_ylabel().startswith("non-zero entries")
+    assert axes.get_ylabel().startswith("non-zero")
     np.testing.assert_array_equal(axes.lines[1].get_ydata(), [1, 1, 1])  # a ViT has no exact zero
 
 
@@ -84,3 +93,143 @@ def test_wrong_options_are_told(pair, call, told):
 def test_an_unknown_figure_names_those_there_are():
     with pytest.raises(AttributeError, match="no figure 'spiral'; there are: audit"):
         wp.plots.spiral  # noqa: B018
+
+
+def labels_of(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+class TestNulls:
+    """Nulls by kind, in a mapping, a list, or a list of mappings."""
+
+    @staticmethod
+    def null(kind, level, **run):
+        null = synthetic.result(f"crate | {kind}", ["compression"], **run)
+        null.frame["mean"] = level
+        return null
+
+    def nulls(self, *kinds):
+        return {kind: self.null(kind, 10.0 * (i + 1)) for i, kind in enumerate(kinds)}
+
+    @pytest.mark.parametrize("kinds", [("gaussian", "random_weights"), ("shuffled", "gaussian")])
+    @pytest.mark.parametrize("form", [dict, lambda n: list(n.values()), lambda n: [n]])
+    def test_null_share_divides_by_the_gaussian_one_in_any_order(self, kinds, form):
+        result = synthetic.result("crate", ["compression"])
+        nulls = self.nulls(*kinds)
+        figure = wp.plots.compression(result, nulls=form(nulls), normalise="null_share")
+        want = result.curve("compression")["mean"] / nulls["gaussian"].frame["mean"].iloc[0]
+        np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), want)
+
+    def test_without_the_gaussian_one_it_says_what_to_pass(self):
+        result = synthetic.result("crate", ["compression"])
+        for nulls in ((), self.nulls("shuffled")):
+            with pytest.raises(ResultError, match=r"nulls=wp\.nulls\(.*kinds=\('gaussian',\)\)"):
+                wp.plots.compression(result, nulls=nulls, normalise="null_share")
+        with pytest.raises(ResultError, match="'gaussian' in nulls= is no result"):
+            wp.plots.compression(result, nulls=["gaussian"])
+
+    def test_a_null_says_its_own_line(self):
+        result = synthetic.result("crate", ["compression"])
+        null = self.null("gaussian", 3.0, null_line=[0, [1, 2]])
+        line = wp.plots.compression(result, nulls=[null]).axes[0].lines[1]
+        plain = wp.plots.compression(result, nulls=[self.null("gaussian", 3.0)]).axes[0].lines[1]
+        assert plain.get_linestyle() == "-."
+        assert line.get_linestyle() == "--"  # as matplotlib calls any dashes of one's own
+        told = labels_of(wp.plots.compression(result, nulls=[null]))
+        assert "null: gaussian" in told
+        assert "band of a null: ±1 std over samples" in told
+
+
+class TestLooks:
+    """What a user asks of colours, names and settings."""
+
+    def test_a_list_of_colours_goes_by_models_and_a_mapping_by_names(self):
+        results = synthetic.inputs("results")
+        lines = wp.plots.compression(*results, palette=["red", "blue"]).axes[0].lines
+        assert [line.get_color() for line in lines] == ["red", "red", "blue", "blue"]
+        mine = {"crate-init": "k", "vit": "y"}
+        lines = wp.plots.compression(*results, palette=mine).axes[0].lines
+        assert [line.get_color() for line in lines][1:] == ["k", "y", "y"]
+        with pytest.raises(ProbeError, match="palette= gives 1 colours for 2 models"):
+            wp.plots.compression(*results, palette=["red"])
+        with pytest.raises(ProbeError, match="palette= names 'vut'.*Did you mean 'vit'"):
+            wp.plots.compression(*results, palette={"vut": "red"})
+
+    def test_labels_of_a_model_name_its_initialisation_too(self):
+        figure = wp.plots.compression(*synthetic.inputs("results"), labels={"vit": "ViT-S"})
+        assert labels_of(figure)[2:4] == ["ViT-S", "ViT-S, at initialisation"]
+
+    def test_a_style_sheet_in_force_wins_over_the_packages(self):
+        result = synthetic.result("crate")
+        with mpl.style.context("ggplot"):
+            cycle = mpl.rcParams["axes.prop_cycle"].by_key()["color"]
+            axes = wp.plots.compression(result).axes[0]
+        assert axes.get_facecolor() == mpl.colors.to_rgba("#E5E5E5")
+        assert axes.lines[0].get_color() == cycle[0]
+        with mpl.rc_context({"image.cmap": "magma", "lines.linewidth": 4.5}):
+            assert wp.plots.compression(result).axes[0].lines[0].get_linewidth() == 4.5
+            assert wp.plots.coherence(result).axes[0].images[0].get_cmap().name == "magma"
+        assert wp.plots.coherence(result).axes[0].images[0].get_cmap().name == "cividis"
+
+    def test_in_given_axes_the_legend_is_under_them_where_room_can_be_made(self):
+        results = synthetic.inputs("results")
+        figure = Figure(layout="constrained", figsize=(7, 7))
+        axes = figure.subplots(2, 2)
+        wp.plots.compression(*results, ax=axes[0, 0])
+        figure.draw_without_rendering()
+        legend = axes[0, 0].get_legend().get_window_extent()
+        assert not any(legend.overlaps(ax.get_window_extent()) for ax in axes.flat)
+        label = axes[0, 0].yaxis.label.get_window_extent()
+        assert label.y1 <= figure.bbox.y1
+        plain = Figure()
+        ax = plain.subplots()
+        wp.plots.compression(*results, ax=ax)
+        assert ax.get_legend() is not None
+        assert len(ax.figure.axes) == 1
+
+
+class TestRows:
+    """The rows that are drawn say what they are."""
+
+    def test_what_picks_rows_is_passed_on_and_said(self):
+        asked = {}
+
+        class Several(wp.Result):
+            def curve(self, metric, site=None, **where):
+                asked.update(where)
+                return super().curve(metric, site).assign(convention="paper", prenorm=False)
+
+        made = synthetic.result("crate", ["coding_rate"], convention="official")
+        result = Several(made.frame, made.samples, made.matrices, made.run)
+        figure = wp.plots.coding_rate(result, eps=0.5, basis="qk")
+        assert asked == {"eps": 0.5, "basis": "qk"}
+        label = figure.axes[0].get_ylabel().replace("\n", " ")
+        assert label == r"$R(Z^{\ell+1})$, $\epsilon=0.5$ [nats]"
+
+    def test_a_layer_that_only_some_measures_have(self):
+        result = synthetic.result("crate", ["l0"])
+        result = dataclasses.replace(result, frame=result.frame.drop(index=0))
+        line = wp.plots.sparsity(result).axes[0].lines[0]
+        assert list(line.get_xdata()) == [2, 3]
+
+    def test_matrices_of_any_name_are_drawn(self):
+        result = synthetic.result("crate", ["l0"])
+        result.matrices["token_overlap"] = result.matrices["coherence"]
+        figure = wp.plots.coherence(result, matrix="token_overlap", colorbar=False)
+        assert len(figure.axes) == synthetic.LAYERS
+
+
+@pytest.mark.parametrize("models", [1, 4, 6])
+def test_an_audit_of_many_models_is_on_its_page(models):
+    names = [f"vit_giant_patch14_reg4_dinov2.lvd142m-{i}" for i in range(models)]
+    figure = wp.plots.audit(synthetic.audit(*names))
+    figure.canvas.draw()
+    box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    assert min(box.x0, box.y0) >= -0.02
+    assert box.x1 <= width + 0.02
+    assert box.y1 <= height + 0.02
+
+
+def test_what_does_not_fit_is_told_in_one_line():
+    with pytest.raises(ProbeError, match=r"does not fit on 1 x 1 inches.*larger size="):
+        wp.plots.compression(synthetic.result("crate"), size=(1, 1))

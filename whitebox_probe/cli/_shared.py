@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 TIMM, HF = "timm:", "hf:"
 LIBRARIES = (TIMM, HF)
 FORMATS = ("pdf", "png", "svg")
-SPARSITY = ("l0", "hoyer", "thresholded", "l1_l2", "gini", "excess_kurtosis", "treves_rolls")
-"""Measures that the figure `sparsity` draws."""
 
 
 def add_progress(parser: argparse.ArgumentParser) -> None:

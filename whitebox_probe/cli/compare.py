@@ -6,6 +6,7 @@ name in --out are replaced.
 """
 
 import argparse
+import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,6 @@ EXAMPLES = (
     "compare runs/crate runs/vit --out runs/both",
     "compare runs/crate runs/vit --band std --formats pdf,svg --out runs/both",
 )
-RATES = ("compression", "coding_rate", "rate_reduction", "sparse_rate_reduction")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +53,8 @@ def run(args: argparse.Namespace) -> None:
     ]
     comparison.save(args.out)
     print(_shared.summary(_shared.changes(results, _shared_metrics(results))))
+    for note in comparison.notes:
+        print(f"\nnote: {note}")
     print(f"\nevery layer:        {args.out / 'comparison.csv'}")
     print(f"paired differences: {args.out / 'differences.csv'}")
     print("figures:\n  " + "\n  ".join(map(str, paths)))
@@ -66,27 +68,23 @@ def _shared_metrics(results: list["Result"]) -> list[str]:
 def _figures(results: list["Result"], args: argparse.Namespace) -> dict[str, Any]:
     """File name -> figure, of all that the results share."""
     from whitebox_probe import plots
+    from whitebox_probe.plots import choose
+    from whitebox_probe.results.forms import in_nats
 
-    options: dict[str, Any] = {
-        "band": None if args.band == "none" else args.band,
-        "relative_depth": args.relative_depth or len({r.run["layers"] for r in results}) > 1,
-    }
-    keys = ("tokens", "dim", "heads", "dim_head")
-    sizes = {tuple(r.run[key] for key in keys) for r in results}
-    normalise = "per_token" if len(sizes) > 1 else None
+    sizes = {r.run.sizes for r in results}
+    band = None if args.band == "none" else args.band
+    deep = args.relative_depth or len({r.run["layers"] for r in results}) > 1
+    figures, kinds = {}, choose.of_results()
     shared = [m for m in _shared_metrics(results) if _one_site(results, m)]
-    figures = {
-        metric: plots.figures[metric](*results, normalise=normalise, **options)
-        for metric in RATES
-        if metric in shared
-    }
-    for metric in _shared.SPARSITY:
-        if metric in shared:
-            figures[f"sparsity-{metric}"] = plots.figures["sparsity"](
-                *results, metric=metric, **options
-            )
-    if all("coherence" in r.matrices for r in results):
-        figures["coherence"] = plots.figures["coherence"](*results)
+    for stem, (name, metric) in choose.shared(results, shared).items():
+        draw = plots.figures[name]
+        options: dict[str, Any] = {"band": band, "relative_depth": deep}
+        rows = (metric,) if metric else kinds[name].rows
+        if len(sizes) > 1 and any(in_nats(results[0], row) for row in rows):
+            options["normalise"] = "per_token"
+        takes = inspect.signature(draw).parameters
+        named = {"metric": metric} if metric else {}
+        figures[stem] = draw(*results, **named, **{k: v for k, v in options.items() if k in takes})
     return figures
 
 

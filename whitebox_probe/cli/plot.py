@@ -1,10 +1,12 @@
 """Draw one figure from saved results.
 
 --metric takes any measure of the table (l0, hoyer, coding_rate, ...) and draws it against depth,
-one curve a result; coherence and subspace_overlap are drawn as heatmaps, one row a result.
+one curve a result. --figure takes any figure of saved results (whitebox-probe list --figures), such
+as coherence or subspace_overlap: heatmaps, one row a result.
 """
 
 import argparse
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,9 @@ HELP = "a figure from saved results"
 EXAMPLES = (
     "plot runs/crate runs/vit --metric compression --out compression",
     "plot runs/crate --metric hoyer --band std --out hoyer.pdf",
-    "plot runs/crate runs/vit --metric coherence --out coherence.png",
+    "plot runs/crate runs/vit --figure coherence --labels CRATE,ViT --out coherence.png",
+    "plot runs/crate runs/vit --metric l0 --palette '#1b6ca8,#e07b39' --size 5,3 --out l0",
 )
-HEATMAPS = ("coherence", "subspace_overlap")
 _OTHER_FORMATS = (".jpg", ".jpeg", ".eps", ".ps", ".tif", ".tiff", ".gif", ".webp")
 
 
@@ -25,13 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add = parser.add_argument
     add("results", nargs="+", type=Path, metavar="DIR", help="folders that run --out wrote")
-    add(
-        "--metric",
-        "--figure",
-        dest="metric",
-        required=True,
-        help="a measure of the table, or a figure of whitebox-probe list --figures",
-    )
+    add("--metric", help="a measure of the table")
+    add("--figure", help="a figure (whitebox-probe list --figures; default: the measure's own)")
     add(
         "--out",
         type=Path,
@@ -48,11 +45,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of a paper's column (3.4 inches) or text (6.8 inches); heatmaps take the text's, "
         "curves the column's, when it is not given",
     )
+    add("--size", type=_pair, metavar="W,H", help="width and height in inches")
+    add(
+        "--labels",
+        type=_shared.names,
+        metavar="A,B,...",
+        help="what the models are called, in the order of the folders",
+    )
+    add(
+        "--palette",
+        metavar="NAME|A,B,...",
+        help="a colour map of matplotlib, or colours, in the order of the folders",
+    )
     add("--title", help="above the axes")
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
+    if args.metric is None and args.figure is None:
+        raise ProbeError(
+            "nothing says what to draw", "neither --metric nor --figure is given", "Give one"
+        )
     suffix = args.out.suffix.lower()
     if suffix in _OTHER_FORMATS:
         raise ProbeError(
@@ -65,39 +78,96 @@ def run(args: argparse.Namespace) -> None:
     from whitebox_probe.results.result import Result
 
     results = [Result.load(folder) for folder in args.results]
-    named: dict[str, Any] = {"title": args.title}
-    if args.width is not None:
-        named["width"] = args.width
-    if args.metric in HEATMAPS:
-        figure = plots.figures[args.metric](*results, **named)
-    else:
-        figure = _curves(results, args, named)
+    name, named = _chosen(args.metric, args.figure, results)
+    draw = plots.figures[name]
+    figure = draw(*results, **named, **_options(args, name, draw))
     known = suffix[1:] in _shared.FORMATS
     stem = args.out.with_suffix("") if known else args.out
     for path in plots.save(figure, stem, [suffix[1:]] if known else args.formats):
         print(path)
 
 
-def _curves(results: list[Any], args: argparse.Namespace, options: dict[str, Any]) -> Any:
-    """A measure against depth, by its own figure if it has one: that knows its symbol."""
+def _chosen(
+    metric: str | None, figure: str | None, results: list[Any]
+) -> tuple[str, dict[str, Any]]:
+    """The figure, and the measure to name; either of the two options takes either's names."""
+    from whitebox_probe import plots
+    from whitebox_probe.plots import choose
+
+    kinds = choose.of_results()
+    measured = list(dict.fromkeys(m for r in results for m in r.frame["metric"]))
+    if metric and figure:
+        _refuse_other(figure, kinds)
+        takes = "metric" in inspect.signature(plots.figures[figure]).parameters
+        if not takes and metric not in kinds[figure].rows:
+            raise ProbeError(
+                f"the figure '{figure}' does not draw '{metric}'",
+                "it draws what its name says",
+                "Leave out --metric, or use --figure curves",
+            )
+        return figure, {"metric": metric} if takes else {}
+    asked = metric or figure or ""
+    if asked in measured:
+        return choose.of_measure(asked, results)
+    if asked in plots.figures:
+        _refuse_other(asked, kinds)
+        return asked, {}
+    raise ProbeError(
+        f"'{asked}' is not in these results" if metric else f"there is no figure '{asked}'",
+        "it was not measured, or is no measure" if metric else "nor is it a measure of the results",
+        nearest(asked, dict.fromkeys([*measured, *kinds] if metric else [*kinds, *measured])),
+    )
+
+
+def _refuse_other(figure: str, kinds: Any) -> None:
     from whitebox_probe import plots
 
-    measured = dict.fromkeys(m for r in results for m in r.frame["metric"])
-    names = [*measured, *HEATMAPS, "sparsity"]
-    if args.metric not in names:
+    if figure in plots.figures and figure not in kinds:
         raise ProbeError(
-            f"'{args.metric}' is not in these results",
-            "it was not measured, or is no measure",
-            nearest(args.metric, dict.fromkeys(names)),
+            f"the figure '{figure}' is not drawn of saved results",
+            f"it takes {plots.figures[figure].kind.takes}",  # type: ignore[attr-defined]
+            f"Use one of: {', '.join(kinds)}",
         )
-    options |= {
+    if figure not in kinds:
+        raise ProbeError(f"there is no figure '{figure}'", "it is unknown", nearest(figure, kinds))
+
+
+def _options(args: argparse.Namespace, name: str, draw: Any) -> dict[str, Any]:
+    """The options that were given, as the figure takes them."""
+    given = {
         "band": None if args.band == "none" else args.band,
-        "relative_depth": args.relative_depth,
+        "relative_depth": args.relative_depth or None,
         "normalise": "per_token" if args.per_token else None,
         "site": args.site,
+        "width": args.width,
+        "size": args.size,
+        "labels": args.labels,
+        "palette": _palette(args.palette),
+        "title": args.title,
     }
-    if args.metric in _shared.SPARSITY:
-        return plots.figures["sparsity"](*results, metric=args.metric, **options)
-    if args.metric in plots.figures:
-        return plots.figures[args.metric](*results, **options)
-    return plots.figures["curves"](*results, metric=args.metric, **options)
+    takes = inspect.signature(draw).parameters
+    given = {key: value for key, value in given.items() if value is not None or key == "band"}
+    if "band" not in takes:
+        del given["band"]  # it has a default, which says nothing
+    for key in given:
+        if key not in takes:
+            option = {"normalise": "per-token"}.get(key, key.replace("_", "-"))
+            raise ProbeError(
+                f"the figure '{name}' takes no --{option}",
+                "it does not draw a measure against depth",
+                f"Leave out --{option}",
+            )
+    return given
+
+
+def _palette(text: str | None) -> Any:
+    return _shared.names(text) if text and ("," in text or text.startswith("#")) else text
+
+
+def _pair(text: str) -> tuple[float, float]:
+    """Two numbers, as an argparse type."""
+    try:
+        width, height = map(float, text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not W,H, as in 6.8,3") from None
+    return width, height

@@ -1,14 +1,17 @@
-"""What every figure of a measure against depth shares."""
+"""What every figure of a measure against depth shares: its options, and how it is drawn."""
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from whitebox_probe._core.errors import ProbeError, ResultError, nearest
-from whitebox_probe.plots import _labels, style
-from whitebox_probe.results.compare import MUST_AGREE
-from whitebox_probe.results.forms import NULL_SEPARATOR, gaussian_null, in_nats, normal_form
+from whitebox_probe._core.errors import ResultError
+from whitebox_probe.plots import _fit, _labels, _legend, _nulls, style
+from whitebox_probe.plots._comparable import BANDS, check_curves, check_options, check_results
+from whitebox_probe.plots._page import Page, Size, extent, page, refuse_size
+from whitebox_probe.plots._palette import Palette
+from whitebox_probe.results.forms import normal_form
 from whitebox_probe.results.result import Result
 
 if TYPE_CHECKING:
@@ -17,221 +20,206 @@ if TYPE_CHECKING:
 
 Band = Literal["ci", "std", "sem"] | None
 Normalise = Literal["per_token", "per_entry", "position", "null_share"] | None
-BANDS: dict[str, str] = {
-    "ci": "band: 95% bootstrap interval of the mean",
-    "std": "band: ±1 std over samples",
-    "sem": "band: ±1 standard error of the mean",
-}
 HEIGHT: dict[str, float] = {"column": 2.15, "text": 2.6}  # inches, without the legend
 
 
-def draw(
-    results: Sequence[Result],
-    *,
-    metric: str,
-    site: str | None,
-    band: Band,
-    relative_depth: bool,
-    normalise: Normalise,
-    width: style.Width,
-    title: str | None,
-    legend: bool,
-    bounds: bool = False,
-    nulls: Sequence[Result] = (),
-) -> "Figure":
-    """One metric of each result against depth, with its band, over the bands of its nulls.
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Keywords of every figure of a measure against depth.
 
-    Raises: ResultError when a result lacks the metric, or what is drawn would not be comparable.
+    Args:
+        site: which one, if the measure was taken at several.
+        basis: which one, if it was taken in several.
+        convention: which one, if it was taken in both.
+        eps: which one, if it was taken with several.
+        lam: which one, if it was taken with several.
+        null: which one, if a result holds nulls among its rows.
+        band: what is shaded: 95% interval of the mean, std over samples, or standard error.
+        relative_depth: draw against layer / number of layers.
+        normalise: how nats are brought to a common size (`results.FORMS`), such as `per_token`.
+        nulls: of `wp.nulls`, or several of them in a list; drawn under the curve of their model.
+        bounds: dotted lines at the smallest and largest value of the official convention.
+        labels: what models are called: a mapping from their names, or a list in their order.
+        palette: colours of models: a list, a mapping from their names, or a colour map's name.
+        ax: draw in these axes, and return their figure.
+        size: (width, height) in inches.
+        width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
+        title: above the axes.
+        legend: under the axes, or inside those that are given.
     """
-    _check(results, metric=metric, normalise=normalise, band=band)
-    curves = [_curve(result, metric, site) for result in results]
-    _check_sites(results, curves, metric)
-    null_of = _nulls(results, nulls)
-    limits = _bounds(results, metric, normalise) if bounds else ()
-    inches = style.inches(width)
-    looks = style.looks([result.model for result in results])
-    with style.styled():
-        from whitebox_probe.plots._figure import StyledFigure
 
-        figure = StyledFigure(figsize=(inches, HEIGHT[width]), layout="constrained")
-        ax = figure.subplots()
-        banded = False
-        for result, curve in zip(results, curves, strict=True):
-            null = null_of[result.model]
-            reference = gaussian_null(result, metric, site, nulls=null)
-            form = normal_form(result, metric, normalise, reference)
-            depth = curve["layer"] / (result.run["layers"] if relative_depth else 1)
-            look = looks[result.model]
-            for other in null:
-                _null_band(ax, depth, other, form(other.curve(metric, site)), look, len(results))
-            curve = form(curve)
-            _line(ax, depth, curve["mean"], look)
-            low, high = _edges(curve, band)
-            if not low.isna().all():
-                ax.fill_between(depth, low, high, color=look.colour, alpha=0.22, linewidth=0)
-                banded = True
-        if relative_depth:
-            ax.set_xlabel(r"relative depth $\ell / L$")
-        else:
-            ax.set_xlabel(r"layer $\ell$")
-            ax.set_xticks(_whole_layers(max(curve["layer"].max() for curve in curves)))
-        ax.set_ylabel(
-            _labels.axis(
-                results[0].run, metric, site=curves[0]["site"].iloc[0], normalise=normalise
-            )
-        )
-        if title:
-            ax.set_title(title)
-        if limits:
-            _limit_lines(ax, limits)
-        if legend:
-            told = _labels.measure(results[0].run, metric)
-            note = _bases(results, curves) if told["bases"] else None
-            _legend(figure, ax, BANDS[band] if band and banded else None, note)
-    return figure
+    site: str | None = None
+    basis: str | None = None
+    convention: str | None = None
+    eps: float | None = None
+    lam: float | None = None
+    null: str | None = None
+    band: Band = "ci"
+    relative_depth: bool = False
+    normalise: Normalise = None
+    nulls: _nulls.Nulls = ()
+    bounds: bool = False
+    labels: style.Labels = None
+    palette: Palette = None
+    ax: "Axes | None" = None
+    size: Size = None
+    width: style.Width | None = None
+    title: str | None = None
+    legend: bool = True
+
+    @property
+    def where(self) -> dict[str, Any]:
+        """What picks the rows, besides the site."""
+        names = ("basis", "convention", "eps", "lam", "null")
+        return {k: getattr(self, k) for k in names if getattr(self, k) is not None}
 
 
-def _check(results: Sequence[Result], *, metric: str, normalise: str | None, band: Band) -> None:
-    """Refuse what would make a misleading figure."""
-    if not results:
-        raise ResultError("there is nothing to draw", "no result was given", "Pass one or more")
-    if band is not None and band not in BANDS:
-        raise ProbeError(
-            f"unknown band '{band}'",
-            "it says what is shaded",
-            f"Use one of: {', '.join(BANDS)}, None",
-        )
-    nats = bool(results) and in_nats(results[0], metric)
-    if normalise is not None and not nats:
-        raise ResultError(
-            f"'{metric}' cannot be drawn {normalise.replace('_', ' ')}",
-            "it is not in nats, and does not grow with the number of tokens",
-            "Leave out normalise",
-        )
-    names = [result.model for result in results]
-    if len(set(names)) < len(names):
-        raise ResultError(
-            f"two results are of the same model ({', '.join(names)})",
-            "their curves could not be told apart",
-            "Give one another name with probe(..., name=)",
-        )
-    if nats:
-        _check_nats(results, normalise)
+@dataclass(frozen=True)
+class Curve:
+    """One result's curve in the form that is drawn, with its nulls; `depth` is where it stands."""
+
+    result: Result
+    raw: pd.DataFrame
+    rows: pd.DataFrame
+    nulls: list[tuple[Result, pd.DataFrame]]
 
 
-def _check_nats(results: Sequence[Result], normalise: str | None) -> None:
-    """Rates share an axis only if they are rates of the same thing."""
-    for what, meaning in MUST_AGREE.items():
-        kinds = sorted({str(result.run.get(what)) for result in results})
-        if len(kinds) > 1:
-            raise ResultError(
-                f"the results differ in {what}: {', '.join(kinds)}",
-                "their nats do not mean the same",
-                f"Probe all models with one {meaning}",
-            )
-    sizes = {tuple(r.run[k] for k in ("tokens", "dim", "heads", "dim_head")) for r in results}
-    if len(sizes) > 1 and normalise is None:
-        told = "; ".join(f"n={n}, d={d}, K={K}, p={p}" for n, d, K, p in sorted(sizes))
-        raise ResultError(
-            f"raw nats of models of different sizes cannot share an axis ({told})",
-            "they grow with tokens, width and heads",
-            "Pass normalise='per_token'",
-        )
+def draw(results: Sequence[Result], metric: str, options: Options) -> "Figure":
+    """One measure of each result against depth, with its band, over the bands of its nulls.
+
+    Raises: ResultError when a result lacks the measure, or what is drawn would not be comparable.
+    """
+    check_results(results)
+    check_options(results, metric, options.band, options.normalise)
+    refuse_size(options.ax, options.size, options.width, "ax")
+    curves = _curves(results, metric, options)
+    check_curves(results, [c.raw for c in curves], metric, options.normalise)
+    limits = _bounds(results, metric, options.normalise) if options.bounds else ()
+    looks = style.looks([r.model for r in results], labels=options.labels, palette=options.palette)
+    inches = extent(options.size, options.width, usual="column", height=HEIGHT)
+    with page(options.ax, inches=inches, panels="one") as sheet:
+        handles, banded = [], False
+        for curve in curves:
+            look = looks[curve.result.model]
+            handles.append(_line(sheet.ax, curve.rows, look))
+            handles += [
+                _nulls.draw(sheet.ax, null, rows, look, among=len(curves), at=i)
+                for i, (null, rows) in enumerate(curve.nulls)
+            ]
+            banded |= _shade(sheet.ax, curve.rows, options.band, look)
+        handles += _limit_lines(sheet.ax, limits)
+        _say(sheet, curves, options)
+        if options.legend:
+            bands = [BANDS[options.band]] if options.band and banded else []
+            bands += [_nulls.BAND] if any(_nulls.spread(c.nulls) for c in curves) else []
+            _legend.draw(sheet, handles, bands=bands, note=_bases(curves))
+        _fit_labels(sheet)
+    return sheet.figure
 
 
-def _curve(result: Result, metric: str, site: str | None) -> pd.DataFrame:
-    have = sorted(set(result.frame["metric"]))
-    if metric not in have:
-        raise ResultError(
-            f"'{metric}' is not in the result of {result.model}",
-            "it was not measured",
-            nearest(metric, have),
-        )
-    return result.curve(metric, site)
+def _curves(results: Sequence[Result], metric: str, options: Options) -> list[Curve]:
+    null_of = _nulls.by_model(results, options.nulls)
+    found = []
+    for result in results:
+        raw = result.curve(metric, options.site, **options.where)
+        where = {k: v for k, v in options.where.items() if k != "null"}
+        nulls = {
+            kind: (null, _nulls.rows(null, metric, options.site, where))
+            for kind, null in null_of[result.model].items()
+        }
+        by = None
+        if options.normalise == "null_share":
+            _nulls.gaussian(result.model, null_of[result.model])
+            by = nulls["gaussian"][1]
+        form = normal_form(result, metric, options.normalise, by)
+        layers = result.run["layers"] if options.relative_depth else 1
+
+        def drawn(rows: pd.DataFrame, form: Any = form, layers: int = layers) -> pd.DataFrame:
+            return form(rows).assign(depth=rows["layer"] / layers)
+
+        under = [(null, drawn(rows)) for null, rows in nulls.values()]
+        found.append(Curve(result, raw, drawn(raw), under))
+    return found
 
 
-def _check_sites(results: Sequence[Result], curves: Sequence[pd.DataFrame], metric: str) -> None:
-    """One axis, one kind of tokens; the projections of a ViT are what `heads` is in a CRATE."""
-    sites = [curve["site"].iloc[0] for curve in curves]
-    if len({"heads" if site.startswith("heads") else site for site in sites}) > 1:
-        told = ", ".join(f"{r.model} at {s}" for r, s in zip(results, sites, strict=True))
-        raise ResultError(
-            f"'{metric}' was measured at different sites ({told})",
-            "one axis has one site",
-            "Name one with site=, or probe all models at the same site",
-        )
-
-
-def _line(ax: "Axes", depth: pd.Series, mean: pd.Series, look: style.Look) -> None:
+def _line(ax: "Axes", rows: pd.DataFrame, look: style.Look) -> Any:
     """A model at initialisation is paler, dashed and ringed: a coinciding curve stays visible."""
-    ax.plot(
-        depth,
-        mean,
+    size = style.setting("lines.markersize")
+    (line,) = ax.plot(
+        rows["depth"],
+        rows["mean"],
         color=look.colour,
         marker=look.marker,
         linestyle="--" if look.initial else "-",
         alpha=0.65 if look.initial else 1.0,
-        markersize=5.6 if look.initial else 3.4,
-        markerfacecolor="white" if look.initial else look.colour,
+        markersize=1.65 * size if look.initial else size,
+        markerfacecolor=ax.get_facecolor() if look.initial else look.colour,
         zorder=2.1 if look.initial else 2.2,
         label=look.label,
     )
+    return line
 
 
-def _nulls(results: Sequence[Result], nulls: Sequence[Result]) -> dict[str, list[Result]]:
-    """The nulls of each result, found by their model's name."""
-    found: dict[str, list[Result]] = {result.model: [] for result in results}
-    for null in nulls:
-        of, _, kind = null.model.partition(NULL_SEPARATOR)
-        if of not in found or not kind:
-            raise ResultError(
-                f"the null {null.model} belongs to none of the curves",
-                "it is drawn with the model that it was taken of",
-                "Make it with wp.nulls, and draw it with that model",
-            )
-        found[of].append(null)
-    return found
-
-
-def _null_band(
-    ax: "Axes", depth: pd.Series, null: Result, curve: pd.DataFrame, look: style.Look, models: int
-) -> None:
-    """A null is a thin line in grey (in the model's colour among several), and its ±1 std."""
-    of, _, kind = null.model.partition(NULL_SEPARATOR)
-    colour = "0.45" if models == 1 else look.colour
-    name = kind.replace("_", " ")
-    ax.plot(
-        depth,
-        curve["mean"],
-        color=colour,
-        linewidth=0.8,
-        marker="",
-        linestyle=_NULL_LINES.get(kind, "-."),
-        alpha=0.8,
-        zorder=1.8,
-        label=f"null: {name}" if models == 1 else f"null of {of}: {name}",
-    )
-    if not curve["std"].isna().all():
-        low, high = curve["mean"] - curve["std"], curve["mean"] + curve["std"]
-        ax.fill_between(depth, low, high, color=colour, alpha=0.12, linewidth=0, zorder=1.7)
-
-
-_NULL_LINES = {"gaussian": ":", "shuffled": "-.", "random_subspaces": (0, (1, 1, 3, 1))}
-
-
-def _edges(curve: pd.DataFrame, band: Band) -> tuple[pd.Series, pd.Series]:
-    """Lower and upper edge of the band; NaN where there is none."""
+def _shade(ax: "Axes", rows: pd.DataFrame, band: Band, look: style.Look) -> bool:
+    """The band, if there is one."""
     if band == "ci":
-        return curve["ci_low"], curve["ci_high"]
-    spread = curve[band] if band is not None else curve["mean"] * float("nan")
-    return curve["mean"] - spread, curve["mean"] + spread
+        low, high = rows["ci_low"], rows["ci_high"]
+    else:
+        spread = rows[band] if band is not None else rows["mean"] * float("nan")
+        low, high = rows["mean"] - spread, rows["mean"] + spread
+    if low.isna().all():
+        return False
+    ax.fill_between(rows["depth"], low, high, color=look.colour, alpha=0.22, linewidth=0)
+    return True
 
 
-def _whole_layers(last: int) -> list[int]:
-    """Ticks at layers that exist: whole, and none at 0."""
+def _say(sheet: Page, curves: Sequence[Curve], options: Options) -> None:
+    """Ticks and labels."""
+    ax = sheet.ax
+    if options.relative_depth:
+        ax.set_xlabel(r"relative depth $\ell / L$")
+    else:
+        ax.set_xlabel(r"layer $\ell$")
+        ax.set_xticks(_whole_layers(max(c.raw["layer"].max() for c in curves), sheet))
+    named = {k: v for k, v in options.where.items() if k in ("eps", "lam")}
+    run = curves[0].result.run
+    ax.set_ylabel(_labels.axis(run, curves[0].raw, normalise=options.normalise, named=named))
+    if options.title:
+        ax.set_title(options.title)
+
+
+def _fit_labels(sheet: Page) -> None:
+    """No label is longer than its axis; the layout of a page of ours is known once it is laid out.
+
+    The caller's axes stay where they are, and their figure's layout is theirs to run.
+    """
+    ax = sheet.ax
+    for _ in range(2 if sheet.own else 1):
+        if sheet.own:
+            _fit.lay_out(sheet.figure)
+        box = ax.get_window_extent()
+        _fit.fit(ax.yaxis.label, box.height if sheet.own else _left(ax))
+        _fit.fit(ax.xaxis.label, box.width)
+        _fit.fit(ax.title, box.width)
+
+
+def _left(ax: "Axes") -> float:
+    """The least height that the caller's axes will have when their figure is laid out."""
+    height, legend = ax.get_window_extent().height, ax.get_legend()
+    if ax.figure.figure.get_layout_engine() is None:
+        return height
+    spec = ax.get_subplotspec()
+    rows = spec.get_gridspec().nrows if spec is not None else 1
+    under = legend.get_window_extent().height / rows if legend is not None else 0
+    return max(0.85 * height - under, 0.4 * height)
+
+
+def _whole_layers(last: int, sheet: Page) -> list[int]:
+    """Ticks at layers that exist: whole, none at 0, and no more than there is room for."""
     from matplotlib.ticker import MaxNLocator
 
-    ticks = MaxNLocator(nbins=12, integer=True, min_n_ticks=1).tick_values(1, last)
+    bins = int(min(12, max(2, sheet.ax.get_window_extent().width / (3 * sheet.figure.dpi / 12))))
+    ticks = MaxNLocator(nbins=bins, integer=True, min_n_ticks=1).tick_values(1, last)
     return [int(tick) for tick in ticks if 1 <= tick <= last]
 
 
@@ -243,7 +231,7 @@ def _bounds(results: Sequence[Result], metric: str, normalise: Normalise) -> tup
         if pair is None:
             raise ResultError(
                 f"the result of {result.model} has no bounds of '{metric}'",
-                "only the official convention, with tokens of unit norm, has them",
+                "only compression in the official convention has them",
                 "Probe with convention='official', or leave out bounds",
             )
         limits = normal_form(result, metric, normalise)(pd.DataFrame({"mean": pair, "layer": 1}))
@@ -257,38 +245,25 @@ def _bounds(results: Sequence[Result], metric: str, normalise: Normalise) -> tup
     return found.pop()
 
 
-def _limit_lines(ax: "Axes", limits: Iterable[float]) -> None:
-    for i, value in enumerate(limits):
-        label = "smallest and largest value possible" if i == 0 else None
+def _limit_lines(ax: "Axes", limits: Sequence[float]) -> list[Any]:
+    """Of which the first stands for both in the legend."""
+    label = "smallest and largest value possible"
+    return [
         ax.axhline(value, color="0.35", linestyle=":", linewidth=1, label=label, zorder=1.5)
+        for value in limits
+    ][:1]
 
 
-def _bases(results: Sequence[Result], curves: Sequence[pd.DataFrame]) -> str:
+def _bases(curves: Sequence[Curve]) -> str | None:
     """Which U was used, since the same symbol stands for different projections."""
+    first = curves[0]
+    if not _labels.measure(first.result.run, str(first.raw["metric"].iloc[0]))["bases"]:
+        return None
     families: dict[str, dict[str, None]] = {}
-    for result, curve in zip(results, curves, strict=True):
-        basis = str(curve["basis"].iloc[0])
-        families.setdefault(basis, {})[str(result.run.get("family", result.model))] = None
+    for curve in curves:
+        name = str(curve.result.run.get("family", curve.result.model))
+        families.setdefault(str(curve.raw["basis"].iloc[0]), {})[name] = None
     if len(families) == 1:
         return f"$U$: {next(iter(families))}"
     told = (f"{basis} ({', '.join(names)})" for basis, names in families.items())
     return f"$U$: {', '.join(told)}"
-
-
-def _legend(figure: "Figure", ax: "Axes", band: str | None, note: str | None) -> None:
-    """Under the axes, where it hides no data; the figure grows by its height."""
-    from matplotlib.patches import Patch
-
-    handles, _ = ax.get_legend_handles_labels()
-    if band is not None:
-        handles.append(Patch(facecolor="0.5", alpha=0.3, linewidth=0, label=band))
-    width = figure.get_figwidth()
-    for columns in range(min(3, len(handles)), 0, -1):
-        legend = figure.legend(
-            handles=handles, loc="outside lower center", ncols=columns, title=note
-        )
-        box = legend.get_window_extent()
-        if columns == 1 or box.width / figure.dpi <= width - 0.1:
-            break
-        legend.remove()
-    figure.set_figheight(figure.get_figheight() + box.height / figure.dpi)

@@ -1,14 +1,21 @@
 """What the axes say: the symbol of a measure, on the tokens that it was taken on."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
-TOKENS = {
+import pandas as pd
+
+from whitebox_probe.sites import SITES
+
+SYMBOLS = {
     "z_in": r"Z^{\ell}",
     "z_half": r"Z^{\ell+1/2}",
     "z_out": r"Z^{\ell+1}",
 }
-RESIDUAL = tuple(TOKENS)
+_GREEK = {"eps": "epsilon", "lam": "lambda"}
+UNITS = ("nats", "rad", "bits", "patches")
+"""Units that axes name; the others are ranges and shares, which the numbers show."""
 
 
 def measure(run: Mapping[str, Any], metric: str) -> Mapping[str, Any]:
@@ -18,28 +25,50 @@ def measure(run: Mapping[str, Any], metric: str) -> Mapping[str, Any]:
     return found
 
 
-def axis(run: Mapping[str, Any], metric: str, *, site: str, normalise: str | None) -> str:
-    r"""The label of a measure's axis.
+def of(run: Mapping[str, Any], curve: pd.DataFrame, what: str) -> Any:
+    """A setting of the drawn rows, from their column, or from the run where they have none."""
+    return curve[what].iloc[0] if what in curve else run.get(what)
 
-    >>> run = {"convention": "paper", "measures": {"coding_rate": {
-    ...     "label": "$R(<Z>)$", "unit": "nats", "group": "rate"}}}
-    >>> axis(run, "coding_rate", site="z_out", normalise="per_token")
+
+def axis(
+    run: Mapping[str, Any],
+    curve: pd.DataFrame,
+    *,
+    normalise: str | None = None,
+    named: Mapping[str, float] | None = None,
+) -> str:
+    r"""The label of a measure's axis, from the rows that are drawn.
+
+    Args: named: settings that were asked for by value, such as eps.
+
+    >>> run = {"measures": {"coding_rate": {"label": "$R(<Z>)$", "unit": "nats", "group": "rate"}}}
+    >>> row = {"metric": "coding_rate", "site": "z_out", "convention": "paper", "prenorm": False}
+    >>> axis(run, pd.DataFrame([row]), normalise="per_token")
     '$R(Z^{\\ell+1})$ [nats / token]'
-    >>> axis(run | {"prenorm": True}, "coding_rate", site="z_out", normalise=None)
+    >>> axis(run, pd.DataFrame([row | {"prenorm": True}]))
     '$R(\\mathrm{LN}\\,Z^{\\ell+1})$ [nats]'
+    >>> axis(run, pd.DataFrame([row | {"convention": "official"}]))
+    '$R$, official convention [nats]'
     """
-    told = measure(run, metric)
-    symbol = TOKENS.get(site, "Z")
-    if run.get("prenorm") and told["group"] == "rate" and site in RESIDUAL:
-        symbol = rf"\mathrm{{LN}}\,{symbol}"
-    text = told["label"].replace("<raw>", TOKENS.get(site, "Z")).replace("<Z>", symbol)
-    if run["convention"] == "official" and told["group"] == "rate":
+    told = measure(run, curve["metric"].iloc[0])
+    site = str(curve["site"].iloc[0])
+    rate = told["group"] == "rate"
+    text, _, inside = str(told["label"]).partition(" [")
+    if of(run, curve, "convention") == "official" and rate:
         # The convention's tokens are neither site's: the symbol stands alone.
-        text = text.replace("$", "").partition("(")[0]
-        text = f"${text}$, official convention"
-    elif site not in TOKENS and site != "weights":
-        text += f" at {site}"
-    unit = told["unit"] if told["unit"] in UNITS else ""
+        text = re.sub(r"\(<\w+>[^()]*\)| of \$<\w+>\$", "", text) + ", official convention"
+    else:
+        raw = SYMBOLS.get(site, "Z")
+        normed = rate and of(run, curve, "prenorm") in (True,) and site in SYMBOLS  # not NaN
+        symbol = rf"\mathrm{{LN}}\,{raw}" if normed else raw
+        text = text.replace("<raw>", raw).replace("<Z>", symbol)
+        # Attention maps and a layer's steps have their place; the label of theirs says it.
+        fixed = told["group"] == "fidelity" or site not in SITES
+        if not fixed and SITES[site].role not in ("residual", "map"):
+            text += f" at {site}"
+    for name, value in (named or {}).items():
+        text += rf", $\{_GREEK[name]}={value:g}$"
+    unit = told["unit"] if told["unit"] in UNITS else inside.rstrip("]")
     match normalise:
         case "per_token":
             unit += " / token"
@@ -50,6 +79,3 @@ def axis(run: Mapping[str, Any], metric: str, *, site: str, normalise: str | Non
         case "null_share":
             text, unit = f"{text} / Gaussian null", ""
     return f"{text} [{unit}]" if unit else text
-
-
-UNITS = ("nats", "rad", "bits")

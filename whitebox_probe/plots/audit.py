@@ -1,10 +1,16 @@
 """Verdicts on a page: one row a claim, one column a model."""
 
+import re
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from whitebox_probe.plots import style
+from whitebox_probe._core.errors import ProbeError
+from whitebox_probe.plots import _fit, style
+from whitebox_probe.plots._page import Page, Size, extent, page, refuse_size
+from whitebox_probe.plots._palette import Palette
+from whitebox_probe.plots.kind import figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -12,75 +18,127 @@ if TYPE_CHECKING:
 
     from whitebox_probe.auditing.verdicts import Audit
 
-__all__ = ["audit"]
-
-PAGE = (6.8, 9.4)  # inches: the text block of a page
+TALL = 9.4  # inches: the height of a page's text block
+CLAIM = 1.35  # inches that the claims' words may take
 # Colour and word both say it: no verdict rests on colour alone.
 LOOKS = {
     "supported": "#009E73",
     "not supported": "#7F7F7F",
     "contradicted": "#D55E00",
-    "not applicable": "#BBBBBB",
+    "not applicable": "#7F7F7F",
     "not judged": "#7F7F7F",
 }
 
 
-def audit(found: "Audit", *, title: str | None = None) -> "Figure":
+@figure(takes="audit")
+def audit(
+    found: "Audit",
+    *,
+    labels: style.Labels = None,
+    palette: Palette = None,
+    axes: Any = None,
+    size: Size = None,
+    width: style.Width | None = None,
+    title: str | None = None,
+) -> "Figure":
     """The measure behind each claim against depth, for each model, with its verdict.
 
     The grey line is the same architecture with random weights; bands are 95% bootstrap intervals.
 
-    Args: found: from `wp.audit`.
+    Args:
+        found: from `wp.audit`.
+        labels: what models are called: a mapping from their names, or a list in their order.
+        palette: colours of models: a list, a mapping from their names, or a colour map's name.
+        axes: draw in these axes, one a claim and model, row by row, and return their figure.
+        size: (width, height) in inches.
+        width: `column` or `text` of a paper; as your figure.figsize, or `text` (wider for more
+            than four models), if not given.
+        title: above the page.
+
+    Raises: ProbeError.
     """
+    refuse_size(axes, size, width, "axes")
     frame = found.frame
     models = list(dict.fromkeys(frame["model"]))
     claims = list(dict.fromkeys(frame["claim"]))
-    looks = style.looks(models)
-    with style.styled():
-        from whitebox_probe.plots._figure import StyledFigure
-
-        width = PAGE[0] if len(models) <= 4 else PAGE[0] * len(models) / 4
-        figure = StyledFigure(figsize=(width, PAGE[1]), layout="constrained")
-        axes = figure.subplots(len(claims), len(models), squeeze=False, sharex="col")
+    if not models:
+        raise ProbeError("there is nothing to draw", "the audit is empty", "Audit a model")
+    looks = style.looks(models, labels=labels, palette=palette)
+    across, _, fixed = extent(size, width, usual="text", height=TALL)
+    if not fixed and width is None:
+        across *= max(1, len(models) / 4)
+    tall = size[1] if size else TALL * len(claims) / 8 if len(claims) < 8 else TALL
+    with page(
+        axes,
+        inches=(across, tall, fixed),
+        shape=(len(claims), len(models)),
+        panels=f"{len(claims)} claims x {len(models)} models",
+        sharex="col",
+        type_=max(0.4, min(1, across / (0.8 + 0.95 * len(models)))),
+    ) as sheet:
         for row, claim in enumerate(claims):
             for column, model in enumerate(models):
-                here = frame[(frame["claim"] == claim) & (frame["model"] == model)].iloc[0]
-                ax = axes[row, column]
+                of = (frame["claim"] == claim) & (frame["model"] == model)
                 curve = found.curves.query("claim == @claim and model == @model")
-                _cell(ax, here, curve, looks[model])
-                if row == 0:
-                    name = looks[model].label.replace(", at", ",\nat")
-                    ax.annotate(
-                        name, (0.5, 1), (0, 20), xycoords="axes fraction",
-                        textcoords="offset points", ha="center", va="bottom", fontsize=7,
-                        color=looks[model].colour,
-                    )  # fmt: skip
-                if row == len(claims) - 1:
-                    ax.set_xlabel(r"layer $\ell$", fontsize=7)
-                if column == 0:
-                    text = "\n".join(_wrapped(str(here["text"])))
-                    ax.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=6.5)
-        note = "grey: random weights    band: 95% bootstrap interval"
-        figure.supxlabel(note, fontsize=6.5, color="0.3")
-        if title:
-            figure.suptitle(title)
-    return figure
+                cell = sheet.axes[row, column]
+                _cell(sheet, cell, frame[of].iloc[0], curve, looks[model])
+            _claim(sheet, row, str(frame[frame["claim"] == claim]["text"].iloc[0]))
+        for column, model in enumerate(models):
+            sheet.axes[-1, column].set_xlabel(r"layer $\ell$", fontsize=sheet.points(7))
+            _model(sheet, column, looks[model])
+        if sheet.own:
+            sheet.figure.align_ylabels(sheet.axes[:, 0])
+            _around(sheet, title)
+        elif title:
+            sheet.ax.set_title(title, loc="left")
+    return sheet.figure
 
 
-def _cell(ax: "Axes", row: Any, curve: pd.DataFrame, look: style.Look) -> None:
-    ax.tick_params(labelsize=5.5, length=2)
+def _around(sheet: Page, title: str | None) -> None:
+    note = "grey: random weights    band: 95% bootstrap interval"
+    sheet.figure.supxlabel(note, fontsize=sheet.points(6.5), color="0.3")
+    if title:
+        _fit.fit(sheet.figure.suptitle(title), sheet.figure.bbox.width)
+
+
+def _claim(sheet: Page, row: int, text: str) -> None:
+    """The claim's words, before its row."""
+    ax = sheet.axes[row, 0]
+    ax.set_ylabel(
+        _symbols(text), rotation=0, ha="right", va="center", fontsize=sheet.points(7, ax=ax)
+    )
+    room = min(CLAIM, sheet.figure.get_figwidth() / 4) * sheet.figure.dpi
+    _fit.fit(ax.yaxis.label, room, across=ax.get_window_extent().height)
+
+
+def _model(sheet: Page, column: int, look: style.Look) -> None:
+    """The model's name, above its column."""
+    ax = sheet.axes[0, column]
+    name = ax.annotate(
+        look.label.replace(", at", ",\nat"), (0.5, 1), (0, sheet.points(22)),
+        xycoords="axes fraction", textcoords="offset points", ha="center", va="bottom",
+        fontsize=sheet.points(7), color=look.colour,
+    )  # fmt: skip
+    _fit.fit(name, _room(sheet, ax))
+
+
+def _cell(sheet: Page, ax: "Axes", row: Any, curve: pd.DataFrame, look: style.Look) -> None:
+    size = sheet.points
+    ax.tick_params(labelsize=size(6, ax=ax), length=2)
     ax.grid(visible=False)
-    ax.ticklabel_format(axis="y", useOffset=False)
     verdict = str(row["verdict"])
     if curve.empty:
-        ax.set(xticks=[], yticks=[])
+        # Not the ticks themselves, which the column shares.
+        ax.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
         ax.spines[:].set_visible(False)
-        words = "\n".join(_wrapped(f"{verdict}: {row['reason']}", 22))
-        ax.text(
+        words = "\n".join(textwrap.wrap(_symbols(f"{verdict}: {row['reason']}"), 22))
+        said = ax.text(
             0.5, 0.5, words, transform=ax.transAxes, ha="center", va="center",
-            fontsize=6, color="0.35",
+            fontsize=size(6, ax=ax), color="0.35",
         )  # fmt: skip
+        _fit.fit(said, _room(sheet, ax))
         return
+    ax.ticklabel_format(axis="y", useOffset=False)
     if not curve["null_mean"].isna().all():
         ax.plot(curve["layer"], curve["null_mean"], color="0.65", linewidth=0.8, marker="")
     ax.plot(curve["layer"], curve["mean"], color=look.colour, marker=look.marker, markersize=2)
@@ -90,20 +148,32 @@ def _cell(ax: "Axes", row: Any, curve: pd.DataFrame, look: style.Look) -> None:
             color=look.colour, alpha=0.25, linewidth=0,
         )  # fmt: skip
     ax.set_xticks([1, int(curve["layer"].max())])
-    ax.set_title(verdict, fontsize=6, color=LOOKS[verdict], pad=8, fontweight="bold")
-    ax.text(
-        0.5, 1.02, f"{row['value']:.2g} [{row['ci_low']:.2g}, {row['ci_high']:.2g}]",
-        transform=ax.transAxes, ha="center", va="bottom", fontsize=5, color="0.35",
+    colour = LOOKS.get(verdict, "#7F7F7F")
+    ax.set_title(
+        verdict, fontsize=size(6.5, ax=ax), color=colour, pad=size(9, ax=ax), fontweight="bold"
+    )
+    told = f"{row['value']:.3g} [{row['ci_low']:.3g}, {row['ci_high']:.3g}]".replace("-", "−")
+    said = ax.text(
+        0.5, 1.02, told,
+        transform=ax.transAxes, ha="center", va="bottom", fontsize=size(6, ax=ax), color="0.35",
     )  # fmt: skip
+    _fit.fit(said, _room(sheet, ax), most=1)
 
 
-def _wrapped(text: str, width: int = 20) -> list[str]:
-    import textwrap
+def _room(sheet: Page, ax: "Axes") -> float:
+    """The width of a column, in pixels; on our page, before it is laid out."""
+    if not sheet.own:
+        return ax.get_window_extent().width
+    free = sheet.figure.get_figwidth() - CLAIM - 0.3
+    return 0.85 * free * sheet.figure.dpi / sheet.axes.shape[1]
 
+
+def _symbols(text: str) -> str:
+    """Words of a claim with its formulas set as such."""
     signs = {"-grad R^c": r"$-\nabla R^c$", "R^c": "$R^c$", "lam|Z|_0": r"$\lambda\|Z\|_0$"}
     for plain, symbol in signs.items():
         text = " ".join(
             word if "$" in word else word.replace(plain, symbol)
             for word in text.replace(plain, symbol if " " in plain else plain).split(" ")
         )
-    return textwrap.wrap(text, width)
+    return re.sub(r"(?<![\w$])R(?![\w^$])", "$R$", text).replace(" - ", " − ")

@@ -1,52 +1,71 @@
-"""Any measure of the table against depth."""
+"""Figures of a measure against depth, one curve a model."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from whitebox_probe.plots import style
-from whitebox_probe.plots._curves import Band, Normalise, draw
+from whitebox_probe.plots._curves import Options, draw
+from whitebox_probe.plots.kind import figure
 from whitebox_probe.results.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["curves"]
 
-
-def curves(
-    *results: Result,
-    metric: str,
-    site: str | None = None,
-    band: Band = "ci",
-    relative_depth: bool = False,
-    normalise: Normalise = None,
-    width: style.Width = "column",
-    title: str | None = None,
-    legend: bool = True,
-    nulls: Sequence[Result] = (),
-) -> "Figure":
-    """One measure of each layer, one curve a model.
+@figure(takes="results", options=Options)
+def curves(*results: Result, metric: str, **options: Any) -> "Figure":
+    """Any measure of the table, at each layer; one curve a model.
 
     Args:
         metric: its name in the table.
-        site: which one, if the metric was measured at several.
-        band: what is shaded: 95% interval of the mean, std over samples, or standard error.
-        relative_depth: draw against layer / number of layers.
-        normalise: how nats are brought to a common size (`results.FORMS`), such as `per_token`.
-        width: of a paper's column or of its text. legend: under the axes.
-        nulls: results of `wp.nulls`, drawn under the curve of their model.
 
-    Raises: ResultError.
+    Raises: ProbeError.
     """
-    return draw(
-        results,
-        metric=metric,
-        site=site,
-        band=band,
-        relative_depth=relative_depth,
-        normalise=normalise,
-        width=width,
-        title=title,
-        legend=legend,
-        nulls=nulls,
-    )
+    return draw(results, metric, Options(**options))
+
+
+@figure(takes="results", options=Options, rows=("compression",))
+def compression(*results: Result, **options: Any) -> "Figure":
+    """R^c of each layer, one curve a model; the lower, the more compressed.
+
+    Raises: ProbeError.
+    """
+    return draw(results, "compression", Options(**options))
+
+
+@figure(takes="results", options=Options, rows=("coding_rate",))
+def coding_rate(*results: Result, **options: Any) -> "Figure":
+    """R of each layer, one curve a model: whether the tokens as a whole keep their volume.
+
+    Raises: ProbeError.
+    """
+    return draw(results, "coding_rate", Options(**options))
+
+
+@figure(takes="results", options=Options, rows=("rate_reduction",))
+def rate_reduction(*results: Result, **options: Any) -> "Figure":
+    """R - R^c of each layer, one curve a model; the higher, the better by its principle.
+
+    Raises: ProbeError.
+    """
+    return draw(results, "rate_reduction", Options(**options))
+
+
+@figure(takes="results", options=Options, rows=("sparse_rate_reduction",))
+def sparse_rate_reduction(*results: Result, **options: Any) -> "Figure":
+    """R - R^c - lam |Z|_0 of each layer, one curve a model; the higher, the better.
+
+    Raises: ProbeError.
+    """
+    return draw(results, "sparse_rate_reduction", Options(**options))
+
+
+@figure(takes="results", options=Options, group="sparsity")
+def sparsity(*results: Result, metric: str = "l0", **options: Any) -> "Figure":
+    """A measure of sparsity of each layer, one curve a model.
+
+    Args:
+        metric: `l0` (share of exactly non-zero entries, never its complement), `thresholded`,
+            `hoyer`, or another measure of the table.
+
+    Raises: ProbeError.
+    """
+    return draw(results, metric, Options(**options))

@@ -5,16 +5,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from whitebox_probe._core.errors import ProbeError
-from whitebox_probe.plots import style
+from whitebox_probe.plots import _fit, style
+from whitebox_probe.plots._page import Size, extent, page, refuse_size
+from whitebox_probe.plots._palette import Palette, colours
+from whitebox_probe.plots.kind import figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["reconstruction"]
-
 MOST = 8
 
 
+@figure(takes="images")
 def reconstruction(
     images: Any,
     rebuilt: Any,
@@ -22,7 +24,11 @@ def reconstruction(
     *,
     mean: tuple[float, ...] = (0.485, 0.456, 0.406),
     std: tuple[float, ...] = (0.229, 0.224, 0.225),
-    width: style.Width = "column",
+    labels: style.Labels = None,
+    palette: Palette = None,
+    axes: Any = None,
+    size: Size = None,
+    width: style.Width | None = None,
     title: str | None = None,
 ) -> "Figure":
     """One row an image: the image, the image with hidden pixels in grey, and what was rebuilt.
@@ -30,9 +36,48 @@ def reconstruction(
     Args:
         images, rebuilt: (B, 3, H, W), normalised by `mean` and `std`; at most eight are drawn.
         hidden: (B, 1, H, W) or (B, H, W), true where the model did not see; none if left out.
+        labels: what columns are called: a mapping from their names, or a list in their order.
+        palette: its first colour is that of hidden pixels.
+        axes: draw in these axes, one a picture, row by row, and return their figure.
+        size: (width, height) in inches.
+        width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
+        title: above the pictures.
 
     Raises: ProbeError for shapes that do not fit each other.
     """
+    refuse_size(axes, size, width, "axes")
+    columns = _columns(images, rebuilt, hidden, np.asarray(mean), np.asarray(std), palette)
+    names = style.named(list(columns), labels)
+    rows = len(next(iter(columns.values())))
+    across, _, fixed = extent(size, width, usual="column", height=1)
+    tall = size[1] if size else across / len(columns) * rows + 0.25
+    with page(
+        axes,
+        inches=(across, tall, fixed),
+        shape=(rows, len(columns)),
+        panels=f"{rows} images x {len(columns)} columns",
+        layout="compressed",
+    ) as sheet:
+        for column, (name, pictures) in enumerate(columns.items()):
+            for ax, picture in zip(sheet.axes[:, column], pictures, strict=True):
+                ax.imshow(picture, interpolation="nearest")
+                ax.set(xticks=[], yticks=[])
+                ax.grid(visible=False)
+                ax.spines[:].set_visible(False)
+            top = sheet.axes[0, column]
+            top.set_title(names.get(name, name))
+            _fit.fit(top.title, top.get_window_extent().width)
+        if title and sheet.own:
+            _fit.fit(sheet.figure.suptitle(title), across * sheet.figure.dpi)
+        elif title:
+            sheet.ax.set_title(f"{title}\n{sheet.ax.get_title()}")
+    return sheet.figure
+
+
+def _columns(
+    images: Any, rebuilt: Any, hidden: Any, mean: np.ndarray, std: np.ndarray, palette: Palette
+) -> dict[str, np.ndarray]:
+    """Column -> pictures (B, H, W, channels) with values 0 to 1."""
     shown, made = np.asarray(images)[:MOST], np.asarray(rebuilt)[:MOST]
     if shown.shape != made.shape or shown.ndim != 4 or shown.shape[1] != len(mean):
         raise ProbeError(
@@ -40,26 +85,23 @@ def reconstruction(
             f"both are (B, {len(mean)}, H, W)",
             "Pass the model's input and what `reconstruct` gave",
         )
-    inches = style.inches(width)
-    with style.styled():
-        from whitebox_probe.plots._figure import StyledFigure
+    if not len(shown):
+        raise ProbeError("there is nothing to draw", "no image was given", "Pass one or more")
 
-        columns = [("image", shown), ("rebuilt", made)]
-        if hidden is not None:
-            mask = np.asarray(hidden)[:MOST].reshape(len(shown), 1, *shown.shape[2:]).astype(bool)
-            columns.insert(1, ("shown to the model", np.where(mask, 0.0, shown)))
-        side = inches / len(columns)
-        figure = StyledFigure(figsize=(inches, side * len(shown) + 0.25), layout="compressed")
-        axes = figure.subplots(len(shown), len(columns), squeeze=False)
-        for column, (name, stack) in enumerate(columns):
-            axes[0, column].set_title(name)
-            for row, picture in enumerate(stack):
-                ax = axes[row, column]
-                pixels = picture.transpose(1, 2, 0) * np.asarray(std) + np.asarray(mean)
-                ax.imshow(pixels.clip(0, 1), interpolation="nearest")
-                ax.set(xticks=[], yticks=[])
-                ax.grid(visible=False)
-                ax.spines[:].set_visible(False)
-        if title:
-            figure.suptitle(title)
-    return figure
+    def pixels(stack: np.ndarray) -> np.ndarray:
+        return (stack.transpose(0, 2, 3, 1) * std + mean).clip(0, 1)
+
+    found = {"image": pixels(shown)}
+    if hidden is not None:
+        mask = np.asarray(hidden)[:MOST].reshape(len(shown), *shown.shape[2:], 1).astype(bool)
+        found["shown to the model"] = np.where(mask, _fill(mean, palette), pixels(shown))
+    return found | {"rebuilt": pixels(made)}
+
+
+def _fill(mean: np.ndarray, palette: Palette) -> np.ndarray:
+    """The colour of hidden pixels: that of the mean, which is what zero stands for."""
+    if palette is None:
+        return mean.clip(0, 1)
+    from matplotlib.colors import to_rgb
+
+    return np.asarray(to_rgb(colours(["hidden"], ["hidden"], palette)["hidden"]))[: len(mean)]

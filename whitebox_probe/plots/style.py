@@ -1,36 +1,70 @@
 """How figures look, and how they are saved."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from whitebox_probe._core.errors import ProbeError
+from whitebox_probe._core.errors import ProbeError, nearest
 from whitebox_probe._core.io import atomic_path
+from whitebox_probe.plots._palette import Palette, colours
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Width = Literal["column", "text"]
+Labels = Mapping[str, str] | Sequence[str] | None
 INCHES: dict[str, float] = {"column": 3.4, "text": 6.8}
-# Okabe and Ito's palette, told apart with any colour vision and in print.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # One fewer than the colours, so that colour and marker together repeat only after 42 models.
 MARKERS = ("o", "s", "^", "D", "v", "P")
 INIT = "-init"
 
 
+@cache
+def _own() -> dict[str, Any]:
+    """The package's settings."""
+    import matplotlib as mpl
+
+    file = Path(__file__).with_name("whitebox.mplstyle")
+    found: Any = mpl.rc_params_from_file(file, use_default_template=False)
+    return dict(found)
+
+
 @contextmanager
 def styled() -> Iterator[None]:
-    """The package's style for the block; the user's settings are as before afterwards.
+    """The package's style for the block, where the user has set nothing; as before afterwards.
 
-    It starts from matplotlib's defaults: a figure is the same under any user's settings.
+    A setting counts as the user's when it is not matplotlib's default: from a style sheet, a
+    matplotlibrc or `plt.rcParams`.
     """
-    from matplotlib import style
+    import matplotlib as mpl
 
-    with style.context(Path(__file__).with_name("whitebox.mplstyle"), after_reset=True):
+    ours: Any = {key: setting(key) for key in _own()}
+    with mpl.rc_context(ours):
         yield
+
+
+def setting(name: str) -> Any:
+    """A setting of matplotlib: the user's, or else the package's, or else the default."""
+    now, _ = _settings(name)
+    return now if is_set(name) else _own().get(name, now)
+
+
+def is_set(name: str) -> bool:
+    """Whether the user has set it: it is not matplotlib's default."""
+    now, default = _settings(name)
+    return bool(now != default)
+
+
+def _settings(name: str) -> tuple[Any, Any]:
+    """A setting as it is, and its default."""
+    import matplotlib as mpl
+
+    now: Any = mpl.rcParams  # whose stubs know names only one by one
+    default: Any = mpl.rcParamsDefault
+    return now[name], default[name]
 
 
 def inches(width: Width) -> float:
@@ -51,31 +85,60 @@ def inches(width: Width) -> float:
 class Look:
     """How one model is drawn: a model and its `-init` share hue and marker."""
 
-    colour: str
+    colour: Any
     marker: str
     initial: bool
     label: str
 
 
-def looks(models: Sequence[str]) -> dict[str, Look]:
+def looks(
+    models: Sequence[str], *, labels: Labels = None, palette: Palette = None
+) -> dict[str, Look]:
     """The look of each model, in the order given.
 
-    >>> looks(["vit", "vit-init"])["vit-init"].label
-    'vit, at initialisation'
+    >>> looks(["vit", "vit-init"], labels={"vit": "ViT"}, palette=["k"])["vit-init"].label
+    'ViT, at initialisation'
     """
+    shown = named(models, labels)
     bases = list(dict.fromkeys(name.removesuffix(INIT) for name in models))
+    of = colours(models, bases, palette)
     found = {}
     for name in models:
         base = name.removesuffix(INIT)
-        at = bases.index(base)
         initial = name.endswith(INIT)
+        plain = f"{shown.get(base, base)}, at initialisation" if initial else name
         found[name] = Look(
-            colour=COLOURS[at % len(COLOURS)],
-            marker=MARKERS[at % len(MARKERS)],
+            colour=of[name],
+            marker=MARKERS[bases.index(base) % len(MARKERS)],
             initial=initial,
-            label=f"{base}, at initialisation" if initial else name,
+            label=shown.get(name, plain),
         )
     return found
+
+
+def named(names: Sequence[str], labels: Labels) -> dict[str, str]:
+    """What is shown in place of each name that `labels` gives one for.
+
+    Raises: ProbeError for a name that is not there, or a sequence of another length.
+    """
+    if labels is None:
+        return {}
+    if isinstance(labels, Mapping):
+        known = dict.fromkeys([*names, *(name.removesuffix(INIT) for name in names)])
+        for name in labels:
+            if name not in known:
+                raise ProbeError(
+                    f"labels= names '{name}'", "nothing of that name is drawn", nearest(name, known)
+                )
+        return {name: str(label) for name, label in labels.items()}
+    if isinstance(labels, str) or len(labels) != len(names):
+        given = 1 if isinstance(labels, str) else len(labels)
+        raise ProbeError(
+            f"labels= gives {given} for {len(names)} ({', '.join(names)})",
+            "a sequence has one each, in their order",
+            "Pass as many, or a mapping from names",
+        )
+    return dict(zip(names, map(str, labels), strict=True))
 
 
 def save(

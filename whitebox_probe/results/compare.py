@@ -23,6 +23,7 @@ _FIX = "Pass a folder that `whitebox-probe compare --out` or Comparison.save wro
 MUST_AGREE = {
     "convention": "convention",
     "eps": "coding precision",
+    "lam": "weight of a non-zero entry (lam)",
     "prenorm": "treatment of norms (prenorm)",
     "class_token": "treatment of the class token",
 }

@@ -1,0 +1,104 @@
+"""Results, an audit, a similarity and images made up for figures: no model is run."""
+
+import numpy as np
+import pandas as pd
+
+from whitebox_probe.auditing.claims import Audit, Thresholds
+from whitebox_probe.metrics.catalogue import catalogue
+from whitebox_probe.results.result import Result, Similarity
+
+LAYERS = 3
+SIZES = {"layers": LAYERS, "tokens": 10, "dim": 16, "heads": 2, "dim_head": 8}
+
+
+def rows():
+    """Every row that the table can have: name -> (measure's class, its label, its site)."""
+    found = {}
+    for name, kind in catalogue().items():
+        if hasattr(kind, "rows"):
+            for row in kind.rows:
+                site = kind.site["paper"] if hasattr(kind, "site") else "weights"
+                found[row] = (kind, kind.labels[row], site)
+        else:
+            found[name] = (kind, kind.label, kind.site["paper"])
+    return found
+
+
+def result(model, metrics=None, *, convention="paper", spread=True, seed=0, **run):
+    """A result that holds some rows (all of them, if not given), without a model."""
+    random = np.random.default_rng(seed)
+    known, table, measures = rows(), [], {}
+    for metric in known if metrics is None else metrics:
+        kind, label, site = known[metric]
+        measures[metric] = {"label": label, "unit": kind.unit, "group": kind.group}
+        measures[metric] |= {"bases": kind.needs_basis, "better": getattr(kind, "better", None)}
+        measures[metric] |= {"metric": kind.name}
+        for layer in range(1, LAYERS + 1):
+            mean = random.uniform(0.1, 900)
+            half = 0.1 * mean if spread and not hasattr(kind, "rows") else float("nan")
+            table.append(
+                {"model": model, "layer": layer, "site": site.replace("{heads}", "heads_k")}
+                | {"metric": metric, "basis": "qkv:k+qr", "convention": convention}
+                | {"mean": mean, "std": 3 * half, "sem": half / 2}
+                | {"ci_low": mean - half, "ci_high": mean + half, "count": 50}
+            )
+    matrices = {
+        name: random.uniform(size=(LAYERS, size, size))
+        for name, size in (("coherence", 2), ("overlap", 16))
+    }
+    told = SIZES | {"model": model, "family": "timm_vit", "convention": convention, "eps": 0.1}
+    told |= {"basis": "qkv:k+qr", "prenorm": True, "class_token": True, "seed": 0, "bounds": {}}
+    return Result(
+        pd.DataFrame(table), pd.DataFrame(), matrices, told | {"measures": measures} | run
+    )
+
+
+def audit(*models):
+    """An audit of every claim, with each verdict somewhere."""
+    from whitebox_probe.auditing.claims import CLAIMS
+    from whitebox_probe.plots.audit import LOOKS
+
+    verdicts, frame, curves = list(LOOKS), [], []
+    for j, model in enumerate(models):
+        for i, claim in enumerate(CLAIMS):
+            verdict = verdicts[(i + j) % len(verdicts)]
+            frame.append(
+                {"model": model, "claim": claim.name, "text": claim.text, "value": -0.000123}
+                | {"ci_low": -0.00456, "ci_high": 0.000789, "verdict": verdict}
+                | {"reason": "its layers have no such step"}
+            )
+            if verdict != "not applicable":
+                layer = np.arange(1, LAYERS + 1)
+                mean = np.linspace(1, -1, LAYERS) * 10.0 ** (i - 3)
+                curves.append(
+                    pd.DataFrame({"layer": layer, "mean": mean, "null_mean": mean / 2}).assign(
+                        claim=claim.name, model=model, ci_low=mean - 0.1, ci_high=mean + 0.1
+                    )
+                )
+    return Audit(pd.DataFrame(frame), pd.concat(curves, ignore_index=True), Thresholds())
+
+
+def similarity(first="a", second="b"):
+    """Between five layers and three."""
+    matrix = np.linspace(0, 1, 15).reshape(5, 3)
+    return Similarity(matrix, matrix, 2 * matrix, first, second, 50)
+
+
+def images():
+    """Two images, what was rebuilt of them, and what was hidden."""
+    random = np.random.default_rng(0)
+    shown = random.standard_normal((2, 3, 8, 8))
+    return shown, shown / 2, random.uniform(size=(2, 1, 8, 8)) > 0.5
+
+
+def inputs(takes, *, names=("crate", "crate-init", "vit", "vit-init")):
+    """What a figure is drawn of, by what it says that it takes."""
+    if takes == "results":
+        return tuple(result(name, seed=i) for i, name in enumerate(names))
+    if takes == "similarity":
+        return (similarity(*names[:2]),)
+    if takes == "audit":
+        return (audit(*names[:2]),)
+    if takes == "images":
+        return images()
+    raise AssertionError(f"nothing is made up for a figure that takes {takes}: add it here")

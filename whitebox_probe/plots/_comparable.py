@@ -1,0 +1,114 @@
+"""What may share an axis: curves of the same thing, and nats of the same size."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from whitebox_probe._core.errors import ProbeError, ResultError, nearest
+from whitebox_probe.plots import _labels
+from whitebox_probe.results.compare import MUST_AGREE
+from whitebox_probe.results.forms import FORMS, in_nats
+from whitebox_probe.results.result import Result
+
+BANDS: dict[str, str] = {
+    "ci": "band: 95% bootstrap interval of the mean",
+    "std": "band: ±1 std over samples",
+    "sem": "band: ±1 standard error of the mean",
+}
+
+
+def check_results(results: Sequence[Any]) -> None:
+    """Something to draw, all of it results, each of another model.
+
+    Raises: ResultError.
+    """
+    if not results:
+        raise ResultError("there is nothing to draw", "no result was given", "Pass one or more")
+    for thing in results:
+        if not isinstance(thing, Result):
+            raise ResultError(
+                f"a {type(thing).__name__} cannot be drawn",
+                "this figure is of results",
+                "Pass what wp.probe gave or wp.Result.load read, one by one",
+            )
+    names = [result.model for result in results]
+    if len(set(names)) < len(names):
+        raise ResultError(
+            f"two results are of the same model ({', '.join(names)})",
+            "they could not be told apart",
+            "Give one another name with probe(..., name=)",
+        )
+
+
+def check_options(results: Sequence[Result], metric: str, band: Any, normalise: Any) -> None:
+    """Known words, and a measure that there is and that can be brought to that form.
+
+    Raises: ProbeError.
+    """
+    if band is not None and band not in BANDS:
+        raise ProbeError(
+            f"unknown band '{band}'",
+            "it says what is shaded",
+            f"Use one of: {', '.join(BANDS)}, None",
+        )
+    if normalise is not None and normalise not in FORMS:
+        raise ProbeError(
+            f"unknown form '{normalise}'",
+            "normalise= says what nats are divided by",
+            f"Use one of: {', '.join(FORMS)}, None",
+        )
+    for result in results:
+        have = sorted(set(result.frame["metric"]))
+        if metric not in have:
+            raise ResultError(
+                f"'{metric}' is not in the result of {result.model}",
+                "it was not measured",
+                nearest(str(metric), have),
+            )
+    if normalise is not None and not in_nats(results[0], metric):
+        raise ResultError(
+            f"'{metric}' cannot be drawn {normalise.replace('_', ' ')}",
+            "it is not in nats, and does not grow with the number of tokens",
+            "Leave out normalise",
+        )
+
+
+def check_curves(
+    results: Sequence[Result], curves: Sequence[pd.DataFrame], metric: str, normalise: Any
+) -> None:
+    """One axis, one kind of tokens; the projections of a ViT are what `heads` is in a CRATE.
+
+    Raises: ResultError when what is drawn would not be comparable.
+    """
+    if in_nats(results[0], metric):
+        _check_nats(results, curves, normalise)
+    sites = [str(curve["site"].iloc[0]) for curve in curves]
+    if len({"heads" if site.startswith("heads") else site for site in sites}) > 1:
+        told = ", ".join(f"{r.model} at {s}" for r, s in zip(results, sites, strict=True))
+        raise ResultError(
+            f"'{metric}' was measured at different sites ({told})",
+            "one axis has one site",
+            "Name one with site=, or probe all models at the same site",
+        )
+
+
+def _check_nats(results: Sequence[Result], curves: Sequence[pd.DataFrame], normalise: Any) -> None:
+    """Rates share an axis only if they are rates of the same thing."""
+    for what, meaning in MUST_AGREE.items():
+        of = (_labels.of(r.run, c, what) for r, c in zip(results, curves, strict=True))
+        kinds = sorted({str(value) for value in of})
+        if len(kinds) > 1:
+            raise ResultError(
+                f"the results differ in {what}: {', '.join(kinds)}",
+                "their nats do not mean the same",
+                f"Probe all models with one {meaning}",
+            )
+    sizes = {r.run.sizes for r in results}
+    if len(sizes) > 1 and normalise is None:
+        told = "; ".join(f"n={n}, d={d}, K={K}, p={p}" for n, d, K, p in sorted(sizes))
+        raise ResultError(
+            f"raw nats of models of different sizes cannot share an axis ({told})",
+            "they grow with tokens, width and heads",
+            "Pass normalise='per_token'",
+        )

@@ -1,0 +1,195 @@
+"""What every heatmap shares: panels of matrices, names beside them, and a colour bar."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from whitebox_probe._core.errors import ProbeError, ResultError
+from whitebox_probe.plots import _fit, style
+from whitebox_probe.plots._comparable import check_results
+from whitebox_probe.plots._page import Page, Size, extent, page, refuse_size
+from whitebox_probe.plots._palette import Palette, colour_map
+from whitebox_probe.results.result import Result
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST = 8  # more panels than that are too small to read in a paper
+_NAMES = 1.1  # inches that the models' names may take
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Keywords of every figure of one small matrix a layer.
+
+    Args:
+        layers: which to draw, counted from 1; if not given, at most eight, spread over the depth.
+        labels: what models are called: a mapping from their names, or a list in their order.
+        palette: a colour map's name; or colours of the models' names, as a list or a mapping.
+        axes: draw in these axes, one a panel, row by row, and return their figure.
+        size: (width, height) in inches.
+        width: `column` or `text` of a paper; as your figure.figsize, or `text`, if not given.
+        title: above the panels.
+        colorbar: beside the panels.
+    """
+
+    layers: Sequence[int] | None = None
+    labels: style.Labels = None
+    palette: Palette = None
+    axes: Any = None
+    size: Size = None
+    width: style.Width | None = None
+    title: str | None = None
+    colorbar: bool = True
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What the colours mean: words, the range, and a value to mark."""
+
+    label: str
+    low: float
+    high: float
+    mark: tuple[float, str] | None = None
+
+
+def draw(results: Sequence[Result], matrix: str, options: Options, *, scale: Scale) -> "Figure":
+    """One row of panels a result, one panel a layer.
+
+    Raises: ResultError when a result holds no such matrix, or no such layer.
+    """
+    check_results(results)
+    refuse_size(options.axes, options.size, options.width, "axes")
+    stacks = [_stack(result, matrix) for result in results]
+    looks = style.looks(
+        [r.model for r in results],
+        labels=options.labels,
+        palette=None if isinstance(options.palette, str) else options.palette,
+    )
+    cmap = colour_map(options.palette)
+    across, _, fixed = extent(options.size, options.width, usual="text", height=1)
+    shown = _shown(stacks, options.layers, most=max(2, min(MOST, int((across - 1.3) / 0.5))))
+    panel = (across - 1.5) / len(shown)
+    tall = options.size[1] if options.size else len(stacks) * (panel + 0.08) + 0.5
+    with page(
+        options.axes,
+        inches=(across, tall, fixed),
+        shape=(len(stacks), len(shown)),
+        panels=f"{len(stacks)} models x {len(shown)} layers",
+        layout="compressed",  # square panels, without the gaps that a plain grid would leave
+    ) as sheet:
+        for row, stack in enumerate(stacks):
+            for ax, layer in zip(sheet.axes[row], shown, strict=True):
+                image = paint(ax, stack[layer - 1], scale, cmap)
+                ax.set(xticks=[], yticks=[])
+                if row == 0:
+                    ax.set_title(rf"$\ell={layer}$")
+                    _fit.fit(ax.title, 1.1 * ax.get_window_extent().width, most=1)
+        if sheet.own:
+            _fit.lay_out(sheet.figure)
+        for row, result in enumerate(results):
+            _name(sheet, row, looks[result.model])
+        if options.colorbar:
+            add_bar(sheet, image, scale)
+        if options.title and sheet.own:
+            _fit.fit(sheet.figure.suptitle(options.title), across * sheet.figure.dpi)
+        elif options.title:
+            sheet.ax.set_title(f"{options.title}\n{sheet.ax.get_title()}")
+        if sheet.own and options.size is None:
+            trim(sheet)
+    return sheet.figure
+
+
+def paint(ax: "Axes", matrix: np.ndarray, scale: Scale, cmap: Any, **more: Any) -> Any:
+    """A matrix as an image, without grid and frame."""
+    image = ax.imshow(
+        matrix, vmin=scale.low, vmax=scale.high, cmap=cmap, interpolation="nearest", **more
+    )
+    ax.grid(visible=False)
+    ax.spines[:].set_visible(False)
+    return image
+
+
+def add_bar(sheet: Page, image: Any, scale: Scale, **more: Any) -> None:
+    """The colour bar, no longer than the panels; its label is no longer than it."""
+    rows = len(sheet.axes)
+    room = {"fraction": 0.03, "pad": 0.02, "aspect": 10 * rows} | more
+    bar = sheet.figure.colorbar(image, ax=list(sheet.axes.flat), **room)
+    bar.set_label(scale.label)
+    bar.outline.set_linewidth(0)
+    if sheet.own:
+        _fit.lay_out(sheet.figure)
+    _ticks(bar, scale)
+    if scale.mark is not None:
+        bar.ax.axhline(scale.mark[0], color="white", linewidth=1.4)
+    _fit.fit(bar.ax.yaxis.label, bar.ax.get_window_extent().height)
+
+
+def _ticks(bar: Any, scale: Scale) -> None:
+    """Round values, and the marked one by its word, as close as their type allows."""
+    across = scale.high - scale.low
+    height = bar.ax.get_window_extent().height / bar.ax.figure.dpi * 72  # points
+    needs = _fit.points(bar.ax.yaxis.get_ticklabels()[0]) / height * across
+    step = next((s * across for s in (0.2, 0.25, 0.5) if s * across > 1.8 * needs), across)
+    ticks = [scale.low + i * step for i in range(round(across / step) + 1)]
+    words = [f"{tick:g}" for tick in ticks]
+    if scale.mark is not None:
+        value, word = scale.mark
+        far = [t for t in ticks if abs(t - value) > 1.5 * needs]
+        ticks, words = [*far, value], [*(f"{t:g}" for t in far), word]
+    bar.set_ticks(ticks, labels=words)
+
+
+def trim(sheet: Page) -> None:
+    """Panels are as large as the width lets them be: take off the height that is left over."""
+    _fit.lay_out(sheet.figure)
+    sheet.figure.set_figheight(sheet.figure.get_tightbbox().height + 0.06)
+
+
+def _name(sheet: Page, row: int, look: style.Look) -> None:
+    """The model's name, before its row."""
+    ax = sheet.axes[row, 0]
+    ax.set_ylabel(
+        look.label.replace(", at", ",\nat"),
+        rotation=0,
+        ha="right",
+        va="center",
+        fontsize=sheet.points(7, ax=ax),
+        color=look.colour,
+    )
+    _fit.fit(
+        ax.yaxis.label,
+        min(_NAMES, sheet.figure.get_figwidth() / 4) * sheet.figure.dpi,
+        across=max(ax.get_window_extent().height, 0.3 * sheet.figure.dpi),
+    )
+
+
+def _shown(stacks: Sequence[np.ndarray], layers: Sequence[int] | None, *, most: int) -> list[int]:
+    depth = min(len(stack) for stack in stacks)
+    spread = sorted(set(np.linspace(1, depth, min(depth, most)).round().astype(int).tolist()))
+    shown = spread if layers is None else list(layers)
+    if not shown:
+        raise ProbeError("no layer is to be drawn", "layers= is empty", "Name one or more")
+    wrong = [layer for layer in shown if layer not in range(1, depth + 1)]
+    if wrong:
+        raise ResultError(
+            f"layer {wrong[0]} cannot be drawn",
+            f"the results have layers 1 to {depth}",
+            "Name layers in that range",
+        )
+    return shown
+
+
+def _stack(result: Result, matrix: str) -> np.ndarray:
+    stack = result.matrices.get(matrix)
+    if stack is None or stack.ndim != 3:
+        square = sorted(name for name, each in result.matrices.items() if each.ndim == 3)
+        raise ResultError(
+            f"the result of {result.model} holds no matrix '{matrix}'",
+            f"it holds: {', '.join(square) or 'none'}",
+            "Probe with the metric that gives it, such as 'coherence'",
+        )
+    return stack

@@ -1,0 +1,98 @@
+"""Colours of models, and colour maps of heatmaps, from what `palette=` takes."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from whitebox_probe._core.errors import ProbeError, nearest
+
+if TYPE_CHECKING:
+    from matplotlib.colors import Colormap
+
+Palette = str | Sequence[Any] | Mapping[str, Any] | None
+# Okabe and Ito's palette, told apart with any colour vision and in print.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+
+def colours(models: Sequence[str], bases: Sequence[str], palette: Palette) -> dict[str, Any]:
+    """The colour of each model; `m-init` has that of `m`, unless a mapping gives it its own.
+
+    Args: bases: the models, each without `-init`, once.
+    Raises: ProbeError for what is no colour or colour map, a model that is not drawn, or too few.
+    """
+    at = {model: bases.index(model.removesuffix("-init")) for model in models}
+    if isinstance(palette, Mapping):
+        known = dict.fromkeys([*models, *bases])
+        for model in palette:
+            if model not in known:
+                raise ProbeError(
+                    f"palette= names '{model}'", "no model of that name is drawn",
+                    nearest(model, known),
+                )  # fmt: skip
+        rest = colours(models, bases, None)
+        return {
+            model: _colour(palette.get(model, palette.get(bases[at[model]], rest[model])))
+            for model in models
+        }
+    each = _of_map(palette, len(bases)) if isinstance(palette, str) else palette
+    if each is None:
+        each = _default()
+    elif len(each) < len(bases):
+        raise ProbeError(
+            f"palette= gives {len(each)} colours for {len(bases)} models",
+            "two of them would look the same",
+            "Pass one a model, or a mapping from models",
+        )
+    return {model: _colour(each[i % len(each)]) for model, i in at.items()}
+
+
+def colour_map(palette: Palette) -> "Colormap | str":
+    """The colour map of a heatmap: one that is named, or the user's setting, or the package's."""
+    from whitebox_probe.plots.style import setting
+
+    return _named(palette) if isinstance(palette, str) else str(setting("image.cmap"))
+
+
+def _default() -> Sequence[Any]:
+    """The user's own cycle of colours, if there is one."""
+    from whitebox_probe.plots.style import is_set, setting
+
+    key = "axes.prop_cycle"
+    mine = setting(key).by_key().get("color") if is_set(key) else None
+    return mine or COLOURS
+
+
+def _colour(colour: Any) -> Any:
+    from matplotlib.colors import is_color_like
+
+    if not is_color_like(colour):
+        raise ProbeError(
+            f"{colour!r} in palette= is no colour",
+            "matplotlib does not know it",
+            "Use a name, '#rrggbb', or three numbers from 0 to 1",
+        )
+    return colour
+
+
+def _of_map(name: str, count: int) -> Sequence[Any]:
+    """Colours of a map: the first of a list such as tab10, or spread over a continuous one."""
+    found = _named(name)
+    listed = getattr(found, "colors", None)
+    if listed is not None and found.N < 64:
+        return list(listed)
+    # Not up to the light end, which does not show on white.
+    return [found(0.05 + 0.7 * i / max(count - 1, 1)) for i in range(count)]
+
+
+def _named(name: str) -> "Colormap":
+    from matplotlib import colormaps
+
+    if name not in colormaps:
+        near = difflib.get_close_matches(name, list(colormaps), n=1)
+        raise ProbeError(
+            f"palette='{name}' is no colour map",
+            "matplotlib has none of that name",
+            f"Did you mean '{near[0]}'? " * bool(near)
+            + "Use one such as tab10, viridis or cividis",
+        )
+    return colormaps[name]

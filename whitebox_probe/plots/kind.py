@@ -1,0 +1,120 @@
+"""What a figure says of itself, so that nothing else needs a list of figures.
+
+    @figure(takes="results", matrices=("coherence",))
+    def coherence(*results: Result, axes=None, ...) -> "Figure": ...
+
+A file of this folder, or an entry point of the group `whitebox_probe.figures`, gives a figure by
+decorating a function so. The command line finds by it what it can draw of saved results.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from whitebox_probe._core.errors import ProbeError, nearest
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Kind", "figure", "kind_of"]
+
+Takes = Literal["results", "similarity", "audit", "images"]
+Draw = Callable[..., "Figure"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a figure is drawn of.
+
+    Attributes:
+        takes: `results` (any number of them), or one `similarity`, `audit`, or batch of `images`.
+        rows: the measures of the table that are its own.
+        group: it draws every measure of this group, named with `metric=`.
+        matrices: the matrices that it draws.
+        exempt: a contract of tests/contract/test_every_plot.py -> why it does not apply.
+    """
+
+    takes: Takes
+    rows: tuple[str, ...] = ()
+    group: str = ""
+    matrices: tuple[str, ...] = ()
+    exempt: Mapping[str, str] = field(default_factory=dict)
+
+
+def figure(
+    *,
+    takes: Takes,
+    rows: tuple[str, ...] = (),
+    group: str = "",
+    matrices: tuple[str, ...] = (),
+    exempt: Mapping[str, str] | None = None,
+    options: type | None = None,
+) -> Callable[[Draw], Draw]:
+    """Make a function a figure: it says what it is, and names the nearest of an unknown keyword.
+
+    Args: options: a dataclass whose fields are further keywords: the signature shows them, and the
+        docstring what its own says under `Args:`. The others are as in `Kind`.
+    """
+    kind = Kind(takes, rows, group, matrices, exempt or {})
+
+    def made(draw: Draw) -> Draw:
+        signature = _signature(draw, options)
+
+        @functools.wraps(draw)
+        def drawn(*args: Any, **named: Any) -> "Figure":
+            _known(draw.__name__, signature, named)
+            return draw(*args, **named)
+
+        drawn.__doc__ = _doc(draw, options)
+        vars(drawn).update(kind=kind, __signature__=signature)
+        return drawn
+
+    return made
+
+
+def kind_of(thing: object) -> Kind | None:
+    """What a figure says of itself; None for what is none."""
+    found = getattr(thing, "kind", None)
+    return found if callable(thing) and isinstance(found, Kind) else None
+
+
+def _signature(draw: Draw, options: type | None) -> inspect.Signature:
+    """A function's own parameters, and each option in place of `**options`."""
+    found = inspect.signature(draw)
+    own = [p for p in found.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    more = inspect.signature(options).parameters.values() if options else ()
+    named = [p.replace(kind=p.KEYWORD_ONLY) for p in more]
+    return found.replace(parameters=[*own, *named])
+
+
+def _doc(draw: Draw, options: type | None) -> str:
+    """A function's docstring, and what that of its options says of each."""
+    doc = inspect.getdoc(draw) or ""
+    if options is None:
+        return doc
+    told = (inspect.getdoc(options) or "").partition("Args:\n")[2]
+    head, raises, tail = doc.partition("\n\nRaises:")
+    args = "" if "Args:" in head else "\n\nArgs:"
+    return f"{head}{args}\n{told}{raises}{tail}"
+
+
+def _known(name: str, signature: inspect.Signature, given: Mapping[str, Any]) -> None:
+    allowed = [p.name for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
+    places = [p.name for p in signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    for key in given:
+        if key not in (*allowed, *places):
+            raise ProbeError(
+                f"the figure '{name}' has no keyword '{key}'",
+                "it is none of its options",
+                nearest(key, allowed),
+            )
+    needed = [k for k in allowed if signature.parameters[k].default is inspect.Parameter.empty]
+    for key in needed:
+        if key not in given:
+            raise ProbeError(
+                f"the figure '{name}' needs {key}=",
+                "it cannot know which one is meant",
+                f"Pass {key}=",
+            )
