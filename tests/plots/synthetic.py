@@ -3,9 +3,10 @@
 import numpy as np
 import pandas as pd
 
-from whitebox_probe.auditing.claims import Audit, Thresholds
+from whitebox_probe.auditing.verdicts import Audit, Thresholds
 from whitebox_probe.metrics.catalogue import catalogue
-from whitebox_probe.results.result import Result, Similarity
+from whitebox_probe.results.result import Result
+from whitebox_probe.results.similarity import Similarity
 
 LAYERS = 3
 SIZES = {"layers": LAYERS, "tokens": 10, "dim": 16, "heads": 2, "dim_head": 8}
@@ -55,12 +56,12 @@ def result(model, metrics=None, *, convention="paper", spread=True, seed=0, **ru
 
 def audit(*models):
     """An audit of every claim, with each verdict somewhere."""
-    from whitebox_probe.auditing.claims import CLAIMS
+    from whitebox_probe.auditing.claim import claims
     from whitebox_probe.plots.audit import LOOKS
 
     verdicts, frame, curves = list(LOOKS), [], []
     for j, model in enumerate(models):
-        for i, claim in enumerate(CLAIMS):
+        for i, claim in enumerate(claims().values()):
             verdict = verdicts[(i + j) % len(verdicts)]
             frame.append(
                 {"model": model, "claim": claim.name, "text": claim.text, "value": -0.000123}
