@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.stats
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
@@ -105,6 +104,8 @@ def trend(values: Array, *, seed: int = 0) -> Trend:
     count, layers = values.shape
     if layers < 2 or count < 2:
         raise ValueError(f"a trend needs two layers and two samples, not {values.shape}")
+    import scipy.stats  # half a second, which a probe need not wait for
+
     means = values.mean(axis=0) + _resampled_deviations(values, seed)  # (resamples, L)
     rho = float(scipy.stats.spearmanr(np.arange(layers), values.mean(axis=0)).statistic)
     ranks = scipy.stats.rankdata(means, axis=1)

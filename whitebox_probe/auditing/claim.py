@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import pandas as pd
 
 from whitebox_probe._core import discover
@@ -26,6 +27,7 @@ from whitebox_probe.auditing.verdicts import (
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.probing.plan import Request
 from whitebox_probe.results.result import Result
+from whitebox_probe.results.run import QR
 from whitebox_probe.stats import bootstrap_interval
 
 GROUP = "whitebox_probe.claims"
@@ -85,23 +87,27 @@ class Claim(ABC):
             return NOT_APPLICABLE
         return NOT_JUDGED if self.revised else self.judge(found, thresholds)
 
-    def selected(self, result: Result) -> Result:
-        """The part of a result that this claim is about."""
-        settings = {k: v for k, v in self.where.items() if k != "orthonormal"}
+    def settings(self, result: Result) -> dict[str, Any]:
+        """The settings, as `Result.curve` takes them, of the rows that this claim is about."""
+        found = {k: v for k, v in self.where.items() if k != "orthonormal"}
         if "orthonormal" in self.where:
-            bases = [basis for basis in result.run.basis_labels if basis.endswith("+qr")]
-            plain = [basis for basis in result.run.basis_labels if not basis.endswith("+qr")]
-            settings["basis"] = bases if self.where["orthonormal"] else plain
-        return result.select(**settings) if settings else result
+            wanted = self.where["orthonormal"]
+            labels = result.run.basis_labels
+            found["basis"] = [label for label in labels if label.endswith(QR) == wanted]
+        return found
 
     def curve(self, result: Result) -> pd.DataFrame:
         """What shows it against depth, a row a layer."""
-        return self.selected(result).curve(self.metric)
+        return result.curve(self.metric, **self.settings(result))
+
+    def values(self, result: Result) -> np.ndarray:
+        """The same, a value a sample and layer."""
+        return result.values(self.metric, **self.settings(result))
 
 
 def trend(claim: Claim, result: Result) -> Statistic:
     """Rank correlation of the claim's curve with depth; second: its change over all layers."""
-    found = claim.selected(result).trend(claim.metric)
+    found = result.trend(claim.metric, **claim.settings(result))
     # What an interval of the change does not exclude is no change.
     sign = found.change if found.change_low * found.change_high > 0 else 0.0
     return Statistic(found.rho, found.rho_low, found.rho_high, second=sign)
@@ -109,10 +115,9 @@ def trend(claim: Claim, result: Result) -> Statistic:
 
 def mean_over_layers(claim: Claim, result: Result) -> Statistic:
     """Mean of the claim's measure over layers and samples; second: share of layers below 0."""
-    here = claim.selected(result)
-    if claim.metric not in set(here.frame["metric"]):
+    if claim.metric not in set(result.frame["metric"]):
         return Statistic(missing="its layers have no such step")
-    values = here.values(claim.metric)
+    values = claim.values(result)
     means = values.mean(axis=1, keepdims=True)
     low, high = bootstrap_interval(means, seed=int(result.run["seed"]))
     falling = float((values.mean(axis=0) < 0).mean())

@@ -59,12 +59,21 @@ def _gradient(Z: Tensor, U: Tensor, eps: float) -> Tensor:
     a = p / (n * eps**2)
     A = a * (V.mT @ V)
     A.diagonal(dim1=-2, dim2=-1).add_(1.0)
-    L, info = torch.linalg.cholesky_ex(A)
-    # V A^-1 by two triangular solves; cholesky_solve and inverse are not needed.
-    half = torch.linalg.solve_triangular(L, V.mT, upper=False)
-    inner = torch.linalg.solve_triangular(L.mT, half, upper=True).mT  # (B, K, n, p)
-    inner = inner.masked_fill((info != 0)[..., None, None], torch.nan)
-    return a * torch.einsum("bknp,kdp->bnd", inner, U)
+    with _linalg.one_thread(A.device):
+        L, info = torch.linalg.cholesky_ex(A)
+        # Of I + a G, whose eigenvalues are 1 at least, the inverse is as exact as a solution.
+        inverse = torch.cholesky_inverse(L)  # (B, K, p, p)
+    inner = (V @ inverse).masked_fill((info != 0)[..., None, None], torch.nan)
+    return a * _back(inner, U)
+
+
+def _back(V: Tensor, U: Tensor) -> Tensor:
+    """What tokens in each subspace make together: sum_k V_k U_k^T, as one product.
+
+    Shapes: V (B, K, n, p), U (K, d, p) -> (B, n, d).
+    """
+    side_by_side = V.transpose(1, 2).flatten(2)  # (B, n, K*p)
+    return side_by_side @ U.mT.flatten(0, 1)
 
 
 def mssa_with_u(Z: Tensor, U: Tensor) -> Tensor:
@@ -80,7 +89,7 @@ def mssa_with_u(Z: Tensor, U: Tensor) -> Tensor:
     _expect_basis(Z, U)
     V = project(Z, U)
     out = F.scaled_dot_product_attention(V, V, V)
-    return torch.einsum("bknp,kdp->bnd", out, U.to(Z))
+    return _back(out, U.to(Z))
 
 
 def descent_cosine(Z: Tensor, update: Tensor, U: Tensor, *, eps: float) -> Tensor:
@@ -286,19 +295,25 @@ class _RateChange(SampleMeasure):
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """After minus before, both after the attention norm where rates are."""
-        before, after = layer.normed(site), layer.normed(self.after)
-        if self.after == "attn_out" and layer.norm is not None:
-            after = layer.norm(after)
-        U = layer.basis()
-        start = layer.once(  # with and without the skip connection start from the same tokens
-            f"exact compression {self.eps}", site, lambda: _compression(before, U, self.eps)
-        )
-        return _compression(after, U, self.eps) - start
+        before = _exact(layer, site, self.eps)
+        if self.after != "attn_out" or layer.norm is None:
+            return _exact(layer, self.after, self.eps) - before
+        after = layer.norm(layer.at(self.after))  # which is no place of the residual stream
+        return _compression(after, layer.basis(), self.eps) - before
 
 
 def _compression(Z: Tensor, U: Tensor, eps: float) -> Tensor:
     V = project(_linalg.upcast(Z), _linalg.upcast(U))
     return _sum_over_heads(V, _linalg.gram(V), eps=eps)
+
+
+def _exact(layer: LayerTokens, site: str, eps: float) -> Tensor:
+    """R^c of a site's normed tokens, projected in float64; shared between measures and eps."""
+    Z, U = layer.normed(site), layer.basis()
+    V = layer.once("exact heads", site, lambda: project(_linalg.upcast(Z), _linalg.upcast(U)))
+    G = layer.once("exact head gram", site, lambda: _linalg.gram(V))
+    n, p = V.shape[-2:]
+    return layer.half_logdet("exact", site, V, G, p / (n * eps**2)).sum(dim=-1)
 
 
 class RateChangeSkip(_RateChange):

@@ -27,9 +27,9 @@ class IncoherentSubspaces(Claim):
 
     def take(self, result: Result, thresholds: Thresholds) -> Statistic:
         """The excess, with the range of the null about it: below chance if 0 is above it."""
-        here = self.selected(result)
-        mine = here.curve("overlap_mean")["mean"].to_numpy()
-        chance = here.curve("overlap_random")["mean"].to_numpy()
+        where = self.settings(result)
+        mine = result.curve("overlap_mean", **where)["mean"].to_numpy()
+        chance = result.curve("overlap_random", **where)["mean"].to_numpy()
         if np.isnan(mine).any():
             return Statistic(missing="it has one head")
         excess = float((mine / chance - 1).mean())

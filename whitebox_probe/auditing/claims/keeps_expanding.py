@@ -20,7 +20,7 @@ class KeepsExpanding(Claim):
 
     def take(self, result: Result, thresholds: Thresholds) -> Statistic:
         """A ratio of means: resampled through its linearisation, as the delta method has it."""
-        values = self.selected(result).values(self.metric)
+        values = self.values(result)
         first, last = values[:, :1], values[:, -1:]
         ratio = float(last.mean() / first.mean())
         low, high = bootstrap_interval((last - ratio * first) / first.mean(), seed=0)

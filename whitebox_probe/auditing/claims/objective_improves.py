@@ -19,7 +19,7 @@ class ObjectiveImproves(Claim):
 
     def take(self, result: Result, thresholds: Thresholds) -> Statistic:
         """The change; second: the share of steps that rise."""
-        found = self.selected(result).trend(self.metric)
+        found = result.trend(self.metric, **self.settings(result))
         return Statistic(found.change, found.change_low, found.change_high, second=found.rising)
 
     def judge(self, found: Statistic, thresholds: Thresholds) -> str:

@@ -19,7 +19,7 @@ class Sparsifies(Claim):
 
     def take(self, result: Result, thresholds: Thresholds) -> Statistic:
         """Of the curve, where there are exact zeros at all."""
-        values = self.selected(result).values(self.metric)
+        values = self.values(result)
         if 1 - values.mean(axis=0).min() < thresholds.zeros:
             return Statistic(missing="the model makes no exact zeros")
         return trend(self, result)
