@@ -155,7 +155,7 @@ def test_models_without_a_proximal_step_are_judged_on_the_other_claims(family):
 
 def test_two_models_of_one_name_and_no_model_are_refused():
     model = wp.load("crate-tiny-fmnist")
-    with pytest.raises(wp.ProbeError, match="one name"):
+    with pytest.raises(wp.ProbeError, match="of the same model"):
         wp.audit([model, model], IMAGES, progress=False)
     with pytest.raises(wp.ProbeError, match="nothing to judge"):
         judge({}, {})

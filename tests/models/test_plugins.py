@@ -160,4 +160,4 @@ def test_commands_that_need_no_plugin_do_not_notice(installed, capsys, tmp_path)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("\n") == 1
-    assert "the family 'toy' of toy-families" in done.stderr
+    assert "'toy' of toy-families" in done.stderr

@@ -6,7 +6,7 @@ an ImportError is never swallowed. What other packages add is found by their ent
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any, TypeVar
@@ -42,39 +42,73 @@ def plugins(group: str) -> dict[str, list[EntryPoint]]:
     return found
 
 
+def subclasses(package: ModuleType, base: type[T], *, named_by: str = "name") -> dict[str, type[T]]:
+    """The subclasses of `base` that a package's modules define, by their own name.
+
+    Args: named_by: the class attribute that holds it; a class without one is a shared base.
+    """
+    found: dict[str, type[T]] = {}
+    for module in modules(package):
+        for thing in vars(module).values():
+            is_one = isinstance(thing, type) and issubclass(thing, base)
+            if is_one and thing.__module__ == module.__name__ and hasattr(thing, named_by):
+                unique(found, getattr(thing, named_by), thing)
+    return found
+
+
+class Unfit(Exception):  # noqa: N818 - a reason, and no error by itself
+    """Why a thing that another package adds cannot be used."""
+
+
 def added(
-    group: str, own: Mapping[str, T], fits: Callable[[str, Any], bool], what: str
-) -> dict[str, T]:
+    group: str, own: Container[str], made: Callable[[str, Any], Any], what: str
+) -> dict[str, Any]:
     """What other packages add under an entry-point group, loaded, by name.
 
-    Args: own: things of this package, whose names are taken. fits: whether a loaded thing may be
-        used under its name. what: names, in an error, what the entry point should give.
+    Args: own: names of this package's own things, which are taken. made: what is used of a loaded
+        thing and its name; it raises `Unfit` for one that cannot be. what: names, in an error, what
+        the entry point should give.
     Raises: PluginError that names the package.
     """
-    found: dict[str, T] = {}
-    for name, entries in plugins(group).items():
-        who = [f"{e.dist.name if e.dist else 'a package'} ({e.value})" for e in entries]
-        taken = ["whitebox-probe"] * (name in own) + who[:-1]
-        if taken:
-            raise PluginError(
-                f"'{name}' of {who[-1]} cannot be added",
-                f"{taken[0]} has one of that name",
-                "Rename it, or uninstall one of the packages",
-            )
-        try:
-            thing = entries[0].load()
-        except Exception as error:  # whatever another package's code raises
-            told = (str(error).splitlines() or [""])[0]
-            raise PluginError(
-                f"'{name}' of {who[0]} cannot be loaded",
-                f"{type(error).__name__}: {told}",
-                "Mend or uninstall that package",
-            ) from error
-        if not fits(name, thing):
-            raise PluginError(
-                f"'{name}' of {who[0]} cannot be used",
-                f"it is a {type(thing).__name__}",
-                f"Name {what}",
-            )
-        found[name] = thing
-    return found
+    return {name: loaded(group, name, own, made, what) for name in plugins(group)}
+
+
+def loaded(
+    group: str, name: str, own: Container[str], made: Callable[[str, Any], Any], what: str
+) -> Any:
+    """One of the things that `added` gives; no other package is imported.
+
+    Raises: PluginError that names the package.
+    """
+    entries = plugins(group)[name]
+    who = [f"{e.dist.name if e.dist else 'a package'} ({e.value})" for e in entries]
+    taken = ["whitebox-probe"] * (name in own) + who[:-1]
+    if taken:
+        raise PluginError(
+            f"'{name}' of {who[-1]} cannot be added",
+            f"{taken[0]} has one of that name",
+            "Rename it, or uninstall one of the packages",
+        )
+    try:
+        return made(name, entries[0].load())
+    except Unfit as why:
+        raise PluginError(f"'{name}' of {who[0]} cannot be used", str(why), f"Name {what}") from why
+    except Exception as error:  # whatever another package's code raises
+        told = (str(error).splitlines() or [""])[0]
+        raise PluginError(
+            f"'{name}' of {who[0]} cannot be loaded",
+            f"{type(error).__name__}: {told}",
+            "Mend or uninstall that package",
+        ) from error
+
+
+def one_of(base: type, name: str, thing: Any) -> Any:
+    """A class, if it is a subclass of `base` with that name.
+
+    Raises: Unfit.
+    """
+    is_one = isinstance(thing, type) and issubclass(thing, base)
+    if not is_one or getattr(thing, "name", None) != name:
+        kind = thing.__name__ if isinstance(thing, type) else type(thing).__name__
+        raise Unfit(f"it gives {kind} '{getattr(thing, 'name', '')}'")
+    return thing

@@ -123,6 +123,19 @@ class InternalError(Exception):
     """Something of ours that failed while a model ran: no word on the user's input."""
 
 
+def expect_names_differ(names: Sequence[str]) -> None:
+    """Check that no two models have one name.
+
+    Raises: ResultError that names them all.
+    """
+    if len(set(names)) < len(names):
+        raise ResultError(
+            f"two results are of the same model ({', '.join(names)})",
+            "their rows and curves could not be told apart",
+            "Give one another name with name=",
+        )
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """Say which names are allowed, the nearest one first when there is a near one.
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from whitebox_probe._core.errors import ProbeError
+from whitebox_probe._core.errors import expect_names_differ
 from whitebox_probe.auditing.claim import claims
 from whitebox_probe.auditing.judge import judge
 from whitebox_probe.auditing.verdicts import Audit, Thresholds
@@ -42,13 +42,7 @@ def audit(
     Raises: ProbeError as `probe` does, and for two models of one name.
     """
     models = [models] if isinstance(models, ProbeModel) else list(models)
-    names = [model.name for model in models]
-    if len(set(names)) < len(names):
-        raise ProbeError(
-            f"two models have one name ({', '.join(names)})",
-            "their rows could not be told apart",
-            "Give one another name with load(..., name=)",
-        )
+    expect_names_differ([model.name for model in models])
     common = {"limit": limit, "basis": basis, "eps": eps, "lam": lam, "seed": seed, **options}
 
     def measured(model: ProbeModel) -> Result:

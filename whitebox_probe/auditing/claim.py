@@ -8,7 +8,7 @@ a rule with the thresholds of `Thresholds`.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -142,18 +142,8 @@ def claims() -> dict[str, Claim]:
 
     Raises: PluginError for another package's claim that cannot be had, or whose name is taken.
     """
-    found: dict[str, Claim] = {}
-    for module in discover.modules(rooms):
-        for thing in vars(module).values():
-            own = isinstance(thing, type) and issubclass(thing, Claim) and hasattr(thing, "name")
-            if own and thing.__module__ == module.__name__:
-                discover.unique(found, thing.name, thing())
-    added: dict[str, Any] = discover.added(
-        GROUP, found, _is_claim, "a subclass of Claim of that name"
-    )
-    found |= {name: thing() for name, thing in added.items()}
+    kinds = discover.subclasses(rooms, Claim)  # type: ignore[type-abstract]
+    what = "a subclass of Claim of that name"
+    kinds |= discover.added(GROUP, kinds, partial(discover.one_of, Claim), what)
+    found = {name: kind() for name, kind in kinds.items()}
     return dict(sorted(found.items(), key=lambda item: (item[1].place, item[0])))
-
-
-def _is_claim(name: str, thing: Any) -> bool:
-    return isinstance(thing, type) and issubclass(thing, Claim) and thing.name == name

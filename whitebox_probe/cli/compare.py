@@ -10,7 +10,6 @@ import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.cli import _shared
 
 if TYPE_CHECKING:
@@ -41,7 +40,6 @@ def run(args: argparse.Namespace) -> None:
     from whitebox_probe.results.result import Result
 
     results = [Result.load(folder) for folder in args.results]
-    _refuse_same_name(results)
     comparison = compare(results)
     figures = _figures(results, args)
     from whitebox_probe import plots
@@ -96,14 +94,3 @@ def _one_site(results: list["Result"], metric: str) -> bool:
         for site in r.frame.loc[r.frame["metric"] == metric, "site"]
     }
     return len(sites) == 1
-
-
-def _refuse_same_name(results: list["Result"]) -> None:
-    names = [result.model for result in results]
-    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
-    if twice:
-        raise ProbeError(
-            f"two results are of '{twice[0]}'",
-            "their rows could not be told apart",
-            "Run one again with another --name",
-        )

@@ -22,13 +22,8 @@ _LONGEST = 200  # characters of a path that an error shows: it may be a whole te
 @cache
 def kinds() -> dict[str, Kind]:
     """The kinds of this folder, by name."""
-    found: dict[str, Kind] = {}
-    for module in discover.modules(rooms):
-        for thing in vars(module).values():
-            is_kind = isinstance(thing, type) and issubclass(thing, Kind) and thing is not Kind
-            if is_kind and thing.__module__ == module.__name__:
-                discover.unique(found, thing.name, thing())
-    return dict(sorted(found.items()))
+    found = discover.subclasses(rooms, Kind)  # type: ignore[type-abstract]
+    return {name: found[name]() for name in sorted(found)}
 
 
 @cache
@@ -112,24 +107,18 @@ def _asked(name: str, method: Callable[..., Any], *arguments: Any) -> Any:
 
 def _loaded(name: str) -> Kind:
     """The kind that an entry point names, or a kind of the data sets of the module it names."""
-    first, *more = _entries()[name]
-    if more or name in kinds():
-        raise _unusable(name, f"{_package(more[0]) if more else 'whitebox-probe'} has that name")
-    try:
-        thing = first.load()
-        made = Names(dict.fromkeys(thing.NAMES, thing)) if hasattr(thing, "NAMES") else thing()
-    except Exception as error:  # whatever another package's code raises
-        raise _unusable(name, _line(error)) from error
-    if isinstance(made, Names):
-        for each in made.readers.keys() & readers().keys():
-            raise _unusable(name, f"whitebox-probe has a data set '{each}'")
-    elif not isinstance(made, Kind) or getattr(made, "name", None) != name:
-        told = f"{type(made).__name__} '{getattr(made, 'name', '')}'"
-        raise _unusable(
-            name,
-            f"it is {told}, not a subclass of Kind whose name is '{name}', nor a module with NAMES",
-        )
-    return made
+    what = f"a subclass of Kind whose name is '{name}', or a module with NAMES"
+    kind: Kind = discover.loaded(GROUP, name, kinds(), _made, what)
+    return kind
+
+
+def _made(name: str, thing: Any) -> Kind:
+    if not hasattr(thing, "NAMES"):
+        kind: Kind = discover.one_of(Kind, name, thing)()
+        return kind
+    for each in dict.fromkeys(thing.NAMES).keys() & readers().keys():
+        raise discover.Unfit(f"whitebox-probe has a data set '{each}'")
+    return Names(dict.fromkeys(thing.NAMES, thing))
 
 
 def _line(error: Exception) -> str:

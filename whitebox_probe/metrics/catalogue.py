@@ -1,6 +1,6 @@
 """Every measure by its name: those of this folder, and those that other packages add."""
 
-from functools import cache
+from functools import cache, partial
 
 from whitebox_probe import metrics
 from whitebox_probe._core import discover
@@ -8,6 +8,7 @@ from whitebox_probe._core.errors import ProbeError, nearest
 from whitebox_probe.metrics.measure import DatasetMeasure, Measure, SampleMeasure, WeightMeasure
 
 GROUP = "whitebox_probe.metrics"
+_WHAT = "a measure's class of that name"
 ADAPTER = "torch"  # the one file that imports torchmetrics, which takes seconds
 KINDS = (SampleMeasure, DatasetMeasure, WeightMeasure)
 
@@ -24,11 +25,7 @@ def catalogue() -> dict[str, type[Measure]]:
             thing = getattr(module, name)
             if isinstance(thing, type) and issubclass(thing, KINDS):
                 discover.unique(found, thing.name, thing)
-    return found | discover.added(GROUP, found, _is_measure, "a measure's class of that name")
-
-
-def _is_measure(name: str, thing: object) -> bool:
-    return isinstance(thing, type) and issubclass(thing, KINDS) and thing.name == name
+    return found | discover.added(GROUP, found, partial(discover.one_of, Measure), _WHAT)
 
 
 def measure_named(name: str) -> type[Measure]:

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from whitebox_probe._core import discover
-from whitebox_probe._core.errors import CheckpointError, PluginError, ProbeError, nearest
+from whitebox_probe._core.errors import CheckpointError, ProbeError, nearest
 from whitebox_probe.models import families as rooms
 from whitebox_probe.models.family import Family
 
@@ -30,13 +30,8 @@ def families() -> dict[str, Family]:
 
 @cache
 def _own() -> dict[str, Family]:
-    found: dict[str, Family] = {}
-    for module in discover.modules(rooms):
-        for thing in vars(module).values():
-            its_own = isinstance(thing, type) and thing.__module__ == module.__name__
-            if its_own and issubclass(thing, Family) and hasattr(thing, "name"):
-                discover.unique(found, thing.name, thing())
-    return found
+    found = discover.subclasses(rooms, Family)  # type: ignore[type-abstract]
+    return {name: family() for name, family in found.items()}
 
 
 @cache
@@ -48,37 +43,16 @@ def _entries() -> dict[str, list[EntryPoint]]:
 @cache
 def _added(name: str) -> Family:
     """The family that another package adds under a name."""
-    entries = _entries()[name]
-    who = [f"{e.dist.name if e.dist else 'a package'} ({e.value})" for e in entries]
-    others = ["whitebox-probe"] * (name in _own()) + who[:-1]
-    if others:
-        raise PluginError(
-            f"the family '{name}' of {who[-1]} cannot be added",
-            f"{others[0]} has one of that name",
-            "Rename it, or uninstall one of the packages",
-        )
-    try:
-        made = entries[0].load()()
-    except Exception as error:  # whatever another package's code raises
-        told = (str(error).splitlines() or [""])[0]
-        raise PluginError(
-            f"the family '{name}' of {who[0]} cannot be loaded",
-            f"{type(error).__name__}: {told}",
-            "Mend or uninstall that package, or name another family",
-        ) from error
-    if not isinstance(made, Family) or getattr(made, "name", None) != name:
-        raise PluginError(
-            f"the family '{name}' of {who[0]} cannot be used",
-            f"it gives {type(made).__name__} '{getattr(made, 'name', '')}'",
-            f"Name a subclass of Family whose name is '{name}'",
-        )
-    if not hasattr(made, "reads"):
-        raise PluginError(
-            f"the family '{name}' of {who[0]} cannot be used",
-            "it does not say how its modules are read",
-            "Give its class `reads`, a subclass of Anatomy",
-        )
-    return made
+    what = f"a subclass of Family whose name is '{name}'"
+    family: Family = discover.loaded(GROUP, name, _own(), _made, what)
+    return family
+
+
+def _made(name: str, thing: Any) -> Family:
+    family: Family = discover.one_of(Family, name, thing)()
+    if not hasattr(family, "reads"):
+        raise discover.Unfit("it does not say how its modules are read (`reads`, an Anatomy)")
+    return family
 
 
 def is_own(family: Family) -> bool:

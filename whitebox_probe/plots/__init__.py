@@ -59,9 +59,15 @@ def _added(own: tuple[str, ...]) -> dict[str, Draw]:
     return discover.added(
         GROUP,
         taken,
-        lambda name, thing: kind_of(thing) is not None and thing.__name__ == name,
+        _made,
         "a function of that name, decorated with whitebox_probe.plots.kind.figure",
     )
+
+
+def _made(name: str, thing: Any) -> Any:
+    if kind_of(thing) is None or thing.__name__ != name:
+        raise discover.Unfit(f"it gives a {type(thing).__name__}")
+    return thing
 
 
 figures: Mapping[str, Draw] = _Figures()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from whitebox_probe._core.errors import ProbeError, ResultError, nearest
+from whitebox_probe._core.errors import ProbeError, ResultError, expect_names_differ, nearest
 from whitebox_probe.plots import _labels
 from whitebox_probe.results.compare import MUST_AGREE
 from whitebox_probe.results.forms import FORMS, in_nats
@@ -32,13 +32,7 @@ def check_results(results: Sequence[Any]) -> None:
                 "this figure is of results",
                 "Pass what wp.probe gave or wp.Result.load read, one by one",
             )
-    names = [result.model for result in results]
-    if len(set(names)) < len(names):
-        raise ResultError(
-            f"two results are of the same model ({', '.join(names)})",
-            "they could not be told apart",
-            "Give one another name with probe(..., name=)",
-        )
+    expect_names_differ([result.model for result in results])
 
 
 def check_options(results: Sequence[Result], metric: str, band: Any, normalise: Any) -> None:

@@ -44,13 +44,8 @@ class Null(ABC):
 @cache
 def kinds() -> dict[str, Null]:
     """Every null, by its kind."""
-    found: dict[str, Null] = {}
-    for module in discover.modules(null_kinds):
-        for thing in vars(module).values():
-            own = isinstance(thing, type) and issubclass(thing, Null) and hasattr(thing, "kind")
-            if own and thing.__module__ == module.__name__:
-                discover.unique(found, thing.kind, thing())
-    return found
+    found = discover.subclasses(null_kinds, Null, named_by="kind")
+    return {kind: null() for kind, null in found.items()}
 
 
 def null_named(kind: str) -> Null:

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
-from whitebox_probe._core.errors import ResultError
+from whitebox_probe._core.errors import ResultError, expect_names_differ
 from whitebox_probe.results import pairing, summary
 from whitebox_probe.results.folder import read_seal, save_sealed
 from whitebox_probe.results.forms import in_nats, normal_form, scale
@@ -120,13 +120,7 @@ def compare(results: Sequence[Result], *, form: str | None = None, seed: int = 0
             "a comparison takes two or more",
             "Pass several results",
         )
-    names = [r.model for r in results]
-    if len(set(names)) < len(names):
-        raise ResultError(
-            f"two results are of the same model ({', '.join(names)})",
-            "their rows could not be told apart",
-            "Give one another name with probe(..., name=)",
-        )
+    expect_names_differ([r.model for r in results])
     if form is None and len({r.run.sizes for r in results}) > 1:
         form = "per_token"
     couples = [(one, two) for i, one in enumerate(results) for two in results[i + 1 :]]

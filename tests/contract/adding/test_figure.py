@@ -111,7 +111,7 @@ def test_another_package_adds_a_figure(saved, forgotten, tmp_path, monkeypatch, 
     ("code", "name", "told"),
     [
         (CODE.format(name="compression"), "compression", "whitebox-probe has one of that name"),
-        ("def toy_bars(): pass", "toy_bars", r"it is a function.*plots\.kind\.figure"),
+        ("def toy_bars(): pass", "toy_bars", r"it gives a function.*plots\.kind\.figure"),
         ("import nothing_there", "toy_bars", "ModuleNotFoundError: No module named"),
     ],
 )
