@@ -100,11 +100,11 @@ def draw(results: Sequence[Result], metric: str, options: Options) -> "Figure":
         handles, banded = [], False
         for curve in curves:
             look = looks[curve.result.model]
-            handles.append(_line(sheet.ax, curve.rows, look))
-            handles += [
+            under = [
                 _nulls.draw(sheet.ax, null, rows, look, among=len(curves), at=i)
                 for i, (null, rows) in enumerate(curve.nulls)
             ]
+            handles += [_line(sheet.ax, curve.rows, look), *under]
             banded |= _shade(sheet.ax, curve.rows, options.band, look)
         handles += _limit_lines(sheet.ax, limits)
         _say(sheet, curves, options)
@@ -197,9 +197,11 @@ def _fit_labels(sheet: Page) -> None:
         if sheet.own:
             _fit.lay_out(sheet.figure)
         box = ax.get_window_extent()
-        _fit.fit(ax.yaxis.label, box.height if sheet.own else _left(ax))
-        _fit.fit(ax.xaxis.label, box.width)
-        _fit.fit(ax.title, box.width)
+        changed = _fit.fit(ax.yaxis.label, box.height if sheet.own else _left(ax))
+        changed |= _fit.fit(ax.xaxis.label, box.width)
+        changed |= _fit.fit(ax.title, box.width)
+        if not changed:
+            return
 
 
 def _left(ax: "Axes") -> float:
