@@ -70,6 +70,9 @@ def fit(text: "Text", room: float, *, across: float | None = None, most: int = 1
     flat = not whole or max(map(length, whole.split("\n"))) <= room
     if flat and whole.count("\n") < most and (across is None or _across(text) <= across):
         return False
+    if most == 1:
+        text.set_fontsize(0.99 * size * min(1, room / length(whole)))
+        return True
     for share, count in _TRIES:
         text.set_fontsize(size * share)
         lines = wrapped(whole, room, length)
