@@ -9,8 +9,8 @@ import pandas as pd
 from whitebox_probe._core.errors import ResultError
 from whitebox_probe.plots import _fit, _labels, _legend, _nulls, style
 from whitebox_probe.plots._comparable import BANDS, check_curves, check_options, check_results
-from whitebox_probe.plots._page import Page, Size, extent, page, refuse_size
 from whitebox_probe.plots._palette import Palette
+from whitebox_probe.plots.page import Page, Size, extent, page, refuse_size
 from whitebox_probe.results.result import Result, normal_form
 
 if TYPE_CHECKING:

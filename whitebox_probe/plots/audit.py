@@ -8,9 +8,9 @@ import pandas as pd
 
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.plots import _fit, style
-from whitebox_probe.plots._page import Page, Size, extent, page, refuse_size
 from whitebox_probe.plots._palette import Palette
 from whitebox_probe.plots.kind import figure
+from whitebox_probe.plots.page import Page, Size, extent, page, refuse_size
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
