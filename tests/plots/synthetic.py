@@ -1,5 +1,7 @@
 """Results, an audit, a similarity and images made up for figures: no model is run."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -49,9 +51,11 @@ def result(model, metrics=None, *, convention="paper", spread=True, seed=0, **ru
     }
     told = SIZES | {"model": model, "family": "timm_vit", "convention": convention, "eps": 0.1}
     told |= {"basis": "qkv:k+qr", "prenorm": True, "class_token": True, "seed": 0, "bounds": {}}
-    return Result(
+    line = run.pop("null_line", None)
+    made = Result(
         pd.DataFrame(table), pd.DataFrame(), matrices, told | {"measures": measures} | run
     )
+    return replace(made, run=replace(made.run, null_line=line))
 
 
 def audit(*models):

@@ -118,7 +118,7 @@ class TestNulls:
         nulls = self.nulls(*kinds)
         figure = wp.plots.compression(result, nulls=form(nulls), normalise="null_share")
         want = result.curve("compression")["mean"] / nulls["gaussian"].frame["mean"].iloc[0]
-        np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), want)
+        np.testing.assert_allclose(figure.axes[0].lines[-1].get_ydata(), want)
 
     def test_without_the_gaussian_one_it_says_what_to_pass(self):
         result = synthetic.result("crate", ["compression"])
@@ -131,8 +131,8 @@ class TestNulls:
     def test_a_null_says_its_own_line(self):
         result = synthetic.result("crate", ["compression"])
         null = self.null("gaussian", 3.0, null_line=[0, [1, 2]])
-        line = wp.plots.compression(result, nulls=[null]).axes[0].lines[1]
-        plain = wp.plots.compression(result, nulls=[self.null("gaussian", 3.0)]).axes[0].lines[1]
+        line = wp.plots.compression(result, nulls=[null]).axes[0].lines[0]
+        plain = wp.plots.compression(result, nulls=[self.null("gaussian", 3.0)]).axes[0].lines[0]
         assert plain.get_linestyle() == "-."
         assert line.get_linestyle() == "--"  # as matplotlib calls any dashes of one's own
         told = labels_of(wp.plots.compression(result, nulls=[null]))

@@ -9,8 +9,8 @@ import pandas as pd
 from whitebox_probe._core.errors import ResultError
 from whitebox_probe.plots import _fit, _labels, _legend, _nulls, style
 from whitebox_probe.plots._comparable import BANDS, check_curves, check_options, check_results
-from whitebox_probe.plots._page import Page, Size, extent, page, refuse_size
 from whitebox_probe.plots._palette import Palette
+from whitebox_probe.plots.page import Page, Size, extent, page, refuse_size
 from whitebox_probe.results.forms import normal_form
 from whitebox_probe.results.result import Result
 
@@ -101,11 +101,11 @@ def draw(results: Sequence[Result], metric: str, options: Options) -> "Figure":
         handles, banded = [], False
         for curve in curves:
             look = looks[curve.result.model]
-            handles.append(_line(sheet.ax, curve.rows, look))
-            handles += [
+            under = [
                 _nulls.draw(sheet.ax, null, rows, look, among=len(curves), at=i)
                 for i, (null, rows) in enumerate(curve.nulls)
             ]
+            handles += [_line(sheet.ax, curve.rows, look), *under]
             banded |= _shade(sheet.ax, curve.rows, options.band, look)
         handles += _limit_lines(sheet.ax, limits)
         _say(sheet, curves, options)
@@ -198,9 +198,11 @@ def _fit_labels(sheet: Page) -> None:
         if sheet.own:
             _fit.lay_out(sheet.figure)
         box = ax.get_window_extent()
-        _fit.fit(ax.yaxis.label, box.height if sheet.own else _left(ax))
-        _fit.fit(ax.xaxis.label, box.width)
-        _fit.fit(ax.title, box.width)
+        changed = _fit.fit(ax.yaxis.label, box.height if sheet.own else _left(ax))
+        changed |= _fit.fit(ax.xaxis.label, box.width)
+        changed |= _fit.fit(ax.title, box.width)
+        if not changed:
+            return
 
 
 def _left(ax: "Axes") -> float:

@@ -59,23 +59,28 @@ def wrapped(text: str, room: float, length: Callable[[str], float]) -> list[str]
     return lines
 
 
-def fit(text: "Text", room: float, *, across: float | None = None, most: int = 10) -> None:
+def fit(text: "Text", room: float, *, across: float | None = None, most: int = 10) -> bool:
     """Wrap and shrink a text until no line is longer than `room` pixels.
 
     Args: across: pixels for all lines together, if it matters. most: lines.
+    Returns: whether it had to.
     """
     whole, size = text.get_text(), points(text)
     length = ruler(text)
     flat = not whole or max(map(length, whole.split("\n"))) <= room
     if flat and whole.count("\n") < most and (across is None or _across(text) <= across):
-        return
+        return False
+    if most == 1:
+        text.set_fontsize(0.99 * size * min(1, room / length(whole)))
+        return True
     for share, count in _TRIES:
         text.set_fontsize(size * share)
         lines = wrapped(whole, room, length)
         text.set_text("\n".join(lines))
         flat = max(map(length, lines)) <= room and len(lines) <= min(count, most)
         if flat and (across is None or _across(text) <= across):
-            return
+            break
+    return True
 
 
 def settle(figure: "Figure", *, rounds: int = 12) -> None:

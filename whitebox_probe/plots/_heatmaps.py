@@ -9,8 +9,8 @@ import numpy as np
 from whitebox_probe._core.errors import ProbeError, ResultError
 from whitebox_probe.plots import _fit, style
 from whitebox_probe.plots._comparable import check_results
-from whitebox_probe.plots._page import Page, Size, extent, page, refuse_size
 from whitebox_probe.plots._palette import Palette, colour_map
+from whitebox_probe.plots.page import Page, Size, extent, page, refuse_size
 from whitebox_probe.results.result import Result
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from whitebox_probe.plots import _fit, style
-from whitebox_probe.plots._page import Page
+from whitebox_probe.plots.page import Page
 
 if TYPE_CHECKING:
     from matplotlib.legend import Legend

@@ -8,9 +8,9 @@ import pandas as pd
 
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.plots import _fit, style
-from whitebox_probe.plots._page import Page, Size, extent, page, refuse_size
 from whitebox_probe.plots._palette import Palette
 from whitebox_probe.plots.kind import figure
+from whitebox_probe.plots.page import Page, Size, extent, page, refuse_size
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -128,8 +128,8 @@ def _cell(sheet: Page, ax: "Axes", row: Any, curve: pd.DataFrame, look: style.Lo
     ax.grid(visible=False)
     verdict = str(row["verdict"])
     if curve.empty:
-        # Not the ticks themselves, which the column shares.
-        ax.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
+        # The ticks stay, which the column shares, and the room that their labels take.
+        ax.tick_params(left=False, bottom=False, labelleft=False, labelcolor="none")
         ax.spines[:].set_visible(False)
         words = "\n".join(textwrap.wrap(_symbols(f"{verdict}: {row['reason']}"), 22))
         said = ax.text(
@@ -157,7 +157,8 @@ def _cell(sheet: Page, ax: "Axes", row: Any, curve: pd.DataFrame, look: style.Lo
         0.5, 1.02, told,
         transform=ax.transAxes, ha="center", va="bottom", fontsize=size(6, ax=ax), color="0.35",
     )  # fmt: skip
-    _fit.fit(said, _room(sheet, ax), most=1)
+    said.set_in_layout(False)  # axes are not made narrower than their column for it
+    _fit.fit(said, 1.15 * _room(sheet, ax), most=1)
 
 
 def _room(sheet: Page, ax: "Axes") -> float:
@@ -165,7 +166,7 @@ def _room(sheet: Page, ax: "Axes") -> float:
     if not sheet.own:
         return ax.get_window_extent().width
     free = sheet.figure.get_figwidth() - CLAIM - 0.3
-    return 0.85 * free * sheet.figure.dpi / sheet.axes.shape[1]
+    return 0.77 * free * sheet.figure.dpi / sheet.axes.shape[1]
 
 
 def _symbols(text: str) -> str:

@@ -6,9 +6,9 @@ import numpy as np
 
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.plots import _fit, style
-from whitebox_probe.plots._page import Size, extent, page, refuse_size
 from whitebox_probe.plots._palette import Palette, colours
 from whitebox_probe.plots.kind import figure
+from whitebox_probe.plots.page import Size, extent, page, refuse_size
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

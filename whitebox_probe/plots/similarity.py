@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 from whitebox_probe._core.errors import ProbeError, nearest
 from whitebox_probe.plots import _fit, style
 from whitebox_probe.plots._heatmaps import Scale, add_bar, paint, trim
-from whitebox_probe.plots._page import Page, Size, extent, page, refuse_size
 from whitebox_probe.plots._palette import Palette, colour_map, colours
 from whitebox_probe.plots.kind import figure
+from whitebox_probe.plots.page import Page, Size, extent, page, refuse_size
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,7 +14,7 @@ CODE = '''
 """Counts of rows."""
 
 from whitebox_probe.plots import style
-from whitebox_probe.plots._page import extent, page
+from whitebox_probe.plots.page import extent, page
 from whitebox_probe.plots.kind import figure
 
 

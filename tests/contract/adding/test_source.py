@@ -231,7 +231,11 @@ def test_nothing_of_another_package_is_imported_for_what_is_ours(install, tmp_pa
 @pytest.mark.parametrize(
     ("code", "entry", "told"),
     [
-        (KIND.replace('"archive"', '"tensor"'), ("tensor", ":Archives"), "whitebox-probe has one of that"),
+        (
+            KIND.replace('"archive"', '"tensor"'),
+            ("tensor", ":Archives"),
+            "whitebox-probe has one of that",
+        ),
         (NAMED.replace('"squares"', '"kjv"'), ("x", ""), "has a data set 'kjv'"),
     ],
 )

@@ -1,0 +1,96 @@
+"""The command `plot` finds every figure of saved results by what the figure says of itself."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+import synthetic
+from PIL import Image
+
+from whitebox_probe import plots
+from whitebox_probe.cli import main as cli
+from whitebox_probe.plots import choose
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved")
+    return [
+        str(synthetic.result(name, seed=i).save(folder / name))
+        for i, name in enumerate(("crate", "vit"))
+    ]
+
+
+@pytest.fixture
+def plot(saved, tmp_path, capsys):
+    def call(*words):
+        out = tmp_path / "figure.png"
+        status = cli.main(["plot", *saved, "--out", str(out), *words])
+        return status, capsys.readouterr().err, out
+
+    return call
+
+
+@pytest.mark.parametrize("name", choose.of_results())
+def test_every_figure_of_results_is_drawn_by_its_name(name, plot):
+    words = ["--metric", "gini"] if name == "curves" else []
+    status, err, out = plot("--figure", name, *words)
+    assert (status, err) == (0, "")
+    assert out.exists()
+
+
+@pytest.mark.parametrize("metric", ["compression", "gini", "stable_rank", "mutual_coherence"])
+def test_every_measure_is_drawn_by_its_name(metric, plot):
+    assert plot("--metric", metric)[0] == 0
+
+
+def test_looks_are_set_from_the_command_line(plot):
+    words = ["--labels", "CRATE,ViT", "--palette", "#112233,#aa5500", "--size", "4,3"]
+    status, err, out = plot("--metric", "l0", *words)
+    assert (status, err) == (0, "")
+    with Image.open(out) as picture:
+        assert picture.size == (1200, 900)
+        colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 20)}
+    assert {(0x11, 0x22, 0x33), (0xAA, 0x55, 0)} <= colours
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((), "neither --metric nor --figure"),
+        (("--figure", "audit"), "is not drawn of saved results: it takes audit"),
+        (("--figure", "compresion"), "no figure 'compresion'.*Did you mean 'compression'"),
+        (("--metric", "hoier"), "'hoier' is not in these results.*Did you mean 'hoyer'"),
+        (("--figure", "compression", "--metric", "l0"), "does not draw 'l0'.*--figure curves"),
+        (("--figure", "coherence", "--site", "z_out"), "takes no --site"),
+        (("--figure", "coherence", "--per-token"), "takes no --per-token"),
+        (("--figure", "curves"), "needs metric="),
+        (("--metric", "l0", "--size", "4"), "is not W,H"),
+        (("--metric", "l0", "--palette", "virids"), "no colour map.*Did you mean 'viridis'"),
+    ],
+)
+def test_what_cannot_be_drawn_is_told_in_one_line(words, told, plot):
+    if "--size" in words:
+        with pytest.raises(SystemExit):
+            plot(*words)
+        return
+    status, err, _ = plot(*words)
+    assert status == 2
+    assert len(err.splitlines()) == 1
+    assert re.search(told, err)
+
+
+def test_compare_draws_all_that_results_share():
+    results = synthetic.inputs("results", names=("crate", "vit"))
+    found = choose.shared(results, ["compression", "gini", "l0", "stable_rank"])
+    assert found == {
+        "compression": ("compression", None),
+        "sparsity-gini": ("sparsity", "gini"),
+        "sparsity-l0": ("sparsity", "l0"),
+        "coherence": ("coherence", None),
+        "subspace_overlap": ("subspace_overlap", None),
+    }
+    assert set(choose.of_results()) <= set(plots.figures)
