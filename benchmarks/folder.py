@@ -15,7 +15,7 @@ from PIL import Image
 
 import whitebox_probe as wp
 from whitebox_probe.data import open_data
-from whitebox_probe.probing.collector import transform_of
+from whitebox_probe.probing.forward import transform_of
 
 
 def make(folder, count):

@@ -27,7 +27,7 @@ import whitebox_probe as wp
 from whitebox_probe import checkpoints
 from whitebox_probe._core import onednn
 from whitebox_probe._core.errors import ProbeError
-from whitebox_probe.metrics.measure import catalogue
+from whitebox_probe.metrics.catalogue import catalogue
 from whitebox_probe.models.registry import build
 
 BATCH = 16

@@ -1,4 +1,4 @@
-"""Write the tables of this folder from the code: python docs/tables.py.
+"""Write the tables of this folder and of the README from the code: python docs/tables.py.
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`. A test asserts that each is what
 this file makes of the code, so that none goes stale.
@@ -38,6 +38,20 @@ def measures(_: str) -> str:
     return grid(["measure", "group", "formula", "site", "cost", "default", "source"], rows)
 
 
+def defaults(_: str) -> str:
+    """The measures that are taken when none is named."""
+    from whitebox_probe.metrics.catalogue import catalogue
+    from whitebox_probe.metrics.measure import TokenMeasure
+
+    rows = []
+    for metric in sorted(catalogue().values(), key=lambda m: (m.group, m.name)):
+        if metric.default:
+            ours = issubclass(metric, TokenMeasure)
+            site = f"`{metric.site['paper']}`" if ours else "the weights"
+            rows.append([f"`{metric.name}`", f"`{metric.formula}`", site])
+    return grid(["measure", "formula", "where, in the `paper` convention"], rows)
+
+
 def claims(_: str) -> str:
     """The claims that `audit` judges, and the rule of each."""
     from whitebox_probe.auditing.claim import claims as known
@@ -71,6 +85,15 @@ def nulls(_: str) -> str:
 
     rows = [[f"`{name}`", null.text] for name, null in kinds().items()]
     return grid(["null", "what it is"], rows)
+
+
+def what_families_are(_: str) -> str:
+    """Every family, in the first line of its own docstring."""
+    from whitebox_probe.models.registry import families as known
+
+    told = {name: (type(family).__doc__ or "").strip() for name, family in known().items()}
+    rows = [[f"`{name}`", doc.splitlines()[0].removesuffix(".")] for name, doc in told.items()]
+    return grid(["family", "what it is"], rows)
 
 
 def families(_: str) -> str:
@@ -113,6 +136,8 @@ def _attributes(doc: str) -> dict[str, str]:
 
 
 TABLES: dict[str, tuple[str, Callable[[str], str]]] = {
+    "defaults": ("../README.md", defaults),
+    "what a family is": ("../README.md", what_families_are),
     "measures": ("measures.md", measures),
     "forms": ("measures.md", forms),
     "nulls": ("measures.md", nulls),
