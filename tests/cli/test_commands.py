@@ -1,7 +1,6 @@
 """The command line, as a process and called: what it writes, what it says, how it ends."""
 
 import json
-import shlex
 import subprocess
 import sys
 from pathlib import Path

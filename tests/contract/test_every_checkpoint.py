@@ -68,7 +68,8 @@ def check_figures(entry):
     """Whoever reports a number is named, and the number has a place."""
     for each in (*entry.accuracy, *entry.loss):
         assert each["source"].strip()
-        assert each["dataset"] and each["split"]
+        assert each["dataset"]
+        assert each["split"]
     assert not (entry.accuracy and entry.loss)
 
 
