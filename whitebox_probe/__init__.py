@@ -6,37 +6,18 @@
     result = wp.probe(model, "fashion-mnist", limit=500)
     wp.plots.compression(result)
 
-Names are imported when they are first used, so that importing the package costs nothing.
+Names are imported when they are first used, so that importing the package costs nothing. What
+editors read is `__init__.pyi`, made of this file by docs/stubs.py.
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from whitebox_probe import metrics as metrics
-    from whitebox_probe import plots as plots
-    from whitebox_probe._core.errors import AssumedWarning as AssumedWarning
-    from whitebox_probe._core.errors import ProbeError as ProbeError
-    from whitebox_probe.auditing.audit import audit as audit
-    from whitebox_probe.auditing.verdicts import Audit as Audit
-    from whitebox_probe.models.load import load as load
-    from whitebox_probe.models.model import ProbeModel as ProbeModel
-    from whitebox_probe.models.preprocess import Preprocess as Preprocess
-    from whitebox_probe.models.preprocess import TextPreprocess as TextPreprocess
-    from whitebox_probe.models.wrap import wrap as wrap
-    from whitebox_probe.probing.nulls import nulls as nulls
-    from whitebox_probe.probing.probe import probe as probe
-    from whitebox_probe.probing.recorder import record as record
-    from whitebox_probe.probing.similarity import similarity as similarity
-    from whitebox_probe.results.compare import Comparison as Comparison
-    from whitebox_probe.results.compare import compare as compare
-    from whitebox_probe.results.result import Result as Result
-    from whitebox_probe.results.similarity import Similarity as Similarity
+from typing import Any
 
 _HOMES = {
     "AssumedWarning": "_core.errors",
     "ProbeError": "_core.errors",
     "Audit": "auditing.verdicts",
+    "Thresholds": "auditing.verdicts",
     "audit": "auditing.audit",
     "probe": "probing.probe",
     "Preprocess": "models.preprocess",
@@ -46,8 +27,10 @@ _HOMES = {
     "load": "models.load",
     "nulls": "probing.nulls",
     "record": "probing.recorder",
+    "Request": "probing.plan",
     "Comparison": "results.compare",
     "Result": "results.result",
+    "Run": "results.run",
     "compare": "results.compare",
     "Similarity": "results.similarity",
     "similarity": "probing.similarity",
@@ -61,9 +44,12 @@ __all__ = [
     "Preprocess",
     "ProbeError",
     "ProbeModel",
+    "Request",
     "Result",
+    "Run",
     "Similarity",
     "TextPreprocess",
+    "Thresholds",
     "audit",
     "compare",
     "load",

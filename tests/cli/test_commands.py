@@ -1,7 +1,6 @@
 """The command line, as a process and called: what it writes, what it says, how it ends."""
 
 import json
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -61,22 +60,6 @@ def test_without_a_command_it_says_what_there_is(call):
     status, out, _ = call()
     assert status == 0
     assert all(command in out for command in COMMANDS)
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_shows_examples(call, command):
-    status, out, err = call(command, "--help")
-    assert status == 0
-    assert "examples:" in out
-    assert err == ""
-
-
-@pytest.mark.parametrize(
-    "line", [line for module in cli.command_modules().values() for line in module.EXAMPLES]
-)
-def test_every_example_is_understood(line):
-    args = cli.parser().parse_args(shlex.split(line))
-    assert args.command == line.split()[0]
 
 
 def test_help_does_not_load_torch():

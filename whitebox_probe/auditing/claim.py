@@ -56,6 +56,7 @@ class Claim(ABC):
         wants: `low` or `high` values of the statistic.
         place: where it stands among the others, which are in the order of the derivation.
         revised: why there is no verdict while the rule is under revision; "" where there is one.
+        exempt: a contract of tests/contract/test_every_claim.py -> why it does not apply.
     """
 
     name: ClassVar[str]
@@ -67,6 +68,7 @@ class Claim(ABC):
     wants: ClassVar[Literal["low", "high"]]
     place: ClassVar[int] = 100
     revised: ClassVar[str] = ""
+    exempt: ClassVar[Mapping[str, str]] = {}
 
     def requests(self, model: ProbeModel) -> Sequence[Request]:
         """What is measured for it: what it shows, unless it says more."""

@@ -1,8 +1,9 @@
 """The parser, and what becomes of errors.
 
 A command is a file with `HELP`, `EXAMPLES`, `add_arguments(parser)` and `run(args)`. It imports
-what is heavy inside `run`, so that `--help` answers at once. Exit status: 0 done; 2 the input is
-wrong, told in one line; 1 a fault of ours; 130 interrupted.
+what is heavy inside `run`, so that `--help` answers at once. A contract that does not apply to it
+(tests/contract/test_every_command.py) stands in its `EXEMPT`, with the reason. Exit status: 0 done;
+2 the input is wrong, told in one line; 1 a fault of ours; 130 interrupted.
 """
 
 import argparse

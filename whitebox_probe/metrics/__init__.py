@@ -5,10 +5,13 @@
 `torch.py` when they are first used.
 """
 
+import importlib
 from typing import Any
 
 
 def __getattr__(name: str) -> Any:
+    if name == "functional":
+        return importlib.import_module(f"{__name__}.functional")
     if not name[:1].isupper():  # a submodule is being imported
         raise AttributeError(f"module 'whitebox_probe.metrics' has no attribute '{name}'")
     from whitebox_probe.metrics import torch

@@ -5,6 +5,7 @@ its line in figures, and how it is drawn. `kinds()` finds them.
 """
 
 from abc import ABC
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, ClassVar, Literal
 
@@ -24,6 +25,7 @@ class Null(ABC):
         kind: its name. text: what it is, in the docs. line: how figures draw it, a line style of
         matplotlib (a name, or an offset and lengths of dashes). replaces: what it stands in for.
         usual: whether `wp.nulls` measures it when none is named.
+        exempt: a contract of tests/contract/test_every_null.py -> why it does not apply.
     """
 
     kind: ClassVar[str]
@@ -31,6 +33,7 @@ class Null(ABC):
     line: ClassVar[Any] = "-."
     replaces: ClassVar[Literal["tokens", "subspaces", "weights"]]
     usual: ClassVar[bool] = False
+    exempt: ClassVar[Mapping[str, str]] = {}
 
     def tokens(self, z: Tensor, random: torch.Generator) -> Tensor:
         """The tokens of one sample, (n, d) or (K, n, p), that stand in for z."""

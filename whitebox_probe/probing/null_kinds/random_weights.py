@@ -10,3 +10,8 @@ class RandomWeights(Null):
     text = "the same architecture with random weights"
     replaces = "weights"
     usual = True
+    exempt = {
+        "shape": "weights are drawn by the network's own initialisation, not by this file",
+        "drawing": "weights are drawn by the network's own initialisation, not by this file",
+        "independent": "one network is drawn, and all of its layers and sites are this network's",
+    }

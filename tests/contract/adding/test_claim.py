@@ -1,0 +1,158 @@
+"""A claim is one file: in the folder of claims, or in another package that is installed."""
+
+import importlib
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import whitebox_probe as wp
+from tests.contract import test_every_claim as contract
+from whitebox_probe._core.errors import PluginError
+from whitebox_probe.auditing import claim
+from whitebox_probe.auditing import claims as rooms
+
+ROOT = Path(__file__).parents[3]
+CODE = '''
+"""Tokens stay apart."""
+
+from whitebox_probe.auditing.claim import Claim, Statistic
+from whitebox_probe.auditing.verdicts import CONTRADICTED, NOT_SUPPORTED, SUPPORTED, Thresholds
+from whitebox_probe.results.result import Result
+from whitebox_probe.stats import bootstrap_interval
+
+
+class StaysApart(Claim):
+    """Tokens do not collapse onto one direction."""
+
+    name = "stays_apart"
+    text = "tokens do not collapse onto one direction"
+    statistic = "mean cosine of two tokens of the last layer"
+    rule = "the interval is below 0.5"
+    metric = "mean_cosine"
+    where = {"convention": "paper"}
+    wants = "low"
+    place = 0
+
+    def take(self, result: Result, thresholds: Thresholds) -> Statistic:
+        """Of the last layer."""
+        values = self.selected(result).values(self.metric)[:, -1:]
+        low, high = bootstrap_interval(values, seed=0)
+        return Statistic(float(values.mean()), float(low[0]), float(high[0]))
+
+    def judge(self, found: Statistic, thresholds: Thresholds) -> str:
+        """By the interval."""
+        if found.high < 0.5:
+            return SUPPORTED
+        return CONTRADICTED if found.low > 0.5 else NOT_SUPPORTED
+'''
+IMAGES = torch.randn(6, 1, 28, 28, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def clean(monkeypatch):
+    """What a test adds is gone after it."""
+    claim.claims.cache_clear()
+    yield
+    monkeypatch.undo()
+    for name in ("whitebox_probe.auditing.claims.stays_apart", "toy_claims"):
+        sys.modules.pop(name, None)
+    vars(rooms).pop("stays_apart", None)
+    claim.claims.cache_clear()
+
+
+@pytest.fixture
+def one_file(tmp_path, monkeypatch, clean):
+    """The one file, in a folder that claims are found in."""
+    (tmp_path / "rooms").mkdir()
+    (tmp_path / "rooms" / "stays_apart.py").write_text(CODE)
+    monkeypatch.setattr(rooms, "__path__", [*rooms.__path__, str(tmp_path / "rooms")])
+    importlib.invalidate_caches()
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch, clean):
+    """Install a distribution of one module: (its entry point's name, its class) -> nothing."""
+
+    def write(name, of="StaysApart", code=CODE):
+        (tmp_path / "toy_claims.py").write_text(code)
+        info = tmp_path / "toy_claims-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-claims\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[{claim.GROUP}]\n{name} = toy_claims:{of}\n")
+        monkeypatch.syspath_prepend(tmp_path)
+
+    return write
+
+
+def expect_it_judged(tmp_path):
+    """In the table, on disk, in the figure and in the docs' table; and it keeps the contracts."""
+    assert next(iter(claim.claims())) == "stays_apart"
+    model = wp.load("crate-tiny-fmnist")
+    found = wp.audit(model, IMAGES, progress=False)
+    row = found.frame.set_index("claim").loc["stays_apart"]
+    cosine = found.results[model.name].curve("mean_cosine")["mean"].iloc[-1]
+    assert row["value"] == pytest.approx(cosine)
+    assert row["ci_low"] <= row["value"] <= row["ci_high"]
+    assert row["verdict"] in ("supported", "not supported", "contradicted")
+    assert row["null"] == "random weights"
+    whole = json.loads((found.save(tmp_path / "audit") / "audit.json").read_text())
+    assert whole["rules"]["stays_apart"]["rule"] == "the interval is below 0.5"
+    assert wp.Audit.load(tmp_path / "audit") == found
+    told = " ".join(ax.get_ylabel() for ax in wp.plots.audit(found).axes)
+    assert "do not collapse" in " ".join(told.split())
+    spec = importlib.util.spec_from_file_location("tables", ROOT / "docs" / "tables.py")
+    tables = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tables)
+    assert "| `stays_apart` | tokens do not collapse onto one direction |" in tables.claims("")
+    contract.check(claim.claims()["stays_apart"])
+
+
+def test_one_file_is_judged(one_file, tmp_path):
+    expect_it_judged(tmp_path)
+
+
+def test_another_packages_is_judged(install, tmp_path):
+    install("stays_apart")
+    assert claim.claims()["stays_apart"].__module__ == "toy_claims"
+    expect_it_judged(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "of", "told"),
+    [
+        ("stays_close", "StaysApart", "'stays_close' of toy-claims.*cannot be used"),
+        ("compresses", "StaysApart", "'compresses' of toy-claims.*whitebox-probe has one"),
+        ("stays_apart", "Nothing", "'stays_apart' of toy-claims.*AttributeError"),
+    ],
+)
+def test_one_that_cannot_be_added_names_its_package(install, name, of, told):
+    install(name, of)
+    with pytest.raises(PluginError, match=told):
+        claim.claims()
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "contracts"),
+    [
+        ("text", '"apart"', ["says"]),
+        ("metric", '"mean_cosin"', ["requests"]),
+        ("wants", '"high"', ["side"]),
+        ("take", "lambda *_: Statistic()", ["missing"]),
+        ("judge", 'lambda *_: "supported"', ["verdicts"]),
+        ("exempt", '{"side": "no"}', ["check_reasons"]),
+    ],
+)
+def test_one_that_breaks_a_contract_is_noticed(one_file, monkeypatch, name, code, contracts):
+    made = claim.claims()["stays_apart"]
+    monkeypatch.setattr(type(made), name, eval(code, {"Statistic": claim.Statistic}))
+    for each in contracts:
+        with pytest.raises((AssertionError, wp.ProbeError)):
+            getattr(contract, each)(made)
+
+
+def test_without_the_file_there_is_none(clean):
+    assert "stays_apart" not in claim.claims()

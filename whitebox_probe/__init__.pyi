@@ -1,0 +1,62 @@
+# Made of the code by docs/stubs.py; change that, and run it again.
+"""Layerwise measures of the sparse rate reduction on real checkpoints.
+
+    import whitebox_probe as wp
+
+    model = wp.load("crate-tiny-fmnist")
+    result = wp.probe(model, "fashion-mnist", limit=500)
+    wp.plots.compression(result)
+
+Names are imported when they are first used, so that importing the package costs nothing. What
+editors read is `__init__.pyi`, made of this file by docs/stubs.py.
+"""
+
+from whitebox_probe import metrics as metrics
+from whitebox_probe import plots as plots
+from whitebox_probe._core.errors import AssumedWarning as AssumedWarning
+from whitebox_probe._core.errors import ProbeError as ProbeError
+from whitebox_probe.auditing.audit import audit as audit
+from whitebox_probe.auditing.verdicts import Audit as Audit
+from whitebox_probe.auditing.verdicts import Thresholds as Thresholds
+from whitebox_probe.models.load import load as load
+from whitebox_probe.models.model import ProbeModel as ProbeModel
+from whitebox_probe.models.preprocess import Preprocess as Preprocess
+from whitebox_probe.models.preprocess import TextPreprocess as TextPreprocess
+from whitebox_probe.models.wrap import wrap as wrap
+from whitebox_probe.probing.nulls import nulls as nulls
+from whitebox_probe.probing.plan import Request as Request
+from whitebox_probe.probing.probe import probe as probe
+from whitebox_probe.probing.recorder import record as record
+from whitebox_probe.probing.similarity import similarity as similarity
+from whitebox_probe.results.compare import Comparison as Comparison
+from whitebox_probe.results.compare import compare as compare
+from whitebox_probe.results.result import Result as Result
+from whitebox_probe.results.run import Run as Run
+from whitebox_probe.results.similarity import Similarity as Similarity
+
+__all__ = [
+    "AssumedWarning",
+    "Audit",
+    "Comparison",
+    "Preprocess",
+    "ProbeError",
+    "ProbeModel",
+    "Request",
+    "Result",
+    "Run",
+    "Similarity",
+    "TextPreprocess",
+    "Thresholds",
+    "audit",
+    "compare",
+    "load",
+    "metrics",
+    "nulls",
+    "plots",
+    "probe",
+    "record",
+    "similarity",
+    "wrap",
+]
+
+__version__: str

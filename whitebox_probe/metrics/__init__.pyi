@@ -1,0 +1,775 @@
+# Made of the code by docs/stubs.py; change that, and run it again.
+"""Measures of the sparse rate reduction: one file each.
+
+`whitebox_probe.metrics.functional` gathers the pure functions. The classes, such as
+`whitebox_probe.metrics.Compression`, are `torchmetrics.Metric` modules, made of the measures by
+`torch.py` when they are first used.
+"""
+
+from typing import Any
+
+from torch import Tensor
+
+from whitebox_probe.metrics import functional as functional
+from whitebox_probe.metrics.attention import AttentionClassShare as _AttentionClassShare
+from whitebox_probe.metrics.attention import AttentionDistance as _AttentionDistance
+from whitebox_probe.metrics.attention import AttentionEntropy as _AttentionEntropy
+from whitebox_probe.metrics.class_rate import ClassRate as _ClassRate
+from whitebox_probe.metrics.coding_rate import CodingRate as _CodingRate
+from whitebox_probe.metrics.coherence import Coherence as _Coherence
+from whitebox_probe.metrics.compression import Compression as _Compression
+from whitebox_probe.metrics.dead import DeadFeatures as _DeadFeatures
+from whitebox_probe.metrics.fidelity import DescentAchieved as _DescentAchieved
+from whitebox_probe.metrics.fidelity import DescentAchievedU as _DescentAchievedU
+from whitebox_probe.metrics.fidelity import DescentCosine as _DescentCosine
+from whitebox_probe.metrics.fidelity import DescentCosineU as _DescentCosineU
+from whitebox_probe.metrics.fidelity import IstaObjectiveChange as _IstaObjectiveChange
+from whitebox_probe.metrics.fidelity import RateChangeNoSkip as _RateChangeNoSkip
+from whitebox_probe.metrics.fidelity import RateChangeSkip as _RateChangeSkip
+from whitebox_probe.metrics.fidelity import TokenSNR as _TokenSNR
+from whitebox_probe.metrics.geometry import MeanCosine as _MeanCosine
+from whitebox_probe.metrics.geometry import TokenNorm as _TokenNorm
+from whitebox_probe.metrics.intrinsic_dimension import IntrinsicDimension as _IntrinsicDimension
+from whitebox_probe.metrics.neural_collapse import NeuralCollapse as _NeuralCollapse
+from whitebox_probe.metrics.pooled_rate import PooledRate as _PooledRate
+from whitebox_probe.metrics.rate_reduction import RateReduction as _RateReduction
+from whitebox_probe.metrics.rate_reduction import SparseRateReduction as _SparseRateReduction
+from whitebox_probe.metrics.sparsity import L0 as _L0
+from whitebox_probe.metrics.sparsity import L1L2 as _L1L2
+from whitebox_probe.metrics.sparsity import ExcessKurtosis as _ExcessKurtosis
+from whitebox_probe.metrics.sparsity import Gini as _Gini
+from whitebox_probe.metrics.sparsity import Hoyer as _Hoyer
+from whitebox_probe.metrics.sparsity import Thresholded as _Thresholded
+from whitebox_probe.metrics.sparsity import TrevesRolls as _TrevesRolls
+from whitebox_probe.metrics.spectrum import EffectiveRank as _EffectiveRank
+from whitebox_probe.metrics.spectrum import ParticipationRatio as _ParticipationRatio
+from whitebox_probe.metrics.spectrum import RankMe as _RankMe
+from whitebox_probe.metrics.spectrum import SpectralDecay as _SpectralDecay
+from whitebox_probe.metrics.spectrum import StableRank as _StableRank
+from whitebox_probe.metrics.token_coherence import ClassCoherence as _ClassCoherence
+from whitebox_probe.metrics.token_coherence import TokenCoherence as _TokenCoherence
+from whitebox_probe.metrics.torch import DatasetMetric, SampleMetric, WeightMetric
+from whitebox_probe.metrics.variational import VariationalCompression as _VariationalCompression
+
+class AttentionClassShare(SampleMetric):
+    """The class token's share of the patches' attention, a head at a time.
+
+    mean over patches i of A_i,cls, in share of attention
+
+    own definition
+
+    Shapes: Z (B, K, n, n) at attn_weights (paper) or (B, K, n, n) at attn_weights (official)
+    """
+
+    definition: _AttentionClassShare
+    @property
+    def convention(self) -> str: ...
+    def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class AttentionDistance(SampleMetric):
+    """How far patches look, a head at a time.
+
+    sum_j A_ij |x_i - x_j|, mean over patches i, in patches
+
+    Dosovitskiy et al. 2021, arXiv:2010.11929, figure 7
+
+    Shapes: Z (B, K, n, n) at attn_weights (paper) or (B, K, n, n) at attn_weights (official)
+    """
+
+    definition: _AttentionDistance
+    @property
+    def convention(self) -> str: ...
+    def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class AttentionEntropy(SampleMetric):
+    """Entropy of attention rows, a head at a time.
+
+    -sum_j A_ij ln A_ij, mean over i, in nats of attention
+
+    Zhai et al. 2023, arXiv:2303.06296
+
+    Shapes: Z (B, K, n, n) at attn_weights (paper) or (B, K, n, n) at attn_weights (official)
+    """
+
+    definition: _AttentionEntropy
+    @property
+    def convention(self) -> str: ...
+    def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class ClassCoherence(DatasetMetric):
+    """Overlap of the subspaces that the tokens of each class span: 90% of their energy.
+
+    mean over classes of |E_c^T E_c'|_F^2 / min(r_c, r_c'), E_c: 90% of the tokens, in 0 to 1
+
+    Yu et al. 2020, arXiv:2006.08558, section 2.2; own definition
+
+    Shapes: Z (B, n, d) at z_out (paper) or (B, n, d) at z_out (official)
+    """
+
+    definition: _ClassCoherence
+    @property
+    def convention(self) -> str: ...
+    def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None: ...
+    def compute(self) -> dict[str, float]:
+        """The numbers of the samples so far."""
+
+class ClassRate(DatasetMetric):
+    """Rates of the samples' pooled tokens over the data set: all, within classes, difference.
+
+    A sample's feature is its mean token, or its class token with `pool="class"`, of unit norm.
+
+    R - sum_j N_j/(2N) logdet(I + d/(N_j eps^2) X_j^T X_j), X: pooled tokens, in nats
+
+    Yu et al. 2020, arXiv:2006.08558, equation 5
+
+    Shapes: Z (B, n, d) at z_out (paper) or (B, n, d) at z_out (official)
+    """
+
+    definition: _ClassRate
+    @property
+    def convention(self) -> str: ...
+    @property
+    def eps(self) -> float: ...
+    @property
+    def pool(self) -> str: ...
+    def __init__(
+        self,
+        *,
+        convention: str = "paper",
+        eps: float = 0.1,
+        pool: str = "mean",
+        **kwargs: Any,
+    ) -> None: ...
+    def compute(self) -> dict[str, float]:
+        """The numbers of the samples so far."""
+
+class CodingRate(SampleMetric):
+    """R(Z) of each sample.
+
+    In the `official` convention the tokens are those after the layer's normalisation, scaled to
+    unit norm. The release has no code for R: this is its convention for R^c applied to R.
+
+    R(Z) = 1/2 logdet(I + d/(n eps^2) Z^T Z), in nats
+
+    Yu et al. 2023, arXiv:2306.01129, equation 1
+
+    Shapes: Z (B, n, d) at z_out (paper) or (B, n, d) at attn_in (official)
+    """
+
+    definition: _CodingRate
+    @property
+    def convention(self) -> str: ...
+    @property
+    def eps(self) -> float: ...
+    def __init__(self, *, convention: str = "paper", eps: float = 0.1, **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class Coherence(WeightMetric):
+    """How far heads' subspaces overlap: pairs of heads, against chance, and the next layer's.
+
+    |Q_i^T Q_j|_2 and _F over pairs of heads, Q_k from QR of U_k, in 0 to 1 (angles in radians)
+
+    Yu et al. 2023, arXiv:2306.01129, section 2
+
+    Shapes: U (K, d, p)
+    """
+
+    definition: _Coherence
+    def __init__(self, **kwargs: Any) -> None: ...
+    def compute(self) -> dict[str, float]:
+        """The numbers of the subspaces."""
+
+class Compression(SampleMetric):
+    """R^c(Z; U) of each sample, in the `paper` or the `official` convention.
+
+    R^c(Z; U) = sum_k 1/2 logdet(I + p/(n eps^2) (Z U_k)^T (Z U_k)), in nats
+
+    Yu et al. 2023, arXiv:2306.01129, equation 8
+
+    Shapes: Z (B, n, d) at z_half (paper) or (B, K, n, p) at heads (official); U (K, d, p)
+    """
+
+    definition: _Compression
+    @property
+    def convention(self) -> str: ...
+    @property
+    def eps(self) -> float: ...
+    def __init__(self, *, convention: str = "paper", eps: float = 0.1, **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class DeadFeatures(DatasetMetric):
+    """Share of features (columns) that are exactly zero, or below tau rms, in every token seen.
+
+    Rows: `dead_features` by exact zeros; `quiet_features` by |z| <= tau rms of the token, for
+    models that make no exact zeros.
+
+    share of columns j with z_ij = 0 (or |z_ij| <= tau rms(z_i)) for all tokens i, in share of
+    features
+
+    Bricken et al. 2023, Towards Monosemanticity (dead neurons); tau = 0.1
+
+    Shapes: Z (B, n, d) at z_out (paper) or (B, n, d) at z_out (official)
+    """
+
+    definition: _DeadFeatures
+    @property
+    def convention(self) -> str: ...
+    @property
+    def tau(self) -> float: ...
+    def __init__(self, *, convention: str = "paper", tau: float = 0.1, **kwargs: Any) -> None: ...
+    def compute(self) -> dict[str, float]:
+        """The numbers of the samples so far."""
+
+class DescentAchieved(SampleMetric):
+    """Fall of R^c by the model's attention update, as a share of the steepest first-order fall.
+
+    (R^c(X) - R^c(X + D)) / (|grad R^c(X)| |D|), in -1 to 1
+
+    Yu et al. 2023, arXiv:2306.01129, equations 9 to 11; own definition
+
+    Shapes: Z (B, n, d) at attn_in (paper); U (K, d, p)
+    """
+
+    definition: _DescentAchieved
+    @property
+    def convention(self) -> str: ...
+    @property
+    def eps(self) -> float: ...
+    def __init__(self, *, convention: str = "paper", eps: float = 0.1, **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class DescentAchievedU(SampleMetric):
+    """The same, with U in place of the model's output map.
+
+    the same for D = sum_k softmax(V_k V_k^T/sqrt(p)) V_k U_k^T, in -1 to 1
+
+    Yu et al. 2023, arXiv:2306.01129, equations 9 to 11; own definition
+
+    Shapes: Z (B, n, d) at attn_in (paper); U (K, d, p)
+    """
+
+    definition: _DescentAchievedU
+    @property
+    def convention(self) -> str: ...
+    @property
+    def eps(self) -> float: ...
+    def __init__(self, *, convention: str = "paper", eps: float = 0.1, **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class DescentCosine(SampleMetric):
+    """Cosine between the model's attention update and -grad R^c at its input.
+
+    <D, -grad R^c(X; U)> / (|D| |grad R^c|), in -1 to 1
+
+    Yu et al. 2023, arXiv:2306.01129, equations 9 to 11; own definition
+
+    Shapes: Z (B, n, d) at attn_in (paper); U (K, d, p)
+    """
+
+    definition: _DescentCosine
+    @property
+    def convention(self) -> str: ...
+    @property
+    def eps(self) -> float: ...
+    def __init__(self, *, convention: str = "paper", eps: float = 0.1, **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class DescentCosineU(SampleMetric):
+    """The same, with U in place of the model's output map.
+
+    the same for D = sum_k softmax(V_k V_k^T/sqrt(p)) V_k U_k^T, in -1 to 1
+
+    Yu et al. 2023, arXiv:2306.01129, equations 9 to 11; own definition
+
+    Shapes: Z (B, n, d) at attn_in (paper); U (K, d, p)
+    """
+
+    definition: _DescentCosineU
+    @property
+    def convention(self) -> str: ...
+    @property
+    def eps(self) -> float: ...
+    def __init__(self, *, convention: str = "paper", eps: float = 0.1, **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class EffectiveRank(SampleMetric):
+    """Effective rank of a sample's tokens.
+
+    exp(-sum_i p_i ln p_i), p = sigma / |sigma|_1, in directions
+
+    Roy and Vetterli 2007
+
+    Shapes: Z (B, n, d) at z_out (paper) or (B, n, d) at z_out (official)
+    """
+
+    definition: _EffectiveRank
+    @property
+    def convention(self) -> str: ...
+    def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class ExcessKurtosis(SampleMetric):
+    """Excess kurtosis of all entries of a sample.
+
+    mean (z - m)^4 / var(z)^2 - 3, in 1
+
+    Olshausen and Field 2004
+
+    Shapes: Z (B, n, d) at z_out (paper) or (B, n, d) at z_out (official)
+    """
+
+    definition: _ExcessKurtosis
+    @property
+    def convention(self) -> str: ...
+    def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class Gini(SampleMetric):
+    """Gini index of a token's magnitudes, averaged over tokens.
+
+    1 - 2 sum_i |z|_(i) (d - i + 1/2) / (d |z|_1), |z| sorted, in 0 to 1
+
+    Hurley and Rickard 2009, equation 5
+
+    Shapes: Z (B, n, d) at z_out (paper) or (B, n, d) at z_out (official)
+    """
+
+    definition: _Gini
+    @property
+    def convention(self) -> str: ...
+    def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class Hoyer(SampleMetric):
+    """Hoyer's sparseness, averaged over the tokens of a sample.
+
+    (sqrt(d) - |z|_1 / |z|_2) / (sqrt(d) - 1), in 0 to 1
+
+    Hoyer 2004, JMLR 5
+
+    Shapes: Z (B, n, d) at z_out (paper) or (B, n, d) at z_out (official)
+    """
+
+    definition: _Hoyer
+    @property
+    def convention(self) -> str: ...
+    def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class IntrinsicDimension(DatasetMetric):
+    """TwoNN and MLE dimension of the samples' mean tokens: of at most 2,000 samples.
+
+    Which ones are kept goes by a hash of their numbers, so that order does not show.
+
+    TwoNN and maximum likelihood over nearest neighbours of mean tokens, in dimensions
+
+    Facco et al. 2017; Levina and Bickel 2004; scikit-dimension
+
+    Shapes: Z (B, n, d) at z_out (paper) or (B, n, d) at z_out (official)
+    """
+
+    definition: _IntrinsicDimension
+    @property
+    def convention(self) -> str: ...
+    def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None: ...
+    def compute(self) -> dict[str, float]:
+        """The numbers of the samples so far."""
+
+class IstaObjectiveChange(SampleMetric):
+    """Relative change of the LASSO objective over a layer's proximal steps, with its own D and lam.
+
+    Where the steps start is A_0. A CRATE takes one from Y itself, the tokens after its norm, to
+    Z^(l+1). With an overcomplete dictionary (CRATE-LM, CRATE-alpha) two steps lead from A_0 = 0 to
+    the code inside the layer, at `code`; then f(A_0) = 1/2 |Y|_F^2.
+
+    (f(A) - f(A_0)) / f(A_0), f(A) = 1/2 |Y - A D^T|_F^2 + lam |A|_1; A_0 = Y, or 0, in share of the
+    objective
+
+    Yu et al. 2023, arXiv:2306.01129, equations 14 to 16
+
+    Shapes: Z (B, n, d) at z_out (paper)
+    """
+
+    definition: _IstaObjectiveChange
+    @property
+    def convention(self) -> str: ...
+    def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class L0(SampleMetric):
+    """Share of entries that are not exactly zero.
+
+    The release reports the population std of this measure (numpy's default), and the unbiased
+    one of R^c; the `official` convention follows it in both.
+
+    |Z|_0 / (n d), in share of entries
+
+    Yu et al. 2023, arXiv:2306.01129, figure 3
+
+    Shapes: Z (B, n, d) at z_out (paper) or (B, n, d) at z_out (official)
+    """
+
+    definition: _L0
+    @property
+    def convention(self) -> str: ...
+    def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class L1L2(SampleMetric):
+    """Ratio of a token's l1 to its l2 norm, over sqrt(d), averaged over tokens.
+
+    |z|_1 / (sqrt(d) |z|_2), in 0 to 1
+
+    Hurley and Rickard 2009
+
+    Shapes: Z (B, n, d) at z_out (paper) or (B, n, d) at z_out (official)
+    """
+
+    definition: _L1L2
+    @property
+    def convention(self) -> str: ...
+    def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class MeanCosine(SampleMetric):
+    """Mean cosine between two different tokens of a sample.
+
+    mean over i != j of <z_i, z_j> / (|z_i| |z_j|), in -1 to 1
+
+    Ethayarajh 2019, arXiv:1909.00512
+
+    Shapes: Z (B, n, d) at z_out (paper) or (B, n, d) at z_out (official)
+    """
+
+    definition: _MeanCosine
+    @property
+    def convention(self) -> str: ...
+    def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class NeuralCollapse(DatasetMetric):
+    """Neural-collapse measures of the samples' pooled tokens, at every layer.
+
+    tr(S_W S_B^+)/C; std/mean of |m_c|; mean |cos(m_c, m_c') + 1/(C-1)|, in 1
+
+    Papyan, Han and Donoho 2020, arXiv:2008.08186
+
+    Shapes: Z (B, n, d) at z_out (paper) or (B, n, d) at z_out (official)
+    """
+
+    definition: _NeuralCollapse
+    @property
+    def convention(self) -> str: ...
+    @property
+    def pool(self) -> str: ...
+    def __init__(self, *, convention: str = "paper", pool: str = "mean", **kwargs: Any) -> None: ...
+    def compute(self) -> dict[str, float]:
+        """The numbers of the samples so far."""
+
+class ParticipationRatio(SampleMetric):
+    """Participation ratio of a sample's tokens.
+
+    (sum lambda)^2 / sum lambda^2, in directions
+
+    Gao et al. 2017
+
+    Shapes: Z (B, n, d) at z_out (paper) or (B, n, d) at z_out (official)
+    """
+
+    definition: _ParticipationRatio
+    @property
+    def convention(self) -> str: ...
+    def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class PooledRate(DatasetMetric):
+    """R, R^c and R - R^c with all tokens of the data set as one Z.
+
+    Larger than the mean over samples by what samples differ in (R is concave in the moment).
+
+    R and R^c with Z^T Z / n averaged over the data set, in nats
+
+    Yu et al. 2020, arXiv:2006.08558, equation 3; Yu et al. 2023, equation 8
+
+    Shapes: Z (B, n, d) at z_out (paper); U (K, d, p)
+    """
+
+    definition: _PooledRate
+    @property
+    def convention(self) -> str: ...
+    @property
+    def eps(self) -> float: ...
+    def __init__(self, *, convention: str = "paper", eps: float = 0.1, **kwargs: Any) -> None: ...
+    def compute(self) -> dict[str, float]:
+        """The numbers of the samples so far."""
+
+class RankMe(DatasetMetric):
+    """RankMe of the samples' mean tokens over the data set, from their streamed second moment.
+
+    Singular values below 1e-7 of the largest are lost in forming the moment; they carry no weight.
+
+    exp(-sum_k p_k ln p_k), p_k = sigma_k / |sigma|_1 + 1e-7, of mean tokens, in directions
+
+    Garrido et al. 2023, arXiv:2210.02885, equation 1
+
+    Shapes: Z (B, n, d) at z_out (paper) or (B, n, d) at z_out (official)
+    """
+
+    definition: _RankMe
+    @property
+    def convention(self) -> str: ...
+    def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None: ...
+    def compute(self) -> dict[str, float]:
+        """The numbers of the samples so far."""
+
+class RateChangeNoSkip(SampleMetric):
+    """Change of R^c from the tokens to the attention's output alone, without the skip.
+
+    R^c(attn_out; U) - R^c(Z^l; U), in nats
+
+    arXiv:2411.17182 (MSSA with its skip connection may raise R^c)
+
+    Shapes: Z (B, n, d) at z_in (paper); U (K, d, p)
+    """
+
+    definition: _RateChangeNoSkip
+    @property
+    def convention(self) -> str: ...
+    @property
+    def eps(self) -> float: ...
+    def __init__(self, *, convention: str = "paper", eps: float = 0.1, **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class RateChangeSkip(SampleMetric):
+    """Change of R^c across the attention step with its skip connection: Z^l to Z^(l+1/2).
+
+    R^c(Z^(l+1/2); U) - R^c(Z^l; U), in nats
+
+    arXiv:2411.17182 (MSSA with its skip connection may raise R^c)
+
+    Shapes: Z (B, n, d) at z_in (paper); U (K, d, p)
+    """
+
+    definition: _RateChangeSkip
+    @property
+    def convention(self) -> str: ...
+    @property
+    def eps(self) -> float: ...
+    def __init__(self, *, convention: str = "paper", eps: float = 0.1, **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class RateReduction(SampleMetric):
+    """R(Z) - R^c(Z; U) of each sample, both taken on the same tokens.
+
+    R(Z) - R^c(Z; U), in nats
+
+    Yu et al. 2020, arXiv:2006.08558, equation 4
+
+    Shapes: Z (B, n, d) at z_out (paper) or (B, n, d) at attn_in (official); U (K, d, p)
+    """
+
+    definition: _RateReduction
+    @property
+    def convention(self) -> str: ...
+    @property
+    def eps(self) -> float: ...
+    def __init__(self, *, convention: str = "paper", eps: float = 0.1, **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class SparseRateReduction(SampleMetric):
+    """R(Z) - R^c(Z; U) - lam ||Z||_0 of each sample: the objective itself.
+
+    R(Z) - R^c(Z; U) - lam |Z|_0, in nats
+
+    Yu et al. 2023, arXiv:2306.01129, equation 1
+
+    Shapes: Z (B, n, d) at z_out (paper); U (K, d, p)
+    """
+
+    definition: _SparseRateReduction
+    @property
+    def convention(self) -> str: ...
+    @property
+    def eps(self) -> float: ...
+    @property
+    def lam(self) -> float: ...
+    def __init__(
+        self,
+        *,
+        convention: str = "paper",
+        eps: float = 0.1,
+        lam: float = 0.1,
+        **kwargs: Any,
+    ) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class SpectralDecay(SampleMetric):
+    """Power-law exponent of the eigenvalues of a sample's tokens.
+
+    a of lambda_i ~ i^-a, least squares in log-log, in 1
+
+    Stringer et al. 2019
+
+    Shapes: Z (B, n, d) at z_out (paper) or (B, n, d) at z_out (official)
+    """
+
+    definition: _SpectralDecay
+    @property
+    def convention(self) -> str: ...
+    def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class StableRank(SampleMetric):
+    """Stable rank of a sample's tokens.
+
+    |Z|_F^2 / |Z|_2^2, in directions
+
+    Rudelson and Vershynin 2007
+
+    Shapes: Z (B, n, d) at z_out (paper) or (B, n, d) at z_out (official)
+    """
+
+    definition: _StableRank
+    @property
+    def convention(self) -> str: ...
+    def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class Thresholded(SampleMetric):
+    """Share of entries larger than tau times the root mean square of their token.
+
+    share of entries |z_ij| > tau rms(z_i), in share of entries
+
+    own definition; tau = 0.1
+
+    Shapes: Z (B, n, d) at z_out (paper) or (B, n, d) at z_out (official)
+    """
+
+    definition: _Thresholded
+    @property
+    def convention(self) -> str: ...
+    @property
+    def tau(self) -> float: ...
+    def __init__(self, *, convention: str = "paper", tau: float = 0.1, **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class TokenCoherence(DatasetMetric):
+    """Overlap of the subspaces that the tokens of each head actually span.
+
+    Within head k's subspace, the fewest directions that hold 90% of its tokens' energy.
+
+    mean over i < j of |E_i^T E_j|_F^2 / min(r_i, r_j), E_k: 90% of Q_k Q_k^T Z, in 0 to 1
+
+    Yu et al. 2023, arXiv:2306.01129, section 2 (incoherent supports); own definition
+
+    Shapes: Z (B, n, d) at z_out (paper); U (K, d, p)
+    """
+
+    definition: _TokenCoherence
+    @property
+    def convention(self) -> str: ...
+    def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None: ...
+    def compute(self) -> dict[str, float]:
+        """The numbers of the samples so far."""
+
+class TokenNorm(SampleMetric):
+    """Mean Euclidean norm of a sample's tokens.
+
+    mean over i of |z_i|_2, in as the features
+
+    standard
+
+    Shapes: Z (B, n, d) at z_out (paper) or (B, n, d) at z_out (official)
+    """
+
+    definition: _TokenNorm
+    @property
+    def convention(self) -> str: ...
+    def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class TokenSNR(SampleMetric):
+    """Signal-to-noise ratio of tokens in each head's subspace.
+
+    |Q_k Q_k^T Z|_F / |(I - Q_k Q_k^T) Z|_F, in ratio
+
+    arXiv:2506.03790
+
+    Shapes: Z (B, n, d) at z_out (paper); U (K, d, p)
+    """
+
+    definition: _TokenSNR
+    @property
+    def convention(self) -> str: ...
+    def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class TrevesRolls(SampleMetric):
+    """Treves and Rolls's activity ratio of a token, averaged over tokens.
+
+    (mean |z|)^2 / mean z^2, in 0 to 1
+
+    Treves and Rolls 1991
+
+    Shapes: Z (B, n, d) at z_out (paper) or (B, n, d) at z_out (official)
+    """
+
+    definition: _TrevesRolls
+    @property
+    def convention(self) -> str: ...
+    def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class VariationalCompression(SampleMetric):
+    """R^var of each sample, for models whose heads share the tokens by memberships (ToST).
+
+    Where memberships are causal (a language ToST), the value is of the whole window, with the
+    membership that each token got as the last one so far. A token's attention step descends R^var
+    of the text up to it, so that only the last token's descends this value itself.
+
+    R^var = 1/2 sum_k n_k/n sum_i log(1 + d/eps^2 sum_j Pi_kj W_kji^2 / n_k), in nats
+
+    Wu et al. 2025, arXiv:2412.17810
+
+    Shapes: Z (B, K, n, p) at heads (paper)
+    """
+
+    definition: _VariationalCompression
+    @property
+    def convention(self) -> str: ...
+    @property
+    def eps(self) -> float: ...
+    def __init__(self, *, convention: str = "paper", eps: float = 0.1, **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
