@@ -42,12 +42,14 @@ class State:
     """What has been measured so far, in plain values: it can be kept, restored and put together.
 
     Attributes: ids, values: the table's. tokens: the largest number of tokens of a sample.
-        sums: (measurement, layer, name) -> kind and value; `measurement` counts in the plan.
+        labels: class -> how many samples of it. sums: (measurement, layer, name) -> kind and value;
+        `measurement` counts in the plan.
     """
 
     ids: np.ndarray
     values: np.ndarray
     tokens: Mapping[str, int]
+    labels: Mapping[int, int]
     sums: Mapping[tuple[int, int, str], tuple[str, np.ndarray]]
 
 
@@ -98,6 +100,7 @@ class Collector:
         self.table = table
         self.columns = {m: i for i, m in enumerate(m for m in self.plan if m.per_sample)}
         self.tokens = {"all": 0, "patches": 0}
+        self.labels: dict[int, int] = {}
         self._number = {m: i for i, m in enumerate(self.plan)}
         self._sums: dict[tuple[int, int], Sums] = {}
         self._of_layer: dict[int, dict[Look, list[Measurement]]] = {}
@@ -121,6 +124,8 @@ class Collector:
     def start(self, ids: Tensor, labels: Tensor | None, mask: Tensor | None) -> None:
         """A batch begins."""
         self._ids, self._labels, self._again = ids, labels, False
+        for each in [] if labels is None else labels.tolist():
+            self.labels[each] = self.labels.get(each, 0) + 1
         for with_class in {look.class_token for of in self._of_layer.values() for look in of}:
             here = mask
             if mask is not None and not with_class:
@@ -276,12 +281,12 @@ class Collector:
         for (number, layer), of in self._sums.items():
             for name, kind, value in of.items():
                 sums[number, layer, name] = (kind, value.numpy(force=True))
-        return State(ids, values, dict(self.tokens), sums)
+        return State(ids, values, dict(self.tokens), dict(self.labels), sums)
 
     def restore(self, state: State, device: torch.device | str = "cpu") -> None:
         """Go on from a state, in place of what has been measured here."""
         self.table.put_back(state.ids, state.values)
-        self.tokens = dict(state.tokens)
+        self.tokens, self.labels = dict(state.tokens), dict(state.labels)
         self._sums.clear()
         for (number, layer, name), (kind, value) in state.sums.items():
             of = self._sums.setdefault((number, layer), Sums())
@@ -294,6 +299,8 @@ class Collector:
             np.concatenate([each.values for each in states]),
         )
         self.tokens = {k: max(each.tokens[k] for each in states) for k in self.tokens}
+        classes = sorted({c for each in states for c in each.labels})
+        self.labels = {c: sum(each.labels.get(c, 0) for each in states) for c in classes}
         whole: dict[tuple[int, int], Sums] = {}
         for each in states:
             parts: dict[tuple[int, int], Sums] = {}

@@ -337,6 +337,7 @@ class _Pass:
             measures=outcome.labels(self.plan),
             matrices=matrices,
             nonfinite=samples.dropped,
+            labels=_labels(collector.labels) if self.plan.needs_labels else None,
             execution=self.execution.told(self.device, self.processes.count),
             seconds=round(time.perf_counter() - self.start, 3),
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -444,6 +445,11 @@ def _waits(device: torch.device) -> bool:
 def _measurements(plan: Plan) -> list[dict[str, Any]]:
     """Each measurement in plain values, NaN (a parameter that it does not have) left out."""
     return [{k: v for k, v in m.told().items() if v == v and v is not None} for m in plan]
+
+
+def _labels(counts: Mapping[int, int]) -> dict[str, Any]:
+    """The classes that class-wise measures used: how many, and how many samples of each."""
+    return {"classes": len(counts), "counts": {str(c): counts[c] for c in sorted(counts)}}
 
 
 def _several(plan: Plan) -> dict[str, list[Any]]:

@@ -132,6 +132,7 @@ class Saver:
             "identity": self._same(),
             "batches": self.batches,
             "tokens": dict(state.tokens),
+            "labels": {str(label): count for label, count in state.labels.items()},
             "sums": kinds,
         }
         arrays["about"] = np.array(json.dumps(about))
@@ -146,7 +147,8 @@ class Saver:
         for key, kind in about["sums"].items():
             number, layer, name = key.split("/", 2)
             sums[int(number), int(layer), name] = (kind, arrays[f"sum/{key}"])
-        state = State(arrays["ids"], arrays["values"], about["tokens"], sums)
+        labels = {int(label): count for label, count in about["labels"].items()}
+        state = State(arrays["ids"], arrays["values"], about["tokens"], labels, sums)
         self._collector.restore(state, device)
         self.batches = about["batches"]
 
