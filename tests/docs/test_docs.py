@@ -111,3 +111,27 @@ def test_every_metric_has_its_cost_listed_and_says_if_it_is_heavy():
         assert known[name].default == (default == "on"), name
     allowed = {"coding_rate", "compression", "rate_reduction", "sparse_rate_reduction"}
     assert {name for name, kind in known.items() if kind.heavy and kind.default} == allowed
+
+
+def test_the_examples_of_settings_and_of_torchmetrics_run():
+    text = (DOCS / "measures.md").read_text()
+    names = {}
+    for title in ("Several settings in one pass", "As torchmetrics"):
+        section = text.partition(f"## {title}\n")[2].partition("\n## ")[0]
+        for block in re.findall(r"```python\n(.*?)```", section, re.S):
+            exec(compile(block, "measures.md", "exec"), names)
+    assert set(names["narrow"].frame["metric"]) == {"l0", "compression"}
+    assert int(names["metric"].count) == 24
+    assert names["metric"].compute() > 0
+
+
+def test_the_house_names_rooms_that_are_there_and_its_arrows_are_those_of_the_contract():
+    text = (DOCS / "house.md").read_text()
+    rooms = re.findall(r"`([\w/.]+)`", text.partition("## Rooms")[2].partition("## Arrows")[0])
+    package = ROOT / "whitebox_probe"
+    assert [room for room in rooms if room.endswith("/") and not (package / room).is_dir()] == []
+    folders = {p.name for p in package.iterdir() if p.is_dir()} - {"__pycache__", "weights"}
+    assert folders <= {room.partition("/")[0] for room in rooms}
+    drawn = text.partition("```text\n")[2].partition("```")[0].split()
+    config = (ROOT / "setup.cfg").read_text().partition("layers =\n")[2].partition("\n\n")[0]
+    assert drawn == config.replace("whitebox_probe.", "").split()
