@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 
 from whitebox_probe._core.errors import ResultError
-from whitebox_probe.plots import _fit, _labels, _legend, _nulls, style
+from whitebox_probe.plots import _fit, _labels, _legend, _nulls, _settings, style
 from whitebox_probe.plots._comparable import BANDS, check_curves, check_options, check_results
 from whitebox_probe.plots._palette import Palette
 from whitebox_probe.plots.page import Page, Size, extent, page, refuse_size
@@ -144,7 +144,7 @@ def _curves(results: Sequence[Result], metric: str, options: Options) -> list[Cu
 
 def _line(ax: "Axes", rows: pd.DataFrame, look: style.Look) -> Any:
     """A model at initialisation is paler, dashed and ringed: a coinciding curve stays visible."""
-    size = style.setting("lines.markersize")
+    size = _settings.setting("lines.markersize")
     (line,) = ax.plot(
         rows["depth"],
         rows["mean"],

@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from whitebox_probe.plots.style import styled
+from whitebox_probe.plots._settings import styled
 
 
 class StyledFigure(Figure):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from whitebox_probe.plots import _fit, style
+from whitebox_probe.plots import _fit, _settings
 from whitebox_probe.plots.page import Page
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def draw(sheet: Page, handles: Sequence[Any], *, bands: Sequence[str], note: str
             loc="outside lower center",
             ncols=columns,
             title=note,
-            title_fontsize=style.setting("legend.fontsize"),
+            title_fontsize=_settings.setting("legend.fontsize"),
         )
         if columns == 1:
             _narrowed(legend, room)
@@ -52,7 +52,7 @@ def _beside(sheet: Page, entries: Sequence[Any], note: str | None) -> None:
     from matplotlib.transforms import ScaledTranslation
 
     key, ax, figure = "legend.fontsize", sheet.ax, sheet.figure
-    size = style.setting(key) if style.is_set(key) else 0.83 * _fit.points(ax.xaxis.label)
+    size = _settings.setting(key) if _settings.is_set(key) else 0.83 * _fit.points(ax.xaxis.label)
     under: dict[str, Any] = {}
     if figure.get_layout_engine() is not None:
         ticks = ax.xaxis.get_tightbbox()

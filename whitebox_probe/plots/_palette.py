@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import ProbeError, nearest
+from whitebox_probe.plots._settings import is_set, setting
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap
@@ -48,15 +49,11 @@ def colours(models: Sequence[str], bases: Sequence[str], palette: Palette) -> di
 
 def colour_map(palette: Palette) -> "Colormap | str":
     """The colour map of a heatmap: one that is named, or the user's setting, or the package's."""
-    from whitebox_probe.plots.style import setting
-
     return _named(palette) if isinstance(palette, str) else str(setting("image.cmap"))
 
 
 def _default() -> Sequence[Any]:
     """The user's own cycle of colours, if there is one."""
-    from whitebox_probe.plots.style import is_set, setting
-
     key = "axes.prop_cycle"
     mine = setting(key).by_key().get("color") if is_set(key) else None
     return mine or COLOURS

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from whitebox_probe._core.errors import ProbeError
-from whitebox_probe.plots import _fit, style
+from whitebox_probe.plots import _fit, _settings, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +41,7 @@ class Page:
 
     def points(self, of: float, *, ax: "Axes | None" = None) -> float:
         """A size of type, given for the package's 8 pt, at the size in force."""
-        base = style.setting("font.size") if self.own else _fit.points((ax or self.ax).title)
+        base = _settings.setting("font.size") if self.own else _fit.points((ax or self.ax).title)
         # The titles of the caller's axes are larger than what stands beside them.
         return self.type * of / 8 * float(base) / (1 if self.own else 1.2)
 
@@ -56,7 +56,11 @@ def extent(
     Raises: ProbeError for what is no size.
     """
     if size is None and width is None:
-        size = tuple(style.setting("figure.figsize")) if style.is_set("figure.figsize") else None
+        size = (
+            tuple(_settings.setting("figure.figsize"))
+            if _settings.is_set("figure.figsize")
+            else None
+        )
         width = usual
     if size is None:
         assert width is not None
@@ -101,7 +105,7 @@ def page(
         axes = _checked(given, shape, panels)
         yield Page(axes.flat[0].figure.figure, axes, own=False, fixed=True)
         return
-    with style.styled():
+    with _settings.styled():
         from whitebox_probe.plots._figure import StyledFigure
 
         figure = StyledFigure(figsize=inches[:2], layout=layout)

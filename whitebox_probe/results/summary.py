@@ -3,15 +3,33 @@
 import html as escape
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import pandas as pd
 
 from whitebox_probe.results.table import SETTINGS, keys_of, varying, written
 from whitebox_probe.stats import summarise
 
-if TYPE_CHECKING:
-    from whitebox_probe.results.result import Result
+
+class Measured(Protocol):
+    """What is looked at of a result."""
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """Its table."""
+
+    @property
+    def samples(self) -> pd.DataFrame:
+        """Its values a sample."""
+
+    @property
+    def run(self) -> Any:
+        """Where it comes from."""
+
+    @property
+    def model(self) -> str:
+        """Its name in tables."""
+
 
 SHOWN = 12
 _HEADER = ("measure", "model", "first layer", "last layer", "change")
@@ -19,7 +37,7 @@ _SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textas
 _SPECIAL |= {character: f"\\{character}" for character in "&%$#_{}"}
 
 
-def changes(result: "Result", metrics: Sequence[str] | None = None) -> pd.DataFrame:
+def changes(result: Measured, metrics: Sequence[str] | None = None) -> pd.DataFrame:
     """First layer, last layer and the change between them, a row a measure, site and setting.
 
     The interval of a change is that of the differences sample by sample, which is narrower than
@@ -53,7 +71,7 @@ def changes(result: "Result", metrics: Sequence[str] | None = None) -> pd.DataFr
 
 
 def rows_of(
-    results: Sequence["Result"], metrics: Sequence[str] | None = None
+    results: Sequence[Measured], metrics: Sequence[str] | None = None
 ) -> list[tuple[str, ...]]:
     """One row of cells a measure, setting and model, under `_HEADER`."""
     rows = []

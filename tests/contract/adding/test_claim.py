@@ -39,7 +39,7 @@ class StaysApart(Claim):
 
     def take(self, result: Result, thresholds: Thresholds) -> Statistic:
         """Of the last layer."""
-        values = self.selected(result).values(self.metric)[:, -1:]
+        values = self.values(result)[:, -1:]
         low, high = bootstrap_interval(values, seed=0)
         return Statistic(float(values.mean()), float(low[0]), float(high[0]))
 
