@@ -170,7 +170,7 @@ def test_how_much_is_hidden_is_an_argument_of_the_network(tmp_path, state):
     result = wp.probe(model, MASKED, ["l0"], limit=4, progress=False)
     assert result.run["network"]["arch"]["mask_ratio"] == 0.5
     found = wp.nulls(model, MASKED, ["l0"], kinds=["random_weights"], progress=False)
-    assert found[0].run["network"]["arch"]["mask_ratio"] == 0.5
+    assert found["random_weights"].run["network"]["arch"]["mask_ratio"] == 0.5
     for wrong in (1.0, -0.1):
         with pytest.raises(DataError, match=f"mask_ratio is {wrong}.*some must be seen"):
             wp.load(path, heads=4, lam=0.5, eta=0.1, mask_ratio=wrong)

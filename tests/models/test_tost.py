@@ -13,7 +13,6 @@ import whitebox_probe as wp
 from whitebox_probe._core.errors import CheckpointError, NonFiniteError, ProbeError, SiteError
 from whitebox_probe.checkpoints import architecture
 from whitebox_probe.metrics.functional import variational_compression
-from whitebox_probe.metrics.variational import VariationalCompression
 from whitebox_probe.models.families.tost import ToST
 
 D, K, LAYERS, CLASSES = 16, 4, 3, 5
@@ -263,13 +262,13 @@ class TestVariationalCompression:
             "scale": (5 * self.W, self.Pi),
         }
         want = variational_compression(self.W, self.Pi, eps=0.1)
-        metric = VariationalCompression()
+        metric = wp.metrics.VariationalCompression()
         metric.update(self.W[:2], memberships=self.Pi[:2])
         metric.update(self.W[2:], memberships=self.Pi[2:])
         torch.testing.assert_close(metric.samples(), want)
         for name, (W, Pi) in changes.items():
             same = torch.allclose(variational_compression(W, Pi, eps=0.1), want)
-            assert same == (name in VariationalCompression.invariances), name
+            assert same == (name in metric.definition.invariances), name
 
     def test_a_head_without_tokens_adds_nothing(self):
         Pi = torch.stack([torch.ones(3, 6), torch.zeros(3, 6)], dim=1)
@@ -282,7 +281,7 @@ class TestVariationalCompression:
         with pytest.raises(ProbeError, match=r"memberships have shape \(3, 2, 5\).*\(3, 2, 6\)"):
             variational_compression(self.W, self.Pi[..., :5], eps=0.1)
         with pytest.raises(ProbeError, match="memberships are missing"):
-            VariationalCompression().update(self.W)
+            wp.metrics.VariationalCompression().update(self.W)
         bad = self.W.clone()
         bad[1, 0, 0, 0] = torch.nan
         with pytest.raises(NonFiniteError, match="sample 1"):
