@@ -59,9 +59,8 @@ def shipped(images, rounds):
             seconds(lambda: wp.audit([model], "fashion-mnist", limit=images, progress=False))
         )
     forward, audit = statistics.median(forward), statistics.median(audit)
-    print(
-        f"crate-tiny-fmnist, {images} images: forwards {forward:.2f} s, audit {audit:.2f} s (target 4)"
-    )
+    print(f"crate-tiny-fmnist, {images} images: forwards {forward:.2f} s")
+    print(f"  audit {audit:.2f} s (target 4)")
     print(f"  audit {audit / forward:.2f} x the bare forwards of model and null")
 
 
