@@ -46,8 +46,9 @@ def defaults(_: str) -> str:
     rows = []
     for metric in sorted(catalogue().values(), key=lambda m: (m.group, m.name)):
         if metric.default:
-            ours = issubclass(metric, TokenMeasure)
-            site = f"`{metric.site['paper']}`" if ours else "the weights"
+            site = "the weights"
+            if issubclass(metric, TokenMeasure):
+                site = f"`{metric.site['paper']}`"
             rows.append([f"`{metric.name}`", f"`{metric.formula}`", site])
     return grid(["measure", "formula", "where, in the `paper` convention"], rows)
 
