@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from itertools import product
 from typing import Any
 
@@ -117,7 +117,7 @@ class Request:
         `probe`, None for the call's own.
     """
 
-    metric: str | Measure | None = None
+    metric: str | Measure | None = field(default=None, kw_only=False)
     site: str | Sequence[str] | None = None
     convention: str | Sequence[str] | None = None
     basis: str | Sequence[str] | None = None

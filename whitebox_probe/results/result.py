@@ -65,6 +65,14 @@ class Result:
     def __hash__(self) -> NoReturn:
         raise TypeError("a Result is compared by content and has no hash: use result.model as key")
 
+    def __repr__(self) -> str:
+        """One line: the model, the data, and how much there is of what."""
+        measures = self.frame["metric"].nunique()
+        return (
+            f"Result('{self.model}', data='{self.run.data.get('name', '')}', "
+            f"samples={len(self.samples)}, layers={self.run.layers}, measures={measures})"
+        )
+
     @property
     def model(self) -> str:
         """The model's name in tables and figures."""

@@ -127,6 +127,8 @@ def cell(row: Mapping[Hashable, Any], part: str, sign: str = "") -> str:
     value, low, high = (row[f"{part}{end}"] for end in ("", "_ci_low", "_ci_high"))
     if math.isnan(value):
         return "-"
+    if value == 0 and (math.isnan(low) or low == high == 0):
+        return "0"
     largest = max(abs(value), *(abs(end) for end in (low, high) if not math.isnan(end)), 1e-6)
     decimals = max(0, 3 - math.floor(math.log10(largest)))
     text = f"{value:{sign}.{decimals}f}"
