@@ -1,6 +1,8 @@
 """Statistics over samples: spread, intervals, paired differences. NumPy and SciPy only."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +12,7 @@ Array = NDArray[np.float64]
 RESAMPLES = 999
 LEVEL = 0.95
 _BATCH_BYTES = 1 << 22
+_FEW = 2000  # samples, whose draws take 16 MB
 
 
 @dataclass(frozen=True)
@@ -146,14 +149,26 @@ def bootstrap_interval(values: Array, *, seed: int = 0) -> tuple[Array, Array]:
 
 def _resampled_deviations(values: Array, seed: int) -> Array:
     """Mean of each resample minus the mean, (resamples, C)."""
-    count = len(values)
-    random = np.random.default_rng(seed)
     # Deviations from the mean, so that a large common value costs no digits.
     deviations = values - values.mean(axis=0)
+    count = len(values)
+    return np.concatenate([weights @ deviations / count for weights in _weights(count, seed)])
+
+
+def _weights(count: int, seed: int) -> Iterable[Array]:
+    """How often each sample is drawn, (resamples, count), in parts of a few megabytes."""
+    return _few(count, seed) if count <= _FEW else _drawn(count, seed)
+
+
+@lru_cache(maxsize=2)
+def _few(count: int, seed: int) -> tuple[Array, ...]:
+    """The same draws serve every column and measure of a result; those of many are not kept."""
+    return tuple(_drawn(count, seed))
+
+
+def _drawn(count: int, seed: int) -> Iterator[Array]:
+    random = np.random.default_rng(seed)
     batch = max(1, _BATCH_BYTES // (8 * count))
-    means = []
     for start in range(0, RESAMPLES, batch):
         rows = min(batch, RESAMPLES - start)
-        weights = random.multinomial(count, np.full(count, 1 / count), size=rows)
-        means.append(weights @ deviations / count)
-    return np.concatenate(means)
+        yield random.multinomial(count, np.full(count, 1 / count), size=rows).astype(np.float64)

@@ -1,5 +1,7 @@
 """Incoherence: heads' subspaces overlap less than random ones."""
 
+from functools import cache
+
 import numpy as np
 
 from whitebox_probe.auditing.claim import Claim, Statistic, below_zero
@@ -43,15 +45,23 @@ class IncoherentSubspaces(Claim):
 
 def overlap_null(result: Result, *, draws: int = 200) -> tuple[float, float]:
     """95% range of the mean relative overlap of random subspaces of a model's sizes."""
+    run = result.run
+    return _range_of(run.dim, run.heads, run.dim_head, run.layers, draws)
+
+
+@cache
+def _range_of(d: int, K: int, p: int, layers: int, draws: int) -> tuple[float, float]:
+    """The same, of subspaces of these sizes: one model's and its null's are drawn once."""
     random = np.random.default_rng(0)
-    d, K, p = result.run.dim, result.run.heads, result.run.dim_head
+    pairs = np.triu_indices(K, 1)
     one = np.empty(draws)
     for i in range(draws):
         Q = np.linalg.qr(random.standard_normal((K, d, p)))[0]
-        cross = np.einsum("kdp,jdq->kjpq", Q, Q)
-        shares = (cross**2).sum(axis=(2, 3)) / p
-        one[i] = shares[np.triu_indices(K, 1)].mean() / (p / d) - 1
+        together = Q.transpose(1, 0, 2).reshape(d, K * p)
+        cross = (together.T @ together).reshape(K, p, K, p)  # Q_k^T Q_j of all pairs
+        shares = (cross**2).sum(axis=(1, 3)) / p
+        one[i] = shares[pairs].mean() / (p / d) - 1
     # Layers are drawn independently: the mean over L of them.
-    means = random.choice(one, size=(2000, result.run.layers)).mean(axis=1)
+    means = random.choice(one, size=(2000, layers)).mean(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
