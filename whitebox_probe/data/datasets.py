@@ -17,7 +17,8 @@ from whitebox_probe.data.text import TextReader
 class Datasets(Kind):
     """A map-style Dataset, or a list of samples.
 
-    The fingerprint is the length and a hash of the first input: reading all of it might take hours.
+    The fingerprint is the length and a hash of the first input: all that is known before the pass,
+    as reading the rest might take hours. What was read is known by the samples themselves.
     """
 
     name = "dataset"

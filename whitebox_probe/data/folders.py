@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from whitebox_probe._core.errors import DataError, LoadWarning
-from whitebox_probe.data import _prepared, names
+from whitebox_probe.data import _digest, _prepared, names
 from whitebox_probe.data.images import Transform, eight_bits
 from whitebox_probe.data.kind import Kind, Opened
 from whitebox_probe.data.text import TextReader
@@ -43,7 +43,13 @@ class Folders(Kind):
             what = f"{count} {'file is' if count == 1 else 'files are'} left out of {data}"
             fix = f"The {len(images)} others are measured"
             warnings.warn(LeftOutWarning(what, _told(images.left_out), fix), stacklevel=2)
-        return Opened(images, folder.name, images.fingerprint, left_out=images.left_out)
+        return Opened(
+            images,
+            folder.name,
+            images.fingerprint,
+            left_out=images.left_out,
+            identify=images.identify,
+        )
 
     def examples(self, folder: Path) -> Mapping[str, Any]:
         """Six pictures of one grey each, in two subfolders; one that is a text inside."""
@@ -74,8 +80,8 @@ class ImageFolder(Dataset[Any]):
     Where every image lies in a subfolder, the first one's name is its class, as torchvision has it.
     Of a moving picture the first frame is read.
 
-    The fingerprint hashes relative paths and sizes in bytes, not contents: 50,000 images would
-    take minutes to hash.
+    The fingerprint hashes relative paths and sizes in bytes, which are known before any file is
+    read; `identify` hashes the content of one.
 
     Attributes: left_out: why files are no samples -> their paths. Hidden files and folders are the
         leavings of other programs: copies of images among them would count as samples and classes.
@@ -115,6 +121,17 @@ class ImageFolder(Dataset[Any]):
         """The prepared image, with its class if the subfolders say it."""
         prepared = self.transform(_read(self.files[index]))
         return prepared if self.classes is None else (prepared, self.classes[index])
+
+    def identify(self, index: int) -> int:
+        """What tells the image apart: the bytes of its file.
+
+        Raises: DataError for a file that cannot be read.
+        """
+        path = self.files[index]
+        try:
+            return _digest.of_bytes(path.read_bytes())
+        except OSError as error:
+            raise _unreadable(path, error) from error
 
 
 def _below(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
@@ -165,7 +182,12 @@ def _read(path: Path) -> Image.Image:
     except (DataError, MemoryError):
         raise
     except Exception as error:  # decoders raise whatever a broken file leads them to
-        why = str(error) or type(error).__name__
-        raise DataError(
-            f"{path} is not a readable image", why, "Remove the file or replace it"
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"{path} is not a readable image",
+        str(error) or type(error).__name__,
+        "Remove the file or replace it",
+    )

@@ -5,16 +5,28 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from whitebox_probe._core.errors import DataError
+from whitebox_probe._core.errors import DataError, ProbeError
 from whitebox_probe.data._sample import Batch as Batch
-from whitebox_probe.data._sample import Numbered, agreeing, batch_of, class_of, collate
+from whitebox_probe.data._sample import (
+    Identities,
+    Numbered,
+    agreeing,
+    batch_of,
+    class_of,
+    collate,
+)
 from whitebox_probe.data.catalogue import open_any
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.kind import Opened
 from whitebox_probe.data.text import TextReader
+
+_READ_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -22,12 +34,13 @@ class Source:
     """Numbered samples.
 
     Attributes:
-        name: what the table calls the data. fingerprint: hash of what was read, "" when a loader
-            does not let it be known. count: number of samples, None for a loader of unknown length.
+        name: what the table calls the data. fingerprint: hash of what is known before they are
+            read, "" for a loader. count: number of samples, None for a loader of unknown length.
         numbers: of the samples that it gives, () for a loader. labelled: whether they have classes.
         batches: called with (batch size, workers), yields `Batch`es; with first= and step= too, it
             yields of these only every step-th, from the first-th on (not for a loader).
         left_out: why a part of the data is no sample -> its names, such as paths of files.
+        identities: called with (numbers, workers), what tells these samples apart, 64 bits each.
     """
 
     name: str
@@ -37,6 +50,33 @@ class Source:
     numbers: Sequence[int] = ()
     labelled: bool = False
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    identities: Callable[[Sequence[int], int], Tensor] | None = None
+
+    def expect_whole(self, ids: NDArray[np.int64]) -> None:
+        """Check that a pass got the samples that it was promised.
+
+        Raises: DataError for one too few, too many, or another.
+        """
+        if self.numbers:
+            got, wanted = ids.tolist(), sorted(self.numbers)
+            if sorted(got) == wanted:
+                return
+            missing, others = (sorted(set(a) - set(b)) for a, b in ((wanted, got), (got, wanted)))
+            told = [
+                f"sample {each[0]} is {what}"
+                for each, what in ((missing, "missing"), (others, "none of them"))
+                if each
+            ]
+            why = " and ".join(told) or "one came twice"
+        elif self.count is None or self.count == len(ids):
+            return
+        else:
+            why = "it says how many it has, and gives another number"
+        raise DataError(
+            f"{len(ids)} samples of {self.name} were measured of {self.count or len(self.numbers)}",
+            why,
+            "Mend the data: a pass over a part of them would be taken for the whole",
+        )
 
 
 def open_data(
@@ -96,18 +136,33 @@ def _drawn(
 
 def _by_number(opened: Opened, numbers: Sequence[int]) -> Source:
     """Samples that are asked for one by one, and may be shared between processes."""
+    numbered = Numbered(opened.dataset, opened.name, opened.identify)
 
     def batches(batch_size: int, workers: int, *, first: int = 0, step: int = 1) -> Iterator[Batch]:
         starts = range(first * batch_size, len(numbers), step * batch_size)
         mine = [number for start in starts for number in numbers[start : start + batch_size]]
         loader = DataLoader(
-            Subset(Numbered(opened.dataset, opened.name), mine),
+            Subset(numbered, mine),
             batch_size=batch_size,
             num_workers=workers,
             collate_fn=collate,
             worker_init_fn=_ignore_interrupt,
         )
         yield from agreeing(loader)
+
+    def identities(some: Sequence[int], workers: int) -> Tensor:
+        loader = DataLoader(
+            Subset(Identities(numbered), some),
+            batch_size=_READ_AT_ONCE,
+            num_workers=workers,
+            collate_fn=list,
+            worker_init_fn=_ignore_interrupt,
+        )
+        found = [each for part in loader for each in part]
+        for each in found:
+            if isinstance(each, ProbeError):
+                raise each
+        return torch.tensor(found, dtype=torch.int64)
 
     return Source(
         name=opened.name,
@@ -117,6 +172,7 @@ def _by_number(opened: Opened, numbers: Sequence[int]) -> Source:
         numbers=numbers,
         labelled=class_of(opened.dataset[numbers[0]]) is not None,
         left_out=opened.left_out,
+        identities=identities,
     )
 
 

@@ -41,12 +41,13 @@ class Parts:
 class State:
     """What has been measured so far, in plain values: it can be kept, restored and put together.
 
-    Attributes: ids, values: the table's. tokens: the largest number of tokens of a sample.
+    Attributes: ids, identities, values: the table's. tokens: the most tokens of a sample.
         labels: class -> how many samples of it. sums: (measurement, layer, name) -> kind and value;
         `measurement` counts in the plan.
     """
 
     ids: np.ndarray
+    identities: np.ndarray
     values: np.ndarray
     tokens: Mapping[str, int]
     labels: Mapping[int, int]
@@ -276,16 +277,16 @@ class Collector:
 
     def state(self) -> State:
         """What has been measured so far, on the host."""
-        ids, values = self.table.kept()
+        ids, identities, values = self.table.kept()
         sums: dict[tuple[int, int, str], tuple[str, np.ndarray]] = {}
         for (number, layer), of in self._sums.items():
             for name, kind, value in of.items():
                 sums[number, layer, name] = (kind, value.numpy(force=True))
-        return State(ids, values, dict(self.tokens), dict(self.labels), sums)
+        return State(ids, identities, values, dict(self.tokens), dict(self.labels), sums)
 
     def restore(self, state: State, device: torch.device | str = "cpu") -> None:
         """Go on from a state, in place of what has been measured here."""
-        self.table.put_back(state.ids, state.values)
+        self.table.put_back(state.ids, state.identities, state.values)
         self.tokens, self.labels = dict(state.tokens), dict(state.labels)
         self._sums.clear()
         for (number, layer, name), (kind, value) in state.sums.items():
@@ -296,6 +297,7 @@ class Collector:
         """Hold what several processes have measured, in their order."""
         self.table.put_back(
             np.concatenate([each.ids for each in states]),
+            np.concatenate([each.identities for each in states]),
             np.concatenate([each.values for each in states]),
         )
         self.tokens = {k: max(each.tokens[k] for each in states) for k in self.tokens}

@@ -1,14 +1,17 @@
 """Where the tokens of a fitted basis come from: samples that are not measured."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from whitebox_probe._core.errors import DataError
+from whitebox_probe.data._digest import combined
 from whitebox_probe.data.images import Transform
-from whitebox_probe.data.source import Source, open_data
+from whitebox_probe.data.source import Batch, Source, open_data
 from whitebox_probe.data.text import TextReader
 from whitebox_probe.models.hooks import attach
 from whitebox_probe.models.model import ProbeModel
@@ -23,7 +26,7 @@ class Fit:
     """The samples that bases are fitted on.
 
     Attributes: data: what is measured. fit_data: other data, or None: samples of the same data that
-        are not measured. limit: at most so many.
+        are not measured. limit: at most so many. read: what tells the samples apart that were read.
     """
 
     model: ProbeModel
@@ -35,6 +38,7 @@ class Fit:
     batch_size: int
     device: torch.device
     fast: bool
+    read: dict[int, int] = field(default_factory=dict)
 
     def source(self) -> Source:
         """The samples.
@@ -51,12 +55,15 @@ class Fit:
         )
 
     def told(self) -> dict[str, Any]:
-        """What run.json holds of it, and what a resumed run must share."""
+        """What run.json holds of it, and what a resumed run must share; once bases are fitted."""
         source = self.source()
+        ids, identities = (
+            np.array(list(x), dtype=np.int64) for x in (self.read, self.read.values())
+        )
         return {
             "name": source.name,
-            "fingerprint": source.fingerprint,
-            "count": source.count,
+            "fingerprint": combined(ids, identities),
+            "count": len(ids),
             "limit": self.limit,
             "seed": SEED,
             "same data": self.fit_data is None,
@@ -72,6 +79,20 @@ class Fit:
 
         with torch.inference_mode(), attach(self.model, [site], layers, keep):
             for item in self.source().batches(self.batch_size, 0):
+                self._note(item)
                 run_model(self.model, item.inputs.to(self.device), fast=self.fast)
                 yield from batch
                 batch.clear()
+
+    def _note(self, batch: Batch) -> None:
+        """Keep what tells the samples apart; each basis reads them anew.
+
+        Raises: DataError where they are not the same again.
+        """
+        for number, identity in zip(batch.ids.tolist(), batch.identities.tolist(), strict=True):
+            if self.read.setdefault(number, identity) != identity:
+                raise DataError(
+                    f"sample {number} of the data that bases are fitted on has changed",
+                    "it was read twice, with another content or in another order",
+                    "Pass fit_data that do not shuffle or draw, such as the loader's Dataset",
+                )

@@ -12,10 +12,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import DataError
+from whitebox_probe.data._digest import combined
 from whitebox_probe.data.source import Source, open_data
 from whitebox_probe.metrics._linalg import unguarded
 from whitebox_probe.models.hooks import attach
@@ -211,9 +213,9 @@ class _Pass:
             self.device,
             self.settings.fast,
         )
+        found = bases_of(self.model, keys, seed=self.settings.seed, tokens=fit)
         if any(key.name in FITTED for key in keys):
             self.fit = fit.told()
-        found = bases_of(self.model, keys, seed=self.settings.seed, tokens=fit)
         return self.processes.same(found)
 
     def _layers(self, bases: Bases) -> dict[int, Parts]:
@@ -255,6 +257,7 @@ class _Pass:
                 self.device,
                 self.fit,
             ),
+            self.execution.workers,
         )
         saver.restore(self.device)
         forward(
@@ -270,11 +273,12 @@ class _Pass:
             fast=self.settings.fast,
         )
         saver.finish()
-        self.processes.reduce(collector, self.source.count or 0)
+        self.processes.reduce(collector)
         if collector.table.used == 0:
             raise DataError(
                 f"{self.source.name} gave no sample", "it is empty", "Pass data with samples"
             )
+        self.source.expect_whole(collector.table.kept()[0])
 
     def _put_together(
         self, collector: Collector, bases: Bases, layers: Mapping[int, Parts]
@@ -292,7 +296,15 @@ class _Pass:
         )
         arrays, told = named_matrices([*more, *matrices])
         run = self._told(collector, bases, layers, samples, told)
-        return Result(frame=frame, samples=samples.frame, matrices=arrays, run=run)
+        ids, identities, _ = collector.table.kept()
+        known = pd.Series(identities, index=pd.Index(ids, name="sample"), name="identity")
+        return Result(
+            frame=frame,
+            samples=samples.frame,
+            matrices=arrays,
+            run=run,
+            identities=known.sort_index().loc[samples.frame.index],
+        )
 
     def _told(
         self,
@@ -316,7 +328,7 @@ class _Pass:
             checkpoint={"name": model.entry.name if model.entry else None, "sha256": model.sha256},
             network=_network(model, layers),
             preprocess=None if model.preprocess is None else asdict(model.preprocess),
-            data=self._data(),
+            data=self._data(collector),
             count=len(samples.frame) if samples.rows else (self.source.count or 0),
             layers=s.layers,
             dim=d,
@@ -346,10 +358,12 @@ class _Pass:
             null_line=nulls.null_named(own[0]).line if len(own) == 1 else None,
         )
 
-    def _data(self) -> dict[str, Any]:
+    def _data(self, collector: Collector) -> dict[str, Any]:
         """What was measured, and what of it was left out."""
+        ids, identities, _ = collector.table.kept()
+        read = combined(ids, identities) or self.source.fingerprint  # of weights alone: not read
         left_out = {why: len(names) for why, names in self.source.left_out.items()}
-        told: dict[str, Any] = {"name": self.source.name, "fingerprint": self.source.fingerprint}
+        told: dict[str, Any] = {"name": self.source.name, "fingerprint": read}
         told["limit"] = self.settings.limit
         return told | ({"left_out": left_out} if left_out else {})
 
@@ -417,7 +431,7 @@ def forward(
         with attach(model, sites, range(1, model.layers + 1), collector.take):
             for batch in source.batches(execution.batch_size, execution.workers, **dealt):
                 collector.start(batch.ids, batch.labels, batch.mask)
-                table.open(batch.ids)
+                table.open(batch.ids, batch.identities)
                 _measure(model, batch.inputs.to(device, non_blocking=True), collector, fast=fast)
                 table.close(len(batch.ids))
                 bar.update(len(batch.ids))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from whitebox_probe._core.errors import DataError
-from whitebox_probe.data.source import open_data
+from whitebox_probe.data.source import Batch, open_data
 from whitebox_probe.metrics._linalg import upcast
 from whitebox_probe.metrics.similarity import Moments, cka_of, procrustes_of, subspace_overlap_of
 from whitebox_probe.models.hooks import attach
@@ -81,6 +81,7 @@ def similarity(
             stack.enter_context(attach(model, [site], layers, keep(which)))
         streams = [source.batches(batch_size, 0) for source in sources[: len(used)]]
         for batches in zip(*streams, strict=True):
+            _expect_same_samples(batches)
             for model, batch, place in zip(used, batches, places, strict=True):
                 run_model(model, batch.inputs.to(place))
             right = features[0 if same else 1]
@@ -104,3 +105,17 @@ def similarity(
             if same:
                 out[name][j, i] = value
     return Similarity(first=first.name, second=second.name, count=count, **out)
+
+
+def _expect_same_samples(batches: Sequence[Batch]) -> None:
+    """Check that both models are given the same samples, in one order.
+
+    Raises: DataError for a loader that shuffles, say.
+    """
+    if any(not torch.equal(each.identities, batches[0].identities) for each in batches[1:]):
+        raise DataError(
+            f"the two models are not given the same samples from sample {int(batches[0].ids[0])} "
+            "on",
+            "the data come in another order, or with other content, when they are read again",
+            "Pass data that do not shuffle or draw, such as the loader's Dataset",
+        )

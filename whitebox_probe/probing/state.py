@@ -26,7 +26,7 @@ from whitebox_probe.probing.collector import Collector, State
 from whitebox_probe.probing.identity import HASHES
 from whitebox_probe.probing.processes import Processes
 
-FORMAT = 2
+FORMAT = 3
 
 
 class Saver:
@@ -35,6 +35,7 @@ class Saver:
     Args:
         folder: of the state; None to save nothing. every: seconds between two saves.
         identity: what must be the same for a run to go on, by the name that an error gives it.
+        workers: processes that read the samples.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Saver:
         collector: Collector,
         source: Source,
         identity: Callable[[], Mapping[str, Any]],
+        workers: int = 0,
     ) -> None:
         if folder is not None and not source.numbers:
             raise DataError(
@@ -57,6 +59,7 @@ class Saver:
         self.batches = 0
         self._processes = processes
         self._collector = collector
+        self._source, self._workers = source, workers
         self._identity = identity
         self._kept: Mapping[str, Any] | None = None
         self._device = torch.device("cpu")
@@ -94,6 +97,7 @@ class Saver:
                 f"the state {path} cannot be read", str(error), "Remove it and begin anew"
             ) from error
         self._expect_same(about["identity"])
+        self._expect_same_samples(arrays["ids"], arrays["identities"])
         self._put_back(about, arrays, device)
 
     def _expect_same(self, before: Mapping[str, Any]) -> None:
@@ -111,6 +115,27 @@ class Saver:
                 "Use the same as then, or begin anew in another folder",
             )
 
+    def _expect_same_samples(self, ids: np.ndarray, identities: np.ndarray) -> None:
+        """Read again what was measured: its numbers stand beside those to come."""
+        unknown = sorted(set(ids.tolist()) - set(self._source.numbers))
+        if unknown:
+            raise self._other(f"sample {unknown[0]} of its state is none of this run's")
+        assert self._source.identities is not None, "data that can be saved are numbered"
+        now = self._source.identities(ids.tolist(), self._workers).numpy()
+        other = ids[now != identities]
+        if len(other):
+            raise self._other(
+                f"{len(other)} of {len(ids)} samples are not what was measured, "
+                f"such as sample {other[0]}: the data changed, or are drawn at random"
+            )
+
+    def _other(self, why: str) -> ProcessError:
+        return ProcessError(
+            f"the run in {self.folder} cannot go on",
+            why,
+            "Use the same data as then, or begin anew in another folder",
+        )
+
     def _same(self) -> Mapping[str, Any]:
         """The identity, made once: it reads all weights."""
         if self._kept is None:
@@ -122,7 +147,11 @@ class Saver:
         if self.folder is None:
             return
         state = self._collector.state()
-        arrays: dict[str, Any] = {"ids": state.ids, "values": state.values}
+        arrays: dict[str, Any] = {
+            "ids": state.ids,
+            "identities": state.identities,
+            "values": state.values,
+        }
         kinds = {}
         for (number, layer, name), (kind, value) in state.sums.items():
             key = f"{number}/{layer}/{name}"
@@ -148,7 +177,9 @@ class Saver:
             number, layer, name = key.split("/", 2)
             sums[int(number), int(layer), name] = (kind, arrays[f"sum/{key}"])
         labels = {int(label): count for label, count in about["labels"].items()}
-        state = State(arrays["ids"], arrays["values"], about["tokens"], labels, sums)
+        state = State(
+            arrays["ids"], arrays["identities"], arrays["values"], about["tokens"], labels, sums
+        )
         self._collector.restore(state, device)
         self.batches = about["batches"]
 
