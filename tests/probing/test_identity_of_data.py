@@ -1,4 +1,4 @@
-"""Samples are known by what they are: other data, or another order, are never taken for the same."""
+"""Samples are known by what they are: other data, or another order, are not the same."""
 
 import numpy as np
 import pytest

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whitebox_probe._core.errors import DataError, ProbeError
+from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.metrics._linalg import wide
 from whitebox_probe.metrics.measure import DatasetMeasure, SampleMeasure
 from whitebox_probe.metrics.sums import Sums
 from whitebox_probe.metrics.tokens import LayerTokens, Products
 from whitebox_probe.probing import null as nulls
-from whitebox_probe.probing.groups import Group, groups_of
+from whitebox_probe.probing.groups import Group, expect_fits, expect_some, groups_of
 from whitebox_probe.probing.plan import BasisKey, Look, Measurement, Plan
 from whitebox_probe.probing.table import Table
 from whitebox_probe.sites import SITES
@@ -132,14 +132,8 @@ class Collector:
             if mask is not None and not with_class:
                 here = mask.clone()
                 here[:, : self._prefix] = False
-            if here is not None and not bool(here.any(dim=1).all()):
-                raise DataError(
-                    f"sample {int(ids[~here.any(dim=1)][0])} has no token to measure",
-                    "its mask leaves all of them out"
-                    if with_class
-                    else "its mask leaves out all patches, and class_token=False the others",
-                    "Remove that sample, or mend its mask",
-                )
+            both = "its mask leaves out all patches, and class_token=False the others"
+            expect_some(here, ids, "its mask leaves all of them out" if with_class else both)
             self._masks[with_class] = here
             self._groups[with_class] = groups_of(here)
 
@@ -165,12 +159,7 @@ class Collector:
         maps = site == "attn_weights"  # whole maps: a row is a distribution over all tokens
         count = tensor.shape[axis]
         mask, groups = self._masks[look.class_token], self._groups[look.class_token]
-        if mask is not None and mask.shape[1] != count:
-            raise DataError(
-                f"the samples' masks are of {mask.shape[1]} tokens",
-                f"the model's layers have {count}",
-                "Give one boolean a token, those before the patches included",
-            )
+        expect_fits(mask, count)
         if maps:
             tensor = self._rows(tensor, mask, look)
         elif not look.class_token and groups[0].rows is None:

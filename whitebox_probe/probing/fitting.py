@@ -15,7 +15,8 @@ from whitebox_probe.data.source import Batch, Source, open_data
 from whitebox_probe.data.text import TextReader
 from whitebox_probe.models.hooks import attach
 from whitebox_probe.models.model import ProbeModel
-from whitebox_probe.probing.forward import run_model
+from whitebox_probe.probing.forward import run_batch
+from whitebox_probe.probing.groups import measured_rows
 
 SEED = 1
 """Of the draw of the samples, which is another one than that of the measured ones."""
@@ -70,17 +71,20 @@ class Fit:
         }
 
     def __call__(self, site: str) -> Iterator[tuple[int, Tensor]]:
-        """(layer, tokens) of the samples, a batch at a time."""
+        """(layer, measured tokens (1, N, d)) of the samples, a batch at a time."""
         batch: list[tuple[int, Tensor]] = []
         layers = range(1, self.model.layers + 1)
+        masks: list[Tensor | None] = [None]
 
         def keep(_: str, layer: int, tensor: Tensor) -> None:
-            batch.append((layer, tensor.clone()))
+            rows = measured_rows(tensor, masks[0])
+            batch.append((layer, rows.clone()[None]))
 
         with torch.inference_mode(), attach(self.model, [site], layers, keep):
             for item in self.source().batches(self.batch_size, 0):
                 self._note(item)
-                run_model(self.model, item.inputs.to(self.device), fast=self.fast)
+                masks[0] = item.mask
+                run_batch(self.model, item, self.device, [site], fast=self.fast)
                 yield from batch
                 batch.clear()
 

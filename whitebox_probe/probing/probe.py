@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from whitebox_probe._core.errors import DataError
 from whitebox_probe.data._digest import combined
-from whitebox_probe.data.source import Source, open_data
+from whitebox_probe.data.source import Batch, Source, open_data
 from whitebox_probe.metrics._linalg import unguarded
 from whitebox_probe.models.hooks import attach
 from whitebox_probe.models.model import ProbeModel
@@ -27,7 +27,7 @@ from whitebox_probe.probing import outcome
 from whitebox_probe.probing.bases import FITTED, Bases, bases_of
 from whitebox_probe.probing.collector import Collector, Parts
 from whitebox_probe.probing.fitting import Fit
-from whitebox_probe.probing.forward import ready, run_model, transform_of
+from whitebox_probe.probing.forward import ready, run_batch, transform_of
 from whitebox_probe.probing.identity import constants, identity
 from whitebox_probe.probing.plan import Plan, Wanted, heads_site, planned
 from whitebox_probe.probing.processes import Processes, current
@@ -432,23 +432,31 @@ def forward(
             for batch in source.batches(execution.batch_size, execution.workers, **dealt):
                 collector.start(batch.ids, batch.labels, batch.mask)
                 table.open(batch.ids, batch.identities)
-                _measure(model, batch.inputs.to(device, non_blocking=True), collector, fast=fast)
+                _measure(model, batch, collector, sites, device, fast=fast)
                 table.close(len(batch.ids))
                 bar.update(len(batch.ids))
                 saver.after_batch()
 
 
-def _measure(model: ProbeModel, inputs: Tensor, collector: Collector, *, fast: bool) -> None:
+def _measure(
+    model: ProbeModel,
+    batch: Batch,
+    collector: Collector,
+    sites: Sequence[str],
+    device: torch.device,
+    *,
+    fast: bool,
+) -> None:
     """One batch: on an accelerator the host waits for it once, when its values are brought."""
-    waits = _waits(inputs.device)
+    waits = _waits(device)
     with unguarded() if waits else nullcontext():
-        run_model(model, inputs, fast=fast)
+        run_batch(model, batch, device, sites, fast=fast)
     collector.check()
-    if waits and not collector.table.fetch(len(inputs)):
+    if waits and not collector.table.fetch(len(batch.ids)):
         collector.restart()
-        run_model(model, inputs, fast=fast)
+        run_batch(model, batch, device, sites, fast=fast)
         collector.check()
-        collector.table.fetch(len(inputs))
+        collector.table.fetch(len(batch.ids))
 
 
 def _waits(device: torch.device) -> bool:
