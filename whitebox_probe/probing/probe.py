@@ -28,7 +28,7 @@ from whitebox_probe.probing.bases import FITTED, Bases, bases_of
 from whitebox_probe.probing.collector import Collector, Parts
 from whitebox_probe.probing.fitting import Fit
 from whitebox_probe.probing.forward import ready, run_batch, transform_of
-from whitebox_probe.probing.identity import constants, identity
+from whitebox_probe.probing.identity import constants, identity, spread
 from whitebox_probe.probing.plan import Plan, Wanted, heads_site, planned
 from whitebox_probe.probing.processes import Processes, current
 from whitebox_probe.probing.settings import Execution, Settings
@@ -187,15 +187,31 @@ class _Pass:
     def result(self) -> Result:
         """Run the pass."""
         # Before any forward pass: a module may keep what it was last given, as an image's size.
-        saving = self.execution.checkpoint is not None
-        network = constants(self.model.module) if saving else {}
+        needed = self.execution.checkpoint is not None or self.processes.count > 1
+        network = constants(self.model.module) if needed else {}
         with ready(self.model, self.execution.device) as self.device:
+            self.processes.agree(
+                lambda: self._identity(network) | spread(self.source, self.execution.workers)
+            )
             bases = self._bases()
             layers = self._layers(bases)
             collector = self._collector(layers)
             if self.plan.tokens:
                 self._run(collector, network)
         return self._put_together(collector, bases, layers)
+
+    def _identity(self, network: Mapping[str, Any]) -> dict[str, Any]:
+        """Everything that a number of this pass depends on."""
+        return identity(
+            self.model,
+            network,
+            self.source,
+            self.plan,
+            self.settings,
+            self.execution,
+            self.device,
+            self.fit,
+        )
 
     def _bases(self) -> Bases:
         """The subspaces of all measurements."""
@@ -247,16 +263,7 @@ class _Pass:
             self.processes,
             collector,
             self.source,
-            lambda: identity(
-                self.model,
-                network,
-                self.source,
-                self.plan,
-                self.settings,
-                self.execution,
-                self.device,
-                self.fit,
-            ),
+            lambda: self._identity(network),
             self.execution.workers,
         )
         saver.restore(self.device)
