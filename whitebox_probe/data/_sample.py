@@ -5,8 +5,8 @@ tokenizers give them. Any other row of numbers beside an input is refused: it wo
 nobody heeds.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ class Batch:
 
     Attributes: ids: numbers (B,). inputs (B, ...). identities: what tells the samples apart, 64
         bits each, (B,). labels: classes (B,), if known. mask: which tokens count (B, n).
+        skipped: numbers of samples that were to be there and cannot be read -> why.
     """
 
     ids: Tensor
@@ -31,6 +32,7 @@ class Batch:
     identities: Tensor
     labels: Tensor | None = None
     mask: Tensor | None = None
+    skipped: Mapping[int, str] = field(default_factory=dict)
 
 
 class Numbered(Dataset[Any]):
@@ -40,25 +42,48 @@ class Numbered(Dataset[Any]):
     RuntimeError. `collate` passes it on, and `raised` raises it.
     """
 
-    def __init__(self, dataset: Any, name: str, identify: Callable[[int], int] | None) -> None:
+    def __init__(
+        self,
+        dataset: Any,
+        name: str,
+        identify: Callable[[int], int] | None = None,
+        gone: Collection[int] = (),
+        *,
+        skip: bool = False,
+    ) -> None:
         self.dataset = dataset
         self.name = name
         self.identify = identify
+        self.gone = frozenset(gone)
+        self.skip = skip
 
-    def __getitem__(self, number: int) -> "Sample | ProbeError":
+    def __getitem__(self, number: int) -> "Sample | Unread":
         """The sample, or what is wrong with it."""
         what = f"sample {number} of {self.name}"
         try:
-            whole = _read(self.dataset, number, what)
+            whole = read(self.dataset, number, what)
             item = _input_of(whole)
             _check(item, what)
             mask = _mask_in(whole, 1, what)
             known = _digest.of_sample(item, mask) if self.identify is None else None
             identity = self.identify(number) if self.identify is not None else known
         except ProbeError as error:
-            return error
+            return self.unread(number, error)
         assert identity is not None
         return Sample(number, whole, identity)
+
+    def unread(self, number: int, error: ProbeError) -> "Unread":
+        """What is known of a sample that cannot be read; one whose file is gone is skipped."""
+        return Unread(number, error, self.skip or number in self.gone)
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A sample that cannot be read, why, and whether the pass goes on without it."""
+
+    number: int
+    error: ProbeError
+    skip: bool
 
 
 class Identities(Dataset[Any]):
@@ -67,7 +92,7 @@ class Identities(Dataset[Any]):
     def __init__(self, numbered: Numbered) -> None:
         self.numbered = numbered
 
-    def __getitem__(self, number: int) -> int | ProbeError:
+    def __getitem__(self, number: int) -> "int | Unread":
         """The identity of a sample, or what is wrong with it."""
         if self.numbered.identify is None:
             found = self.numbered[number]
@@ -75,7 +100,7 @@ class Identities(Dataset[Any]):
         try:
             return self.numbered.identify(number)
         except ProbeError as error:
-            return error
+            return self.numbered.unread(number, error)
 
 
 @dataclass(frozen=True)
@@ -87,7 +112,7 @@ class Sample:
     identity: int
 
 
-def _read(dataset: Any, number: int, what: str) -> Any:
+def read(dataset: Any, number: int, what: str) -> Any:
     """A sample of a data set.
 
     Raises: DataError for whatever its own code raises: a StopIteration, say, would end the reading
@@ -106,12 +131,16 @@ def _read(dataset: Any, number: int, what: str) -> Any:
         ) from error
 
 
-def collate(items: Sequence[Sample | ProbeError]) -> Batch | ProbeError:
+def collate(items: Sequence[Sample | Unread]) -> Batch | ProbeError:
     """Numbered samples -> a batch, with classes and masks where every sample has one."""
-    wrong = [item for item in items if isinstance(item, ProbeError)]
-    if wrong:
-        return wrong[0]
+    wrong = [item for item in items if isinstance(item, Unread)]
+    if any(not each.skip for each in wrong):
+        return next(each.error for each in wrong if not each.skip)
+    skipped = {each.number: f"{each.error.what}: {each.error.why}" for each in wrong}
     samples = [item for item in items if isinstance(item, Sample)]
+    if not samples:
+        nothing = torch.empty(0, dtype=torch.int64)
+        return Batch(ids=nothing, inputs=nothing, identities=nothing, skipped=skipped)
     numbers = [each.number for each in samples]
     inputs = [_input_of(each.whole) for each in samples]
     masks = [_mask_in(each.whole, 1, f"sample {each.number}") for each in samples]
@@ -121,6 +150,7 @@ def collate(items: Sequence[Sample | ProbeError]) -> Batch | ProbeError:
             ids=torch.tensor(numbers),
             inputs=_stacked(inputs, numbers, "shape"),
             identities=torch.tensor([each.identity for each in samples]),
+            skipped=skipped,
             labels=None if None in classes else torch.tensor(classes),
             mask=None if all(m is None for m in masks) else _stacked(masks, numbers, "mask"),
         )
@@ -156,6 +186,9 @@ def agreeing(batches: Iterable[Batch | ProbeError]) -> Iterator[Batch]:
     for batch in batches:
         if isinstance(batch, ProbeError):
             raise batch
+        if len(batch.ids) == 0:
+            yield batch
+            continue
         if masked is not None and masked != (batch.mask is not None):
             raise DataError(
                 f"sample {int(batch.ids[0])} has {'a' if masked is False else 'no'} mask",

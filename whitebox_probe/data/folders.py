@@ -4,6 +4,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +44,21 @@ class Folders(Kind):
             what = f"{count} {'file is' if count == 1 else 'files are'} left out of {data}"
             fix = f"The {len(images)} others are measured"
             warnings.warn(LeftOutWarning(what, _told(images.left_out), fix), stacklevel=2)
-        return Opened(
-            images,
-            folder.name,
-            images.fingerprint,
-            left_out=images.left_out,
-            identify=images.identify,
-        )
+
+        def opened(images: ImageFolder) -> Opened:
+            gone = [i for i, path in enumerate(images.files) if not path.is_file()]
+            return Opened(
+                images,
+                folder.name,
+                images.fingerprint,
+                left_out=images.left_out,
+                identify=images.identify,
+                members=images.members,
+                again=lambda members: opened(images.of(members)),
+                gone=gone,
+            )
+
+        return opened(images)
 
     def examples(self, folder: Path) -> Mapping[str, Any]:
         """Six pictures of one grey each, in two subfolders; one that is a text inside."""
@@ -107,10 +116,23 @@ class ImageFolder(Dataset[Any]):
                 "Pass a folder of images; subfolders are searched too",
             )
         self.transform = transform
-        first = [path.relative_to(folder).parts[:-1][:1] for path in self.files]
+        self.folder = folder
+        self._settle({str(p.relative_to(folder)): p.stat().st_size for p in self.files})
+
+    def of(self, members: Mapping[str, int]) -> "ImageFolder":
+        """The folder with the files that it once held, some of which may be gone."""
+        found = copy(self)
+        found._settle(members)
+        return found
+
+    def _settle(self, members: Mapping[str, int]) -> None:
+        """Take files by their relative paths, with their sizes in bytes."""
+        self.members = dict(members)
+        self.files = [self.folder / name for name in members]
+        first = [Path(name).parts[:-1][:1] for name in members]
         names = {name: i for i, name in enumerate(sorted({n for part in first for n in part}))}
         self.classes = [names[part[0]] for part in first] if all(first) else None
-        listing = "\n".join(f"{p.relative_to(folder)} {p.stat().st_size}" for p in self.files)
+        listing = "\n".join(f"{name} {size}" for name, size in members.items())
         self.fingerprint = hashlib.sha256(listing.encode()).hexdigest()[:16]
 
     def __len__(self) -> int:

@@ -5,7 +5,7 @@ package adds one under the entry-point group `whitebox_probe.data`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,6 +29,8 @@ class Opened:
         count, labelled: of batches alone: the number of samples, if known, and whether they have
             classes.
         left_out: why a part of the data is no sample -> its names, such as paths of files.
+        members, again: of files, their names -> sizes in bytes, and what opens those of an earlier
+            run, of which `gone` are no longer there: numbers stay what they were.
     """
 
     dataset: Any
@@ -38,6 +40,9 @@ class Opened:
     count: int | None = None
     labelled: bool = False
     identify: Callable[[int], int] | None = None
+    members: Mapping[str, int] | None = None
+    again: "Callable[[Mapping[str, int]], Opened] | None" = None
+    gone: Collection[int] = ()
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 

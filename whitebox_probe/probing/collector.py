@@ -43,7 +43,7 @@ class State:
 
     Attributes: ids, identities, values: the table's. tokens: the most tokens of a sample.
         labels: class -> how many samples of it. sums: (measurement, layer, name) -> kind and value;
-        `measurement` counts in the plan.
+        `measurement` counts in the plan. skipped: samples that could not be read -> why.
     """
 
     ids: np.ndarray
@@ -52,6 +52,7 @@ class State:
     tokens: Mapping[str, int]
     labels: Mapping[int, int]
     sums: Mapping[tuple[int, int, str], tuple[str, np.ndarray]]
+    skipped: Mapping[int, str]
 
 
 _PER_HEAD = "a head's values"  # the name of the sum from which means over samples are taken
@@ -102,6 +103,7 @@ class Collector:
         self.columns = {m: i for i, m in enumerate(m for m in self.plan if m.per_sample)}
         self.tokens = {"all": 0, "patches": 0}
         self.labels: dict[int, int] = {}
+        self.skipped: dict[int, str] = {}
         self._number = {m: i for i, m in enumerate(self.plan)}
         self._sums: dict[tuple[int, int], Sums] = {}
         self._of_layer: dict[int, dict[Look, list[Measurement]]] = {}
@@ -271,12 +273,15 @@ class Collector:
         for (number, layer), of in self._sums.items():
             for name, kind, value in of.items():
                 sums[number, layer, name] = (kind, value.numpy(force=True))
-        return State(ids, identities, values, dict(self.tokens), dict(self.labels), sums)
+        return State(
+            ids, identities, values, dict(self.tokens), dict(self.labels), sums, dict(self.skipped)
+        )
 
     def restore(self, state: State, device: torch.device | str = "cpu") -> None:
         """Go on from a state, in place of what has been measured here."""
         self.table.put_back(state.ids, state.identities, state.values)
         self.tokens, self.labels = dict(state.tokens), dict(state.labels)
+        self.skipped = dict(state.skipped)
         self._sums.clear()
         for (number, layer, name), (kind, value) in state.sums.items():
             of = self._sums.setdefault((number, layer), Sums())
@@ -290,6 +295,7 @@ class Collector:
             np.concatenate([each.values for each in states]),
         )
         self.tokens = {k: max(each.tokens[k] for each in states) for k in self.tokens}
+        self.skipped = {n: why for each in states for n, why in each.skipped.items()}
         classes = sorted({c for each in states for c in each.labels})
         self.labels = {c: sum(each.labels.get(c, 0) for each in states) for c in classes}
         whole: dict[tuple[int, int], Sums] = {}

@@ -39,6 +39,7 @@ class Fit:
     batch_size: int
     device: torch.device
     fast: bool
+    on_error: str = "stop"
     read: dict[int, int] = field(default_factory=dict)
 
     def source(self) -> Source:
@@ -52,6 +53,7 @@ class Fit:
             transform=self.transform,
             limit=self.limit,
             seed=SEED,
+            on_error=self.on_error,
             without=self.measured.numbers if same else (),
         )
 
@@ -82,6 +84,8 @@ class Fit:
 
         with torch.inference_mode(), attach(self.model, [site], layers, keep):
             for item in self.source().batches(self.batch_size, 0):
+                if len(item.ids) == 0:
+                    continue  # none of them can be read
                 self._note(item)
                 masks[0] = item.mask
                 run_batch(self.model, item, self.device, [site], fast=self.fast)

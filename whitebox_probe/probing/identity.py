@@ -67,7 +67,7 @@ def spread(source: Source, workers: int) -> dict[str, Any]:
     count = len(source.numbers)
     some = [source.numbers[i * count // SPREAD] for i in range(SPREAD)] if count > SPREAD else None
     numbers = source.numbers if some is None else some
-    found = None if source.identities is None else source.identities(numbers, workers).tolist()
+    found = None if source.identities is None else source.identities(numbers, workers)
     return {"numbers of samples": count, "samples": found}
 
 

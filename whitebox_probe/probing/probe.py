@@ -4,6 +4,7 @@ import copy
 import json
 import platform
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -16,7 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from whitebox_probe._core.errors import DataError
+from whitebox_probe._core.errors import DataError, LoadWarning
 from whitebox_probe.data._digest import combined
 from whitebox_probe.data.source import Batch, Source, open_data
 from whitebox_probe.metrics._linalg import unguarded
@@ -32,7 +33,7 @@ from whitebox_probe.probing.identity import constants, identity, spread
 from whitebox_probe.probing.plan import Plan, Wanted, heads_site, planned
 from whitebox_probe.probing.processes import Processes, current
 from whitebox_probe.probing.settings import Execution, Settings
-from whitebox_probe.probing.state import Saver
+from whitebox_probe.probing.state import Saver, members_in
 from whitebox_probe.probing.table import Table
 from whitebox_probe.results.forms import NULL_SEPARATOR
 from whitebox_probe.results.result import Result, named_matrices
@@ -59,6 +60,7 @@ def probe(
     fit_data: Any = None,
     fit_limit: int = 256,
     nonfinite: str = "raise",
+    on_error: str = "stop",
     limit: int | None = None,
     batch_size: int = 32,
     workers: int = 0,
@@ -106,6 +108,8 @@ def probe(
             same data that are not measured, unless other data are given.
         nonfinite: what to do with a sample whose features hold NaN or infinity: `raise`, or `drop`
             it from every measure and list it in `Result.run`.
+        on_error: what to do with a sample that cannot be read: `stop`, or `skip` it and list it in
+            `Result.run`. Of a folder, what was measured is kept all the same with `checkpoint`.
         limit: at most so many samples, drawn by `seed`.
         batch_size, workers: of the pass; no number depends on them.
         device: where the forward pass runs; where the model lies when not given.
@@ -139,6 +143,7 @@ def probe(
         limit=limit,
         fit_limit=fit_limit,
         nonfinite=nonfinite,
+        on_error=on_error,
         dtype=dtype,
         fast=fast,
         seed=seed,
@@ -174,7 +179,12 @@ class _Pass:
         self.data, self.fit_data = data, fit_data
         self.transform = transform_of(model.preprocess)
         self.source = open_data(
-            data, transform=self.transform, limit=settings.limit, seed=settings.seed
+            data,
+            transform=self.transform,
+            limit=settings.limit,
+            seed=settings.seed,
+            on_error=settings.on_error,
+            before=members_in(execution.checkpoint),
         )
         self.processes = current(wanted=execution.distributed)
         self.processes.check(self.source)
@@ -228,6 +238,7 @@ class _Pass:
             self.execution.batch_size,
             self.device,
             self.settings.fast,
+            self.settings.on_error,
         )
         found = bases_of(self.model, keys, seed=self.settings.seed, tokens=fit)
         if any(key.name in FITTED for key in keys):
@@ -285,13 +296,14 @@ class _Pass:
             raise DataError(
                 f"{self.source.name} gave no sample", "it is empty", "Pass data with samples"
             )
-        self.source.expect_whole(collector.table.kept()[0])
+        self.source.expect_whole(collector.table.kept()[0], collector.skipped)
+        _tell_skipped(self.source, collector.skipped)
 
     def _put_together(
         self, collector: Collector, bases: Bases, layers: Mapping[int, Parts]
     ) -> Result:
         samples = outcome.samples(collector, self.settings.nonfinite)
-        count = self.source.count or len(samples.frame)
+        count = collector.table.used if self.plan.tokens else self.source.count or 0
         rows, matrices = outcome.streamed(collector, count)
         of_weights, more = outcome.weighed(self.plan, bases)
         frame = tabulate(
@@ -372,7 +384,22 @@ class _Pass:
         left_out = {why: len(names) for why, names in self.source.left_out.items()}
         told: dict[str, Any] = {"name": self.source.name, "fingerprint": read}
         told["limit"] = self.settings.limit
+        skipped = [{"sample": n, "why": collector.skipped[n]} for n in sorted(collector.skipped)]
+        told |= {"skipped": skipped} if skipped else {}
         return told | ({"left_out": left_out} if left_out else {})
+
+
+class SkippedWarning(LoadWarning):
+    """Samples that could not be read, and are not measured."""
+
+
+def _tell_skipped(source: Source, skipped: Mapping[int, str]) -> None:
+    if skipped:
+        first = min(skipped)
+        what = f"{len(skipped)} of {source.count} samples of {source.name} are skipped"
+        why = f"they cannot be read; the first one is sample {first}: {skipped[first]}"
+        fix = "The others are measured, and run.json lists those that are not"
+        warnings.warn(SkippedWarning(what, why, fix), stacklevel=2)
 
 
 def _model(model: ProbeModel | nn.Module | str) -> ProbeModel:
@@ -436,11 +463,14 @@ def forward(
     table = collector.table
     with bar, torch.inference_mode(), autocast, saver.listening():
         with attach(model, sites, range(1, model.layers + 1), collector.take):
-            for batch in source.batches(execution.batch_size, execution.workers, **dealt):
-                collector.start(batch.ids, batch.labels, batch.mask)
-                table.open(batch.ids, batch.identities)
-                _measure(model, batch, collector, sites, device, fast=fast)
-                table.close(len(batch.ids))
+            stream = source.batches(execution.batch_size, execution.workers, **dealt)
+            for batch in saver.kept_on_error(stream):
+                collector.skipped |= batch.skipped
+                if len(batch.ids) > 0:
+                    collector.start(batch.ids, batch.labels, batch.mask)
+                    table.open(batch.ids, batch.identities)
+                    _measure(model, batch, collector, sites, device, fast=fast)
+                    table.close(len(batch.ids))
                 bar.update(len(batch.ids))
                 saver.after_batch()
 

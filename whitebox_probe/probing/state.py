@@ -21,7 +21,7 @@ import torch
 
 from whitebox_probe._core.errors import DataError, ProcessError
 from whitebox_probe._core.io import atomic_path
-from whitebox_probe.data.source import Source
+from whitebox_probe.data.source import Batch, Source
 from whitebox_probe.probing.collector import Collector, State
 from whitebox_probe.probing.identity import HASHES
 from whitebox_probe.probing.processes import Processes
@@ -121,9 +121,10 @@ class Saver:
         if unknown:
             raise self._other(f"sample {unknown[0]} of its state is none of this run's")
         assert self._source.identities is not None, "data that can be saved are numbered"
-        now = self._source.identities(ids.tolist(), self._workers).numpy()
-        other = ids[now != identities]
-        if len(other):
+        now = self._source.identities(ids.tolist(), self._workers)
+        pairs = zip(ids.tolist(), identities.tolist(), now, strict=True)
+        other = [number for number, was, found in pairs if found is not None and found != was]
+        if other:
             raise self._other(
                 f"{len(other)} of {len(ids)} samples are not what was measured, "
                 f"such as sample {other[0]}: the data changed, or are drawn at random"
@@ -163,6 +164,8 @@ class Saver:
             "tokens": dict(state.tokens),
             "labels": {str(label): count for label, count in state.labels.items()},
             "sums": kinds,
+            "skipped": {str(number): why for number, why in state.skipped.items()},
+            "members": self._source.members,
         }
         arrays["about"] = np.array(json.dumps(about))
         with atomic_path(self.folder / _name(self._processes)) as path:
@@ -177,8 +180,15 @@ class Saver:
             number, layer, name = key.split("/", 2)
             sums[int(number), int(layer), name] = (kind, arrays[f"sum/{key}"])
         labels = {int(label): count for label, count in about["labels"].items()}
+        skipped = {int(number): why for number, why in about["skipped"].items()}
         state = State(
-            arrays["ids"], arrays["identities"], arrays["values"], about["tokens"], labels, sums
+            ids=arrays["ids"],
+            identities=arrays["identities"],
+            values=arrays["values"],
+            tokens=about["tokens"],
+            labels=labels,
+            sums=sums,
+            skipped=skipped,
         )
         self._collector.restore(state, device)
         self.batches = about["batches"]
@@ -206,6 +216,20 @@ class Saver:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def kept_on_error(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The batches; what was measured is saved before an error of reading is passed on.
+
+        Raises: DataError that says so.
+        """
+        try:
+            yield from batches
+        except DataError as error:
+            if self.folder is None or self.batches == 0:
+                raise
+            self.save()
+            kept = f"what was measured is saved in {self.folder}, and the same call goes on"
+            raise DataError(error.what, error.why, f"{error.fix.rstrip('.')}; {kept}") from error
+
     def after_batch(self) -> None:
         """Count a batch; save if it is time.
 
@@ -225,6 +249,19 @@ class Saver:
         """Save a pass that is whole, if it was long enough to be saved before."""
         if self.folder is not None and (self.folder / _name(self._processes)).is_file():
             self.save()
+
+
+def members_in(folder: Path | None) -> Mapping[str, int] | None:
+    """The files that an unfinished run was begun with, where its state in a folder says them."""
+    paths = [] if folder is None else sorted(folder.glob(_pattern("*")))
+    if not paths:
+        return None
+    try:
+        with paths[0].open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            found: Mapping[str, int] | None = json.loads(str(archive["about"])).get("members")
+            return found
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None  # told when the state is put back
 
 
 def _name(processes: Processes) -> str:

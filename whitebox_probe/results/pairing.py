@@ -17,7 +17,7 @@ NATIVE, PROJECTION = "native", "qkv:"
 _TOLD = ("site", *SETTINGS)
 _FITTED = ("pca",)
 _DRAWN = ("random", "pca:clusters")
-_HOW_MANY = ("limit",)  # how many samples were drawn: those that both have are paired
+_HOW_MANY = ("limit", "skipped")  # how many samples were drawn: those that both have are paired
 _RUN = {"dtype": "dtype", "fast": "fast", "nonfinite": "nonfinite", "seed": "seed"}
 
 
