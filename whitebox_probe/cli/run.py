@@ -197,10 +197,11 @@ def _measured(
     """Load the model and probe it."""
     from whitebox_probe.metrics.catalogue import measure_named
     from whitebox_probe.models.load import load
+    from whitebox_probe.probing.plan import expect_packages
     from whitebox_probe.probing.probe import probe
 
     for metric in args.metrics or ():
-        measure_named(metric)  # a wrong name is told before the weights are read
+        expect_packages(measure_named(metric))  # told before the weights are read
     try:
         with in_turn():
             model = load(

@@ -1,4 +1,9 @@
-"""Short hashes of arrays and tensors: the fingerprints of what is held in memory."""
+"""Short hashes of arrays, tensors and samples: what tells data apart.
+
+A sample is known by 64 bits of the hash of what it is before it is prepared for a model (a file's
+bytes, an array's pixels), so that models of different preprocessing read the same samples; where
+nothing else is known, of the tensor that the model is given.
+"""
 
 import hashlib
 from typing import Any
@@ -20,3 +25,33 @@ def of_array(array: NDArray[Any]) -> str:
     digest = hashlib.sha256(str((array.shape, array.dtype)).encode())
     digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()[:16]
+
+
+def of_bytes(content: bytes) -> int:
+    """The identity of a sample with this content, a signed number of 64 bits."""
+    return _number(hashlib.sha256(content))
+
+
+def of_sample(item: Tensor | NDArray[Any], mask: Tensor | None = None) -> int:
+    """The identity of a sample: shape, type and values, and which tokens its mask leaves out."""
+    if isinstance(item, Tensor):
+        plain = item.view(torch.int16) if item.dtype == torch.bfloat16 else item
+        item = plain.numpy(force=True)
+    digest = hashlib.sha256(str((item.shape, item.dtype)).encode())
+    digest.update(np.ascontiguousarray(item).data)
+    if mask is not None and not bool(mask.all()):
+        digest.update(np.ascontiguousarray(mask.numpy(force=True)).data)
+    return _number(digest)
+
+
+def combined(ids: NDArray[np.int64], identities: NDArray[np.int64]) -> str:
+    """The fingerprint of samples, in whichever order they come; of none, ""."""
+    if len(ids) == 0:
+        return ""
+    order = np.argsort(ids, kind="stable")
+    rows = np.stack([ids[order], identities[order]]).astype("<i8")
+    return hashlib.sha256(rows.tobytes()).hexdigest()[:16]
+
+
+def _number(digest: Any) -> int:
+    return int.from_bytes(digest.digest()[:8], "little", signed=True)

@@ -5,8 +5,8 @@ tokenizers give them. Any other row of numbers beside an input is refused: it wo
 nobody heeds.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,16 +15,24 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from whitebox_probe._core.errors import DataError, ProbeError
+from whitebox_probe.data import _digest
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples: numbers (B,), inputs (B, ...), classes (B,) if known, which tokens count (B, n)."""
+    """Samples of a pass.
+
+    Attributes: ids: numbers (B,). inputs (B, ...). identities: what tells the samples apart, 64
+        bits each, (B,). labels: classes (B,), if known. mask: which tokens count (B, n).
+        skipped: numbers of samples that were to be there and cannot be read -> why.
+    """
 
     ids: Tensor
     inputs: Tensor
+    identities: Tensor
     labels: Tensor | None = None
     mask: Tensor | None = None
+    skipped: Mapping[int, str] = field(default_factory=dict)
 
 
 class Numbered(Dataset[Any]):
@@ -34,36 +42,115 @@ class Numbered(Dataset[Any]):
     RuntimeError. `collate` passes it on, and `raised` raises it.
     """
 
-    def __init__(self, dataset: Any, name: str) -> None:
+    def __init__(
+        self,
+        dataset: Any,
+        name: str,
+        identify: Callable[[int], int] | None = None,
+        gone: Collection[int] = (),
+        *,
+        skip: bool = False,
+    ) -> None:
         self.dataset = dataset
         self.name = name
+        self.identify = identify
+        self.gone = frozenset(gone)
+        self.skip = skip
 
-    def __getitem__(self, number: int) -> tuple[int, Any] | ProbeError:
-        """The number and the sample, or what is wrong with it."""
+    def __getitem__(self, number: int) -> "Sample | Unread":
+        """The sample, or what is wrong with it."""
+        what = f"sample {number} of {self.name}"
         try:
-            whole = self.dataset[number]
-            what = f"sample {number} of {self.name}"
-            _check(_input_of(whole), what)
-            _mask_in(whole, 1, what)
+            whole = read(self.dataset, number, what)
+            item = _input_of(whole)
+            _check(item, what)
+            mask = _mask_in(whole, 1, what)
+            known = _digest.of_sample(item, mask) if self.identify is None else None
+            identity = self.identify(number) if self.identify is not None else known
         except ProbeError as error:
-            return error
-        return number, whole
+            return self.unread(number, error)
+        assert identity is not None
+        return Sample(number, whole, identity)
+
+    def unread(self, number: int, error: ProbeError) -> "Unread":
+        """What is known of a sample that cannot be read; one whose file is gone is skipped."""
+        return Unread(number, error, self.skip or number in self.gone)
 
 
-def collate(items: Sequence[tuple[int, Any] | ProbeError]) -> Batch | ProbeError:
+@dataclass(frozen=True)
+class Unread:
+    """A sample that cannot be read, why, and whether the pass goes on without it."""
+
+    number: int
+    error: ProbeError
+    skip: bool
+
+
+class Identities(Dataset[Any]):
+    """What tells samples apart, without preparing them where that is known otherwise."""
+
+    def __init__(self, numbered: Numbered) -> None:
+        self.numbered = numbered
+
+    def __getitem__(self, number: int) -> "int | Unread":
+        """The identity of a sample, or what is wrong with it."""
+        if self.numbered.identify is None:
+            found = self.numbered[number]
+            return found.identity if isinstance(found, Sample) else found
+        try:
+            return self.numbered.identify(number)
+        except ProbeError as error:
+            return self.numbered.unread(number, error)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a data set gave, by which number, and what tells it apart."""
+
+    number: int
+    whole: Any
+    identity: int
+
+
+def read(dataset: Any, number: int, what: str) -> Any:
+    """A sample of a data set.
+
+    Raises: DataError for whatever its own code raises: a StopIteration, say, would end the reading
+        without a word.
+    """
+    try:
+        return dataset[number]
+    except (ProbeError, MemoryError):
+        raise
+    except Exception as error:
+        told = (str(error).splitlines() or [""])[0]
+        raise DataError(
+            f"{what} cannot be read",
+            f"{type(error).__name__}{f': {told}' if told else ''}",
+            "Mend the Dataset, or leave that sample out",
+        ) from error
+
+
+def collate(items: Sequence[Sample | Unread]) -> Batch | ProbeError:
     """Numbered samples -> a batch, with classes and masks where every sample has one."""
-    wrong = [item for item in items if isinstance(item, ProbeError)]
-    if wrong:
-        return wrong[0]
-    pairs = [item for item in items if not isinstance(item, ProbeError)]
-    numbers = [number for number, _ in pairs]
-    inputs = [_input_of(whole) for _, whole in pairs]
-    masks = [_mask_in(whole, 1, f"sample {number}") for number, whole in pairs]
-    classes = [class_of(whole) for _, whole in pairs]
+    wrong = [item for item in items if isinstance(item, Unread)]
+    if any(not each.skip for each in wrong):
+        return next(each.error for each in wrong if not each.skip)
+    skipped = {each.number: f"{each.error.what}: {each.error.why}" for each in wrong}
+    samples = [item for item in items if isinstance(item, Sample)]
+    if not samples:
+        nothing = torch.empty(0, dtype=torch.int64)
+        return Batch(ids=nothing, inputs=nothing, identities=nothing, skipped=skipped)
+    numbers = [each.number for each in samples]
+    inputs = [_input_of(each.whole) for each in samples]
+    masks = [_mask_in(each.whole, 1, f"sample {each.number}") for each in samples]
+    classes = [class_of(each.whole) for each in samples]
     try:
         return Batch(
             ids=torch.tensor(numbers),
             inputs=_stacked(inputs, numbers, "shape"),
+            identities=torch.tensor([each.identity for each in samples]),
+            skipped=skipped,
             labels=None if None in classes else torch.tensor(classes),
             mask=None if all(m is None for m in masks) else _stacked(masks, numbers, "mask"),
         )
@@ -99,6 +186,9 @@ def agreeing(batches: Iterable[Batch | ProbeError]) -> Iterator[Batch]:
     for batch in batches:
         if isinstance(batch, ProbeError):
             raise batch
+        if len(batch.ids) == 0:
+            yield batch
+            continue
         if masked is not None and masked != (batch.mask is not None):
             raise DataError(
                 f"sample {int(batch.ids[0])} has {'a' if masked is False else 'no'} mask",
@@ -132,7 +222,10 @@ def batch_of(whole: Any, seen: int, room: int | None) -> Batch:
         bad = (~inputs.flatten(1).isfinite().all(dim=1)).nonzero()[0, 0]
         _check(inputs[bad], f"sample {seen + int(bad)} of the loader")
     ids = torch.arange(seen, seen + len(inputs))
-    return Batch(ids=ids, inputs=inputs, labels=labels, mask=mask)
+    masks = [None] * len(inputs) if mask is None else list(mask)
+    known = [_digest.of_sample(item, here) for item, here in zip(inputs, masks, strict=True)]
+    identities = torch.tensor(known, dtype=torch.int64)
+    return Batch(ids=ids, inputs=inputs, identities=identities, labels=labels, mask=mask)
 
 
 def class_of(whole: Any) -> int | None:

@@ -1,6 +1,7 @@
 """A torch Dataset, or anything else that has a length and gives samples by their numbers."""
 
 from collections.abc import Mapping, Sized
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
+from whitebox_probe._core.errors import DataError
 from whitebox_probe.data import _digest
+from whitebox_probe.data._sample import read
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.kind import Kind, Opened
 from whitebox_probe.data.text import TextReader
@@ -17,7 +20,8 @@ from whitebox_probe.data.text import TextReader
 class Datasets(Kind):
     """A map-style Dataset, or a list of samples.
 
-    The fingerprint is the length and a hash of the first input: reading all of it might take hours.
+    The fingerprint is the length and a hash of the first input: all that is known before the pass,
+    as reading the rest might take hours. What was read is known by the samples themselves.
     """
 
     name = "dataset"
@@ -33,8 +37,10 @@ class Datasets(Kind):
         """The data set as it is."""
         known = ""
         if len(data) > 0:
-            first = data[0][0] if isinstance(data[0], tuple | list) else data[0]
-            known = _digest.of_tensor(first) if isinstance(first, Tensor) else ""
+            with suppress(DataError):  # told with its number when the pass reads it
+                whole = read(data, 0, "its first sample")
+                first = whole[0] if isinstance(whole, tuple | list) and len(whole) else whole
+                known = _digest.of_tensor(first) if isinstance(first, Tensor) else ""
         return Opened(data, type(data).__name__, f"{len(data)}-{known}")
 
     def examples(self, folder: Path) -> Mapping[str, Any]:

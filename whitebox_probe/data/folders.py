@@ -4,6 +4,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from whitebox_probe._core.errors import DataError, LoadWarning
-from whitebox_probe.data import _prepared, names
+from whitebox_probe.data import _digest, _prepared, names
 from whitebox_probe.data.images import Transform, eight_bits
 from whitebox_probe.data.kind import Kind, Opened
 from whitebox_probe.data.text import TextReader
@@ -43,7 +44,21 @@ class Folders(Kind):
             what = f"{count} {'file is' if count == 1 else 'files are'} left out of {data}"
             fix = f"The {len(images)} others are measured"
             warnings.warn(LeftOutWarning(what, _told(images.left_out), fix), stacklevel=2)
-        return Opened(images, folder.name, images.fingerprint, left_out=images.left_out)
+
+        def opened(images: ImageFolder) -> Opened:
+            gone = [i for i, path in enumerate(images.files) if not path.is_file()]
+            return Opened(
+                images,
+                folder.name,
+                images.fingerprint,
+                left_out=images.left_out,
+                identify=images.identify,
+                members=images.members,
+                again=lambda members: opened(images.of(members)),
+                gone=gone,
+            )
+
+        return opened(images)
 
     def examples(self, folder: Path) -> Mapping[str, Any]:
         """Six pictures of one grey each, in two subfolders; one that is a text inside."""
@@ -74,8 +89,8 @@ class ImageFolder(Dataset[Any]):
     Where every image lies in a subfolder, the first one's name is its class, as torchvision has it.
     Of a moving picture the first frame is read.
 
-    The fingerprint hashes relative paths and sizes in bytes, not contents: 50,000 images would
-    take minutes to hash.
+    The fingerprint hashes relative paths and sizes in bytes, which are known before any file is
+    read; `identify` hashes the content of one.
 
     Attributes: left_out: why files are no samples -> their paths. Hidden files and folders are the
         leavings of other programs: copies of images among them would count as samples and classes.
@@ -101,10 +116,23 @@ class ImageFolder(Dataset[Any]):
                 "Pass a folder of images; subfolders are searched too",
             )
         self.transform = transform
-        first = [path.relative_to(folder).parts[:-1][:1] for path in self.files]
+        self.folder = folder
+        self._settle({str(p.relative_to(folder)): p.stat().st_size for p in self.files})
+
+    def of(self, members: Mapping[str, int]) -> "ImageFolder":
+        """The folder with the files that it once held, some of which may be gone."""
+        found = copy(self)
+        found._settle(members)
+        return found
+
+    def _settle(self, members: Mapping[str, int]) -> None:
+        """Take files by their relative paths, with their sizes in bytes."""
+        self.members = dict(members)
+        self.files = [self.folder / name for name in members]
+        first = [Path(name).parts[:-1][:1] for name in members]
         names = {name: i for i, name in enumerate(sorted({n for part in first for n in part}))}
         self.classes = [names[part[0]] for part in first] if all(first) else None
-        listing = "\n".join(f"{p.relative_to(folder)} {p.stat().st_size}" for p in self.files)
+        listing = "\n".join(f"{name} {size}" for name, size in members.items())
         self.fingerprint = hashlib.sha256(listing.encode()).hexdigest()[:16]
 
     def __len__(self) -> int:
@@ -115,6 +143,17 @@ class ImageFolder(Dataset[Any]):
         """The prepared image, with its class if the subfolders say it."""
         prepared = self.transform(_read(self.files[index]))
         return prepared if self.classes is None else (prepared, self.classes[index])
+
+    def identify(self, index: int) -> int:
+        """What tells the image apart: the bytes of its file.
+
+        Raises: DataError for a file that cannot be read.
+        """
+        path = self.files[index]
+        try:
+            return _digest.of_bytes(path.read_bytes())
+        except OSError as error:
+            raise _unreadable(path, error) from error
 
 
 def _below(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
@@ -165,7 +204,12 @@ def _read(path: Path) -> Image.Image:
     except (DataError, MemoryError):
         raise
     except Exception as error:  # decoders raise whatever a broken file leads them to
-        why = str(error) or type(error).__name__
-        raise DataError(
-            f"{path} is not a readable image", why, "Remove the file or replace it"
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"{path} is not a readable image",
+        str(error) or type(error).__name__,
+        "Remove the file or replace it",
+    )

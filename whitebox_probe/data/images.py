@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from whitebox_probe._core.errors import DataError, nearest
+from whitebox_probe.data import _digest
 
 Transform = Callable[[Image.Image], Tensor]
 
@@ -51,6 +52,10 @@ class ImageArray(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         """The prepared image and its label."""
         return self.transform(Image.fromarray(self.images[index])), int(self.labels[index])
+
+    def identify(self, index: int) -> int:
+        """What tells the image apart, before it is prepared."""
+        return _digest.of_sample(self.images[index])
 
 
 RESAMPLING = {

@@ -5,7 +5,7 @@ package adds one under the entry-point group `whitebox_probe.data`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,12 +20,17 @@ class Opened:
 
     Attributes:
         dataset: samples by their numbers from 0 on, with a length; or an iterable of batches.
-        name: what a table calls the data. fingerprint: hash of their content, "" if not known.
+        name: what a table calls the data. fingerprint: hash of what is known of their content
+            before they are read, "" for nothing. identify: the number of a sample -> 64 bits that
+            tell what it is before it is prepared (`_digest.of_sample`, `of_bytes`); None: the
+            tensor that the model is given tells it.
         numbered: whether `dataset` gives any sample by its number. Batches come in their own order
             instead: they are neither drawn nor shared between processes.
         count, labelled: of batches alone: the number of samples, if known, and whether they have
             classes.
         left_out: why a part of the data is no sample -> its names, such as paths of files.
+        members, again: of files, their names -> sizes in bytes, and what opens those of an earlier
+            run, of which `gone` are no longer there: numbers stay what they were.
     """
 
     dataset: Any
@@ -34,6 +39,10 @@ class Opened:
     numbered: bool = True
     count: int | None = None
     labelled: bool = False
+    identify: Callable[[int], int] | None = None
+    members: Mapping[str, int] | None = None
+    again: "Callable[[Mapping[str, int]], Opened] | None" = None
+    gone: Collection[int] = ()
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, TensorDataset
 
 from whitebox_probe.data._sample import class_of
 from whitebox_probe.data.images import Transform
@@ -27,8 +27,8 @@ class Loaders(Kind):
     def open(self, data: Any, transform: Transform | TextReader | None) -> Opened:
         """The loader's batches; of a data set with a length, their number and classes too."""
         dataset = data.dataset
-        sized = isinstance(dataset, Sized)
-        count = len(dataset) if isinstance(dataset, Sized) and not data.drop_last else None
+        sized = isinstance(dataset, Sized) and not isinstance(dataset, IterableDataset)
+        count = _count(data)
         return Opened(
             data,
             f"DataLoader of {type(dataset).__name__}",
@@ -48,3 +48,11 @@ class Loaders(Kind):
             "not finite": DataLoader(TensorDataset(broken, classes), batch_size=2),
             "wrong type": DataLoader([{"input_ids": row} for row in inputs]),  # type: ignore[arg-type]
         }
+
+
+def _count(loader: DataLoader[Any]) -> int | None:
+    """How many samples it promises; None where its own way of drawing them does not say."""
+    usual = type(loader.batch_sampler) is BatchSampler
+    whole = loader.dataset if isinstance(loader.dataset, IterableDataset) else loader.sampler
+    known = usual and not loader.drop_last and isinstance(whole, Sized)
+    return len(whole) if known and isinstance(whole, Sized) else None

@@ -77,7 +77,7 @@ class Names(Kind):
             return _prepared.text_windows(content, data, transform)
         images, labels = content
         dataset = ImageArray(images, labels, _prepared.for_images(transform, data))
-        return Opened(dataset, data, _digest.of_array(images))
+        return Opened(dataset, data, _digest.of_array(images), identify=dataset.identify)
 
     def examples(self, folder: Path) -> Mapping[str, Any]:
         """What the demo runs on."""

@@ -5,16 +5,29 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Subset
 
-from whitebox_probe._core.errors import DataError
+from whitebox_probe._core.errors import DataError, ProbeError
 from whitebox_probe.data._sample import Batch as Batch
-from whitebox_probe.data._sample import Numbered, agreeing, batch_of, class_of, collate
+from whitebox_probe.data._sample import (
+    Identities,
+    Numbered,
+    Sample,
+    Unread,
+    agreeing,
+    batch_of,
+    class_of,
+    collate,
+)
 from whitebox_probe.data.catalogue import open_any
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.kind import Opened
 from whitebox_probe.data.text import TextReader
+
+_READ_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -22,12 +35,14 @@ class Source:
     """Numbered samples.
 
     Attributes:
-        name: what the table calls the data. fingerprint: hash of what was read, "" when a loader
-            does not let it be known. count: number of samples, None for a loader of unknown length.
+        name: what the table calls the data. fingerprint: hash of what is known before they are
+            read, "" for a loader. count: number of samples, None for a loader of unknown length.
         numbers: of the samples that it gives, () for a loader. labelled: whether they have classes.
         batches: called with (batch size, workers), yields `Batch`es; with first= and step= too, it
             yields of these only every step-th, from the first-th on (not for a loader).
         left_out: why a part of the data is no sample -> its names, such as paths of files.
+        identities: called with (numbers, workers), what tells these samples apart, 64 bits
+            each; None for one that is skipped. members: of files, names -> sizes in bytes.
     """
 
     name: str
@@ -37,6 +52,34 @@ class Source:
     numbers: Sequence[int] = ()
     labelled: bool = False
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    identities: Callable[[Sequence[int], int], list[int | None]] | None = None
+    members: Mapping[str, int] | None = None
+
+    def expect_whole(self, ids: NDArray[np.int64], skipped: Collection[int] = ()) -> None:
+        """Check that a pass got the samples that it was promised.
+
+        Raises: DataError for one too few, too many, or another.
+        """
+        if self.numbers:
+            got, wanted = ids.tolist(), sorted(set(self.numbers) - set(skipped))
+            if sorted(got) == wanted:
+                return
+            missing, others = (sorted(set(a) - set(b)) for a, b in ((wanted, got), (got, wanted)))
+            told = [
+                f"sample {each[0]} is {what}"
+                for each, what in ((missing, "missing"), (others, "none of them"))
+                if each
+            ]
+            why = " and ".join(told) or "one came twice"
+        elif self.count is None or self.count == len(ids):
+            return
+        else:
+            why = "it says how many it has, and gives another number"
+        raise DataError(
+            f"{len(ids)} samples of {self.name} were measured of {self.count or len(self.numbers)}",
+            why,
+            "Mend the data: a pass over a part of them would be taken for the whole",
+        )
 
 
 def open_data(
@@ -46,6 +89,8 @@ def open_data(
     limit: int | None = None,
     seed: int = 0,
     without: Collection[int] = (),
+    on_error: str = "stop",
+    before: Mapping[str, int] | None = None,
 ) -> Source:
     """Open data for a probe.
 
@@ -58,6 +103,8 @@ def open_data(
         limit: at most so many samples, drawn without replacement by `seed`, kept in their order
             (a folder sorted by class would otherwise give one class). A loader's first ones.
         seed: of the draw. without: numbers of samples that are not to be drawn.
+        on_error: what becomes of a sample that cannot be read: `stop`, or `skip`. before: `members`
+            of an earlier source of the same data, whose numbers stay when files are gone.
 
     Raises: DataError; PluginError for a kind that another package adds.
     """
@@ -65,16 +112,31 @@ def open_data(
         raise DataError(
             f"limit is {limit}", "at least one sample is needed", "Use a limit of 1 or more"
         )
-    opened = open_any(data, transform)
+    opened = _as_before(open_any(data, transform), before)
     count = len(opened.dataset) if opened.numbered else opened.count
     if count == 0:
         raise DataError(
             f"{opened.name} is empty", "it holds no sample", "Pass data with at least one sample"
         )
     if not opened.numbered:
+        if on_error == "skip":
+            raise DataError(
+                f"no sample of {opened.name} can be skipped",
+                "a loader hands out whole batches",
+                "Pass the loader's Dataset, or on_error='stop'",
+            )
         return _in_their_order(opened, limit)
     numbers = _drawn(opened, limit=limit, seed=seed, without=without)
-    return _by_number(opened, numbers)
+    return _by_number(opened, numbers, skip=on_error == "skip")
+
+
+def _as_before(opened: Opened, before: Mapping[str, int] | None) -> Opened:
+    """The data with the files that an earlier run had, if these only lost some since."""
+    now = opened.members
+    if before is None or now is None or opened.again is None:
+        return opened
+    lost_some = now.items() < before.items()
+    return opened.again(before) if lost_some else opened
 
 
 def _drawn(
@@ -94,14 +156,15 @@ def _drawn(
     return [left[i] for i in chosen.sort().values.tolist()]
 
 
-def _by_number(opened: Opened, numbers: Sequence[int]) -> Source:
+def _by_number(opened: Opened, numbers: Sequence[int], *, skip: bool) -> Source:
     """Samples that are asked for one by one, and may be shared between processes."""
+    numbered = Numbered(opened.dataset, opened.name, opened.identify, opened.gone, skip=skip)
 
     def batches(batch_size: int, workers: int, *, first: int = 0, step: int = 1) -> Iterator[Batch]:
         starts = range(first * batch_size, len(numbers), step * batch_size)
         mine = [number for start in starts for number in numbers[start : start + batch_size]]
         loader = DataLoader(
-            Subset(Numbered(opened.dataset, opened.name), mine),
+            Subset(numbered, mine),
             batch_size=batch_size,
             num_workers=workers,
             collate_fn=collate,
@@ -109,15 +172,45 @@ def _by_number(opened: Opened, numbers: Sequence[int]) -> Source:
         )
         yield from agreeing(loader)
 
+    def identities(some: Sequence[int], workers: int) -> list[int | None]:
+        loader = DataLoader(
+            Subset(Identities(numbered), some),
+            batch_size=_READ_AT_ONCE,
+            num_workers=workers,
+            collate_fn=list,
+            worker_init_fn=_ignore_interrupt,
+        )
+        found = [each for part in loader for each in part]
+        for each in found:
+            if isinstance(each, Unread) and not each.skip:
+                raise each.error
+        return [None if isinstance(each, Unread) else each for each in found]
+
     return Source(
         name=opened.name,
         fingerprint=opened.fingerprint,
         count=len(numbers),
         batches=batches,
         numbers=numbers,
-        labelled=class_of(opened.dataset[numbers[0]]) is not None,
+        labelled=_labelled(numbered, numbers),
         left_out=opened.left_out,
+        identities=identities,
+        members=opened.members,
     )
+
+
+def _labelled(numbered: Numbered, numbers: Sequence[int]) -> bool:
+    """Whether the first sample that is not skipped has a class.
+
+    Raises: DataError for one that cannot be read, or if none can.
+    """
+    for number in numbers:
+        found = numbered[number]
+        if isinstance(found, Sample):
+            return class_of(found.whole) is not None
+        if not found.skip or number == numbers[-1]:
+            raise found.error
+    return False
 
 
 def _in_their_order(opened: Opened, limit: int | None) -> Source:
@@ -143,7 +236,21 @@ def _in_their_order(opened: Opened, limit: int | None) -> Source:
 def _cut(loader: Iterable[Any], limit: int | None) -> Iterator[Batch]:
     """A loader's batches, up to so many samples."""
     seen = 0
-    for whole in loader:
+    stream = iter(loader)
+    while True:
+        try:
+            whole = next(stream)
+        except StopIteration:
+            return
+        except (ProbeError, MemoryError):
+            raise
+        except Exception as error:  # whatever the code of the loader's data set raises
+            told = (str(error).strip().splitlines() or [""])[-1]
+            raise DataError(
+                f"the loader's batch from sample {seen} on cannot be read",
+                f"{type(error).__name__}: {told}",
+                "Mend its data set",
+            ) from error
         batch = batch_of(whole, seen, None if limit is None else limit - seen)
         yield batch
         seen += len(batch.ids)

@@ -15,6 +15,7 @@ from whitebox_probe.metrics.tokens import LayerTokens
 __all__ = ["IntrinsicDimension", "intrinsic_dimension"]
 
 MOST = 2000
+INSTALL = "pip install 'whitebox-probe[dimension]'"
 FEWEST = 20
 _NEIGHBOURS = 20
 
@@ -46,7 +47,7 @@ def _estimate(points: NDArray[np.float64]) -> dict[str, float]:
         raise MissingDependency(
             "scikit-dimension is missing",
             "it estimates intrinsic dimensions",
-            "Run: pip install 'whitebox-probe[dimension]'",
+            f"Run: {INSTALL}",
         ) from error
     mle: Any = skdim.id.MLE()
     mle.fit(points, n_neighbors=min(_NEIGHBOURS, len(points) - 1))
@@ -64,6 +65,7 @@ class IntrinsicDimension(DatasetMeasure):
 
     name = "intrinsic_dimension"
     heavy = True
+    needs_packages = {"skdim": INSTALL}
     unit = "dimensions"
     formula = "TwoNN and maximum likelihood over nearest neighbours of mean tokens"
     source = "Facco et al. 2017; Levina and Bickel 2004; scikit-dimension"

@@ -28,7 +28,8 @@ class Measure(ABC):
         coherence. cost: of one measurement. default: whether it is measured when none is named.
         heavy: alone it adds more than a tenth of the forward pass (benchmarks/RESULTS.md).
         needs_basis: whether U is used. uses_norm: whether rates of the residual stream are taken,
-        so that the attention norm matters. needs_packages: optional packages that it imports.
+        so that the attention norm matters. needs_packages: each optional module
+        that it imports -> how it is installed; looked for before any pass.
         exempt: contract -> why it does not hold for this measure (tests/contract).
     """
 
@@ -42,6 +43,7 @@ class Measure(ABC):
     default: ClassVar[bool] = False
     needs_basis: ClassVar[bool] = False
     uses_norm: ClassVar[bool] = False
+    needs_packages: ClassVar[Mapping[str, str]] = {}
     exempt: ClassVar[Mapping[str, str]] = {}
 
     def parameters(self) -> dict[str, Any]:

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whitebox_probe._core.errors import DataError, ProbeError
+from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.metrics._linalg import wide
 from whitebox_probe.metrics.measure import DatasetMeasure, SampleMeasure
 from whitebox_probe.metrics.sums import Sums
 from whitebox_probe.metrics.tokens import LayerTokens, Products
 from whitebox_probe.probing import null as nulls
-from whitebox_probe.probing.groups import Group, groups_of
+from whitebox_probe.probing.groups import Group, expect_fits, expect_some, groups_of
 from whitebox_probe.probing.plan import BasisKey, Look, Measurement, Plan
 from whitebox_probe.probing.table import Table
 from whitebox_probe.sites import SITES
@@ -41,16 +41,18 @@ class Parts:
 class State:
     """What has been measured so far, in plain values: it can be kept, restored and put together.
 
-    Attributes: ids, values: the table's. tokens: the largest number of tokens of a sample.
+    Attributes: ids, identities, values: the table's. tokens: the most tokens of a sample.
         labels: class -> how many samples of it. sums: (measurement, layer, name) -> kind and value;
-        `measurement` counts in the plan.
+        `measurement` counts in the plan. skipped: samples that could not be read -> why.
     """
 
     ids: np.ndarray
+    identities: np.ndarray
     values: np.ndarray
     tokens: Mapping[str, int]
     labels: Mapping[int, int]
     sums: Mapping[tuple[int, int, str], tuple[str, np.ndarray]]
+    skipped: Mapping[int, str]
 
 
 _PER_HEAD = "a head's values"  # the name of the sum from which means over samples are taken
@@ -101,6 +103,7 @@ class Collector:
         self.columns = {m: i for i, m in enumerate(m for m in self.plan if m.per_sample)}
         self.tokens = {"all": 0, "patches": 0}
         self.labels: dict[int, int] = {}
+        self.skipped: dict[int, str] = {}
         self._number = {m: i for i, m in enumerate(self.plan)}
         self._sums: dict[tuple[int, int], Sums] = {}
         self._of_layer: dict[int, dict[Look, list[Measurement]]] = {}
@@ -131,14 +134,8 @@ class Collector:
             if mask is not None and not with_class:
                 here = mask.clone()
                 here[:, : self._prefix] = False
-            if here is not None and not bool(here.any(dim=1).all()):
-                raise DataError(
-                    f"sample {int(ids[~here.any(dim=1)][0])} has no token to measure",
-                    "its mask leaves all of them out"
-                    if with_class
-                    else "its mask leaves out all patches, and class_token=False the others",
-                    "Remove that sample, or mend its mask",
-                )
+            both = "its mask leaves out all patches, and class_token=False the others"
+            expect_some(here, ids, "its mask leaves all of them out" if with_class else both)
             self._masks[with_class] = here
             self._groups[with_class] = groups_of(here)
 
@@ -164,12 +161,7 @@ class Collector:
         maps = site == "attn_weights"  # whole maps: a row is a distribution over all tokens
         count = tensor.shape[axis]
         mask, groups = self._masks[look.class_token], self._groups[look.class_token]
-        if mask is not None and mask.shape[1] != count:
-            raise DataError(
-                f"the samples' masks are of {mask.shape[1]} tokens",
-                f"the model's layers have {count}",
-                "Give one boolean a token, those before the patches included",
-            )
+        expect_fits(mask, count)
         if maps:
             tensor = self._rows(tensor, mask, look)
         elif not look.class_token and groups[0].rows is None:
@@ -276,17 +268,20 @@ class Collector:
 
     def state(self) -> State:
         """What has been measured so far, on the host."""
-        ids, values = self.table.kept()
+        ids, identities, values = self.table.kept()
         sums: dict[tuple[int, int, str], tuple[str, np.ndarray]] = {}
         for (number, layer), of in self._sums.items():
             for name, kind, value in of.items():
                 sums[number, layer, name] = (kind, value.numpy(force=True))
-        return State(ids, values, dict(self.tokens), dict(self.labels), sums)
+        return State(
+            ids, identities, values, dict(self.tokens), dict(self.labels), sums, dict(self.skipped)
+        )
 
     def restore(self, state: State, device: torch.device | str = "cpu") -> None:
         """Go on from a state, in place of what has been measured here."""
-        self.table.put_back(state.ids, state.values)
+        self.table.put_back(state.ids, state.identities, state.values)
         self.tokens, self.labels = dict(state.tokens), dict(state.labels)
+        self.skipped = dict(state.skipped)
         self._sums.clear()
         for (number, layer, name), (kind, value) in state.sums.items():
             of = self._sums.setdefault((number, layer), Sums())
@@ -296,9 +291,11 @@ class Collector:
         """Hold what several processes have measured, in their order."""
         self.table.put_back(
             np.concatenate([each.ids for each in states]),
+            np.concatenate([each.identities for each in states]),
             np.concatenate([each.values for each in states]),
         )
         self.tokens = {k: max(each.tokens[k] for each in states) for k in self.tokens}
+        self.skipped = {n: why for each in states for n, why in each.skipped.items()}
         classes = sorted({c for each in states for c in each.labels})
         self.labels = {c: sum(each.labels.get(c, 0) for each in states) for c in classes}
         whole: dict[tuple[int, int], Sums] = {}

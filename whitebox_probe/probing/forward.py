@@ -1,6 +1,6 @@
 """Running a model: on its device, in evaluation mode, and as it was found afterwards."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 
 import torch
@@ -9,9 +9,11 @@ from torch import Tensor
 from whitebox_probe._core import onednn
 from whitebox_probe._core.errors import DataError, ProbeError
 from whitebox_probe.data.images import Transform, image_transform
+from whitebox_probe.data.source import Batch
 from whitebox_probe.data.text import TextReader
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
+from whitebox_probe.probing.padding import arguments
 
 
 def transform_of(
@@ -55,14 +57,33 @@ def ready(model: ProbeModel, device: str | torch.device | None) -> Iterator[torc
         model.module.to(before)
 
 
-def run_model(model: ProbeModel, batch: Tensor, *, fast: bool = True) -> None:
+def run_batch(
+    model: ProbeModel,
+    batch: Batch,
+    device: torch.device,
+    sites: Sequence[str],
+    *,
+    fast: bool = True,
+) -> None:
+    """One forward pass of a batch, told of its padding; arguments as for `run_model`."""
+    inputs = batch.inputs.to(device, non_blocking=True)
+    run_model(model, inputs, fast=fast, more=arguments(model, inputs, batch.mask, sites))
+
+
+def run_model(
+    model: ProbeModel,
+    batch: Tensor,
+    *,
+    fast: bool = True,
+    more: Mapping[str, Tensor] | None = None,
+) -> None:
     """One forward pass; an input that does not fit the model is the user's error.
 
-    Args: fast: run linear maps on the CPU through oneDNN.
+    Args: fast: run linear maps on the CPU through oneDNN. more: what the model is given beside.
     """
     try:
         with onednn.routed(model.module) if fast else nullcontext():
-            model.module(batch)
+            model.module(batch, **(more or {}))
     except torch.OutOfMemoryError as error:
         raise DataError(
             f"{model.name} has no memory for a batch of shape {tuple(batch.shape)}",

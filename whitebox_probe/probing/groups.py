@@ -1,9 +1,14 @@
-"""Samples of a batch with the same number of measured tokens: what their masks leave."""
+"""Which tokens are measured: what the masks of a batch leave. All that uses tokens gets them here.
+
+Samples with the same number of measured tokens are taken together.
+"""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from whitebox_probe._core.errors import DataError
 
 
 @dataclass
@@ -44,3 +49,40 @@ def groups_of(mask: Tensor | None) -> list[Group]:
         gather = mask[rows].nonzero()[:, 1].view(len(rows), n)
         found.append(Group(rows, gather))
     return found
+
+
+def measured_rows(Z: Tensor, mask: Tensor | None) -> Tensor:
+    """All measured tokens of a batch, sample after sample; shapes: Z (B, n, d) -> (N, d)."""
+    expect_fits(mask, Z.shape[1])
+    return Z.flatten(0, 1) if mask is None else Z[mask.to(Z.device)]
+
+
+def measured_mean(Z: Tensor, mask: Tensor | None) -> Tensor:
+    """The mean of each sample's measured tokens; shapes: Z (B, n, d) -> (B, d)."""
+    expect_fits(mask, Z.shape[1])
+    found = Z.new_empty(Z.shape[0], Z.shape[2])
+    for group in groups_of(mask):
+        found[slice(None) if group.rows is None else group.rows] = group.take(Z, 1).mean(dim=1)
+    return found
+
+
+def expect_fits(mask: Tensor | None, count: int) -> None:
+    """Raises: DataError for masks of another number of tokens than the model's layers have."""
+    if mask is not None and mask.shape[1] != count:
+        raise DataError(
+            f"the samples' masks are of {mask.shape[1]} tokens",
+            f"the model's layers have {count}",
+            "Give one boolean a token, those before the patches included",
+        )
+
+
+def expect_some(
+    mask: Tensor | None, ids: Tensor, why: str = "its mask leaves all of them out"
+) -> None:
+    """Raises: DataError for a sample of which no token is measured."""
+    if mask is not None and not bool(mask.any(dim=1).all()):
+        raise DataError(
+            f"sample {int(ids[~mask.any(dim=1)][0])} has no token to measure",
+            why,
+            "Remove that sample, or mend its mask",
+        )

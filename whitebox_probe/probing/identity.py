@@ -15,7 +15,8 @@ from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.probing.plan import Plan
 from whitebox_probe.probing.settings import Execution, Settings
 
-HASHES = ("weights", "data", "layout", "measurements")
+HASHES = ("weights", "data", "layout", "measurements", "samples")
+SPREAD = 256
 """What is too long to be told: that it changed is said, and not from what to what."""
 # Public attributes of modules that no output depends on, or that a forward pass sets.
 _PASSING = frozenset(
@@ -55,6 +56,19 @@ def identity(
         "versions": {name: version(name) for name in ("whitebox-probe", "torch")},
         "data of the fit": fit,
     }
+
+
+def spread(source: Source, workers: int) -> dict[str, Any]:
+    """What tells samples apart, of all, or of so many that lie evenly among them.
+
+    Each process reads others: that all have the same images can only be known by reading some of
+    them everywhere.
+    """
+    count = len(source.numbers)
+    some = [source.numbers[i * count // SPREAD] for i in range(SPREAD)] if count > SPREAD else None
+    numbers = source.numbers if some is None else some
+    found = None if source.identities is None else source.identities(numbers, workers)
+    return {"numbers of samples": count, "samples": found}
 
 
 def _alone(value: Any) -> bool:

@@ -6,10 +6,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from importlib.util import find_spec
 from itertools import product
 from typing import Any
 
-from whitebox_probe._core.errors import ProbeError
+from whitebox_probe._core.errors import MissingDependency, ProbeError
 from whitebox_probe.metrics.catalogue import catalogue, measure_named
 from whitebox_probe.metrics.measure import (
     DatasetMeasure,
@@ -205,6 +206,7 @@ def planned(
         its = request.over(settings)
         for measure in _measures(request, its):
             asked.discard(measure.name)
+            expect_packages(measure)
             place = request.site or sites.get(measure.name)
             for each in _of(model, measure, place, its):
                 found[each] = None
@@ -230,6 +232,20 @@ def planned(
         )
     of_weights = [m for m in found if isinstance(m.measure, WeightMeasure)]
     return Plan(tuple(m for m in found if m not in set(of_weights)), tuple(of_weights))
+
+
+def expect_packages(measure: Measure | type[Measure]) -> None:
+    """Check that what a measure imports is installed; nothing is imported.
+
+    Raises: MissingDependency.
+    """
+    for module, how in measure.needs_packages.items():
+        if find_spec(module) is None:
+            raise MissingDependency(
+                f"metric '{measure.name}' needs the package {module}",
+                "it is not installed",
+                f"Run: {how}; or leave that metric out",
+            )
 
 
 def _listed(wanted: Wanted | Sequence[Wanted] | None) -> list[Any]:

@@ -4,6 +4,7 @@ import copy
 import json
 import platform
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -12,11 +13,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from whitebox_probe._core.errors import DataError
-from whitebox_probe.data.source import Source, open_data
+from whitebox_probe._core.errors import DataError, LoadWarning
+from whitebox_probe.data._digest import combined
+from whitebox_probe.data.source import Batch, Source, open_data
 from whitebox_probe.metrics._linalg import unguarded
 from whitebox_probe.models.hooks import attach
 from whitebox_probe.models.model import ProbeModel
@@ -25,12 +28,12 @@ from whitebox_probe.probing import outcome
 from whitebox_probe.probing.bases import FITTED, Bases, bases_of
 from whitebox_probe.probing.collector import Collector, Parts
 from whitebox_probe.probing.fitting import Fit
-from whitebox_probe.probing.forward import ready, run_model, transform_of
-from whitebox_probe.probing.identity import constants, identity
+from whitebox_probe.probing.forward import ready, run_batch, transform_of
+from whitebox_probe.probing.identity import constants, identity, spread
 from whitebox_probe.probing.plan import Plan, Wanted, heads_site, planned
 from whitebox_probe.probing.processes import Processes, current
 from whitebox_probe.probing.settings import Execution, Settings
-from whitebox_probe.probing.state import Saver
+from whitebox_probe.probing.state import Saver, members_in
 from whitebox_probe.probing.table import Table
 from whitebox_probe.results.forms import NULL_SEPARATOR
 from whitebox_probe.results.result import Result, named_matrices
@@ -57,6 +60,7 @@ def probe(
     fit_data: Any = None,
     fit_limit: int = 256,
     nonfinite: str = "raise",
+    on_error: str = "stop",
     limit: int | None = None,
     batch_size: int = 32,
     workers: int = 0,
@@ -104,6 +108,8 @@ def probe(
             same data that are not measured, unless other data are given.
         nonfinite: what to do with a sample whose features hold NaN or infinity: `raise`, or `drop`
             it from every measure and list it in `Result.run`.
+        on_error: what to do with a sample that cannot be read: `stop`, or `skip` it and list it in
+            `Result.run`. Of a folder, what was measured is kept all the same with `checkpoint`.
         limit: at most so many samples, drawn by `seed`.
         batch_size, workers: of the pass; no number depends on them.
         device: where the forward pass runs; where the model lies when not given.
@@ -137,6 +143,7 @@ def probe(
         limit=limit,
         fit_limit=fit_limit,
         nonfinite=nonfinite,
+        on_error=on_error,
         dtype=dtype,
         fast=fast,
         seed=seed,
@@ -172,7 +179,12 @@ class _Pass:
         self.data, self.fit_data = data, fit_data
         self.transform = transform_of(model.preprocess)
         self.source = open_data(
-            data, transform=self.transform, limit=settings.limit, seed=settings.seed
+            data,
+            transform=self.transform,
+            limit=settings.limit,
+            seed=settings.seed,
+            on_error=settings.on_error,
+            before=members_in(execution.checkpoint),
         )
         self.processes = current(wanted=execution.distributed)
         self.processes.check(self.source)
@@ -185,15 +197,31 @@ class _Pass:
     def result(self) -> Result:
         """Run the pass."""
         # Before any forward pass: a module may keep what it was last given, as an image's size.
-        saving = self.execution.checkpoint is not None
-        network = constants(self.model.module) if saving else {}
+        needed = self.execution.checkpoint is not None or self.processes.count > 1
+        network = constants(self.model.module) if needed else {}
         with ready(self.model, self.execution.device) as self.device:
+            self.processes.agree(
+                lambda: self._identity(network) | spread(self.source, self.execution.workers)
+            )
             bases = self._bases()
             layers = self._layers(bases)
             collector = self._collector(layers)
             if self.plan.tokens:
                 self._run(collector, network)
         return self._put_together(collector, bases, layers)
+
+    def _identity(self, network: Mapping[str, Any]) -> dict[str, Any]:
+        """Everything that a number of this pass depends on."""
+        return identity(
+            self.model,
+            network,
+            self.source,
+            self.plan,
+            self.settings,
+            self.execution,
+            self.device,
+            self.fit,
+        )
 
     def _bases(self) -> Bases:
         """The subspaces of all measurements."""
@@ -210,10 +238,11 @@ class _Pass:
             self.execution.batch_size,
             self.device,
             self.settings.fast,
+            self.settings.on_error,
         )
+        found = bases_of(self.model, keys, seed=self.settings.seed, tokens=fit)
         if any(key.name in FITTED for key in keys):
             self.fit = fit.told()
-        found = bases_of(self.model, keys, seed=self.settings.seed, tokens=fit)
         return self.processes.same(found)
 
     def _layers(self, bases: Bases) -> dict[int, Parts]:
@@ -245,16 +274,8 @@ class _Pass:
             self.processes,
             collector,
             self.source,
-            lambda: identity(
-                self.model,
-                network,
-                self.source,
-                self.plan,
-                self.settings,
-                self.execution,
-                self.device,
-                self.fit,
-            ),
+            lambda: self._identity(network),
+            self.execution.workers,
         )
         saver.restore(self.device)
         forward(
@@ -270,17 +291,19 @@ class _Pass:
             fast=self.settings.fast,
         )
         saver.finish()
-        self.processes.reduce(collector, self.source.count or 0)
+        self.processes.reduce(collector)
         if collector.table.used == 0:
             raise DataError(
                 f"{self.source.name} gave no sample", "it is empty", "Pass data with samples"
             )
+        self.source.expect_whole(collector.table.kept()[0], collector.skipped)
+        _tell_skipped(self.source, collector.skipped)
 
     def _put_together(
         self, collector: Collector, bases: Bases, layers: Mapping[int, Parts]
     ) -> Result:
         samples = outcome.samples(collector, self.settings.nonfinite)
-        count = self.source.count or len(samples.frame)
+        count = collector.table.used if self.plan.tokens else self.source.count or 0
         rows, matrices = outcome.streamed(collector, count)
         of_weights, more = outcome.weighed(self.plan, bases)
         frame = tabulate(
@@ -292,7 +315,15 @@ class _Pass:
         )
         arrays, told = named_matrices([*more, *matrices])
         run = self._told(collector, bases, layers, samples, told)
-        return Result(frame=frame, samples=samples.frame, matrices=arrays, run=run)
+        ids, identities, _ = collector.table.kept()
+        known = pd.Series(identities, index=pd.Index(ids, name="sample"), name="identity")
+        return Result(
+            frame=frame,
+            samples=samples.frame,
+            matrices=arrays,
+            run=run,
+            identities=known.sort_index().loc[samples.frame.index],
+        )
 
     def _told(
         self,
@@ -316,7 +347,7 @@ class _Pass:
             checkpoint={"name": model.entry.name if model.entry else None, "sha256": model.sha256},
             network=_network(model, layers),
             preprocess=None if model.preprocess is None else asdict(model.preprocess),
-            data=self._data(),
+            data=self._data(collector),
             count=len(samples.frame) if samples.rows else (self.source.count or 0),
             layers=s.layers,
             dim=d,
@@ -346,12 +377,29 @@ class _Pass:
             null_line=nulls.null_named(own[0]).line if len(own) == 1 else None,
         )
 
-    def _data(self) -> dict[str, Any]:
+    def _data(self, collector: Collector) -> dict[str, Any]:
         """What was measured, and what of it was left out."""
+        ids, identities, _ = collector.table.kept()
+        read = combined(ids, identities) or self.source.fingerprint  # of weights alone: not read
         left_out = {why: len(names) for why, names in self.source.left_out.items()}
-        told: dict[str, Any] = {"name": self.source.name, "fingerprint": self.source.fingerprint}
+        told: dict[str, Any] = {"name": self.source.name, "fingerprint": read}
         told["limit"] = self.settings.limit
+        skipped = [{"sample": n, "why": collector.skipped[n]} for n in sorted(collector.skipped)]
+        told |= {"skipped": skipped} if skipped else {}
         return told | ({"left_out": left_out} if left_out else {})
+
+
+class SkippedWarning(LoadWarning):
+    """Samples that could not be read, and are not measured."""
+
+
+def _tell_skipped(source: Source, skipped: Mapping[int, str]) -> None:
+    if skipped:
+        first = min(skipped)
+        what = f"{len(skipped)} of {source.count} samples of {source.name} are skipped"
+        why = f"they cannot be read; the first one is sample {first}: {skipped[first]}"
+        fix = "The others are measured, and run.json lists those that are not"
+        warnings.warn(SkippedWarning(what, why, fix), stacklevel=2)
 
 
 def _model(model: ProbeModel | nn.Module | str) -> ProbeModel:
@@ -415,26 +463,37 @@ def forward(
     table = collector.table
     with bar, torch.inference_mode(), autocast, saver.listening():
         with attach(model, sites, range(1, model.layers + 1), collector.take):
-            for batch in source.batches(execution.batch_size, execution.workers, **dealt):
-                collector.start(batch.ids, batch.labels, batch.mask)
-                table.open(batch.ids)
-                _measure(model, batch.inputs.to(device, non_blocking=True), collector, fast=fast)
-                table.close(len(batch.ids))
+            stream = source.batches(execution.batch_size, execution.workers, **dealt)
+            for batch in saver.kept_on_error(stream):
+                collector.skipped |= batch.skipped
+                if len(batch.ids) > 0:
+                    collector.start(batch.ids, batch.labels, batch.mask)
+                    table.open(batch.ids, batch.identities)
+                    _measure(model, batch, collector, sites, device, fast=fast)
+                    table.close(len(batch.ids))
                 bar.update(len(batch.ids))
                 saver.after_batch()
 
 
-def _measure(model: ProbeModel, inputs: Tensor, collector: Collector, *, fast: bool) -> None:
+def _measure(
+    model: ProbeModel,
+    batch: Batch,
+    collector: Collector,
+    sites: Sequence[str],
+    device: torch.device,
+    *,
+    fast: bool,
+) -> None:
     """One batch: on an accelerator the host waits for it once, when its values are brought."""
-    waits = _waits(inputs.device)
+    waits = _waits(device)
     with unguarded() if waits else nullcontext():
-        run_model(model, inputs, fast=fast)
+        run_batch(model, batch, device, sites, fast=fast)
     collector.check()
-    if waits and not collector.table.fetch(len(inputs)):
+    if waits and not collector.table.fetch(len(batch.ids)):
         collector.restart()
-        run_model(model, inputs, fast=fast)
+        run_batch(model, batch, device, sites, fast=fast)
         collector.check()
-        collector.table.fetch(len(inputs))
+        collector.table.fetch(len(batch.ids))
 
 
 def _waits(device: torch.device) -> bool:

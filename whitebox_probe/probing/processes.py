@@ -7,8 +7,9 @@ sample, and sums are added up in the order of the processes.
 
 import atexit
 import hashlib
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +19,11 @@ from torch import distributed as dist
 
 from whitebox_probe._core import launch
 from whitebox_probe._core.errors import DataError, ProcessError
+from whitebox_probe._core.hashing import digest_of
 from whitebox_probe.data.source import Source
 from whitebox_probe.probing.bases import Bases
 from whitebox_probe.probing.collector import Collector
+from whitebox_probe.probing.identity import HASHES
 
 LINGER = 2.0  # seconds that a process with an error stays for others that may have it too
 
@@ -70,6 +73,31 @@ class Processes:
             if launch.local_rank() == 0:
                 self.wait()
 
+    def agree(self, told: Callable[[], Mapping[str, Any]]) -> None:
+        """Compare all that a number depends on, before the first batch.
+
+        Args: told: `identity`, which is made only where there are several processes.
+        Raises: ProcessError, the same on each of them, that names what differs.
+        """
+        if self.count == 1:
+            return
+        mine = {name: json.dumps(value, sort_keys=True) for name, value in told().items()}
+        kept = {n: digest_of(v) if n.startswith(HASHES) else v for n, v in mine.items()}
+        everyone: list[Any] = [None] * self.count
+        with _together():
+            dist.all_gather_object(everyone, kept)
+        changed = [
+            _differing(name, [each.get(name) for each in everyone])
+            for name in dict.fromkeys(name for each in everyone for name in each)
+            if len({each.get(name) for each in everyone}) > 1
+        ]
+        if changed:
+            raise ProcessError(
+                "the processes of this run were not started alike",
+                f"they differ in {', '.join(changed)}",
+                "Start all processes with the same model, data and arguments",
+            )
+
     def same(self, bases: Bases) -> Bases:
         """The first process' bases: a fit may round differently on another machine."""
         if self.count == 1:
@@ -83,10 +111,10 @@ class Processes:
                     U.copy_(sent)
         return theirs
 
-    def reduce(self, collector: Collector, count: int) -> None:
+    def reduce(self, collector: Collector) -> None:
         """Give every process what all of them have measured.
 
-        Raises: ProcessError when a process has gone, or the samples are not each there once.
+        Raises: ProcessError when a process has gone.
         """
         if self.count == 1:
             return
@@ -94,13 +122,14 @@ class Processes:
         with _together():
             dist.all_gather_object(states, collector.state())
         collector.merge(states)
-        table = collector.table
-        if len(set(table.ids[: table.used].tolist())) != count or table.used != count:
-            raise ProcessError(
-                f"{table.used} samples came back of {count}",
-                "each has to be measured by one process",
-                "Start all processes with the same data and arguments",
-            )
+
+
+def _differing(name: str, values: Sequence[str | None]) -> str:
+    """What differs, and how the first process that is unlike the first one has it."""
+    other = next(rank for rank, value in enumerate(values) if value != values[0])
+    if name.startswith(HASHES):
+        return f"{name} (ranks 0 and {other})"
+    return f"{name} ({values[0]} on rank 0, {values[other]} on rank {other})"
 
 
 @contextmanager

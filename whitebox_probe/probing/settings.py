@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 CONVENTIONS = ("paper", "official")
 DTYPES = ("float32", "bfloat16", "float16")
 NONFINITE = ("raise", "drop")
+ON_ERROR = ("stop", "skip")
 
 
 def _null_kinds() -> tuple[str | None, ...]:
@@ -167,6 +168,12 @@ class Settings:
         help="samples whose features hold NaN or infinity: stop (raise), or leave them out and "
         "list them (drop)",
         choices=lambda: NONFINITE,
+    )
+    on_error: str = _of(
+        "stop",
+        "it says what becomes of samples that cannot be read",
+        help="samples that cannot be read: stop, or skip them and list them in run.json",
+        choices=lambda: ON_ERROR,
     )
     dtype: str = _of(
         "float32",

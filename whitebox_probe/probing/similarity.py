@@ -3,8 +3,9 @@
     found = wp.similarity(wp.load("crate-tiny-fmnist"), wp.load("vit-tiny-fmnist"), "fashion-mnist")
     found.cka[2, 5]  # of layer 3 of the first and layer 6 of the second
 
-A sample's feature is its mean token. Everything comes from streamed sums of products, so that
-neither batch size nor order shows, and memory does not grow with the number of samples.
+A sample's feature is the mean of its measured tokens. Everything comes from streamed sums of
+products, so that neither batch size nor order shows, and memory does not grow with the number of
+samples.
 """
 
 from collections.abc import Sequence
@@ -16,12 +17,13 @@ import torch
 from torch import Tensor
 
 from whitebox_probe._core.errors import DataError
-from whitebox_probe.data.source import open_data
+from whitebox_probe.data.source import Batch, open_data
 from whitebox_probe.metrics._linalg import upcast
 from whitebox_probe.metrics.similarity import Moments, cka_of, procrustes_of, subspace_overlap_of
 from whitebox_probe.models.hooks import attach
 from whitebox_probe.models.model import ProbeModel
-from whitebox_probe.probing.forward import ready, run_model, transform_of
+from whitebox_probe.probing.forward import ready, run_batch, transform_of
+from whitebox_probe.probing.groups import expect_some, measured_mean
 from whitebox_probe.results.similarity import Similarity
 
 FEWEST = 4
@@ -64,10 +66,11 @@ def similarity(
     pairs = [(i, j) for i in range(shape[0]) for j in range(shape[1]) if not same or i <= j]
     moments = {pair: Moments() for pair in pairs}
     features: tuple[dict[int, Tensor], dict[int, Tensor]] = ({}, {})
+    masks: dict[int, Tensor | None] = {}
 
     def keep(which: int) -> Any:
         def sink(_: str, layer: int, Z: Tensor) -> None:
-            features[which][layer - 1] = upcast(Z).mean(dim=-2)
+            features[which][layer - 1] = measured_mean(upcast(Z), masks[which])
 
         return sink
 
@@ -81,8 +84,11 @@ def similarity(
             stack.enter_context(attach(model, [site], layers, keep(which)))
         streams = [source.batches(batch_size, 0) for source in sources[: len(used)]]
         for batches in zip(*streams, strict=True):
-            for model, batch, place in zip(used, batches, places, strict=True):
-                run_model(model, batch.inputs.to(place))
+            _expect_same_samples(batches)
+            for which, (model, batch) in enumerate(zip(used, batches, strict=True)):
+                expect_some(batch.mask, batch.ids)
+                masks[which] = batch.mask
+                run_batch(model, batch, places[which], [site])
             right = features[0 if same else 1]
             for (i, j), sums in moments.items():
                 sums.add(features[0][i], right[j])
@@ -104,3 +110,17 @@ def similarity(
             if same:
                 out[name][j, i] = value
     return Similarity(first=first.name, second=second.name, count=count, **out)
+
+
+def _expect_same_samples(batches: Sequence[Batch]) -> None:
+    """Check that both models are given the same samples, in one order.
+
+    Raises: DataError for a loader that shuffles, say.
+    """
+    if any(not torch.equal(each.identities, batches[0].identities) for each in batches[1:]):
+        raise DataError(
+            f"the two models are not given the same samples from sample {int(batches[0].ids[0])} "
+            "on",
+            "the data come in another order, or with other content, when they are read again",
+            "Pass data that do not shuffle or draw, such as the loader's Dataset",
+        )

@@ -21,12 +21,12 @@ import torch
 
 from whitebox_probe._core.errors import DataError, ProcessError
 from whitebox_probe._core.io import atomic_path
-from whitebox_probe.data.source import Source
+from whitebox_probe.data.source import Batch, Source
 from whitebox_probe.probing.collector import Collector, State
 from whitebox_probe.probing.identity import HASHES
 from whitebox_probe.probing.processes import Processes
 
-FORMAT = 2
+FORMAT = 3
 
 
 class Saver:
@@ -35,6 +35,7 @@ class Saver:
     Args:
         folder: of the state; None to save nothing. every: seconds between two saves.
         identity: what must be the same for a run to go on, by the name that an error gives it.
+        workers: processes that read the samples.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Saver:
         collector: Collector,
         source: Source,
         identity: Callable[[], Mapping[str, Any]],
+        workers: int = 0,
     ) -> None:
         if folder is not None and not source.numbers:
             raise DataError(
@@ -57,6 +59,7 @@ class Saver:
         self.batches = 0
         self._processes = processes
         self._collector = collector
+        self._source, self._workers = source, workers
         self._identity = identity
         self._kept: Mapping[str, Any] | None = None
         self._device = torch.device("cpu")
@@ -94,6 +97,7 @@ class Saver:
                 f"the state {path} cannot be read", str(error), "Remove it and begin anew"
             ) from error
         self._expect_same(about["identity"])
+        self._expect_same_samples(arrays["ids"], arrays["identities"])
         self._put_back(about, arrays, device)
 
     def _expect_same(self, before: Mapping[str, Any]) -> None:
@@ -111,6 +115,28 @@ class Saver:
                 "Use the same as then, or begin anew in another folder",
             )
 
+    def _expect_same_samples(self, ids: np.ndarray, identities: np.ndarray) -> None:
+        """Read again what was measured: its numbers stand beside those to come."""
+        unknown = sorted(set(ids.tolist()) - set(self._source.numbers))
+        if unknown:
+            raise self._other(f"sample {unknown[0]} of its state is none of this run's")
+        assert self._source.identities is not None, "data that can be saved are numbered"
+        now = self._source.identities(ids.tolist(), self._workers)
+        pairs = zip(ids.tolist(), identities.tolist(), now, strict=True)
+        other = [number for number, was, found in pairs if found is not None and found != was]
+        if other:
+            raise self._other(
+                f"{len(other)} of {len(ids)} samples are not what was measured, "
+                f"such as sample {other[0]}: the data changed, or are drawn at random"
+            )
+
+    def _other(self, why: str) -> ProcessError:
+        return ProcessError(
+            f"the run in {self.folder} cannot go on",
+            why,
+            "Use the same data as then, or begin anew in another folder",
+        )
+
     def _same(self) -> Mapping[str, Any]:
         """The identity, made once: it reads all weights."""
         if self._kept is None:
@@ -122,7 +148,11 @@ class Saver:
         if self.folder is None:
             return
         state = self._collector.state()
-        arrays: dict[str, Any] = {"ids": state.ids, "values": state.values}
+        arrays: dict[str, Any] = {
+            "ids": state.ids,
+            "identities": state.identities,
+            "values": state.values,
+        }
         kinds = {}
         for (number, layer, name), (kind, value) in state.sums.items():
             key = f"{number}/{layer}/{name}"
@@ -134,6 +164,8 @@ class Saver:
             "tokens": dict(state.tokens),
             "labels": {str(label): count for label, count in state.labels.items()},
             "sums": kinds,
+            "skipped": {str(number): why for number, why in state.skipped.items()},
+            "members": self._source.members,
         }
         arrays["about"] = np.array(json.dumps(about))
         with atomic_path(self.folder / _name(self._processes)) as path:
@@ -148,7 +180,16 @@ class Saver:
             number, layer, name = key.split("/", 2)
             sums[int(number), int(layer), name] = (kind, arrays[f"sum/{key}"])
         labels = {int(label): count for label, count in about["labels"].items()}
-        state = State(arrays["ids"], arrays["values"], about["tokens"], labels, sums)
+        skipped = {int(number): why for number, why in about["skipped"].items()}
+        state = State(
+            ids=arrays["ids"],
+            identities=arrays["identities"],
+            values=arrays["values"],
+            tokens=about["tokens"],
+            labels=labels,
+            sums=sums,
+            skipped=skipped,
+        )
         self._collector.restore(state, device)
         self.batches = about["batches"]
 
@@ -175,6 +216,20 @@ class Saver:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def kept_on_error(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The batches; what was measured is saved before an error of reading is passed on.
+
+        Raises: DataError that says so.
+        """
+        try:
+            yield from batches
+        except DataError as error:
+            if self.folder is None or self.batches == 0:
+                raise
+            self.save()
+            kept = f"what was measured is saved in {self.folder}, and the same call goes on"
+            raise DataError(error.what, error.why, f"{error.fix.rstrip('.')}; {kept}") from error
+
     def after_batch(self) -> None:
         """Count a batch; save if it is time.
 
@@ -194,6 +249,19 @@ class Saver:
         """Save a pass that is whole, if it was long enough to be saved before."""
         if self.folder is not None and (self.folder / _name(self._processes)).is_file():
             self.save()
+
+
+def members_in(folder: Path | None) -> Mapping[str, int] | None:
+    """The files that an unfinished run was begun with, where its state in a folder says them."""
+    paths = [] if folder is None else sorted(folder.glob(_pattern("*")))
+    if not paths:
+        return None
+    try:
+        with paths[0].open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            found: Mapping[str, int] | None = json.loads(str(archive["about"])).get("members")
+            return found
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None  # told when the state is put back
 
 
 def _name(processes: Processes) -> str:

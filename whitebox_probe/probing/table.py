@@ -16,17 +16,20 @@ class Table:
         rows = count or 1024
         self.values = np.full((rows, layers * width), np.nan)
         self.ids = np.empty(rows, dtype=np.int64)
+        self.identities = np.empty(rows, dtype=np.int64)
         self.used = 0
         self._written: set[int] = set()
         self._on_device: list[tuple[int, Tensor | None, Tensor]] = []
 
-    def open(self, ids: Tensor) -> None:
-        """Make room for a batch."""
+    def open(self, ids: Tensor, identities: Tensor) -> None:
+        """Make room for a batch; `identities` tell its samples apart."""
         needed = self.used + len(ids)
         while needed > len(self.ids):
             self.values = np.concatenate([self.values, np.full_like(self.values, np.nan)])
             self.ids = np.concatenate([self.ids, np.empty_like(self.ids)])
+            self.identities = np.concatenate([self.identities, np.empty_like(self.identities)])
         self.ids[self.used : needed] = ids.numpy()
+        self.identities[self.used : needed] = identities.numpy()
         self._written.clear()
 
     def write(self, layer: int, column: int, values: Tensor, rows: Tensor | None) -> None:
@@ -65,13 +68,13 @@ class Table:
         order = np.argsort(self.ids[: self.used], kind="stable")
         return self.ids[: self.used][order], self.values[: self.used][order]
 
-    def kept(self) -> tuple[np.ndarray, np.ndarray]:
-        """Ids and values so far, in the order in which they came."""
-        return self.ids[: self.used], self.values[: self.used]
+    def kept(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Ids, identities and values so far, in the order in which they came."""
+        return self.ids[: self.used], self.identities[: self.used], self.values[: self.used]
 
-    def put_back(self, ids: np.ndarray, values: np.ndarray) -> None:
-        """Hold these ids and values, and no others."""
+    def put_back(self, ids: np.ndarray, identities: np.ndarray, values: np.ndarray) -> None:
+        """Hold these samples, and no others."""
         self.used = 0
-        self.open(torch.from_numpy(np.ascontiguousarray(ids)))
+        self.open(*(torch.from_numpy(np.ascontiguousarray(each)) for each in (ids, identities)))
         self.used = len(ids)
         self.values[: self.used] = values

@@ -125,7 +125,7 @@ def compare(results: Sequence[Result], *, form: str | None = None, seed: int = 0
         form = "per_token"
     couples = [(one, two) for i, one in enumerate(results) for two in results[i + 1 :]]
     for one, two in couples:
-        pairing.expect_same_data(one.run, two.run)
+        pairing.expect_same_data(one, two)
     notes: dict[str, None] = {}
     differences = []
     for one, two in couples:

@@ -17,7 +17,7 @@ NATIVE, PROJECTION = "native", "qkv:"
 _TOLD = ("site", *SETTINGS)
 _FITTED = ("pca",)
 _DRAWN = ("random", "pca:clusters")
-_HOW_MANY = ("limit",)  # how many samples were drawn: those that both have are paired
+_HOW_MANY = ("limit", "skipped")  # how many samples were drawn: those that both have are paired
 _RUN = {"dtype": "dtype", "fast": "fast", "nonfinite": "nonfinite", "seed": "seed"}
 
 
@@ -36,10 +36,14 @@ class Pair:
     sampled: bool
 
 
-def expect_same_data(one: Run, two: Run) -> None:
-    """Raise ResultError unless two runs are known to have measured the same data."""
+def expect_same_data(first: Result, second: Result) -> None:
+    """Raise ResultError unless two results are known to be of the same samples, one by one."""
+    one, two = first.run, second.run
+    known = _expect_same_samples(first, second)
     for key in sorted((one.data.keys() & two.data.keys()) - {*_HOW_MANY}):
         here, there = one.data[key], two.data[key]
+        if key == "fingerprint" and known:
+            continue  # of other numbers of samples, that of what was read is another
         if not same(here, there):
             raise ResultError(
                 f"the results differ in data: {one.model} has {key} {_json(here)}, "
@@ -47,12 +51,31 @@ def expect_same_data(one: Run, two: Run) -> None:
                 "samples of different data cannot be paired",
                 "Probe all models on the same data",
             )
-    if not (one.data.get("fingerprint") and two.data.get("fingerprint")):
+    if not known and not (one.data.get("fingerprint") and two.data.get("fingerprint")):
         raise ResultError(
             f"the data of {one.model} and {two.model} are not known to be the same",
-            "a loader has no fingerprint",
-            "Probe the loader's Dataset",
+            "a result has no fingerprint of what was read",
+            "Probe both again with this version",
         )
+
+
+def _expect_same_samples(first: Result, second: Result) -> bool:
+    """Whether the samples that both have are known to be the same.
+
+    Raises: ResultError for samples of one number that are not.
+    """
+    if first.identities is None or second.identities is None:
+        return False
+    here, there = first.identities.align(second.identities, join="inner")
+    other = here.index[(here != there).to_numpy()]
+    if len(other):
+        raise ResultError(
+            f"the results differ in data: {len(other)} of {len(here)} samples of "
+            f"{first.model} and {second.model} are not the same, such as sample {other[0]}",
+            "samples of different data, or in another order, cannot be paired",
+            "Probe all models on the same data, in one order (a loader may shuffle)",
+        )
+    return len(here) > 0
 
 
 def pairs_of(one: Result, two: Result) -> list[Pair]:

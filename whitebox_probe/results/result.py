@@ -24,6 +24,7 @@ from whitebox_probe.results.table import (
 from whitebox_probe.stats import Trend, trend
 
 TABLE, SAMPLES, MATRICES, RUN = "table", "samples.parquet", "matrices.npz", "run.json"
+IDENTITY = "identity"
 _FIX = "Pass a folder that `whitebox-probe run --out` or Result.save wrote"
 
 
@@ -41,12 +42,15 @@ class Result:
         matrices: name -> array over layers, such as `coherence` (L, K, K); `run.matrices` tells
             with which settings each was taken.
         run: what the numbers depend on, and how they were computed.
+        identities: what tells each sample apart, 64 bits of a hash of its content, by its number;
+            None in results of an older version.
     """
 
     frame: pd.DataFrame
     samples: pd.DataFrame
     matrices: dict[str, np.ndarray]
     run: Run
+    identities: pd.Series | None = None
 
     def __post_init__(self) -> None:
         """Take a run that is a plain mapping as a `Run`."""
@@ -204,6 +208,7 @@ class Result:
             samples=self.samples[kept].rename(columns=names),
             matrices=matrices,
             run=self.run.narrowed(narrow, places),
+            identities=self.identities,
         )
 
     def _selected_matrices(
@@ -247,10 +252,15 @@ class Result:
         writers: dict[str, Callable[[Path], Any]] = {
             f"{TABLE}.csv": lambda path: self.frame.to_csv(path, index=False),
             f"{TABLE}.parquet": self.frame.to_parquet,
-            SAMPLES: self.samples.to_parquet,
+            SAMPLES: self._with_identities().to_parquet,
             MATRICES: lambda path: np.savez_compressed(path, **self.matrices),  # type: ignore[arg-type]
         }
         return save_sealed(Path(folder), writers, RUN, self.run.to_dict(), free=[f"{TABLE}.csv"])
+
+    def _with_identities(self) -> pd.DataFrame:
+        """The samples as they are saved: what tells them apart is one more column."""
+        known = self.identities
+        return self.samples if known is None else self.samples.assign(**{IDENTITY: known})
 
     @classmethod
     def load(cls, folder: str | Path) -> "Result":
@@ -267,13 +277,14 @@ class Result:
                 matrices = dict(archive)
             frame = pd.read_parquet(folder / f"{TABLE}.parquet")
             samples = pd.read_parquet(folder / SAMPLES)
+            known = samples.pop(IDENTITY) if IDENTITY in samples else None
         except (OSError, ValueError) as error:
             raise ResultError(
                 f"the result in {folder} cannot be read", str(error), "Run the probe again"
             ) from error
         if "format" not in whole:
             frame, samples = table_of_first_format(frame, samples, whole)
-        return cls(frame=frame, samples=samples, matrices=matrices, run=run)
+        return cls(frame=frame, samples=samples, matrices=matrices, run=run, identities=known)
 
 
 def named_matrices(

@@ -1,0 +1,86 @@
+"""Padding in windows of text: what a model is told of it, so that no token attends to it.
+
+A mask says which tokens are measured, and special tokens that are not are attended to all the same:
+they are part of the text as the model was trained on it. Padding is what a mask leaves out at
+either end of a window and that is one id over and over: the model's own padding id where its
+configuration states one, any id that stands there twice or more otherwise.
+"""
+
+import inspect
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from whitebox_probe._core.errors import DataError
+from whitebox_probe.models.model import ProbeModel
+
+_FIX = "Pass windows without padding: pack the texts, or use TextWindows with drop_last=True"
+
+
+def arguments(
+    model: ProbeModel, ids: Tensor, mask: Tensor | None, sites: Sequence[str]
+) -> Mapping[str, Tensor]:
+    """What the model is to be given beside the ids of a batch (B, n): nothing without padding.
+
+    Args: mask: which tokens are measured, (B, n). sites: those that are read.
+    Raises: DataError for padding that the model would attend to, or that would shift positions.
+    """
+    if mask is None or ids.ndim != 2 or ids.is_floating_point() or mask.shape != ids.shape:
+        return {}
+    left, right = padding_of(ids.cpu(), mask.cpu(), pad_id(model.module))
+    if not bool(left.any()) and (not bool(right.any()) or _causal(model.module)):
+        return {}  # what stands behind a token changes nothing of it
+    taken = inspect.signature(model.module.forward).parameters
+    if "attention_mask" not in taken:
+        raise _refused(model, "it takes no attention mask, and would attend to padding")
+    if "attn_weights" in sites:
+        raise _refused(model, "attention maps are read without an attention mask")
+    keep = ~(left | right)
+    more = {"attention_mask": keep.long()}
+    if bool(left.any()) and not _counts_itself(model.module):
+        if "position_ids" not in taken:
+            raise _refused(model, "it takes no positions, and padding on the left shifts them")
+        more["position_ids"] = (keep.long().cumsum(dim=1) - 1).clamp_min(0)
+    return {name: value.to(ids.device) for name, value in more.items()}
+
+
+def padding_of(ids: Tensor, mask: Tensor, pad: int | None) -> tuple[Tensor, Tensor]:
+    """Which tokens pad a window on its left, and on its right; all are (B, n)."""
+    right = _run(ids, mask, pad)
+    left = _run(ids.flip(1), mask.flip(1), pad).flip(1)
+    return left, right
+
+
+def _run(ids: Tensor, mask: Tensor, pad: int | None) -> Tensor:
+    """The tokens at the end of each row that are left out, and the same as the last one."""
+    same = (ids == (ids[:, -1:] if pad is None else pad)) & ~mask
+    found = same.flip(1).long().cumprod(dim=1).flip(1).bool()
+    if pad is None:  # a single one may be the end of a sentence
+        found &= found.sum(dim=1, keepdim=True) > 1
+    return found
+
+
+def pad_id(module: nn.Module) -> int | None:
+    """The id that the model's configuration pads with, if it states one."""
+    found = getattr(getattr(module, "config", None), "pad_token_id", None)
+    return found if isinstance(found, int) and found >= 0 else None
+
+
+def _causal(module: nn.Module) -> bool:
+    """Whether a token attends to those before it alone."""
+    parts = [getattr(module, "config", None), *module.modules()]
+    names: tuple[str, ...] = ("causal", "is_causal", "is_decoder")
+    stated = any(getattr(part, name, None) is True for part in parts for name in names)
+    return stated or any("Causal" in type(part).__name__ for part in module.modules())
+
+
+def _counts_itself(module: nn.Module) -> bool:
+    """Whether positions are counted from the first token that is no padding, as in RoBERTa."""
+    return any(
+        name.endswith("position_embeddings") and getattr(part, "padding_idx", None) is not None
+        for name, part in module.named_modules()
+    )
+
+
+def _refused(model: ProbeModel, why: str) -> DataError:
+    return DataError(f"windows with padding cannot be given to {model.name}", why, _FIX)
