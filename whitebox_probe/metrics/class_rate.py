@@ -82,7 +82,9 @@ class ClassRate(DatasetMeasure):
     def add(self, sums: Sums, layer: LayerTokens, site: str, labels: Tensor | None) -> None:
         """Add each class's second moment of pooled tokens."""
         assert labels is not None
-        X = _linalg.unit_tokens(layer.pooled(site, self.pool))
+        # Tokens may cancel in their mean, and leave what rounding makes of it.
+        floor = _linalg.rounding(layer.at(site)) * layer.norms(site).mean(dim=-1)
+        X = _linalg.unit_tokens(layer.pooled(site, self.pool), floor)
         for c in labels.unique().tolist():
             mine = X[(labels == c).to(X.device)]
             sums.total(f"moment_{c}", mine.mT @ mine)
