@@ -15,7 +15,7 @@ __all__ = ["MeanCosine", "TokenNorm", "mean_cosine", "token_norm"]
 def mean_cosine(Z: Tensor) -> Tensor:
     """Mean cosine between two different tokens of a sample (anisotropy): -1/(n-1) to 1.
 
-    A zero token, or one that is rounding beside the sample's largest, has cosine 0 with every other.
+    A zero token, or one that is rounding beside the sample's largest, has cosine 0 with all.
 
     Shapes: Z (B, n, d) -> (B,), float64, with n > 1.
     Raises: ShapeError, NonFiniteError.
