@@ -22,9 +22,10 @@ def neural_collapse(X: Tensor, labels: Tensor) -> dict[str, float]:
 
     `nc1` = tr(S_W S_B^+) / C, the within-class spread against the between-class one; `nc2_norms`,
     the coefficient of variation of the class means' norms; `nc2_angles`, the mean distance of their
-    cosines from -1/(C-1). All are 0 at collapse. S_W is the covariance within classes over all
-    samples, S_B that of the class means about the mean of all samples, as in the paper: classes
-    of many samples draw that mean, and do not weigh more in S_B. (Others take the mean of means.)
+    cosines from -1/(C-1). All are 0 at collapse where classes have one size. S_W is the covariance
+    within classes over all samples, S_B that of the class means about the mean of all samples, as
+    in the paper: classes of many samples draw that mean, and do not weigh more in S_B. (Others
+    take the mean of means.)
 
     NaN where a class has one sample, which has no spread, or class means do not differ by more
     than rounding.
