@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 
 from tests.metrics.drawing import DTYPES, bases, draw, scales, shapes
 from whitebox_probe._core.errors import NonFiniteError, ShapeError
+from whitebox_probe.metrics import _linalg
 from whitebox_probe.metrics import functional as F
+from whitebox_probe.metrics.coding_rate import CodingRate
+from whitebox_probe.metrics.compression import Compression
+from whitebox_probe.metrics.tokens import HEADS, LayerTokens, project
+
+G = torch.Generator().manual_seed(11)
 
 
 @settings(deadline=None, max_examples=60)
@@ -93,3 +99,78 @@ def test_tokens_that_are_not_finite_are_named_not_averaged(bad):
 def test_a_basis_of_another_width_shows_what_came_and_what_is_needed():
     with pytest.raises(ShapeError, match=r"U has shape \(2, 4, 2\).*\(K, 5, p\)"):
         F.compression(torch.randn(1, 3, 5), torch.randn(2, 4, 2), eps=0.1)
+
+
+def turned(d, seed=0):
+    random = torch.Generator().manual_seed(seed)
+    return torch.linalg.qr(torch.randn(d, d, generator=random, dtype=torch.float64)).Q
+
+
+class TestRounding:
+    """What is rounding of the projection takes no nat at unit norm, whichever way it comes."""
+
+    def made(self, dtype=torch.float32, unused=8):
+        """Tokens that leave the last directions of an orthonormal basis unused, and the basis."""
+        Q = turned(32)
+        Z = (
+            torch.randn(3, 20, 32 - unused, generator=G, dtype=torch.float64)
+            @ Q[:, : 32 - unused].T
+        )
+        return Z.to(dtype), Q.unflatten(1, (4, 8)).transpose(0, 1).contiguous()
+
+    def official(self, tokens, U):
+        metric = Compression(convention="official")
+        return metric.measure(LayerTokens(tokens, U), HEADS)
+
+    @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+    @pytest.mark.parametrize("unused", [8, 12, 24])
+    def test_heads_that_tokens_do_not_reach_are_nothing(self, unused, scale):
+        Z, U = self.made(unused=unused)
+        used = U.mT.flatten(0, 1)[: 32 - unused]
+        V = torch.zeros(3, 20, 32, dtype=torch.float64)
+        V[..., : 32 - unused] = Z.double() @ used.T
+        want = [
+            oracle.official_compression([head for head in v if head.any()])
+            for v in V.unflatten(-1, (4, 8)).transpose(1, 2)
+        ]
+        for tokens in ({"attn_in": Z * scale}, {HEADS: project(Z * scale, U)}):
+            np.testing.assert_allclose(self.official(tokens, U), want, rtol=2e-6)
+        found = F.official_compression(project(Z * scale, U))
+        np.testing.assert_allclose(found, want, rtol=2e-6)
+
+    def test_a_head_of_small_weights_is_signal(self):
+        Z, U = self.made(unused=0)
+        small = U.clone()
+        small[2] *= 1e-9
+        for place in ("attn_in", HEADS):
+            both = [
+                {"attn_in": Z} if place == "attn_in" else {HEADS: project(Z, W)} for W in (U, small)
+            ]
+            whole, scaled = (self.official(t, W) for t, W in zip(both, (U, small), strict=True))
+            np.testing.assert_allclose(scaled, whole, rtol=1e-6)
+
+    def test_a_token_that_is_rounding_is_nothing_in_r_either(self):
+        Z = torch.randn(2, 6, 8, generator=G)
+        Z[:, 3] *= 1e-8
+        gone = Z.clone()
+        gone[:, 3] = 0
+        rate = CodingRate(convention="official")
+        got, want = (rate.measure(LayerTokens({"attn_in": x}), "attn_in") for x in (Z, gone))
+        assert torch.equal(got, want)
+
+    def test_half_precision_is_rounding_of_the_tokens_themselves(self):
+        Z, U = self.made()
+        half = {"attn_in": Z.bfloat16()}
+        Q = U.mT.flatten(0, 1)
+        kept = (Z.double() @ Q[:24].T @ Q[:24]).float()
+        assert abs(self.official(half, U) / self.official({"attn_in": kept}, U) - 1).max() < 0.02
+
+
+def test_dependent_vectors_leave_no_direction_to_chance():
+    U = torch.randn(2, 12, 4, generator=G)
+    U[1, :, 2] = U[1, :, 0] - U[1, :, 1]
+    Q = _linalg.orthonormalise(U)
+    torch.testing.assert_close(Q[0].mT @ Q[0], torch.eye(4, dtype=torch.float64))
+    values = torch.linalg.eigvalsh(Q[1].mT @ Q[1])
+    torch.testing.assert_close(values, torch.tensor([0.0, 1, 1, 1], dtype=torch.float64))
+    torch.testing.assert_close(Q[1] @ (Q[1].mT @ U[1].double()), U[1].double(), atol=1e-5, rtol=0)

@@ -13,6 +13,8 @@ from whitebox_probe.metrics import functional as F
 from whitebox_probe.metrics import token_coherence
 from whitebox_probe.metrics.catalogue import catalogue
 from whitebox_probe.metrics.measure import DatasetMeasure
+from whitebox_probe.metrics.similarity import Moments, cka_of, procrustes_of, subspace_overlap_of
+from whitebox_probe.metrics.sums import Sums
 
 G = torch.Generator().manual_seed(0)
 IMAGES = torch.randn(40, 3, 12, 12, generator=G)
@@ -104,7 +106,7 @@ def test_neural_collapse_of_a_simplex_and_of_a_model(crate):
     means = np.stack([X[LABELS.numpy() == c].mean(0) for c in range(4)])
     spread = X - means[LABELS.numpy()]
     within = spread.T @ spread / len(X)
-    centred = means - means.mean(0)
+    centred = means - X.mean(0)
     nc1 = np.trace(within @ np.linalg.pinv(centred.T @ centred / 4, rcond=1e-10)) / 4
     assert value(probed(crate, ["neural_collapse"]), "nc1", 3) == pytest.approx(nc1, rel=1e-4)
     with pytest.raises(ShapeError, match="1 class"):
@@ -193,3 +195,129 @@ class TestSimilarity:
         assert (found.save(tmp_path) / "similarity.csv").exists()
         figure = wp.plots.similarity(found)
         assert figure.axes[0].images[0].get_array()[1, 2] == pytest.approx(found.cka[1, 2])
+
+
+CLASSES = ("neural_collapse", "class_rate", "class_coherence")
+COMPARED = {"neural_collapse": 3, "class_rate": 2, "class_coherence": 3}  # rows within classes
+
+
+class TestDegenerate:
+    """What would score best for want of data is no number, and the table says why."""
+
+    @pytest.mark.parametrize("name", CLASSES)
+    @pytest.mark.parametrize(
+        ("labels", "why"),
+        [
+            (torch.arange(40), "40 of 40 classes have one sample"),
+            (torch.tensor([0, 1, 2] + [3] * 37), "3 of 4 classes have one sample"),
+            (torch.zeros(40, dtype=torch.long), "there is one class"),
+        ],
+    )
+    def test_classes_that_cannot_be_compared(self, name, labels, why, crate):
+        data = TensorDataset(IMAGES, labels)
+        frame = wp.probe(crate, data, [name, "l0"], progress=False).frame
+        rows = frame[frame["mean"].isna()]
+        assert rows["metric"].nunique() == COMPARED[name]
+        assert rows["note"].str.contains(why).all()
+        assert frame[frame["mean"].notna()]["note"].str.contains("none").sum() == 0
+
+    def test_a_limit_below_the_classes_counts_them(self, crate):
+        data = TensorDataset(IMAGES, torch.arange(40) // 4)
+        frame = wp.probe(crate, data, ["neural_collapse"], limit=6, progress=False).frame
+        assert frame["mean"].isna().all()
+        assert frame["note"].str.match(r"\d classes of 1 to? ?\d? ?samples; none, as").all()
+
+    def test_numbers_have_the_classes_beside_them(self, crate):
+        frame = probed(crate, ["neural_collapse", "class_rate"]).frame
+        assert frame["mean"].notna().all()
+        assert frame["note"].eq("4 classes of 10 samples").all()
+
+    @pytest.mark.parametrize("offset", [0.0, 1e3, 1e6])
+    def test_an_offset_changes_no_collapse(self, offset):
+        X = torch.randn(60, 5, generator=G, dtype=torch.float64)
+        X = X + 0.5 * torch.eye(5, dtype=torch.float64)[torch.arange(60) % 5]
+        want, got = (F.neural_collapse(x, torch.arange(60) % 5) for x in (X, X + offset))
+        assert got == pytest.approx(want, rel=1e-6)
+
+    def test_features_that_do_not_vary_have_no_collapse(self):
+        X = torch.full((40, 6), 1e3) * (1 + 1e-7 * torch.randn(40, 6, generator=G))
+        assert all(math.isnan(v) for v in F.neural_collapse(X, torch.arange(40) % 4).values())
+
+    def test_few_points_have_no_dimension_and_say_so(self, crate):
+        frame = wp.probe(crate, IMAGES[:6], ["intrinsic_dimension"], progress=False).frame
+        assert frame["mean"].isna().all()
+        assert frame["note"].eq("6 different points; none, as 20 are needed").all()
+
+
+def test_unbalanced_classes_are_seen_from_the_mean_of_all_samples():
+    X = torch.randn(60, 7, generator=G, dtype=torch.float64)
+    labels = torch.tensor([0] * 40 + [1] * 15 + [2] * 5)
+    X = X + 2 * torch.eye(3, 7, dtype=torch.float64)[labels]
+    means = torch.stack([X[labels == c].mean(0) for c in range(3)])
+    within = (X - means[labels]).T @ (X - means[labels]) / 60
+    centred = means - X.mean(0)
+    want = torch.trace(within @ torch.linalg.pinv(centred.T @ centred / 3, rtol=1e-10)) / 3
+    found = F.neural_collapse(X, labels)
+    assert found["nc1"] == pytest.approx(want.item())
+    norms = centred.norm(dim=1)
+    assert found["nc2_norms"] == pytest.approx((norms.std(correction=0) / norms.mean()).item())
+
+
+def test_scatters_join_in_any_order():
+    X = 1e5 + torch.randn(50, 4, generator=G, dtype=torch.float64)
+    parts = [Sums(), Sums()]
+    for i, piece in enumerate(X.split([1, 9, 17, 23])):
+        parts[i % 2].scatter("all", piece)
+    parts[0].merge(parts[1])
+    scatter, mean, count = parts[0].scattered("all")
+    torch.testing.assert_close(scatter / 49, X.T.cov(), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(mean, X.mean(0))
+    assert count == 50
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e2, 1e4, 1e6])
+@pytest.mark.parametrize("pieces", [1, 7, 60])
+def test_similarities_do_not_see_an_offset(offset, pieces):
+    X = torch.randn(60, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    Y = X @ torch.ones(5, 4, dtype=torch.float64).tril() + X[:, :4].flip(0)
+
+    def taken(x, y):
+        m = Moments()
+        for a, b in zip(x.split(pieces), y.split(pieces), strict=True):
+            m.add(a, b)
+        return cka_of(m), procrustes_of(m), subspace_overlap_of(m, rank=2)
+
+    assert taken(X + offset, Y - 3 * offset) == pytest.approx(taken(X, Y), rel=1e-6)
+
+
+def test_similarities_of_what_does_not_vary_are_no_number():
+    noise = 1e3 * (1 + 1e-8 * torch.randn(20, 3, generator=G))
+    X = torch.randn(20, 4, generator=G)
+    for a, b in ((noise, X), (X, noise), (torch.ones(20, 2), X)):
+        for f in (F.cka, F.procrustes_distance, F.sample_overlap):
+            assert math.isnan(f(a, b))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_kurtosis_of_rounding_is_none(dtype):
+    eps = torch.finfo(dtype).eps
+    Z = (5 * (1 + 0.3 * eps * torch.randn(2, 6, 8, generator=G, dtype=torch.float64))).to(dtype)
+    assert F.excess_kurtosis(Z).tolist() == [0.0, 0.0]
+
+
+def test_every_row_has_its_own_unit(crate):
+    data = TensorDataset(IMAGES, LABELS)
+    names = ["coherence", "token_coherence", "class_coherence"]
+    measures = wp.probe(crate, data, names, progress=False).run["measures"]
+    assert measures["chordal_mean"]["unit"] == "0 to sqrt(p)"
+    assert measures["coherence_mean"]["unit"] == "0 to 1"
+    angles = {row for row, told in measures.items() if told["unit"] == "radians"}
+    assert angles == {"principal_angle_min", "principal_angle_mean"}
+    counted = {row for row, told in measures.items() if told["unit"] == "directions"}
+    assert counted == {"token_dimension", "class_dimension"}
+
+
+@pytest.mark.parametrize("kind", catalogue().values(), ids=lambda m: m.name)
+def test_units_are_of_rows_that_exist(kind):
+    assert set(getattr(kind, "units", {})) <= set(getattr(kind, "rows", ()))
+    assert not set("();") & set(kind.unit)

@@ -1,5 +1,6 @@
 """Files without `arch`: what is assumed and said, what is asked for, and what is refused."""
 
+import argparse
 import subprocess
 import sys
 import warnings
@@ -291,3 +292,113 @@ def test_an_odd_tied_tensor_is_refused_and_no_fault_of_ours(tmp_path, change):
     torch.save(state, tmp_path / "x.pth")
     with pytest.raises(CheckpointError, match=r"wte\.weight"):
         wp.load(tmp_path / "x.pth")
+
+
+NAMED = {"image_size": 32, "patch_size": 16, "channels": 3, "classes": 4, "depth": 1}
+NAMED |= {"dim": 576, "heads": 12, "dim_head": 48}
+
+
+def kept(folder, beside, arch=None, family="crate"):
+    """A file of training, with what stands beside its weights."""
+    network = build(family, arch or CRATE | SIZES, source="a test")
+    torch.save({"state_dict": network.state_dict(), **beside}, folder / "x.pth")
+    return folder / "x.pth"
+
+
+class TestWhatIsWritten:
+    """What the file, or one beside it, says of its architecture is not asked for."""
+
+    def test_the_official_training_file_names_its_architecture(self, tmp_path):
+        arch = NAMED | {"depth": 12}
+        path = kept(tmp_path, {"arch": "CRATE_small", "epoch": 3, "best_acc1": 0.0}, arch)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # eta and lam are the architecture's own
+            model = wp.load(path)
+        assert (model.dims.heads, model.dims.dim_head) == (12, 48)
+        with pytest.raises(CheckpointError, match="has 12 heads.*6 are asked for"):
+            wp.load(path, heads=6)
+
+    def test_a_name_that_the_weights_contradict_is_refused(self, tmp_path):
+        path = kept(tmp_path, {"arch": "CRATE_base"}, NAMED)
+        with pytest.raises(CheckpointError, match="'CRATE_base'.*dim: 768, the weights 576"):
+            wp.load(path)
+
+    @pytest.mark.filterwarnings("ignore::whitebox_probe._core.errors.AssumedWarning")
+    @pytest.mark.parametrize(
+        "beside",
+        [
+            {"args": argparse.Namespace(heads=2, lr=1e-3)},
+            {"hyper_parameters": {"num_heads": 2, "lr": 1e-3}},
+            {"hyper_parameters": {"model": {"n_heads": 2}}},
+            {"config": {"heads": 2}},
+        ],
+    )
+    def test_heads_by_their_usual_names(self, tmp_path, beside):
+        assert wp.load(kept(tmp_path, beside)).dims.heads == 2
+        with pytest.raises(CheckpointError, match="has 2 heads"):
+            wp.load(tmp_path / "x.pth", heads=4)
+
+    @pytest.mark.filterwarnings("ignore::whitebox_probe._core.errors.AssumedWarning")
+    def test_a_scripts_eta_is_not_the_networks(self, tmp_path):
+        beside = {"args": argparse.Namespace(heads=2, eta=7.0), "arch": "x"}
+        assert wp.load(kept(tmp_path, beside)).entry.arch["eta"] == 0.1
+        beside = {"hyper_parameters": {"heads": 2, "eta": 0.7}}
+        assert wp.load(kept(tmp_path, beside)).entry.arch["eta"] == 0.7
+
+    def test_what_is_not_written_is_still_asked_for(self, tmp_path):
+        path = kept(tmp_path, {"args": argparse.Namespace(lr=1), "arch": "unknown"})
+        with pytest.raises(ArchitectureError, match="it does not say heads"):
+            wp.load(path)
+
+    def test_timms_name_settles_heads_and_activation(self, tmp_path):
+        import timm
+
+        net = timm.create_model("vit_tiny_patch16_224", num_classes=7)
+        held = {"arch": "vit_tiny_patch16_224", "state_dict": net.state_dict()}
+        torch.save(held, tmp_path / "x.pth")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert wp.load(tmp_path / "x.pth").dims.heads == 3
+
+
+class TestConfiguration:
+    """A config.json beside the weights is what they were trained with."""
+
+    SIZE = {"n_embd": 16, "n_layer": 2, "n_head": 4, "vocab_size": 23, "n_positions": 20}
+
+    def saved(self, folder, **options):
+        from safetensors.torch import save_file
+        from transformers import GPT2Config, GPT2Model
+
+        config = GPT2Config(**self.SIZE, bos_token_id=0, eos_token_id=0, **options)
+        torch.manual_seed(0)
+        network = GPT2Model(config).eval()
+        save_file(network.state_dict(), folder / "model.safetensors")
+        (folder / "config.json").write_text(config.to_json_string(use_diff=False))
+        return network, folder / "model.safetensors"
+
+    def test_its_activation_heads_and_eps_are_used(self, tmp_path):
+        options = {"activation_function": "relu", "layer_norm_epsilon": 0.1}
+        network, path = self.saved(tmp_path, scale_attn_by_inverse_layer_idx=True, **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            model = wp.load(path)
+        ids = torch.arange(14).view(2, 7)
+        with torch.no_grad():
+            got, want = (net(ids).last_hidden_state for net in (model.module, network))
+        torch.testing.assert_close(got, want)
+        with pytest.raises(CheckpointError, match="has 4 heads"):
+            wp.load(path, heads=2)
+
+    def test_one_of_other_weights_is_refused(self, tmp_path):
+        _, path = self.saved(tmp_path)
+        config = tmp_path / "config.json"
+        config.write_text(config.read_text().replace('"n_layer": 2', '"n_layer": 3'))
+        with pytest.raises(CheckpointError, match="num_hidden_layers: 3, the weights 2"):
+            wp.load(path)
+        config.write_text("[1]")
+        with pytest.raises(CheckpointError, match="config.json is no configuration"):
+            wp.load(path)
+        config.unlink()
+        with pytest.raises(ArchitectureError, match="does not say heads"):
+            wp.load(path)

@@ -89,6 +89,26 @@ class TestBases:
         with pytest.raises(BasisError, match="fewer tokens"):
             k_subspaces(X[:5], 3, 2)
 
+    def test_directions_that_points_do_not_span_are_zero(self):
+        B = torch.linalg.qr(torch.randn(8, 3, generator=G)).Q
+        X = torch.randn(60, 3, generator=G) @ B.T
+        for U in k_subspaces(X, 1, 5), k_subspaces(X.double(), 1, 5, share=1e-6):
+            assert (U.norm(dim=1) == 0).sum() == 2
+            torch.testing.assert_close(U[0] @ U[0].T, (B @ B.T).double(), atol=1e-5, rtol=0)
+
+    @pytest.mark.parametrize("basis", ["pca", "pca:clusters"])
+    def test_tokens_of_low_rank_give_the_same_in_batches_of_any_size(self, basis):
+        model = wp.load("crate-tiny-fmnist")
+        data = torch.randn(6, 1, 28, 28, generator=G)
+        fit = torch.randn(4, 1, 28, 28, generator=G)
+        shared = {"convention": "official", "basis": basis, "fit_data": fit}
+        found = [
+            probe(model, data, ["compression", "rate_reduction"], batch_size=size, **shared)
+            for size in (1, 4, 6)
+        ]
+        for other in found[1:]:
+            np.testing.assert_allclose(other.samples, found[0].samples, rtol=1e-6, atol=1e-5)
+
     def test_clusters_run_on_a_model(self, vit):
         result = probe(vit, metrics=["compression"], basis="pca:clusters", limit=10)
         assert result.run["basis"] == "pca:clusters"

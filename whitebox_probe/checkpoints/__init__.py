@@ -18,6 +18,8 @@ from whitebox_probe.checkpoints._registry import entry as entry
 from whitebox_probe.checkpoints._registry import registry as registry
 from whitebox_probe.checkpoints._registry import registry_path as registry_path
 from whitebox_probe.checkpoints._unwrapping import listed as listed
+from whitebox_probe.checkpoints._weights import ARCHITECTURES as ARCHITECTURES
+from whitebox_probe.checkpoints._weights import HEADS as HEADS
 from whitebox_probe.checkpoints._weights import check_keys as check_keys
 from whitebox_probe.checkpoints._weights import read_arguments as read_arguments
 from whitebox_probe.checkpoints._weights import read_state_dict as read_state_dict

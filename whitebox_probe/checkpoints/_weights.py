@@ -1,6 +1,7 @@
 """Read the tensors of a checkpoint file without running anything that it holds."""
 
 import argparse
+import json
 import pickle
 import zipfile
 from collections.abc import Callable, Collection, Mapping
@@ -13,6 +14,11 @@ from whitebox_probe.checkpoints._unwrapping import SHOWN, listed, no_weights, st
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+ARCHITECTURES = ("arch", "architecture", "model", "model_name")
+"""Under which names training scripts keep the name of the architecture."""
+HEADS = ("heads", "num_heads", "n_head", "n_heads", "num_attention_heads")
+"""Under which names they keep the number of heads."""
 
 
 def read_state_dict(path: Path, *, wrapper: str | None = None) -> "dict[str, Tensor]":
@@ -47,17 +53,64 @@ def read_state_dict(path: Path, *, wrapper: str | None = None) -> "dict[str, Ten
 
 
 def read_arguments(path: Path) -> dict[str, Any]:
-    """The arguments of the network (`model_args`) that nanoGPT keeps in a file; empty if none.
+    """What a file, and a config.json beside it, say of the network; empty if nothing.
 
-    Raises: CheckpointError as `read_state_dict` does.
+    Of a pickle: its `arch`, and what its `model_args` (nanoGPT), `hyper_parameters` (Lightning),
+    `config` and `args` hold. `args` are of a whole training script: only names of an architecture
+    and numbers of heads are taken from them. What stands first wins.
+
+    Raises: CheckpointError as `read_state_dict` does, and for a config.json that is no JSON object.
     """
     path = Path(path)
     start = _start(path)
-    if _reader(path, start) is not None:  # only a pickle holds anything but tensors
-        return {}
-    loaded = _pickled(path, start)
-    found = loaded.get("model_args") if isinstance(loaded, Mapping) else None
-    return {str(k): v for k, v in found.items()} if isinstance(found, Mapping) else {}
+    found: dict[str, Any] = {}
+    if _reader(path, start) is None:  # only a pickle holds anything but tensors
+        loaded = _pickled(path, start)
+        if isinstance(loaded, Mapping):
+            found = _told(loaded)
+    beside = path.with_name("config.json")
+    return (_flat(_json(beside)) if beside.is_file() else {}) | found
+
+
+def _told(loaded: Mapping[Any, Any]) -> dict[str, Any]:
+    """The arguments of a network that a training checkpoint keeps beside the weights."""
+    found: dict[str, Any] = {}
+    for key in ("args", "config", "hyper_parameters", "model_args"):
+        held = loaded.get(key)
+        held = vars(held) if isinstance(held, argparse.Namespace) else held
+        if isinstance(held, Mapping):
+            told = _flat(held)
+            whole = key != "args"
+            found |= {k: v for k, v in told.items() if whole or k in (*ARCHITECTURES, *HEADS)}
+    found |= {k: loaded[k] for k in ARCHITECTURES if isinstance(loaded.get(k), str)}
+    return found
+
+
+def _flat(held: Mapping[Any, Any]) -> dict[str, Any]:
+    """Plain values by name, those of a network's own part first."""
+    parts = [held.get(key) for key in ("args", "config", "model", "network", "model_args")]
+    inner = [vars(p) if isinstance(p, argparse.Namespace) else p for p in parts]
+    flat = {str(k): v for k, v in held.items() if not isinstance(v, Mapping)}
+    for part in inner:
+        if isinstance(part, Mapping):
+            flat |= {str(k): v for k, v in part.items() if not isinstance(v, Mapping)}
+    return flat
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read", str(error).splitlines()[0], "Mend it, or pass arch="
+        ) from error
+    if not isinstance(found, dict):
+        raise CheckpointError(
+            f"{path} is no configuration",
+            f"it holds a {type(found).__name__}",
+            "Mend it, or pass arch=",
+        )
+    return found
 
 
 def _reader(path: Path, start: bytes) -> "Callable[[Path], dict[str, Tensor]] | None":

@@ -121,10 +121,11 @@ def _metric(name: str) -> None:
     from whitebox_probe.metrics.tokens import HEADS
 
     metric: Any = measure_named(name)
+    units = getattr(metric, "units", {})
     facts = {
         "metric": name,
         "formula": metric.formula,
-        "unit": metric.unit,
+        "unit": "; ".join([metric.unit, *(f"{row}: {unit}" for row, unit in units.items())]),
         "source": metric.source,
         "group": metric.group,
         "cost": metric.cost,

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from whitebox_probe._core.errors import ProbeError, ShapeError
 from whitebox_probe.metrics.measure import DatasetMeasure, SampleMeasure
-from whitebox_probe.metrics.tokens import HEADS, LayerTokens, Products, project
+from whitebox_probe.metrics.tokens import HEADS, LayerTokens, Products
 from whitebox_probe.sites import SITES
 
 
@@ -35,8 +35,8 @@ def layer_of(
     tokens = {site: Z, **given}
     needs = definition.inputs(site)
     if HEADS in needs and site != HEADS:
-        tokens[HEADS] = project(Z, U)
-    missing = [name for name in needs if name not in tokens]
+        tokens["attn_in"] = Z  # where those of the heads are projected from
+    missing = [name for name in needs if name not in tokens and name != HEADS]
     if missing:
         raise ProbeError(
             f"tokens at {', '.join(missing)} are missing",

@@ -9,6 +9,7 @@ them are in float64. A Gram matrix in float32 squares what rounding does to toke
 rank: it moved rates of the shipped models by up to 3e-4 of their value.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -176,23 +177,102 @@ def token_norms(Z: Tensor) -> Tensor:
     return torch.linalg.vector_norm(wide(Z), dim=-1, dtype=torch.float64)
 
 
-def unit_tokens(Z: Tensor) -> Tensor:
+def rounding(Z: Tensor, *, width: int | None = None, within: int = 0) -> float:
+    """What is rounding of products of such tokens, as a share of |z| |u|: eps sqrt(d).
+
+    Each entry of a product is off by about eps |z| |u| or less; the root of d stands off from that.
+    Tokens in half precision are themselves off by eps |z|, of which sqrt(p/d) falls within a head.
+
+    Args: width: d, where it is not that of Z. within: p of a head, if Z is seen in heads.
+    """
+    d = width or Z.shape[-1]
+    share = torch.finfo(wide(Z).dtype).eps * math.sqrt(d)
+    if within and Z.dtype in (torch.float16, torch.bfloat16):
+        share += torch.finfo(Z.dtype).eps * math.sqrt(within / d)
+    return float(share)
+
+
+def unit_tokens(Z: Tensor, floor: Tensor | None = None) -> Tensor:
     """Scale each token to unit norm; a zero token stays zero and contributes nothing.
 
-    Shapes: Z (..., n, d) -> (..., n, d), in the precision of Z, float32 at least.
+    Rounding scaled to unit norm would weigh as much as any signal: tokens whose norm is not above
+    `floor` (as rounding of what they were computed from) are made zero.
+
+    Shapes: Z (..., n, d), floor (..., n) or what broadcasts -> (..., n, d), in the precision of Z,
+        float32 at least.
     """
     Z = wide(Z)
     norm = token_norms(Z)[..., None]
-    return Z / norm.masked_fill(norm == 0, 1.0).to(Z.dtype)
+    nothing = norm == 0 if floor is None else norm <= floor[..., None]
+    unit = Z / norm.masked_fill(nothing, 1.0).to(Z.dtype)
+    return unit if floor is None else unit.masked_fill(nothing, 0.0)
+
+
+def token_floor(Z: Tensor) -> Tensor:
+    """The norm up to which a token is rounding beside the largest of its sample.
+
+    Shapes: Z (B, ..., n, d) -> (B, ..., 1) with ones, float64.
+    """
+    norms = token_norms(Z)
+    largest = norms.flatten(1).amax(dim=1) if norms.numel() else norms.new_zeros(len(norms))
+    return rounding(Z) * _if_finite(largest).view(-1, *[1] * (norms.ndim - 1))
+
+
+def _if_finite(norms: Tensor) -> Tensor:
+    """NaN for infinity, beside which every token would be rounding, the infinite one as well."""
+    return norms.masked_fill(norms.isinf(), torch.nan)
+
+
+def unit_in_heads(V: Tensor, Z: Tensor | None = None, U: Tensor | None = None) -> Tensor:
+    """Per-head tokens V_k = Z U_k, each of unit norm, without what is rounding of that product.
+
+    A token within a head, or a direction of a head over all tokens, is zero where its norm is at
+    most eps sqrt(d) |z| |u|. Where only V is known, |z| is that of the sample's largest token in
+    the head where it is largest, against the lengths of that head's vectors if U is known.
+
+    Shapes: V (B, K, n, p), Z (B, n, d), U (K, d, p) -> (B, K, n, p), float32 at least.
+    """
+    K, n, p = V.shape[-3:]
+    share = rounding(V, width=K * p if U is None else U.shape[1], within=p)
+    V = wide(V)
+    norms = token_norms(V)  # (B, K, n)
+    if U is None:
+        columns = longest = V.new_ones((1, 1), dtype=torch.float64)
+    else:
+        columns = torch.linalg.vector_norm(U, dim=1, dtype=torch.float64)  # (K, p)
+        longest = columns.amax(dim=-1, keepdim=True)  # (K, 1)
+    if Z is not None:
+        size = _if_finite(token_norms(Z)[:, None])  # (B, 1, n)
+        whole = torch.linalg.vector_norm(size, dim=-1, keepdim=True)  # (B, 1, 1)
+    else:
+        told = norms / longest.masked_fill(longest == 0, torch.inf)
+        size = _if_finite(told.flatten(1).amax(dim=1)[:, None, None])
+        whole = size * math.sqrt(n)
+    across = torch.linalg.vector_norm(V, dim=-2, keepdim=True, dtype=torch.float64)  # (B, K, 1, p)
+    V = V.masked_fill(across <= share * whole[..., None] * columns[:, None], 0.0)
+    return unit_tokens(V, share * size * longest)
 
 
 def orthonormalise(U: Tensor) -> Tensor:
     """Orthonormal bases of the same subspaces, by QR.
 
+    Of vectors that depend on each other the subspace has fewer directions than p: those that are
+    missing would be drawn by rounding, and are columns of zeros instead.
+
     Shapes: U (..., d, p) -> (..., d, p), float64.
     """
+    share = rounding(U.mT)
+    U = upcast(U)
     with one_thread(U.device):
-        return torch.linalg.qr(upcast(U)).Q
+        Q, R = torch.linalg.qr(U)
+        pivots = R.diagonal(dim1=-2, dim2=-1).abs()
+        longest = torch.linalg.vector_norm(U, dim=-2).amax(dim=-1, keepdim=True)
+        short = (pivots <= share * longest).any(dim=-1)
+        if bool(short.any()):
+            left, sigma, _ = torch.linalg.svd(U[short], full_matrices=False)
+            kept = sigma > share * sigma[..., :1]
+            Q[short] = torch.where(kept[..., None, :], left, 0.0)
+    return Q
 
 
 def noise(Z: Tensor, U: Tensor, scale: float) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 from whitebox_probe._core.checks import expect_finite
 from whitebox_probe._core.errors import ShapeError
 from whitebox_probe.metrics import _linalg
+from whitebox_probe.metrics._classes import count_classes, counts_of, in_words, lacking, notes
 from whitebox_probe.metrics.measure import DatasetMeasure
 from whitebox_probe.metrics.sums import Sums
 from whitebox_probe.metrics.tokens import LayerTokens
@@ -21,7 +22,8 @@ def class_rates(X: Tensor, labels: Tensor, *, eps: float) -> tuple[Tensor, Tenso
     R = 1/2 logdet(I + d/(N eps^2) X^T X);  R_c = sum_j N_j/(2N) logdet(I + d/(N_j eps^2) X_j^T X_j)
 
     Each feature is scaled to unit norm first, as the measure asks for. R - R_c is the maximal
-    coding rate reduction objective.
+    coding rate reduction objective. R_c is NaN where there is one class, or one of a single sample,
+    which would count as a direction found.
 
     Shapes: X (N, d), labels (N,) -> (), (), float64.
     Raises: ShapeError, NonFiniteError.
@@ -37,7 +39,8 @@ def class_rates(X: Tensor, labels: Tensor, *, eps: float) -> tuple[Tensor, Tenso
     classes = labels.unique()
     moments = torch.stack([unit[labels == c].mT @ unit[labels == c] for c in classes])
     counts = torch.stack([(labels == c).sum() for c in classes]).double()
-    return _of_moments(moments, counts, eps)
+    whole, within = _of_moments(moments, counts, eps)
+    return whole, torch.full_like(within, torch.nan) if lacking(counts) else within
 
 
 def _of_moments(moments: Tensor, counts: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -82,20 +85,29 @@ class ClassRate(DatasetMeasure):
     def add(self, sums: Sums, layer: LayerTokens, site: str, labels: Tensor | None) -> None:
         """Add each class's second moment of pooled tokens."""
         assert labels is not None
-        X = _linalg.unit_tokens(layer.pooled(site, self.pool))
+        # Tokens may cancel in their mean, and leave what rounding makes of it.
+        floor = _linalg.rounding(layer.at(site)) * layer.norms(site).mean(dim=-1)
+        X = _linalg.unit_tokens(layer.pooled(site, self.pool), floor)
         for c in labels.unique().tolist():
             mine = X[(labels == c).to(X.device)]
             sums.total(f"moment_{c}", mine.mT @ mine)
-            sums.total(f"count_{c}", torch.tensor(float(len(mine)), dtype=torch.float64))
+        count_classes(sums, labels)
 
     def numbers(self, sums: Sums) -> dict[str, float]:
-        """The three rates of the samples so far."""
-        classes = sums.names("count_")
-        moments = torch.stack([sums[f"moment_{c}"].cpu() for c in classes])
-        counts = torch.stack([sums[f"count_{c}"].cpu() for c in classes])
+        """The three rates of the samples so far; NaN within classes that do not suffice."""
+        counts = counts_of(sums)
+        moments = torch.stack([sums[f"moment_{c}"].cpu() for c in sums.names("count_")])
         whole, within = _of_moments(moments, counts, self.eps)
+        if lacking(counts):
+            within = torch.full_like(within, torch.nan)
         return {
             "class_rate_whole": whole.item(),
             "class_rate_within": within.item(),
             "class_rate_reduction": (whole - within).item(),
         }
+
+    def notes(self, sums: Sums) -> dict[str, str]:
+        """How many classes of how many samples, and why there is no value."""
+        counts = counts_of(sums)
+        told = dict.fromkeys(self.rows, notes(counts, lacking(counts)))
+        return told | {"class_rate_whole": in_words(counts)}

@@ -162,7 +162,12 @@ class Coherence(WeightMeasure):
     """How far heads' subspaces overlap: pairs of heads, against chance, and the next layer's."""
 
     name = "coherence"
-    unit = "0 to 1 (angles in radians)"
+    unit = "0 to 1"
+    units = {
+        "chordal_mean": "0 to sqrt(p)",
+        "principal_angle_min": "radians",
+        "principal_angle_mean": "radians",
+    }
     formula = "|Q_i^T Q_j|_2 and _F over pairs of heads, Q_k from QR of U_k"
     source = "Yu et al. 2023, arXiv:2306.01129, section 2"
     rows = (

@@ -44,7 +44,9 @@ def compression(Z: Tensor, U: Tensor, *, eps: float) -> Tensor:
 def official_compression(V: Tensor, *, eps: float = 0.1) -> Tensor:
     """R^c as the official release measures it, in nats, from the tokens in each head's subspace.
 
-    sum_k 1/2 logdet(I + p/(n eps^2) V_k^T V_k), each row of V_k scaled to unit norm.
+    sum_k 1/2 logdet(I + p/(n eps^2) V_k^T V_k), each row of V_k scaled to unit norm. Rows that are
+    rounding beside the largest of their sample, and directions that are, are zero: at unit norm
+    they would count as the widest head.
 
     Shapes: V (B, K, n, p) -> (B,), float64.
     Args: eps: the release calls 0.01 "eps" and does not square it: that is eps = 0.1 here.
@@ -52,7 +54,7 @@ def official_compression(V: Tensor, *, eps: float = 0.1) -> Tensor:
     References: Ma-Lab-Berkeley/CRATE, vis_utils (commit 674408f).
     """
     expect_shape(V, "B K n p", name="V")
-    V = _linalg.unit_tokens(_linalg.upcast(V))
+    V = _linalg.unit_in_heads(V)
     return expect_finite(_sum_over_heads(V, _linalg.gram(V), eps=eps), name="R^c(Z; U)")
 
 

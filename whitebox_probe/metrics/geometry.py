@@ -15,7 +15,7 @@ __all__ = ["MeanCosine", "TokenNorm", "mean_cosine", "token_norm"]
 def mean_cosine(Z: Tensor) -> Tensor:
     """Mean cosine between two different tokens of a sample (anisotropy): -1/(n-1) to 1.
 
-    A zero token has cosine 0 with every other.
+    A zero token, or one that is rounding beside the sample's largest, has cosine 0 with all.
 
     Shapes: Z (B, n, d) -> (B,), float64, with n > 1.
     Raises: ShapeError, NonFiniteError.
@@ -37,7 +37,7 @@ def _mean_cosine(Z: Tensor) -> Tensor:
             f"Z has shape {tuple(Z.shape)}",
             "Use samples of two tokens or more",
         )
-    unit = _linalg.unit_tokens(_linalg.upcast(Z))
+    unit = _linalg.unit_tokens(_linalg.upcast(Z), _linalg.token_floor(Z))
     together = unit.sum(dim=-2).square().sum(dim=-1)
     alone = unit.square().sum(dim=(-2, -1))
     return (together - alone) / (n * (n - 1))

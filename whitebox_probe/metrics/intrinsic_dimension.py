@@ -92,11 +92,21 @@ class IntrinsicDimension(DatasetMeasure):
 
     def numbers(self, sums: Sums) -> dict[str, float]:
         """The two estimates; NaN for fewer than 20 different points."""
-        kept = _smallest(sums["points"], sums["keys"])[0]
-        points = np.unique(kept.double().numpy(), axis=0)
+        points = _different(sums)
         if len(points) < FEWEST:
             return dict.fromkeys(self.rows, float("nan"))
         return _estimate(points)
+
+    def notes(self, sums: Sums) -> dict[str, str]:
+        """How many points, and why there is no value."""
+        count = len(_different(sums))
+        why = f"; none, as {FEWEST} are needed" if count < FEWEST else ""
+        return dict.fromkeys(self.rows, f"{count} different points{why}")
+
+
+def _different(sums: Sums) -> NDArray[np.float64]:
+    kept = _smallest(sums["points"], sums["keys"])[0]
+    return np.unique(kept.double().numpy(), axis=0)
 
 
 def _scatter(ids: Tensor) -> Tensor:

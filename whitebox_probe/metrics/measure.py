@@ -117,12 +117,14 @@ class DatasetMeasure(TokenMeasure):
     """A measure of all samples together, from sums: no value a sample, no interval.
 
     Neither batch size, order nor the number of processes shows in a sum. Class attributes:
-        rows: the names in the table. labels: row -> the axis of a figure.
+        rows: the names in the table. labels: row -> the axis of a figure. units: row -> its unit,
+        where it is another than `unit`.
         needs_labels: whether the samples' classes are used.
     """
 
     rows: ClassVar[tuple[str, ...]]
     labels: ClassVar[Mapping[str, str]] = {}
+    units: ClassVar[Mapping[str, str]] = {}
     needs_labels: ClassVar[bool] = False
 
     @abstractmethod
@@ -132,6 +134,10 @@ class DatasetMeasure(TokenMeasure):
     @abstractmethod
     def numbers(self, sums: Sums) -> dict[str, float]:
         """The numbers of the samples so far, one for each of `rows`."""
+
+    def notes(self, sums: Sums) -> Mapping[str, str]:
+        """Row -> what it was taken over beside the count, and why it is NaN where it is."""
+        return {}
 
     def matrices(self, sums: Sums) -> dict[str, Tensor]:
         """Matrices beside the numbers, if any."""
@@ -143,11 +149,12 @@ class WeightMeasure(Measure):
     """A measure of a layer's subspaces alone: no data, no interval.
 
     Class attributes: rows: the names in the table, one number each. labels: row -> the axis of a
-    figure.
+    figure. units: row -> its unit, where it is another than `unit`.
     """
 
     rows: ClassVar[tuple[str, ...]]
     labels: ClassVar[Mapping[str, str]] = {}
+    units: ClassVar[Mapping[str, str]] = {}
     default: ClassVar[bool] = True
     group: ClassVar[str] = "coherence"
     cost: ClassVar[str] = "once a layer: O(K^2 d p^2)"

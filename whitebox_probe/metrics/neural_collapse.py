@@ -7,6 +7,7 @@ from torch import Tensor
 
 from whitebox_probe._core.errors import ShapeError
 from whitebox_probe.metrics import _linalg
+from whitebox_probe.metrics._classes import count_classes, counts_of, lacking, notes
 from whitebox_probe.metrics.measure import DatasetMeasure
 from whitebox_probe.metrics.sums import Sums
 from whitebox_probe.metrics.tokens import LayerTokens
@@ -21,33 +22,67 @@ def neural_collapse(X: Tensor, labels: Tensor) -> dict[str, float]:
 
     `nc1` = tr(S_W S_B^+) / C, the within-class spread against the between-class one; `nc2_norms`,
     the coefficient of variation of the class means' norms; `nc2_angles`, the mean distance of their
-    cosines from -1/(C-1). All are 0 at collapse. Means are taken from the global mean.
+    cosines from -1/(C-1). All are 0 at collapse where classes have one size. S_W is the covariance
+    within classes over all samples, S_B that of the class means about the mean of all samples, as
+    in the paper: classes of many samples draw that mean, and do not weigh more in S_B. (Others
+    take the mean of means.)
+
+    NaN where a class has one sample, which has no spread, or class means do not differ by more
+    than rounding.
 
     Shapes: X (N, d), labels (N,), at least two classes.
     Raises: ShapeError.
     References: Papyan, Han and Donoho 2020, arXiv:2008.08186.
     """
-    classes = labels.unique()
-    X = _linalg.upcast(X)
-    sums = torch.stack([X[labels == c].sum(dim=0) for c in classes])
-    counts = torch.stack([(labels == c).sum() for c in classes]).double()
-    return _of_sums(X.mT @ X, sums, counts)
-
-
-def _of_sums(moment: Tensor, sums: Tensor, counts: Tensor) -> dict[str, float]:
-    C = len(counts)
-    if C < 2:
+    classes, of = labels.unique(return_inverse=True)
+    if len(classes) < 2:
         raise ShapeError(
-            f"{C} class has no geometry", "class means are compared", "Use data of several classes"
+            f"{len(classes)} class has no geometry",
+            "class means are compared",
+            "Use data of several classes",
         )
-    means = sums / counts[:, None]
-    within = moment - means.mT @ (counts[:, None] * means)
-    within = within / counts.sum()
-    centred = means - means.mean(dim=0)  # the global mean of means: classes weigh the same
+    sums = Sums()
+    _add(sums, _linalg.upcast(X), of, _linalg.rounding(X))
+    return _of_sums(sums)
+
+
+def _add(sums: Sums, X: Tensor, labels: Tensor, share: float) -> None:
+    """Add the scatter of all samples, and each class's sum."""
+    sums.scatter("all", X)
+    sums.constant("share", torch.tensor(share, dtype=torch.float64))
+    for c in labels.unique().tolist():
+        sums.total(f"sum_{c}", X[(labels == c).to(X.device)].sum(dim=0))
+    count_classes(sums, labels)
+
+
+def _means(sums: Sums) -> Tensor:
+    """Class means from the mean of all samples, (C, d)."""
+    mean = sums.scattered("all")[1].cpu()
+    parts = torch.stack([sums[f"sum_{c}"].cpu() for c in sums.names("count_")])
+    return parts / counts_of(sums)[:, None] - mean
+
+
+def _lacking(sums: Sums) -> str:
+    """Why there is no value; empty where there is one."""
+    if why := lacking(counts_of(sums)):
+        return why
+    scatter, mean, count = (part.cpu() for part in sums.scattered("all"))
+    size = mean.square().sum() + scatter.trace() / count
+    flat = _means(sums).square().sum(dim=1).mean() <= sums["share"].item() ** 2 * size
+    return "class means differ by no more than rounding" if flat else ""
+
+
+def _of_sums(sums: Sums) -> dict[str, float]:
+    if _lacking(sums):
+        return dict.fromkeys(NeuralCollapse.rows, float("nan"))
+    scatter, _, count = (part.cpu() for part in sums.scattered("all"))
+    centred, counts = _means(sums), counts_of(sums)
+    C = len(counts)
+    within = (scatter - centred.mT @ (counts[:, None] * centred)) / count
     between = centred.mT @ centred / C
     values, vectors = torch.linalg.eigh(between)
     used = values > _RANK * values[-1]
-    spread = ((within @ vectors[:, used]) * vectors[:, used]).sum(dim=0)
+    spread = ((within @ vectors[:, used]) * vectors[:, used]).sum(dim=0).clamp_min(0.0)
     norms = torch.linalg.vector_norm(centred, dim=1)
     unit = _linalg.unit_tokens(centred)
     cosines = (unit @ unit.mT)[~torch.eye(C, dtype=torch.bool)]
@@ -65,7 +100,10 @@ class NeuralCollapse(DatasetMeasure):
     name = "neural_collapse"
     heavy = True
     unit = "1"
-    formula = "tr(S_W S_B^+)/C; std/mean of |m_c|; mean |cos(m_c, m_c') + 1/(C-1)|"
+    formula = (
+        "tr(S_W S_B^+)/C; std/mean of |m_c|; mean |cos(m_c, m_c') + 1/(C-1)|, "
+        "m_c: class means from the mean of all samples"
+    )
     source = "Papyan, Han and Donoho 2020, arXiv:2008.08186"
     site = {"paper": "z_out", "official": "z_out"}
     rows = ("nc1", "nc2_norms", "nc2_angles")
@@ -81,18 +119,15 @@ class NeuralCollapse(DatasetMeasure):
     pool: str = "mean"
 
     def add(self, sums: Sums, layer: LayerTokens, site: str, labels: Tensor | None) -> None:
-        """Add the second moment, and each class's sum."""
+        """Add the scatter of all samples, and each class's sum."""
         assert labels is not None
-        X = layer.pooled(site, self.pool)
-        sums.total("moment", X.mT @ X)
-        for c in labels.unique().tolist():
-            mine = X[(labels == c).to(X.device)]
-            sums.total(f"sum_{c}", mine.sum(dim=0))
-            sums.total(f"count_{c}", torch.tensor(float(len(mine)), dtype=torch.float64))
+        share = _linalg.rounding(layer.at(site))
+        _add(sums, layer.pooled(site, self.pool), labels, share)
 
     def numbers(self, sums: Sums) -> dict[str, float]:
-        """The measures of the samples so far."""
-        classes = sums.names("count_")
-        parts = torch.stack([sums[f"sum_{c}"].cpu() for c in classes])
-        counts = torch.stack([sums[f"count_{c}"].cpu() for c in classes])
-        return _of_sums(sums["moment"].cpu(), parts, counts)
+        """The measures of the samples so far; NaN where classes cannot be compared."""
+        return _of_sums(sums)
+
+    def notes(self, sums: Sums) -> dict[str, str]:
+        """How many classes of how many samples, and why there is no value."""
+        return dict.fromkeys(self.rows, notes(counts_of(sums), _lacking(sums)))

@@ -8,17 +8,25 @@ from torch import Tensor
 
 from whitebox_probe._core.checks import expect_shape
 from whitebox_probe._core.errors import ShapeError
-from whitebox_probe.metrics._linalg import upcast
+from whitebox_probe.metrics._linalg import rounding, upcast
 
 __all__ = ["cka", "procrustes_distance", "sample_overlap"]
 
 
 @dataclass
 class Moments:
-    """Sums over samples that linear similarity measures need; `add` a batch at a time."""
+    """Sums over samples that linear similarity measures need; `add` a batch at a time.
+
+    Features are shifted by the mean of the first batch, which leaves every measure as it is: sums
+    of features far from 0 would lose what they differ in.
+
+    Attributes: share: of a feature's norm that is rounding, whatever it varies by.
+    """
 
     sums: dict[str, Tensor] = field(default_factory=dict)
     count: int = 0
+    share: float = 0.0
+    shift: tuple[Tensor, Tensor] | None = None
 
     def add(self, X: Tensor, Y: Tensor) -> None:
         """Add features of the same samples, (B, d1) and (B, d2)."""
@@ -30,7 +38,11 @@ class Moments:
                 "both must be of the same samples",
                 "Pass rows of the same samples",
             )
+        self.share = max(self.share, rounding(X), rounding(Y))
         X, Y = upcast(X), upcast(Y)
+        if self.shift is None:
+            self.shift = X.mean(dim=0), Y.mean(dim=0)
+        X, Y = X - self.shift[0], Y - self.shift[1]
         x2, y2 = X.square().sum(dim=1), Y.square().sum(dim=1)
         new = {
             "xx": X.mT @ X,
@@ -51,6 +63,17 @@ class Moments:
         self.count += len(X)
         for name, value in new.items():
             self.sums[name] = value if name not in self.sums else self.sums[name] + value
+
+    def vary(self) -> bool:
+        """Whether both features differ between samples by more than their rounding."""
+        assert self.shift is not None
+        n = self.count
+        for name, shift in zip("xy", self.shift, strict=True):
+            offset = self.sums[name] / n
+            spread = self.sums[f"{name}2"] / n - offset.square().sum()
+            if not spread > self.share**2 * (shift + offset).square().sum():
+                return False
+        return True
 
 
 def cka(X: Tensor, Y: Tensor) -> Tensor:
@@ -99,6 +122,8 @@ def cka_of(m: Moments) -> float:
         raise ShapeError(
             f"{m.count} samples are too few", "the unbiased estimate divides by N - 3", "Use more"
         )
+    if not m.vary():
+        return math.nan
     s = m.sums
     xy = _hsic(m.count, s["xy"], s["x"], s["y"], s["x2"], s["y2"], s["x2y2"], s["x_y2"], s["y_x2"])
     xx = _hsic(m.count, s["xx"], s["x"], s["x"], s["x2"], s["x2"], s["x2x2"], s["x_x2"], s["x_x2"])
@@ -135,6 +160,8 @@ def _centred(m: Moments) -> tuple[Tensor, Tensor, Tensor]:
 
 def procrustes_of(m: Moments) -> float:
     """Procrustes distance from sums; NaN where features do not vary."""
+    if not m.vary():
+        return math.nan
     xx, yy, xy = _centred(m)
     scale = xx.trace().clamp_min(0).sqrt() * yy.trace().clamp_min(0).sqrt()
     if scale == 0:
@@ -144,6 +171,8 @@ def procrustes_of(m: Moments) -> float:
 
 def subspace_overlap_of(m: Moments, *, rank: int) -> float:
     """Overlap of leading subspaces from sums; of fewer directions where features have fewer."""
+    if not m.vary():
+        return math.nan
     xx, yy, xy = _centred(m)
     (lx, vx), (ly, vy) = torch.linalg.eigh(xx), torch.linalg.eigh(yy)
     floor = 1e-10

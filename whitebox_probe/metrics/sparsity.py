@@ -231,7 +231,8 @@ def _gini(Z: Tensor) -> Tensor:
 def excess_kurtosis(Z: Tensor) -> Tensor:
     """Excess kurtosis of all entries of a sample: 0 for Gaussian ones, larger for sparse ones.
 
-    Biased moments, as `scipy.stats.kurtosis` has them; 0 when all entries are equal.
+    Biased moments, as `scipy.stats.kurtosis` has them; 0 when all entries are equal up to their
+    rounding.
 
     Shapes: Z (B, n, d) -> (B,), float64.
     Raises: ShapeError, NonFiniteError.
@@ -246,11 +247,13 @@ def excess_kurtosis(Z: Tensor) -> Tensor:
 
 
 def _excess_kurtosis(Z: Tensor) -> Tensor:
+    eps = torch.finfo(_linalg.wide(Z).dtype).eps
     Z = _linalg.upcast(Z).flatten(1)
-    centred = Z - Z.mean(dim=1, keepdim=True)
+    mean = Z.mean(dim=1, keepdim=True)
+    centred = Z - mean
     variance = centred.square().mean(dim=1)
     fourth = centred.pow(4).mean(dim=1)
-    flat = variance == 0
+    flat = variance <= (eps * mean[:, 0]).square()
     value = fourth / variance.masked_fill(flat, 1.0).square() - 3
     return value.masked_fill(flat, 0.0)
 

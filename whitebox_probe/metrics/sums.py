@@ -7,15 +7,16 @@ from torch import Tensor
 
 from whitebox_probe._core.errors import ProbeError
 
-TOTAL, CONSTANT, ROWS = "sum", "constant", "rows"
-KINDS = (TOTAL, CONSTANT, ROWS)
+TOTAL, CONSTANT, ROWS, SCATTER = "sum", "constant", "rows", "scatter"
+KINDS = (TOTAL, CONSTANT, ROWS, SCATTER)
 
 
 class Sums:
     """Sums, constants and rows by name; each comes into being with its first value.
 
     A sum is added up over batches and processes. A constant is the same in all of them. Rows are
-    joined, and whoever reads them sorts them, so that no order shows.
+    joined, and whoever reads them sorts them, so that no order shows. A scatter is of points about
+    their mean: a second moment would lose it where the mean is large.
     """
 
     def __init__(self) -> None:
@@ -37,6 +38,20 @@ class Sums:
     def rows(self, name: str, value: Tensor) -> None:
         """Set the rows kept so far, (N, ...)."""
         self.put(name, ROWS, value)
+
+    def scatter(self, name: str, X: Tensor) -> None:
+        """Add points X, (N, d), to those whose count, mean and scatter are kept."""
+        mean = X.mean(dim=0)
+        centred = X - mean
+        count = torch.full_like(mean, len(X))
+        new = torch.cat([centred.mT @ centred, mean[None], count[None]])
+        old = self._values.get(name)
+        self.put(name, SCATTER, new if old is None else _together(old, new))
+
+    def scattered(self, name: str) -> tuple[Tensor, Tensor, Tensor]:
+        """Scatter about the mean (d, d), mean (d,) and count () of the points so far."""
+        value = self._values[name]
+        return value[:-2], value[-2], value[-1, 0]
 
     def put(self, name: str, kind: str, value: Tensor) -> None:
         """Set a value to what `items` gave.
@@ -83,6 +98,21 @@ class Sums:
                 self.put(name, kind, value.clone(memory_format=torch.contiguous_format))
             elif kind == TOTAL:
                 self._values[name].add_(value.to(self._values[name].device))
+            elif kind == SCATTER:
+                mine = self._values[name]
+                self._values[name] = _together(mine, value.to(mine.device))
             elif kind == ROWS:
                 mine = self._values[name]
                 self._values[name] = torch.cat([mine, value.to(mine.device)])
+
+
+def _together(one: Tensor, other: Tensor) -> Tensor:
+    """The scatter of both sets of points (Chan, Golub and LeVeque 1983, American Statistician 37).
+
+    Shapes: (d + 2, d): scatter, mean, count.
+    """
+    n, m = one[-1], other[-1]
+    apart = other[-2] - one[-2]
+    mean = one[-2] + apart * (m / (n + m))
+    scatter = one[:-2] + other[:-2] + torch.outer(apart, apart) * (n * m / (n + m))
+    return torch.cat([scatter, mean[None], (n + m)[None]])

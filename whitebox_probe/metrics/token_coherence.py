@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from whitebox_probe.metrics import _linalg
+from whitebox_probe.metrics._classes import count_classes, counts_of, lacking, notes
 from whitebox_probe.metrics.measure import DatasetMeasure
 from whitebox_probe.metrics.sums import Sums
 from whitebox_probe.metrics.tokens import LayerTokens, project
@@ -67,6 +68,7 @@ class TokenCoherence(DatasetMeasure):
     formula = "mean over i < j of |E_i^T E_j|_F^2 / min(r_i, r_j), E_k: 90% of Q_k Q_k^T Z"
     source = "Yu et al. 2023, arXiv:2306.01129, section 2 (incoherent supports); own definition"
     site = {"paper": "z_out"}
+    units = {"token_dimension": "directions"}
     rows = ("token_overlap", "token_overlap_random", "token_dimension")
     labels = {
         "token_overlap": r"overlap of the heads' tokens",
@@ -105,6 +107,7 @@ class ClassCoherence(DatasetMeasure):
     formula = "mean over classes of |E_c^T E_c'|_F^2 / min(r_c, r_c'), E_c: 90% of the tokens"
     source = "Yu et al. 2020, arXiv:2006.08558, section 2.2; own definition"
     site = {"paper": "z_out", "official": "z_out"}
+    units = {"class_dimension": "directions"}
     rows = ("class_overlap", "class_overlap_random", "class_dimension")
     labels = {
         "class_overlap": "overlap of the classes' tokens",
@@ -122,9 +125,12 @@ class ClassCoherence(DatasetMeasure):
         for c in labels.unique().tolist():
             mine = Z[(labels == c).to(Z.device)].flatten(0, 1)
             sums.total(f"moment_{c}", mine.mT @ mine)
+        count_classes(sums, labels)
 
     def numbers(self, sums: Sums) -> dict[str, float]:
-        """Overlap, what is expected of random subspaces, and the mean dimension."""
+        """Overlap, what is expected of random subspaces, and the mean dimension, if any."""
+        if lacking(counts_of(sums)):
+            return dict.fromkeys(self.rows, float("nan"))
         names = sums.names("moment_")
         bases = leading_subspaces(torch.stack([sums[f"moment_{c}"] for c in names]))
         return {
@@ -132,3 +138,8 @@ class ClassCoherence(DatasetMeasure):
             "class_overlap_random": expected_overlap(bases),
             "class_dimension": sum(b.shape[1] for b in bases) / len(bases),
         }
+
+    def notes(self, sums: Sums) -> dict[str, str]:
+        """How many classes of how many samples, and why there is no value."""
+        counts = counts_of(sums)
+        return dict.fromkeys(self.rows, notes(counts, lacking(counts)))

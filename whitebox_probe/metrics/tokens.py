@@ -152,17 +152,31 @@ class LayerTokens:
         return self.once("head_gram", site, lambda: _linalg.gram(self.heads(site)))
 
     def unit(self, site: str) -> tuple[Tensor, Tensor]:
-        """The tokens as they are, each of unit norm, and their Gram matrix."""
+        """The tokens as they are, each of unit norm, and their Gram matrix.
+
+        What is rounding beside the tokens that it comes from is zero.
+        """
         per_head = site == HEADS
         Z = self.once(
             "unit",
             site,
-            lambda: _linalg.unit_tokens(self.at(site).contiguous() if per_head else self.at(site)),
+            self._unit_in_heads if per_head else lambda: self._unit(self.at(site)),
             of_basis=per_head,
             of_norm=False,
         )
         G = self.once("unit_gram", site, lambda: _linalg.gram(Z), of_basis=per_head, of_norm=False)
         return Z, G
+
+    @staticmethod
+    def _unit(Z: Tensor) -> Tensor:
+        return _linalg.unit_tokens(Z, _linalg.token_floor(Z))
+
+    def _unit_in_heads(self) -> Tensor:
+        tokens = self._products.tokens
+        projected = self._heads is None and HEADS not in tokens
+        return _linalg.unit_in_heads(
+            self.at(HEADS).contiguous(), tokens["attn_in"] if projected else None, self.U
+        )
 
     def singular_values(self, site: str, compute: Callable[[Tensor], Tensor]) -> Tensor:
         """Singular values of the tokens as they are, (B, m), by the function given."""

@@ -104,8 +104,15 @@ class Family(ABC):
         return {}
 
     def stated(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """What a training script's own arguments, kept beside the weights, say of this family."""
+        """What is written in a file or beside it, under names of its own, in this family's words.
+
+        The number of heads, and what is asked for or assumed, are found by their usual names.
+        """
         return {}
+
+    def named(self, name: str) -> dict[str, Any] | None:
+        """The arguments of an architecture that another library names, if it is of this family."""
+        return None
 
     def head_arguments(self, heads: int, inner: int) -> dict[str, Any]:
         """The arguments that a number of heads settles, given their total width K*p."""

@@ -11,6 +11,7 @@ from whitebox_probe._core.errors import ArchitectureError, CheckpointError
 from whitebox_probe.checkpoints import Checkpoint
 from whitebox_probe.models.family import Family, Recognised
 from whitebox_probe.models.registry import families, is_own
+from whitebox_probe.models.stated import stated
 
 HEAD_WIDTHS = (128, 80, 64, 48, 32, 24, 16)  # of every published model of these families
 _FORMS = (
@@ -24,15 +25,25 @@ Shapes = Mapping[str, tuple[int, ...]]
 def recognised(path: Path, wrapper: str | None, options: dict[str, Any]) -> Checkpoint:
     """A registry entry for a file without `arch`: the family whose keys and shapes it has.
 
-    What the file keeps of its training script's arguments fills `options` where they are silent.
+    What is written of it, in the file or in a config.json beside it, fills `options` where they are
+    silent.
     `heads` is taken out of `options` where it settles more than one argument.
 
-    Raises: CheckpointError where no family, or several, have such keys; ArchitectureError, with
+    Raises: CheckpointError where no family, or several, have such keys, or where what is written
+        or asked for is of another network than the tensors; ArchitectureError, with
         the choices, where something that no file holds is not among the options.
     """
     found = checkpoints.read_state_dict(path, wrapper=wrapper)
     family, seen = _matching(path, {key: tuple(tensor.shape) for key, tensor in found.items()})
-    for key, value in family.stated(checkpoints.read_arguments(path)).items():
+    told = stated(path, family, seen)
+    heads = told.get("heads")
+    if heads is not None and options.get("heads", heads) != heads:
+        raise CheckpointError(
+            f"{path} has {heads} heads",
+            f"so it is written in it or beside it, and {options['heads']} are asked for",
+            "Leave out heads=, or pass arch= if it is of another network",
+        )
+    for key, value in told.items():
         options.setdefault(key, value)
     asked = dict(seen.ask)
     if seen.inner is not None:
@@ -42,7 +53,7 @@ def recognised(path: Path, wrapper: str | None, options: dict[str, Any]) -> Chec
         told = "; ".join(f"{key}={' or '.join(map(str, c))}" for key, c in missing.items())
         raise ArchitectureError(
             f"{path} is of family '{family.name}', but not all of its architecture is known",
-            f"no file holds {', '.join(missing)}",
+            f"it does not say {', '.join(missing)}, and neither does a config.json beside it",
             f"Pass {told}, or arch=",
             missing,
         )

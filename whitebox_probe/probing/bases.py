@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from whitebox_probe._core.errors import BasisError, nearest
-from whitebox_probe.metrics._linalg import orthonormalise, upcast
+from whitebox_probe.metrics._linalg import orthonormalise, rounding, upcast
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.probing.null import null_named
 from whitebox_probe.probing.plan import BasisKey
@@ -127,7 +127,9 @@ def _fitted(
         )
     moments: dict[int, Tensor] = {}
     kept: dict[int, list[Tensor]] = {}
+    share = 0.0
     for layer, Z in tokens("attn_in"):
+        share = rounding(Z)
         flat = upcast(Z.flatten(0, 1))
         if "pca" in names:
             moments[layer] = moments.get(layer, 0) + flat.mT @ flat
@@ -135,18 +137,29 @@ def _fitted(
             kept.setdefault(layer, []).append(flat.cpu())
     found: dict[str, dict[int, Tensor]] = {}
     if "pca" in names:
-        found["pca"] = {n: _leading(moment, K, p) for n, moment in moments.items()}
+        found["pca"] = {n: _leading(moment, K, p, share) for n, moment in moments.items()}
     if "pca:clusters" in names:
         found["pca:clusters"] = {
-            n: k_subspaces(_thinned(torch.cat(parts)), K, p, seed=seed + n)
+            n: k_subspaces(_thinned(torch.cat(parts)), K, p, seed=seed + n, share=share)
             for n, parts in kept.items()
         }
     return found
 
 
-def _leading(moment: Tensor, heads: int, dim_head: int) -> Tensor:
-    vectors = torch.linalg.eigh(moment).eigenvectors.flip(-1)[:, : heads * dim_head]
+def _leading(moment: Tensor, heads: int, dim_head: int, share: float) -> Tensor:
+    """The leading directions; of those below `share` of the largest singular value, zeros."""
+    vectors = _settled(moment, heads * dim_head, share)
     return vectors.unflatten(1, (heads, dim_head)).transpose(0, 1).contiguous()  # (K, d, p)
+
+
+def _settled(moment: Tensor, count: int, share: float) -> Tensor:
+    """Leading eigenvectors of a second moment, (d, count); zeros where it has no direction left.
+
+    Below the tokens' rounding an eigenvector is drawn by chance, and others' tokens seen in it too.
+    """
+    values, vectors = torch.linalg.eigh(moment)
+    values, vectors = values.flip(-1)[:count], vectors.flip(-1)[:, :count]
+    return vectors.masked_fill(values <= share**2 * values[:1], 0.0)
 
 
 def _thinned(X: Tensor) -> Tensor:
@@ -155,16 +168,26 @@ def _thinned(X: Tensor) -> Tensor:
 
 
 def k_subspaces(
-    X: Tensor, count: int, dim: int, *, seed: int = 0, restarts: int = 3, steps: int = 50
+    X: Tensor,
+    count: int,
+    dim: int,
+    *,
+    seed: int = 0,
+    restarts: int = 3,
+    steps: int = 50,
+    share: float | None = None,
 ) -> Tensor:
     """Fit `count` subspaces of dimension `dim`, each point to the subspace that it is nearest to.
 
     Alternates assignment and principal directions, as k-means does, and keeps the best restart.
+    A subspace whose points span fewer directions than `dim` has columns of zeros for the others.
 
     Shapes: X (N, d) -> (count, d, dim), orthonormal, float64.
+    Args: share: of a subspace's largest singular value that is the points' rounding.
     Raises: BasisError when there are fewer points than directions.
     References: Bradley and Mangasarian 2000, Journal of Global Optimization 16.
     """
+    share = rounding(X) if share is None else share
     X = upcast(X)
     X = X / torch.linalg.vector_norm(X, dim=1, keepdim=True).clamp_min(torch.finfo(X.dtype).tiny)
     if len(X) < count * dim:
@@ -188,7 +211,7 @@ def k_subspaces(
                 mine = X[nearest_one == k]
                 if len(mine) < dim:  # an empty or starved subspace starts again at the worst points
                     mine = X[within.max(dim=0).values.argsort()[: 2 * dim]]
-                U[k] = torch.linalg.eigh(mine.mT @ mine).eigenvectors[:, -dim:].flip(-1)
+                U[k] = _settled(mine.mT @ mine, dim, share)
         kept = float((X @ U).square().sum(dim=-1).max(dim=0).values.sum())
         if kept > best_kept:
             best, best_kept = U, kept

@@ -99,8 +99,10 @@ def streamed(collector: Collector, count: int) -> tuple[list[Row], list[Matrix]]
         if isinstance(m.measure, DatasetMeasure):
             for layer in sorted(m.layers):
                 sums = collector.sums(m, layer)
+                notes = m.measure.notes(sums)
                 for name, value in m.measure.numbers(sums).items():
-                    rows.append(_number(m, name, layer, float(value), count))
+                    row = _number(m, name, layer, float(value), count)
+                    rows.append(row | {"note": notes.get(name, "")})
                 for name, matrix in m.measure.matrices(sums).items():
                     stacks.setdefault(name, []).append(matrix.numpy(force=True))
         matrices += [(name, _where(m), np.stack(layers)) for name, layers in stacks.items()]
@@ -190,5 +192,6 @@ def labels(plan: Plan) -> dict[str, dict[str, Any]]:
         elif isinstance(measure, DatasetMeasure | WeightMeasure):
             for row in measure.rows:
                 label = measure.labels.get(row, row.replace("_", " "))
-                told[row] = common | {"label": label, "better": None}
+                unit = measure.units.get(row, measure.unit)
+                told[row] = common | {"label": label, "better": None, "unit": unit}
     return told

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from whitebox_probe._core.errors import DataError
 from whitebox_probe.data.source import Batch, open_data
-from whitebox_probe.metrics._linalg import upcast
+from whitebox_probe.metrics._linalg import rounding, upcast
 from whitebox_probe.metrics.similarity import Moments, cka_of, procrustes_of, subspace_overlap_of
 from whitebox_probe.models.hooks import attach
 from whitebox_probe.models.model import ProbeModel
@@ -65,12 +65,14 @@ def similarity(
     shape = (first.layers, second.layers)
     pairs = [(i, j) for i in range(shape[0]) for j in range(shape[1]) if not same or i <= j]
     moments = {pair: Moments() for pair in pairs}
+    shares = [0.0]  # of tokens: their means are in float64
     features: tuple[dict[int, Tensor], dict[int, Tensor]] = ({}, {})
     masks: dict[int, Tensor | None] = {}
 
     def keep(which: int) -> Any:
         def sink(_: str, layer: int, Z: Tensor) -> None:
             features[which][layer - 1] = measured_mean(upcast(Z), masks[which])
+            shares[0] = max(shares[0], rounding(Z))
 
         return sink
 
@@ -92,6 +94,7 @@ def similarity(
             right = features[0 if same else 1]
             for (i, j), sums in moments.items():
                 sums.add(features[0][i], right[j])
+                sums.share = max(sums.share, shares[0])
             count += len(batches[0].ids)
             bar.update(len(batches[0].ids))
     if count < FEWEST:

@@ -68,7 +68,7 @@ def table_of_first_format(
         [_settings(row, swept, flat) for row in frame.to_dict("records")], index=frame.index
     )
     frame = frame.drop(columns=["metric", "basis", "convention"]).join(told)
-    frame = with_types(frame)[list(COLUMNS)]
+    frame = with_types(frame.assign(note=""))[list(COLUMNS)]
     names = dict(zip(before, keys_of(frame), strict=True))
     return frame, samples.rename(columns=names)
 

@@ -284,6 +284,8 @@ class Result:
             ) from error
         if "format" not in whole:
             frame, samples = table_of_first_format(frame, samples, whole)
+        elif "note" not in frame:  # results from before there were notes
+            frame = frame.assign(note="")
         return cls(frame=frame, samples=samples, matrices=matrices, run=run, identities=known)
 
 

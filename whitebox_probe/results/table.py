@@ -25,6 +25,7 @@ COLUMNS = (
     "ci_low",
     "ci_high",
     "count",
+    "note",
 )
 _EMPTY: dict[str, Any] = {
     "basis": "",
@@ -34,9 +35,10 @@ _EMPTY: dict[str, Any] = {
     "eps": math.nan,
     "lam": math.nan,
     "null": "",
+    "note": "",
 }
 _TYPES = {"prenorm": "boolean", "class_token": "boolean", "eps": "float64", "lam": "float64"}
-_TEXT = {"model", "site", "metric", "basis", "convention", "null", "form"}
+_TEXT = {"model", "site", "metric", "basis", "convention", "null", "form", "note"}
 _TEXT |= {"first", "second", "first_basis", "second_basis"}
 _INTEGERS = {"layer", "first_layer", "second_layer", "count"}
 _BOOLEAN = {"True": True, "False": False, "": None}
@@ -153,6 +155,7 @@ def tabulate(
         rows: one a column of `samples`: beside that its `key`, the column's name, and `ddof`.
         samples: one row a sample. Rename its columns by `keys_of` of the frame afterwards.
         numbers: beside that `value`, and `count`, how many it is taken over; they carry no spread.
+            `note`, if any: what else it is taken over, and why it is NaN.
 
     Raises: ResultError for two rows of one measure, site, layer and settings.
     """

@@ -207,10 +207,6 @@ class CrateGptFamily(NetworkFamily):
             frame(shapes) | {"dim": dim, "atoms": atoms if normed else None}, inner=dim
         )
 
-    def stated(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """NanoGPT's `model_args` hold the number of heads."""
-        return {"heads": arguments["n_head"]} if "n_head" in arguments else {}
-
     def head_arguments(self, heads: int, inner: int) -> dict[str, Any]:
         """The heads share the model's width."""
         return {"heads": heads}

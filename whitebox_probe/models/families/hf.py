@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, float32, nn
 
 from whitebox_probe._core.errors import LoadWarning
-from whitebox_probe.checkpoints import listed
+from whitebox_probe.checkpoints import HEADS, listed
 from whitebox_probe.models.anatomy import Dims, Layer, Tap
 from whitebox_probe.models.families._hf_blocks import Blocks, check_sums, find, weight_of
 from whitebox_probe.models.families._qkv import QKV, QkvAnatomy, biased
@@ -22,6 +22,7 @@ _TASKS = (
     *("lm_head.", "cls.", "score.", "classifier.", "qa_outputs.", "generator_predictions."),
     *("discriminator_predictions.", "transform.", "predictions.", "dense.", "out_proj."),
 )
+_BOOKKEEPING = ("architectures", "dtype", "torch_dtype", "transformers_version")
 _BUFFERS = (".attn.bias", ".attn.masked_bias", ".position_ids", ".rotary_emb.inv_freq")
 # What no file holds, for the types that a file alone is recognised as.
 _RELEASED: Mapping[str, Mapping[str, Any]] = {
@@ -197,6 +198,23 @@ class HfFamily(Family):
             "max_position_embeddings": positions[0],
         }
         return Recognised(arch, inner=words[1], ask=asked)
+
+    def stated(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Of a config.json everything: each option may change what a model computes."""
+        if "model_type" not in arguments:
+            return {}
+        names = {"n_embd": "hidden_size", "n_layer": "num_hidden_layers"}
+        names |= {"n_positions": "max_position_embeddings"}
+        told = {names.get(key, key): value for key, value in arguments.items()}
+        kind = told["model_type"]
+        if kind not in transformers().CONFIG_MAPPING:
+            return {"model_type": kind}
+        known = transformers().CONFIG_MAPPING[kind]()
+        left = {*HEADS, *_BOOKKEEPING}
+        if kind == "gpt2" and told.get("n_inner") is None:
+            left.add("n_inner")  # four times the width, as the tensors have it
+        kept = {k: v for k, v in told.items() if k not in left and hasattr(known, k)}
+        return kept | {"model_type": kind}
 
     def head_arguments(self, heads: int, inner: int) -> dict[str, Any]:
         """The heads share the model's width."""

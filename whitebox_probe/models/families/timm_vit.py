@@ -156,6 +156,28 @@ class TimmViTFamily(Family):
         names, _ = encoder(shapes)
         return sizes({name: shapes[key] for key, name in names.items()})
 
+    def named(self, name: str) -> dict[str, Any] | None:
+        """Sizes, heads, activation and eps of a VisionTransformer that timm has by this name."""
+        import timm
+        from timm.models.vision_transformer import VisionTransformer
+
+        if not timm.is_model(name):
+            return None
+        with torch.device("meta"):
+            network: Any = timm.create_model(name, pretrained=False)
+        if not isinstance(network, VisionTransformer):
+            return None
+        block: Any = network.blocks[0]
+        acts = {"GELU": "gelu", "QuickGELU": "quick_gelu"}
+        told = {
+            "embed_dim": network.embed_dim,
+            "depth": len(network.blocks),
+            "heads": block.attn.num_heads,
+            "norm_eps": block.norm1.eps,
+        }
+        act = acts.get(type(block.mlp.act).__name__)
+        return told | ({"act_layer": act} if act else {})
+
     def head_arguments(self, heads: int, inner: int) -> dict[str, Any]:
         """The heads share the model's width."""
         return {"num_heads": heads}
