@@ -3,7 +3,8 @@
 `native`, `qkv:q`, `qkv:k` and `qkv:v` are projections of the model, as its family tells. Beside
 them, for every family:
 
-    qk             right singular vectors of W_Q^T W_K, orthonormal, strongest first
+    qk             right singular vectors of W_Q^T W_K of each query head and the key head that it
+                   reads, orthonormal, strongest first
     pca            the K*p leading principal directions of the layer's tokens, p a head, in order
     pca:clusters   K subspaces of dimension p fitted to the tokens by K-subspaces clustering
     random         K independent uniformly drawn subspaces: the null
@@ -101,8 +102,19 @@ def sizes(model: ProbeModel) -> tuple[int, int, int]:
 def _qk(Q: Tensor, K: Tensor) -> Tensor:
     """Right singular vectors of (W_Q^T W_K) a head: how keys are read, strongest first.
 
-    With Q = Q_o R_Q and K = K_o R_K the product is Q_o (R_Q R_K^T) K_o^T: a p x p problem.
+    With Q = Q_o R_Q and K = K_o R_K the product is Q_o (R_Q R_K^T) K_o^T: a p x p problem. Each
+    query head has a product of its own; where queries are grouped, those of a group share a key
+    head, and stand next to each other.
+
+    Raises: BasisError when query heads are no multiple of key heads.
     """
+    if len(Q) % len(K):
+        raise BasisError(
+            "basis 'qk' cannot be made",
+            f"{len(Q)} query heads are no multiple of {len(K)} key heads",
+            "Use 'qkv:q' or 'qkv:k'",
+        )
+    K = K.repeat_interleave(len(Q) // len(K), dim=0)
     left, right = torch.linalg.qr(upcast(Q)), torch.linalg.qr(upcast(K))
     _, _, V = torch.linalg.svd(left.R @ right.R.mT)
     return right.Q @ V.mT
