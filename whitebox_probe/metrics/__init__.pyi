@@ -174,7 +174,7 @@ class CodingRate(SampleMetric):
 class Coherence(WeightMetric):
     """How far heads' subspaces overlap: pairs of heads, against chance, and the next layer's.
 
-    |Q_i^T Q_j|_2 and _F over pairs of heads, Q_k from QR of U_k, in 0 to 1 (angles in radians)
+    |Q_i^T Q_j|_2 and _F over pairs of heads, Q_k from QR of U_k, in 0 to 1
 
     Yu et al. 2023, arXiv:2306.01129, section 2
 
@@ -470,7 +470,8 @@ class MeanCosine(SampleMetric):
 class NeuralCollapse(DatasetMetric):
     """Neural-collapse measures of the samples' pooled tokens, at every layer.
 
-    tr(S_W S_B^+)/C; std/mean of |m_c|; mean |cos(m_c, m_c') + 1/(C-1)|, in 1
+    tr(S_W S_B^+)/C; std/mean of |m_c|; mean |cos(m_c, m_c') + 1/(C-1)|, m_c: class means from the
+    mean of all samples, in 1
 
     Papyan, Han and Donoho 2020, arXiv:2008.08186
 

@@ -50,11 +50,11 @@ def recognised(path: Path, wrapper: str | None, options: dict[str, Any]) -> Chec
         asked["heads"] = head_choices(seen.inner)
     missing = {key: choices for key, choices in asked.items() if key not in options}
     if missing:
-        told = "; ".join(f"{key}={' or '.join(map(str, c))}" for key, c in missing.items())
+        words = "; ".join(f"{key}={' or '.join(map(str, c))}" for key, c in missing.items())
         raise ArchitectureError(
             f"{path} is of family '{family.name}', but not all of its architecture is known",
             f"it does not say {', '.join(missing)}, and neither does a config.json beside it",
-            f"Pass {told}, or arch=",
+            f"Pass {words}, or arch=",
             missing,
         )
     arch = dict(seen.arch)
