@@ -256,7 +256,7 @@ def test_an_official_file_loads_without_naming_its_architecture(tmp_path, state)
 def test_lambda_and_heads_are_asked_for(tmp_path, state):
     with pytest.raises(CheckpointError, match=r"lam, heads.*Pass lam=0\.5 or 5\.0; heads="):
         wp.load(official(tmp_path, state))
-    with pytest.raises(CheckpointError, match="no file holds lam"):
+    with pytest.raises(CheckpointError, match="it does not say lam"):
         wp.load(official(tmp_path, state), heads=4)
 
 

@@ -56,7 +56,9 @@ def test_a_plain_file_is_recognised_and_computes_what_it_did(tmp_path, kind):
 
 def test_the_shipped_file_is_recognised():
     path = registry_path().parent / "whitebox_probe/weights/vit-tiny-fmnist.safetensors"
-    with pytest.raises(ArchitectureError, match=r"'timm_vit', .*no file holds heads.*=2 or 3 or 4"):
+    with pytest.raises(
+        ArchitectureError, match=r"'timm_vit', .*it does not say heads.*=2 or 3 or 4"
+    ):
         wp.load(path)
     with pytest.warns(wp.AssumedWarning, match="act_layer=gelu and norm_eps=1e-06"):
         model = wp.load(path, heads=4)
@@ -78,7 +80,7 @@ def test_clips_activation_is_asked_for_and_its_eps_its_own(tmp_path):
 def test_a_grid_that_is_no_square_is_asked_for(tmp_path):
     network = made(img_size=(8, 12), num_classes=3)  # 2 x 3 patches
     path = saved(tmp_path, network.state_dict())
-    with pytest.raises(ArchitectureError, match=r"no file holds img_size.*\[8,12\] or \[4,24\]"):
+    with pytest.raises(ArchitectureError, match=r"it does not say img_size.*\[8,12\] or \[4,24\]"):
         wp.load(path, **STATED)
     images = torch.randn(1, 3, 8, 12)
     model = wp.load(path, **STATED, img_size=[8, 12])

@@ -35,15 +35,15 @@ def recognised(path: Path, wrapper: str | None, options: dict[str, Any]) -> Chec
     """
     found = checkpoints.read_state_dict(path, wrapper=wrapper)
     family, seen = _matching(path, {key: tuple(tensor.shape) for key, tensor in found.items()})
-    told = stated(path, family, seen)
-    heads = told.get("heads")
+    written = stated(path, family, seen)
+    heads = written.get("heads")
     if heads is not None and options.get("heads", heads) != heads:
         raise CheckpointError(
             f"{path} has {heads} heads",
             f"so it is written in it or beside it, and {options['heads']} are asked for",
             "Leave out heads=, or pass arch= if it is of another network",
         )
-    for key, value in told.items():
+    for key, value in written.items():
         options.setdefault(key, value)
     asked = dict(seen.ask)
     if seen.inner is not None:
