@@ -1,21 +1,26 @@
 """`audit`: does a model do what the principle says? A verdict for each claim."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
-from whitebox_probe._core.errors import expect_names_differ
+from whitebox_probe._core.errors import ProbeError, expect_names_differ, nearest
 from whitebox_probe.auditing.claim import claims
 from whitebox_probe.auditing.judge import judge
 from whitebox_probe.auditing.verdicts import Audit, Thresholds
 from whitebox_probe.models.load import load_random
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.probing.plan import Request
-from whitebox_probe.probing.probe import probe
+from whitebox_probe.probing.probe import as_model, probe
+from whitebox_probe.probing.settings import Execution
 from whitebox_probe.results.result import Result
+
+TAKING = ("prenorm", "class_token", "dtype", "fast", "nonfinite", "fit_limit")
+"""Options of `probe` that an audit has too, and records."""
 
 
 def audit(
-    models: Sequence[ProbeModel] | ProbeModel,
+    models: Sequence[ProbeModel | str] | ProbeModel | str,
     data: Any,
     *,
     limit: int | None = None,
@@ -37,27 +42,47 @@ def audit(
         models: of different names. data, limit, eps, lam, seed: as for `probe`.
         basis: of every model; each model's default when not given.
         null: whether to measure random weights as well (not for wrapped modules).
-        options: batch_size, workers, device, preprocessing and the like, as for `probe`.
+        options: of `probe`, those that say how tokens are taken (`prenorm`, `class_token`, `dtype`,
+            `fast`, `nonfinite`, `fit_data`, `fit_limit`) and how the pass is run (`batch_size`,
+            `workers`, `device`, `progress`). Convention and orthonormality are each claim's own.
 
     Raises: ProbeError as `probe` does, and for two models of one name.
     """
-    models = [models] if isinstance(models, ProbeModel) else list(models)
-    expect_names_differ([model.name for model in models])
+    given = [models] if isinstance(models, ProbeModel | str) else models
+    whole = [as_model(model) for model in given]
+    _check_options(options)
+    expect_names_differ([model.name for model in whole])
     common = {"limit": limit, "basis": basis, "eps": eps, "lam": lam, "seed": seed, **options}
 
     def measured(model: ProbeModel) -> Result:
         return probe(model, data, wanted(model), **common)
 
-    found = {model.name: measured(model) for model in models}
+    found = {model.name: measured(model) for model in whole}
     random = {
         model.name: measured(load_random(model, seed=seed))
-        for model in models
+        for model in whole
         if null and model.entry is not None
     }
     told: dict[str, Any] = {"limit": limit, "basis": basis, "eps": eps, "lam": lam, "seed": seed}
+    told |= {name: value for name, value in options.items() if name in TAKING}
     told["data"] = next((dict(result.run.data) for result in found.values()), {})
     told["count"] = {name: result.run.count for name, result in found.items()}
     return judge(found, random, thresholds=thresholds, settings=told)
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    known = (*TAKING, "fit_data", *(each.name for each in fields(Execution)))
+    for name, value in options.items():
+        if name not in known:
+            raise ProbeError(
+                f"an audit has no option '{name}'",
+                "each claim says for itself what it measures, and how",
+                nearest(name, known),
+            )
+        if isinstance(value, list | tuple) and name in TAKING:
+            raise ProbeError(
+                f"{name} has several values", "a verdict is of one", "Name one, and audit again"
+            )
 
 
 def wanted(model: ProbeModel) -> list[Request]:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from whitebox_probe._core.errors import ProbeError
 from whitebox_probe._core.io import atomic_path
 from whitebox_probe.cli import _shared
 
@@ -65,6 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
     start = time.perf_counter()
+    if args.limit == 1:
+        raise ProbeError("--limit is 1", "one sample has no interval", "Use 2 or more")
     _shared.writable(args.out)
     from whitebox_probe.models.load import load
     from whitebox_probe.probing.plan import Request

@@ -58,6 +58,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a colour map of matplotlib, or colours, in the order of the folders",
     )
     add("--title", help="above the axes")
+    which = parser.add_argument_group(
+        "which curve, where a measure was taken with several settings"
+    )
+    for name in ("convention", "basis", "null"):
+        which.add_argument(f"--{name}", help="the one to draw")
+    for name in ("eps", "lam"):
+        which.add_argument(f"--{name}", type=float, metavar="X", help="the one to draw")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -144,7 +151,7 @@ def _options(args: argparse.Namespace, name: str, draw: Any) -> dict[str, Any]:
         "labels": args.labels,
         "palette": _palette(args.palette),
         "title": args.title,
-    }
+    } | {name: getattr(args, name) for name in ("convention", "basis", "null", "eps", "lam")}
     takes = inspect.signature(draw).parameters
     given = {key: value for key, value in given.items() if value is not None or key == "band"}
     if "band" not in takes:

@@ -122,10 +122,8 @@ def _curves(results: Sequence[Result], metric: str, options: Options) -> list[Cu
     found = []
     for result in results:
         raw = result.curve(metric, options.site, **options.where)
-        where = {k: v for k, v in options.where.items() if k != "null"}
         nulls = {
-            kind: (null, _nulls.rows(null, metric, options.site, where))
-            for kind, null in null_of[result.model].items()
+            kind: (null, _nulls.rows(null, raw)) for kind, null in null_of[result.model].items()
         }
         by = None
         if options.normalise == "null_share":

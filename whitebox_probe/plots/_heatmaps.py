@@ -184,7 +184,8 @@ def _shown(stacks: Sequence[np.ndarray], layers: Sequence[int] | None, *, most: 
 
 
 def _stack(result: Result, matrix: str) -> np.ndarray:
-    stack = result.matrices.get(matrix)
+    having = {place.get("name", key) for key, place in result.run.matrices.items()}
+    stack = result.matrix(matrix) if matrix in having else result.matrices.get(matrix)
     if stack is None or stack.ndim != 3:
         square = sorted(name for name, each in result.matrices.items() if each.ndim == 3)
         raise ResultError(

@@ -9,6 +9,7 @@ from whitebox_probe._core.errors import ResultError
 from whitebox_probe.plots import style
 from whitebox_probe.results.forms import NULL_SEPARATOR
 from whitebox_probe.results.result import Result
+from whitebox_probe.results.table import SETTINGS, no_value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,11 +67,15 @@ def gaussian(model: str, nulls: Mapping[str, Result]) -> Result:
     return nulls["gaussian"]
 
 
-def rows(null: Result, metric: str, site: str | None, where: Mapping[str, Any]) -> pd.DataFrame:
-    """A null's curve; what it was measured with only once need not be as it is in the model's."""
-    mine = null.frame[null.frame["metric"] == metric]
-    differing = {k: v for k, v in where.items() if k in mine and mine[k].nunique() > 1}
-    return null.curve(metric, site, **differing)
+def rows(null: Result, curve: pd.DataFrame) -> pd.DataFrame:
+    """A null's curve, taken with the very settings of the model's.
+
+    Raises: ResultError when the null was not measured so.
+    """
+    row = curve.iloc[0]
+    settings = [name for name in SETTINGS if name != "null" and name in curve]
+    where = {name: row[name] for name in settings if not no_value(row[name])}
+    return null.curve(str(row["metric"]), str(row["site"]), **where)
 
 
 def draw(

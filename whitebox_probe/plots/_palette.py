@@ -89,7 +89,7 @@ def _named(name: str) -> "Colormap":
         raise ProbeError(
             f"palette='{name}' is no colour map",
             "matplotlib has none of that name",
-            f"Did you mean '{near[0]}'? " * bool(near)
+            (f"Did you mean '{near[0]}'? " if near else "")
             + "Use one such as tab10, viridis or cividis",
         )
     return colormaps[name]

@@ -13,13 +13,13 @@ from whitebox_probe.models.load import load_random
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.probing.null import kinds as known
 from whitebox_probe.probing.null import null_named
-from whitebox_probe.probing.probe import probe
+from whitebox_probe.probing.probe import as_model, probe
 from whitebox_probe.results.forms import NULL_SEPARATOR
 from whitebox_probe.results.result import Result
 
 
 def nulls(
-    model: ProbeModel,
+    model: ProbeModel | str,
     data: Any,
     metrics: Any = None,
     *,
@@ -40,6 +40,7 @@ def nulls(
     Returns: kind -> Result, in the order of `kinds`.
     Raises: ProbeError for an unknown kind, and for random weights of a module without an entry.
     """
+    model = as_model(model)
     if kinds is None:
         kinds = [kind for kind, null in known().items() if null.usual]
     asked = [kinds] if isinstance(kinds, str) else list(dict.fromkeys(kinds))

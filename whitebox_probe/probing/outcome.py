@@ -116,7 +116,8 @@ def streamed(collector: Collector, count: int) -> tuple[list[Row], list[Matrix]]
 
 def _where(m: Measurement) -> dict[str, Any]:
     """The settings that a matrix was taken with, those that it does not depend on left out."""
-    return {name: value for name, value in m.row().items() if not no_value(value)}
+    row = m.row()
+    return {name: row[name] for name in row if name == "null" or not no_value(row[name])}
 
 
 def _number(m: Measurement, name: str, layer: int, value: float, count: int) -> Row:

@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from importlib.util import find_spec
 from itertools import product
 from typing import Any
@@ -257,7 +257,8 @@ def _listed(wanted: Wanted | Sequence[Wanted] | None) -> list[Any]:
 
 def _request(wanted: Any) -> Request:
     if isinstance(wanted, Request):
-        return wanted
+        inner = getattr(wanted.metric, "definition", wanted.metric)
+        return replace(wanted, metric=inner)
     measure = getattr(wanted, "definition", wanted)  # of a torchmetrics module made of a measure
     if not isinstance(measure, str | Measure):
         raise ProbeError(
@@ -271,6 +272,13 @@ def _request(wanted: Any) -> Request:
 def _measures(request: Request, settings: Settings) -> Iterator[Measure]:
     """The measures of a request, with each value of the parameters that they have."""
     if isinstance(request.metric, Measure):
+        own = [n for n in ("eps", "lam", "convention") if getattr(request, n) is not None]
+        if own:
+            raise ProbeError(
+                f"the request of '{request.metric.name}' names {own[0]}",
+                "a metric object has its own",
+                "Request it by its name, or give the object another value",
+            )
         yield request.metric
         return
     if request.metric is not None:

@@ -130,7 +130,7 @@ def probe(
         ProcessError when another process has ended, or a checkpoint is of another run;
         NonFiniteError, after the pass, if the features of a sample are not finite.
     """
-    model = _model(model)
+    model = as_model(model)
     settings = Settings.of(
         convention=convention,
         basis=model.default_basis if basis is None else basis,
@@ -337,7 +337,8 @@ class _Pass:
         model, s = self.model, self.model.dims
         own = [kind for kind in self.settings.null if kind is not None]
         is_null = NULL_SEPARATOR in self.title
-        tokens = collector.tokens["all" if True in self.settings.class_token else "patches"]
+        looks = [m.class_token for m in self.plan.tokens] or self.settings.class_token
+        tokens = collector.tokens["all" if True in looks else "patches"]
         K, d, p = next((of[1].shape for of in bases.values()), (s.heads, s.dim, s.dim_head))
         settings = self.settings.told() | _several(self.plan)
         del settings["limit"], settings["fit_limit"]
@@ -402,7 +403,7 @@ def _tell_skipped(source: Source, skipped: Mapping[int, str]) -> None:
         warnings.warn(SkippedWarning(what, why, fix), stacklevel=2)
 
 
-def _model(model: ProbeModel | nn.Module | str) -> ProbeModel:
+def as_model(model: ProbeModel | nn.Module | str) -> ProbeModel:
     """A model to probe, from what stands for one."""
     if isinstance(model, nn.Module):
         from whitebox_probe.models.wrap import wrap

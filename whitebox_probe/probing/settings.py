@@ -61,9 +61,9 @@ def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _whole(least: int, *, optional: bool = False) -> Callable[[Any], str]:
+def _whole(least: int, *, most: float = math.inf, optional: bool = False) -> Callable[[Any], str]:
     def check(value: Any) -> str:
-        whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
+        whole = isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
         return (
             "" if whole or (value is None and optional) else f"Use a whole number from {least} on"
         )
@@ -190,10 +190,10 @@ class Settings:
     )
     seed: int = _of(
         0,
-        "random numbers are drawn from it",
+        "random numbers are drawn from it, of 63 bits",
         help="of the draw of samples, of nulls and random bases, and of the bootstrap",
         metavar="N",
-        check=_whole(0),
+        check=_whole(0, most=2**63 - 1),
     )
 
     @classmethod
@@ -255,7 +255,7 @@ def _check_one(each: "Field[Any]", value: Any) -> None:
     about = each.metadata
     allowed = None if about["choices"] is None else about["choices"]()
     if allowed is not None and value not in allowed:
-        names = [str(choice) for choice in allowed]
+        names = [str(choice) for choice in allowed if choice is not None]
         raise SettingError(
             f"unknown {each.name} '{value}'",
             about["why"],

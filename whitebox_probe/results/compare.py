@@ -8,10 +8,10 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
-from whitebox_probe._core.errors import ResultError, expect_names_differ
+from whitebox_probe._core.errors import ResultError, expect_names_differ, nearest
 from whitebox_probe.results import pairing, summary
 from whitebox_probe.results.folder import read_seal, save_sealed
-from whitebox_probe.results.forms import in_nats, normal_form, scale
+from whitebox_probe.results.forms import FORMS, in_nats, normal_form, scale
 from whitebox_probe.results.pairing import Pair
 from whitebox_probe.results.result import Result
 from whitebox_probe.results.table import read_table
@@ -121,6 +121,13 @@ def compare(results: Sequence[Result], *, form: str | None = None, seed: int = 0
             "Pass several results",
         )
     expect_names_differ([r.model for r in results])
+    forms = [name for name in FORMS if name != "null_share"]
+    if form is not None and form not in forms:
+        raise ResultError(
+            f"results cannot be compared in the form '{form}'",
+            "it says what rates are divided by before they are subtracted",
+            nearest(str(form), forms),
+        )
     if form is None and len({r.run.sizes for r in results}) > 1:
         form = "per_token"
     couples = [(one, two) for i, one in enumerate(results) for two in results[i + 1 :]]

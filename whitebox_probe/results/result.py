@@ -17,6 +17,7 @@ from whitebox_probe.results.table import (
     SETTINGS,
     keys_of,
     matching,
+    measured_with,
     no_value,
     several_values,
     written,
@@ -169,6 +170,8 @@ class Result:
         }
         mine = {key: place for key, place in told.items() if place.get("name", key) == name}
         frame = pd.DataFrame(list(mine.values()), index=pd.Index(list(mine), dtype=object))
+        if "null" not in where and "null" in frame and (frame["null"] == "").any():
+            where = {**where, "null": ""}  # the model's own, as of a curve
         found = list(frame.index[matching(frame, where)]) if mine else []
         if len(found) != 1:
             raise ResultError(
@@ -188,7 +191,7 @@ class Result:
         """
         wanted = {name: _list(value) for name, value in where.items()}
         rows = self.frame[matching(self.frame, wanted)]
-        if rows.empty:
+        if rows.empty or any(not measured_with(self.frame, n, v) for n, v in wanted.items()):
             asked = ", ".join(f"{n}={' or '.join(map(written, v))}" for n, v in wanted.items())
             raise ResultError(
                 f"nothing in the result of {self.model} has {asked}",

@@ -165,7 +165,9 @@ class Run(Mapping[str, Any]):
         """The smallest and largest value that a metric can take with these settings, if known."""
         told = self.bounds.get(metric, [])
         if not told or isinstance(told[0], int | float):
-            return (float(told[0]), float(told[1])) if told else None
+            # A pair is of the one official setting of the run: no other convention has bounds.
+            official = where.get("convention", "official") in ("official", "")
+            return (float(told[0]), float(told[1])) if told and official else None
         for each in told:
             names = [n for n in each if n in SETTINGS and not no_value(where.get(n))]
             if all(same(each[name], where[name]) for name in names):

@@ -117,6 +117,13 @@ def matching(frame: pd.DataFrame, where: Mapping[str, Any]) -> pd.Series:
     return found
 
 
+def measured_with(frame: pd.DataFrame, name: str, values: Sequence[Any]) -> bool:
+    """Whether some row was taken with one of these values of a setting, or None is asked."""
+    if name not in frame or not values or any(value is None for value in values):
+        return bool(values)
+    return bool(_equal(frame[name], values, strict=True).any())
+
+
 def _equal(column: "pd.Series[Any]", values: Sequence[Any], *, strict: bool) -> "pd.Series[bool]":
     """Where a column holds one of these values; unless strict, also where it holds none."""
     if column.name in ("eps", "lam"):
