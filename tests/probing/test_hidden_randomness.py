@@ -91,7 +91,7 @@ def test_dropout_that_stays_on_is_noticed(monkeypatch):
 
 def test_the_callers_random_numbers_are_left_alone():
     vit, crate = model_of("vit"), model_of("crate")
-    numpy = np.random.get_state  # noqa: NPY002 - what a caller may still use
+    numpy = np.random.get_state
     before = torch.get_rng_state(), numpy()[1].copy(), random.getstate()
     wp.probe(vit, IMAGES[:8], ["l0", "compression"], basis="random", progress=False)
     wp.similarity(vit, crate, IMAGES[:8], progress=False)

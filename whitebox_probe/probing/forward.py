@@ -32,6 +32,7 @@ def transform_of(
         mode=preprocess.mode,
         crop=preprocess.crop,
         interpolation=preprocess.interpolation,
+        crop_mode=preprocess.crop_mode,
     )
 
 

@@ -7,7 +7,6 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -350,7 +349,7 @@ class _Pass:
             family=model.anatomy.name,
             checkpoint={"name": model.entry.name if model.entry else None, "sha256": model.sha256},
             network=_network(model, layers) | ({"draws": True} if self.drew else {}),
-            preprocess=None if model.preprocess is None else asdict(model.preprocess),
+            preprocess=None if model.preprocess is None else model.preprocess.told(),
             data=self._data(collector),
             count=len(samples.frame) if samples.rows else (self.source.count or 0),
             layers=s.layers,
