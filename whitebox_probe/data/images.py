@@ -69,45 +69,71 @@ RESAMPLING = {
 }
 
 
+CROP_MODES = ("center", "squash", "border")
+
+
 def image_transform(
     *,
-    size: int,
+    size: int | tuple[int, int],
     mean: tuple[float, ...],
     std: tuple[float, ...],
     mode: str,
     crop: float,
     interpolation: str,
+    crop_mode: str = "center",
 ) -> Transform:
-    """PIL image -> normalised tensor (C, size, size): resize, centre crop, scale, normalise.
+    """PIL image -> normalised tensor (C, height, width): resize, centre crop, scale, normalise.
 
     The same to the last bit as torchvision's Resize, CenterCrop, PILToTensor and Normalize of a PIL
-    image (tested). Theirs are not called because `import torchvision` alone takes over a second,
-    which every first probe would wait for.
+    image, and as timm's transform of a size that is no square or another crop mode (tested). Theirs
+    are not called because `import torchvision` alone takes over a second, which every first probe
+    would wait for.
 
-    Raises: DataError for an interpolation that is not known.
+    Args: as of `Preprocess`.
+    Raises: DataError for an interpolation or a crop mode that is not known.
     """
-    if interpolation not in RESAMPLING:
-        raise DataError(
-            f"unknown interpolation '{interpolation}'",
-            "it says how an image is resized",
-            nearest(interpolation, RESAMPLING),
-        )
-    how, short = RESAMPLING[interpolation], int(size / crop)
+    for value, allowed, what, why in (
+        (interpolation, RESAMPLING, "interpolation", "it says how an image is resized"),
+        (crop_mode, CROP_MODES, "crop_mode", "it says what becomes of its proportions"),
+    ):
+        if value not in allowed:
+            raise DataError(f"unknown {what} '{value}'", why, nearest(value, allowed))
+    how = RESAMPLING[interpolation]
+    high, wide = (size, size) if isinstance(size, int) else size
     centre, spread = (torch.tensor(each)[:, None, None] for each in (mean, std))
+    colour = (
+        tuple(round(255 * each) for each in mean) if crop_mode == "border" else (0,) * len(mean)
+    )
 
     def apply(image: Image.Image) -> Tensor:
         whole = eight_bits(image).convert(mode)
-        sides = sorted(whole.size)
-        long = int(short * sides[1] / sides[0])
-        wide, high = whole.size
-        wanted = (short, long) if wide <= high else (long, short)
+        wanted = _resized(whole.size, (wide, high), crop, crop_mode)
         resized = whole if wanted == whole.size else whole.resize(wanted, how)
-        # Of an image that is smaller than the crop, what lies outside is black.
-        left, top = (
-            -((size - side) // 2) if side < size else round((side - size) / 2) for side in wanted
-        )
-        pixels = np.array(resized.crop((left, top, left + size, top + size)))
-        tensor = torch.from_numpy(pixels).reshape(size, size, -1).permute(2, 0, 1)
+        left, top = map(_edge, wanted, (wide, high))
+        # Of an image that is smaller than the crop, what lies outside is black, or a border.
+        canvas = Image.new(mode, (wide, high), colour if len(colour) > 1 else colour[0])
+        canvas.paste(resized, (-left, -top))
+        tensor = torch.from_numpy(np.array(canvas)).reshape(high, wide, -1).permute(2, 0, 1)
         return (tensor.float() / 255 - centre) / spread
 
     return apply
+
+
+def _resized(
+    sides: tuple[int, int], model: tuple[int, int], crop: float, crop_mode: str
+) -> tuple[int, int]:
+    """Width and height of an image before it is cropped to the model's."""
+    scaled = (int(model[0] / crop), int(model[1] / crop))
+    if crop_mode == "squash":
+        return scaled
+    if crop_mode == "center" and scaled[0] == scaled[1]:  # the shorter side, as torchvision has it
+        short, long = scaled[0], int(scaled[0] * max(sides) / min(sides))
+        return (short, long) if sides[0] <= sides[1] else (long, short)
+    ratios = [side / target for side, target in zip(sides, scaled, strict=True)]
+    ratio = max(ratios) if crop_mode == "border" else min(ratios)
+    return round(sides[0] / ratio), round(sides[1] / ratio)
+
+
+def _edge(side: int, size: int) -> int:
+    """Where the middle `size` pixels of a side begin: before it, if they are more than it has."""
+    return -((size - side) // 2) if side < size else round((side - size) / 2)

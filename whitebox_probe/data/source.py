@@ -169,6 +169,7 @@ def _by_number(opened: Opened, numbers: Sequence[int], *, skip: bool) -> Source:
             num_workers=workers,
             collate_fn=collate,
             worker_init_fn=_ignore_interrupt,
+            generator=torch.Generator(),  # the caller's random numbers are not ours to draw
         )
         yield from agreeing(loader)
 
@@ -179,6 +180,7 @@ def _by_number(opened: Opened, numbers: Sequence[int], *, skip: bool) -> Source:
             num_workers=workers,
             collate_fn=list,
             worker_init_fn=_ignore_interrupt,
+            generator=torch.Generator(),  # the caller's random numbers are not ours to draw
         )
         found = [each for part in loader for each in part]
         for each in found:

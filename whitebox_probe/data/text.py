@@ -210,6 +210,7 @@ def _of_file(path: Path) -> Tokenizer:
         raise _unusable(str(path), error) from error
     found.no_padding()  # a file may carry both as settings
     found.no_truncation()
+    _draw_nothing(found)
 
     def encode(text: str, *, framed: bool = False) -> list[int]:
         return list(found.encode(text, add_special_tokens=framed).ids)
@@ -219,6 +220,24 @@ def _of_file(path: Path) -> Tokenizer:
     special = {i for i, token in added if token.special and token.content != unknown}
     pads = [i for i in special if "pad" in str(found.id_to_token(i)).lower()]
     return _assembled(path.name, encode, special, pads[0] if pads else None)
+
+
+def _draw_nothing(tokenizer: Any) -> None:
+    """Switch off what makes a text other tokens each time: a means of training, not of measuring.
+
+    BPE drops merges (`dropout`); a unigram model draws among segmentations (`alpha`, and
+    SentencePiece's `enable_sampling`).
+    """
+    model = getattr(tokenizer, "model", None)
+    for name in ("dropout", "alpha", "nbest_size"):
+        if getattr(model, name, None):
+            setattr(model, name, None)
+    pieces = getattr(tokenizer, "sp_model", None)
+    if pieces is not None and (getattr(tokenizer, "sp_model_kwargs", None) or {}):
+        pieces.SetEncodeExtraOptions("")
+        for name in ("_enable_sampling", "enable_sampling"):
+            if getattr(pieces, name, False):
+                setattr(pieces, name, False)
 
 
 _TOKENIZER_FILES = (
@@ -254,6 +273,9 @@ def _of_transformers(name: str) -> Tokenizer:
         found: Any = transformers.AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError, KeyError) as error:
         raise _unusable(name, error) from error
+
+    for holder in (getattr(found, "backend_tokenizer", None), found):
+        _draw_nothing(holder)
 
     def encode(text: str, *, framed: bool = False) -> list[int]:
         return list(found.encode(text, add_special_tokens=framed))

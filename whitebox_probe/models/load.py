@@ -141,11 +141,16 @@ def _prepared(preprocess: Preprocess | TextPreprocess | str, entry: Checkpoint) 
     return dict(checkpoints.entry(preprocess).preprocess)
 
 
-def _size(arch: Mapping[str, Any]) -> int | None:
-    """The side of the images that an architecture is for; None if it has none, or two."""
+def _size(arch: Mapping[str, Any]) -> int | tuple[int, int] | None:
+    """The size of the images that an architecture is for, (height, width) if they are no squares.
+
+    None if it states none.
+    """
     size = next((arch[key] for key in ("image_size", "img_size") if arch.get(key)), None)
     if isinstance(size, Sequence) and len(set(size)) == 1:
         size = size[0]
+    if isinstance(size, Sequence) and len(size) == 2:
+        return int(size[0]), int(size[1])
     return size if isinstance(size, int) else None
 
 

@@ -1,7 +1,7 @@
 """How an image or a text becomes a model's input."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -9,18 +9,29 @@ class Preprocess:
     """How an image becomes a model's input: size, crop and normalisation.
 
     `mode` is 'RGB' or 'L' (one channel); `crop` the share of the resized side that is kept, so that
-    224 with crop 0.875 is the usual "resize 256, centre crop 224".
+    224 with crop 0.875 is the usual "resize 256, centre crop 224". `size` is the side of a square,
+    or (height, width). `crop_mode`: `center` keeps the image's proportions and cuts off what is
+    left over; `squash` resizes both sides to the model's and so keeps all of it; `border` keeps
+    both, with borders of the mean colour.
     """
 
-    size: int
+    size: int | tuple[int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     mode: Literal["RGB", "L"] = "RGB"
     crop: float = 0.875
     interpolation: str = "bilinear"
+    crop_mode: Literal["center", "squash", "border"] = "center"
+
+    def told(self) -> dict[str, Any]:
+        """Every field in plain values; the usual crop goes without saying."""
+        found = asdict(self)
+        if self.crop_mode == "center":
+            del found["crop_mode"]
+        return found
 
     @classmethod
-    def imagenet(cls, size: int = 224) -> "Preprocess":
+    def imagenet(cls, size: int | tuple[int, int] = 224) -> "Preprocess":
         """Means and spreads of ImageNet's colours, and the usual crop."""
         return cls(size=size, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
@@ -35,3 +46,7 @@ class TextPreprocess:
 
     tokenizer: str
     length: int = 128
+
+    def told(self) -> dict[str, Any]:
+        """Every field in plain values."""
+        return asdict(self)

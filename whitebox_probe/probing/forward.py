@@ -8,6 +8,7 @@ from torch import Tensor
 
 from whitebox_probe._core import onednn
 from whitebox_probe._core.errors import DataError, ProbeError
+from whitebox_probe._core.hashing import seed_of
 from whitebox_probe.data.images import Transform, image_transform
 from whitebox_probe.data.source import Batch
 from whitebox_probe.data.text import TextReader
@@ -31,6 +32,7 @@ def transform_of(
         mode=preprocess.mode,
         crop=preprocess.crop,
         interpolation=preprocess.interpolation,
+        crop_mode=preprocess.crop_mode,
     )
 
 
@@ -64,10 +66,27 @@ def run_batch(
     sites: Sequence[str],
     *,
     fast: bool = True,
-) -> None:
-    """One forward pass of a batch, told of its padding; arguments as for `run_model`."""
+    seed: int = 0,
+) -> bool:
+    """One forward pass of a batch, told of its padding; arguments as for `run_model`.
+
+    Args: seed: of what the model draws, with the number of the first sample: a pass is repeatable,
+        and leaves the caller's random numbers as they were.
+    Returns: whether the model drew random numbers.
+    """
     inputs = batch.inputs.to(device, non_blocking=True)
-    run_model(model, inputs, fast=fast, more=arguments(model, inputs, batch.mask, sites))
+    more = arguments(model, inputs, batch.mask, sites)
+    where = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=where):
+        torch.manual_seed(seed_of(seed, int(batch.ids[0])))
+        before = _random_state(device)
+        run_model(model, inputs, fast=fast, more=more)
+        return not all(map(torch.equal, before, _random_state(device)))
+
+
+def _random_state(device: torch.device) -> list[Tensor]:
+    found = [torch.get_rng_state()]
+    return found + ([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])
 
 
 def run_model(

@@ -44,7 +44,7 @@ def identity(
         "weights": digest(model.module),
         **network,
         "family": [model.anatomy.name, asdict(model.dims)],
-        "preprocess": None if model.preprocess is None else asdict(model.preprocess),
+        "preprocess": None if model.preprocess is None else model.preprocess.told(),
         "data": [source.name, source.fingerprint],
         **{name: value[0] if _alone(value) else value for name, value in kept.items()},
         "metrics": list(dict.fromkeys(m.measure.name for m in plan)),

@@ -7,7 +7,6 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -191,6 +190,7 @@ class _Pass:
         if plan.needs_labels:
             _check_labels(self.source)
         self.fit: dict[str, Any] | None = None
+        self.drew = False
         self.device = torch.device("cpu")
         self.start = time.perf_counter()
 
@@ -278,7 +278,7 @@ class _Pass:
             self.execution.workers,
         )
         saver.restore(self.device)
-        forward(
+        self.drew = forward(
             self.model,
             self.source,
             collector,
@@ -289,7 +289,10 @@ class _Pass:
             device=self.device,
             dtype=getattr(torch, self.settings.dtype),
             fast=self.settings.fast,
+            seed=self.settings.seed,
         )
+        if self.drew:
+            _tell_draws(self.model)
         saver.finish()
         self.processes.reduce(collector)
         if collector.table.used == 0:
@@ -346,8 +349,8 @@ class _Pass:
             model=self.title,
             family=model.anatomy.name,
             checkpoint={"name": model.entry.name if model.entry else None, "sha256": model.sha256},
-            network=_network(model, layers),
-            preprocess=None if model.preprocess is None else asdict(model.preprocess),
+            network=_network(model, layers) | ({"draws": True} if self.drew else {}),
+            preprocess=None if model.preprocess is None else model.preprocess.told(),
             data=self._data(collector),
             count=len(samples.frame) if samples.rows else (self.source.count or 0),
             layers=s.layers,
@@ -403,6 +406,17 @@ def _tell_skipped(source: Source, skipped: Mapping[int, str]) -> None:
         warnings.warn(SkippedWarning(what, why, fix), stacklevel=2)
 
 
+class DrawsWarning(LoadWarning):
+    """A model that draws random numbers in evaluation mode."""
+
+
+def _tell_draws(model: ProbeModel) -> None:
+    what = f"{model.name} draws random numbers in its forward pass"
+    why = "its numbers depend on the seed, and on how samples are put into batches"
+    fix = "Switch off what draws, such as a random mask, or compare several seeds"
+    warnings.warn(DrawsWarning(what, why, fix), stacklevel=2)
+
+
 def as_model(model: ProbeModel | nn.Module | str) -> ProbeModel:
     """A model to probe, from what stands for one."""
     if isinstance(model, nn.Module):
@@ -447,8 +461,12 @@ def forward(
     device: torch.device,
     dtype: torch.dtype,
     fast: bool,
-) -> None:
-    """Run the batches of this process through the model, and its tokens through the collector."""
+    seed: int,
+) -> bool:
+    """Run the batches of this process through the model, and its tokens through the collector.
+
+    Returns: whether the model drew random numbers.
+    """
     from tqdm.auto import tqdm
 
     bar = tqdm(
@@ -461,7 +479,7 @@ def forward(
     # This process' next batch among those of all: they are dealt out in turn.
     dealt = {"first": processes.rank + saver.batches * processes.count, "step": processes.count}
     autocast = nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)
-    table = collector.table
+    table, drew = collector.table, False
     with bar, torch.inference_mode(), autocast, saver.listening():
         with attach(model, sites, range(1, model.layers + 1), collector.take):
             stream = source.batches(execution.batch_size, execution.workers, **dealt)
@@ -470,10 +488,11 @@ def forward(
                 if len(batch.ids) > 0:
                     collector.start(batch.ids, batch.labels, batch.mask)
                     table.open(batch.ids, batch.identities)
-                    _measure(model, batch, collector, sites, device, fast=fast)
+                    drew |= _measure(model, batch, collector, sites, device, fast=fast, seed=seed)
                     table.close(len(batch.ids))
                 bar.update(len(batch.ids))
                 saver.after_batch()
+    return drew
 
 
 def _measure(
@@ -484,17 +503,22 @@ def _measure(
     device: torch.device,
     *,
     fast: bool,
-) -> None:
-    """One batch: on an accelerator the host waits for it once, when its values are brought."""
+    seed: int,
+) -> bool:
+    """One batch: on an accelerator the host waits for it once, when its values are brought.
+
+    Returns: whether the model drew random numbers.
+    """
     waits = _waits(device)
     with unguarded() if waits else nullcontext():
-        run_batch(model, batch, device, sites, fast=fast)
+        drew = run_batch(model, batch, device, sites, fast=fast, seed=seed)
     collector.check()
     if waits and not collector.table.fetch(len(batch.ids)):
         collector.restart()
-        run_batch(model, batch, device, sites, fast=fast)
+        run_batch(model, batch, device, sites, fast=fast, seed=seed)
         collector.check()
         collector.table.fetch(len(batch.ids))
+    return drew
 
 
 def _waits(device: torch.device) -> bool:

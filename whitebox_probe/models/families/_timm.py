@@ -121,15 +121,17 @@ def stated_preprocess(module: nn.Module) -> Preprocess | None:
     from timm.data import resolve_model_data_config
 
     config = resolve_model_data_config(module)
-    channels, size, _ = config["input_size"]
+    channels, *sides = config["input_size"]
     built: Any = getattr(module, "patch_embed", None)
     if not getattr(module, "dynamic_img_size", False):
-        size = (getattr(built, "img_size", None) or (size,))[0]
+        sides = getattr(built, "img_size", None) or sides
+    high, wide = map(int, sides)
     return Preprocess(
-        size=size,
+        size=high if high == wide else (high, wide),
         mean=tuple(config["mean"])[:channels],
         std=tuple(config["std"])[:channels],
         mode="L" if channels == 1 else "RGB",
         crop=config["crop_pct"],
         interpolation=config["interpolation"],
+        crop_mode=config.get("crop_mode") or "center",
     )
