@@ -12,6 +12,7 @@ from whitebox_probe.models.mapped import MappedAnatomy, Subspaces
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
 from whitebox_probe.models.registry import families, family_named
+from whitebox_probe.models.verify import verified
 
 
 def wrap(
@@ -69,6 +70,7 @@ def wrap(
             "its replicas would each record a part of the tokens",
             "Pass its .module, and use torchrun for many devices",
         )
+    _expect_bare(module)
     if preprocess == "imagenet":
         preprocess = Preprocess.imagenet()
     found: Family | None
@@ -103,13 +105,26 @@ def wrap(
             prefix_tokens=prefix_tokens,
             example=example,
         )
-    return ProbeModel(
+    model = ProbeModel(
         module=module,
         anatomy=anatomy,
         name=name or type(module).__name__.lower(),
         family=found,
         preprocess=preprocess or anatomy.preprocess(module),
     )
+    return verified(model)
+
+
+def _expect_bare(module: nn.Module) -> None:
+    """Refuse wrappers of a model, whose own family cannot be seen."""
+    inner = {"PeftModel": "get_base_model()", "OptimizedModule": "_orig_mod"}
+    for kind in type(module).__mro__:
+        if kind.__name__ in inner:
+            raise ProbeError(
+                f"a {type(module).__name__} is a wrapper and no model of a family",
+                "sites are read from the modules inside it",
+                f"Pass its .{inner[kind.__name__]}: adapters that are in its layers are measured",
+            )
 
 
 def _found(module: nn.Module, name: str | None) -> Family:

@@ -1,7 +1,7 @@
 """What the families of timm's models share: their blocks, building by name, preprocessing."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.models.anatomy import Layer, Tap
 from whitebox_probe.models.families._qkv import QkvAnatomy, biased
 from whitebox_probe.models.preprocess import Preprocess
+from whitebox_probe.models.weights import tokens
 
 
 class TimmAnatomy(QkvAnatomy):
@@ -49,7 +50,29 @@ class TimmAnatomy(QkvAnatomy):
             return weight.unflatten(0, (attention.num_heads, -1)).mT  # (K, d, p)
 
         biases = [self.projection(attention, third)[1] for third in "qkv"]
-        return Layer(number, taps, block.norm1, subspaces, exempt=biased(biases))
+        return Layer(
+            number,
+            taps,
+            block.norm1,
+            subspaces,
+            exempt=biased(biases),
+            second=Tap(f"{path}.drop_path2", "output"),
+            context=Tap(f"{path}.attn.norm", "input") if hasattr(attention, "norm") else None,
+        )
+
+    def trial(self, module: nn.Module) -> Callable[[], object]:
+        """The blocks alone, on random tokens: a forward pass of a large image takes seconds."""
+        return partial(self.run_blocks, module)
+
+    def run_blocks(self, module: Any) -> None:
+        """All blocks on random tokens: those in front of the patches, and four patches."""
+        x = tokens(module, self.dims(module).dim, self.prefix_tokens(module) + 4)
+        for number, block in enumerate(module.blocks):
+            x = block(x, **self.beside(module, number))
+
+    def beside(self, module: Any, number: int) -> dict[str, Any]:
+        """What a block (counted from 0) takes besides the tokens of four patches."""
+        return {}
 
     def prefix_tokens(self, module: nn.Module) -> int:
         """Class token and registers, as the model itself counts them."""
