@@ -131,6 +131,17 @@ class Anatomy(ABC):
     def prefix_tokens(self, module: nn.Module) -> int:
         """How many tokens stand before the patches (class token, registers)."""
 
+    def grid(self, module: nn.Module, inputs: Tensor) -> tuple[int, int] | None:
+        """Rows and columns of the patches of a batch of inputs, in the order of the tokens.
+
+        None where they are on no grid, or on one that the family does not know.
+        """
+        return None
+
+    def class_index(self, module: nn.Module) -> int | None:
+        """Which token is the class token; None where there is none."""
+        return 0 if self.prefix_tokens(module) == 1 else None
+
     def trial(self, module: nn.Module) -> Callable[[], object] | None:
         """What runs every layer once on a few tokens, to see that sites are what they say.
 

@@ -50,13 +50,13 @@ def affine(linear: Any) -> tuple[Tensor, Tensor | None]:
         return weight, linear.bias
     _, columns = shape_of(linear)
     floating = [p for p in linear.parameters() if p.is_floating_point()]
-    kind = {"dtype": floating[0].dtype if floating else torch.float32}
+    dtype = floating[0].dtype if floating else torch.float32
     device = next((p.device for p in linear.parameters() if not p.is_meta), torch.device("cpu"))
     modes = [(part, part.training) for part in linear.modules()]
     linear.eval()  # an adapter's dropout is no part of its map
     try:
         with torch.no_grad():
-            units = torch.eye(columns, device=device, **kind)  # type: ignore[call-overload]
+            units = torch.eye(columns, device=device, dtype=dtype)
             bias = linear.forward(torch.zeros_like(units[:1]))[0].detach()
             weight = (linear.forward(units).detach() - bias).mT
     finally:

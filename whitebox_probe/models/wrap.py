@@ -30,6 +30,8 @@ def wrap(
     subspaces: Subspaces | Mapping[str, Subspaces] | None = None,
     prenorm: str | None = None,
     prefix_tokens: int = 0,
+    class_token: int | None = None,
+    grid: tuple[int, int] | None = None,
     example: Tensor | None = None,
 ) -> ProbeModel:
     """Make a module that you already have ready for probing.
@@ -53,6 +55,9 @@ def wrap(
             that gives U (K, d, p); one alone is the basis `native`.
         prenorm: path of the normalisation in front of the attention.
         prefix_tokens: how many tokens stand before the patches (class token, registers).
+        class_token: which token is the class token, from 0; the one before the patches if there is
+            one, and none if there are several and it is not given.
+        grid: rows and columns of the patches, for distances between them.
         example: an input to try the mapping on, so that a wrong one is told at once.
 
     Raises: ProbeError when the module is of no known family, or is a DataParallel wrapper;
@@ -75,7 +80,8 @@ def wrap(
         preprocess = Preprocess.imagenet()
     found: Family | None
     if sites is None:
-        options = (layers, heads, dim_head, dim, subspaces, prenorm, example)
+        sizes = (layers, heads, dim_head, dim, class_token, grid)
+        options = (*sizes, subspaces, prenorm, example)
         if first_layer or prefix_tokens or any(option is not None for option in options):
             raise ProbeError(
                 "a mapping without sites",
@@ -103,6 +109,8 @@ def wrap(
             subspaces=subspaces,
             prenorm=prenorm,
             prefix_tokens=prefix_tokens,
+            class_token=class_token,
+            grid=grid,
             example=example,
         )
     model = ProbeModel(

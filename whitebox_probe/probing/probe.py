@@ -234,6 +234,7 @@ class _Pass:
             layers,
             Table(width, self.model.layers, count),
             prefix=self.model.prefix_tokens,
+            class_index=self.model.class_index,
             seed=self.settings.seed,
         )
 
@@ -416,7 +417,8 @@ def forward(
     with bar, torch.inference_mode(), autocast, saver.listening():
         with attach(model, sites, range(1, model.layers + 1), collector.take):
             for batch in source.batches(execution.batch_size, execution.workers, **dealt):
-                collector.start(batch.ids, batch.labels, batch.mask)
+                grid = model.grid(batch.inputs)
+                collector.start(batch.ids, batch.labels, batch.mask, grid)
                 table.open(batch.ids)
                 _measure(model, batch.inputs.to(device, non_blocking=True), collector, fast=fast)
                 table.close(len(batch.ids))

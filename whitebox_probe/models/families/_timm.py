@@ -78,6 +78,19 @@ class TimmAnatomy(QkvAnatomy):
         """Class token and registers, as the model itself counts them."""
         return int(module.num_prefix_tokens)  # type: ignore[arg-type]
 
+    def class_index(self, module: nn.Module) -> int | None:
+        """The first token, in front of registers; none where the model has registers alone."""
+        return None if getattr(module, "cls_token", None) is None else 0
+
+    def grid(self, module: nn.Module, inputs: Tensor) -> tuple[int, int] | None:
+        """As the patch embedding cuts the input."""
+        patches: Any = module.get_submodule("patch_embed")
+        if hasattr(patches, "dynamic_feat_size"):
+            rows, columns = patches.dynamic_feat_size(tuple(inputs.shape[-2:]))
+            return int(rows), int(columns)
+        known = getattr(patches, "grid_size", None)
+        return None if known is None else (int(known[0]), int(known[1]))
+
     def preprocess(self, module: nn.Module) -> Preprocess | None:
         """What timm's configuration of this model states."""
         return stated_preprocess(module)
