@@ -88,7 +88,7 @@ def test_a_mapped_model_states_its_grid_and_class_token():
 
 def test_a_grid_that_is_not_known_is_not_guessed():
     _, model = mapped(prefix_tokens=1)
-    with pytest.raises(ProbeError, match=r"places of 16 patches .* grid="):
+    with pytest.raises(ProbeError, match=r"places of 16 patches .*grid="):
         wp.probe(model, torch.randn(2, 3, 8, 32), NAMES[:1], progress=False)
     _, model = mapped(prefix_tokens=2, grid=(3, 5))
     assert model.class_index is None

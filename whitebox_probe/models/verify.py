@@ -30,7 +30,7 @@ def verified(model: ProbeModel) -> ProbeModel:
     module, anatomy = model.module, model.anatomy
     if any(p.is_meta for p in module.parameters()):
         return model
-    _expect_eager(module, model.name)
+    expect_eager(module, model.name)
     trial = anatomy.trial(module)
     with _guest(module):
         if trial is None:
@@ -41,7 +41,11 @@ def verified(model: ProbeModel) -> ProbeModel:
     return model
 
 
-def _expect_eager(module: nn.Module, name: str) -> None:
+def expect_eager(module: nn.Module, name: str) -> None:
+    """Check that no part of a module is compiled.
+
+    Raises: ProbeError.
+    """
     for part in module.modules():
         if getattr(part, "_compiled_call_impl", None) is not None or hasattr(part, "_orig_mod"):
             raise ProbeError(
