@@ -176,13 +176,21 @@ def test_a_module_that_is_run_twice_is_told():
         wp.wrap(module)
 
 
-def test_compiled_and_offloaded_modules_are_named():
-    module, _ = network("timm_vit")
-    module.compile(backend="eager")
-    with pytest.raises(ProbeError, match="compiled"):
-        wp.wrap(module)
+def test_a_compiled_wrapper_is_named():
     with pytest.raises(ProbeError, match="_orig_mod"):
         wp.wrap(torch.compile(network("timm_vit")[0], backend="eager"))
+
+
+@pytest.mark.parametrize("scale", [1, 3])
+def test_what_is_compiled_is_tried_as_it_is_written(scale):
+    module, _ = network("timm_vit")
+    module.blocks[1].attn.scale *= scale
+    module.compile(backend="eager")
+    if scale == 1:
+        assert wp.wrap(module).layers == 2
+        return
+    with pytest.raises(SiteError, match="layer 2 .*softmax"):
+        wp.wrap(module)
 
 
 def test_values_that_are_not_finite_are_left_to_the_measures():

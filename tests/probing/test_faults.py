@@ -55,7 +55,7 @@ def test_weights_that_are_not_there():
         probe(model, torch.randn(2, 3, 8, 8))
 
 
-def test_a_module_that_was_compiled_after_it_was_wrapped():
+def test_a_module_that_is_compiled_in_whole():
     model = wp.wrap(vit())
     model.module.compile(backend="eager")
     with pytest.raises(ProbeError, match="is compiled"):

@@ -7,7 +7,7 @@ the random state, its hooks.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,6 @@ def verified(model: ProbeModel) -> ProbeModel:
     module, anatomy = model.module, model.anatomy
     if any(p.is_meta for p in module.parameters()):
         return model
-    expect_eager(module, model.name)
     trial = anatomy.trial(module)
     with _guest(module):
         if trial is None:
@@ -41,18 +40,12 @@ def verified(model: ProbeModel) -> ProbeModel:
     return model
 
 
-def expect_eager(module: nn.Module, name: str) -> None:
-    """Check that no part of a module is compiled.
-
-    Raises: ProbeError.
-    """
-    for part in module.modules():
-        if getattr(part, "_compiled_call_impl", None) is not None or hasattr(part, "_orig_mod"):
-            raise ProbeError(
-                f"{name} is compiled",
-                "the hooks that read its sites would be compiled with it",
-                "Wrap the module before it is compiled, or its _orig_mod",
-            )
+def is_compiled(module: nn.Module) -> bool:
+    """Whether a module is compiled, in whole or in part: hooks inside would be compiled with it."""
+    return any(
+        getattr(part, "_compiled_call_impl", None) is not None or hasattr(part, "_orig_mod")
+        for part in module.modules()
+    )
 
 
 @contextmanager
@@ -63,7 +56,9 @@ def _guest(module: nn.Module) -> Iterator[None]:
     module.eval()
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            with torch.inference_mode():
+            # Inside what is compiled no hook may be set: it is tried as it is written.
+            eager = torch.compiler.set_stance("force_eager") if is_compiled(module) else None
+            with torch.inference_mode(), eager or nullcontext():
                 yield
     finally:
         for part, training in modes:

@@ -13,7 +13,7 @@ from whitebox_probe.data.images import Transform, image_transform
 from whitebox_probe.data.text import TextReader
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
-from whitebox_probe.models.verify import expect_eager
+from whitebox_probe.models.verify import is_compiled
 
 
 def transform_of(
@@ -59,7 +59,7 @@ def ready(model: ProbeModel, device: str | torch.device | None) -> Iterator[torc
 
 
 def _expect_loaded(model: ProbeModel) -> None:
-    """Check that the weights are there, and that the module is not compiled.
+    """Check that the weights are there.
 
     Raises: ProbeError.
     """
@@ -70,7 +70,6 @@ def _expect_loaded(model: ProbeModel) -> None:
             "they are on the meta device: the model was built without them, or is offloaded",
             "Load it whole, without a device map that leaves parts on the disk or the host",
         )
-    expect_eager(model.module, model.name)
 
 
 def run_model(model: ProbeModel, batch: Tensor, *, fast: bool = True) -> None:
@@ -119,6 +118,12 @@ def _fault(model: ProbeModel, batch: Tensor, error: Exception) -> ProbeError:
                 f"Use windows of at most {positions} tokens",
             )
     lines = str(error).splitlines() or [type(error).__name__]
+    if is_compiled(model.module):
+        return ProbeError(
+            f"{model.name} is compiled, and cannot be read while it runs",
+            f"hooks inside what is compiled are compiled with it ({lines[0]})",
+            "Probe the module before it is compiled, or one that is not",
+        )
     fix = "Call model.module on such an input: what fails there is no matter of probing"
     if model.preprocess is not None:
         fix = f"Prepare the data as model.preprocess says. {fix}"
