@@ -109,5 +109,6 @@ def measured(kind, Z, U, *, labels=None):
         return {
             "Z": torch.stack([maps, maps.square() / maps.square().sum(-1, keepdim=True)], dim=1),
             "prefix": 1,
+            "grid": (side, side),
         }
     return {"Z": Z, "U": U, **others}

@@ -24,12 +24,21 @@ def test_entropy():
 
 
 def test_distance():
-    got = F.attention_distance(A, prefix=1)
+    got = F.attention_distance(A, prefix=1, grid=(3, 3))
     for place in PLACES:
         want = oracle.attention_distance(A[place][1:, 1:], 3)
         assert got[place] == pytest.approx(want, rel=1e-9)
-    with pytest.raises(ProbeError, match="square grid"):
-        F.attention_distance(A, prefix=0)
+    with pytest.raises(ProbeError, match="their grid is 3x3"):
+        F.attention_distance(A, prefix=0, grid=(3, 3))
+
+
+@pytest.mark.parametrize("grid", [(1, 9), (9, 1), (3, 3)])
+def test_distance_is_between_places_of_the_grid(grid):
+    place = torch.tensor([[i, j] for i in range(grid[0]) for j in range(grid[1])]).double()
+    B = A[..., 1:, 1:].double()
+    far = (B * torch.cdist(place, place)).sum(-1) / B.sum(-1)
+    got = F.attention_distance(A, prefix=1, grid=grid)
+    torch.testing.assert_close(got, far.mean(-1))
 
 
 def test_class_share():

@@ -29,6 +29,7 @@ def layer_of(
     ids: Tensor | None,
     prefix: int,
     others: dict[str, Tensor | float],
+    grid: tuple[int, int] | None = None,
 ) -> LayerTokens:
     """What the measure is given, made of the arguments of `update`."""
     given = {k: v for k, v in others.items() if k in SITES and isinstance(v, Tensor)}
@@ -51,4 +52,5 @@ def layer_of(
             f"'{definition.name}' is taken of the step itself",
             f"Pass {lacking[0]}= beside Z",
         )
-    return LayerTokens(Products(tokens, operators, prefix, ids), U)
+    first = 0 if prefix else None
+    return LayerTokens(Products(tokens, operators, prefix, ids, grid=grid, class_index=first), U)

@@ -57,54 +57,57 @@ def _over_rows(values: Tensor, A: Tensor) -> Tensor:
     return values.masked_fill(~counted, 0.0).sum(dim=-1) / count
 
 
-def attention_distance(A: Tensor, *, prefix: int) -> Tensor:
-    """Mean distance that a patch looks, in patches: between the centres on the square grid.
+def attention_distance(A: Tensor, *, prefix: int, grid: tuple[int, int]) -> Tensor:
+    """Mean distance that a patch looks, in patches: between the centres on a grid, row by row.
 
     Rows and columns of the `prefix` tokens are left out, and each row's rest is made to sum to 1.
 
-    Shapes: A (B, K, n, n), n = prefix + side^2 -> (B, K), float64, in patches.
-    Raises: ShapeError, NonFiniteError; ProbeError when the patches are no square grid.
+    Shapes: A (B, K, n, n), n = prefix + rows * columns of `grid` -> (B, K), float64, in patches.
+    Raises: ShapeError, NonFiniteError; ProbeError when the patches are not on that grid.
     References: Dosovitskiy et al. 2021, arXiv:2010.11929, figure 7.
     """
     expect_shape(A, "B K n n", name="A")
-    return expect_finite(_distance(A, prefix), name="attention distance")
+    return expect_finite(_distance(A, prefix, grid), name="attention distance")
 
 
-def _distance(A: Tensor, prefix: int) -> Tensor:
+def _distance(A: Tensor, prefix: int, grid: tuple[int, int] | None) -> Tensor:
     rows = A[..., prefix:, :]
     A = _linalg.upcast(rows[..., prefix:])
-    side = math.isqrt(A.shape[-1])
-    if side * side != A.shape[-1] or side == 0:
+    if grid is None or math.prod(grid) != A.shape[-1] or A.shape[-1] == 0:
+        known = "no grid of them is known" if grid is None else f"their grid is {grid[0]}x{grid[1]}"
         raise ProbeError(
-            f"{A.shape[-1]} patches are no square grid",
-            "the distance between two of them is not known",
-            "Leave out attention_distance",
+            f"the places of {A.shape[-1]} patches are not known",
+            known,
+            "Leave out attention_distance, or state the grid (grid=(rows, columns) of wrap)",
         )
-    place = torch.cartesian_prod(torch.arange(side), torch.arange(side)).double().to(A.device)
+    across = [torch.arange(size) for size in grid]
+    place = torch.cartesian_prod(*across).double().to(A.device)
     apart = torch.cdist(place.view(-1, 2), place.view(-1, 2))
     total = A.sum(dim=-1)
     weighed = (A * apart).sum(dim=-1) / total.masked_fill(total == 0, 1.0)
     return _over_rows(weighed, rows)
 
 
-def attention_class_share(A: Tensor, *, prefix: int) -> Tensor:
-    """Share of the patches' attention that goes to the first token (the class token).
+def attention_class_share(A: Tensor, *, prefix: int, class_index: int = 0) -> Tensor:
+    """Share of the patches' attention that goes to the class token, the first one if not told.
 
     Shapes: A (B, K, n, n) -> (B, K), float64, from 0 to 1.
     Raises: ShapeError, NonFiniteError; ProbeError when the model has no class token.
     """
     expect_shape(A, "B K n n", name="A")
-    return expect_finite(_class_share(A, prefix), name="class token's share")
+    return expect_finite(
+        _class_share(A, prefix, class_index if prefix else None), name="class token's share"
+    )
 
 
-def _class_share(A: Tensor, prefix: int) -> Tensor:
-    if prefix < 1:
+def _class_share(A: Tensor, prefix: int, class_index: int | None) -> Tensor:
+    if class_index is None:
         raise ProbeError(
             "the model has no class token",
-            "no token stands before the patches, or they are left out",
+            "none is among its tokens, or it is left out",
             "Leave out attention_class_share, or measure with the class token",
         )
-    return _over_rows(_linalg.upcast(A[..., prefix:, 0]), A[..., prefix:, :])
+    return _over_rows(_linalg.upcast(A[..., prefix:, class_index]), A[..., prefix:, :])
 
 
 _OF_MAPS = {
@@ -153,7 +156,7 @@ class AttentionDistance(SampleMeasure):
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """Of each head."""
-        return _distance(layer.at(site), layer.prefix)
+        return _distance(layer.at(site), layer.prefix, layer.grid)
 
 
 class AttentionClassShare(SampleMeasure):
@@ -174,4 +177,4 @@ class AttentionClassShare(SampleMeasure):
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """Of each head."""
-        return _class_share(layer.at(site), layer.prefix)
+        return _class_share(layer.at(site), layer.prefix, layer.class_index)

@@ -24,7 +24,10 @@ class Products:
 
     Attributes:
         tokens: site -> tensor. operators: what the layer's steps are made of (`D`, `lam`, `eta`).
-        prefix: how many of the tokens stand before the patches. ids: the samples' numbers, (B,).
+        prefix: how many of the tokens stand before the patches; of attention maps, which stay
+            whole, how many rows and columns do. ids: the samples' numbers, (B,).
+        grid: rows and columns of patches, where they are on a grid. class_index: which token is
+            the class token; None where there is none, or it is left out.
         spectral: whether rates are taken from eigenvalues, for a sweep over eps.
     """
 
@@ -33,6 +36,8 @@ class Products:
     prefix: int = 0
     ids: Tensor | None = None
     spectral: bool = False
+    grid: tuple[int, int] | None = None
+    class_index: int | None = None
     made: dict[tuple[Hashable, ...], Tensor] = field(default_factory=dict)
 
     def forget(self, site: str) -> None:
@@ -76,6 +81,16 @@ class LayerTokens:
     def prefix(self) -> int:
         """How many of the tokens stand before the patches."""
         return self._products.prefix
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """Rows and columns of patches, where they are on a grid that is known."""
+        return self._products.grid
+
+    @property
+    def class_index(self) -> int | None:
+        """Which token is the class token; None where there is none, or it is left out."""
+        return self._products.class_index
 
     def at(self, site: str) -> Tensor:
         """The tokens at a site, as they are; of `HEADS`, those of this basis."""
@@ -206,8 +221,8 @@ class LayerTokens:
         Z = self.at(site)
         if how == "mean":
             return self._raw("mean", site, lambda: _linalg.upcast(Z).mean(dim=-2))
-        if how == "class" and self.prefix:
-            return _linalg.upcast(Z[..., 0, :])
+        if how == "class" and self.class_index is not None:
+            return _linalg.upcast(Z[..., self.class_index, :])
         raise ProbeError(
             f"tokens cannot be pooled by '{how}'",
             "the model has no class token" if how == "class" else "it says how tokens are pooled",

@@ -240,6 +240,7 @@ class SampleMetric(MeasureMetric):
         ids: Tensor | None = None,
         *,
         prefix: int = 0,
+        grid: tuple[int, int] | None = None,
         **others: Tensor | float,
     ) -> None:
         """Add a batch of tokens.
@@ -247,14 +248,15 @@ class SampleMetric(MeasureMetric):
         Shapes: Z as its site says, (B, n, d) or (B, K, n, p); U (K, d, p); ids (B,).
         Args:
             ids: the samples' numbers, 0 or more, by which they are sorted; without, they keep the
-                order in which they came. prefix: how many tokens stand before the patches.
+                order in which they came. prefix: how many tokens stand before the patches, the
+                class token first. grid: rows and columns of patches, for distances between them.
             others: tokens at further sites that the measure needs (`attn_out=...`), and parts of
                 the layer's steps (`D=..., lam=0.1`).
 
         Raises: NonFiniteError; ShapeError; ProbeError when something that is needed is missing.
         """
         site = self.definition.site[self.definition.convention]
-        layer = layer_of(self.definition, site, Z, U, ids, prefix, others)
+        layer = layer_of(self.definition, site, Z, U, ids, prefix, others, grid)
         value = expect_finite(self.definition.measure(layer, site), name=self.definition.name)
         value = value if value.ndim == 1 else value.flatten(1).mean(dim=1)
         number = torch.full((len(value),), -1) if ids is None else numbered(ids, len(value))
@@ -360,7 +362,7 @@ class DatasetMetric(NumbersMetric):
         Shapes: Z as its site says; U (K, d, p); labels and ids (B,).
         Args:
             labels: the samples' classes. ids: their numbers; without, in the order in which they
-                come. prefix: how many tokens stand before the patches.
+                come. prefix: how many tokens stand before the patches, the class token first.
 
         Raises: NonFiniteError; ShapeError; ProbeError when something that is needed is missing.
         """

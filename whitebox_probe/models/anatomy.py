@@ -77,6 +77,9 @@ class Layer:
             acting on token rows as `Z D^T`, with `lam` and `eta`, where the second step is a
             proximal one; (d, h) where two such steps from zero make the code at site `code`. Empty
             in layers that have none.
+        second: the second step's update as it is added, where it is one; read only to be verified.
+        context: what the attention makes of the values, (B, n, K*p); read only to be verified.
+        after: in post-norm layers, the norms behind the two sums.
         exempt: what usually holds between sites, norm and subspaces, and does not hold here -> why.
             The names are those of the tests in `tests/contract/test_every_family.py`.
     """
@@ -87,6 +90,9 @@ class Layer:
     bases: Callable[[str], Tensor]
     operators: Mapping[str, Tensor | float] = field(default_factory=dict)
     exempt: Mapping[str, str] = field(default_factory=dict)
+    second: Tap | None = None
+    context: Tap | None = None
+    after: tuple[nn.Module, nn.Module] | None = None
 
 
 class Anatomy(ABC):
@@ -124,6 +130,25 @@ class Anatomy(ABC):
     @abstractmethod
     def prefix_tokens(self, module: nn.Module) -> int:
         """How many tokens stand before the patches (class token, registers)."""
+
+    def grid(self, module: nn.Module, inputs: Tensor) -> tuple[int, int] | None:
+        """Rows and columns of the patches of a batch of inputs, in the order of the tokens.
+
+        None where they are on no grid, or on one that the family does not know.
+        """
+        return None
+
+    def class_index(self, module: nn.Module) -> int | None:
+        """Which token is the class token; None where there is none."""
+        return 0 if self.prefix_tokens(module) == 1 else None
+
+    def trial(self, module: nn.Module) -> Callable[[], object] | None:
+        """What runs every layer once on a few tokens, to see that sites are what they say.
+
+        None where the family's networks are of this package alone, and compute nothing else: only
+        their projections are tried then.
+        """
+        return None
 
     def preprocess(self, module: nn.Module) -> Preprocess | None:
         """The preprocessing that the module itself states; None when only the entry knows."""

@@ -61,7 +61,16 @@ def expect_one_file(folder: Path) -> None:
 
     Raises: CheckpointError that names the files there, and how to write the other form.
     """
-    if not folder.is_dir() or (folder / WEIGHTS).is_file():
+    if not folder.is_dir():
+        return
+    adapters = adapters_beside(folder)
+    if adapters:
+        raise CheckpointError(
+            f"{folder} holds an adapter beside the weights",
+            f"{', '.join(adapters)} would change them, and only {WEIGHTS} is read",
+            "Merge it with peft (merge_and_unload) and save the model anew, or move it elsewhere",
+        )
+    if (folder / WEIGHTS).is_file():
         return
     forms = ("model*.safetensors*", "pytorch_model*", "*.h5", "*.msgpack")
     others = sorted(path.name for form in forms for path in folder.glob(form))
@@ -78,6 +87,11 @@ def expect_one_file(folder: Path) -> None:
         f"Write it with transformers: AutoModel.from_pretrained('{folder}').save_pretrained('NEW', "
         "max_shard_size='1TB'), and copy the tokenizer's files",
     )
+
+
+def adapters_beside(folder: Path) -> list[str]:
+    """The files of an adapter in a folder: they change what its weights compute."""
+    return sorted(path.name for path in folder.glob("adapter_*") if path.is_file())
 
 
 def _in_repository(model: str, file: str, revision: str) -> dict[str, str]:

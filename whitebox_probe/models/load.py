@@ -19,11 +19,12 @@ from whitebox_probe._core.errors import (
     nearest,
 )
 from whitebox_probe.checkpoints import Checkpoint
-from whitebox_probe.models.hub import expect_one_file, hub_entry
+from whitebox_probe.models.hub import adapters_beside, expect_one_file, hub_entry
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
 from whitebox_probe.models.recognise import recognised
 from whitebox_probe.models.registry import build, family_named, family_of_timm
+from whitebox_probe.models.verify import verified
 
 TIMM = "timm:"
 HF = "hf:"
@@ -92,6 +93,13 @@ def load(
             expect_one_file(Path(str(source).removeprefix(HF)))
         file = path or checkpoints.fetch(entry, progress=progress)
         model, notes = _pretrained(entry, file, wrapper or entry.wrapper)
+        if path is not None and (adapters := adapters_beside(path.parent)):
+            note = LoadWarning(
+                f"{path.name} was loaded without the adapter beside it",
+                f"{', '.join(adapters)} would change its weights",
+                "Merge it with peft (merge_and_unload) if the model was used with it",
+            )
+            notes.append(note)
         for note in notes:
             warnings.warn(note, stacklevel=2)
     # An architecture or entry that is named is a published one: there the values are its own.
@@ -258,7 +266,7 @@ def _finish(entry: Checkpoint, module: nn.Module, sha256: str | None) -> ProbeMo
         stated = Preprocess(**entry.preprocess)
     else:
         stated = family.anatomy.preprocess(module)
-    return ProbeModel(
+    model = ProbeModel(
         module=module.requires_grad_(False),
         anatomy=family.anatomy,
         name=entry.name,
@@ -267,6 +275,7 @@ def _finish(entry: Checkpoint, module: nn.Module, sha256: str | None) -> ProbeMo
         entry=entry,
         sha256=sha256,
     )
+    return verified(model)
 
 
 def _with_tokenizer(entry: Checkpoint) -> dict[str, Any]:

@@ -84,11 +84,15 @@ class MappedAnatomy(Anatomy):
         subspaces: Subspaces | Mapping[str, Subspaces] | None = None,
         prenorm: str | None = None,
         prefix_tokens: int = 0,
+        class_token: int | None = None,
+        grid: tuple[int, int] | None = None,
         example: Tensor | None = None,
     ) -> None:
         super().__init__("custom")
         self._first = first_layer
         self._prefix = prefix_tokens
+        self._class = 0 if class_token is None and prefix_tokens == 1 else class_token
+        self._grid = grid
         self._places = {name: _place(name, text) for name, text in sites.items()}
         if not self._places:
             raise SiteError("sites is empty", "there is nothing to record", "Map z_out at least")
@@ -128,6 +132,14 @@ class MappedAnatomy(Anatomy):
     def prefix_tokens(self, module: nn.Module) -> int:
         """As given."""
         return self._prefix
+
+    def class_index(self, module: nn.Module) -> int | None:
+        """As given; the one token before the patches, where there is one and nothing is given."""
+        return self._class
+
+    def grid(self, module: nn.Module, inputs: Tensor) -> tuple[int, int] | None:
+        """As given."""
+        return self._grid
 
     def _taps(self, layer: int) -> dict[str, Tap]:
         return {

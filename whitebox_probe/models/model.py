@@ -80,6 +80,15 @@ class ProbeModel:
         """How many tokens stand before the patches (class token, registers)."""
         return self.anatomy.prefix_tokens(self.module)
 
+    @property
+    def class_index(self) -> int | None:
+        """Which token is the class token; None where there is none."""
+        return self.anatomy.class_index(self.module)
+
+    def grid(self, inputs: Tensor) -> tuple[int, int] | None:
+        """Rows and columns of the patches of a batch of inputs, where they are known."""
+        return self.anatomy.grid(self.module, inputs)
+
     def heads_site(self, basis: str) -> str | None:
         """The site whose per-head tokens are those of a basis of the model's own, if any."""
         return self.anatomy.official_site(basis) if basis in self.bases else None

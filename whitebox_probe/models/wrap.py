@@ -12,6 +12,7 @@ from whitebox_probe.models.mapped import MappedAnatomy, Subspaces
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
 from whitebox_probe.models.registry import families, family_named
+from whitebox_probe.models.verify import verified
 
 
 def wrap(
@@ -29,6 +30,8 @@ def wrap(
     subspaces: Subspaces | Mapping[str, Subspaces] | None = None,
     prenorm: str | None = None,
     prefix_tokens: int = 0,
+    class_token: int | None = None,
+    grid: tuple[int, int] | None = None,
     example: Tensor | None = None,
 ) -> ProbeModel:
     """Make a module that you already have ready for probing.
@@ -52,6 +55,9 @@ def wrap(
             that gives U (K, d, p); one alone is the basis `native`.
         prenorm: path of the normalisation in front of the attention.
         prefix_tokens: how many tokens stand before the patches (class token, registers).
+        class_token: which token is the class token, from 0; the one before the patches if there is
+            one, and none if there are several and it is not given.
+        grid: rows and columns of the patches, for distances between them.
         example: an input to try the mapping on, so that a wrong one is told at once.
 
     Raises: ProbeError when the module is of no known family, or is a DataParallel wrapper;
@@ -69,11 +75,13 @@ def wrap(
             "its replicas would each record a part of the tokens",
             "Pass its .module, and use torchrun for many devices",
         )
+    _expect_bare(module)
     if preprocess == "imagenet":
         preprocess = Preprocess.imagenet()
     found: Family | None
     if sites is None:
-        options = (layers, heads, dim_head, dim, subspaces, prenorm, example)
+        sizes = (layers, heads, dim_head, dim, class_token, grid)
+        options = (*sizes, subspaces, prenorm, example)
         if first_layer or prefix_tokens or any(option is not None for option in options):
             raise ProbeError(
                 "a mapping without sites",
@@ -101,15 +109,30 @@ def wrap(
             subspaces=subspaces,
             prenorm=prenorm,
             prefix_tokens=prefix_tokens,
+            class_token=class_token,
+            grid=grid,
             example=example,
         )
-    return ProbeModel(
+    model = ProbeModel(
         module=module,
         anatomy=anatomy,
         name=name or type(module).__name__.lower(),
         family=found,
         preprocess=preprocess or anatomy.preprocess(module),
     )
+    return verified(model)
+
+
+def _expect_bare(module: nn.Module) -> None:
+    """Refuse wrappers of a model, whose own family cannot be seen."""
+    inner = {"PeftModel": "get_base_model()", "OptimizedModule": "_orig_mod"}
+    for kind in type(module).__mro__:
+        if kind.__name__ in inner:
+            raise ProbeError(
+                f"a {type(module).__name__} is a wrapper and no model of a family",
+                "sites are read from the modules inside it",
+                f"Pass its .{inner[kind.__name__]}: adapters that are in its layers are measured",
+            )
 
 
 def _found(module: nn.Module, name: str | None) -> Family:

@@ -95,6 +95,7 @@ class Collector:
         table: Table,
         *,
         prefix: int = 0,
+        class_index: int | None = None,
         seed: int = 0,
     ) -> None:
         self.plan = plan.tokens
@@ -114,6 +115,8 @@ class Collector:
                     of_look.setdefault(m.look, []).append(m)
             self._of_layer[n] = of_look
         self._prefix = prefix
+        self._class_index = class_index
+        self._grid: tuple[int, int] | None = None
         self._spectral = plan.spectral
         self._seed = seed
         self._labels: Tensor | None = None
@@ -124,9 +127,15 @@ class Collector:
         self._written = 0
         self._again = False
 
-    def start(self, ids: Tensor, labels: Tensor | None, mask: Tensor | None) -> None:
-        """A batch begins."""
-        self._ids, self._labels, self._again = ids, labels, False
+    def start(
+        self,
+        ids: Tensor,
+        labels: Tensor | None,
+        mask: Tensor | None,
+        grid: tuple[int, int] | None = None,
+    ) -> None:
+        """A batch begins, whose patches are on a grid, if it is known."""
+        self._ids, self._labels, self._again, self._grid = ids, labels, False, grid
         for each in [] if labels is None else labels.tolist():
             self.labels[each] = self.labels.get(each, 0) + 1
         for with_class in {look.class_token for of in self._of_layer.values() for look in of}:
@@ -209,7 +218,9 @@ class Collector:
         products = Products(
             {},
             operators=self.layers[layer].operators,
-            prefix=self._prefix if look.class_token else 0,
+            prefix=self._prefix,
+            grid=self._grid,
+            class_index=self._class_index if look.class_token else None,
             ids=group.of(self._ids),
             spectral=self._spectral,
         )

@@ -4,16 +4,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from whitebox_probe._core import onednn
 from whitebox_probe._core.errors import DataError, ProbeError
 from whitebox_probe._core.hashing import seed_of
+from whitebox_probe.checkpoints import listed
 from whitebox_probe.data.images import Transform, image_transform
 from whitebox_probe.data.source import Batch
 from whitebox_probe.data.text import TextReader
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
+from whitebox_probe.models.verify import is_compiled
 from whitebox_probe.probing.padding import arguments
 
 
@@ -39,6 +41,7 @@ def transform_of(
 @contextmanager
 def ready(model: ProbeModel, device: str | torch.device | None) -> Iterator[torch.device]:
     """The model in evaluation mode on the device; each part in its own mode again afterwards."""
+    _expect_loaded(model)
     before = model.device
     try:
         where = before if device is None else torch.device(device)
@@ -89,6 +92,20 @@ def _random_state(device: torch.device) -> list[Tensor]:
     return found + ([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])
 
 
+def _expect_loaded(model: ProbeModel) -> None:
+    """Check that the weights are there.
+
+    Raises: ProbeError.
+    """
+    absent = [name for name, tensor in model.module.named_parameters() if tensor.is_meta]
+    if absent:
+        raise ProbeError(
+            f"{model.name} has no weights at {listed(absent)}",
+            "they are on the meta device: the model was built without them, or is offloaded",
+            "Load it whole, without a device map that leaves parts on the disk or the host",
+        )
+
+
 def run_model(
     model: ProbeModel,
     batch: Tensor,
@@ -109,9 +126,74 @@ def run_model(
             str(error).splitlines()[0],
             "Use a smaller batch_size",
         ) from error
-    except (RuntimeError, ValueError, AssertionError, IndexError) as error:
-        raise DataError(
-            f"{model.name} cannot take an input of shape {tuple(batch.shape)}",
-            str(error).splitlines()[0],
-            "Prepare the data as model.preprocess says",
-        ) from error
+    except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
+        raise _fault(model, batch, error) from error
+
+
+def _fault(model: ProbeModel, batch: Tensor, error: Exception) -> ProbeError:
+    """What of a forward pass failed: the input where it can be shown to be, else the pass."""
+    shape = tuple(batch.shape)
+    what = f"{model.name} cannot take an input of shape {shape}"
+    own = [p for p in model.module.parameters() if p.is_floating_point()]
+    if batch.is_floating_point() and own and batch.dtype not in {p.dtype for p in own}:
+        kinds = ", ".join(sorted({_word(p.dtype) for p in own}))
+        return DataError(
+            what,
+            f"it is of {_word(batch.dtype)}, and the model's weights are of {kinds}",
+            f"Convert the data, or the model (module.to({batch.dtype}))",
+        )
+    if not batch.is_floating_point() and batch.ndim == 2 and batch.numel():
+        words, positions = _vocabulary(model.module), _positions(model.module)
+        low, high = int(batch.min()), int(batch.max())
+        if words is not None and not 0 <= low <= high < words:
+            return DataError(
+                what,
+                f"its ids go from {low} to {high}, and the model's vocabulary has {words}",
+                "Use the tokenizer that the model was trained with",
+            )
+        if positions is not None and shape[1] > positions:
+            return DataError(
+                what,
+                f"its windows have {shape[1]} tokens, and the model has {positions} positions",
+                f"Use windows of at most {positions} tokens",
+            )
+    lines = str(error).splitlines() or [type(error).__name__]
+    if is_compiled(model.module):
+        return ProbeError(
+            f"{model.name} is compiled, and cannot be read while it runs",
+            f"hooks inside what is compiled are compiled with it ({lines[0]})",
+            "Probe the module before it is compiled, or one that is not",
+        )
+    fix = "Call model.module on such an input: what fails there is no matter of probing"
+    if model.preprocess is not None:
+        fix = f"Prepare the data as model.preprocess says. {fix}"
+    return DataError(what, f"its forward pass raised {type(error).__name__}: {lines[0]}", fix)
+
+
+def _word(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _vocabulary(module: nn.Module) -> int | None:
+    """How many ids a model of text knows: the rows of its first table that is of no positions."""
+    tables = _tables(module)
+    return next((t.num_embeddings for name, t in tables if not _of_positions(name)), None)
+
+
+def _positions(module: nn.Module) -> int | None:
+    """How many tokens a window may have, where positions are a table of their own."""
+    for name, table in _tables(module):
+        if _of_positions(name):
+            # RoBERTa counts positions from behind the padding's own row.
+            first = 0 if table.padding_idx is None else table.padding_idx + 1
+            return table.num_embeddings - first
+    return None
+
+
+def _tables(module: nn.Module) -> list[tuple[str, nn.Embedding]]:
+    return [(name, part) for name, part in module.named_modules() if isinstance(part, nn.Embedding)]
+
+
+def _of_positions(name: str) -> bool:
+    last = name.rpartition(".")[2]
+    return "position" in last or last in ("wpe", "pos_embed", "pos_emb", "embed_positions")

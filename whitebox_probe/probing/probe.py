@@ -263,6 +263,7 @@ class _Pass:
             layers,
             Table(width, self.model.layers, count),
             prefix=self.model.prefix_tokens,
+            class_index=self.model.class_index,
             seed=self.settings.seed,
         )
 
@@ -486,7 +487,8 @@ def forward(
             for batch in saver.kept_on_error(stream):
                 collector.skipped |= batch.skipped
                 if len(batch.ids) > 0:
-                    collector.start(batch.ids, batch.labels, batch.mask)
+                    grid = model.grid(batch.inputs)
+                    collector.start(batch.ids, batch.labels, batch.mask, grid)
                     table.open(batch.ids, batch.identities)
                     drew |= _measure(model, batch, collector, sites, device, fast=fast, seed=seed)
                     table.close(len(batch.ids))

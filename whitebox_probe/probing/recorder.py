@@ -6,7 +6,8 @@ recording["z_half", 3]
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,26 +18,77 @@ from whitebox_probe.models.model import ProbeModel
 
 
 class Recording:
-    """Tensors by (site, layer), joined over the forward passes of the block."""
+    """Tensors by (site, layer), joined over the forward passes of the block.
+
+    `passes` gives those of each forward pass alone. What activation checkpointing computes once
+    more, in a backward pass, is the same tensor and not kept again.
+    """
 
     def __init__(self, model: ProbeModel, sites: Sequence[str], layers: Sequence[int]) -> None:
         self._model = model
         self._sites = sites
         self._layers = layers
         self._parts: dict[tuple[str, int], list[Tensor]] = {}
+        self._joined: dict[tuple[str, int], Tensor] = {}
+        self._seen: set[tuple[str, int]] | None = None  # in the pass at hand; None between passes
+
+    def begin(self, *_: Any) -> None:
+        """A forward pass of the whole module begins."""
+        self._seen = set()
+
+    def end(self, *_: Any) -> None:
+        """It has ended, by an exception perhaps."""
+        self._seen = None
 
     def keep(self, site: str, layer: int, tensor: Tensor) -> None:
-        """Keep a copy: later in-place operations cannot change it, and it pins no larger tensor."""
-        self._parts.setdefault((site, layer), []).append(
-            tensor.clone(memory_format=torch.contiguous_format)
-        )
+        """Keep a copy: later in-place operations cannot change it, and it pins no larger tensor.
+
+        Raises: SiteError where the site passes twice in one forward pass.
+        """
+        if torch._C._current_graph_task_id() != -1:  # a backward pass computes it once more
+            return
+        if self._seen is not None:
+            if (site, layer) in self._seen:
+                raise SiteError(
+                    f"site '{site}' of layer {layer} passes more than once in a forward pass",
+                    "its module is used by several layers, or several times",
+                    "Record it from a module of the layer's own",
+                )
+            self._seen.add((site, layer))
+        with torch.inference_mode(mode=False):  # so that the copy may be used with gradients
+            copy = tensor.clone(memory_format=torch.contiguous_format)
+        self._parts.setdefault((site, layer), []).append(copy)
 
     def __getitem__(self, key: tuple[str, int]) -> Tensor:
-        """The tensor of a site in a layer.
+        """The tensor of a site in a layer, the samples of all passes behind each other.
+
+        Raises: SiteError when it was not asked for, the model has not been run in the block, or its
+            passes were of different sizes.
+        """
+        parts = self.passes(*key)
+        sizes = {tuple(part.shape[1:]) for part in parts}
+        if len(sizes) > 1:
+            told = " and ".join(str(tuple(part.shape)) for part in parts[:4])
+            raise SiteError(
+                f"site '{key[0]}' of layer {key[1]} cannot be joined over its forward passes",
+                f"they are of different sizes: {told}",
+                f"Take each alone, from recording.passes('{key[0]}', {key[1]})",
+            )
+        if len(parts) == 1:
+            return parts[0]
+        whole = self._joined.get(key)
+        if whole is None or len(whole) != sum(map(len, parts)):
+            whole = self._joined[key] = torch.cat(parts)
+            # Views of the whole, so that nothing is held twice.
+            self._parts[key] = list(whole.split([len(part) for part in parts]))
+        return whole
+
+    def passes(self, site: str, layer: int) -> list[Tensor]:
+        """The tensors of a site in a layer, one of each forward pass, in their order.
 
         Raises: SiteError when it was not asked for, or the model has not been run in the block.
         """
-        site, layer = key
+        key = (site, layer)
         if site not in self._sites:
             raise SiteError(
                 f"site '{site}' was not recorded",
@@ -55,10 +107,7 @@ class Recording:
                 "the model was not run inside the record() block",
                 "Call model.module(x) inside it",
             )
-        parts = self._parts[key]
-        if len(parts) > 1:
-            self._parts[key] = [torch.cat(parts)]
-        return self._parts[key][0]
+        return list(self._parts[key])
 
     def keys(self) -> list[tuple[str, int]]:
         """The (site, layer) pairs that hold a tensor, in the order of the forward pass."""
@@ -87,5 +136,10 @@ def record(
     sites = [sites] if isinstance(sites, str) else list(sites)
     layers = list(range(1, model.layers + 1)) if layers is None else list(layers)
     recording = Recording(model, sites, layers)
-    with attach(model, sites, layers, recording.keep):
+    with ExitStack() as stack:
+        begins = model.module.register_forward_pre_hook(recording.begin, prepend=True)
+        stack.callback(begins.remove)
+        ends = model.module.register_forward_hook(recording.end, always_call=True)
+        stack.callback(ends.remove)
+        stack.enter_context(attach(model, sites, layers, recording.keep))
         yield recording

@@ -1,12 +1,10 @@
 """Where the parts of a transformers block are, for the block patterns that are understood.
 
-A block is taken only if its parts are exactly those of a pattern, and if its first layer, run on a
-few tokens, adds and normalises as that pattern does: names alone would let through a block that
-scales its residual or runs attention and MLP in parallel.
+A block is taken only if its parts are exactly those of a pattern. Names alone would let through a
+block that scales its residual, or rotates its queries: what it computes is verified
+(`models/verify.py`).
 """
 
-from collections.abc import Mapping
-from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import SiteError
-from whitebox_probe.models.anatomy import Tap
-from whitebox_probe.models.hooks import attach_taps
+from whitebox_probe.models.weights import shape_of
 
 
 @dataclass(frozen=True)
@@ -27,7 +24,9 @@ class Pattern:
         attention: the module whose projections these are; `projections` its q, k and v, or the one
             that holds all three. update: whose output is added to the stream.
         norm1, norm2: the norm in front of the attention and of the MLP, where they are pre-norm.
-        down: the MLP's last linear map. after: in post-norm blocks, the attention with its norm.
+        down: the MLP's last linear map. second: whose output the second step adds. after: in
+            post-norm blocks, the attention with its norm.
+        context: where the attention's mean of values passes, if queries are not rotated.
     """
 
     parts: frozenset[str]
@@ -38,6 +37,8 @@ class Pattern:
     norm1: str = ""
     norm2: str = ""
     after: str = ""
+    second: str = "mlp"
+    context: tuple[str, Literal["input", "output"]] | None = None
     positions: Literal["added", "rotated"] = "added"
 
 
@@ -50,6 +51,7 @@ PATTERNS = {
         down="mlp.c_proj",
         norm1="ln_1",
         norm2="ln_2",
+        context=("attn.c_proj", "input"),
     ),
     "BERT": Pattern(
         parts=frozenset({"attention", "intermediate", "output"}),
@@ -58,6 +60,8 @@ PATTERNS = {
         update="attention.output.dropout",
         down="output.dense",
         after="attention",
+        second="output.dropout",
+        context=("attention.self", "output"),
     ),
     "Llama": Pattern(
         parts=frozenset({"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}),
@@ -102,6 +106,9 @@ def find(module: nn.Module) -> Blocks:
         raise _not_understood(title, "an MLP that is run in chunks (chunk_size_feed_forward)")
     if getattr(config, "position_embedding_type", None) not in (None, "absolute"):
         raise _not_understood(title, f"positions of type '{config.position_embedding_type}'")
+    for name in ("num_hidden_layers", "num_attention_heads", "hidden_size"):
+        if not isinstance(getattr(config, name, None), int):
+            raise _not_understood(title, f"no {name} in their configuration")
     path, blocks = _stack(module, config.num_hidden_layers)
     block: Any = blocks[0]
     pattern = _pattern(block)
@@ -112,6 +119,22 @@ def find(module: nn.Module) -> Blocks:
     causal = bool(getattr(attention, "is_causal", False) or getattr(config, "is_decoder", False))
     _check_widths(block, pattern, dim, heads, dim_head)
     return Blocks(path, len(blocks), pattern, dim, heads, dim_head, causal)
+
+
+def check_blocks(module: nn.Module, blocks: Blocks) -> None:
+    """Every block is of the first one's pattern and widths.
+
+    Raises: SiteError naming the layer and the part that is another.
+    """
+    for number in range(1, blocks.count + 1):
+        block = module.get_submodule(blocks.at(number, ""))
+        try:
+            pattern = _pattern(block)
+            _check_widths(block, pattern, blocks.dim, blocks.heads, blocks.dim_head)
+        except SiteError as error:
+            raise SiteError(f"layer {number}: {error.what}", error.why, error.fix) from error
+        if pattern != blocks.pattern:
+            raise _not_understood(type(module).__name__, f"another kind of block in layer {number}")
 
 
 def _not_understood(title: str, what: str) -> SiteError:
@@ -167,7 +190,7 @@ def _check_widths(block: nn.Module, pattern: Pattern, dim: int, heads: int, dim_
     """Each projection is one linear map from d to whole heads."""
     for path in pattern.projections:
         linear: Any = block.get_submodule(path)
-        rows, columns = weight_of(linear).shape
+        rows, columns = shape_of(linear)
         fused = 3 if len(pattern.projections) == 1 else 1
         fits = rows == fused * heads * dim_head if fused == 3 else rows % dim_head == 0
         if columns != dim or not fits:
@@ -179,74 +202,8 @@ def _check_widths(block: nn.Module, pattern: Pattern, dim: int, heads: int, dim_
             )
 
 
-def weight_of(linear: Any) -> Tensor:
-    """A projection's weight as (out, in); transformers' Conv1D keeps it the other way round."""
-    weight: Tensor = linear.weight
-    return weight.mT if type(linear).__name__ == "Conv1D" else weight
-
-
-class _FirstLayerDone(BaseException):
-    """Ends a forward pass. It is no error, and nothing on its way out may take it for one."""
-
-
-def check_sums(module: nn.Module, blocks: Blocks) -> None:
-    """Run the first layer on a few tokens, to see that it adds as its pattern says.
-
-    A module on the meta device has no numbers to check.
-
-    Raises: SiteError naming the sum that is something else.
-    """
-    if next(module.parameters()).is_meta:
-        return
-    pattern = blocks.pattern
-    if pattern.after:
-        paths = {"update": pattern.update, "after": pattern.after}
-    else:
-        paths = {"update": pattern.update, "norm2": pattern.norm2, "mlp": "mlp"}
-    into, out = _first_layer(module, {n: blocks.at(1, p) for n, p in (paths | {"": ""}).items()})
-    half = into[""] + out["update"]
-    if pattern.after:
-        norm = module.get_submodule(blocks.at(1, "attention.output.LayerNorm"))
-        with torch.inference_mode():
-            sums = {"attention": (norm(half), out["after"])}
-    else:
-        sums = {
-            "attention": (half, into["norm2"]),
-            "MLP": (into["norm2"] + out["mlp"], out[""]),
-        }
-    for part, (want, got) in sums.items():
-        if not torch.allclose(want.float(), got.float(), rtol=1e-2, atol=1e-3):
-            raise _not_understood(
-                type(module).__name__, f"an update by the {part} that is not simply added"
-            )
-
-
-def _first_layer(
-    module: nn.Module, paths: Mapping[str, str]
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """What goes into and comes out of some modules, when the first layer runs on four tokens."""
-    into: dict[str, Tensor] = {}
-    out: dict[str, Tensor] = {}
-
-    found = {"input": into, "output": out}
-
-    def keep(key: str, layer: int, tensor: Tensor) -> None:
-        side, name = key.split(":")
-        found[side][name] = tensor.clone()
-        if key == "output:":
-            raise _FirstLayerDone
-
-    sides: tuple[Literal["input", "output"], ...] = ("input", "output")
-    taps = [(f"{side}:{n}", 1, Tap(path, side)) for n, path in paths.items() for side in sides]
+def sample(module: nn.Module) -> Tensor:
+    """A few token ids, (1, 4), from the middle of the vocabulary: special ones are at its ends."""
     embedding: Any = module.get_input_embeddings()  # type: ignore[operator]
     count: int = embedding.num_embeddings
-    ids = (torch.arange(4, device=embedding.weight.device)[None] + count // 2) % count
-    training = module.training
-    module.eval()
-    with ExitStack() as stack:
-        stack.callback(module.train, training)
-        stack.enter_context(attach_taps(module, taps, keep))
-        stack.enter_context(torch.inference_mode())
-        with suppress(_FirstLayerDone):
-            module(ids)
-    return into, out
+    return (torch.arange(4, device=embedding.weight.device)[None] + count // 2) % count

@@ -1,5 +1,6 @@
 """What families whose queries, keys and values are one projection share: how they are read."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,14 @@ from whitebox_probe.models.families._steps import OneProjection
 _ONE = "queries, keys and values are one projection, recorded as 'heads'"
 ONE_PROJECTION = {"heads_q": _ONE, "heads_k": _ONE, "heads_v": _ONE}
 """Why a family of one projection has no separate queries, keys and values."""
+
+
+def square_grid(tokens: int | None, prefix: int) -> tuple[int, int] | None:
+    """The grid of a network that takes square images; None for text."""
+    if tokens is None:
+        return None
+    side = math.isqrt(tokens - prefix)
+    return side, side
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ class TokenStatisticsAnatomy(OneProjectionAnatomy):
         }
         biased = {"heads_without_bias": "its projection has a bias, which U leaves out"}
         projection: Any = block.attn.get_submodule(block.attn.projection)
-        exempt = {} if projection.bias is None else biased
+        exempt = {} if getattr(projection, "bias", None) is None else biased
         return Parts(f"{path}.attn", f"{path}.{self.norms[0]}", taps, exempt=exempt)
 
     def prefix_tokens(self, module: nn.Module) -> int:

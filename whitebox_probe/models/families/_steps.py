@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import CheckpointError, DataError
+from whitebox_probe.models.weights import affine
 
 PUBLISHED_STEP = {"eta": 0.1, "lam": 0.1}
 """Step size and sparsity weight of every published model of the lineage but CRATE-MAE's lam."""
@@ -101,7 +102,7 @@ class OneProjection(nn.Module):
 
     def subspaces(self) -> Tensor:
         """U as (K, d, p); a bias of the projection is left out."""
-        weight: Tensor = self.get_submodule(self.projection).weight  # type: ignore[assignment]
+        weight, _ = affine(self.get_submodule(self.projection))
         return weight.unflatten(0, (self.heads, self.dim_head)).mT
 
     def sites(self) -> dict[str, Callable[[Tensor], Tensor]]:

@@ -1,7 +1,7 @@
 """What the families of timm's models share: their blocks, building by name, preprocessing."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.models.anatomy import Layer, Tap
 from whitebox_probe.models.families._qkv import QkvAnatomy, biased
 from whitebox_probe.models.preprocess import Preprocess
+from whitebox_probe.models.weights import tokens
 
 
 class TimmAnatomy(QkvAnatomy):
@@ -49,11 +50,46 @@ class TimmAnatomy(QkvAnatomy):
             return weight.unflatten(0, (attention.num_heads, -1)).mT  # (K, d, p)
 
         biases = [self.projection(attention, third)[1] for third in "qkv"]
-        return Layer(number, taps, block.norm1, subspaces, exempt=biased(biases))
+        return Layer(
+            number,
+            taps,
+            block.norm1,
+            subspaces,
+            exempt=biased(biases),
+            second=Tap(f"{path}.drop_path2", "output"),
+            context=Tap(f"{path}.attn.norm", "input") if hasattr(attention, "norm") else None,
+        )
+
+    def trial(self, module: nn.Module) -> Callable[[], object]:
+        """The blocks alone, on random tokens: a forward pass of a large image takes seconds."""
+        return partial(self.run_blocks, module)
+
+    def run_blocks(self, module: Any) -> None:
+        """All blocks on random tokens: those in front of the patches, and four patches."""
+        x = tokens(module, self.dims(module).dim, self.prefix_tokens(module) + 4)
+        for number, block in enumerate(module.blocks):
+            x = block(x, **self.beside(module, number))
+
+    def beside(self, module: Any, number: int) -> dict[str, Any]:
+        """What a block (counted from 0) takes besides the tokens of four patches."""
+        return {}
 
     def prefix_tokens(self, module: nn.Module) -> int:
         """Class token and registers, as the model itself counts them."""
         return int(module.num_prefix_tokens)  # type: ignore[arg-type]
+
+    def class_index(self, module: nn.Module) -> int | None:
+        """The first token, in front of registers; none where the model has registers alone."""
+        return None if getattr(module, "cls_token", None) is None else 0
+
+    def grid(self, module: nn.Module, inputs: Tensor) -> tuple[int, int] | None:
+        """As the patch embedding cuts the input."""
+        patches: Any = module.get_submodule("patch_embed")
+        if hasattr(patches, "dynamic_feat_size"):
+            rows, columns = patches.dynamic_feat_size(tuple(inputs.shape[-2:]))
+            return int(rows), int(columns)
+        known = getattr(patches, "grid_size", None)
+        return None if known is None else (int(known[0]), int(known[1]))
 
     def preprocess(self, module: nn.Module) -> Preprocess | None:
         """What timm's configuration of this model states."""

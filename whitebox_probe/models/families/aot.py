@@ -11,6 +11,7 @@ from whitebox_probe.models.families._one_projection import (
     ONE_PROJECTION,
     OneProjectionAnatomy,
     Parts,
+    square_grid,
 )
 from whitebox_probe.models.families._steps import (
     MSSA,
@@ -139,6 +140,10 @@ class AotAnatomy(OneProjectionAnatomy):
     def prefix_tokens(self, module: Any) -> int:
         """The class token of the image model; none for text."""
         return 0 if module.causal else 1
+
+    def grid(self, module: Any, inputs: Tensor) -> tuple[int, int] | None:
+        """A square: the network is built for images of one side."""
+        return square_grid(self.tokens(module), self.prefix_tokens(module))
 
 
 class AotFamily(NetworkFamily):

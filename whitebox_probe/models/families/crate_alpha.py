@@ -12,6 +12,7 @@ from whitebox_probe.models.families._one_projection import (
     ONE_PROJECTION,
     OneProjectionAnatomy,
     Parts,
+    square_grid,
 )
 from whitebox_probe.models.families._steps import (
     MSSA,
@@ -151,6 +152,10 @@ class CrateAlphaAnatomy(OneProjectionAnatomy):
     def prefix_tokens(self, module: nn.Module) -> int:
         """The class token."""
         return 1
+
+    def grid(self, module: Any, inputs: Tensor) -> tuple[int, int] | None:
+        """A square: the network is built for images of one side."""
+        return square_grid(self.tokens(module), self.prefix_tokens(module))
 
 
 class CrateAlphaFamily(NetworkFamily):

@@ -1,21 +1,21 @@
 """Language models of transformers: sites, the bases of their head projections, their files."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, float32, nn
 
 from whitebox_probe._core.errors import LoadWarning
 from whitebox_probe.checkpoints import HEADS, listed
 from whitebox_probe.models.anatomy import Dims, Layer, Tap
-from whitebox_probe.models.families._hf_blocks import Blocks, check_sums, find, weight_of
+from whitebox_probe.models.families._hf_blocks import Blocks, check_blocks, find, sample
 from whitebox_probe.models.families._qkv import QKV, QkvAnatomy, biased
 from whitebox_probe.models.families._steps import attention_weights
 from whitebox_probe.models.family import Family, Recognised
 from whitebox_probe.models.hub import configuration, transformers
+from whitebox_probe.models.weights import affine, applied, shape_of
 
 # Beside the base model: what tasks put on top of it.
 _TASKS = (
@@ -78,7 +78,7 @@ class HfAnatomy(QkvAnatomy):
         Raises: SiteError that names the part of the block that is not understood.
         """
         blocks = find(module)
-        check_sums(module, blocks)
+        check_blocks(module, blocks)
         return Dims(
             layers=blocks.count,
             dim=blocks.dim,
@@ -90,14 +90,25 @@ class HfAnatomy(QkvAnatomy):
     def layer(self, module: nn.Module, number: int) -> Layer:
         """A block, read at modules that every attention implementation calls."""
         blocks = find(module)
-        norm = blocks.pattern.norm1
+        at, pattern = partial(blocks.at, number), blocks.pattern
+        norm, after = pattern.norm1, None
+        if pattern.after:
+            norms = ("attention.output.LayerNorm", "output.LayerNorm")
+            after = (module.get_submodule(at(norms[0])), module.get_submodule(at(norms[1])))
         return Layer(
             number,
             _taps(blocks, number) | _head_taps(module, blocks, number),
             norm=module.get_submodule(blocks.at(number, norm)) if norm else None,
             bases=partial(_subspaces, module, blocks, number),
             exempt=_exempt(module, blocks, number),
+            second=Tap(at(pattern.second), "output"),
+            context=Tap(at(pattern.context[0]), pattern.context[1]) if pattern.context else None,
+            after=after,
         )
+
+    def trial(self, module: nn.Module) -> Callable[[], object]:
+        """A few token ids."""
+        return partial(module, sample(module), use_cache=False)
 
     def prefix_tokens(self, module: nn.Module) -> int:
         """None for causal models; the start token ([CLS]) of a framed window for encoders."""
@@ -292,7 +303,7 @@ def _subspaces(module: nn.Module, blocks: Blocks, number: int, basis: str) -> Te
     paths = blocks.pattern.projections
     fused = len(paths) == 1
     path = paths[0] if fused else paths[which]
-    weight = weight_of(module.get_submodule(blocks.at(number, path)))
+    weight, _ = affine(module.get_submodule(blocks.at(number, path)))
     if fused:
         weight = weight.chunk(3)[which]
     return weight.unflatten(0, (-1, blocks.dim_head)).mT  # (K, d, p)
@@ -302,10 +313,10 @@ def _exempt(module: nn.Module, blocks: Blocks, number: int) -> dict[str, str]:
     """What does not hold in a block, by its pattern, and why."""
     pattern = blocks.pattern
     linears = [module.get_submodule(blocks.at(number, path)) for path in pattern.projections]
-    found = biased(linear.bias for linear in linears)  # type: ignore[misc]
+    found = biased(getattr(linear, "bias", None) for linear in linears)
     if pattern.after:
         found["attention_adds"] = "the block is post-norm: z_half is z_in + attn_out, normalised"
-    if len(linears) > 1 and weight_of(linears[1]).shape[0] != blocks.heads * blocks.dim_head:
+    if len(linears) > 1 and shape_of(linears[1])[0] != blocks.heads * blocks.dim_head:
         found["heads_for_each"] = "groups of heads share one head of keys and of values"
     return found
 
@@ -338,7 +349,7 @@ def _head_taps(module: nn.Module, blocks: Blocks, layer: int) -> dict[str, Tap]:
 
     def weights(x: Tensor) -> Tensor:  # (B, n, d) -> (B, K, n, n)
         # Not by calling the two modules, which would run their hooks a second time.
-        q, k = (heads(F.linear(x, linear.weight, linear.bias)) for linear in (query, key))  # type: ignore[arg-type]
+        q, k = (heads(applied(linear, x)) for linear in (query, key))
         return attention_weights(q, k, causal=blocks.causal, scale=scale)
 
     return taps | {"attn_weights": Tap(blocks.at(layer, pattern.attention), "input", weights)}

@@ -13,6 +13,7 @@ from whitebox_probe.models.anatomy import Dims, Tap
 from whitebox_probe.models.families._timm import TimmAnatomy, create
 from whitebox_probe.models.family import Family, Recognised
 from whitebox_probe.models.keys.vit import EVA_MARKS, by_name
+from whitebox_probe.models.weights import affine
 
 
 class TimmEvaAnatomy(TimmAnatomy):
@@ -73,15 +74,21 @@ class TimmEvaAnatomy(TimmAnatomy):
     def projection(self, attention: Any, third: str) -> tuple[Tensor, Tensor | None]:
         """Of a projection of its own, or the third of a fused one."""
         if attention.qkv is None:
-            linear = getattr(attention, f"{third}_proj")
-            return linear.weight, linear.bias
+            return affine(getattr(attention, f"{third}_proj"))
         place = "qkv".index(third)
-        bias = (
-            attention.qkv.bias if attention.qkv.bias is None else attention.qkv.bias.chunk(3)[place]
-        )
+        weight, bias = affine(attention.qkv)
+        bias = None if bias is None else bias.chunk(3)[place]
         if getattr(attention, "q_bias", None) is not None:
             bias = getattr(attention, f"{third}_bias")
-        return attention.qkv.weight.chunk(3)[place], bias
+        return weight.chunk(3)[place], bias
+
+    def beside(self, module: Any, number: int) -> dict[str, Any]:
+        """The rotation of four patches; each block has its own where it is learned."""
+        if getattr(module, "rope", None) is None:
+            return {}
+        rope = module.rope.get_embed((2, 2))
+        rope = rope[number] if getattr(module, "rope_mixed", False) else rope
+        return {"rope": rope[..., :4, :]}  # a fixed grid is given whole, whatever was asked for
 
     def _width(self, attention: Any) -> int:
         """p, from a weight: older releases of timm do not keep it."""

@@ -17,6 +17,7 @@ from whitebox_probe.models.keys.dinov2_names import MARKS as DINOV2
 from whitebox_probe.models.keys.dinov2_names import is_dinov2, renamed
 from whitebox_probe.models.keys.dinov2_release import is_release, unchunked
 from whitebox_probe.models.keys.vit import BACKBONE, MARKS, encoder, is_eva, sizes
+from whitebox_probe.models.weights import affine
 
 _PARTS = ("norm1", "attn", "ls1", "drop_path1", "norm2", "mlp", "ls2", "drop_path2")
 
@@ -82,8 +83,8 @@ class TimmViTAnatomy(TimmAnatomy):
     def projection(self, attention: Any, third: str) -> tuple[Tensor, Tensor | None]:
         """The named third of the fused projection."""
         place, fused = "qkv".index(third), attention.qkv
-        bias = None if fused.bias is None else fused.bias.chunk(3)[place]
-        return fused.weight.chunk(3)[place], bias
+        weight, bias = affine(fused)
+        return weight.chunk(3)[place], None if bias is None else bias.chunk(3)[place]
 
 
 class TimmViTFamily(Family):

@@ -1,0 +1,236 @@
+"""What a site and a basis say is what the model did, tried once when it is wrapped."""
+
+import time
+
+import pytest
+import torch
+from torch import nn
+
+import whitebox_probe as wp
+from whitebox_probe._core.errors import CheckpointError, LoadWarning, ProbeError, SiteError
+from whitebox_probe.models.hub import expect_one_file
+from whitebox_probe.models.registry import families
+
+HF = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 40}
+HF |= {"intermediate_size": 24, "bos_token_id": 0, "eos_token_id": 0}
+NETWORKS = [
+    pytest.param(name, i, id=f"{name}-{i}")
+    for name, family in families().items()
+    for i in range(len(family.example))
+]
+
+
+class Adapted(nn.Module):
+    """A layer with a low-rank update beside it, as adapters have."""
+
+    def __init__(self, base, out, into):
+        super().__init__()
+        self.base_layer, self.drop = base, nn.Dropout(0.5)
+        self.in_features, self.out_features = into, out
+        self.A, self.B = nn.Linear(into, 2, bias=False), nn.Linear(2, out, bias=False)
+
+    @property
+    def weight(self):
+        return self.base_layer.weight
+
+    @property
+    def bias(self):
+        return self.base_layer.bias
+
+    def forward(self, x):
+        return self.base_layer(x) + 5 * self.B(self.A(self.drop(x)))
+
+
+def network(name, which=0):
+    if name == "hf":
+        pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    family = families()[name]
+    arch = family.example[which]
+    return family.build(arch).eval(), family.inputs(arch)
+
+
+def projections(module):
+    """Where the heads' projections are, whatever the family calls them."""
+    ends = ("attn.qkv", "fn.qkv", "self.qkv", "c_attn", "k_proj", "self.key", "to_qkv", "qkv")
+    for path, part in list(module.named_modules()):
+        if path.endswith(ends) and isinstance(getattr(part, "weight", None), torch.Tensor):
+            yield path, part
+
+
+def fits(model, inputs):
+    """Whether U gives the heads' tokens in every layer, but for a bias."""
+    with torch.no_grad(), wp.record(model, model.sites) as rec:
+        model.module(inputs)
+    for layer in range(1, model.layers + 1):
+        for basis in model.bases:
+            site = model.heads_site(basis)
+            made = rec["attn_in", layer].unsqueeze(1) @ model.subspaces(layer, basis)
+            apart = (rec[site, layer] - made).diff(dim=-2)
+            if apart.norm() > 1e-4 * rec[site, layer].norm():
+                return False
+    return True
+
+
+@pytest.mark.parametrize(("name", "which"), NETWORKS)
+def test_an_adapter_is_part_of_u(name, which):
+    module, inputs = network(name, which)
+    found = list(projections(module))
+    assert found
+    for path, part in found:
+        rows, columns = part.weight.shape
+        if type(part).__name__ == "Conv1D":
+            rows, columns = columns, rows
+        owner, _, last = path.rpartition(".")
+        setattr(module.get_submodule(owner), last, Adapted(part, rows, columns).eval())
+    try:
+        model = wp.wrap(module)
+    except ProbeError:  # refused: no wrong number
+        return
+    assert fits(model, inputs)
+
+
+@pytest.mark.parametrize(("name", "which"), NETWORKS)
+def test_a_hook_that_changes_a_projection_is_refused_or_part_of_u(name, which):
+    module, inputs = network(name, which)
+    for _, part in projections(module):
+        part.register_forward_hook(lambda m, args, out: out * 1.5)
+    try:
+        model = wp.wrap(module)
+    except SiteError:  # refused: no wrong number
+        return
+    assert fits(model, inputs)
+
+
+@pytest.mark.parametrize(("name", "which"), NETWORKS)
+def test_a_parametrised_weight_is_part_of_u(name, which):
+    module, inputs = network(name, which)
+    for _, part in projections(module):
+        torch.nn.utils.parametrizations.weight_norm(part)
+        with torch.no_grad():
+            part.parametrizations.weight.original0.mul_(2)
+    assert fits(wp.wrap(module), inputs)
+
+
+@pytest.mark.parametrize(("name", "which"), NETWORKS)
+def test_trying_leaves_no_trace_and_costs_little(name, which):
+    module, _ = network(name, which)
+    module.train()
+    list(module.modules())[1].eval()
+    modes = [part.training for part in module.modules()]
+    state, random = {k: v.clone() for k, v in module.state_dict().items()}, torch.get_rng_state()
+    began = time.perf_counter()
+    wp.wrap(module)
+    assert time.perf_counter() - began < 5
+    assert torch.equal(torch.get_rng_state(), random)
+    assert [part.training for part in module.modules()] == modes
+    assert all(torch.equal(state[k], v) for k, v in module.state_dict().items())
+    for part in module.modules():
+        assert not part._forward_hooks
+        assert not part._forward_pre_hooks
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("roformer", {"embedding_size": 16}),
+        ("convbert", {"embedding_size": 16}),
+        ("longformer", {"attention_window": 4}),
+        ("nystromformer", {}),
+    ],
+)
+def test_look_alikes_of_bert_are_refused(kind, options):
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    arch = HF | {"num_attention_heads": 4, "max_position_embeddings": 32} | options
+    if kind != "longformer":
+        arch |= {"type_vocab_size": 2}
+    config = transformers.AutoConfig.for_model(kind, **arch)
+    module = transformers.AutoModel.from_config(config).eval()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    with pytest.raises(SiteError, match="layer 1|not understood"):
+        wp.wrap(module)
+
+
+@pytest.mark.parametrize("layer", [1, 2])
+@pytest.mark.parametrize("part", ["attn", "mlp"])
+def test_every_layer_is_tried(layer, part):
+    module, _ = network("timm_vit")
+    block = module.blocks[layer - 1]
+    if part == "attn":
+        block.attn.scale *= 3  # the maps say 3 q k^T, fused attention 1
+        block.attn.fused_attn = True
+    else:
+        kept = block.forward
+        block.forward = lambda x, **given: kept(x, **given) * 1.1
+    with pytest.raises(SiteError, match=f"layer {layer} .*(softmax|added|shape)"):
+        wp.wrap(module)
+
+
+def test_a_module_that_is_run_twice_is_told():
+    module, _ = network("timm_vit")
+    module.blocks[1] = module.blocks[0]
+    with pytest.raises(SiteError, match="more than once"):
+        wp.wrap(module)
+
+
+def test_a_compiled_wrapper_is_named():
+    with pytest.raises(ProbeError, match="_orig_mod"):
+        wp.wrap(torch.compile(network("timm_vit")[0], backend="eager"))
+
+
+@pytest.mark.parametrize("scale", [1, 3])
+def test_what_is_compiled_is_tried_as_it_is_written(scale):
+    module, _ = network("timm_vit")
+    module.blocks[1].attn.scale *= scale
+    module.compile(backend="eager")
+    if scale == 1:
+        assert wp.wrap(module).layers == 2
+        return
+    with pytest.raises(SiteError, match="layer 2 .*softmax"):
+        wp.wrap(module)
+
+
+def test_values_that_are_not_finite_are_left_to_the_measures():
+    module, _ = network("timm_vit")
+    with torch.no_grad():
+        module.blocks[0].mlp.fc2.bias.fill_(torch.nan)
+    assert wp.wrap(module).layers == 2
+
+
+def test_half_precision_is_within_its_rounding():
+    for name in ("timm_vit", "crate"):
+        assert wp.wrap(network(name)[0].bfloat16()).layers == 2
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_peft_layers_are_read_merged():
+    peft = pytest.importorskip("peft")
+    module, inputs = network("hf", 2)
+    config = peft.LoraConfig(
+        r=2, target_modules=["q_proj", "k_proj"], init_lora_weights=False, lora_alpha=64
+    )
+    outer = peft.get_peft_model(module, config).eval()
+    with pytest.raises(ProbeError, match="get_base_model"):
+        wp.wrap(outer)
+    inner = wp.wrap(outer.get_base_model())
+    assert fits(inner, inputs)
+    U = [inner.subspaces(n, "qkv:k").clone() for n in (1, 2)]
+    merged = wp.wrap(outer.merge_and_unload())
+    for n in (1, 2):
+        assert torch.allclose(U[n - 1], merged.subspaces(n, "qkv:k"), atol=1e-5)
+
+
+def test_an_adapter_beside_the_weights_is_told(tmp_path):
+    module, _ = network("crate")
+    torch.save(module.state_dict(), tmp_path / "x.pt")
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    expect_one_file(tmp_path)
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"adapter_config\.json"):
+        expect_one_file(tmp_path)
+    arch = {"family": "crate", **families()["crate"].example[0], "eta": 0.1, "lam": 0.1}
+    with pytest.warns(LoadWarning, match=r"adapter_config\.json"):
+        wp.load(tmp_path / "x.pt", arch=arch)

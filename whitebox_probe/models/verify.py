@@ -1,0 +1,230 @@
+"""Whether sites and subspaces are what a module computes: tried once, when a model is made.
+
+Every layer is run on a few tokens, and what its `Layer` says of it is checked: shapes, that both
+updates are added, that the subspaces give the heads' tokens, that the attention's weights give its
+context. What a layer is `exempt` from is not asked of it. The module is left as it was: its modes,
+the random state, its hooks.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from whitebox_probe._core.errors import ProbeError, SiteError
+from whitebox_probe.models.anatomy import Layer, Tap
+from whitebox_probe.models.hooks import attach_taps
+from whitebox_probe.models.model import ProbeModel
+from whitebox_probe.models.weights import tokens
+from whitebox_probe.sites import SITES
+
+_SECOND, _CONTEXT = "the second step's update", "the attention's context"
+
+
+def verified(model: ProbeModel) -> ProbeModel:
+    """The model, once it has been tried; one on the meta device has no numbers to try.
+
+    Raises: SiteError naming the layer and the part that is not as its family says.
+    """
+    module, anatomy = model.module, model.anatomy
+    if any(p.is_meta for p in module.parameters()):
+        return model
+    trial = anatomy.trial(module)
+    with _guest(module):
+        if trial is None:
+            _try_projections(model)
+        else:
+            layers = {n: model.layer(n) for n in range(1, model.layers + 1)}
+            _try_layers(model, layers, trial)
+    return model
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Whether a module is compiled, in whole or in part: hooks inside would be compiled with it."""
+    return any(
+        getattr(part, "_compiled_call_impl", None) is not None or hasattr(part, "_orig_mod")
+        for part in module.modules()
+    )
+
+
+@contextmanager
+def _guest(module: nn.Module) -> Iterator[None]:
+    """In evaluation mode, without gradients; modes and random states are put back."""
+    modes = [(part, part.training) for part in module.modules()]
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    module.eval()
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            # Inside what is compiled no hook may be set: it is tried as it is written.
+            eager = torch.compiler.set_stance("force_eager") if is_compiled(module) else None
+            with torch.inference_mode(), eager or nullcontext():
+                yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def _try_layers(
+    model: ProbeModel, layers: Mapping[int, Layer], trial: Callable[[], object]
+) -> None:
+    """Run the layers on a few tokens, and check each."""
+    taps: list[tuple[str, int, Tap]] = []
+    for n, layer in layers.items():
+        taps += [(site, n, tap) for site, tap in layer.taps.items()]
+        extra = {_SECOND: layer.second, _CONTEXT: layer.context}
+        taps += [(what, n, tap) for what, tap in extra.items() if tap is not None]
+    found: dict[int, dict[str, Tensor]] = {n: {} for n in layers}
+
+    def keep(name: str, number: int, tensor: Tensor) -> None:
+        here = found[number]
+        if name in here:
+            raise _failed(model, number, f"'{name}' passes more than once in a forward pass")
+        here[name] = tensor.clone()
+
+    with ExitStack() as stack:
+        stack.enter_context(attach_taps(model.module, taps, keep))
+        try:
+            trial()
+        except ProbeError:
+            raise
+        except Exception as error:
+            lines = str(error).splitlines() or [type(error).__name__]
+            raise SiteError(
+                f"{model.name} cannot be tried on a small input",
+                lines[0],
+                "Use a model that takes images or token ids alone",
+            ) from error
+    for n, layer in layers.items():
+        missing = [name for name, at, _ in taps if at == n and name not in found[n]]
+        if missing:
+            raise _failed(model, n, f"'{missing[0]}' does not pass in a forward pass")
+        _check(model, layer, found[n], found.get(n - 1, {}).get("z_out"))
+
+
+def _check(
+    model: ProbeModel, layer: Layer, got: Mapping[str, Tensor], before: Tensor | None
+) -> None:
+    """What usually holds in a layer, on the tensors of one pass."""
+    n = layer.number
+    _check_shapes(model, layer, got)
+    norms = layer.after or (None, None)
+    if {"z_in", "attn_out", "z_half"} <= set(got):
+        exempt = "attention_adds" in layer.exempt and layer.after is None
+        if not exempt and not _adds(got["z_in"], got["attn_out"], got["z_half"], norms[0]):
+            raise _failed(model, n, "an update by the attention that is not simply added")
+    if _SECOND in got and not _adds(got["z_half"], got[_SECOND], got["z_out"], norms[1]):
+        raise _failed(model, n, "an update by the MLP that is not simply added")
+    if "norm_before_attention" not in layer.exempt and {"z_in", "attn_in"} <= set(got):
+        Z = got["z_in"]
+        if not _close(Z if layer.norm is None else layer.norm.forward(Z), got["attn_in"]):
+            raise _failed(model, n, "an attention whose input is not what its norm makes of z_in")
+    follows = before is None or "layers_follow" in layer.exempt or _close(before, got["z_in"])
+    if not follows:
+        raise _failed(model, n, "an input that is not what the layer before gives")
+    for basis in model.bases:
+        site = model.heads_site(basis)
+        if site is not None and "heads_are_projections" not in layer.exempt:
+            _check_heads(model, n, basis, got[site], got["attn_in"])
+    if _CONTEXT in got and "attn_weights" in got:
+        V = got.get("heads_v", got.get("heads"))
+        if V is not None:
+            made = (got["attn_weights"].to(V) @ V).transpose(1, 2).flatten(2)
+            if not _close(made, got[_CONTEXT]):
+                raise _failed(model, n, "an attention that is not the softmax of its heads' q k^T")
+
+
+def _check_shapes(model: ProbeModel, layer: Layer, got: Mapping[str, Tensor]) -> None:
+    s = model.dims
+    count = got["z_in"].shape[1] if "z_in" in got else None
+    U = {basis: model.subspaces(layer.number, basis) for basis in model.bases}
+    own = {model.heads_site(basis): each for basis, each in U.items()}
+    for basis, each in U.items():
+        first = model.subspaces(1, basis).shape
+        if each.shape != first or each.shape[1:] != (s.dim, s.dim_head):
+            told = f"subspaces '{basis}' of shape {tuple(each.shape)}, not {tuple(first)}"
+            raise _failed(model, layer.number, told)
+    for site, tensor in got.items():
+        if site not in SITES:
+            continue
+        letters = SITES[site].shape.strip("()").split(", ")
+        heads = len(own[site]) if site in own else s.heads
+        wanted = {"B": 1, "n": count, "d": s.dim, "p": s.dim_head, "K": heads}
+        sizes = tuple(wanted.get(letter) for letter in letters)
+        fits = len(sizes) == tensor.ndim and all(
+            want in (None, size) for want, size in zip(sizes, tensor.shape, strict=True)
+        )
+        if not fits:
+            told = ", ".join(f"{k} = {v}" for k, v in wanted.items() if v is not None)
+            raise _failed(
+                model,
+                layer.number,
+                f"'{site}' of shape {tuple(tensor.shape)}, not {SITES[site].shape} with {told}",
+            )
+
+
+def _check_heads(
+    model: ProbeModel, number: int, basis: str, heads: Tensor, entering: Tensor
+) -> None:
+    """Heads' tokens are those at attn_in under U, but for one vector a head (a bias)."""
+    U = model.subspaces(number, basis).to(entering)
+    made = entering.unsqueeze(1) @ U
+    got, want = (x.double() - x.double().mean(dim=-2, keepdim=True) for x in (heads, made))
+    if got.shape != want.shape or not _near(got, want, heads.double(), heads.dtype):
+        raise _failed(
+            model, number, f"a projection that is not the weight from which '{basis}' is read"
+        )
+
+
+def _try_projections(model: ProbeModel) -> None:
+    """Of a model whose layers cannot be run alone: its projections, on random tokens."""
+    for n in range(1, model.layers + 1):
+        layer = model.layer(n)
+        for basis in model.bases:
+            site = model.heads_site(basis)
+            tap = None if site is None else layer.taps.get(site)
+            if tap is None or tap.side != "output" or "heads_are_projections" in layer.exempt:
+                continue
+            part = model.module.get_submodule(tap.module)
+            weight = getattr(part, "weight", None)
+            if not isinstance(weight, Tensor) or weight.ndim != 2:
+                continue
+            entering = tokens(model.module, model.dims.dim)
+            heads = tap.read((), part(entering))
+            _check_heads(model, n, basis, heads, entering)
+
+
+def _adds(before: Tensor, update: Tensor, after: Tensor, norm: nn.Module | None) -> bool:
+    """Whether the update is added, and then normalised where there is a norm behind it."""
+    if norm is not None:
+        return _close(norm.forward(before + update), after)
+    got, want = after.double() - before.double(), update.double()
+    return _near(got, want, after.double(), after.dtype)
+
+
+def _close(got: Tensor, want: Tensor) -> bool:
+    if got.shape != want.shape:
+        return False
+    return _near(got.double(), want.double(), want.double(), want.dtype)
+
+
+def _near(got: Tensor, want: Tensor, whole: Tensor, dtype: torch.dtype) -> bool:
+    """Whether two tensors differ by no more than rounding: of themselves, and of the whole.
+
+    Values that are not finite cannot be told apart, and are found when they are measured.
+    """
+    exact = dtype in (torch.float32, torch.float64)
+    slack, eps = (2e-3 if exact else 5e-2), 64 * torch.finfo(dtype).eps
+    apart, size, all_of = (x.norm() for x in (got - want, want, whole))
+    if not bool(torch.isfinite(apart)):
+        return True
+    return bool(apart <= slack * size + eps * all_of)
+
+
+def _failed(model: ProbeModel, number: int, what: str) -> SiteError:
+    return SiteError(
+        f"layer {number} of {type(model.module).__name__} is not understood",
+        f"it has {what}",
+        "Use a model whose blocks compute as those of its family do, merge adapters into its "
+        "weights, or map its modules with wrap(module, sites=...)",
+    )
