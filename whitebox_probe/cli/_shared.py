@@ -179,13 +179,19 @@ def changes(results: Sequence["Result"], metrics: Sequence[str]) -> "pd.DataFram
 
 
 def summary(changed: "pd.DataFrame", titles: Mapping[str, str] | None = None) -> str:
-    """What `changes` gives, as text: one line a measure and model."""
-    from whitebox_probe.results.summary import cells
+    """What `changes` gives, as text: one line a measure, setting and model."""
+    from whitebox_probe.results.summary import cells, measure
+    from whitebox_probe.results.table import varying
 
     titles = titles or {}
+    grouped = changed.groupby(["metric", "model"], sort=False)
+    several = {names: varying(rows) for names, rows in grouped}
     rows = [
         [
-            titles.get(row["metric"], row["metric"]),
+            measure(
+                titles.get(row["metric"], row["metric"]),
+                {name: row[name] for name in several[row["metric"], row["model"]]},
+            ),
             row["model"],
             row["site"],
             *cells(row),
