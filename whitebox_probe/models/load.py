@@ -21,6 +21,7 @@ from whitebox_probe._core.errors import (
 from whitebox_probe.checkpoints import Checkpoint
 from whitebox_probe.models.hub import adapters_beside, expect_one_file, hub_entry
 from whitebox_probe.models.model import ProbeModel
+from whitebox_probe.models.plausible import expect_heads
 from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
 from whitebox_probe.models.recognise import recognised
 from whitebox_probe.models.registry import build, family_named, family_of_timm
@@ -67,12 +68,14 @@ def load(
         progress: show a progress bar while downloading.
         options: arguments of the network that replace those of the entry, such as `lam=0.5`.
 
-    Raises: CheckpointError, with every missing, unexpected and wrongly shaped key; RegistryError.
+    Raises: CheckpointError, with every missing, unexpected and wrongly shaped key, or for a number
+        of heads that the weights contradict; RegistryError.
 
     Example:
         >>> load("crate-tiny-fmnist").layers
         8
     """
+    guessed = arch is not None or "heads" in options
     entry, path = _entry(source, arch, wrapper, options)
     if options:
         entry = replace(entry, arch={**entry.arch, **options})
@@ -93,6 +96,8 @@ def load(
             expect_one_file(Path(str(source).removeprefix(HF)))
         file = path or checkpoints.fetch(entry, progress=progress)
         model, notes = _pretrained(entry, file, wrapper or entry.wrapper)
+        if path is not None and guessed:
+            expect_heads(model)
         if path is not None and (adapters := adapters_beside(path.parent)):
             note = LoadWarning(
                 f"{path.name} was loaded without the adapter beside it",
