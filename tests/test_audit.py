@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import whitebox_probe as wp
+from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.auditing.claim import Statistic, claims
 from whitebox_probe.auditing.claims.incoherent_subspaces import overlap_null
 from whitebox_probe.auditing.judge import judge
@@ -159,3 +160,28 @@ def test_two_models_of_one_name_and_no_model_are_refused():
         wp.audit([model, model], IMAGES, progress=False)
     with pytest.raises(wp.ProbeError, match="nothing to judge"):
         judge({}, {})
+
+
+def test_options_that_move_numbers_are_recorded_and_a_name_stands_for_a_model(tmp_path):
+    found = wp.audit("crate-tiny-fmnist", IMAGES, progress=False, prenorm=False, batch_size=6)
+    assert found.settings["prenorm"] is False
+    assert "batch_size" not in found.settings
+    found.save(tmp_path)
+    assert Audit.load(tmp_path).settings["prenorm"] is False
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        (
+            {"convention": "paper"},
+            "an audit has no option 'convention': each claim says for itself",
+        ),
+        ({"null": "gaussian"}, "null='gaussian' is no choice of an audit"),
+        ({"eps": [0.1, 0.5]}, "eps has several values"),
+        ({"dtype": ["float32", "bfloat16"]}, "dtype has several values: a verdict is of one"),
+    ],
+)
+def test_options_that_claims_fix_are_refused(option, told):
+    with pytest.raises(ProbeError, match=told):
+        wp.audit("crate-tiny-fmnist", IMAGES, progress=False, **option)

@@ -135,3 +135,10 @@ def test_the_house_names_rooms_that_are_there_and_its_arrows_are_those_of_the_co
     drawn = text.partition("```text\n")[2].partition("```")[0].split()
     config = (ROOT / "setup.cfg").read_text().partition("layers =\n")[2].partition("\n\n")[0]
     assert drawn == config.replace("whitebox_probe.", "").split()
+
+
+def test_the_checks_that_are_named_are_there():
+    page = (DOCS / "how-numbers-are-checked.md").read_text()
+    named = set(re.findall(r"`([a-z_/]+\.py)`", page))
+    assert len(named) > 30
+    assert {path for path in named if not (ROOT / "tests" / path).is_file()} == set()

@@ -397,3 +397,29 @@ def test_labels_come_from_pairs_and_from_subfolders(crate, tmp_path):
     assert open_data(pairs).labelled
     assert not open_data(TensorDataset(IMAGES, torch.rand(24))).labelled
     assert not open_data(IMAGES).labelled
+
+
+def test_a_measure_object_has_settings_of_its_own(crate):
+    measure = wp.metrics.Compression(eps=0.3)
+    found = probe(crate, metrics=[wp.Request(metric=measure)])
+    assert set(found.frame["eps"]) == {0.3}
+    with pytest.raises(ProbeError, match="names eps: a metric object has its own"):
+        probe(crate, metrics=[wp.Request(metric=measure, eps=0.5)])
+
+
+def test_positions_are_drawn_for_official_rows_alone(crate):
+    found = probe(crate, metrics=["compression"], convention=["paper", "official"])
+    official = found.select(convention="official")
+    assert wp.plots.compression(official, normalise="position").axes[0].lines
+    with pytest.raises(ProbeError):
+        wp.plots.compression(found.select(convention="paper"), normalise="position")
+
+
+def test_a_null_is_drawn_with_the_settings_of_the_curve(crate):
+    measured = {"metrics": ["compression"], "eps": [0.1, 0.5], "progress": False}
+    mine = wp.probe(crate, IMAGES, **measured).select(eps=0.5)
+    nulls = wp.nulls(crate, IMAGES, kinds=("gaussian",), **measured)
+    figure = wp.plots.compression(mine, nulls=nulls, normalise="null_share")
+    of = nulls["gaussian"].select(eps=0.5).frame["mean"].to_numpy()
+    want = mine.frame["mean"].to_numpy() / of
+    np.testing.assert_allclose(figure.axes[0].lines[-1].get_ydata(), want)

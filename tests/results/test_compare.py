@@ -207,3 +207,8 @@ class TestTheShareOfTheGaussianNull:
         share = normal_form(made(), "compression", "null_share", null)
         with pytest.raises(ResultError, match="lacks layers of 'compression'"):
             share(made().curve("compression"))
+
+
+def test_an_unknown_form_is_told_before_anything_is_compared(made):
+    with pytest.raises(ResultError, match="cannot be compared in the form 'null_share'"):
+        compare([made(), made(**VIT)], form="null_share")

@@ -136,3 +136,10 @@ def test_a_table_survives_csv_to_the_last_digit(made, tmp_path):
     again = read_table(folder / "table.csv")
     pd.testing.assert_frame_equal(again, result.frame, check_exact=True)
     pd.testing.assert_frame_equal(pd.read_parquet(folder / "table.parquet"), result.frame)
+
+
+def test_a_value_that_was_never_measured_is_no_part(made):
+    result = made(**SWEEP)
+    for where in ({"eps": 0.7}, {"basis": "pca"}, {"null": "shuffled"}):
+        with pytest.raises(ResultError):
+            result.select(**where)

@@ -51,6 +51,14 @@ def audit(
     given = [models] if isinstance(models, ProbeModel | str) else models
     whole = [as_model(model) for model in given]
     _check_options(options)
+    for setting, value in {"basis": basis, "eps": eps, "lam": lam}.items():
+        _expect_one(setting, value)
+    if not isinstance(null, bool):
+        raise ProbeError(
+            f"null={null!r} is no choice of an audit",
+            "its null is the model with random weights, and is measured or not",
+            "Use null=True or null=False",
+        )
     expect_names_differ([model.name for model in whole])
     common = {"limit": limit, "basis": basis, "eps": eps, "lam": lam, "seed": seed, **options}
 
@@ -79,10 +87,15 @@ def _check_options(options: Mapping[str, Any]) -> None:
                 "each claim says for itself what it measures, and how",
                 nearest(name, known),
             )
-        if isinstance(value, list | tuple) and name in TAKING:
-            raise ProbeError(
-                f"{name} has several values", "a verdict is of one", "Name one, and audit again"
-            )
+        if name in TAKING:
+            _expect_one(name, value)
+
+
+def _expect_one(name: str, value: Any) -> None:
+    if isinstance(value, list | tuple):
+        raise ProbeError(
+            f"{name} has several values", "a verdict is of one", "Name one, and audit again"
+        )
 
 
 def wanted(model: ProbeModel) -> list[Request]:
