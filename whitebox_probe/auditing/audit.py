@@ -4,81 +4,106 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
+from torch import nn
+
 from whitebox_probe._core.errors import ProbeError, expect_names_differ, nearest
+from whitebox_probe.auditing import nulls
 from whitebox_probe.auditing.claim import claims
-from whitebox_probe.auditing.judge import judge
-from whitebox_probe.auditing.verdicts import Audit, Thresholds
-from whitebox_probe.models.load import load_random
+from whitebox_probe.auditing.grid import FIRST, Setting, around, usual
+from whitebox_probe.auditing.judge import Measured, judge
+from whitebox_probe.auditing.thresholds import Thresholds
+from whitebox_probe.auditing.verdicts import Audit
 from whitebox_probe.models.model import ProbeModel
-from whitebox_probe.probing.plan import Request
+from whitebox_probe.probing.plan import Request, planned
 from whitebox_probe.probing.probe import as_model, probe
-from whitebox_probe.probing.settings import Execution
+from whitebox_probe.probing.settings import Execution, Settings
 from whitebox_probe.results.result import Result
 
-TAKING = ("prenorm", "class_token", "dtype", "fast", "nonfinite", "fit_limit")
+TAKING = ("dtype", "fast", "nonfinite", "on_error", "fit_limit")
 """Options of `probe` that an audit has too, and records."""
+ONE = ("basis", "eps", "lam", "prenorm", "class_token")
+"""What a verdict is of one of; the others are looked at around it."""
+
+Model = ProbeModel | nn.Module | str
 
 
 def audit(
-    models: Sequence[ProbeModel | str] | ProbeModel | str,
+    models: Sequence[Model] | Model,
     data: Any,
     *,
     limit: int | None = None,
     basis: str | None = None,
     eps: float = 0.1,
     lam: float = 0.1,
+    prenorm: bool = True,
+    class_token: bool = True,
+    first_layer: int = FIRST,
     null: bool = True,
-    thresholds: Thresholds | None = None,
+    draws: int = nulls.DRAWS,
+    null_limit: int = nulls.SAMPLES,
+    robustness: bool = True,
+    thresholds: Thresholds | Mapping[str, float] | None = None,
     seed: int = 0,
     **options: Any,
 ) -> Audit:
-    """Judge each claim of the principle on each model, against its own random weights.
+    """Judge each claim of the principle on each model, against random weights of its own.
 
     Every claim says what is measured for it and how: rates in the official convention, the
-    objective in the paper's with orthonormal bases, steps with the model's own bases after its
-    attention norm. All of it is measured in one pass a model.
+    objective in the paper's with orthonormal bases, steps in the residual stream with the model's
+    own bases after its attention norm. All of it is measured in one pass a model, and under other
+    settings in the same pass: one that overturns a verdict is told in its place.
 
     Args:
-        models: of different names. data, limit, eps, lam, seed: as for `probe`.
+        models: of different names; names, wrapped or bare modules.
+        data, limit, eps, lam, prenorm, class_token, seed: as for `probe`.
         basis: of every model; each model's default when not given.
-        null: whether to measure random weights as well (not for wrapped modules).
-        options: of `probe`, those that say how tokens are taken (`prenorm`, `class_token`, `dtype`,
-            `fast`, `nonfinite`, `fit_data`, `fit_limit`) and how the pass is run (`batch_size`,
-            `workers`, `device`, `progress`). Convention and orthonormality are each claim's own.
+        first_layer: where curves begin.
+        null: whether random weights are measured as well; of a wrapped module of a family its
+            weights permuted, of a module mapped by its paths nothing.
+        draws, null_limit: how many times, and on how many samples.
+        robustness: whether the other settings are measured.
+        thresholds: that verdicts use, all or by name.
+        options: of `probe`, those that say how tokens are taken (`dtype`, `fast`, `nonfinite`,
+            `on_error`, `fit_data`, `fit_limit`) and how the pass is run (`batch_size`, `workers`,
+            `device`, `progress`). Convention and orthonormality are each claim's own.
 
     Raises: ProbeError as `probe` does, and for two models of one name.
     """
-    given = [models] if isinstance(models, ProbeModel | str) else models
+    given = [models] if isinstance(models, Model) else models
     whole = [as_model(model) for model in given]
-    _check_options(options)
-    for setting, value in {"basis": basis, "eps": eps, "lam": lam}.items():
-        _expect_one(setting, value)
-    if not isinstance(null, bool):
-        raise ProbeError(
-            f"null={null!r} is no choice of an audit",
-            "its null is the model with random weights, and is measured or not",
-            "Use null=True or null=False",
-        )
+    one = {"basis": basis, "eps": eps, "lam": lam, "prenorm": prenorm, "class_token": class_token}
+    _check_options(options, one, null, draws, first_layer)
     expect_names_differ([model.name for model in whole])
-    common = {"limit": limit, "basis": basis, "eps": eps, "lam": lam, "seed": seed, **options}
-
-    def measured(model: ProbeModel) -> Result:
-        return probe(model, data, wanted(model), **common)
-
-    found = {model.name: measured(model) for model in whole}
-    random = {
-        model.name: measured(load_random(model, seed=seed))
-        for model in whole
-        if null and model.entry is not None
-    }
-    told: dict[str, Any] = {"limit": limit, "basis": basis, "eps": eps, "lam": lam, "seed": seed}
+    t = thresholds if isinstance(thresholds, Thresholds) else Thresholds.of(**(thresholds or {}))
+    common = {"limit": limit, "seed": seed, **options}
+    few = common | {"limit": null_limit if limit is None else min(limit, null_limit)}
+    told = {"limit": limit, **one, "first_layer": first_layer, "seed": seed}
     told |= {name: value for name, value in options.items() if name in TAKING}
-    told["data"] = next((dict(result.run.data) for result in found.values()), {})
-    told["count"] = {name: result.run.count for name, result in found.items()}
-    return judge(found, random, thresholds=thresholds, settings=told)
+    measured = {}
+    for model in whole:
+        base = usual(model, **one, first_layer=first_layer)
+        others = list(around(model, base)) if robustness else []
+        requests, absent = wanted(model, base, others)
+        result = probe(model, data, requests, **common)
+        kind = nulls.null_kind(model) if null else ""
+        drawn = [
+            _of_null(each, data, base, few)
+            for each in nulls.draws(model, draws if kind else 0, seed=seed)
+        ]
+        measured[model.name] = Measured(result, base, others, drawn, kind, absent)
+    told |= {"null": null, "draws": draws, "null_limit": null_limit, "robustness": robustness}
+    told["data"] = next((dict(each.result.run.data) for each in measured.values()), {})
+    told["count"] = {name: each.result.run.count for name, each in measured.items()}
+    return judge(measured, thresholds=t, settings=told)
 
 
-def _check_options(options: Mapping[str, Any]) -> None:
+def _of_null(model: ProbeModel, data: Any, base: Setting, options: Mapping[str, Any]) -> Result:
+    return probe(model, data, wanted(model, base, ())[0], **{**options, "progress": False})
+
+
+def _check_options(
+    options: Mapping[str, Any], one: Mapping[str, Any], null: Any, draws: Any, first_layer: Any
+) -> None:
     known = (*TAKING, "fit_data", *(each.name for each in fields(Execution)))
     for name, value in options.items():
         if name not in known:
@@ -89,16 +114,46 @@ def _check_options(options: Mapping[str, Any]) -> None:
             )
         if name in TAKING:
             _expect_one(name, value)
+    for name, value in one.items():
+        _expect_one(name, value)
+    Settings.of(**{name: value for name, value in one.items() if value is not None})
+    if not isinstance(null, bool):
+        raise ProbeError(
+            f"null={null!r} is no choice of an audit",
+            "its null is the model with random weights, and is measured or not",
+            "Use null=True or null=False",
+        )
+    for name, value, least in (("draws", draws, 2), ("first_layer", first_layer, 1)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise ProbeError(
+                f"{name} is {value!r}", f"it is a whole number from {least} on", f"Use {name}={least}"
+            )
 
 
 def _expect_one(name: str, value: Any) -> None:
     if isinstance(value, list | tuple):
         raise ProbeError(
-            f"{name} has several values", "a verdict is of one", "Name one, and audit again"
+            f"{name} has several values",
+            "a verdict is of one, and others are looked at around it",
+            "Name one, and audit again",
         )
 
 
-def wanted(model: ProbeModel) -> list[Request]:
-    """What all claims measure of a model, each once."""
-    asked = [request for claim in claims().values() for request in claim.requests(model)]
-    return [request for i, request in enumerate(asked) if request not in asked[:i]]
+def wanted(
+    model: ProbeModel, base: Setting, others: Sequence[Setting]
+) -> tuple[list[Request], dict[str, str]]:
+    """What all claims measure of a model, each once; and claim -> why it cannot be measured."""
+    asked: dict[str, Request] = {}
+    absent: dict[str, str] = {}
+    for claim in claims().values():
+        try:
+            for request in claim.requests(base):
+                planned(model, [request], Settings(), {})
+        except ProbeError as error:
+            absent[claim.name] = f"{error.what}: {error.why}"
+            continue
+        for setting in (base, *others):
+            if setting is base or claim.looks_at(setting):
+                for request in claim.requests(setting):
+                    asked[repr(request)] = request
+    return list(asked.values()), absent

@@ -1,13 +1,13 @@
 """What a claim is: what it says, what is measured for it, its statistic, and how it is judged.
 
 A claim is one file in `claims/` with one subclass of `Claim`; `claims()` finds them, and those that
-other packages add. No verdict is worded by hand: a claim has one statistic with a 95% interval, and
-a rule with the thresholds of `Thresholds`.
+other packages add. No verdict is worded by hand: a claim has one effect with its interval and its
+test, and conditions that must hold beside it, by the numbers of `Thresholds`.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any, ClassVar, Literal
 
@@ -16,34 +16,49 @@ import pandas as pd
 
 from whitebox_probe._core import discover
 from whitebox_probe.auditing import claims as rooms
-from whitebox_probe.auditing.verdicts import (
-    CONTRADICTED,
-    NOT_APPLICABLE,
-    NOT_JUDGED,
-    NOT_SUPPORTED,
-    SUPPORTED,
-    Thresholds,
-)
-from whitebox_probe.models.model import ProbeModel
+from whitebox_probe.auditing.grid import AXES, Setting
+from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.probing.plan import Request
 from whitebox_probe.results.result import Result
-from whitebox_probe.results.run import QR
-from whitebox_probe.stats import bootstrap_interval
+from whitebox_probe.stats import mean_interval, paired_p
 
 GROUP = "whitebox_probe.claims"
+Array = np.ndarray
 
 
 @dataclass(frozen=True)
-class Statistic:
-    """A number with its 95% interval.
+class Use:
+    """A measure that a claim uses: its name, its place and convention, and whether its bases are
+    orthonormalised."""
 
-    Attributes: second: a second number that the rule looks at. missing: why there is none.
+    metric: str
+    site: str | None = None
+    convention: str | None = "paper"
+    orthonormal: bool = False
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The effect that a claim is about, in one result and under one setting.
+
+    Attributes:
+        value: the effect, in the claim's unit. low, high: its 95% interval over samples.
+        p: two-sided, of no effect; `tested` says what was drawn or permuted.
+        side: 1 where effect and conditions support the claim, -1 where they contradict it, 0 where
+            they do neither; whether that may be chance is not looked at.
+        why: what it lacks to be supported; "" where it lacks nothing.
+        parts: other numbers of it, by name.
+        missing: why there is none.
     """
 
     value: float = float("nan")
     low: float = float("nan")
     high: float = float("nan")
-    second: float = float("nan")
+    p: float = float("nan")
+    tested: Literal["samples", "layers", "random subspaces", ""] = ""
+    side: int = 0
+    why: str = ""
+    parts: Mapping[str, float] = field(default_factory=dict)
     missing: str = ""
 
 
@@ -51,91 +66,102 @@ class Claim(ABC):
     """One claim of the principle.
 
     Class attributes:
-        name: in tables. text: in words. statistic: what is tested. rule: when it is supported.
-        metric, where: the measure that shows it against depth, and its settings.
-        wants: `low` or `high` values of the statistic.
+        name: in tables. text: in words. statistic: what its effect is. unit: of the effect.
+        rule: when it is supported. null: what random weights would have to do for the claim to say
+        nothing of the training.
+        uses: what is measured for it; the first shows it against depth.
+        wants: `low` or `high` values of the effect.
+        keeps: the axes of the grid under which it keeps its meaning: one of them that overturns the
+            verdict is told in its place. loses: those under which it does not -> why.
         place: where it stands among the others, which are in the order of the derivation.
-        revised: why there is no verdict while the rule is under revision; "" where there is one.
         exempt: a contract of tests/contract/test_every_claim.py -> why it does not apply.
     """
 
     name: ClassVar[str]
     text: ClassVar[str]
     statistic: ClassVar[str]
+    unit: ClassVar[str]
     rule: ClassVar[str]
-    metric: ClassVar[str]
-    where: ClassVar[Mapping[str, Any]] = {}
+    uses: ClassVar[Sequence[Use]]
     wants: ClassVar[Literal["low", "high"]]
+    keeps: ClassVar[Sequence[str]] = ()
+    loses: ClassVar[Mapping[str, str]] = {}
     place: ClassVar[int] = 100
-    revised: ClassVar[str] = ""
     exempt: ClassVar[Mapping[str, str]] = {}
 
-    def requests(self, model: ProbeModel) -> Sequence[Request]:
-        """What is measured for it: what it shows, unless it says more."""
-        settings = {k: v for k, v in self.where.items() if k in ("convention", "orthonormal")}
-        return [Request(metric=self.metric, **settings)]
+    @abstractmethod
+    def find(self, result: Result, setting: Setting, thresholds: Thresholds) -> Finding:
+        """The effect in a model's result, and whether it is on the claim's side."""
 
     @abstractmethod
-    def take(self, result: Result, thresholds: Thresholds) -> Statistic:
-        """The statistic of a model's result."""
+    def sentence(self, found: Finding) -> str:
+        """What was found, in one plain sentence with its numbers."""
 
-    @abstractmethod
-    def judge(self, found: Statistic, thresholds: Thresholds) -> str:
-        """The verdict on a statistic that is there."""
+    def requests(self, setting: Setting) -> list[Request]:
+        """What is measured for it under a setting."""
+        return [self._request(use, setting) for use in self.uses]
 
-    def verdict(self, found: Statistic, thresholds: Thresholds) -> str:
-        """The verdict, which may be that there is none."""
-        if found.missing:
-            return NOT_APPLICABLE
-        return NOT_JUDGED if self.revised else self.judge(found, thresholds)
+    @staticmethod
+    def _request(use: Use, setting: Setting) -> Request:
+        return Request(
+            metric=use.metric,
+            site=use.site,
+            convention=use.convention,
+            basis=setting.basis,
+            orthonormal=setting.orthonormal(use.orthonormal),
+            prenorm=setting.prenorm,
+            class_token=setting.class_token,
+            eps=setting.eps,
+            lam=setting.lam,
+        )
 
-    def settings(self, result: Result) -> dict[str, Any]:
-        """The settings, as `Result.curve` takes them, of the rows that this claim is about."""
-        found = {k: v for k, v in self.where.items() if k != "orthonormal"}
-        if "orthonormal" in self.where:
-            wanted = self.where["orthonormal"]
-            labels = result.run.basis_labels
-            found["basis"] = [label for label in labels if label.endswith(QR) == wanted]
-        return found
+    def looks_at(self, setting: Setting) -> bool:
+        """Whether another setting than the usual one is looked at for this claim."""
+        return setting.axis in self.keeps or setting.axis in self.loses
 
-    def curve(self, result: Result) -> pd.DataFrame:
-        """What shows it against depth, a row a layer."""
-        return result.curve(self.metric, **self.settings(result))
+    def rows(self, result: Result, use: Use, setting: Setting) -> pd.DataFrame:
+        """A measure against depth, a row a layer."""
+        return result.curve(use.metric, use.site, **self._where(use, setting))
 
-    def values(self, result: Result) -> np.ndarray:
-        """The same, a value a sample and layer."""
-        return result.values(self.metric, **self.settings(result))
+    def values(self, result: Result, use: Use, setting: Setting) -> Array:
+        """The same, (samples, layers)."""
+        return result.values(use.metric, use.site, **self._where(use, setting))
 
+    @staticmethod
+    def _where(use: Use, setting: Setting) -> dict[str, Any]:
+        where = setting.where(orthonormal=use.orthonormal)
+        return where if use.convention is None else where | {"convention": use.convention}
 
-def trend(claim: Claim, result: Result) -> Statistic:
-    """Rank correlation of the claim's curve with depth; second: its change over all layers."""
-    found = result.trend(claim.metric, **claim.settings(result))
-    # What an interval of the change does not exclude is no change.
-    sign = found.change if found.change_low * found.change_high > 0 else 0.0
-    return Statistic(found.rho, found.rho_low, found.rho_high, second=sign)
-
-
-def mean_over_layers(claim: Claim, result: Result) -> Statistic:
-    """Mean of the claim's measure over layers and samples; second: share of layers below 0."""
-    if claim.metric not in set(result.frame["metric"]):
-        return Statistic(missing="its layers have no such step")
-    values = claim.values(result)
-    means = values.mean(axis=1, keepdims=True)
-    low, high = bootstrap_interval(means, seed=int(result.run["seed"]))
-    falling = float((values.mean(axis=0) < 0).mean())
-    return Statistic(float(means.mean()), float(low[0]), float(high[0]), second=falling)
+    def curve(self, result: Result, setting: Setting) -> pd.DataFrame:
+        """What shows it against depth."""
+        return self.rows(result, self.uses[0], setting)
 
 
-def falls_with_depth(s: Statistic, t: Thresholds) -> str:
-    """Both the rank correlation (`value`) and the change from first to last layer (`second`)."""
-    if s.value <= -t.rho and s.high < 0 and s.second < 0:
-        return SUPPORTED
-    return CONTRADICTED if s.value >= t.rho and s.low > 0 and s.second > 0 else NOT_SUPPORTED
+def from_layer(values: Array, first: int) -> Array:
+    """The columns from a layer on; of values (samples, layers)."""
+    return values[:, first - 1 :]
 
 
-def below_zero(s: Statistic) -> str:
-    """By the interval."""
-    return SUPPORTED if s.high < 0 else CONTRADICTED if s.low > 0 else NOT_SUPPORTED
+def mean_of(values: Array, *, seed: int = 0) -> tuple[float, float, float]:
+    """The mean of one value a sample, with its 95% interval."""
+    low, high = mean_interval(values[:, None], seed=seed)
+    return float(values.mean()), float(low[0]), float(high[0])
+
+
+def ratio_of(above: Array, below: Array, *, seed: int = 0) -> tuple[float, float, float, float]:
+    """Mean of one over the mean of another, its interval, and the p of a ratio of 0.
+
+    By the delta method: samples enter through the linearisation of the ratio.
+    """
+    ratio = float(above.mean() / below.mean())
+    spread = (above - ratio * below) / below.mean()
+    _, low, high = mean_of(spread, seed=seed)
+    return ratio, ratio + low, ratio + high, paired_p(spread + ratio)
+
+
+def shares(found: Array, side: int) -> float:
+    """Share of layers whose mean has a sign; of values (samples, layers)."""
+    return float((np.sign(found.mean(axis=0)) == side).mean())
 
 
 @cache
@@ -148,4 +174,6 @@ def claims() -> dict[str, Claim]:
     what = "a subclass of Claim of that name"
     kinds |= discover.added(GROUP, kinds, partial(discover.one_of, Claim), what)
     found = {name: kind() for name, kind in kinds.items()}
+    for claim in found.values():
+        assert {*claim.keeps, *claim.loses} <= set(AXES), f"{claim.name} names other axes"
     return dict(sorted(found.items(), key=lambda item: (item[1].place, item[0])))

@@ -1,22 +1,54 @@
-"""From the results of models, and of their nulls, to a verdict on each claim."""
+"""From the results of models, and of draws of random weights, to a verdict on each claim.
+
+A claim is supported if its effect is on its side and of size (its own rule), is no chance (its p,
+Holm-corrected over the model's claims), is more than random weights show, and is not overturned by
+another setting. The comparison with random weights is a filter and no test: no rank among 20 draws
+is below 1/21, so the value must lie outside the prediction interval of one more draw, at a level
+that is shared by the claims (Bonferroni).
+"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from whitebox_probe._core.errors import ResultError
-from whitebox_probe.auditing.claim import Claim, Statistic, claims
-from whitebox_probe.auditing.verdicts import Audit, Thresholds
+from whitebox_probe.auditing.claim import Claim, Finding, claims
+from whitebox_probe.auditing.grid import Setting
+from whitebox_probe.auditing.thresholds import Thresholds
+from whitebox_probe.auditing.verdicts import (
+    CONTRADICTED,
+    DEPENDS,
+    NOT_APPLICABLE,
+    NOT_SUPPORTED,
+    SUPPORTED,
+    Audit,
+)
 from whitebox_probe.results.result import Result
+from whitebox_probe.stats import holm, prediction_interval, rank_p
 
-RANDOM_WEIGHTS = "random weights"
+
+@dataclass(frozen=True)
+class Measured:
+    """A model's result, and what is looked at in it.
+
+    Attributes: result: of the model. base: the setting of its verdicts. others: those around it.
+        nulls: the same measured with random weights. kind: what these are. absent: claim -> why it
+        was not measured.
+    """
+
+    result: Result
+    base: Setting
+    others: Sequence[Setting] = ()
+    nulls: Sequence[Result] = ()
+    kind: str = ""
+    absent: Mapping[str, str] | None = None
 
 
 def judge(
-    models: Mapping[str, Result],
-    nulls: Mapping[str, Result],
+    models: Mapping[str, Measured],
     *,
     thresholds: Thresholds | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -24,69 +56,184 @@ def judge(
 ) -> Audit:
     """Compute the verdicts.
 
-    Args:
-        models: name -> what was measured. nulls: name -> the same of random weights, where there
-            are any. of: the claims, all when not given.
-
+    Args: models: by name. of: the claims, all when not given.
     Raises: ResultError when there is no model.
     """
     if not models:
         raise ResultError("there is nothing to judge", "no model was given", "Pass one or more")
     t = thresholds or Thresholds()
-    rows, curves = [], []
-    for name, result in models.items():
-        null = nulls.get(name)
-        for claim in claims().values() if of is None else of:
-            found = claim.take(result, t)
-            other = claim.take(null, t) if null is not None and not found.missing else Statistic()
-            rows.append(_row(claim, name, found, other, t, having_null=null is not None))
+    those = list(claims().values()) if of is None else list(of)
+    rows, robustness, parts, curves = [], [], [], []
+    for name, measured in models.items():
+        for claim, row, others, found in _judged(name, measured, those, t):
+            rows.append(row)
+            robustness += others
+            named = found.parts.items()
+            parts += [{"model": name, "claim": claim.name, "part": k, "value": v} for k, v in named]
             if not found.missing:
-                curves.append(_curve(claim, name, result, null))
-    whole = pd.concat(curves, ignore_index=True) if curves else pd.DataFrame()
-    rules = {c.name: {"claim": c.text, "rule": c.revised or c.rule} for c in claims().values()}
-    frame = pd.DataFrame(rows)
-    return Audit(frame, whole, t, settings or {}, rules, dict(models), dict(nulls))
+                curves.append(_curve(claim, name, measured))
+    return Audit(
+        pd.DataFrame(rows),
+        _table(robustness, ["model", "claim", "setting", "counts", "value", "p", "agrees", "why"]),
+        _table(parts, ["model", "claim", "part", "value"]),
+        pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(),
+        t,
+        settings or {},
+        {claim.name: _rule(claim) for claim in those},
+        {name: each.result for name, each in models.items()},
+        {name: tuple(each.nulls) for name, each in models.items()},
+    )
 
 
-def _row(
-    claim: Claim,
-    name: str,
-    found: Statistic,
-    other: Statistic,
-    t: Thresholds,
-    *,
-    having_null: bool,
-) -> dict[str, Any]:
+def _table(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _rule(claim: Claim) -> dict[str, str]:
     return {
-        "model": name,
-        "claim": claim.name,
-        "text": claim.text,
+        "claim": claim.text,
         "statistic": claim.statistic,
-        "value": found.value,
-        "ci_low": found.low,
-        "ci_high": found.high,
-        "second": found.second,
-        "null": RANDOM_WEIGHTS if having_null else "",
-        "null_value": other.value,
-        "null_ci_low": other.low,
-        "null_ci_high": other.high,
-        "beyond_null": "" if claim.revised else _beyond(claim, found, other),
-        "verdict": claim.verdict(found, t),
-        "reason": found.missing or claim.revised or claim.rule,
+        "unit": claim.unit,
+        "rule": claim.rule,
+        "keeps its meaning under": ", ".join(claim.keeps),
+        "loses its meaning under": "; ".join(f"{k}: {why}" for k, why in claim.loses.items()),
+        "about": " ".join((type(claim).__doc__ or "").split()),
     }
 
 
-def _beyond(claim: Claim, found: Statistic, null: Statistic) -> str:
-    """Whether a model does it more than random weights do: the intervals are apart."""
-    if np.isnan(found.value) or np.isnan(null.value):
-        return ""
-    apart = found.high < null.low if claim.wants == "low" else found.low > null.high
-    return "yes" if apart else "no"
+def _judged(
+    name: str, measured: Measured, those: Sequence[Claim], t: Thresholds
+) -> list[tuple[Claim, dict[str, Any], list[dict[str, Any]], Finding]]:
+    """Each claim with its row, the rows of its other settings, and what was found."""
+    absent = measured.absent or {}
+
+    def find(claim: Claim, result: Result, setting: Setting, by: Thresholds) -> Finding:
+        if claim.name in absent:
+            return Finding(missing=absent[claim.name])
+        if len(result.samples) < 2 and not result.samples.empty:
+            return Finding(missing="one sample says nothing of the others")
+        return claim.find(result, setting, by)
+
+    found = {claim.name: find(claim, measured.result, measured.base, t) for claim in those}
+    tested = [each for each in found.values() if not each.missing]
+    corrected = dict(zip(found, holm([each.p for each in found.values()]), strict=True))
+    made = []
+    for claim in those:
+        own = found[claim.name]
+        null = _null(claim, own, measured, t, len(tested), find)
+        others = [] if own.missing else _others(claim, name, own, measured, t, find)
+        verdict, reason = _verdict(claim, own, corrected[claim.name], null, others, t)
+        flips = [each["setting"] for each in others if each["counts"] and not each["agrees"]]
+        row = {
+            "model": name,
+            "claim": claim.name,
+            "text": claim.text,
+            "statistic": claim.statistic,
+            "unit": claim.unit,
+            "value": own.value,
+            "ci_low": own.low,
+            "ci_high": own.high,
+            "p": own.p,
+            "p_holm": corrected[claim.name],
+            "tested": own.tested,
+            "samples": len(measured.result.samples),
+            **null,
+            "robust": "" if own.missing else "flips with " + ", ".join(flips) if flips else "robust",
+            "verdict": verdict,
+            "reason": reason,
+            "sentence": "" if own.missing else claim.sentence(own),
+        }
+        made.append((claim, row, others, own))
+    return made
 
 
-def _curve(claim: Claim, name: str, result: Result, null: Result | None) -> pd.DataFrame:
-    mine = claim.curve(result)[["layer", "mean", "ci_low", "ci_high"]].copy()
+def _null(
+    claim: Claim, own: Finding, measured: Measured, t: Thresholds, family: int, find: Any
+) -> dict[str, Any]:
+    """What random weights show, and whether the value lies beyond it on the claim's side."""
+    nothing = dict.fromkeys(("null_mean", "null_low", "null_high", "null_p"), float("nan"))
+    told: dict[str, Any] = {"null": "", "null_draws": 0, **nothing, "beyond_null": ""}
+    if own.missing or not measured.nulls:
+        return told
+    values = [find(claim, result, measured.base, t).value for result in measured.nulls]
+    draws = np.array([value for value in values if not np.isnan(value)])
+    if len(draws) < 2:
+        return told
+    low, high = prediction_interval(draws, family=family, level=1 - t.alpha)
+    beyond = own.value < low if claim.wants == "low" else own.value > high
+    return {
+        "null": measured.kind,
+        "null_draws": len(draws),
+        "null_mean": float(draws.mean()),
+        "null_low": low,
+        "null_high": high,
+        "null_p": rank_p(own.value, draws, wants=claim.wants),
+        "beyond_null": "yes" if beyond else "no",
+    }
+
+
+def _others(
+    claim: Claim, name: str, own: Finding, measured: Measured, t: Thresholds, find: Any
+) -> list[dict[str, Any]]:
+    """The claim under each other setting: whether the effect stays on its side, and is no chance.
+
+    A verdict of neither side has nothing to lose: all agree with it.
+    """
+    rows = []
+    for setting in measured.others:
+        if not claim.looks_at(setting):
+            continue
+        other = find(claim, measured.result, setting, t.halved())
+        same = other.side == own.side and not other.p > t.alpha
+        rows.append(
+            {
+                "model": name,
+                "claim": claim.name,
+                "setting": setting.told(orthonormal=claim.uses[0].orthonormal),
+                "counts": setting.axis in claim.keeps,
+                "value": other.value,
+                "p": other.p,
+                "agrees": own.side == 0 or same,
+                "why": claim.loses.get(setting.axis, "") or other.missing or other.why,
+            }
+        )
+    return rows
+
+
+def _verdict(
+    claim: Claim,
+    own: Finding,
+    p: float,
+    null: Mapping[str, Any],
+    others: Sequence[Mapping[str, Any]],
+    t: Thresholds,
+) -> tuple[str, str]:
+    """The verdict, and the reason of one that is not plain support."""
+    if own.missing:
+        return NOT_APPLICABLE, own.missing
+    if own.side == 0:
+        return NOT_SUPPORTED, own.why
+    if not p <= t.alpha:
+        return NOT_SUPPORTED, f"it may be chance: p = {p:.2g}, corrected over the claims"
+    if own.side > 0 and null["beyond_null"] == "no":
+        low, high = null["null_low"], null["null_high"]
+        return NOT_SUPPORTED, f"{null['null']} show it too: {low:.3g} to {high:.3g}"
+    flips = [str(each["setting"]) for each in others if each["counts"] and not each["agrees"]]
+    side = SUPPORTED if own.side > 0 else CONTRADICTED
+    if flips:
+        axes = dict.fromkeys(flip.partition("=")[0] for flip in flips)
+        return f"{DEPENDS} {', '.join(axes)}", f"{side} as usual, not with {', '.join(flips)}"
+    alone = "" if null["null"] or own.side < 0 else "no random weights to compare it with"
+    return side, own.why if own.side < 0 else alone
+
+
+def _curve(claim: Claim, name: str, measured: Measured) -> pd.DataFrame:
+    mine = claim.curve(measured.result, measured.base)
+    mine = mine[["layer", "mean", "ci_low", "ci_high"]].copy()
     mine.insert(0, "claim", claim.name)
     mine.insert(1, "model", name)
-    mine["null_mean"] = claim.curve(null)["mean"].to_numpy() if null is not None else float("nan")
+    every = [claim.curve(null, measured.base)["mean"].to_numpy() for null in measured.nulls]
+    drawn = np.array(every) if every else np.full((1, len(mine)), np.nan)
+    mine["null_mean"] = drawn.mean(axis=0)
+    mine["null_least"], mine["null_most"] = drawn.min(axis=0), drawn.max(axis=0)
     return mine

@@ -1,4 +1,4 @@
-"""Verdicts on models: what they are called, the numbers that they depend on, and their table."""
+"""Verdicts on models: what they are called, and their tables."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -9,37 +9,27 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
-from whitebox_probe._core.errors import ResultError
+from whitebox_probe._core.errors import ResultError, nearest
+from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.results.folder import read_seal, save_sealed
 from whitebox_probe.results.result import Result
 
 SUPPORTED, NOT_SUPPORTED, CONTRADICTED = "supported", "not supported", "contradicted"
-NOT_APPLICABLE, NOT_JUDGED = "not applicable", "not judged"
-VERDICTS = (SUPPORTED, NOT_SUPPORTED, CONTRADICTED, NOT_APPLICABLE, NOT_JUDGED)
-AUDIT, CURVES, SEAL = "audit.csv", "audit-curves.csv", "audit.json"
+NOT_APPLICABLE, DEPENDS = "not applicable", "depends on"
+VERDICTS = (SUPPORTED, NOT_SUPPORTED, CONTRADICTED, NOT_APPLICABLE, DEPENDS)
+TABLES = ("verdicts", "robustness", "parts", "curves")
+SEAL = "audit.json"
 _FIX = "Make it with: whitebox-probe audit MODEL --out DIR, or wp.audit"
-_TEXT = ("model", "claim", "text", "statistic", "null", "beyond_null", "verdict", "reason")
-# The two tables are for other programs: what is read again stands, to the last digit, in the seal.
+_NUMBERS = (
+    "value", "ci_low", "ci_high", "p", "p_holm", "null_mean", "null_low", "null_high", "null_p",
+    "mean", "null_least", "null_most",
+)  # fmt: skip
+# The tables are for other programs: what is read again stands, to the last digit, in the seal.
 
 
-@dataclass(frozen=True)
-class Thresholds:
-    """All numbers that verdicts depend on.
-
-    Attributes:
-        rho: rank correlation with depth that a trend must reach, in size, to be called one.
-        cosine: mean cosine that an update must reach to count as pointing along a direction.
-        keeps: share of its first value that R must keep to count as not collapsed.
-        rises: share of steps from layer to layer that must rise significantly for an objective to
-            count as improving layer after layer.
-        zeros: share of exact zeros that a model must reach somewhere for its l0 to mean anything.
-    """
-
-    rho: float = 0.5
-    cosine: float = 0.1
-    keeps: float = 0.8
-    rises: float = 0.5
-    zeros: float = 0.001
+def file_of(table: str) -> str:
+    """The file of a table of an audit."""
+    return "audit.csv" if table == "verdicts" else f"audit-{table}.csv"
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,80 +37,124 @@ class Audit:
     """Verdicts on models.
 
     Attributes:
-        frame: one row a model and claim: statistic, 95% interval, the null's, whether the model
-            is beyond it (its interval apart from the null's, on the claim's side), verdict, reason.
-        curves: the measure behind each claim against depth, with the null's mean.
-        thresholds: that the verdicts used. settings: that the numbers used (eps, lam, basis, data,
-            limit, seed), by name.
-        rules: claim -> what it says, and when it is supported.
-        results, nulls: model -> Result; empty for an audit that was read from disk.
+        frame: one row a model and claim. `value` with `ci_low` and `ci_high` is its effect, in
+            `unit`; `p` of no effect, `p_holm` the same corrected over the claims of the model;
+            `null_low` and `null_high` the 95% prediction interval of one more draw of random
+            weights, corrected over the claims as well, `null_p` the value's rank among the draws,
+            and `beyond_null` whether it lies outside, on the claim's side; `robust` which other
+            setting overturns it, if any; `verdict`, and `reason`.
+        robustness: the same effect under each other setting, and whether it agrees.
+        parts: other numbers of each effect, by name.
+        curves: the measure behind each claim against depth, with the least and most of the draws.
+        thresholds: that the verdicts used. settings: that the numbers used, by name.
+        rules: claim -> what it says, what is compared with what, and when it is supported.
+        results, nulls: model -> Result, or Results; empty for an audit that was read from disk.
     """
 
     frame: pd.DataFrame
+    robustness: pd.DataFrame
+    parts: pd.DataFrame
     curves: pd.DataFrame
     thresholds: Thresholds
     settings: Mapping[str, Any] = field(default_factory=dict)
     rules: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     results: Mapping[str, Result] = field(default_factory=dict)
-    nulls: Mapping[str, Result] = field(default_factory=dict)
+    nulls: Mapping[str, tuple[Result, ...]] = field(default_factory=dict)
 
     def __eq__(self, other: object) -> bool:
-        """By verdicts, curves, thresholds and settings."""
+        """By tables, thresholds and settings."""
         if not isinstance(other, Audit):
             return NotImplemented
         mine, theirs = (
             (each.thresholds, json.dumps(each.settings, sort_keys=True, default=str))
             for each in (self, other)
         )
-        return (
-            mine == theirs and self.frame.equals(other.frame) and self.curves.equals(other.curves)
-        )
+        pairs = zip(self._tables().values(), other._tables().values(), strict=True)
+        return mine == theirs and all(one.equals(two) for one, two in pairs)
 
     def __hash__(self) -> NoReturn:
         raise TypeError("an Audit is compared by content and has no hash")
 
+    def __repr__(self) -> str:
+        """One line: the models, and how many claims have which verdict."""
+        counts = self.frame["verdict"].str.replace(rf"{DEPENDS}.*", DEPENDS, regex=True)
+        told = ", ".join(f"{n} {v}" for v, n in counts.value_counts().items())
+        return f"Audit({', '.join(dict.fromkeys(self.frame['model']))}: {told})"
+
+    def _tables(self) -> dict[str, pd.DataFrame]:
+        every = (self.frame, self.robustness, self.parts, self.curves)
+        return dict(zip(TABLES, every, strict=True))
+
     def save(self, folder: str | Path) -> Path:
-        """Write audit.csv, audit-curves.csv and audit.json; returns the folder."""
+        """Write audit.csv, audit-robustness.csv, audit-parts.csv, audit-curves.csv, audit.json.
+
+        Returns: the folder.
+        """
+        tables = self._tables()
         whole = {
             "thresholds": asdict(self.thresholds),
             "settings": dict(self.settings),
-            "rules": dict(self.rules),
-            "verdicts": _records(self.frame),
-            "curves": _records(self.curves),
-            "columns": {"verdicts": list(self.frame), "curves": list(self.curves)},
-        }
+            "rules": {name: dict(rule) for name, rule in self.rules.items()},
+            "columns": {name: list(table) for name, table in tables.items()},
+        } | {name: _records(table) for name, table in tables.items()}
         writers: dict[str, Callable[[Path], Any]] = {
-            AUDIT: lambda path: self.frame.to_csv(path, index=False),
-            CURVES: lambda path: self.curves.to_csv(path, index=False),
+            file_of(name): lambda path, table=table: table.to_csv(path, index=False)  # type: ignore[misc]
+            for name, table in tables.items()
         }
-        return save_sealed(Path(folder), writers, SEAL, whole, free=[AUDIT, CURVES])
+        return save_sealed(Path(folder), writers, SEAL, whole, free=list(writers))
 
     @classmethod
     def load(cls, folder: str | Path) -> "Audit":
         """Read what `save` wrote; the results behind it are saved and loaded by themselves.
 
-        Raises: ResultError when the folder holds no whole audit.
+        Raises: ResultError when the folder holds no whole audit, or one of an older version, whose
+        verdicts were given by other rules.
         """
         folder = Path(folder)
         whole = read_seal(folder, SEAL, what="audit", fix=_FIX)
+        if "robustness" not in whole:
+            raise ResultError(
+                f"the audit in {folder} cannot be read",
+                "an older version made it, by rules that networks of known truth overturned",
+                "Audit the models again",
+            )
         try:
             thresholds = Thresholds(**whole["thresholds"])
-            frame, curves = (
-                _frame(whole[name], whole["columns"][name]) for name in ("verdicts", "curves")
-            )
-            if not set(frame["verdict"]) <= set(VERDICTS):
+            tables = [_frame(whole[name], whole["columns"][name]) for name in TABLES]
+            if not all(str(verdict).startswith(VERDICTS) for verdict in tables[0]["verdict"]):
                 raise ValueError("it holds verdicts that are not known")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ResultError(f"the audit in {folder} cannot be read", str(error), _FIX) from error
         settings, rules = (dict(whole.get(name, {})) for name in ("settings", "rules"))
-        return cls(frame, curves, thresholds, settings, rules)
+        return cls(*tables, thresholds, settings, rules)
 
     def table(self) -> pd.DataFrame:
-        """One row a claim, one column a model: the verdict, and the statistic with its interval."""
+        """One row a claim, one column a model: the verdict, and the effect with its interval."""
         told = self.frame.assign(told=[_told(row) for row in self.frame.to_dict("records")])
         order = list(dict.fromkeys(told["claim"]))
         wide = told.pivot(index="claim", columns="model", values="told").loc[order]
         return wide[list(dict.fromkeys(told["model"]))]
+
+    def sentences(self) -> list[str]:
+        """One plain sentence a model and claim: the verdict, and what it rests on."""
+        return [
+            f"{row['model']}, {row['text']}: {row['verdict']}. {row['sentence']}"
+            + (f" ({row['reason']})" if row["reason"] else "")
+            for row in self.frame.to_dict("records")
+        ]
+
+    def explain(self, claim: str) -> str:
+        """What was compared with what for a claim, and what came out, in lines of text.
+
+        Raises: ResultError for a claim that was not judged.
+        """
+        if claim not in self.rules:
+            raise ResultError(
+                f"'{claim}' was not judged", "no claim has that name", nearest(claim, self.rules)
+            )
+        from whitebox_probe.auditing.explain import explained
+
+        return explained(self, claim)
 
     def _repr_html_(self) -> str:
         """The table of verdicts."""
@@ -132,7 +166,7 @@ class Audit:
 
 
 def _told(row: Mapping[Any, Any]) -> str:
-    """The verdict, with the statistic and its interval where there is one."""
+    """The verdict, with the effect and its interval where there is one."""
     if np.isnan(row["value"]):
         return str(row["verdict"])
     interval = f"[{row['ci_low']:.3g}, {row['ci_high']:.3g}]"
@@ -149,6 +183,6 @@ def _frame(records: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
     """What `_records` was made of."""
     frame = pd.DataFrame(records, columns=columns)
     for name in frame.columns:
-        if name not in _TEXT and name != "layer":
+        if name in _NUMBERS:
             frame[name] = frame[name].astype("float64")
     return frame

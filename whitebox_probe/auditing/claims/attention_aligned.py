@@ -1,8 +1,12 @@
 """The attention step, by its direction."""
 
-from whitebox_probe.auditing.claim import Claim, Statistic, mean_over_layers
-from whitebox_probe.auditing.verdicts import CONTRADICTED, NOT_SUPPORTED, SUPPORTED, Thresholds
+from whitebox_probe.auditing.claim import Claim, Finding, Use, mean_of, shares
+from whitebox_probe.auditing.grid import Setting
+from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.results.result import Result
+from whitebox_probe.stats import paired_p
+
+COSINE, COMMON = Use("descent_cosine"), Use("descent_cosine_common")
 
 
 class AttentionAligned(Claim):
@@ -10,20 +14,38 @@ class AttentionAligned(Claim):
 
     name = "attention_aligned"
     text = "the attention update points along -grad R^c"
-    statistic = "cosine of the update and -grad R^c(X; U), mean over layers"
-    rule = "the interval is above 0, and the mean is at least `cosine`"
-    metric = "descent_cosine"
-    where = {"convention": "paper", "orthonormal": False}
+    statistic = "cosine of the update and -grad R^c in the residual stream, mean over layers"
+    unit = "cosine"
+    rule = (
+        "the mean is at least `cosine`, half of that without the shift that all tokens share, and "
+        "above 0 in more than half of the layers"
+    )
+    uses = (COSINE, COMMON)
     wants = "high"
+    keeps = ("eps", "basis", "class_token", "orthonormal")
+    loses = {"prenorm": "the attention sees the tokens after its norm: R^c there is what it lowers"}
     place = 5
 
-    def take(self, result: Result, thresholds: Thresholds) -> Statistic:
+    def find(self, result: Result, setting: Setting, thresholds: Thresholds) -> Finding:
         """Over layers and samples."""
-        return mean_over_layers(self, result)
+        values = self.values(result, COSINE, setting)
+        own = (values - self.values(result, COMMON, setting)).mean(axis=1)
+        each = values.mean(axis=1)
+        value, low, high = mean_of(each)
+        side = 0 if abs(value) < thresholds.cosine else 1 if value > 0 else -1
+        why = "" if side > 0 else f"the mean is below {thresholds.cosine:g}"
+        if side and side * float(own.mean()) < thresholds.cosine / 2:
+            side, why = 0, "what points there is a shift that all tokens share"
+        elif side and shares(values, side) <= 0.5:
+            side, why = 0, "it does so in half of the layers at most"
+        parts = {"own": float(own.mean()), "layers": shares(values, 1)}
+        p = max(paired_p(each), paired_p(own))
+        return Finding(value, low, high, p, "samples", side, why, parts)
 
-    def judge(self, found: Statistic, thresholds: Thresholds) -> str:
-        """By the interval, and the size of the cosine."""
-        if found.low > 0 and found.value >= thresholds.cosine:
-            return SUPPORTED
-        against = found.high < 0 and found.value <= -thresholds.cosine
-        return CONTRADICTED if against else NOT_SUPPORTED
+    def sentence(self, found: Finding) -> str:
+        """The cosine."""
+        return (
+            f"the update's cosine with -grad R^c is {found.value:+.3f} on average "
+            f"({found.parts['own']:+.3f} without the shift that all tokens share), and above 0 in "
+            f"{found.parts['layers']:.0%} of the layers"
+        )

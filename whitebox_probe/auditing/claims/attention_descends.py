@@ -1,26 +1,74 @@
 """The attention step, by what it does to R^c."""
 
-from whitebox_probe.auditing.claim import Claim, Statistic, below_zero, mean_over_layers
-from whitebox_probe.auditing.verdicts import Thresholds
+from whitebox_probe.auditing.claim import Claim, Finding, Use, ratio_of, shares
+from whitebox_probe.auditing.grid import Setting
+from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.results.result import Result
+from whitebox_probe.stats import paired_p
+
+CHANGE = Use("attention_rate_change")
+RADIAL, TANGENTIAL = Use("attention_rate_change_radial"), Use("attention_rate_change_tangential")
+COMMON, SHUFFLED = Use("attention_rate_change_common"), Use("attention_rate_change_shuffled")
+RATE = Use("compression", "z_in")
 
 
 class AttentionDescends(Claim):
-    """The attention step lowers R^c."""
+    """The attention step lowers R^c.
+
+    A shift of all tokens by one vector lowers R^c after a norm whatever the tokens are, and so do
+    many updates that were made for other tokens: neither is counted.
+    """
 
     name = "attention_descends"
     text = "the attention step lowers R^c"
-    statistic = "R^c(Z^(l+1/2)) - R^c(Z^l) in nats, mean over layers"
-    rule = "the interval is below 0"
-    metric = "attention_rate_change"
-    where = {"convention": "paper", "orthonormal": False}
+    statistic = "R^c(Z^(l+1/2); U^l) - R^c(Z^l; U^l) over R^c(Z^l; U^l), all layers together"
+    unit = "share of R^c"
+    rule = (
+        "R^c falls by at least `step`; half of that without the shift that all tokens share; by "
+        "more than the same updates do when they are handed to other tokens; and in more than half "
+        "of the layers"
+    )
+    uses = (CHANGE, COMMON, RADIAL, TANGENTIAL, SHUFFLED, RATE)
     wants = "low"
+    keeps = ("eps", "basis", "class_token", "orthonormal")
+    loses = {"prenorm": "the attention sees the tokens after its norm: R^c there is what it lowers"}
     place = 6
 
-    def take(self, result: Result, thresholds: Thresholds) -> Statistic:
+    def find(self, result: Result, setting: Setting, thresholds: Thresholds) -> Finding:
         """Over layers and samples."""
-        return mean_over_layers(self, result)
+        t = thresholds
+        change, common, radial, tangential, shuffled, rate = (
+            self.values(result, use, setting) for use in self.uses
+        )
+        total = rate.sum(axis=1)
+        value, low, high, p = ratio_of(change.sum(axis=1), total)
+        own = (radial + tangential).sum(axis=1)
+        beyond = (change - shuffled).sum(axis=1)
+        side = 0 if abs(value) < t.step else 1 if value < 0 else -1
+        why = "" if side > 0 else f"R^c changes by {value:+.2%}"
+        if side and -side * own.mean() / total.mean() < t.step / 2:
+            side, why = 0, "what changes R^c is a shift that all tokens share"
+        elif side and -side * beyond.mean() <= 0:
+            side, why = 0, "the same updates do as much when they are handed to other tokens"
+        elif side and shares(change, -side) <= 0.5:
+            side, why = 0, "it does so in half of the layers at most"
+        parts = {
+            "nats": float(change.mean()),
+            "common_nats": float(common.mean()),
+            "radial_nats": float(radial.mean()),
+            "tangential_nats": float(tangential.mean()),
+            "shuffled_nats": float(shuffled.mean()),
+            "layers": shares(change, -1),
+        }
+        p = max(p, paired_p(own), paired_p(beyond))
+        return Finding(value, low, high, p, "samples", side, why, parts)
 
-    def judge(self, found: Statistic, thresholds: Thresholds) -> str:
-        """By the interval."""
-        return below_zero(found)
+    def sentence(self, found: Finding) -> str:
+        """The change and its parts."""
+        s = found.parts
+        return (
+            f"the attention changes R^c by {s['nats']:+.2f} nats a layer: {s['common_nats']:+.2f} "
+            f"by a shift that all tokens share, {s['radial_nats']:+.2f} along the tokens, "
+            f"{s['tangential_nats']:+.2f} across them; the same updates on other tokens "
+            f"{s['shuffled_nats']:+.2f}"
+        )

@@ -1,26 +1,96 @@
-"""Compression: R^c falls with depth."""
+"""Compression: R^c falls with depth, by what the layers do to the tokens."""
 
-from whitebox_probe.auditing.claim import Claim, Statistic, falls_with_depth, trend
-from whitebox_probe.auditing.verdicts import Thresholds
+import numpy as np
+
+from whitebox_probe.auditing.claim import Claim, Finding, Use, from_layer, ratio_of
+from whitebox_probe.auditing.grid import Setting
+from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.results.result import Result
+from whitebox_probe.stats import fewest_layers, paired_p, permutation_p, spearman
+
+BEFORE, HALF, AFTER = (Use("compression", site, "official") for site in ("z_in", "z_half", "z_out"))
+WORK = (Use("attention_rate_change_radial"), Use("attention_rate_change_tangential"))
+CHANGE, SHUFFLED = Use("attention_rate_change"), Use("attention_rate_change_shuffled")
 
 
 class Compresses(Claim):
-    """R^c falls with depth."""
+    """R^c falls with depth, by what the layers do to the tokens.
+
+    The curve is the release's, R^c(Z^l; U^l) on tokens of unit norm in each head. Along it both
+    tokens and subspaces change. What the tokens alone did is R^c(Z^(l+1); U^l) - R^c(Z^l; U^l),
+    each layer's own subspaces kept; the rest is the change of U and of the norm. Of the attention's
+    part, what a shift of all tokens by one vector does is no compression of a token set: it is
+    taken off, and so is what the same updates do when they are handed to other tokens.
+    """
 
     name = "compresses"
-    text = "R^c falls with depth"
-    statistic = "Spearman's rho of R^c (official convention) with the layer"
-    rule = "rho is at most -`rho`, and its interval and the change over all layers are below 0"
-    metric = "compression"
-    where = {"convention": "official", "orthonormal": False}
+    text = "R^c falls with depth, by what the layers do to the tokens"
+    statistic = "change of R^c (official convention) from layer 2, on which a step has acted, on"
+    unit = "share of R^c"
+    rule = (
+        "R^c falls by at least `change`, layer after layer (permutation test of Spearman's rho); "
+        "so it does at fixed U; and the attention takes part, without a common shift of all tokens "
+        "and by more than its updates do when they are handed to other tokens"
+    )
+    uses = (BEFORE, HALF, AFTER, *WORK, CHANGE, SHUFFLED)
     wants = "low"
+    keeps = ("eps", "basis", "class_token", "first_layer", "orthonormal")
+    loses = {"embedding": "what enters the first layer is the embedding: no step has acted on it"}
     place = 1
 
-    def take(self, result: Result, thresholds: Thresholds) -> Statistic:
-        """Of the curve."""
-        return trend(self, result)
+    def find(self, result: Result, setting: Setting, thresholds: Thresholds) -> Finding:
+        """The change, its trend, and whose work it is."""
+        whole = self.values(result, BEFORE, setting)
+        curve = from_layer(whole, setting.first_layer)
+        count = curve.shape[1]
+        if count < fewest_layers(thresholds.alpha):
+            return Finding(missing=f"{count} layers are too few to tell a trend from chance")
+        first = curve[:, 0]
+        value, low, high, _ = ratio_of(curve[:, -1] - first, first)
+        tokens = from_layer(self.values(result, AFTER, setting) - whole, setting.first_layer)
+        moved = tokens[:, :-1].sum(axis=1) / first.mean()
+        work = sum(self.values(result, use, setting) for use in WORK)
+        own = self.values(result, CHANGE, setting) - self.values(result, SHUFFLED, setting)
+        parts = {
+            "rho": spearman(curve.mean(axis=0)),
+            "tokens": float(moved.mean()),
+            "subspaces": value - float(moved.mean()),
+            "attention_nats": float(np.mean(work)),
+            "beyond_shuffled_nats": float(np.mean(own)),
+        }
+        side, why = _side(value, moved, work.sum(axis=1), own.sum(axis=1), thresholds)
+        return Finding(
+            value, low, high, permutation_p(curve.mean(axis=0)), "layers", side, why, parts
+        )
 
-    def judge(self, found: Statistic, thresholds: Thresholds) -> str:
-        """By trend and change."""
-        return falls_with_depth(found, thresholds)
+    def sentence(self, found: Finding) -> str:
+        """The change, and how much of it is the tokens'."""
+        moved = found.parts["tokens"]
+        return (
+            f"R^c changes by {found.value:+.1%} over the layers (rho {found.parts['rho']:+.2f}): "
+            f"{moved:+.1%} is what the layers do to the tokens at fixed U, "
+            f"{found.parts['subspaces']:+.1%} the change of U"
+        )
+
+
+def _side(
+    value: float, moved: np.ndarray, work: np.ndarray, own: np.ndarray, t: Thresholds
+) -> tuple[int, str]:
+    """1 or -1 for a change of size that is the tokens' and the attention's own; and what lacks."""
+    side = -int(np.sign(value)) if abs(value) >= t.change else 0
+    if side == 0:
+        return 0, f"R^c changes by less than {t.change:.0%}"
+    if side < 0:
+        rises = moved.mean() > 0 and paired_p(moved) <= t.alpha
+        return (-1, "R^c rises") if rises else (0, "R^c rises, but by the change of U alone")
+    if not _falls(moved, t) or -moved.mean() < t.change / 2:
+        return 0, "at fixed U the tokens are not compressed: the fall is the change of U"
+    if not _falls(work, t):
+        return 0, "the attention takes part by a common shift of all tokens at most"
+    if not _falls(own, t):
+        return 0, "the attention's updates do as much when they are handed to other tokens"
+    return 1, ""
+
+
+def _falls(values: np.ndarray, t: Thresholds) -> bool:
+    return bool(values.mean() < 0 and paired_p(values) <= t.alpha)

@@ -1,67 +1,82 @@
 """Incoherence: heads' subspaces overlap less than random ones."""
 
-from functools import cache
+import math
+from typing import Any
 
-import numpy as np
-
-from whitebox_probe.auditing.claim import Claim, Statistic, below_zero
-from whitebox_probe.auditing.verdicts import Thresholds
-from whitebox_probe.models.model import ProbeModel
-from whitebox_probe.probing.plan import Request
+from whitebox_probe.auditing.claim import Claim, Finding, Use
+from whitebox_probe.auditing.grid import Setting
+from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.results.result import Result
+
+OVERLAP = Use("overlap_mean", convention=None)
+Z95 = 1.959963984540054
 
 
 class IncoherentSubspaces(Claim):
-    """The heads' subspaces overlap less than random ones."""
+    """The heads' subspaces overlap less than random ones.
+
+    The overlap |Q_i^T Q_j|_F^2/p of two subspaces is 1 for the same one, 0 for orthogonal ones, and
+    p/d on average for two that are drawn uniformly.
+    """
 
     name = "incoherent_subspaces"
     text = "heads' subspaces overlap less than random ones"
-    statistic = "|Q_i^T Q_j|_F^2/p over its expectation p/d, minus 1, mean over layers"
-    rule = "the value is below 0 by more than 95% of draws of random subspaces"
-    metric = "overlap_mean"
-    where = {"orthonormal": False}
+    statistic = "place of the overlap |Q_i^T Q_j|_F^2/p, mean over layers, about its chance p/d"
+    unit = "-1 orthogonal, 0 chance, 1 identical"
+    rule = "it is at least `position` below chance, and less than uniformly drawn subspaces give"
+    uses = (OVERLAP,)
     wants = "low"
+    keeps = ("basis",)
     place = 4
 
-    def requests(self, model: ProbeModel) -> list[Request]:
-        """All numbers of the subspaces."""
-        return [Request(metric="coherence", orthonormal=False)]
+    def requests(self, setting: Setting) -> list[Any]:
+        """All numbers of the subspaces: they are one measure."""
+        return [self._request(Use("coherence", convention=None), setting)]
 
-    def take(self, result: Result, thresholds: Thresholds) -> Statistic:
-        """The excess, with the range of the null about it: below chance if 0 is above it."""
-        where = self.settings(result)
-        mine = result.curve("overlap_mean", **where)["mean"].to_numpy()
-        chance = result.curve("overlap_random", **where)["mean"].to_numpy()
-        if np.isnan(mine).any():
-            return Statistic(missing="it has one head")
-        excess = float((mine / chance - 1).mean())
-        low, high = overlap_null(result)
-        return Statistic(excess, excess + low, excess + high)
+    def find(self, result: Result, setting: Setting, thresholds: Thresholds) -> Finding:
+        """The place, tested against uniformly drawn subspaces."""
+        overlap = self.rows(result, OVERLAP, setting)["mean"].to_numpy()
+        if not overlap.size or math.isnan(float(overlap.mean())):
+            return Finding(missing="it has one head, which overlaps with no other")
+        run = result.run
+        K, d, p = run.heads, run.dim, run.dim_head
+        if p >= d:
+            return Finding(missing="its heads span all directions: they cannot lie apart")
+        chance = p / d
+        excess = float(overlap.mean()) - chance
+        sd = overlap_spread(d, K, p, len(overlap))
+        value = excess / chance if excess < 0 else excess / (1 - chance)
+        half = Z95 * sd / (chance if excess < 0 else 1 - chance)
+        side = 0 if abs(value) < thresholds.position else 1 if value < 0 else -1
+        why = "" if side > 0 else "it is above chance" if side else "it is where chance puts it"
+        tail = math.erfc(abs(excess) / sd / math.sqrt(2))
+        parts = {"overlap": float(overlap.mean()), "chance": chance}
+        return Finding(
+            value, value - half, value + half, tail, "random subspaces", side, why, parts
+        )
 
-    def judge(self, found: Statistic, thresholds: Thresholds) -> str:
-        """By the interval."""
-        return below_zero(found)
+    def sentence(self, found: Finding) -> str:
+        """The overlap beside chance."""
+        overlap, chance = found.parts["overlap"], found.parts["chance"]
+        return f"heads overlap by {overlap:.3f} on average, uniformly drawn subspaces by {chance:.3f}"
 
 
-def overlap_null(result: Result, *, draws: int = 200) -> tuple[float, float]:
-    """95% range of the mean relative overlap of random subspaces of a model's sizes."""
+def overlap_spread(d: int, K: int, p: int, layers: int) -> float:
+    """Standard deviation of the mean overlap of uniformly drawn subspaces about p/d, exactly.
+
+    The squared overlap of two of them, tr(P Q), has variance 2 p^2 (d-p)^2 / (d^2 (d-1) (d+2)). The
+    pairs of K independent ones are uncorrelated: whatever one is, the other is uniform.
+
+    References: Absil, Edelman and Koev 2006, Linear Algebra and its Applications 414 (angles of
+    random subspaces); the variance follows from the second moments of a projector.
+    """
+    of_pair = 2 * (p * (d - p)) ** 2 / (d**2 * (d - 1) * (d + 2)) / p**2
+    return math.sqrt(of_pair / (K * (K - 1) / 2 * layers))
+
+
+def overlap_null(result: Result) -> tuple[float, float]:
+    """95% range of the mean overlap, over its chance, less 1, of subspaces of a model's sizes."""
     run = result.run
-    return _range_of(run.dim, run.heads, run.dim_head, run.layers, draws)
-
-
-@cache
-def _range_of(d: int, K: int, p: int, layers: int, draws: int) -> tuple[float, float]:
-    """The same, of subspaces of these sizes: one model's and its null's are drawn once."""
-    random = np.random.default_rng(0)
-    pairs = np.triu_indices(K, 1)
-    one = np.empty(draws)
-    for i in range(draws):
-        Q = np.linalg.qr(random.standard_normal((K, d, p)))[0]
-        together = Q.transpose(1, 0, 2).reshape(d, K * p)
-        cross = (together.T @ together).reshape(K, p, K, p)  # Q_k^T Q_j of all pairs
-        shares = (cross**2).sum(axis=(1, 3)) / p
-        one[i] = shares[pairs].mean() / (p / d) - 1
-    # Layers are drawn independently: the mean over L of them.
-    means = random.choice(one, size=(2000, layers)).mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
+    spread = overlap_spread(run.dim, run.heads, run.dim_head, run.layers)
+    half = Z95 * spread * run.dim / run.dim_head
+    return -half, half

@@ -1,9 +1,14 @@
 """Expansion: R of the whole does not collapse."""
 
-from whitebox_probe.auditing.claim import Claim, Statistic
-from whitebox_probe.auditing.verdicts import CONTRADICTED, NOT_SUPPORTED, SUPPORTED, Thresholds
+import numpy as np
+
+from whitebox_probe.auditing.claim import Claim, Finding, Use, from_layer, ratio_of
+from whitebox_probe.auditing.grid import Setting
+from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.results.result import Result
-from whitebox_probe.stats import bootstrap_interval
+from whitebox_probe.stats import paired_p
+
+RATE = Use("coding_rate", convention="official")
 
 
 class KeepsExpanding(Claim):
@@ -11,23 +16,27 @@ class KeepsExpanding(Claim):
 
     name = "keeps_expanding"
     text = "R of the whole does not collapse"
-    statistic = "R (official convention) of the last layer over the first"
-    rule = "the interval is at or above `keeps`"
-    metric = "coding_rate"
-    where = {"convention": "official"}
+    statistic = "R (official convention) of the last layer over that of layer 2"
+    unit = "ratio"
+    rule = "the ratio is at least `keeps`, and more than with random weights"
+    uses = (RATE,)
     wants = "high"
+    keeps = ("eps", "class_token", "first_layer")
+    loses = {"embedding": "what enters the first layer is the embedding: no step has acted on it"}
     place = 2
 
-    def take(self, result: Result, thresholds: Thresholds) -> Statistic:
-        """A ratio of means: resampled through its linearisation, as the delta method has it."""
-        values = self.values(result)
-        first, last = values[:, :1], values[:, -1:]
-        ratio = float(last.mean() / first.mean())
-        low, high = bootstrap_interval((last - ratio * first) / first.mean(), seed=0)
-        return Statistic(ratio, ratio + float(low[0]), ratio + float(high[0]))
+    def find(self, result: Result, setting: Setting, thresholds: Thresholds) -> Finding:
+        """The ratio, tested against `keeps`."""
+        values = from_layer(self.values(result, RATE, setting), setting.first_layer)
+        if values.shape[1] < 2:
+            return Finding(missing="one layer has no change with depth")
+        first, last = values[:, 0], values[:, -1]
+        ratio, low, high, _ = ratio_of(last, first)
+        spread = (last - thresholds.keeps * first) / first.mean()
+        side = int(np.sign(ratio - thresholds.keeps))
+        why = "" if side > 0 else f"R keeps less than {thresholds.keeps:.0%}"
+        return Finding(ratio, low, high, paired_p(spread), "samples", side, why)
 
-    def judge(self, found: Statistic, thresholds: Thresholds) -> str:
-        """By the interval."""
-        if found.low >= thresholds.keeps:
-            return SUPPORTED
-        return CONTRADICTED if found.high < thresholds.keeps else NOT_SUPPORTED
+    def sentence(self, found: Finding) -> str:
+        """The ratio."""
+        return f"R of the last layer is {found.value:.1%} of what it is where steps begin to act"

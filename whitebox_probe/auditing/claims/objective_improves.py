@@ -1,8 +1,16 @@
 """The objective as a whole."""
 
-from whitebox_probe.auditing.claim import Claim, Statistic
-from whitebox_probe.auditing.verdicts import CONTRADICTED, NOT_SUPPORTED, SUPPORTED, Thresholds
+import numpy as np
+
+from whitebox_probe.auditing.claim import Claim, Finding, Use, mean_of
+from whitebox_probe.auditing.grid import Setting
+from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.results.result import Result
+from whitebox_probe.stats import fewest_layers, permutation_p, spearman, trend
+
+SRR = Use("sparse_rate_reduction", orthonormal=True)
+DELTA = Use("rate_reduction", orthonormal=True)
+RATE = Use("coding_rate", orthonormal=True)
 
 
 class ObjectiveImproves(Claim):
@@ -10,20 +18,62 @@ class ObjectiveImproves(Claim):
 
     name = "objective_improves"
     text = "R - R^c - lam|Z|_0 rises layer after layer"
-    statistic = "its change from first to last layer, in nats; and the share of steps that rise"
-    rule = "the interval is above 0, and at least `rises` of the steps rise by their interval"
-    metric = "sparse_rate_reduction"
-    where = {"convention": "paper", "orthonormal": True}
+    statistic = "its change from behind the first layer to behind the last, over R there"
+    unit = "share of R"
+    rule = (
+        "it rises by at least `change` of R, layer after layer (permutation test of Spearman's "
+        "rho), in at least `rises` of the steps by their own test, and falls in none"
+    )
+    uses = (SRR, DELTA, RATE)
     wants = "high"
+    keeps = ("eps", "prenorm", "basis", "lam", "class_token", "orthonormal")
     place = 8
 
-    def take(self, result: Result, thresholds: Thresholds) -> Statistic:
-        """The change; second: the share of steps that rise."""
-        found = result.trend(self.metric, **self.settings(result))
-        return Statistic(found.change, found.change_low, found.change_high, second=found.rising)
+    def find(self, result: Result, setting: Setting, thresholds: Thresholds) -> Finding:
+        """The change, its trend and steps; and the lam at which its sign turns."""
+        values = self.values(result, SRR, setting)
+        delta = self.values(result, DELTA, setting)
+        rate = self.values(result, RATE, setting)[:, 0].mean()
+        count = values.shape[1]
+        if count < fewest_layers(thresholds.alpha):
+            return Finding(missing=f"{count} layers are too few to tell a trend from chance")
+        value, low, high = mean_of((values[:, -1] - values[:, 0]) / rate)
+        means = values.mean(axis=0)
+        # What the two measures differ by is lam |Z|_0.
+        nonzero = (delta - values).mean(axis=0) / setting.lam
+        nats, entries = delta.mean(axis=0)[-1] - delta.mean(axis=0)[0], nonzero[-1] - nonzero[0]
+        turns = nats / entries if entries and nats / entries > 0 else float("nan")
+        steps = trend(values)
+        parts = {
+            "rho": spearman(means),
+            "rate_reduction_nats": float(nats),
+            "nonzero_entries": float(entries),
+            "lam_turns": float(turns),
+            "rising": steps.rising,
+            "falling": steps.falling,
+        }
+        side, why = _side(value, steps.rising, steps.falling, thresholds)
+        return Finding(value, low, high, permutation_p(means), "layers", side, why, parts)
 
-    def judge(self, found: Statistic, thresholds: Thresholds) -> str:
-        """By the interval, and the share of steps."""
-        if found.low > 0 and found.second >= thresholds.rises:
-            return SUPPORTED
-        return CONTRADICTED if found.high < 0 else NOT_SUPPORTED
+    def sentence(self, found: Finding) -> str:
+        """R - R^c and |Z|_0 apart, and the lam at which the sign turns."""
+        s = found.parts
+        turns = s["lam_turns"]
+        told = "no lam above 0 turns its sign" if np.isnan(turns) else f"lam={turns:.2g} turns it"
+        return (
+            f"R - R^c changes by {s['rate_reduction_nats']:+.1f} nats and |Z|_0 by "
+            f"{s['nonzero_entries']:+.0f} entries ({told}); {s['rising']:.0%} of the steps rise "
+            f"and {s['falling']:.0%} fall"
+        )
+
+
+def _side(value: float, rising: float, falling: float, t: Thresholds) -> tuple[int, str]:
+    if value <= -t.change:
+        return -1, "it falls"
+    if value < t.change:
+        return 0, f"it changes by {value:+.1%} of R only"
+    if falling > 0:
+        return 0, "it falls from some layer to the next"
+    if rising < t.rises:
+        return 0, f"fewer than {t.rises:.0%} of its steps rise"
+    return 1, ""

@@ -1,29 +1,44 @@
 """Sparsity: the share of non-zero entries falls."""
 
-from whitebox_probe.auditing.claim import Claim, Statistic, falls_with_depth, trend
-from whitebox_probe.auditing.verdicts import Thresholds
+from whitebox_probe.auditing.claim import Claim, Finding, Use, ratio_of
+from whitebox_probe.auditing.grid import Setting
+from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.results.result import Result
+from whitebox_probe.stats import fewest_layers, permutation_p, spearman
+
+SHARE = Use("l0")
 
 
 class Sparsifies(Claim):
     """The share of non-zero entries falls with depth."""
 
     name = "sparsifies"
-    text = "the share of non-zero entries falls"
-    statistic = "Spearman's rho of the l0 share of z_out with the layer"
-    rule = "rho is at most -`rho`, and its interval and the change over all layers are below 0"
-    metric = "l0"
-    where = {"convention": "paper"}
+    text = "the share of non-zero entries falls with depth"
+    statistic = "change of the l0 share behind each layer, from the first to the last"
+    unit = "share of it"
+    rule = "it falls by at least `change`, layer after layer (permutation test of Spearman's rho)"
+    uses = (SHARE,)
     wants = "low"
+    keeps = ("class_token",)
     place = 3
 
-    def take(self, result: Result, thresholds: Thresholds) -> Statistic:
+    def find(self, result: Result, setting: Setting, thresholds: Thresholds) -> Finding:
         """Of the curve, where there are exact zeros at all."""
-        values = self.values(result)
-        if 1 - values.mean(axis=0).min() < thresholds.zeros:
-            return Statistic(missing="the model makes no exact zeros")
-        return trend(self, result)
+        values = self.values(result, SHARE, setting)
+        means = values.mean(axis=0)
+        if 1 - means.min() < thresholds.zeros:
+            return Finding(missing="the model makes no exact zeros")
+        if len(means) < fewest_layers(thresholds.alpha):
+            return Finding(missing=f"{len(means)} layers are too few to tell a trend from chance")
+        value, low, high, _ = ratio_of(values[:, -1] - values[:, 0], values[:, 0])
+        side = 0 if abs(value) < thresholds.change else 1 if value < 0 else -1
+        why = "" if side > 0 else "it rises" if side else f"it changes by {value:+.1%} only"
+        parts = {"rho": spearman(means), "first": float(means[0]), "last": float(means[-1])}
+        return Finding(value, low, high, permutation_p(means), "layers", side, why, parts)
 
-    def judge(self, found: Statistic, thresholds: Thresholds) -> str:
-        """By trend and change."""
-        return falls_with_depth(found, thresholds)
+    def sentence(self, found: Finding) -> str:
+        """The change, and its trend."""
+        return (
+            f"the share of non-zero entries goes from {found.parts['first']:.3f} to "
+            f"{found.parts['last']:.3f} (rho {found.parts['rho']:+.2f})"
+        )

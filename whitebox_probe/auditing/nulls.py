@@ -1,0 +1,47 @@
+"""What a model would show without any training: draws of random weights, each measured alike."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+
+from whitebox_probe._core.hashing import seed_of
+from whitebox_probe.models.load import load_random
+from whitebox_probe.models.model import ProbeModel
+
+DRAWS = 20
+SAMPLES = 32
+"""Samples on which draws are measured: of them there are many, and their own spread is what counts."""
+INITIAL, PERMUTED = "random weights", "permuted weights"
+
+
+def null_kind(model: ProbeModel) -> str:
+    """What stands for a model without training; "" where nothing can.
+
+    A loaded model is built anew with random weights. Of a wrapped module of a family the entries of
+    each tensor change places: of weights that were never trained, that is another such draw. What
+    weights of a module mapped by its paths are drawn from is not known.
+    """
+    if model.entry is not None:
+        return INITIAL
+    return PERMUTED if model.family is not None else ""
+
+
+def draws(model: ProbeModel, count: int, *, seed: int) -> Iterator[ProbeModel]:
+    """So many models without training, one at a time."""
+    for number in range(count):
+        own = seed_of(seed, "audit", number) % 2**31
+        yield load_random(model, seed=own) if model.entry is not None else _permuted(model, own)
+
+
+def _permuted(model: ProbeModel, seed: int) -> ProbeModel:
+    """The same module with the entries of each of its parameters in another order."""
+    random = torch.Generator().manual_seed(seed)
+    module = copy.deepcopy(model.module)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            order = torch.randperm(parameter.numel(), generator=random).to(parameter.device)
+            flat = parameter.detach().reshape(-1)[order]
+            parameter.copy_(flat.view_as(parameter))
+    return replace(model, module=module, name=f"{model.name} permuted")
