@@ -57,19 +57,15 @@ def claims(_: str) -> str:
     """The claims that `audit` judges, and the rule of each."""
     from whitebox_probe.auditing.claim import claims as known
 
-    rows = [
-        [f"`{c.name}`", c.text, c.statistic, f"not judged: {c.revised}" if c.revised else c.rule]
-        for c in known().values()
-    ]
-    return grid(["claim", "in words", "statistic", "supported when"], rows)
+    rows = [[f"`{c.name}`", c.text, f"{c.statistic} ({c.unit})", c.rule] for c in known().values()]
+    return grid(["claim", "in words", "effect", "supported when"], rows)
 
 
 def thresholds(_: str) -> str:
     """The numbers that verdicts depend on."""
-    from whitebox_probe.auditing.verdicts import Thresholds
+    from whitebox_probe.auditing.thresholds import Thresholds
 
-    told = _attributes(Thresholds.__doc__ or "")
-    rows = [[f"`{f.name}`", str(f.default), told[f.name]] for f in fields(Thresholds)]
+    rows = [[f"`{f.name}`", str(f.default), f.metadata["what"]] for f in fields(Thresholds)]
     return grid(["threshold", "default", "what it is"], rows)
 
 

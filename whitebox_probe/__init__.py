@@ -17,7 +17,7 @@ _HOMES = {
     "AssumedWarning": "_core.errors",
     "ProbeError": "_core.errors",
     "Audit": "auditing.verdicts",
-    "Thresholds": "auditing.verdicts",
+    "Thresholds": "auditing.thresholds",
     "audit": "auditing.audit",
     "probe": "probing.probe",
     "Preprocess": "models.preprocess",

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from whitebox_probe.auditing.verdicts import Audit, Thresholds
+from whitebox_probe.auditing.thresholds import Thresholds
+from whitebox_probe.auditing.verdicts import Audit
 from whitebox_probe.metrics.catalogue import catalogue
 from whitebox_probe.results.result import Result
 from whitebox_probe.results.similarity import Similarity
@@ -63,7 +64,8 @@ def audit(*models):
     from whitebox_probe.auditing.claim import claims
     from whitebox_probe.plots.audit import LOOKS
 
-    verdicts, frame, curves = list(LOOKS), [], []
+    verdicts = [f"{word} eps" if word == "depends on" else word for word in LOOKS]
+    frame, curves = [], []
     for j, model in enumerate(models):
         for i, claim in enumerate(claims().values()):
             verdict = verdicts[(i + j) % len(verdicts)]
@@ -77,10 +79,18 @@ def audit(*models):
                 mean = np.linspace(1, -1, LAYERS) * 10.0 ** (i - 3)
                 curves.append(
                     pd.DataFrame({"layer": layer, "mean": mean, "null_mean": mean / 2}).assign(
-                        claim=claim.name, model=model, ci_low=mean - 0.1, ci_high=mean + 0.1
+                        claim=claim.name,
+                        model=model,
+                        ci_low=mean - 0.1,
+                        ci_high=mean + 0.1,
+                        null_least=mean / 3,
+                        null_most=mean * 0.7,
+                        unit="nats",
                     )
                 )
-    return Audit(pd.DataFrame(frame), pd.concat(curves, ignore_index=True), Thresholds())
+    nothing = pd.DataFrame()
+    curve = pd.concat(curves, ignore_index=True)
+    return Audit(pd.DataFrame(frame), nothing, nothing, curve, Thresholds())
 
 
 def similarity(first="a", second="b"):

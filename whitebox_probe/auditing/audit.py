@@ -126,7 +126,9 @@ def _check_options(
     for name, value, least in (("draws", draws, 2), ("first_layer", first_layer, 1)):
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise ProbeError(
-                f"{name} is {value!r}", f"it is a whole number from {least} on", f"Use {name}={least}"
+                f"{name} is {value!r}",
+                f"it is a whole number from {least} on",
+                f"Use {name}={least}",
             )
 
 

@@ -138,7 +138,11 @@ def _judged(
             "tested": own.tested,
             "samples": len(measured.result.samples),
             **null,
-            "robust": "" if own.missing else "flips with " + ", ".join(flips) if flips else "robust",
+            "robust": ""
+            if own.missing
+            else "flips with " + ", ".join(flips)
+            if flips
+            else "robust",
             "verdict": verdict,
             "reason": reason,
             "sentence": "" if own.missing else claim.sentence(own),
@@ -232,6 +236,8 @@ def _curve(claim: Claim, name: str, measured: Measured) -> pd.DataFrame:
     mine = mine[["layer", "mean", "ci_low", "ci_high"]].copy()
     mine.insert(0, "claim", claim.name)
     mine.insert(1, "model", name)
+    told = measured.result.run.measures
+    mine["unit"] = told.get(claim.uses[0].metric, {}).get("unit", "")
     every = [claim.curve(null, measured.base)["mean"].to_numpy() for null in measured.nulls]
     drawn = np.array(every) if every else np.full((1, len(mine)), np.nan)
     mine["null_mean"] = drawn.mean(axis=0)

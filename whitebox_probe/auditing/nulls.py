@@ -12,7 +12,7 @@ from whitebox_probe.models.model import ProbeModel
 
 DRAWS = 20
 SAMPLES = 32
-"""Samples on which draws are measured: of them there are many, and their own spread is what counts."""
+"""On which draws are measured: there are many of them, and their own spread is what counts."""
 INITIAL, PERMUTED = "random weights", "permuted weights"
 
 

@@ -1,38 +1,110 @@
 """Judge each claim of the sparse rate reduction principle on each model.
 
-One row a claim: the statistic with its 95% bootstrap interval, the same of random weights, and a
-verdict: supported, not supported, contradicted, or not applicable. The rules are in audit.json.
-Writes audit.csv, audit-curves.csv, audit.json and a figure of one page. Files of the same name in
+A row a claim: its effect with its 95% interval, its p corrected over the claims, the range of
+random weights, whether another setting overturns it, and a verdict: supported, not supported,
+contradicted, depends on (a setting), or not applicable. MODEL is what `run` takes: a name,
+timm:NAME, hf:NAME or a file; of several files of one training each is judged, in their order, with
+--checkpoints. --explain CLAIM prints what was compared with what.
+
+Writes audit.csv, audit-robustness.csv (every other setting), audit-parts.csv, audit-curves.csv,
+audit.json (all of it, and what it depends on) and a figure of one page. Files of the same name in
 --out are replaced.
 """
 
 import argparse
+import textwrap
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import ProbeError
-from whitebox_probe.cli import _options, _shared
+from whitebox_probe.cli import _model, _options, _shared
 
-SETTINGS = ("limit", "basis", "eps", "lam", "nonfinite", "dtype", "fast", "seed")
+if TYPE_CHECKING:
+    from whitebox_probe.auditing.verdicts import Audit
+    from whitebox_probe.models.model import ProbeModel
+
+SETTINGS = (
+    "basis", "prenorm", "class_token", "eps", "lam", "fit_limit", "nonfinite", "on_error", "dtype",
+    "fast", "seed",
+)  # fmt: skip
 HELP = "a verdict on each claim of the principle, for each model"
 EXAMPLES = (
     "audit crate-tiny-fmnist vit-tiny-fmnist --data fashion-mnist --limit 500 --out audit",
-    "audit crate-tiny-fmnist crate-tiny-fmnist-init --out audit-training",
+    "audit crate-tiny-kjv gpt2-tiny-kjv --data kjv --out audit-text",
+    "audit crate-tiny-fmnist --out audit --explain compresses",
+    "audit model_best.pth.tar --arch crate_small --preprocess imagenet --data imagenet/val "
+    "--limit 500 --out audit",
+    "audit --checkpoints ckpt-0.pt ckpt-1000.pt ckpt-9000.pt --out audit-training",
 )
+_WIDTH = 100
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add = parser.add_argument
-    add("models", nargs="+", metavar="MODEL", help="checkpoint names, or timm:NAME")
+    add("models", nargs="*", metavar="MODEL", help="checkpoint name, timm:NAME, hf:NAME, or a file")
+    add(
+        "--checkpoints",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="files of one training, from first to last: claims are about training, and each step "
+        "gets its verdicts",
+    )
     add("--out", type=Path, required=True, metavar="DIR", help="folder of tables and the figure")
     add(
+        "--explain",
+        action="append",
+        default=[],
+        metavar="CLAIM",
+        help="print what was compared with what for a claim, or for all; again for each",
+    )
+    _model.add_options(parser)
+    data = parser.add_argument_group("the data")
+    data.add_argument(
         "--data",
         default="fashion-mnist",
-        help="name (whitebox-probe list --data) or folder of images",
+        help="name (whitebox-probe list --data), folder of images, or text file (.txt)",
     )
-    _options.add_settings(parser, *SETTINGS)
+    _options.add_settings(data, "limit")
+    verdicts = parser.add_argument_group("the verdicts")
+    add = verdicts.add_argument
     add("--no-null", action="store_true", help="do not measure random weights beside each model")
+    add("--draws", type=_shared.count, default=20, metavar="N", help="of random weights, N of them")
+    add(
+        "--null-limit",
+        type=_shared.count,
+        default=32,
+        metavar="N",
+        help="samples on which random weights are measured",
+    )
+    add(
+        "--first-layer",
+        type=_shared.count,
+        default=2,
+        metavar="N",
+        help="where curves begin: what enters layer 1 is the embedding",
+    )
+    add(
+        "--no-robustness",
+        action="store_true",
+        help="do not look at other settings (eps, norm, basis, lam, class token, first layer, "
+        "orthonormal bases) around the usual one",
+    )
+    add(
+        "--threshold",
+        dest="thresholds",
+        action="append",
+        type=_shared.setting,
+        default=[],
+        metavar="NAME=VALUE",
+        help="a number that verdicts depend on, as cosine=0.2; again for each (docs/measures.md)",
+    )
+    _options.add_settings(verdicts, *SETTINGS)
     _options.add_execution(parser)
+    add = parser.add_argument
     add("--formats", type=_shared.names, default="pdf,png", metavar="A,B,...", help="of the figure")
     _shared.add_progress(parser)
 
@@ -45,18 +117,31 @@ def run(args: argparse.Namespace) -> None:
         raise ProbeError(
             f"--{several[0]} has several values", "a verdict is of one", "Name one, and audit again"
         )
+    if bool(args.models) == bool(args.checkpoints):
+        raise ProbeError(
+            "MODELs and --checkpoints are both given" if args.models else "no MODEL is given",
+            "an audit is of models, or of the checkpoints of one training",
+            "Name models, or files behind --checkpoints",
+        )
     _shared.writable(args.out)
-    for name in args.models:
-        _shared.named(name)  # a wrong name is told before torch is loaded
+    for name in (*args.models, *args.checkpoints):
+        _model.known(name, args.arch)  # a wrong name is told before torch is loaded
     from whitebox_probe import plots
     from whitebox_probe.auditing.audit import audit
-    from whitebox_probe.models.load import load
+    from whitebox_probe.auditing.claim import claims
+    from whitebox_probe.auditing.thresholds import Thresholds
 
-    models = [load(name, progress=not args.quiet) for name in args.models]
+    explained = list(claims()) if "all" in args.explain else args.explain
+    _expect_claims(explained, list(claims()))
     found = audit(
-        models,
+        _models(args),
         args.data,
         null=not args.no_null,
+        draws=args.draws,
+        null_limit=args.null_limit,
+        first_layer=args.first_layer,
+        robustness=not args.no_robustness,
+        thresholds=Thresholds.of(**dict(args.thresholds)),
         progress=not args.quiet,
         **options,
     )
@@ -64,21 +149,63 @@ def run(args: argparse.Namespace) -> None:
     for name, result in found.results.items():
         result.save(args.out / "results" / name.replace("/", "-"))
     paths = plots.save(plots.figures["audit"](found), args.out / "audit", args.formats)
-    rows = [
-        [
-            row["claim"],
-            row["model"],
-            _interval(row["value"], row["ci_low"], row["ci_high"]),
-            _interval(row["null_value"], row["null_ci_low"], row["null_ci_high"]),
-            row["beyond_null"] or "-",
-            row["verdict"],
-        ]
-        for row in found.frame.to_dict("records")
-    ]
-    header = ["claim", "model", "statistic", "random weights", "beyond them", "verdict"]
-    print(_shared.table(rows, header))
-    print(f"\nwhat each statistic is, and the rules: {args.out / 'audit.json'}")
+    print(told(found))
+    for claim in explained:
+        print("\n" + found.explain(claim))
+    print(f"\nwhat each effect is, and the rules: {args.out / 'audit.json'}, or --explain CLAIM")
     print("written:\n  " + "\n  ".join(map(str, [args.out / "audit.csv", *paths])))
+
+
+def _models(args: argparse.Namespace) -> "Sequence[ProbeModel]":
+    """The models, those of --checkpoints named by their files."""
+    if args.models:
+        return [_model.loaded(name, args, progress=not args.quiet) for name in args.models]
+    steps = [_model.loaded(name, args, progress=not args.quiet) for name in args.checkpoints]
+    names = [Path(name).stem if Path(name).is_file() else name for name in args.checkpoints]
+    return [replace(model, name=name) for model, name in zip(steps, names, strict=True)]
+
+
+def _expect_claims(names: Sequence[str], known: Sequence[str]) -> None:
+    from whitebox_probe._core.errors import nearest
+
+    for name in names:
+        if name not in known:
+            raise ProbeError(
+                f"unknown claim '{name}'", "it is none of those judged", nearest(name, [*known])
+            )
+
+
+def told(found: "Audit") -> str:
+    """The table of verdicts, and a sentence for each claim."""
+    rows = [_row(row) for row in found.frame.to_dict("records")]
+    header = ["claim", "model", "effect [95%]", "unit", "p", "random weights", "robust", "verdict"]
+    lines = [_shared.table(rows, header), ""]
+    for row in found.frame.to_dict("records"):
+        text = f"{row['text']}, {row['model']}: {row['verdict']}."
+        text += f" {row['sentence'][:1].upper()}{row['sentence'][1:]}." if row["sentence"] else ""
+        text += f" [{row['reason']}]" if row["reason"] else ""
+        lines += textwrap.wrap(text, _WIDTH, subsequent_indent="    ")
+    counts = {row["samples"] for row in found.frame.to_dict("records")}
+    few = min(counts)
+    if few < SMALL:
+        lines += ["", f"{few} samples: intervals are Student's t, and wide; {SMALL} are advised"]
+    return "\n".join(lines)
+
+
+SMALL = 30
+
+
+def _row(row: dict[Any, Any]) -> list[str]:
+    return [
+        row["claim"],
+        row["model"],
+        _interval(row["value"], row["ci_low"], row["ci_high"]),
+        row["unit"],
+        "-" if row["p_holm"] != row["p_holm"] else f"{row['p_holm']:.2g}",
+        _interval(row["null_mean"], row["null_low"], row["null_high"]),
+        row["robust"].removeprefix("flips with ") or "-",
+        row["verdict"],
+    ]
 
 
 def _interval(value: float, low: float, high: float) -> str:

@@ -20,14 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core import launch
-from whitebox_probe._core.errors import (
-    ArchitectureError,
-    CheckpointError,
-    ProbeError,
-    ProcessError,
-)
+from whitebox_probe._core.errors import ProbeError, ProcessError
 from whitebox_probe._core.io import atomic_path
-from whitebox_probe.cli import _options, _shared
+from whitebox_probe.cli import _model, _options, _shared
 from whitebox_probe.probing.settings import Execution, Settings
 
 if TYPE_CHECKING:
@@ -51,7 +46,6 @@ ARGUMENTS = "arguments.json"
 """What a run that is not finished was started with; gone when it is."""
 _FREE = ("command", "run", "words", "out", "overwrite", "resume", "save_every", "workers", "quiet")
 _SETTINGS = tuple(each.name for each in fields(Settings))
-_FILES = frozenset({".pth", ".pt", ".tar", ".bin", ".ckpt", ".safetensors"})
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,31 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how often the state of the run is saved, to resume from",
     )
-    model = parser.add_argument_group("the model")
-    add = model.add_argument
-    add("--arch", help="architecture of a file: whitebox-probe list --architectures, or timm:NAME")
-    add(
-        "--set",
-        dest="settings",
-        action="append",
-        type=_shared.setting,
-        default=[],
-        metavar="KEY=VALUE",
-        help="an argument of the network, as heads=6; again for each (default: the entry's own)",
-    )
-    add(
-        "--preprocess",
-        metavar="NAME",
-        help="how data are prepared for a file: imagenet, as a checkpoint of the registry, or "
-        "text:TOKENIZER@LENGTH, such as text:bytes@128 (default: the model's own)",
-    )
-    add("--wrapper", metavar="KEY", help="key of the weights, in a file that holds several sets")
-    add(
-        "--weights",
-        choices=("pretrained", "random"),
-        default="pretrained",
-        help="random: the same architecture, untrained, drawn by --seed",
-    )
+    add = _model.add_options(parser).add_argument
     add("--name", help="what tables and figures call the model (default: its own name)")
     data = parser.add_argument_group("the data")
     add = data.add_argument
@@ -151,7 +121,7 @@ def run(args: argparse.Namespace) -> None:
     first = launch.rank() == 0
     if first and args.resume is None:
         _refuse_existing(args.out, overwrite=args.overwrite)
-    _known(args.model, args.arch)
+    _model.known(args.model, args.arch)
     from whitebox_probe.probing.processes import current
     from whitebox_probe.probing.state import forget
 
@@ -196,27 +166,13 @@ def _measured(
 ) -> "Result":
     """Load the model and probe it."""
     from whitebox_probe.metrics.catalogue import measure_named
-    from whitebox_probe.models.load import load
     from whitebox_probe.probing.plan import expect_packages
     from whitebox_probe.probing.probe import probe
 
     for metric in args.metrics or ():
         expect_packages(measure_named(metric))  # told before the weights are read
-    try:
-        with in_turn():
-            model = load(
-                args.model,
-                arch=args.arch,
-                weights=args.weights,
-                wrapper=args.wrapper,
-                preprocess=args.preprocess,
-                seed=args.seed,
-                progress=not args.quiet and launch.rank() == 0,
-                **_shared.settings(args.settings, load),
-            )
-    except ArchitectureError as error:
-        told = " ".join(f"--set {k}={' or '.join(map(str, v))}" for k, v in error.choices.items())
-        raise CheckpointError(error.what, error.why, f"Add {told}, or --arch") from error
+    with in_turn():
+        model = _model.loaded(args.model, args, progress=not args.quiet and launch.rank() == 0)
     return probe(
         model,
         args.data,
@@ -339,21 +295,6 @@ def _refuse_existing(folder: Path, *, overwrite: bool) -> None:
             "it holds a result already" if (folder / "run.json").exists() else "it holds files",
             "Name another --out, or add --overwrite",
         )
-
-
-def _known(model: str, arch: str | None) -> None:
-    """Tell a wrong name at once, before torch is loaded."""
-    if arch is not None or Path(model).is_file():
-        return
-    if "/" in model or Path(model).suffix in _FILES:
-        if not model.startswith(_shared.LIBRARIES):
-            raise ProbeError(
-                f"there is no file {model}",
-                "a path was given as the model",
-                "Check the path; whitebox-probe list gives the names",
-            )
-    else:
-        _shared.named(model)
 
 
 def _seconds(text: str) -> float:

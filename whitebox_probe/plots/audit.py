@@ -25,8 +25,8 @@ LOOKS = {
     "supported": "#009E73",
     "not supported": "#7F7F7F",
     "contradicted": "#D55E00",
+    "depends on": "#B07A00",
     "not applicable": "#7F7F7F",
-    "not judged": "#7F7F7F",
 }
 
 
@@ -43,7 +43,8 @@ def audit(
 ) -> "Figure":
     """The measure behind each claim against depth, for each model, with its verdict.
 
-    The grey line is the same architecture with random weights; bands are 95% bootstrap intervals.
+    Above each curve stand the verdict and the effect with its unit. The grey line and band are the
+    mean and range of draws of random weights; coloured bands are 95% intervals over samples.
 
     Args:
         found: from `wp.audit`.
@@ -82,7 +83,7 @@ def audit(
                 curve = found.curves.query("claim == @claim and model == @model")
                 cell = sheet.axes[row, column]
                 _cell(sheet, cell, frame[of].iloc[0], curve, looks[model])
-            _claim(sheet, row, str(frame[frame["claim"] == claim]["text"].iloc[0]))
+            _claim(sheet, row, _words(found, claim))
         for column, model in enumerate(models):
             sheet.axes[-1, column].set_xlabel(r"layer $\ell$", fontsize=sheet.points(7))
             _model(sheet, column, looks[model])
@@ -95,10 +96,17 @@ def audit(
 
 
 def _around(sheet: Page, title: str | None) -> None:
-    note = "grey: random weights    band: 95% bootstrap interval"
+    note = "grey: draws of random weights, mean and range    coloured band: 95% interval"
     sheet.figure.supxlabel(note, fontsize=sheet.points(6.5), color="0.3")
     if title:
         _fit.fit(sheet.figure.suptitle(title), sheet.figure.bbox.width)
+
+
+def _words(found: "Audit", claim: str) -> str:
+    """A claim's words, with the unit of what is drawn."""
+    text = str(found.frame[found.frame["claim"] == claim]["text"].iloc[0])
+    units = found.curves[found.curves["claim"] == claim]["unit"]
+    return text if units.empty else f"{text} [{units.iloc[0]}]"
 
 
 def _claim(sheet: Page, row: int, text: str) -> None:
@@ -141,6 +149,10 @@ def _cell(sheet: Page, ax: "Axes", row: Any, curve: pd.DataFrame, look: style.Lo
     ax.ticklabel_format(axis="y", useOffset=False)
     if not curve["null_mean"].isna().all():
         ax.plot(curve["layer"], curve["null_mean"], color="0.65", linewidth=0.8, marker="")
+        ax.fill_between(
+            curve["layer"], curve["null_least"], curve["null_most"], color="0.65", alpha=0.3,
+            linewidth=0,
+        )  # fmt: skip
     ax.plot(curve["layer"], curve["mean"], color=look.colour, marker=look.marker, markersize=2)
     if not curve["ci_low"].isna().all():
         ax.fill_between(
@@ -148,10 +160,13 @@ def _cell(sheet: Page, ax: "Axes", row: Any, curve: pd.DataFrame, look: style.Lo
             color=look.colour, alpha=0.25, linewidth=0,
         )  # fmt: skip
     ax.set_xticks([1, int(curve["layer"].max())])
-    colour = LOOKS.get(verdict, "#7F7F7F")
-    ax.set_title(
-        verdict, fontsize=size(6.5, ax=ax), color=colour, pad=size(9, ax=ax), fontweight="bold"
-    )
+    colour = next((c for word, c in LOOKS.items() if verdict.startswith(word)), "#7F7F7F")
+    title = ax.set_title(
+        verdict.replace("_", " "), fontsize=size(6.5, ax=ax), color=colour, pad=size(9, ax=ax),
+        fontweight="bold",
+    )  # fmt: skip
+    title.set_in_layout(False)
+    _fit.fit(title, 1.15 * _room(sheet, ax), most=1)
     told = f"{row['value']:.3g} [{row['ci_low']:.3g}, {row['ci_high']:.3g}]".replace("-", "−")
     said = ax.text(
         0.5, 1.02, told,

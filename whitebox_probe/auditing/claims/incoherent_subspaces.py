@@ -58,7 +58,9 @@ class IncoherentSubspaces(Claim):
     def sentence(self, found: Finding) -> str:
         """The overlap beside chance."""
         overlap, chance = found.parts["overlap"], found.parts["chance"]
-        return f"heads overlap by {overlap:.3f} on average, uniformly drawn subspaces by {chance:.3f}"
+        return (
+            f"heads overlap by {overlap:.3f} on average, uniformly drawn subspaces by {chance:.3f}"
+        )
 
 
 def overlap_spread(d: int, K: int, p: int, layers: int) -> float:

@@ -1,0 +1,81 @@
+"""The options that say which model, and how it is loaded: what `run` and `audit` share."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from whitebox_probe._core.errors import ArchitectureError, CheckpointError, ProbeError
+from whitebox_probe.cli import _shared
+
+if TYPE_CHECKING:
+    from whitebox_probe.models.model import ProbeModel
+
+_FILES = frozenset({".pth", ".pt", ".tar", ".bin", ".ckpt", ".safetensors"})
+
+
+def add_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add what a file does not hold, and which weights are meant."""
+    group = parser.add_argument_group("the model")
+    add = group.add_argument
+    add("--arch", help="architecture of a file: whitebox-probe list --architectures, or timm:NAME")
+    add(
+        "--set",
+        dest="settings",
+        action="append",
+        type=_shared.setting,
+        default=[],
+        metavar="KEY=VALUE",
+        help="an argument of the network, as heads=6; again for each (default: the entry's own)",
+    )
+    add(
+        "--preprocess",
+        metavar="NAME",
+        help="how data are prepared for a file: imagenet, as a checkpoint of the registry, or "
+        "text:TOKENIZER@LENGTH, such as text:bytes@128 (default: the model's own)",
+    )
+    add("--wrapper", metavar="KEY", help="key of the weights, in a file that holds several sets")
+    add(
+        "--weights",
+        choices=("pretrained", "random"),
+        default="pretrained",
+        help="random: the same architecture, untrained, drawn by --seed",
+    )
+    return group
+
+
+def loaded(name: str, args: argparse.Namespace, *, progress: bool) -> "ProbeModel":
+    """The model of that name or file, by the options.
+
+    Raises: ProbeError; CheckpointError that names the options which a file leaves open.
+    """
+    from whitebox_probe.models.load import load
+
+    try:
+        return load(
+            name,
+            arch=args.arch,
+            weights=args.weights,
+            wrapper=args.wrapper,
+            preprocess=args.preprocess,
+            seed=args.seed,
+            progress=progress,
+            **_shared.settings(args.settings, load),
+        )
+    except ArchitectureError as error:
+        told = " ".join(f"--set {k}={' or '.join(map(str, v))}" for k, v in error.choices.items())
+        raise CheckpointError(error.what, error.why, f"Add {told}, or --arch") from error
+
+
+def known(model: str, arch: str | None) -> None:
+    """Tell a wrong name at once, before torch is loaded."""
+    if arch is not None or Path(model).is_file():
+        return
+    if "/" in model or Path(model).suffix in _FILES:
+        if not model.startswith(_shared.LIBRARIES):
+            raise ProbeError(
+                f"there is no file {model}",
+                "a path was given as the model",
+                "Check the path; whitebox-probe list gives the names",
+            )
+    else:
+        _shared.named(model)
