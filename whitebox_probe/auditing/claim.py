@@ -28,8 +28,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Use:
-    """A measure that a claim uses: its name, its place and convention, and whether its bases are
-    orthonormalised."""
+    """A measure that a claim uses: name, place, convention, and whether bases are orthonormal."""
 
     metric: str
     site: str | None = None
