@@ -29,6 +29,7 @@ class Products:
         grid: rows and columns of patches, where they are on a grid. class_index: which token is
             the class token; None where there is none, or it is left out.
         spectral: whether rates are taken from eigenvalues, for a sweep over eps.
+        causal: whether the attention lets a token see itself and those before it alone.
     """
 
     tokens: dict[str, Tensor]
@@ -38,6 +39,7 @@ class Products:
     spectral: bool = False
     grid: tuple[int, int] | None = None
     class_index: int | None = None
+    causal: bool = False
     made: dict[tuple[Hashable, ...], Tensor] = field(default_factory=dict)
 
     def forget(self, site: str) -> None:
@@ -91,6 +93,16 @@ class LayerTokens:
     def class_index(self) -> int | None:
         """Which token is the class token; None where there is none, or it is left out."""
         return self._products.class_index
+
+    @property
+    def causal(self) -> bool:
+        """Whether the attention lets a token see itself and those before it alone."""
+        return self._products.causal
+
+    @property
+    def spectral(self) -> bool:
+        """Whether a rate is taken with several eps, which share what is computed before."""
+        return self._products.spectral
 
     def at(self, site: str) -> Tensor:
         """The tokens at a site, as they are; of `HEADS`, those of this basis."""

@@ -379,6 +379,9 @@ def _layers_of(measure: TokenMeasure, model: ProbeModel) -> frozenset[int]:
     """The layers whose steps have the parts that a measure needs: a decoder's may lack them."""
     every = range(1, model.layers + 1)
     needed = measure.needs_operators
+    if measure.attends_first:
+        exempt = {n: model.layer(n).exempt for n in every}
+        return frozenset(n for n in every if "norm_before_attention" not in exempt[n])
     if not needed:
         return frozenset(every)
     having = {n: model.layer(n).operators for n in every}
