@@ -151,9 +151,12 @@ def slope(Z: Tensor, G: Tensor, scale: float, least: Tensor) -> Tensor:
     with one_thread(A.device):
         L, info = torch.linalg.cholesky_ex(A)
         sure = (trace * (A.shape[-1] * torch.finfo(A.dtype).eps) <= _SLOPE) & (info == 0)
-        if A.requires_grad and _guarded.get() and not bool(sure.all()):
-            plain = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
+        # What has no factor is no matrix to invert, nor to follow backwards.
+        plain = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
+        if A.requires_grad:
             L = torch.linalg.cholesky_ex(torch.where(sure[..., None, None], A, plain))[0]
+        else:
+            L = torch.where(sure[..., None, None], L, plain)
         # Of a matrix whose eigenvalues are 1 at least, the inverse is as exact as a solution.
         inverse = torch.cholesky_inverse(L)
     Z = upcast(Z)

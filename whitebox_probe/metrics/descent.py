@@ -52,13 +52,19 @@ def compression_gradient(Z: Tensor, U: Tensor, *, eps: float, norm: Norm | None 
     """
     expect_shape(Z, "B n d", name="Z")
     _expect_basis(Z, U)
-    X = through(norm, Z)
-    U = _linalg.upcast(U)
-    V = project(_linalg.upcast(X), U)
-    gradient = _gradient(X, U, V, _linalg.gram(V), eps)
-    if norm is not None:
-        gradient = pulled_back(norm, Z, gradient)
+    with _following(Z, U):
+        X = through(norm, Z)
+        V = project(_linalg.upcast(X), _linalg.upcast(U))
+        gradient = _gradient(X, U, V, _linalg.gram(V), eps)
+        if norm is not None:
+            gradient = pulled_back(norm, Z, gradient)
     return expect_finite(gradient, name="gradient of R^c")
+
+
+def _following(*given: Tensor) -> torch.set_grad_enabled:
+    """Follow what is given, and not the parameters of a norm alone."""
+    follow = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given)
+    return torch.set_grad_enabled(follow)
 
 
 def _gradient(X: Tensor, U: Tensor, V: Tensor, G: Tensor, eps: float) -> Tensor:
@@ -158,8 +164,10 @@ def descent_achieved(
     Raises: ShapeError, NonFiniteError; ProbeError for a norm that has no gradient.
     """
     gradient = compression_gradient(Z, U, eps=eps, norm=norm)
-    moved = (_linalg.upcast(Z) + _linalg.upcast(update)).to(Z.dtype if norm else torch.float64)
-    fall = rate(through(norm, Z), U, eps) - rate(through(norm, moved), U, eps)
+    with _following(Z, update, U):
+        moved = _linalg.upcast(Z) + _linalg.upcast(update)
+        moved = moved if norm is None else moved.to(Z.dtype)
+        fall = rate(through(norm, Z), U, eps) - rate(through(norm, moved), U, eps)
     return expect_finite(_share(fall, _linalg.upcast(update), gradient), name="achieved share")
 
 
