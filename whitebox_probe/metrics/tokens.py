@@ -9,7 +9,7 @@ from torch import Tensor
 from whitebox_probe._core import onednn
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.metrics import _linalg
-from whitebox_probe.sites import SITES
+from whitebox_probe.sites import is_residual
 
 HEADS = "{heads}"
 """Stands for the per-head tokens of the basis in use: `heads`, `heads_k` and its like, or a
@@ -148,7 +148,7 @@ class LayerTokens:
         It is applied to the residual stream, which it brings to the subspaces, and to nothing else.
         """
         norm, Z = self.norm, self.at(site)
-        if norm is None or not (site in SITES and SITES[site].residual):
+        if norm is None or not is_residual(site):
             return Z
         return self.once("normed", site, lambda: _linalg.wide(norm(Z)), of_basis=False)
 
@@ -193,6 +193,12 @@ class LayerTokens:
         )
         G = self.once("unit_gram", site, lambda: _linalg.gram(Z), of_basis=per_head, of_norm=False)
         return Z, G
+
+    def unit_heads(self, site: str) -> tuple[Tensor, Tensor]:
+        """The normed tokens in each head's subspace, each of unit norm, and their Gram matrix."""
+        X, U = self.normed(site), self.basis()
+        V = self.once("unit heads", site, lambda: _linalg.unit_in_heads(self.heads(site), X, U))
+        return V, self.once("unit heads gram", site, lambda: _linalg.gram(V))
 
     @staticmethod
     def _unit(Z: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from whitebox_probe.metrics.tokens import HEADS
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.probing import null as nulls
 from whitebox_probe.probing.settings import SEVERAL, Settings, several
-from whitebox_probe.sites import SITES
+from whitebox_probe.sites import is_residual
 
 WEIGHTS = "weights"
 """Where the measures of subspaces are in the table."""
@@ -343,9 +343,12 @@ def _bases(
 
 def _norms(measure: TokenMeasure, place: str, settings: Settings) -> Sequence[bool | None]:
     """Whether the attention norm is applied first; None where the measure never applies it."""
-    residual = place in SITES and SITES[place].residual
-    paper = measure.convention == "paper"
-    return settings.prenorm if measure.uses_norm and residual and paper else (None,)
+    if not (measure.uses_norm and is_residual(place)):
+        return (None,)
+    if measure.convention == "paper":
+        return settings.prenorm
+    # The release projects what the norm gives, and nothing else: there is no other choice.
+    return (True,) if measure.official_norm else (None,)
 
 
 def _usual_place(measure: TokenMeasure, model: ProbeModel) -> str:
