@@ -74,3 +74,8 @@ _ALL = (
 )
 
 SITES: dict[str, Site] = {site.name: site for site in _ALL}
+
+
+def is_residual(name: str) -> bool:
+    """Whether a name is that of a place of the residual stream."""
+    return name in SITES and SITES[name].residual

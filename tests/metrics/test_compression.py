@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import whitebox_probe as wp
 from tests.metrics.drawing import DTYPES, bases, draw, scales, shapes
 from whitebox_probe._core.errors import NonFiniteError, ShapeError
 from whitebox_probe.metrics import _linalg
@@ -174,3 +175,47 @@ def test_dependent_vectors_leave_no_direction_to_chance():
     values = torch.linalg.eigvalsh(Q[1].mT @ Q[1])
     torch.testing.assert_close(values, torch.tensor([0.0, 1, 1, 1], dtype=torch.float64))
     torch.testing.assert_close(Q[1] @ (Q[1].mT @ U[1].double()), U[1].double(), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["crate", "vit"])
+def test_the_official_convention_in_the_residual_stream(kind, request):
+    model = request.getfixturevalue(kind)
+    model.module.double()
+    images = torch.randn(4, 3, 12, 12, dtype=torch.float64, generator=G)
+    sites = ["z_in", "z_half", "z_out"]
+    options = {"convention": "official", "fast": False, "progress": False}
+    given = {"compression": [HEADS, *sites]}
+    result = wp.probe(model, images, ["compression"], sites=given, batch_size=3, **options)
+    rows = result.frame.query("site in @sites")
+    assert rows["prenorm"].all()  # and its rows say so
+    assert result.frame.query("site not in @sites")["prenorm"].isna().all()
+    both = [True, False]  # no choice of the convention's
+    again = wp.probe(model, images, ["compression"], sites=given, prenorm=both, **options)
+    np.testing.assert_allclose(again.frame["mean"], result.frame["mean"], rtol=1e-12)
+    with wp.record(model, sites) as rec, torch.no_grad():
+        model.module(images)
+    own = model.heads_site(model.default_basis)
+    for layer in (1, 2, 3):
+        norm, U = model.layer(layer).norm.forward, model.subspaces(layer).detach()
+        for site in sites:
+            with torch.no_grad():
+                V = project(norm(rec[site, layer]), U)
+            want = F.official_compression(V).numpy()
+            got = result.values("compression", site=site)[:, layer - 1]
+            np.testing.assert_allclose(got, want, rtol=1e-9)
+        at_heads = result.values("compression", site=own)[:, layer - 1]
+        biased = "heads_without_bias" in model.layer(layer).exempt
+        if not biased:
+            at_start = result.values("compression", site="z_in")[:, layer - 1]
+            np.testing.assert_allclose(at_start, at_heads, rtol=1e-9)
+    with pytest.raises(wp.ProbeError, match="B K n p|shape"):
+        wp.probe(model, images, ["compression"], sites={"compression": "mlp_in"}, **options)
+
+
+def test_the_official_convention_projects_what_an_orthonormal_basis_asks(crate):
+    images = torch.randn(3, 3, 12, 12, generator=G)
+    options = {"convention": "official", "orthonormal": True, "progress": False}
+    sites = {"compression": [HEADS, "z_in"]}
+    result = wp.probe(crate, images, ["compression"], sites=sites, **options)
+    values = [result.values("compression", site=site) for site in ("heads", "z_in")]
+    np.testing.assert_allclose(*values, rtol=1e-5)

@@ -29,8 +29,12 @@ from whitebox_probe.metrics.intrinsic_dimension import IntrinsicDimension as _In
 from whitebox_probe.metrics.lasso import IstaObjectiveChange as _IstaObjectiveChange
 from whitebox_probe.metrics.neural_collapse import NeuralCollapse as _NeuralCollapse
 from whitebox_probe.metrics.pooled_rate import PooledRate as _PooledRate
+from whitebox_probe.metrics.rate_change import RateChangeCommon as _RateChangeCommon
 from whitebox_probe.metrics.rate_change import RateChangeNoSkip as _RateChangeNoSkip
+from whitebox_probe.metrics.rate_change import RateChangeRadial as _RateChangeRadial
+from whitebox_probe.metrics.rate_change import RateChangeShuffled as _RateChangeShuffled
 from whitebox_probe.metrics.rate_change import RateChangeSkip as _RateChangeSkip
+from whitebox_probe.metrics.rate_change import RateChangeTangential as _RateChangeTangential
 from whitebox_probe.metrics.rate_reduction import RateReduction as _RateReduction
 from whitebox_probe.metrics.rate_reduction import SparseRateReduction as _SparseRateReduction
 from whitebox_probe.metrics.signal_to_noise import TokenSNR as _TokenSNR
@@ -231,11 +235,11 @@ class DeadFeatures(DatasetMetric):
 class DescentAchieved(SampleMetric):
     """Fall of R^c by the model's attention update, as a share of the steepest first-order fall.
 
-    (R^c(X) - R^c(X + D)) / (|grad R^c(X)| |D|), in -1 to 1
+    (f(Z) - f(Z + D)) / (|grad f(Z)| |D|), f(Z) = R^c(N(Z); U), in -1 to 1
 
-    Yu et al. 2023, arXiv:2306.01129, equations 9 to 11; own definition
+    Yu et al. 2023, arXiv:2306.01129, equations 9 to 12; own definition
 
-    Shapes: Z (B, n, d) at attn_in (paper); U (K, d, p)
+    Shapes: Z (B, n, d) at z_in (paper); U (K, d, p)
     """
 
     definition: _DescentAchieved
@@ -248,13 +252,15 @@ class DescentAchieved(SampleMetric):
         """The mean over samples."""
 
 class DescentAchievedU(SampleMetric):
-    """The same, with U in place of the model's output map.
+    """Fall of R^c by the step as derived, as a share of the steepest first-order fall.
 
-    the same for D = sum_k softmax(V_k V_k^T/sqrt(p)) V_k U_k^T, in -1 to 1
+    The step is kappa (MSSA(X; U) - X).
 
-    Yu et al. 2023, arXiv:2306.01129, equations 9 to 11; own definition
+    (R^c(X) - R^c(X + D)) / (|grad R^c(X)| |D|), D = kappa (MSSA(X; U) - X), X = N(Z), in -1 to 1
 
-    Shapes: Z (B, n, d) at attn_in (paper); U (K, d, p)
+    Yu et al. 2023, arXiv:2306.01129, equations 9 to 12; own definition
+
+    Shapes: Z (B, n, d) at z_in (paper); U (K, d, p)
     """
 
     definition: _DescentAchievedU
@@ -262,18 +268,27 @@ class DescentAchievedU(SampleMetric):
     def convention(self) -> str: ...
     @property
     def eps(self) -> float: ...
-    def __init__(self, *, convention: str = "paper", eps: float = 0.1, **kwargs: Any) -> None: ...
+    @property
+    def kappa(self) -> float: ...
+    def __init__(
+        self,
+        *,
+        convention: str = "paper",
+        eps: float = 0.1,
+        kappa: float = 0.5,
+        **kwargs: Any,
+    ) -> None: ...
     def compute(self) -> Tensor:
         """The mean over samples."""
 
 class DescentCosine(SampleMetric):
-    """Cosine between the model's attention update and -grad R^c at its input.
+    """Cosine between the model's attention update and -grad R^c in the residual stream.
 
-    <D, -grad R^c(X; U)> / (|D| |grad R^c|), in -1 to 1
+    <D, -grad f(Z)> / (|D| |grad f(Z)|), f(Z) = R^c(N(Z); U), in -1 to 1
 
-    Yu et al. 2023, arXiv:2306.01129, equations 9 to 11; own definition
+    Yu et al. 2023, arXiv:2306.01129, equations 9 to 12; own definition
 
-    Shapes: Z (B, n, d) at attn_in (paper); U (K, d, p)
+    Shapes: Z (B, n, d) at z_in (paper); U (K, d, p)
     """
 
     definition: _DescentCosine
@@ -286,13 +301,13 @@ class DescentCosine(SampleMetric):
         """The mean over samples."""
 
 class DescentCosineU(SampleMetric):
-    """The same, with U in place of the model's output map.
+    """Cosine between the step as derived and -grad R^c, on the tokens after the norm.
 
-    the same for D = sum_k softmax(V_k V_k^T/sqrt(p)) V_k U_k^T, in -1 to 1
+    cosine of MSSA(X; U) - X and -grad R^c(X; U), X = N(Z), in -1 to 1
 
-    Yu et al. 2023, arXiv:2306.01129, equations 9 to 11; own definition
+    Yu et al. 2023, arXiv:2306.01129, equations 9 to 12; own definition
 
-    Shapes: Z (B, n, d) at attn_in (paper); U (K, d, p)
+    Shapes: Z (B, n, d) at z_in (paper); U (K, d, p)
     """
 
     definition: _DescentCosineU
@@ -544,6 +559,25 @@ class RankMe(DatasetMetric):
     def compute(self) -> dict[str, float]:
         """The numbers of the samples so far."""
 
+class RateChangeCommon(SampleMetric):
+    """Change of R^c by what the attention adds to all tokens alike: its update's mean.
+
+    R^c(Z + m; U) - R^c(Z; U), m the mean of D over the tokens, in nats
+
+    own definition
+
+    Shapes: Z (B, n, d) at z_in (paper); U (K, d, p)
+    """
+
+    definition: _RateChangeCommon
+    @property
+    def convention(self) -> str: ...
+    @property
+    def eps(self) -> float: ...
+    def __init__(self, *, convention: str = "paper", eps: float = 0.1, **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
 class RateChangeNoSkip(SampleMetric):
     """Change of R^c from the tokens to the attention's output alone, without the skip.
 
@@ -563,6 +597,46 @@ class RateChangeNoSkip(SampleMetric):
     def compute(self) -> Tensor:
         """The mean over samples."""
 
+class RateChangeRadial(SampleMetric):
+    """Change of R^c by what of the update lies along each token, after the common shift.
+
+    R^c(Z + m + r; U) - R^c(Z + m; U), r_i = <D_i - m, z_i> z_i / |z_i|^2, in nats
+
+    own definition
+
+    Shapes: Z (B, n, d) at z_in (paper); U (K, d, p)
+    """
+
+    definition: _RateChangeRadial
+    @property
+    def convention(self) -> str: ...
+    @property
+    def eps(self) -> float: ...
+    def __init__(self, *, convention: str = "paper", eps: float = 0.1, **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class RateChangeShuffled(SampleMetric):
+    """Change of R^c if the attention's update were handed to other tokens of its sample.
+
+    One order a sample, drawn by its number: a null that keeps the common shift and all norms.
+
+    R^c(Z + P D; U) - R^c(Z; U), P a permutation of the sample's tokens, in nats
+
+    own definition
+
+    Shapes: Z (B, n, d) at z_in (paper); U (K, d, p)
+    """
+
+    definition: _RateChangeShuffled
+    @property
+    def convention(self) -> str: ...
+    @property
+    def eps(self) -> float: ...
+    def __init__(self, *, convention: str = "paper", eps: float = 0.1, **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
 class RateChangeSkip(SampleMetric):
     """Change of R^c across the attention step with its skip connection: Z^l to Z^(l+1/2).
 
@@ -574,6 +648,25 @@ class RateChangeSkip(SampleMetric):
     """
 
     definition: _RateChangeSkip
+    @property
+    def convention(self) -> str: ...
+    @property
+    def eps(self) -> float: ...
+    def __init__(self, *, convention: str = "paper", eps: float = 0.1, **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class RateChangeTangential(SampleMetric):
+    """Change of R^c by what is left of the update, after its common shift and radial part.
+
+    R^c(Z + D; U) - R^c(Z + m + r; U), in nats
+
+    own definition
+
+    Shapes: Z (B, n, d) at z_in (paper); U (K, d, p)
+    """
+
+    definition: _RateChangeTangential
     @property
     def convention(self) -> str: ...
     @property

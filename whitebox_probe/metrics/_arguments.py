@@ -30,6 +30,7 @@ def layer_of(
     prefix: int,
     others: dict[str, Tensor | float],
     grid: tuple[int, int] | None = None,
+    causal: bool = False,
 ) -> LayerTokens:
     """What the measure is given, made of the arguments of `update`."""
     given = {k: v for k, v in others.items() if k in SITES and isinstance(v, Tensor)}
@@ -53,4 +54,5 @@ def layer_of(
             f"Pass {lacking[0]}= beside Z",
         )
     first = 0 if prefix else None
-    return LayerTokens(Products(tokens, operators, prefix, ids, grid=grid, class_index=first), U)
+    products = Products(tokens, operators, prefix, ids, grid=grid, class_index=first, causal=causal)
+    return LayerTokens(products, U)

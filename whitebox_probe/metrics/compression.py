@@ -11,6 +11,7 @@ from whitebox_probe._core.errors import ShapeError
 from whitebox_probe.metrics import _linalg
 from whitebox_probe.metrics.measure import SampleMeasure
 from whitebox_probe.metrics.tokens import HEADS, LayerTokens, project
+from whitebox_probe.sites import is_residual
 
 __all__ = ["Compression", "compression", "official_bounds", "official_compression"]
 
@@ -89,7 +90,11 @@ def _expect_basis(Z: Tensor, U: Tensor) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Compression(SampleMeasure):
-    """R^c(Z; U) of each sample, in the `paper` or the `official` convention."""
+    """R^c(Z; U) of each sample, in the `paper` or the `official` convention.
+
+    The official one may also be taken at `z_in`, `z_half` and `z_out`: of the tokens there after
+    the layer's norm, in its subspaces, each of unit norm. The norm is always part of it.
+    """
 
     name = "compression"
     unit = "nats"
@@ -103,6 +108,7 @@ class Compression(SampleMeasure):
     site = {"paper": "z_half", "official": HEADS}
     needs_basis = True
     uses_norm = True
+    official_norm = True
     invariances = frozenset(
         {"rotation_in_subspace", "token_order", "repeated_tokens", "head_order"}
     )
@@ -140,8 +146,18 @@ def rate_in_subspaces(layer: LayerTokens, site: str, *, eps: float) -> Tensor:
 
 
 def official_rate(layer: LayerTokens, site: str, *, eps: float) -> Tensor:
-    """R^c of per-head tokens of unit norm; shared between measures."""
-    V = layer.at(site)
-    expect_shape(V, "B K n p", name=site)
+    """R^c of per-head tokens of unit norm; shared between measures.
+
+    At a site of the residual stream the tokens are those that the layer's norm and subspaces make
+    of it: at `z_in` what the release measures at the output of the projection.
+    """
+    if is_residual(site):
+        Z = layer.at(site)
+        expect_shape(Z, "B n d", name=site)
+        _expect_basis(Z, layer.basis())
+        V, G = layer.unit_heads(site)
+    else:
+        expect_shape(layer.at(site), "B K n p", name=site)
+        V, G = layer.unit(site)
     n, p = V.shape[-2:]
-    return layer.half_logdet("official", site, *layer.unit(site), p / (n * eps**2)).sum(dim=-1)
+    return layer.half_logdet("official", site, V, G, p / (n * eps**2)).sum(dim=-1)

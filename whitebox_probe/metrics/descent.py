@@ -1,8 +1,9 @@
 """Is the attention the step that it was derived as: how its update points along -grad R^c.
 
-The attention step is looked at where it acts: on X, the tokens after the layer's attention norm.
-Its update D is what it adds to the residual stream. In the released code the output map is free;
-`update="u"` puts U in its place, as the derivation has it.
+The attention's update D is added to the residual stream, and the next thing that looks at it is a
+norm: what D could do is the gradient of R^c through that norm, f(Z) = R^c(N(Z); U), and what it
+does is f(Z + D). In the released code the output map is free. The measures with `_u` are of the
+step as it was derived instead, (1 - k) X + k MSSA(X; U), where it acts: on X = N(Z).
 """
 
 from dataclasses import dataclass
@@ -12,11 +13,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from whitebox_probe._core.checks import expect_finite, expect_shape
+from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.metrics import _linalg
 from whitebox_probe.metrics.compression import _expect_basis
 from whitebox_probe.metrics.measure import SampleMeasure
-from whitebox_probe.metrics.rate_change import _compression
-from whitebox_probe.metrics.tokens import LayerTokens, project
+from whitebox_probe.metrics.rate_change import (
+    exact_heads,
+    rate,
+    rate_at,
+    rate_moved,
+    rate_of,
+    through,
+)
+from whitebox_probe.metrics.tokens import LayerTokens, Norm, project
 
 __all__ = [
     "DescentAchieved",
@@ -30,33 +39,68 @@ __all__ = [
 ]
 
 
-def compression_gradient(Z: Tensor, U: Tensor, *, eps: float) -> Tensor:
-    """Gradient of R^c(Z; U) with respect to the tokens.
+def compression_gradient(Z: Tensor, U: Tensor, *, eps: float, norm: Norm | None = None) -> Tensor:
+    """Gradient of R^c(N(Z); U) with respect to the tokens; without a norm, of R^c(Z; U).
 
-    grad = a sum_k Z U_k (I + a (Z U_k)^T (Z U_k))^-1 U_k^T, a = p/(n eps^2)
+    grad_X = a sum_k X U_k (I + a (X U_k)^T (X U_k))^-1 U_k^T, a = p/(n eps^2), X = N(Z), and the
+    product of the norm's Jacobian with it. Directions in which tokens are rounding have no part.
 
     Shapes: Z (B, n, d), U (K, d, p) -> (B, n, d), float64.
-    Raises: ShapeError, NonFiniteError.
+    Args: norm: a function of tokens that can be followed backwards, such as an nn.LayerNorm.
+    Raises: ShapeError, NonFiniteError; ProbeError for a norm that has no gradient.
     References: Yu et al. 2023, arXiv:2306.01129, equation 9 (tokens in rows here).
     """
     expect_shape(Z, "B n d", name="Z")
     _expect_basis(Z, U)
-    return expect_finite(_gradient(Z, U, eps), name="gradient of R^c")
+    with _following(Z, U):
+        X = through(norm, Z)
+        V = project(_linalg.upcast(X), _linalg.upcast(U))
+        gradient = _gradient(X, U, V, _linalg.gram(V), eps)
+        if norm is not None:
+            gradient = pulled_back(norm, Z, gradient)
+    return expect_finite(gradient, name="gradient of R^c")
 
 
-def _gradient(Z: Tensor, U: Tensor, eps: float) -> Tensor:
-    Z, U = _linalg.upcast(Z), _linalg.upcast(U)
-    V = project(Z, U)  # (B, K, n, p)
+def _following(*given: Tensor) -> torch.set_grad_enabled:
+    """Follow what is given, and not the parameters of a norm alone."""
+    follow = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given)
+    return torch.set_grad_enabled(follow)
+
+
+def _gradient(X: Tensor, U: Tensor, V: Tensor, G: Tensor, eps: float) -> Tensor:
+    """At the tokens X, from V = X U_k (B, K, n, p) and its Gram matrices."""
+    U = _linalg.upcast(U)
     n, p = V.shape[-2:]
     a = p / (n * eps**2)
-    A = a * (V.mT @ V)
-    A.diagonal(dim1=-2, dim2=-1).add_(1.0)
-    with _linalg.one_thread(A.device):
-        L, info = torch.linalg.cholesky_ex(A)
-        # Of I + a G, whose eigenvalues are 1 at least, the inverse is as exact as a solution.
-        inverse = torch.cholesky_inverse(L)  # (B, K, p, p)
-    inner = (V @ inverse).masked_fill((info != 0)[..., None, None], torch.nan)
-    return a * _back(inner, U)
+    size = torch.linalg.vector_norm(_linalg.upcast(X.detach()), dim=(-2, -1))
+    longest = torch.linalg.vector_norm(U.detach(), dim=1).amax(dim=-1)  # (K,)
+    least = _linalg.rounding(V, width=X.shape[-1]) * size[:, None] * longest  # (B, K)
+    return a * _back(_linalg.slope(V, G, a, least), U)
+
+
+def pulled_back(norm: Norm, Z: Tensor, gradient: Tensor) -> Tensor:
+    """A gradient at N(Z) as one at Z: its product with the norm's Jacobian.
+
+    Works within `torch.inference_mode` as well, and leaves nothing behind: no parameter of the norm
+    gets a gradient. Where Z itself is followed, so is the result.
+
+    Shapes: Z and gradient (B, n, d) -> (B, n, d), float64.
+    Raises: ProbeError for a norm that has no gradient.
+    """
+    follow = torch.is_grad_enabled() and (Z.requires_grad or gradient.requires_grad)
+    with torch.inference_mode(False), torch.enable_grad():
+        leaf = Z if follow and Z.requires_grad else Z.detach().clone().requires_grad_()
+        X = norm(leaf)
+        given = gradient.to(X.dtype)
+        if not X.requires_grad:
+            raise ProbeError(
+                "the attention norm has no gradient",
+                "it cannot be followed from its output back to the residual stream",
+                "Take a norm of differentiable operations; or prenorm=False, without the norm",
+            )
+        given = given if follow else given.detach().clone()
+        (back,) = torch.autograd.grad(X, leaf, given, create_graph=follow)
+    return _linalg.upcast(back)
 
 
 def _back(V: Tensor, U: Tensor) -> Tensor:
@@ -68,31 +112,35 @@ def _back(V: Tensor, U: Tensor) -> Tensor:
     return side_by_side @ U.mT.flatten(0, 1)
 
 
-def mssa_with_u(Z: Tensor, U: Tensor) -> Tensor:
+def mssa_with_u(Z: Tensor, U: Tensor, *, causal: bool = False) -> Tensor:
     """Multi-head subspace self-attention with U as its output map, as derived.
 
     sum_k softmax(V_k V_k^T / sqrt(p)) V_k U_k^T, V_k = Z U_k
 
     Shapes: Z (B, n, d), U (K, d, p) -> (B, n, d), in the precision of Z.
+    Args: causal: whether a token attends to itself and the tokens before it alone.
     Raises: ShapeError.
     References: Yu et al. 2023, arXiv:2306.01129, equations 10 and 11, without the constant.
     """
     expect_shape(Z, "B n d", name="Z")
     _expect_basis(Z, U)
     V = project(Z, U)
-    out = F.scaled_dot_product_attention(V, V, V)
+    out = F.scaled_dot_product_attention(V, V, V, is_causal=causal)
     return _back(out, U.to(Z))
 
 
-def descent_cosine(Z: Tensor, update: Tensor, U: Tensor, *, eps: float) -> Tensor:
-    """Cosine between an update of the tokens and -grad R^c(Z; U): 1 for steepest descent.
+def descent_cosine(
+    Z: Tensor, update: Tensor, U: Tensor, *, eps: float, norm: Norm | None = None
+) -> Tensor:
+    """Cosine between an update of the tokens and -grad R^c(N(Z); U): 1 for steepest descent.
 
     0 where either is zero.
 
     Shapes: Z and update (B, n, d), U (K, d, p) -> (B,), float64.
-    Raises: ShapeError, NonFiniteError.
+    Args: norm: N, what stands between the tokens and the subspaces; nothing if not given.
+    Raises: ShapeError, NonFiniteError; ProbeError for a norm that has no gradient.
     """
-    gradient = compression_gradient(Z, U, eps=eps)
+    gradient = compression_gradient(Z, U, eps=eps, norm=norm)
     return expect_finite(_cosine(_linalg.upcast(update), -gradient), name="cosine")
 
 
@@ -101,26 +149,32 @@ def _cosine(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum(dim=(-2, -1)) / norms.masked_fill(norms == 0, 1.0)
 
 
-def descent_achieved(Z: Tensor, update: Tensor, U: Tensor, *, eps: float) -> Tensor:
+def descent_achieved(
+    Z: Tensor, update: Tensor, U: Tensor, *, eps: float, norm: Norm | None = None
+) -> Tensor:
     """Actual change of R^c by an update, as a share of the largest decrease of first order.
 
-    (R^c(Z) - R^c(Z + D)) / (|grad R^c| |D|): 1 if a step of that length along -grad did all that
-    the gradient promises, negative if R^c rises; 0 where the update or the gradient is zero.
-    Divided by `descent_cosine` it is the share of what the update's own direction promises.
+    (f(Z) - f(Z + D)) / (|grad f(Z)| |D|), f(Z) = R^c(N(Z); U): 1 if a step of that length along
+    -grad did all that the gradient promises, negative if R^c rises; 0 where the update or the
+    gradient is zero. Divided by `descent_cosine` it is the share of what the update's own direction
+    promises.
 
     Shapes: Z and update (B, n, d), U (K, d, p) -> (B,), float64.
-    Raises: ShapeError, NonFiniteError.
+    Args: norm: N, what stands between the tokens and the subspaces; nothing if not given.
+    Raises: ShapeError, NonFiniteError; ProbeError for a norm that has no gradient.
     """
-    gradient = compression_gradient(Z, U, eps=eps)
-    share = _achieved(_linalg.upcast(Z), _linalg.upcast(update), gradient, U, eps)
-    return expect_finite(share, name="achieved share")
+    gradient = compression_gradient(Z, U, eps=eps, norm=norm)
+    with _following(Z, update, U):
+        moved = _linalg.upcast(Z) + _linalg.upcast(update)
+        moved = moved if norm is None else moved.to(Z.dtype)
+        fall = rate(through(norm, Z), U, eps) - rate(through(norm, moved), U, eps)
+    return expect_finite(_share(fall, _linalg.upcast(update), gradient), name="achieved share")
 
 
-def _achieved(Z: Tensor, update: Tensor, gradient: Tensor, U: Tensor, eps: float) -> Tensor:
+def _share(fall: Tensor, update: Tensor, gradient: Tensor) -> Tensor:
     norms = torch.linalg.vector_norm(gradient, dim=(-2, -1)) * torch.linalg.vector_norm(
         update, dim=(-2, -1)
     )
-    fall = _compression(Z, U, eps) - _compression(Z + update, U, eps)
     return fall / norms.masked_fill(norms == 0, 1.0)
 
 
@@ -131,86 +185,112 @@ class _OfStep(SampleMeasure):
     group = "fidelity"
     heavy = True
     unit = "-1 to 1"
-    source = "Yu et al. 2023, arXiv:2306.01129, equations 9 to 11; own definition"
-    cost = "O(n d K p + n K p^2 + K p^3) in float64"
-    site = {"paper": "attn_in"}
+    source = "Yu et al. 2023, arXiv:2306.01129, equations 9 to 12; own definition"
+    cost = "O(n d K p + n K p^2 + K p^3) in float64, and once back through the norm"
+    site = {"paper": "z_in"}
     needs_basis = True
+    uses_norm = True
+    attends_first = True
     default = False
+    better = "higher"
     invariances = frozenset(
         {"token_order", "repeated_tokens", "head_order", "rotation_in_subspace"}
     )
-    with_u = False
 
     eps: float = 0.1
 
     def inputs(self, site: str) -> tuple[str, ...]:
-        """The step's input, and its update unless U stands in for the output map."""
-        return (site,) if self.with_u else (site, "attn_out")
+        """The tokens that enter the layer, and what its attention adds."""
+        return (site, "attn_out")
+
+    def normed_gradient(self, layer: LayerTokens, site: str) -> Tensor:
+        """The gradient of R^c after the norm."""
+        X, U = layer.normed(site), layer.basis()
+
+        def compute() -> Tensor:
+            return _gradient(X, U, *exact_heads(layer, site), self.eps)
+
+        return layer.once(f"gradient after the norm {self.eps}", site, compute)
 
     def gradient(self, layer: LayerTokens, site: str) -> Tensor:
-        """The gradient of R^c at the step's input."""
-        U = layer.basis()
+        """The gradient of R^c in the residual stream."""
+        norm, found = layer.norm, self.normed_gradient(layer, site)
+        if norm is None:
+            return found
         return layer.once(
-            f"gradient {self.eps}",
-            site,
-            lambda: _gradient(layer.at(site), U, self.eps),
-            of_norm=False,
-        )
-
-    def update_of(self, layer: LayerTokens, site: str) -> Tensor:
-        """What the step adds."""
-        if not self.with_u:
-            return _linalg.upcast(layer.at("attn_out"))
-        U = layer.basis()
-        return layer.once(
-            "mssa with U",
-            site,
-            lambda: mssa_with_u(_linalg.upcast(layer.at(site)), U),
-            of_norm=False,
+            f"gradient {self.eps}", site, lambda: pulled_back(norm, layer.at(site), found)
         )
 
 
 class DescentCosine(_OfStep):
-    """Cosine between the model's attention update and -grad R^c at its input."""
+    """Cosine between the model's attention update and -grad R^c in the residual stream."""
 
     name = "descent_cosine"
-    formula = "<D, -grad R^c(X; U)> / (|D| |grad R^c|)"
+    formula = "<D, -grad f(Z)> / (|D| |grad f(Z)|), f(Z) = R^c(N(Z); U)"
     label = r"$\cos(\Delta_{\mathrm{attn}},\,-\nabla R^c)$"
-    better = "higher"
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """Of the step."""
-        return _cosine(self.update_of(layer, site), -self.gradient(layer, site))
-
-
-class DescentCosineU(DescentCosine):
-    """The same, with U in place of the model's output map."""
-
-    name = "descent_cosine_u"
-    formula = "the same for D = sum_k softmax(V_k V_k^T/sqrt(p)) V_k U_k^T"
-    label = r"$\cos(\Delta_{\mathrm{MSSA}(U)},\,-\nabla R^c)$"
-    with_u = True
+        return _cosine(_linalg.upcast(layer.at("attn_out")), -self.gradient(layer, site))
 
 
 class DescentAchieved(_OfStep):
     """Fall of R^c by the model's attention update, as a share of the steepest first-order fall."""
 
     name = "descent_achieved"
-    formula = "(R^c(X) - R^c(X + D)) / (|grad R^c(X)| |D|)"
+    formula = "(f(Z) - f(Z + D)) / (|grad f(Z)| |D|), f(Z) = R^c(N(Z); U)"
     label = r"achieved share of the first-order decrease of $R^c$"
-    better = "higher"
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """Of the step."""
-        Z = _linalg.upcast(layer.at(site))
-        gradient = self.gradient(layer, site)
-        return _achieved(Z, self.update_of(layer, site), gradient, layer.basis(), self.eps)
+        fall = rate_at(layer, site, self.eps) - rate_moved(layer, site, "whole", self.eps)
+        return _share(fall, _linalg.upcast(layer.at("attn_out")), self.gradient(layer, site))
 
 
-class DescentAchievedU(DescentAchieved):
-    """The same, with U in place of the model's output map."""
+class _OfDerivedStep(_OfStep):
+    """The step as derived, on the tokens after the norm, with U in place of the output map."""
+
+    cost = "O(n d K p + n^2 K p + K p^3) in float64"
+
+    def inputs(self, site: str) -> tuple[str, ...]:
+        """The tokens that enter the layer."""
+        return (site,)
+
+    def direction(self, layer: LayerTokens, site: str) -> Tensor:
+        """MSSA(X; U) - X, with the model's causal mask where it has one."""
+        X, U = _linalg.upcast(layer.normed(site)), layer.basis()
+        return layer.once("derived step", site, lambda: mssa_with_u(X, U, causal=layer.causal) - X)
+
+
+class DescentCosineU(_OfDerivedStep):
+    """Cosine between the step as derived and -grad R^c, on the tokens after the norm."""
+
+    name = "descent_cosine_u"
+    formula = "cosine of MSSA(X; U) - X and -grad R^c(X; U), X = N(Z)"
+    label = r"$\cos(\mathrm{MSSA}(X;U) - X,\,-\nabla R^c)$"
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """Of the step."""
+        return _cosine(self.direction(layer, site), -self.normed_gradient(layer, site))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DescentAchievedU(_OfDerivedStep):
+    """Fall of R^c by the step as derived, as a share of the steepest first-order fall.
+
+    The step is kappa (MSSA(X; U) - X).
+    """
 
     name = "descent_achieved_u"
-    formula = "the same for D = sum_k softmax(V_k V_k^T/sqrt(p)) V_k U_k^T"
+    formula = "(R^c(X) - R^c(X + D)) / (|grad R^c(X)| |D|), D = kappa (MSSA(X; U) - X), X = N(Z)"
     label = r"achieved share of the first-order decrease, $U$ as output map"
-    with_u = True
+
+    kappa: float = 0.5
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """Of the step."""
+        step = self.kappa * self.direction(layer, site)
+        X = _linalg.upcast(layer.normed(site))
+        after = rate_of(layer, site, f"stepped {self.kappa}", lambda: X + step, self.eps, norm=None)
+        fall = rate_at(layer, site, self.eps) - after
+        return _share(fall, step, self.normed_gradient(layer, site))

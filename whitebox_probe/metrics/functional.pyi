@@ -25,6 +25,8 @@ from whitebox_probe.metrics.geometry import token_norm as token_norm
 from whitebox_probe.metrics.intrinsic_dimension import intrinsic_dimension as intrinsic_dimension
 from whitebox_probe.metrics.lasso import ista_objective as ista_objective
 from whitebox_probe.metrics.neural_collapse import neural_collapse as neural_collapse
+from whitebox_probe.metrics.rate_change import shuffled_update as shuffled_update
+from whitebox_probe.metrics.rate_change import split_update as split_update
 from whitebox_probe.metrics.rate_reduction import rate_reduction as rate_reduction
 from whitebox_probe.metrics.rate_reduction import sparse_rate_reduction as sparse_rate_reduction
 from whitebox_probe.metrics.signal_to_noise import token_snr as token_snr

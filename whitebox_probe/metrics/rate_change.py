@@ -1,20 +1,91 @@
-"""What the attention step does to R^c."""
+"""What the attention step does to R^c, and which part of its update does it.
 
+The update D of the residual stream Z is taken apart: its mean over the tokens, m, which moves all
+of them alike; of the rest, what lies along each token, r, which changes norms; and what is left.
+R^c is taken through the attention's norm, where the next projection would see the tokens.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
+import torch
 from torch import Tensor
 
+from whitebox_probe._core.checks import expect_shape
+from whitebox_probe._core.errors import ShapeError
+from whitebox_probe._core.hashing import seed_of
 from whitebox_probe.metrics import _linalg
 from whitebox_probe.metrics.compression import _sum_over_heads
 from whitebox_probe.metrics.measure import SampleMeasure
-from whitebox_probe.metrics.tokens import LayerTokens, project
+from whitebox_probe.metrics.tokens import LayerTokens, Norm, project
 
-__all__ = ["RateChangeNoSkip", "RateChangeSkip"]
+__all__ = [
+    "RateChangeCommon",
+    "RateChangeNoSkip",
+    "RateChangeRadial",
+    "RateChangeShuffled",
+    "RateChangeSkip",
+    "RateChangeTangential",
+    "shuffled_update",
+    "split_update",
+]
+
+
+def split_update(Z: Tensor, update: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """An update as common shift, radial part and tangential part, whose sum it is.
+
+    The common shift is the mean over the tokens, the same at each; the radial part the projection
+    of the rest of each token's update on that token; the tangential part what is left.
+
+    Shapes: Z and update (B, n, d) -> three of (B, n, d), float64.
+    Raises: ShapeError.
+    """
+    _expect_pair(Z, update)
+    Z, update = _linalg.upcast(Z), _linalg.upcast(update)
+    common = update.mean(dim=-2, keepdim=True).expand_as(update)
+    rest = update - common
+    length = Z.square().sum(dim=-1, keepdim=True)
+    share = (rest * Z).sum(dim=-1, keepdim=True) / length.masked_fill(length == 0, 1.0)
+    radial = share * Z
+    return common, radial, rest - radial
+
+
+def shuffled_update(update: Tensor, ids: Tensor | None = None) -> Tensor:
+    """Each sample's update, handed to its tokens in another order: the same norms and mean.
+
+    Shapes: update (B, n, d), ids (B,) -> (B, n, d).
+    Args: ids: the samples' numbers, which draw their orders; 0, 1, ... if not given.
+    Raises: ShapeError.
+    """
+    expect_shape(update, "B n d", name="update")
+    numbers = range(len(update)) if ids is None else ids.tolist()
+    out = torch.empty_like(update)
+    for row, number in enumerate(numbers):
+        random = torch.Generator().manual_seed(seed_of("order of an update", number))
+        order = torch.randperm(update.shape[1], generator=random).to(update.device)
+        out[row] = update[row, order]
+    return out
+
+
+def _expect_pair(Z: Tensor, update: Tensor) -> None:
+    expect_shape(Z, "B n d", name="Z")
+    if update.shape != Z.shape:
+        raise ShapeError(
+            f"update has shape {tuple(update.shape)}",
+            f"the tokens have shape {tuple(Z.shape)}",
+            "Pass what is added to each token",
+        )
+
+
+def through(norm: Norm | None, Z: Tensor) -> Tensor:
+    """Tokens after a norm, if there is one, in float32 at least."""
+    return Z if norm is None else _linalg.wide(norm(Z))
 
 
 @dataclass(frozen=True, kw_only=True)
 class _RateChange(SampleMeasure):
-    """Change of R^c from the tokens that enter the attention step to others."""
+    """A change of R^c over the attention step, or over a part of its update."""
 
     unit = "nats"
     group = "fidelity"
@@ -24,12 +95,13 @@ class _RateChange(SampleMeasure):
     site = {"paper": "z_in"}
     needs_basis = True
     uses_norm = True
+    attends_first = True
     default = False
-    better = "lower"
+    better: ClassVar[str | None] = "lower"
     invariances = frozenset(
         {"token_order", "repeated_tokens", "head_order", "rotation_in_subspace"}
     )
-    after = "z_half"
+    after: ClassVar[str] = "z_half"
 
     eps: float = 0.1
 
@@ -39,25 +111,95 @@ class _RateChange(SampleMeasure):
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """After minus before, both after the attention norm where rates are."""
-        before = _exact(layer, site, self.eps)
+        before = rate_at(layer, site, self.eps)
         if self.after != "attn_out" or layer.norm is None:
-            return _exact(layer, self.after, self.eps) - before
+            return rate_at(layer, self.after, self.eps) - before
         after = layer.norm(layer.at(self.after))  # which is no place of the residual stream
-        return _compression(after, layer.basis(), self.eps) - before
+        return rate(after, layer.basis(), self.eps) - before
 
 
-def _compression(Z: Tensor, U: Tensor, eps: float) -> Tensor:
+def rate(Z: Tensor, U: Tensor, eps: float) -> Tensor:
+    """R^c, projected in float64: (B, n, d) -> (B,)."""
     V = project(_linalg.upcast(Z), _linalg.upcast(U))
     return _sum_over_heads(V, _linalg.gram(V), eps=eps)
 
 
-def _exact(layer: LayerTokens, site: str, eps: float) -> Tensor:
-    """R^c of a site's normed tokens, projected in float64; shared between measures and eps."""
+def exact_heads(layer: LayerTokens, site: str) -> tuple[Tensor, Tensor]:
+    """A site's normed tokens in each subspace, in float64, and their Gram matrices."""
     Z, U = layer.normed(site), layer.basis()
     V = layer.once("exact heads", site, lambda: project(_linalg.upcast(Z), _linalg.upcast(U)))
-    G = layer.once("exact head gram", site, lambda: _linalg.gram(V))
+    return V, layer.once("exact head gram", site, lambda: _linalg.gram(V))
+
+
+def rate_at(layer: LayerTokens, site: str, eps: float) -> Tensor:
+    """R^c of a site's normed tokens, projected in float64; shared between measures and eps."""
+    V, G = exact_heads(layer, site)
     n, p = V.shape[-2:]
     return layer.half_logdet("exact", site, V, G, p / (n * eps**2)).sum(dim=-1)
+
+
+def rate_of(
+    layer: LayerTokens,
+    site: str,
+    what: str,
+    tokens: Callable[[], Tensor],
+    eps: float,
+    *,
+    norm: Norm | None,
+) -> Tensor:
+    """R^c of tokens in the place of a site's, after a norm; `what` tells them from others."""
+    U = _linalg.upcast(layer.basis())
+
+    def heads() -> Tensor:
+        return project(_linalg.upcast(through(norm, tokens())), U)
+
+    if not layer.spectral:  # what nobody else needs is not kept
+        return layer.once(f"exact {what} {eps}", site, lambda: _of_heads(heads(), eps))
+    V = layer.once(f"exact heads {what}", site, heads)
+    G = layer.once(f"exact head gram {what}", site, lambda: _linalg.gram(V))
+    n, p = V.shape[-2:]
+    return layer.half_logdet(f"exact {what}", site, V, G, p / (n * eps**2)).sum(dim=-1)
+
+
+def _of_heads(V: Tensor, eps: float) -> Tensor:
+    return _sum_over_heads(V, _linalg.gram(V), eps=eps)
+
+
+def rate_moved(layer: LayerTokens, site: str, how: str, eps: float) -> Tensor:
+    """R^c of a site's tokens with a part of the attention's update, one of `_MOVES`."""
+    if how == "start":
+        return rate_at(layer, site, eps)
+    Z, D = _linalg.upcast(layer.at(site)), _linalg.upcast(layer.at("attn_out"))
+
+    def moved() -> Tensor:
+        return Z + _MOVES[how](layer, Z, D)
+
+    return rate_of(layer, site, f"moved {how}", moved, eps, norm=layer.norm)
+
+
+def _common(layer: LayerTokens, Z: Tensor, D: Tensor) -> Tensor:
+    return D.mean(dim=-2, keepdim=True)
+
+
+def _without_tangential(layer: LayerTokens, Z: Tensor, D: Tensor) -> Tensor:
+    common, radial, _ = split_update(Z, D)
+    return common + radial
+
+
+def _whole(layer: LayerTokens, Z: Tensor, D: Tensor) -> Tensor:
+    return D
+
+
+def _shuffled(layer: LayerTokens, Z: Tensor, D: Tensor) -> Tensor:
+    return shuffled_update(D, layer.ids)
+
+
+_MOVES: dict[str, Callable[[LayerTokens, Tensor, Tensor], Tensor]] = {
+    "common": _common,
+    "common, radial": _without_tangential,
+    "whole": _whole,
+    "shuffled": _shuffled,
+}
 
 
 class RateChangeSkip(_RateChange):
@@ -75,3 +217,57 @@ class RateChangeNoSkip(_RateChange):
     formula = "R^c(attn_out; U) - R^c(Z^l; U)"
     label = r"$R^c(\mathrm{attn\_out}) - R^c(Z^{\ell})$"
     after = "attn_out"
+
+
+class _PartOfChange(_RateChange):
+    """Change of R^c by one part of the attention's update."""
+
+    source = "own definition"
+    better: ClassVar[str | None] = None
+    after = "attn_out"
+    way: ClassVar[tuple[str, str]]
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """R^c at the end of its part of the way minus R^c at the start of it."""
+        start, end = (rate_moved(layer, site, how, self.eps) for how in self.way)
+        return end - start
+
+
+class RateChangeCommon(_PartOfChange):
+    """Change of R^c by what the attention adds to all tokens alike: its update's mean."""
+
+    name = "attention_rate_change_common"
+    formula = "R^c(Z + m; U) - R^c(Z; U), m the mean of D over the tokens"
+    label = r"$R^c$ by the common shift of $\Delta_{\mathrm{attn}}$"
+    way = ("start", "common")
+
+
+class RateChangeRadial(_PartOfChange):
+    """Change of R^c by what of the update lies along each token, after the common shift."""
+
+    name = "attention_rate_change_radial"
+    formula = "R^c(Z + m + r; U) - R^c(Z + m; U), r_i = <D_i - m, z_i> z_i / |z_i|^2"
+    label = r"$R^c$ by the radial part of $\Delta_{\mathrm{attn}}$"
+    way = ("common", "common, radial")
+
+
+class RateChangeTangential(_PartOfChange):
+    """Change of R^c by what is left of the update, after its common shift and radial part."""
+
+    name = "attention_rate_change_tangential"
+    formula = "R^c(Z + D; U) - R^c(Z + m + r; U)"
+    label = r"$R^c$ by the tangential part of $\Delta_{\mathrm{attn}}$"
+    way = ("common, radial", "whole")
+
+
+class RateChangeShuffled(_PartOfChange):
+    """Change of R^c if the attention's update were handed to other tokens of its sample.
+
+    One order a sample, drawn by its number: a null that keeps the common shift and all norms.
+    """
+
+    name = "attention_rate_change_shuffled"
+    formula = "R^c(Z + P D; U) - R^c(Z; U), P a permutation of the sample's tokens"
+    label = r"$R^c$ by $\Delta_{\mathrm{attn}}$ of other tokens"
+    way = ("start", "shuffled")
+    invariances = frozenset({"head_order", "rotation_in_subspace"})

@@ -9,7 +9,7 @@ from torch import Tensor
 from whitebox_probe._core import onednn
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.metrics import _linalg
-from whitebox_probe.sites import SITES
+from whitebox_probe.sites import is_residual
 
 HEADS = "{heads}"
 """Stands for the per-head tokens of the basis in use: `heads`, `heads_k` and its like, or a
@@ -29,6 +29,7 @@ class Products:
         grid: rows and columns of patches, where they are on a grid. class_index: which token is
             the class token; None where there is none, or it is left out.
         spectral: whether rates are taken from eigenvalues, for a sweep over eps.
+        causal: whether the attention lets a token see itself and those before it alone.
     """
 
     tokens: dict[str, Tensor]
@@ -38,6 +39,7 @@ class Products:
     spectral: bool = False
     grid: tuple[int, int] | None = None
     class_index: int | None = None
+    causal: bool = False
     made: dict[tuple[Hashable, ...], Tensor] = field(default_factory=dict)
 
     def forget(self, site: str) -> None:
@@ -92,6 +94,16 @@ class LayerTokens:
         """Which token is the class token; None where there is none, or it is left out."""
         return self._products.class_index
 
+    @property
+    def causal(self) -> bool:
+        """Whether the attention lets a token see itself and those before it alone."""
+        return self._products.causal
+
+    @property
+    def spectral(self) -> bool:
+        """Whether a rate is taken with several eps, which share what is computed before."""
+        return self._products.spectral
+
     def at(self, site: str) -> Tensor:
         """The tokens at a site, as they are; of `HEADS`, those of this basis."""
         tokens = self._products.tokens
@@ -136,7 +148,7 @@ class LayerTokens:
         It is applied to the residual stream, which it brings to the subspaces, and to nothing else.
         """
         norm, Z = self.norm, self.at(site)
-        if norm is None or not (site in SITES and SITES[site].residual):
+        if norm is None or not is_residual(site):
             return Z
         return self.once("normed", site, lambda: _linalg.wide(norm(Z)), of_basis=False)
 
@@ -181,6 +193,12 @@ class LayerTokens:
         )
         G = self.once("unit_gram", site, lambda: _linalg.gram(Z), of_basis=per_head, of_norm=False)
         return Z, G
+
+    def unit_heads(self, site: str) -> tuple[Tensor, Tensor]:
+        """The normed tokens in each head's subspace, each of unit norm, and their Gram matrix."""
+        X, U = self.normed(site), self.basis()
+        V = self.once("unit heads", site, lambda: _linalg.unit_in_heads(self.heads(site), X, U))
+        return V, self.once("unit heads gram", site, lambda: _linalg.gram(V))
 
     @staticmethod
     def _unit(Z: Tensor) -> Tensor:

@@ -241,6 +241,7 @@ class SampleMetric(MeasureMetric):
         *,
         prefix: int = 0,
         grid: tuple[int, int] | None = None,
+        causal: bool = False,
         **others: Tensor | float,
     ) -> None:
         """Add a batch of tokens.
@@ -250,13 +251,14 @@ class SampleMetric(MeasureMetric):
             ids: the samples' numbers, 0 or more, by which they are sorted; without, they keep the
                 order in which they came. prefix: how many tokens stand before the patches, the
                 class token first. grid: rows and columns of patches, for distances between them.
+            causal: whether a token attends to itself and those before it alone.
             others: tokens at further sites that the measure needs (`attn_out=...`), and parts of
                 the layer's steps (`D=..., lam=0.1`).
 
         Raises: NonFiniteError; ShapeError; ProbeError when something that is needed is missing.
         """
         site = self.definition.site[self.definition.convention]
-        layer = layer_of(self.definition, site, Z, U, ids, prefix, others, grid)
+        layer = layer_of(self.definition, site, Z, U, ids, prefix, others, grid, causal)
         value = expect_finite(self.definition.measure(layer, site), name=self.definition.name)
         value = value if value.ndim == 1 else value.flatten(1).mean(dim=1)
         number = torch.full((len(value),), -1) if ids is None else numbered(ids, len(value))

@@ -80,6 +80,7 @@ class Layer:
         second: the second step's update as it is added, where it is one; read only to be verified.
         context: what the attention makes of the values, (B, n, K*p); read only to be verified.
         after: in post-norm layers, the norms behind the two sums.
+        causal: whether a token attends to itself and the tokens before it alone.
         exempt: what usually holds between sites, norm and subspaces, and does not hold here -> why.
             The names are those of the tests in `tests/contract/test_every_family.py`.
     """
@@ -93,6 +94,7 @@ class Layer:
     second: Tap | None = None
     context: Tap | None = None
     after: tuple[nn.Module, nn.Module] | None = None
+    causal: bool = False
 
 
 class Anatomy(ABC):

@@ -28,13 +28,14 @@ class Parts:
     """What a layer gives to its measures besides tokens.
 
     Attributes: bases: which subspaces -> U (K, d, p). heads: which subspaces -> the site that holds
-        their per-head tokens, where there is one. norm, operators: the layer's own.
+        their per-head tokens, where there is one. norm, operators, causal: the layer's own.
     """
 
     bases: Mapping[BasisKey, Tensor] = field(default_factory=dict)
     heads: Mapping[BasisKey, str] = field(default_factory=dict)
     norm: Callable[[Tensor], Tensor] | None = None
     operators: Mapping[str, Tensor | float] = field(default_factory=dict)
+    causal: bool = False
 
 
 @dataclass(frozen=True)
@@ -223,6 +224,7 @@ class Collector:
             class_index=self._class_index if look.class_token else None,
             ids=group.of(self._ids),
             spectral=self._spectral,
+            causal=self.layers[layer].causal,
         )
         return _Open(products, list(self._of_layer[layer][look]))
 

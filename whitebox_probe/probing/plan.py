@@ -23,7 +23,7 @@ from whitebox_probe.metrics.tokens import HEADS
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.probing import null as nulls
 from whitebox_probe.probing.settings import SEVERAL, Settings, several
-from whitebox_probe.sites import SITES
+from whitebox_probe.sites import is_residual
 
 WEIGHTS = "weights"
 """Where the measures of subspaces are in the table."""
@@ -343,9 +343,12 @@ def _bases(
 
 def _norms(measure: TokenMeasure, place: str, settings: Settings) -> Sequence[bool | None]:
     """Whether the attention norm is applied first; None where the measure never applies it."""
-    residual = place in SITES and SITES[place].residual
-    paper = measure.convention == "paper"
-    return settings.prenorm if measure.uses_norm and residual and paper else (None,)
+    if not (measure.uses_norm and is_residual(place)):
+        return (None,)
+    if measure.convention == "paper":
+        return settings.prenorm
+    # The release projects what the norm gives, and nothing else: there is no other choice.
+    return (True,) if measure.official_norm else (None,)
 
 
 def _usual_place(measure: TokenMeasure, model: ProbeModel) -> str:
@@ -379,6 +382,9 @@ def _layers_of(measure: TokenMeasure, model: ProbeModel) -> frozenset[int]:
     """The layers whose steps have the parts that a measure needs: a decoder's may lack them."""
     every = range(1, model.layers + 1)
     needed = measure.needs_operators
+    if measure.attends_first:
+        exempt = {n: model.layer(n).exempt for n in every}
+        return frozenset(n for n in every if "norm_before_attention" not in exempt[n])
     if not needed:
         return frozenset(every)
     having = {n: model.layer(n).operators for n in every}

@@ -252,7 +252,7 @@ class _Pass:
             layer = self.model.layer(n)
             here = {key: of[n].to(self.device) for key, of in bases.items()}
             norm = None if layer.norm is None else _in_its_precision(layer.norm)
-            found[n] = Parts(here, heads, norm, layer.operators)
+            found[n] = Parts(here, heads, norm, layer.operators, layer.causal)
         return found
 
     def _collector(self, layers: Mapping[int, Parts]) -> Collector:
@@ -442,10 +442,17 @@ def _check_labels(source: Source) -> None:
 
 
 def _in_its_precision(norm: nn.Module) -> Callable[[Tensor], Tensor]:
-    """A norm as a function of float32 tokens: of a half-precision model a copy in float32."""
+    """A norm as a function of float32 tokens: of a half-precision model a copy in float32.
+
+    It is also followed backwards, which parameters made under `torch.inference_mode` do not allow.
+    """
+    tensors = [*norm.parameters(), *norm.buffers()]
     own = next((parameter.dtype for parameter in norm.parameters()), None)
-    if own in (torch.bfloat16, torch.float16):
-        norm, own = copy.deepcopy(norm).float(), torch.float32
+    half = own in (torch.bfloat16, torch.float16)
+    if half or any(tensor.is_inference() for tensor in tensors):
+        with torch.inference_mode(False):
+            norm = copy.deepcopy(norm)
+            norm, own = (norm.float(), torch.float32) if half else (norm, own)
     # forward, not the module itself: its hooks may be ours, and would call themselves.
     return lambda Z: norm.forward(Z if own is None else Z.to(own))
 

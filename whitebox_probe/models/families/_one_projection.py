@@ -32,7 +32,7 @@ class Parts:
         attention: the `OneProjection`. norm: the normalisation in front of it.
         taps: of every site but the attention's own ones.
         step: the proximal step, which tells its `operators`; empty where the layer has none.
-        exempt: as of `Layer`.
+        exempt, causal: as of `Layer`.
     """
 
     attention: str
@@ -40,6 +40,7 @@ class Parts:
     taps: Mapping[str, Tap]
     step: str = ""
     exempt: Mapping[str, str] = field(default_factory=dict)
+    causal: bool = False
 
 
 class OneProjectionAnatomy(Anatomy):
@@ -79,6 +80,7 @@ class OneProjectionAnatomy(Anatomy):
             bases=lambda basis: attention.subspaces(),
             operators={} if step is None else step.operators(),
             exempt=parts.exempt,
+            causal=parts.causal,
         )
 
     def bases(self, module: nn.Module) -> tuple[str, ...]:

@@ -72,6 +72,8 @@ class TokenStatisticsAnatomy(OneProjectionAnatomy):
     """The norms in front of the attention and of the MLP."""
     down: ClassVar[str]
     """The MLP's last linear map."""
+    causal: ClassVar[bool] = False
+    """Whether a token is judged by itself and the tokens before it alone."""
 
     def count(self, module: nn.Module) -> int:
         """The blocks; n is not fixed."""
@@ -97,7 +99,9 @@ class TokenStatisticsAnatomy(OneProjectionAnatomy):
         biased = {"heads_without_bias": "its projection has a bias, which U leaves out"}
         projection: Any = block.attn.get_submodule(block.attn.projection)
         exempt = {} if getattr(projection, "bias", None) is None else biased
-        return Parts(f"{path}.attn", f"{path}.{self.norms[0]}", taps, exempt=exempt)
+        return Parts(
+            f"{path}.attn", f"{path}.{self.norms[0]}", taps, exempt=exempt, causal=self.causal
+        )
 
     def prefix_tokens(self, module: nn.Module) -> int:
         """None: an image's class token joins after the measured layers, a window is all text."""

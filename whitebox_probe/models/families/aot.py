@@ -135,7 +135,7 @@ class AotAnatomy(OneProjectionAnatomy):
             "z_half": Tap(path, "output"),
             "z_out": Tap(path, "output"),
         }
-        return Parts(f"{path}.fn", f"{path}.norm", taps)
+        return Parts(f"{path}.fn", f"{path}.norm", taps, causal=module.causal)
 
     def prefix_tokens(self, module: Any) -> int:
         """The class token of the image model; none for text."""

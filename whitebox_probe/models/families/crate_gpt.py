@@ -157,7 +157,7 @@ class CrateGptAnatomy(OneProjectionAnatomy):
         }
         if isinstance(module.get_submodule(f"{path}.ista"), OvercompleteISTA):
             taps["code"] = Tap(f"{path}.ista.relu", "output")
-        return Parts(f"{path}.attn", f"{path}.prenorm_1", taps, step=f"{path}.ista")
+        return Parts(f"{path}.attn", f"{path}.prenorm_1", taps, step=f"{path}.ista", causal=True)
 
     def prefix_tokens(self, module: nn.Module) -> int:
         """None: a window starts with text."""

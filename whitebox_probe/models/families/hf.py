@@ -104,6 +104,7 @@ class HfAnatomy(QkvAnatomy):
             second=Tap(at(pattern.second), "output"),
             context=Tap(at(pattern.context[0]), pattern.context[1]) if pattern.context else None,
             after=after,
+            causal=blocks.causal,
         )
 
     def trial(self, module: nn.Module) -> Callable[[], object]:

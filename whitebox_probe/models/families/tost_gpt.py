@@ -141,6 +141,7 @@ class ToSTGptAnatomy(TokenStatisticsAnatomy):
 
     blocks = "transformer.h"
     norms = ("ln_1", "ln_2")
+    causal = True
     down = "c_proj"
 
 
