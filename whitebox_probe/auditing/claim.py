@@ -20,7 +20,7 @@ from whitebox_probe.auditing.grid import AXES, Setting
 from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.probing.plan import Request
 from whitebox_probe.results.result import Result
-from whitebox_probe.stats import mean_interval, paired_p
+from whitebox_probe.auditing._tmp import mean_interval, paired_p
 
 GROUP = "whitebox_probe.claims"
 Array = np.ndarray

@@ -27,7 +27,7 @@ from whitebox_probe.auditing.verdicts import (
     Audit,
 )
 from whitebox_probe.results.result import Result
-from whitebox_probe.stats import holm, prediction_interval, rank_p
+from whitebox_probe.auditing._tmp import holm, prediction_interval, rank_p
 
 
 @dataclass(frozen=True)

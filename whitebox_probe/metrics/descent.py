@@ -31,6 +31,7 @@ __all__ = [
     "DescentAchieved",
     "DescentAchievedU",
     "DescentCosine",
+    "DescentCosineCommon",
     "DescentCosineU",
     "compression_gradient",
     "descent_achieved",
@@ -232,6 +233,25 @@ class DescentCosine(_OfStep):
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """Of the step."""
         return _cosine(_linalg.upcast(layer.at("attn_out")), -self.gradient(layer, site))
+
+
+class DescentCosineCommon(_OfStep):
+    """The part of `descent_cosine` that the shift of all tokens by one vector brings."""
+
+    name = "descent_cosine_common"
+    formula = "<m, -grad f(Z)> / (|D| |grad f(Z)|), m the mean of D over the tokens"
+    label = r"$\cos(\Delta_{\mathrm{attn}},\,-\nabla R^c)$ by the common shift"
+    better = None
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """Of the step: what is left of the cosine is the tokens' own."""
+        D, gradient = _linalg.upcast(layer.at("attn_out")), self.gradient(layer, site)
+        common = D.mean(dim=-2, keepdim=True).expand_as(D)
+        norms = torch.linalg.vector_norm(D, dim=(-2, -1)) * torch.linalg.vector_norm(
+            gradient, dim=(-2, -1)
+        )
+        inner = -(common * gradient).sum(dim=(-2, -1))
+        return inner / norms.masked_fill(norms == 0, 1.0)
 
 
 class DescentAchieved(_OfStep):

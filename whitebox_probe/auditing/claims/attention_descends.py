@@ -4,7 +4,7 @@ from whitebox_probe.auditing.claim import Claim, Finding, Use, ratio_of, shares
 from whitebox_probe.auditing.grid import Setting
 from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.results.result import Result
-from whitebox_probe.stats import paired_p
+from whitebox_probe.auditing._tmp import paired_p
 
 CHANGE = Use("attention_rate_change")
 RADIAL, TANGENTIAL = Use("attention_rate_change_radial"), Use("attention_rate_change_tangential")

@@ -6,7 +6,7 @@ from whitebox_probe.auditing.claim import Claim, Finding, Use, from_layer, ratio
 from whitebox_probe.auditing.grid import Setting
 from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.results.result import Result
-from whitebox_probe.stats import paired_p
+from whitebox_probe.auditing._tmp import paired_p
 
 RATE = Use("coding_rate", convention="official")
 

@@ -4,7 +4,7 @@ from whitebox_probe.auditing.claim import Claim, Finding, Use, ratio_of
 from whitebox_probe.auditing.grid import Setting
 from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.results.result import Result
-from whitebox_probe.stats import fewest_layers, permutation_p, spearman
+from whitebox_probe.auditing._tmp import fewest_layers, permutation_p, spearman
 
 SHARE = Use("l0")
 
