@@ -258,8 +258,12 @@ class _OfDerivedStep(_OfStep):
 
     def direction(self, layer: LayerTokens, site: str) -> Tensor:
         """MSSA(X; U) - X, with the model's causal mask where it has one."""
-        X, U = _linalg.upcast(layer.normed(site)), layer.basis()
-        return layer.once("derived step", site, lambda: mssa_with_u(X, U, causal=layer.causal) - X)
+        X, U = _linalg.wide(layer.normed(site)), layer.basis()
+
+        def compute() -> Tensor:  # attention in the precision of the tokens, as the model takes it
+            return _linalg.upcast(mssa_with_u(X, U, causal=layer.causal)) - _linalg.upcast(X)
+
+        return layer.once("derived step", site, compute)
 
 
 class DescentCosineU(_OfDerivedStep):
