@@ -15,6 +15,7 @@ from torch import Tensor
 from whitebox_probe._core.checks import expect_finite, expect_shape
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.metrics import _linalg
+from whitebox_probe.metrics._slope import slope
 from whitebox_probe.metrics.compression import _expect_basis
 from whitebox_probe.metrics.measure import SampleMeasure
 from whitebox_probe.metrics.rate_change import (
@@ -75,7 +76,7 @@ def _gradient(X: Tensor, U: Tensor, V: Tensor, G: Tensor, eps: float) -> Tensor:
     size = torch.linalg.vector_norm(_linalg.upcast(X.detach()), dim=(-2, -1))
     longest = torch.linalg.vector_norm(U.detach(), dim=1).amax(dim=-1)  # (K,)
     least = _linalg.rounding(V, width=X.shape[-1]) * size[:, None] * longest  # (B, K)
-    return a * _back(_linalg.slope(V, G, a, least), U)
+    return a * _back(slope(V, G, a, least), U)
 
 
 def pulled_back(norm: Norm, Z: Tensor, gradient: Tensor) -> Tensor:
