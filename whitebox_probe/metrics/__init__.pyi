@@ -193,6 +193,9 @@ class Coherence(WeightMetric):
 class Compression(SampleMetric):
     """R^c(Z; U) of each sample, in the `paper` or the `official` convention.
 
+    The official one may also be taken at `z_in`, `z_half` and `z_out`: of the tokens there after
+    the layer's norm, in its subspaces, each of unit norm. The norm is always part of it.
+
     R^c(Z; U) = sum_k 1/2 logdet(I + p/(n eps^2) (Z U_k)^T (Z U_k)), in nats
 
     Yu et al. 2023, arXiv:2306.01129, equation 8

@@ -15,6 +15,7 @@ from torch import Tensor
 from whitebox_probe._core.checks import expect_finite, expect_shape
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.metrics import _linalg
+from whitebox_probe.metrics._slope import slope
 from whitebox_probe.metrics.compression import _expect_basis
 from whitebox_probe.metrics.measure import SampleMeasure
 from whitebox_probe.metrics.rate_change import (
@@ -76,7 +77,7 @@ def _gradient(X: Tensor, U: Tensor, V: Tensor, G: Tensor, eps: float) -> Tensor:
     size = torch.linalg.vector_norm(_linalg.upcast(X.detach()), dim=(-2, -1))
     longest = torch.linalg.vector_norm(U.detach(), dim=1).amax(dim=-1)  # (K,)
     least = _linalg.rounding(V, width=X.shape[-1]) * size[:, None] * longest  # (B, K)
-    return a * _back(_linalg.slope(V, G, a, least), U)
+    return a * _back(slope(V, G, a, least), U)
 
 
 def pulled_back(norm: Norm, Z: Tensor, gradient: Tensor) -> Tensor:
@@ -278,8 +279,12 @@ class _OfDerivedStep(_OfStep):
 
     def direction(self, layer: LayerTokens, site: str) -> Tensor:
         """MSSA(X; U) - X, with the model's causal mask where it has one."""
-        X, U = _linalg.upcast(layer.normed(site)), layer.basis()
-        return layer.once("derived step", site, lambda: mssa_with_u(X, U, causal=layer.causal) - X)
+        X, U = _linalg.wide(layer.normed(site)), layer.basis()
+
+        def compute() -> Tensor:  # attention in the precision of the tokens, as the model takes it
+            return _linalg.upcast(mssa_with_u(X, U, causal=layer.causal)) - _linalg.upcast(X)
+
+        return layer.once("derived step", site, compute)
 
 
 class DescentCosineU(_OfDerivedStep):
