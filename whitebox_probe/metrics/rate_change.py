@@ -153,7 +153,7 @@ def rate_of(
     def heads() -> Tensor:
         return project(_linalg.upcast(through(norm, tokens())), U)
 
-    if not layer.spectral:  # what nobody else needs is not kept
+    if not layer.sweeps:  # what nobody else needs is not kept
         return layer.once(f"exact {what} {eps}", site, lambda: _of_heads(heads(), eps))
     V = layer.once(f"exact heads {what}", site, heads)
     G = layer.once(f"exact head gram {what}", site, lambda: _linalg.gram(V))

@@ -17,6 +17,9 @@ projection of `attn_in` where the model itself has no such site."""
 
 Norm = Callable[[Tensor], Tensor]
 
+SPECTRAL = 7
+"""So many eps cost more by factors than by the eigenvalues, which serve them all."""
+
 
 @dataclass
 class Products:
@@ -28,7 +31,7 @@ class Products:
             whole, how many rows and columns do. ids: the samples' numbers, (B,).
         grid: rows and columns of patches, where they are on a grid. class_index: which token is
             the class token; None where there is none, or it is left out.
-        spectral: whether rates are taken from eigenvalues, for a sweep over eps.
+        precisions: with how many eps rates are taken: many are taken from eigenvalues.
         causal: whether the attention lets a token see itself and those before it alone.
     """
 
@@ -36,7 +39,7 @@ class Products:
     operators: Mapping[str, Tensor | float] = field(default_factory=dict)
     prefix: int = 0
     ids: Tensor | None = None
-    spectral: bool = False
+    precisions: int = 1
     grid: tuple[int, int] | None = None
     class_index: int | None = None
     causal: bool = False
@@ -100,9 +103,9 @@ class LayerTokens:
         return self._products.causal
 
     @property
-    def spectral(self) -> bool:
+    def sweeps(self) -> bool:
         """Whether a rate is taken with several eps, which share what is computed before."""
-        return self._products.spectral
+        return self._products.precisions > 1
 
     def at(self, site: str) -> Tensor:
         """The tokens at a site, as they are; of `HEADS`, those of this basis."""
@@ -258,9 +261,9 @@ class LayerTokens:
         of_basis: bool = True,
         of_norm: bool = True,
     ) -> Tensor:
-        """1/2 logdet(I + scale Z^T Z); in a sweep the spectrum is taken once for all scales."""
+        """1/2 logdet(I + scale Z^T Z); of many eps the spectrum is taken once for all."""
         depends = {"of_basis": of_basis, "of_norm": of_norm}
-        if not self._products.spectral:
+        if self._products.precisions < SPECTRAL:
             return self.once(
                 f"{what} {scale}", site, lambda: _linalg.half_logdet(Z, G, scale), **depends
             )

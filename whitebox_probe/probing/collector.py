@@ -118,7 +118,7 @@ class Collector:
         self._prefix = prefix
         self._class_index = class_index
         self._grid: tuple[int, int] | None = None
-        self._spectral = plan.spectral
+        self._precisions = plan.precisions
         self._seed = seed
         self._labels: Tensor | None = None
         self._ids = torch.empty(0, dtype=torch.int64)
@@ -223,7 +223,7 @@ class Collector:
             grid=self._grid,
             class_index=self._class_index if look.class_token else None,
             ids=group.of(self._ids),
-            spectral=self._spectral,
+            precisions=self._precisions,
             causal=self.layers[layer].causal,
         )
         return _Open(products, list(self._of_layer[layer][look]))

@@ -168,13 +168,13 @@ class Plan:
         return {name: list(sites) for name, sites in found.items()}
 
     @property
-    def spectral(self) -> bool:
-        """Whether one measure is taken with several eps, and so from eigenvalues."""
+    def precisions(self) -> int:
+        """With how many eps the same measure is taken, at most."""
         eps: dict[str, set[float]] = {}
         for m in self.tokens:
             if "eps" in m.measure.parameters():
                 eps.setdefault(m.measure.name, set()).add(m.measure.parameters()["eps"])
-        return any(len(each) > 1 for each in eps.values())
+        return max((len(each) for each in eps.values()), default=1)
 
     @property
     def needs_labels(self) -> bool:
