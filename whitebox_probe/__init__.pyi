@@ -16,8 +16,8 @@ from whitebox_probe import plots as plots
 from whitebox_probe._core.errors import AssumedWarning as AssumedWarning
 from whitebox_probe._core.errors import ProbeError as ProbeError
 from whitebox_probe.auditing.audit import audit as audit
+from whitebox_probe.auditing.thresholds import Thresholds as Thresholds
 from whitebox_probe.auditing.verdicts import Audit as Audit
-from whitebox_probe.auditing.verdicts import Thresholds as Thresholds
 from whitebox_probe.models.load import load as load
 from whitebox_probe.models.model import ProbeModel as ProbeModel
 from whitebox_probe.models.preprocess import Preprocess as Preprocess

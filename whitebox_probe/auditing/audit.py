@@ -24,6 +24,9 @@ TAKING = ("dtype", "fast", "nonfinite", "on_error", "fit_limit")
 ONE = ("basis", "eps", "lam", "prenorm", "class_token")
 """What a verdict is of one of; the others are looked at around it."""
 
+AROUND = 64
+"""Samples on which the other settings are looked at, where there are more."""
+
 Model = ProbeModel | nn.Module | str
 
 
@@ -50,8 +53,8 @@ def audit(
 
     Every claim says what is measured for it and how: rates in the official convention, the
     objective in the paper's with orthonormal bases, steps in the residual stream with the model's
-    own bases after its attention norm. All of it is measured in one pass a model, and under other
-    settings in the same pass: one that overturns a verdict is told in its place.
+    own bases after its attention norm. All of it is measured in one pass a model, and around it
+    under other settings: one that overturns a verdict is told in its place.
 
     Args:
         models: of different names; names, wrapped or bare modules.
@@ -76,29 +79,49 @@ def audit(
     expect_names_differ([model.name for model in whole])
     t = thresholds if isinstance(thresholds, Thresholds) else Thresholds.of(**(thresholds or {}))
     common = {"limit": limit, "seed": seed, **options}
-    few = common | {"limit": null_limit if limit is None else min(limit, null_limit)}
+    few = {k: v for k, v in common.items() if k != "progress"}
+    few["limit"] = null_limit if limit is None else min(limit, null_limit)
     told = {"limit": limit, **one, "first_layer": first_layer, "seed": seed}
     told |= {name: value for name, value in options.items() if name in TAKING}
     measured = {}
     for model in whole:
         base = usual(model, **one, first_layer=first_layer)
         others = list(around(model, base)) if robustness else []
-        requests, absent = wanted(model, base, others)
-        result = probe(model, data, requests, **common)
+        result, other = _of_model(model, data, base, others, common)
         kind = nulls.null_kind(model) if null else ""
         drawn = [
-            _of_null(each, data, base, few)
+            probe(each, data, wanted(each, base, ())[0], **few, progress=False)
             for each in nulls.draws(model, draws if kind else 0, seed=seed)
         ]
-        measured[model.name] = Measured(result, base, others, drawn, kind, absent)
+        absent = wanted(model, base, ())[1]
+        measured[model.name] = Measured(result, base, others, other, drawn, kind, absent)
     told |= {"null": null, "draws": draws, "null_limit": null_limit, "robustness": robustness}
     told["data"] = next((dict(each.result.run.data) for each in measured.values()), {})
     told["count"] = {name: each.result.run.count for name, each in measured.items()}
     return judge(measured, thresholds=t, settings=told)
 
 
-def _of_null(model: ProbeModel, data: Any, base: Setting, options: Mapping[str, Any]) -> Result:
-    return probe(model, data, wanted(model, base, ())[0], **{**options, "progress": False})
+def _of_model(
+    model: ProbeModel,
+    data: Any,
+    base: Setting,
+    others: Sequence[Setting],
+    options: Mapping[str, Any],
+) -> tuple[Result, Result | None]:
+    """The model under the usual setting, and under the others, in one pass where samples are few.
+
+    Of many, the others are looked at on the first `AROUND` that are drawn: whether an effect turns
+    shows on these.
+    """
+    limit = options["limit"]
+    if not others:
+        return probe(model, data, wanted(model, base, ())[0], **options), None
+    if limit is not None and limit <= AROUND:
+        whole = probe(model, data, wanted(model, base, others)[0], **options)
+        return whole, whole
+    result = probe(model, data, wanted(model, base, ())[0], **options)
+    few = {**options, "limit": min(AROUND, len(result.samples)), "progress": False}
+    return result, probe(model, data, wanted(model, base, others)[0], **few)
 
 
 def _check_options(

@@ -34,14 +34,15 @@ from whitebox_probe.auditing._tmp import holm, prediction_interval, rank_p
 class Measured:
     """A model's result, and what is looked at in it.
 
-    Attributes: result: of the model. base: the setting of its verdicts. others: those around it.
-        nulls: the same measured with random weights. kind: what these are. absent: claim -> why it
-        was not measured.
+    Attributes: result: of the model. base: the setting of its verdicts. others: those around it, in
+        `around`. nulls: the same measured with random weights. kind: what these are. absent: claim
+        -> why it was not measured.
     """
 
     result: Result
     base: Setting
     others: Sequence[Setting] = ()
+    around: Result | None = None
     nulls: Sequence[Result] = ()
     kind: str = ""
     absent: Mapping[str, str] | None = None
@@ -185,9 +186,9 @@ def _others(
     """
     rows = []
     for setting in measured.others:
-        if not claim.looks_at(setting):
+        if measured.around is None or not claim.looks_at(setting):
             continue
-        other = find(claim, measured.result, setting, t.halved())
+        other = find(claim, measured.around, setting, t.halved())
         same = other.side == own.side and not other.p > t.alpha
         rows.append(
             {

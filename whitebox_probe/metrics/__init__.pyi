@@ -22,6 +22,7 @@ from whitebox_probe.metrics.dead import DeadFeatures as _DeadFeatures
 from whitebox_probe.metrics.descent import DescentAchieved as _DescentAchieved
 from whitebox_probe.metrics.descent import DescentAchievedU as _DescentAchievedU
 from whitebox_probe.metrics.descent import DescentCosine as _DescentCosine
+from whitebox_probe.metrics.descent import DescentCosineCommon as _DescentCosineCommon
 from whitebox_probe.metrics.descent import DescentCosineU as _DescentCosineU
 from whitebox_probe.metrics.geometry import MeanCosine as _MeanCosine
 from whitebox_probe.metrics.geometry import TokenNorm as _TokenNorm
@@ -295,6 +296,25 @@ class DescentCosine(SampleMetric):
     """
 
     definition: _DescentCosine
+    @property
+    def convention(self) -> str: ...
+    @property
+    def eps(self) -> float: ...
+    def __init__(self, *, convention: str = "paper", eps: float = 0.1, **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class DescentCosineCommon(SampleMetric):
+    """The part of `descent_cosine` that the shift of all tokens by one vector brings.
+
+    <m, -grad f(Z)> / (|D| |grad f(Z)|), m the mean of D over the tokens, in -1 to 1
+
+    Yu et al. 2023, arXiv:2306.01129, equations 9 to 12; own definition
+
+    Shapes: Z (B, n, d) at z_in (paper); U (K, d, p)
+    """
+
+    definition: _DescentCosineCommon
     @property
     def convention(self) -> str: ...
     @property

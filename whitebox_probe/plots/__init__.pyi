@@ -32,7 +32,8 @@ def audit(
 ) -> Figure:
     """The measure behind each claim against depth, for each model, with its verdict.
 
-    The grey line is the same architecture with random weights; bands are 95% bootstrap intervals.
+    Above each curve stand the verdict and the effect with its unit. The grey line and band are the
+    mean and range of draws of random weights; coloured bands are 95% intervals over samples.
 
     Args:
         found: from `wp.audit`.

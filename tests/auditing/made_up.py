@@ -1,0 +1,71 @@
+"""Results made up for claims: values a sample and layer, and no model."""
+
+import numpy as np
+import pandas as pd
+
+from whitebox_probe.auditing.claim import claims
+from whitebox_probe.auditing.grid import Setting
+from whitebox_probe.results.result import Result
+from whitebox_probe.results.table import keys_of, tabulate
+
+BASE = Setting(eps=0.1, lam=0.1, basis="native")
+SIZES = {"dim": 96, "heads": 4, "dim_head": 24, "tokens": 50}
+
+
+def uses():
+    """Every measure of every claim, each once."""
+    found = {
+        (u.metric, u.site, u.convention, u.orthonormal) for c in claims().values() for u in c.uses
+    }
+    return sorted(found, key=str)
+
+
+def result(values, *, model="made-up", layers, samples, seed=0):
+    """A Result of one setting.
+
+    Args: values: (metric, site) or metric -> (samples, layers); what is not named is 1 + small noise
+        for rates, and noise about 0 for changes and cosines.
+    """
+    random = np.random.default_rng(seed)
+    rows, arrays, numbers = [], {}, []
+    for metric, site, convention, orthonormal in uses():
+        given = values.get((metric, site), values.get(metric))
+        if metric == "overlap_mean":
+            of_layer = np.full(layers, 0.25) if given is None else np.asarray(given)
+            numbers += [
+                {"metric": metric, "site": "weights", "layer": n + 1, "basis": "native", "value": v}
+                for n, v in enumerate(of_layer)
+            ]
+            continue
+        if given is None:
+            level = 1.0 if metric in ("compression", "coding_rate", "rate_reduction") else 0.0
+            given = level + 1e-3 * random.standard_normal((samples, layers))
+        for n in range(layers):
+            row = {"metric": metric, "site": site or "z_out", "layer": n + 1}
+            row |= {"basis": "native+qr" if orthonormal else "native", "convention": convention}
+            row |= {"prenorm": True, "class_token": True, "eps": 0.1, "lam": 0.1}
+            key = f"{metric} {site} {convention} {orthonormal} {n}"
+            rows.append(row | {"key": key})
+            arrays[key] = np.asarray(given)[:, n]
+    table = pd.DataFrame(arrays)
+    frame = tabulate(model=model, rows=rows, samples=table, numbers=numbers, seed=0)
+    names = {}
+    for name, row in zip(keys_of(frame), frame.to_dict("records"), strict=True):
+        if row["site"] == "weights":
+            continue
+        site = row["site"]
+        orthonormal = row["basis"].endswith("+qr")
+        for there in (site, None):
+            old = f"{row['metric']} {there} {row['convention']} {orthonormal} {row['layer'] - 1}"
+            if old in arrays:
+                names[old] = name
+    run = SIZES | {"model": model, "family": "crate", "layers": layers, "seed": 0, "bounds": {}}
+    run |= {"convention": "paper", "basis": "native", "measures": {}}
+    return Result(frame, table.rename(columns=names), {}, run)
+
+
+def flat(layers, samples, *, seed, spread=1.0):
+    """Curves without a trend: each sample's layers differ by chance, and so do their means."""
+    random = np.random.default_rng(seed)
+    means = 10 + spread * random.standard_normal(layers)
+    return means + 0.1 * random.standard_normal((samples, layers))

@@ -1,0 +1,190 @@
+"""Verdicts on made-up results: rules, corrections, nulls, other settings, and error rates."""
+
+import numpy as np
+import pytest
+
+from tests.auditing import made_up
+from whitebox_probe._core.errors import ProbeError
+from whitebox_probe.auditing.claim import claims
+from whitebox_probe.auditing.judge import Measured, judge
+from whitebox_probe.auditing.thresholds import Thresholds
+
+LAYERS, SAMPLES = 8, 64
+FALLING = np.linspace(10, 8, LAYERS) + 0.05 * np.random.default_rng(1).standard_normal(
+    (SAMPLES, LAYERS)
+)
+
+
+def noise(scale=0.01, seed=2):
+    return scale * np.random.default_rng(seed).standard_normal((SAMPLES, LAYERS))
+
+
+def verdicts(values, *, nulls=(), **options):
+    result = made_up.result(values, layers=LAYERS, samples=SAMPLES)
+    measured = Measured(result, made_up.BASE, nulls=nulls, kind="random weights" if nulls else "")
+    frame = judge({"made-up": measured}, **options).frame
+    return frame.set_index("claim")
+
+
+def compressing(work=-0.3, beyond=-0.3, moved=-0.2):
+    """R^c that falls, with the parts of whose work it is."""
+    change = work + noise()
+    return {
+        ("compression", "z_in"): FALLING,
+        ("compression", "z_out"): FALLING + moved + noise(seed=3),
+        "attention_rate_change_tangential": change,
+        "attention_rate_change_radial": noise(seed=4),
+        "attention_rate_change": change,
+        "attention_rate_change_shuffled": change - beyond + noise(seed=5),
+    }
+
+
+def test_a_fall_by_the_work_of_attention_on_tokens_is_compression():
+    row = verdicts(compressing()).loc["compresses"]
+    assert row["verdict"] == "supported", row["reason"]
+    assert row["value"] == pytest.approx(FALLING[:, -1].mean() / FALLING[:, 1].mean() - 1)
+    assert row["p"] == pytest.approx(2 / 5040)  # seven layers from the second on, in order
+    assert row["reason"] == "no random weights to compare it with"
+
+
+@pytest.mark.parametrize(
+    ("parts", "reason"),
+    [
+        ({"moved": 0.0}, "the fall is the change of U"),
+        ({"work": 0.0, "beyond": 0.0}, "by a common shift"),
+        ({"beyond": 0.0}, "handed to other tokens"),
+    ],
+)
+def test_a_fall_that_is_not_the_attentions_work_is_no_compression(parts, reason):
+    row = verdicts(compressing(**parts)).loc["compresses"]
+    assert row["verdict"] == "not supported"
+    assert reason in row["reason"]
+
+
+def test_a_rise_at_fixed_subspaces_contradicts_and_one_by_the_subspaces_does_not():
+    rising = {("compression", "z_in"): FALLING[:, ::-1]}
+    tokens = rising | {("compression", "z_out"): FALLING[:, ::-1] + 0.2 + noise()}
+    assert verdicts(tokens).loc["compresses", "verdict"] == "contradicted"
+    frozen = rising | {("compression", "z_out"): FALLING[:, ::-1]}
+    assert verdicts(frozen).loc["compresses", "verdict"] == "not supported"
+
+
+def test_random_weights_that_show_as_much_take_the_support_away():
+    nulls = [
+        made_up.result(
+            compressing() | {("compression", "z_in"): FALLING * shift},
+            layers=LAYERS,
+            samples=SAMPLES,
+        )
+        for shift in np.linspace(0.9, 1.1, 20)
+    ]
+    row = verdicts(compressing(), nulls=nulls).loc["compresses"]
+    assert (row["verdict"], row["beyond_null"]) == ("not supported", "no")
+    assert row["null_draws"] == 20
+    assert "random weights show" in row["reason"]
+    flat = [
+        made_up.result(
+            {("compression", "z_in"): 10 + noise(0.1, seed)}, layers=LAYERS, samples=SAMPLES
+        )
+        for seed in range(20)
+    ]
+    row = verdicts(compressing(), nulls=flat).loc["compresses"]
+    assert (row["verdict"], row["beyond_null"], row["reason"]) == ("supported", "yes", "")
+    assert row["null_low"] < row["null_mean"] < row["null_high"]
+    assert row["null_p"] == pytest.approx(1 / 21)
+
+
+def test_too_few_layers_to_tell_a_trend_are_not_judged():
+    result = made_up.result({}, layers=5, samples=SAMPLES)
+    frame = judge({"made-up": Measured(result, made_up.BASE)}).frame.set_index("claim")
+    assert frame.loc["compresses", "verdict"] == "not applicable"
+    assert "4 layers are too few" in frame.loc["compresses", "reason"]
+
+
+@pytest.mark.parametrize(
+    ("overlap", "verdict"),
+    [(0.0, "supported"), (0.25, "not supported"), (0.2525, "not supported"), (1.0, "contradicted")],
+)
+def test_subspaces_lie_between_orthogonal_chance_and_identical(overlap, verdict):
+    row = verdicts({"overlap_mean": np.full(LAYERS, overlap)}).loc["incoherent_subspaces"]
+    assert row["verdict"] == verdict
+    wanted = {0.0: -1.0, 0.25: 0.0, 0.2525: 0.0025 / 0.75, 1.0: 1.0}[overlap]
+    assert row["value"] == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(
+    ("gap", "step", "verdict"),
+    [
+        (0.6, 0.5, "supported"),
+        (0.01, 0.5, "not supported"),
+        (-0.6, 0.5, "contradicted"),
+        (0.6, 2.5, "contradicted"),
+    ],
+)
+def test_a_proximal_step_closes_the_gap_below_the_limit_of_its_length(gap, step, verdict):
+    values = {"lasso_gap_closed": gap + noise(), "lasso_step": np.full((SAMPLES, LAYERS), step)}
+    assert verdicts(values).loc["ista_descends", "verdict"] == verdict
+
+
+def test_a_direction_that_all_tokens_share_is_not_the_attentions():
+    aligned = {"descent_cosine": 0.4 + noise(), "descent_cosine_common": noise(seed=3)}
+    assert verdicts(aligned).loc["attention_aligned", "verdict"] == "supported"
+    shared = aligned | {"descent_cosine_common": 0.39 + noise(seed=3)}
+    row = verdicts(shared).loc["attention_aligned"]
+    assert row["verdict"] == "not supported"
+    assert "all tokens share" in row["reason"]
+    against = {"descent_cosine": -0.4 + noise(), "descent_cosine_common": noise(seed=3)}
+    assert verdicts(against).loc["attention_aligned", "verdict"] == "contradicted"
+
+
+def test_the_objective_must_rise_layer_after_layer_and_tells_the_lam_that_turns_it():
+    rising = np.linspace(1, 2, LAYERS) + noise(1e-3)
+    values = {
+        "sparse_rate_reduction": rising,
+        "rate_reduction": rising + 0.1 * np.linspace(40, 30, LAYERS),
+        "coding_rate": 4 + noise(),
+    }
+    result = made_up.result(values, layers=LAYERS, samples=SAMPLES)
+    audit = judge({"made-up": Measured(result, made_up.BASE)})
+    row = audit.frame.set_index("claim").loc["objective_improves"]
+    assert row["verdict"] == "supported", row["reason"]
+    parts = audit.parts[audit.parts["claim"] == "objective_improves"].set_index("part")["value"]
+    assert parts["nonzero_entries"] == pytest.approx(-10, abs=0.2)
+    assert parts["rate_reduction_nats"] == pytest.approx(0, abs=0.01)
+    last = rising.copy()
+    last[:, -2:] -= [0.2, 0.4]
+    row = verdicts(values | {"sparse_rate_reduction": last}).loc["objective_improves"]
+    assert row["verdict"] == "not supported"
+    assert "falls from some layer" in row["reason"]
+
+
+@pytest.mark.parametrize("layers", [2, 4, 6, 7, 12, 24])
+def test_curves_without_a_trend_get_no_verdict(layers):
+    """At most 5% of models whose curves show nothing have any claim supported or contradicted."""
+    wrong = 0
+    for seed in range(60):
+        curve = made_up.flat(layers, 16, seed=seed, spread=2)
+        others = {
+            ("compression", "z_out"): curve - 1,
+            "attention_rate_change_tangential": -1 + 0.1 * noise()[:16, :1],
+            "attention_rate_change": -1 + 0.1 * noise()[:16, :1],
+            "l0": made_up.flat(layers, 16, seed=seed + 999, spread=1) / 20,
+            "sparse_rate_reduction": made_up.flat(layers, 16, seed=seed + 5000, spread=2),
+        }
+        values = {name: np.broadcast_to(v, (16, layers)) for name, v in others.items()}
+        values[("compression", "z_in")] = curve
+        result = made_up.result(values, layers=layers, samples=16)
+        those = [claims()[name] for name in ("compresses", "sparsifies", "objective_improves")]
+        frame = judge({"made-up": Measured(result, made_up.BASE)}, of=those).frame
+        wrong += bool(frame["verdict"].isin(["supported", "contradicted"]).any())
+    assert wrong <= 6  # of 60, at 5%: more than 6 would be seen once in 100 times
+
+
+def test_thresholds_are_shares_and_known_by_name():
+    assert Thresholds.of(cosine=0.2).cosine == 0.2
+    with pytest.raises(ProbeError, match="no threshold 'cosin'"):
+        Thresholds.of(cosin=0.2)
+    with pytest.raises(ProbeError, match="'gap' is 3"):
+        Thresholds.of(gap=3)
+    with pytest.raises(ProbeError, match="nothing to judge"):
+        judge({})
