@@ -1,5 +1,7 @@
-import itertools, math
+import itertools
+import math
 from functools import lru_cache
+
 import numpy as np
 
 

@@ -16,11 +16,11 @@ import pandas as pd
 
 from whitebox_probe._core import discover
 from whitebox_probe.auditing import claims as rooms
+from whitebox_probe.auditing._tmp import mean_interval, paired_p
 from whitebox_probe.auditing.grid import AXES, Setting
+from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.probing.plan import Request
-from whitebox_probe.results.result import Result
-from whitebox_probe.auditing._tmp import mean_interval, paired_p
 
 GROUP = "whitebox_probe.claims"
 Array = np.ndarray
@@ -89,7 +89,7 @@ class Claim(ABC):
     exempt: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
-    def find(self, result: Result, setting: Setting, thresholds: Thresholds) -> Finding:
+    def find(self, result: Readings, setting: Setting, thresholds: Thresholds) -> Finding:
         """The effect in a model's result, and whether it is on the claim's side."""
 
     @abstractmethod
@@ -118,20 +118,22 @@ class Claim(ABC):
         """Whether another setting than the usual one is looked at for this claim."""
         return setting.axis in self.keeps or setting.axis in self.loses
 
-    def rows(self, result: Result, use: Use, setting: Setting) -> pd.DataFrame:
+    def rows(self, result: Readings, use: Use, setting: Setting) -> pd.DataFrame:
         """A measure against depth, a row a layer."""
-        return result.curve(use.metric, use.site, **self._where(use, setting))
+        return result.curve(use.metric, use.site, self._where(use, setting))
 
-    def values(self, result: Result, use: Use, setting: Setting) -> Array:
+    def values(self, result: Readings, use: Use, setting: Setting) -> Array:
         """The same, (samples, layers)."""
-        return result.values(use.metric, use.site, **self._where(use, setting))
+        return result.values(use.metric, use.site, self._where(use, setting))
 
     @staticmethod
     def _where(use: Use, setting: Setting) -> dict[str, Any]:
         where = setting.where(orthonormal=use.orthonormal)
+        if use.convention == "official":
+            del where["prenorm"]  # which the release always applies
         return where if use.convention is None else where | {"convention": use.convention}
 
-    def curve(self, result: Result, setting: Setting) -> pd.DataFrame:
+    def curve(self, result: Readings, setting: Setting) -> pd.DataFrame:
         """What shows it against depth."""
         return self.rows(result, self.uses[0], setting)
 

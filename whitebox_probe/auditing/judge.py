@@ -15,8 +15,10 @@ import numpy as np
 import pandas as pd
 
 from whitebox_probe._core.errors import ResultError
+from whitebox_probe.auditing._tmp import holm, prediction_interval, rank_p
 from whitebox_probe.auditing.claim import Claim, Finding, claims
 from whitebox_probe.auditing.grid import Setting
+from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.auditing.verdicts import (
     CONTRADICTED,
@@ -27,7 +29,6 @@ from whitebox_probe.auditing.verdicts import (
     Audit,
 )
 from whitebox_probe.results.result import Result
-from whitebox_probe.auditing._tmp import holm, prediction_interval, rank_p
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,19 @@ class Measured:
     absent: Mapping[str, str] | None = None
 
 
+class _Read:
+    """The results of a model, as claims read them."""
+
+    def __init__(self, measured: Measured) -> None:
+        self.of = measured
+        self.result = Readings(measured.result)
+        same = measured.around is measured.result
+        self.around = None if measured.around is None else self.result
+        if measured.around is not None and not same:
+            self.around = Readings(measured.around)
+        self.nulls = [Readings(null) for null in measured.nulls]
+
+
 def judge(
     models: Mapping[str, Measured],
     *,
@@ -66,13 +80,12 @@ def judge(
     those = list(claims().values()) if of is None else list(of)
     rows, robustness, parts, curves = [], [], [], []
     for name, measured in models.items():
-        for claim, row, others, found in _judged(name, measured, those, t):
+        for row, others, found, curve in _judged(name, measured, those, t):
             rows.append(row)
             robustness += others
-            named = found.parts.items()
-            parts += [{"model": name, "claim": claim.name, "part": k, "value": v} for k, v in named]
-            if not found.missing:
-                curves.append(_curve(claim, name, measured))
+            at = {"model": name, "claim": row["claim"]}
+            parts += [at | {"part": k, "value": v} for k, v in found.parts.items()]
+            curves += [] if curve is None else [curve]
     return Audit(
         pd.DataFrame(rows),
         _table(robustness, ["model", "claim", "setting", "counts", "value", "p", "agrees", "why"]),
@@ -104,25 +117,26 @@ def _rule(claim: Claim) -> dict[str, str]:
 
 def _judged(
     name: str, measured: Measured, those: Sequence[Claim], t: Thresholds
-) -> list[tuple[Claim, dict[str, Any], list[dict[str, Any]], Finding]]:
-    """Each claim with its row, the rows of its other settings, and what was found."""
+) -> list[tuple[dict[str, Any], list[dict[str, Any]], Finding, pd.DataFrame | None]]:
+    """Of each claim its row, the rows of its other settings, what was found, and its curve."""
     absent = measured.absent or {}
+    read = _Read(measured)
 
-    def find(claim: Claim, result: Result, setting: Setting, by: Thresholds) -> Finding:
+    def find(claim: Claim, result: Readings, setting: Setting, by: Thresholds) -> Finding:
         if claim.name in absent:
             return Finding(missing=absent[claim.name])
-        if len(result.samples) < 2 and not result.samples.empty:
+        if result.count == 1:
             return Finding(missing="one sample says nothing of the others")
         return claim.find(result, setting, by)
 
-    found = {claim.name: find(claim, measured.result, measured.base, t) for claim in those}
+    found = {claim.name: find(claim, read.result, measured.base, t) for claim in those}
     tested = [each for each in found.values() if not each.missing]
     corrected = dict(zip(found, holm([each.p for each in found.values()]), strict=True))
     made = []
     for claim in those:
         own = found[claim.name]
-        null = _null(claim, own, measured, t, len(tested), find)
-        others = [] if own.missing else _others(claim, name, own, measured, t, find)
+        null = _null(claim, own, read, t, len(tested), find)
+        others = [] if own.missing else _others(claim, name, own, read, t, find)
         verdict, reason = _verdict(claim, own, corrected[claim.name], null, others, t)
         flips = [each["setting"] for each in others if each["counts"] and not each["agrees"]]
         row = {
@@ -137,7 +151,7 @@ def _judged(
             "p": own.p,
             "p_holm": corrected[claim.name],
             "tested": own.tested,
-            "samples": len(measured.result.samples),
+            "samples": read.result.count,
             **null,
             "robust": ""
             if own.missing
@@ -148,26 +162,27 @@ def _judged(
             "reason": reason,
             "sentence": "" if own.missing else claim.sentence(own),
         }
-        made.append((claim, row, others, own))
+        curve = None if own.missing else _curve(claim, name, read)
+        made.append((row, others, own, curve))
     return made
 
 
 def _null(
-    claim: Claim, own: Finding, measured: Measured, t: Thresholds, family: int, find: Any
+    claim: Claim, own: Finding, read: _Read, t: Thresholds, family: int, find: Any
 ) -> dict[str, Any]:
     """What random weights show, and whether the value lies beyond it on the claim's side."""
     nothing = dict.fromkeys(("null_mean", "null_low", "null_high", "null_p"), float("nan"))
     told: dict[str, Any] = {"null": "", "null_draws": 0, **nothing, "beyond_null": ""}
-    if own.missing or not measured.nulls:
+    if own.missing or not read.nulls:
         return told
-    values = [find(claim, result, measured.base, t).value for result in measured.nulls]
+    values = [find(claim, result, read.of.base, t).value for result in read.nulls]
     draws = np.array([value for value in values if not np.isnan(value)])
     if len(draws) < 2:
         return told
     low, high = prediction_interval(draws, family=family, level=1 - t.alpha)
     beyond = own.value < low if claim.wants == "low" else own.value > high
     return {
-        "null": measured.kind,
+        "null": read.of.kind,
         "null_draws": len(draws),
         "null_mean": float(draws.mean()),
         "null_low": low,
@@ -178,17 +193,17 @@ def _null(
 
 
 def _others(
-    claim: Claim, name: str, own: Finding, measured: Measured, t: Thresholds, find: Any
+    claim: Claim, name: str, own: Finding, read: _Read, t: Thresholds, find: Any
 ) -> list[dict[str, Any]]:
     """The claim under each other setting: whether the effect stays on its side, and is no chance.
 
     A verdict of neither side has nothing to lose: all agree with it.
     """
     rows = []
-    for setting in measured.others:
-        if measured.around is None or not claim.looks_at(setting):
+    for setting in read.of.others:
+        if read.around is None or not claim.looks_at(setting):
             continue
-        other = find(claim, measured.around, setting, t.halved())
+        other = find(claim, read.around, setting, t.halved())
         same = other.side == own.side and not other.p > t.alpha
         rows.append(
             {
@@ -232,14 +247,13 @@ def _verdict(
     return side, own.why if own.side < 0 else alone
 
 
-def _curve(claim: Claim, name: str, measured: Measured) -> pd.DataFrame:
-    mine = claim.curve(measured.result, measured.base)
-    mine = mine[["layer", "mean", "ci_low", "ci_high"]].copy()
+def _curve(claim: Claim, name: str, read: _Read) -> pd.DataFrame:
+    base = read.of.base
+    mine = claim.curve(read.result, base)
     mine.insert(0, "claim", claim.name)
     mine.insert(1, "model", name)
-    told = measured.result.run.measures
-    mine["unit"] = told.get(claim.uses[0].metric, {}).get("unit", "")
-    every = [claim.curve(null, measured.base)["mean"].to_numpy() for null in measured.nulls]
+    mine["unit"] = read.result.run.measures.get(claim.uses[0].metric, {}).get("unit", "")
+    every = [claim.curve(null, base)["mean"].to_numpy() for null in read.nulls]
     drawn = np.array(every) if every else np.full((1, len(mine)), np.nan)
     mine["null_mean"] = drawn.mean(axis=0)
     mine["null_least"], mine["null_most"] = drawn.min(axis=0), drawn.max(axis=0)

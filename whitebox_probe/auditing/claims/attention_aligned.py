@@ -1,10 +1,10 @@
 """The attention step, by its direction."""
 
+from whitebox_probe.auditing._tmp import paired_p
 from whitebox_probe.auditing.claim import Claim, Finding, Use, mean_of, shares
 from whitebox_probe.auditing.grid import Setting
+from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
-from whitebox_probe.results.result import Result
-from whitebox_probe.auditing._tmp import paired_p
 
 COSINE, COMMON = Use("descent_cosine"), Use("descent_cosine_common")
 
@@ -26,7 +26,7 @@ class AttentionAligned(Claim):
     loses = {"prenorm": "the attention sees the tokens after its norm: R^c there is what it lowers"}
     place = 5
 
-    def find(self, result: Result, setting: Setting, thresholds: Thresholds) -> Finding:
+    def find(self, result: Readings, setting: Setting, thresholds: Thresholds) -> Finding:
         """Over layers and samples."""
         values = self.values(result, COSINE, setting)
         own = (values - self.values(result, COMMON, setting)).mean(axis=1)

@@ -1,10 +1,10 @@
 """The attention step, by what it does to R^c."""
 
+from whitebox_probe.auditing._tmp import paired_p
 from whitebox_probe.auditing.claim import Claim, Finding, Use, ratio_of, shares
 from whitebox_probe.auditing.grid import Setting
+from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
-from whitebox_probe.results.result import Result
-from whitebox_probe.auditing._tmp import paired_p
 
 CHANGE = Use("attention_rate_change")
 RADIAL, TANGENTIAL = Use("attention_rate_change_radial"), Use("attention_rate_change_tangential")
@@ -34,7 +34,7 @@ class AttentionDescends(Claim):
     loses = {"prenorm": "the attention sees the tokens after its norm: R^c there is what it lowers"}
     place = 6
 
-    def find(self, result: Result, setting: Setting, thresholds: Thresholds) -> Finding:
+    def find(self, result: Readings, setting: Setting, thresholds: Thresholds) -> Finding:
         """Over layers and samples."""
         t = thresholds
         change, common, radial, tangential, shuffled, rate = (

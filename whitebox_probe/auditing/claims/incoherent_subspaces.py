@@ -5,6 +5,7 @@ from typing import Any
 
 from whitebox_probe.auditing.claim import Claim, Finding, Use
 from whitebox_probe.auditing.grid import Setting
+from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.results.result import Result
 
@@ -33,7 +34,7 @@ class IncoherentSubspaces(Claim):
         """All numbers of the subspaces: they are one measure."""
         return [self._request(Use("coherence", convention=None), setting)]
 
-    def find(self, result: Result, setting: Setting, thresholds: Thresholds) -> Finding:
+    def find(self, result: Readings, setting: Setting, thresholds: Thresholds) -> Finding:
         """The place, tested against uniformly drawn subspaces."""
         overlap = self.rows(result, OVERLAP, setting)["mean"].to_numpy()
         if not overlap.size or math.isnan(float(overlap.mean())):

@@ -1,10 +1,10 @@
 """The sparsifying step, by what it does to its LASSO objective."""
 
+from whitebox_probe.auditing._tmp import paired_p
 from whitebox_probe.auditing.claim import Claim, Finding, Use, mean_of, shares
 from whitebox_probe.auditing.grid import Setting
+from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
-from whitebox_probe.results.result import Result
-from whitebox_probe.auditing._tmp import paired_p
 
 GAP, CHANGE, STEP = Use("lasso_gap_closed"), Use("lasso_change"), Use("lasso_step")
 ZERO = Use("lasso_vs_zero")
@@ -28,7 +28,7 @@ class IstaDescends(Claim):
     keeps = ("class_token",)
     place = 7
 
-    def find(self, result: Result, setting: Setting, thresholds: Thresholds) -> Finding:
+    def find(self, result: Readings, setting: Setting, thresholds: Thresholds) -> Finding:
         """Over layers and samples."""
         values = self.values(result, GAP, setting)
         each = values.mean(axis=1)

@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from whitebox_probe.auditing._tmp import paired_p
 from whitebox_probe.auditing.claim import Claim, Finding, Use, from_layer, ratio_of
 from whitebox_probe.auditing.grid import Setting
+from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
-from whitebox_probe.results.result import Result
-from whitebox_probe.auditing._tmp import paired_p
 
 RATE = Use("coding_rate", convention="official")
 
@@ -25,7 +25,7 @@ class KeepsExpanding(Claim):
     loses = {"embedding": "what enters the first layer is the embedding: no step has acted on it"}
     place = 2
 
-    def find(self, result: Result, setting: Setting, thresholds: Thresholds) -> Finding:
+    def find(self, result: Readings, setting: Setting, thresholds: Thresholds) -> Finding:
         """The ratio, tested against `keeps`."""
         values = from_layer(self.values(result, RATE, setting), setting.first_layer)
         if values.shape[1] < 2:

@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from whitebox_probe.auditing._tmp import fewest_layers, permutation_p, spearman
 from whitebox_probe.auditing.claim import Claim, Finding, Use, mean_of
 from whitebox_probe.auditing.grid import Setting
+from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
-from whitebox_probe.results.result import Result
-from whitebox_probe.auditing._tmp import fewest_layers, permutation_p, spearman
 from whitebox_probe.stats import trend
 
 SRR = Use("sparse_rate_reduction", orthonormal=True)
@@ -30,7 +30,7 @@ class ObjectiveImproves(Claim):
     keeps = ("eps", "prenorm", "basis", "lam", "class_token", "orthonormal")
     place = 8
 
-    def find(self, result: Result, setting: Setting, thresholds: Thresholds) -> Finding:
+    def find(self, result: Readings, setting: Setting, thresholds: Thresholds) -> Finding:
         """The change, its trend and steps; and the lam at which its sign turns."""
         values = self.values(result, SRR, setting)
         delta = self.values(result, DELTA, setting)

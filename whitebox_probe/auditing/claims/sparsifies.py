@@ -1,10 +1,10 @@
 """Sparsity: the share of non-zero entries falls."""
 
+from whitebox_probe.auditing._tmp import fewest_layers, permutation_p, spearman
 from whitebox_probe.auditing.claim import Claim, Finding, Use, ratio_of
 from whitebox_probe.auditing.grid import Setting
+from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
-from whitebox_probe.results.result import Result
-from whitebox_probe.auditing._tmp import fewest_layers, permutation_p, spearman
 
 SHARE = Use("l0")
 
@@ -22,7 +22,7 @@ class Sparsifies(Claim):
     keeps = ("class_token",)
     place = 3
 
-    def find(self, result: Result, setting: Setting, thresholds: Thresholds) -> Finding:
+    def find(self, result: Readings, setting: Setting, thresholds: Thresholds) -> Finding:
         """Of the curve, where there are exact zeros at all."""
         values = self.values(result, SHARE, setting)
         means = values.mean(axis=0)

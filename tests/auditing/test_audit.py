@@ -1,0 +1,245 @@
+"""The audit of real models: what it measures, how it is saved, drawn and told."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+import whitebox_probe as wp
+from whitebox_probe._core.errors import ProbeError
+from whitebox_probe.auditing import nulls
+from whitebox_probe.auditing.claim import claims
+from whitebox_probe.auditing.claims.incoherent_subspaces import overlap_null, overlap_spread
+from whitebox_probe.auditing.grid import around, usual
+from whitebox_probe.auditing.thresholds import Thresholds
+from whitebox_probe.auditing.verdicts import VERDICTS, Audit
+from whitebox_probe.models.registry import build
+
+IMAGES = torch.randn(12, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+BY_NAME = claims()
+FEW = {"draws": 3, "null_limit": 4, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def found():
+    models = [wp.load("crate-tiny-fmnist"), wp.load("vit-tiny-fmnist")]
+    return wp.audit(models, "fashion-mnist", limit=32, draws=20, null_limit=16, progress=False)
+
+
+def row_of(audit, model, claim):
+    return audit.frame.query("model == @model and claim == @claim").iloc[0]
+
+
+def test_each_claim_is_judged_for_each_model(found):
+    assert len(found.frame) == 2 * len(BY_NAME)
+    assert all(verdict.startswith(VERDICTS) for verdict in found.frame["verdict"])
+    vit = found.frame[found.frame["model"] == "vit-tiny-fmnist"].set_index("claim")
+    assert vit.loc["ista_descends", "verdict"] == "not applicable"
+    assert "not a proximal one" in vit.loc["ista_descends", "reason"]
+    assert "no exact zeros" in vit.loc["sparsifies", "reason"]
+    judged = found.frame[found.frame["verdict"] != "not applicable"]
+    assert (judged["null"] == "random weights").all()
+    assert (judged["null_draws"] == 20).all()
+    assert (judged["null_low"] < judged["null_mean"]).all()
+    assert (judged["sentence"].str.len() > 20).all()
+
+
+def test_the_shipped_models_get_the_verdicts_that_the_docs_tell(found):
+    crate = found.frame[found.frame["model"] == "crate-tiny-fmnist"].set_index("claim")["verdict"]
+    assert crate["compresses"] == crate["attention_descends"] == "supported"
+    assert crate["sparsifies"] == crate["incoherent_subspaces"] == "not supported"
+    vit = found.frame[found.frame["model"] == "vit-tiny-fmnist"].set_index("claim")["verdict"]
+    assert vit["attention_descends"] == vit["compresses"] == "not supported"
+
+
+def test_the_effects_are_those_of_the_results(found):
+    result = found.results["crate-tiny-fmnist"]
+    R = result.values("compression", "z_in", convention="official", basis="native", eps=0.1,
+                      class_token=True)  # fmt: skip
+    row = row_of(found, "crate-tiny-fmnist", "compresses")
+    assert row["value"] == pytest.approx(R[:, -1].mean() / R[:, 1].mean() - 1)
+    assert row["ci_low"] < row["value"] < row["ci_high"]
+    where = {"basis": "qkv:k", "eps": 0.1, "class_token": True, "prenorm": True}
+    result = found.results["vit-tiny-fmnist"]
+    change = result.values("attention_rate_change", **where)
+    rate = result.values("compression", "z_in", convention="paper", **where)
+    row = row_of(found, "vit-tiny-fmnist", "attention_descends")
+    assert row["value"] == pytest.approx(change.sum() / rate.sum())
+    whole = {"common", "radial", "tangential"}
+    parts = found.parts.query("model == 'vit-tiny-fmnist' and claim == 'attention_descends'")
+    parts = parts.set_index("part")["value"]
+    told = sum(parts[f"{name}_nats"] for name in whole)
+    assert told == pytest.approx(change.mean(), rel=1e-5)
+
+
+def test_other_settings_are_shown_and_count_where_the_claim_keeps_its_meaning(found):
+    others = found.robustness.query("model == 'crate-tiny-fmnist' and claim == 'compresses'")
+    told = others.set_index("setting")["counts"]
+    assert told["eps=0.05"] and told["class_token=False"] and told["first_layer=3"]
+    assert not told["first_layer=1"]  # the embedding
+    assert "embedding" in others.set_index("setting").loc["first_layer=1", "why"]
+    vit = found.robustness.query("model == 'vit-tiny-fmnist' and claim == 'objective_improves'")
+    assert {"basis=qkv:q", "basis=qkv:v", "lam=1", "prenorm=False"} <= set(vit["setting"])
+
+
+def test_the_exact_spread_of_random_overlaps_is_that_of_draws():
+    random = np.random.default_rng(0)
+    d, K, p, layers = 24, 3, 6, 2
+    drawn = []
+    for _ in range(1500):
+        Q = np.linalg.qr(random.standard_normal((layers, K, d, p)))[0]
+        cross = np.einsum("lkdp,ljdq->lkjpq", Q, Q)
+        shares = (cross**2).sum((3, 4)) / p
+        first, second = np.triu_indices(K, 1)
+        drawn.append(shares[:, first, second].mean())
+    drawn = np.array(drawn)
+    spread = overlap_spread(d, K, p, layers)
+    assert drawn.std() == pytest.approx(spread, rel=0.06)
+    assert drawn.mean() == pytest.approx(p / d, abs=4 * spread / np.sqrt(1500))
+    assert (np.abs(drawn - p / d) > 1.96 * spread).mean() == pytest.approx(0.05, abs=0.02)
+
+
+def test_random_subspaces_are_neither_coherent_nor_incoherent(found):
+    low, high = overlap_null(found.results["vit-tiny-fmnist"])
+    assert -0.05 < low < 0 < high < 0.05
+
+
+def test_it_is_saved_whole_explained_and_drawn(found, tmp_path):
+    found.save(tmp_path)
+    whole = json.loads((tmp_path / "audit.json").read_text())
+    assert len(whole["verdicts"]) == len(found.frame)
+    assert whole["thresholds"]["keeps"] == Thresholds().keeps
+    assert set(whole["rules"]) == set(BY_NAME)
+    for name in ("eps", "lam", "basis", "seed", "data", "count", "draws"):
+        assert name in whole["settings"]
+    again = Audit.load(tmp_path)
+    for name in ("frame", "robustness", "parts", "curves"):
+        pd.testing.assert_frame_equal(getattr(again, name), getattr(found, name), check_dtype=False)
+    assert again == found
+    assert again.explain("compresses") == found.explain("compresses")
+    told = found.explain("attention_descends")
+    assert "crate-tiny-fmnist: supported" in told
+    assert "eps=0.05" in told
+    assert "random weights" in told
+    with pytest.raises(wp.ProbeError, match="'compress' was not judged"):
+        found.explain("compress")
+    assert len(found.sentences()) == len(found.frame)
+    assert len(repr(found)) < 200
+    (tmp_path / "audit.json").write_text('{"thresholds": {}}')
+    with pytest.raises(wp.ProbeError, match="an older version made it"):
+        Audit.load(tmp_path)
+    figure = wp.plots.audit(found)
+    text = " ".join(t.get_text() for ax in figure.axes for t in [*ax.texts, ax.title])
+    assert "not applicable" in text
+    paths = wp.plots.save(figure, tmp_path / "audit", ["pdf", "png"])
+    assert all(path.stat().st_size > 10_000 for path in paths)
+
+
+ARCH = {"dim": 16, "heads": 2}
+PICTURE = ARCH | {"image_size": 12, "patch_size": 4, "dim_head": 8}
+OTHERS = {
+    "crate_gpt": ARCH | {"vocabulary": 23, "block_size": 12, "depth": 2, "atoms": 32},
+    "crate_mae": PICTURE | {"depth": 2, "decoder_depth": 3, "lam": 0.5},
+    "crate_alpha": PICTURE | {"classes": 3, "depth": 2},
+    "crate_bert": ARCH | {"vocabulary": 23, "positions": 16, "depth": 2},
+}
+
+
+@pytest.mark.parametrize("family", OTHERS)
+def test_every_kind_of_proximal_step_is_judged(family):
+    model = wp.wrap(build(family, OTHERS[family], source="a test"), name=family)
+    text = "vocabulary" in OTHERS[family]
+    data = torch.randint(23, (6, 12)) if text else torch.randn(6, 3, 12, 12)
+    audit = wp.audit([model], data, **FEW)
+    row = audit.frame.set_index("claim").loc["ista_descends"]
+    assert row["verdict"] != "not applicable"
+    assert row["null"] == "permuted weights"
+    curve = audit.curves[audit.curves["claim"] == "ista_descends"]
+    assert curve["layer"].tolist() == [1, 2]  # of an autoencoder, the encoder's
+    assert row["value"] == pytest.approx(curve["mean"].mean())
+    assert wp.plots.audit(audit).axes
+
+
+@pytest.mark.parametrize("family", ["tost", "aot", "tost_gpt"])
+def test_models_without_a_proximal_step_are_judged_on_the_other_claims(family):
+    arch = {"tost": ARCH | {"patch_size": 4, "classes": 3, "depth": 2}}
+    arch |= {"aot": PICTURE | {"classes": 3, "depth": 2}}
+    arch |= {"tost_gpt": ARCH | {"vocabulary": 23, "block_size": 12, "depth": 2}}
+    model = wp.wrap(build(family, arch[family], source="a test"), name=family)
+    text = "vocabulary" in arch[family]
+    data = torch.randint(23, (6, 12)) if text else torch.randn(6, 3, 12, 12)
+    rows = wp.audit([model], data, **FEW).frame.set_index("claim")
+    assert rows.loc["ista_descends", "verdict"] == "not applicable"
+    assert rows.loc["attention_descends", "verdict"] != "not applicable"
+
+
+def test_a_mapped_module_is_judged_on_what_its_sites_allow():
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(16, nhead=2, batch_first=True)
+    network = nn.TransformerEncoder(layer, num_layers=6)
+    model = wp.wrap(network, sites={"z_in": "layers.{layer}:input"}, dim=16, heads=2)
+    audit = wp.audit(model, torch.randn(6, 9, 16), **FEW)
+    rows = audit.frame.set_index("claim")
+    assert rows.loc["keeps_expanding", "verdict"] != "not applicable"
+    assert rows.loc["attention_descends", "verdict"] == "not applicable"
+    assert (rows["null"] == "").all()
+
+
+def test_weights_are_permuted_tensor_by_tensor():
+    model = wp.wrap(build("aot", PICTURE | {"classes": 3, "depth": 2}, source="a test"), name="a")
+    one, two = nulls.draws(model, 2, seed=0)
+    pairs = zip(model.module.parameters(), one.module.parameters(), strict=True)
+    assert all(torch.equal(a.flatten().sort().values, b.flatten().sort().values) for a, b in pairs)
+    assert not torch.equal(one.subspaces(1), model.subspaces(1))
+    assert not torch.equal(one.subspaces(1), two.subspaces(1))
+
+
+def test_other_settings_are_one_change_away():
+    model = wp.load("vit-tiny-fmnist")
+    base = usual(model, eps=0.1, lam=0.1)
+    told = [setting.told(orthonormal=False) for setting in around(model, base)]
+    assert told == [
+        "eps=0.05", "eps=0.2", "lam=0.01", "lam=1", "prenorm=False", "basis=qkv:q", "basis=qkv:v",
+        "class_token=False", "first_layer=3", "first_layer=1", "orthonormal=True",
+    ]  # fmt: skip
+
+
+def test_two_models_of_one_name_are_refused():
+    model = wp.load("crate-tiny-fmnist")
+    with pytest.raises(wp.ProbeError, match="of the same model"):
+        wp.audit([model, model], IMAGES, **FEW)
+
+
+def test_options_that_move_numbers_are_recorded_and_a_name_stands_for_a_model(tmp_path):
+    found = wp.audit(
+        "crate-tiny-fmnist", IMAGES, prenorm=False, batch_size=6, thresholds={"cosine": 0.3}, **FEW
+    )
+    assert found.settings["prenorm"] is False
+    assert "batch_size" not in found.settings
+    found.save(tmp_path)
+    again = Audit.load(tmp_path)
+    assert again.settings["prenorm"] is False
+    assert again.thresholds.cosine == 0.3
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        (
+            {"convention": "paper"},
+            "an audit has no option 'convention': each claim says for itself",
+        ),
+        ({"null": "gaussian"}, "null='gaussian' is no choice of an audit"),
+        ({"eps": [0.1, 0.5]}, "eps has several values"),
+        ({"eps": -1.0}, "eps is -1.0"),
+        ({"draws": 1}, "draws is 1"),
+        ({"first_layer": 0}, "first_layer is 0"),
+        ({"dtype": ["float32", "bfloat16"]}, "dtype has several values: a verdict is of one"),
+    ],
+)
+def test_options_that_claims_fix_are_refused(option, told):
+    with pytest.raises(ProbeError, match=told):
+        wp.audit("crate-tiny-fmnist", IMAGES, **(FEW | option))

@@ -1,0 +1,104 @@
+"""A result as claims read it: each curve found at once, however many there are.
+
+`Result.curve` looks through the whole table each time; an audit asks some thousand times.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from whitebox_probe._core.errors import ResultError
+from whitebox_probe.results.result import Result
+from whitebox_probe.results.run import Run
+from whitebox_probe.results.table import SETTINGS, no_value, written
+
+_TOLD = tuple(name for name in SETTINGS if name != "null")
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """The rows of one curve, by layer."""
+
+    site: str
+    settings: Mapping[str, Any]
+    rows: list[tuple[int, float, float, float, str]]
+
+
+class Readings:
+    """The curves of a result, of the model's own tokens and subspaces.
+
+    Attributes: run: of the result. count: of its samples.
+    """
+
+    def __init__(self, result: Result) -> None:
+        self.run: Run = result.run
+        self.count = len(result.samples)
+        self._samples = result.samples
+        self._curves: dict[str, list[_Curve]] = {}
+        frame = result.frame
+        found: dict[tuple[Any, ...], _Curve] = {}
+        columns = [frame[name].tolist() for name in ("metric", "site", "null", *_TOLD)]
+        numbers = [frame[name].tolist() for name in ("layer", "mean", "ci_low", "ci_high")]
+        keys = result.keys().tolist()
+        for (metric, site, null, *told), row, key in zip(
+            zip(*columns, strict=True), zip(*numbers, strict=True), keys, strict=True
+        ):
+            if null:
+                continue
+            at = (metric, site, *(written(value) for value in told))
+            if at not in found:
+                settings = dict(zip(_TOLD, told, strict=True))
+                found[at] = _Curve(site, settings, [])
+                self._curves.setdefault(metric, []).append(found[at])
+            found[at].rows.append((*row, key))
+        for curve in found.values():
+            curve.rows.sort()
+
+    def values(self, metric: str, site: str | None, where: Mapping[str, Any]) -> np.ndarray:
+        """Values a sample of a measure, (samples, layers).
+
+        Raises: ResultError as `curve` does, and for a measure that has none.
+        """
+        names = [row[-1] for row in self._one(metric, site, where).rows]
+        if not set(names) <= set(self._samples.columns):
+            raise ResultError(
+                f"'{metric}' has no value a sample", "it is read from weights", "Use its curve"
+            )
+        return self._samples[names].to_numpy()
+
+    def curve(self, metric: str, site: str | None, where: Mapping[str, Any]) -> pd.DataFrame:
+        """A measure against depth: layer, mean and its interval.
+
+        Raises: ResultError when it was not measured so, or in several ways.
+        """
+        rows = [row[:-1] for row in self._one(metric, site, where).rows]
+        return pd.DataFrame(rows, columns=["layer", "mean", "ci_low", "ci_high"])
+
+    def _one(self, metric: str, site: str | None, where: Mapping[str, Any]) -> _Curve:
+        fits = [
+            curve
+            for curve in self._curves.get(metric, [])
+            if site in (None, curve.site)
+            and all(_is(curve.settings[k], v) for k, v in where.items())
+        ]
+        if len(fits) != 1:
+            told = ", ".join(f"{name}={written(value)}" for name, value in where.items())
+            raise ResultError(
+                f"{len(fits) or 'no'} curves of '{metric}' at {site or 'its site'} have {told}",
+                "a claim is about one",
+                "Measure what its requests ask for",
+            )
+        return fits[0]
+
+
+def _is(found: Any, wanted: Any) -> bool:
+    """Whether a row was taken with a setting, or does not depend on it."""
+    if no_value(found):
+        return True
+    if isinstance(wanted, float):
+        return math.isclose(found, wanted, rel_tol=1e-9)
+    return bool(found == wanted)
