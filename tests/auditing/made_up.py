@@ -23,8 +23,8 @@ def uses():
 def result(values, *, model="made-up", layers, samples, seed=0):
     """A Result of one setting.
 
-    Args: values: (metric, site) or metric -> (samples, layers); what is not named is 1 + small noise
-        for rates, and noise about 0 for changes and cosines.
+    Args: values: (metric, site) or metric -> (samples, layers); what is not named is 1 and some
+        noise for rates, and noise about 0 for changes and cosines.
     """
     random = np.random.default_rng(seed)
     rows, arrays, numbers = [], {}, []

@@ -16,11 +16,11 @@ import pandas as pd
 
 from whitebox_probe._core import discover
 from whitebox_probe.auditing import claims as rooms
-from whitebox_probe.auditing._tmp import mean_interval, paired_p
 from whitebox_probe.auditing.grid import AXES, Setting
 from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.probing.plan import Request
+from whitebox_probe.stats import mean_interval, paired_p
 
 GROUP = "whitebox_probe.claims"
 Array = np.ndarray

@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 
 from whitebox_probe._core.errors import ResultError
-from whitebox_probe.auditing._tmp import holm, prediction_interval, rank_p
 from whitebox_probe.auditing.claim import Claim, Finding, claims
 from whitebox_probe.auditing.grid import Setting
 from whitebox_probe.auditing.readings import Readings
@@ -29,6 +28,7 @@ from whitebox_probe.auditing.verdicts import (
     Audit,
 )
 from whitebox_probe.results.result import Result
+from whitebox_probe.stats import holm, prediction_interval, rank_p
 
 
 @dataclass(frozen=True)

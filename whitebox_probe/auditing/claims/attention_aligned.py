@@ -1,10 +1,10 @@
 """The attention step, by its direction."""
 
-from whitebox_probe.auditing._tmp import paired_p
 from whitebox_probe.auditing.claim import Claim, Finding, Use, mean_of, shares
 from whitebox_probe.auditing.grid import Setting
 from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
+from whitebox_probe.stats import paired_p
 
 COSINE, COMMON = Use("descent_cosine"), Use("descent_cosine_common")
 

@@ -1,10 +1,10 @@
 """The attention step, by what it does to R^c."""
 
-from whitebox_probe.auditing._tmp import paired_p
 from whitebox_probe.auditing.claim import Claim, Finding, Use, ratio_of, shares
 from whitebox_probe.auditing.grid import Setting
 from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
+from whitebox_probe.stats import paired_p
 
 CHANGE = Use("attention_rate_change")
 RADIAL, TANGENTIAL = Use("attention_rate_change_radial"), Use("attention_rate_change_tangential")

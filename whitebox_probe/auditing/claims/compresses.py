@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from whitebox_probe.auditing._tmp import fewest_layers, paired_p, permutation_p, spearman
 from whitebox_probe.auditing.claim import Claim, Finding, Use, from_layer, ratio_of
 from whitebox_probe.auditing.grid import Setting
 from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
+from whitebox_probe.stats import fewest_layers, paired_p, permutation_p, spearman
 
 BEFORE, HALF, AFTER = (Use("compression", site, "official") for site in ("z_in", "z_half", "z_out"))
 WORK = (Use("attention_rate_change_radial"), Use("attention_rate_change_tangential"))

@@ -1,10 +1,10 @@
 """The sparsifying step, by what it does to its LASSO objective."""
 
-from whitebox_probe.auditing._tmp import paired_p
 from whitebox_probe.auditing.claim import Claim, Finding, Use, mean_of, shares
 from whitebox_probe.auditing.grid import Setting
 from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
+from whitebox_probe.stats import paired_p
 
 GAP, CHANGE, STEP = Use("lasso_gap_closed"), Use("lasso_change"), Use("lasso_step")
 ZERO = Use("lasso_vs_zero")

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from whitebox_probe.auditing._tmp import paired_p
 from whitebox_probe.auditing.claim import Claim, Finding, Use, from_layer, ratio_of
 from whitebox_probe.auditing.grid import Setting
 from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
+from whitebox_probe.stats import paired_p
 
 RATE = Use("coding_rate", convention="official")
 

@@ -2,12 +2,11 @@
 
 import numpy as np
 
-from whitebox_probe.auditing._tmp import fewest_layers, permutation_p, spearman
 from whitebox_probe.auditing.claim import Claim, Finding, Use, mean_of
 from whitebox_probe.auditing.grid import Setting
 from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
-from whitebox_probe.stats import trend
+from whitebox_probe.stats import fewest_layers, permutation_p, spearman, trend
 
 SRR = Use("sparse_rate_reduction", orthonormal=True)
 DELTA = Use("rate_reduction", orthonormal=True)

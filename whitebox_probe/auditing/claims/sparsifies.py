@@ -1,10 +1,10 @@
 """Sparsity: the share of non-zero entries falls."""
 
-from whitebox_probe.auditing._tmp import fewest_layers, permutation_p, spearman
 from whitebox_probe.auditing.claim import Claim, Finding, Use, ratio_of
 from whitebox_probe.auditing.grid import Setting
 from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
+from whitebox_probe.stats import fewest_layers, permutation_p, spearman
 
 SHARE = Use("l0")
 
