@@ -14,15 +14,20 @@ from tests.contract import test_every_claim as contract
 from whitebox_probe._core.errors import PluginError
 from whitebox_probe.auditing import claim
 from whitebox_probe.auditing import claims as rooms
+from whitebox_probe.auditing.claim import Finding, Use
+from whitebox_probe.auditing.verdicts import VERDICTS
 
 ROOT = Path(__file__).parents[3]
 CODE = '''
 """Tokens stay apart."""
 
-from whitebox_probe.auditing.claim import Claim, Statistic
-from whitebox_probe.auditing.verdicts import CONTRADICTED, NOT_SUPPORTED, SUPPORTED, Thresholds
-from whitebox_probe.results.result import Result
-from whitebox_probe.stats import bootstrap_interval
+from whitebox_probe.auditing.claim import Claim, Finding, Use, mean_of
+from whitebox_probe.auditing.grid import Setting
+from whitebox_probe.auditing.readings import Readings
+from whitebox_probe.auditing.thresholds import Thresholds
+from whitebox_probe.stats import paired_p
+
+COSINE = Use("mean_cosine")
 
 
 class StaysApart(Claim):
@@ -31,23 +36,25 @@ class StaysApart(Claim):
     name = "stays_apart"
     text = "tokens do not collapse onto one direction"
     statistic = "mean cosine of two tokens of the last layer"
-    rule = "the interval is below 0.5"
-    metric = "mean_cosine"
-    where = {"convention": "paper"}
+    unit = "cosine"
+    rule = "it is below 0.5"
+    uses = (COSINE,)
     wants = "low"
+    keeps = ("class_token",)
     place = 0
+    exempt = {"flat": "tokens that point nowhere lie apart, as it claims"}
 
-    def take(self, result: Result, thresholds: Thresholds) -> Statistic:
+    def find(self, result: Readings, setting: Setting, thresholds: Thresholds) -> Finding:
         """Of the last layer."""
-        values = self.values(result)[:, -1:]
-        low, high = bootstrap_interval(values, seed=0)
-        return Statistic(float(values.mean()), float(low[0]), float(high[0]))
+        values = self.values(result, COSINE, setting)[:, -1]
+        value, low, high = mean_of(values)
+        side = 1 if value < 0.5 else -1
+        why = "" if side > 0 else "it is above 0.5"
+        return Finding(value, low, high, paired_p(values - 0.5), "samples", side, why)
 
-    def judge(self, found: Statistic, thresholds: Thresholds) -> str:
-        """By the interval."""
-        if found.high < 0.5:
-            return SUPPORTED
-        return CONTRADICTED if found.low > 0.5 else NOT_SUPPORTED
+    def sentence(self, found: Finding) -> str:
+        """The cosine."""
+        return f"two tokens of the last layer have a cosine of {found.value:.2f} on average"
 '''
 IMAGES = torch.randn(6, 1, 28, 28, generator=torch.Generator().manual_seed(1))
 
@@ -92,15 +99,15 @@ def expect_it_judged(tmp_path):
     """In the table, on disk, in the figure and in the docs' table; and it keeps the contracts."""
     assert next(iter(claim.claims())) == "stays_apart"
     model = wp.load("crate-tiny-fmnist")
-    found = wp.audit(model, IMAGES, progress=False)
+    found = wp.audit(model, IMAGES, draws=2, progress=False)
     row = found.frame.set_index("claim").loc["stays_apart"]
-    cosine = found.results[model.name].curve("mean_cosine")["mean"].iloc[-1]
+    cosine = found.results[model.name].curve("mean_cosine", class_token=True)["mean"].iloc[-1]
     assert row["value"] == pytest.approx(cosine)
     assert row["ci_low"] <= row["value"] <= row["ci_high"]
-    assert row["verdict"] in ("supported", "not supported", "contradicted")
+    assert row["verdict"].startswith(VERDICTS)
     assert row["null"] == "random weights"
     whole = json.loads((found.save(tmp_path / "audit") / "audit.json").read_text())
-    assert whole["rules"]["stays_apart"]["rule"] == "the interval is below 0.5"
+    assert whole["rules"]["stays_apart"]["rule"] == "it is below 0.5"
     assert wp.Audit.load(tmp_path / "audit") == found
     told = " ".join(ax.get_ylabel() for ax in wp.plots.audit(found).axes)
     assert "do not collapse" in " ".join(told.split())
@@ -139,16 +146,18 @@ def test_one_that_cannot_be_added_names_its_package(install, name, of, told):
     ("name", "code", "contracts"),
     [
         ("text", '"apart"', ["says"]),
-        ("metric", '"mean_cosin"', ["requests"]),
-        ("wants", '"high"', ["side"]),
-        ("take", "lambda *_: Statistic()", ["missing"]),
-        ("judge", 'lambda *_: "supported"', ["verdicts"]),
-        ("exempt", '{"side": "no"}', ["check_reasons"]),
+        ("unit", '""', ["says"]),
+        ("keeps", '("depth",)', ["says"]),
+        ("uses", '(Use("mean_cosin"),)', ["requests"]),
+        ("find", "lambda *_: Finding(0.2, 0.3, 0.4, 0.01, 'samples', 1)", ["effect"]),
+        ("find", "lambda *_: Finding(0.2, 0.1, 0.3, 0.01, 'samples', 1)", ["flat"]),
+        ("find", "lambda *_: Finding()", ["missing"]),
+        ("exempt", '{"flat": "no"}', ["check_reasons"]),
     ],
 )
 def test_one_that_breaks_a_contract_is_noticed(one_file, monkeypatch, name, code, contracts):
     made = claim.claims()["stays_apart"]
-    monkeypatch.setattr(type(made), name, eval(code, {"Statistic": claim.Statistic}))
+    monkeypatch.setattr(type(made), name, eval(code, {"Finding": Finding, "Use": Use}))
     for each in contracts:
         with pytest.raises((AssertionError, wp.ProbeError)):
             getattr(contract, each)(made)

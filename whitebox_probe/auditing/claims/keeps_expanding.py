@@ -24,6 +24,9 @@ class KeepsExpanding(Claim):
     keeps = ("eps", "class_token", "first_layer")
     loses = {"embedding": "what enters the first layer is the embedding: no step has acted on it"}
     place = 2
+    exempt = {
+        "flat": "an R that does not change is what it claims; random weights are what it beats"
+    }
 
     def find(self, result: Readings, setting: Setting, thresholds: Thresholds) -> Finding:
         """The ratio, tested against `keeps`."""
