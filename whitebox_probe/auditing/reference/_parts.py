@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.models.wrap import wrap
@@ -107,7 +108,8 @@ class Layer(nn.Module):
         super().__init__()
         self.norm = norm or nn.Identity()
         K, d, p = U.shape
-        self.project = nn.Linear(d, K * p, bias=False)
+        # Not drawn first, so that the caller's random numbers stay where they are.
+        self.project = skip_init(nn.Linear, d, K * p, bias=False)
         self.project.weight.data = U.mT.reshape(K * p, d).clone()
         self.attention = attention
         self.second = second or Nothing()

@@ -177,13 +177,18 @@ _WHERE = {
     "residual": ("-residual", "of R^c(LN(Z)), in the residual stream"),
 }
 
+_LOWERS = "a small step against the gradient lowers R^c, and U is the same in every layer"
+_JACOBIAN = (
+    "; LayerNorm's Jacobian is symmetric and has no negative eigenvalue, so that the gradient behind "
+    "it points the way of the one in front"
+)
+
 NETWORKS = (
     *(
         Reference(
             f"descent{tail}",
             f"attention = -κ∇R^c, {text}",
-            "a small step against the gradient lowers R^c; U is orthonormal, its heads orthogonal, "
-            "and the same in every layer",
+            _LOWERS + _JACOBIAN * (at == "released"),
             _steps(f"descent{tail}", at, 1),
             _down,
             _all(SUPPORTED),
@@ -194,7 +199,7 @@ NETWORKS = (
         Reference(
             f"ascent{tail}",
             f"attention = +κ∇R^c, {text}",
-            "a step along the gradient raises R^c",
+            "a step along the gradient raises R^c" + _JACOBIAN * (at == "released"),
             _steps(f"ascent{tail}", at, -1),
             _up,
             _all(CONTRADICTED),

@@ -153,7 +153,7 @@ def _steps(name: str, kind: _Kind, lam: float, length: float) -> Callable[[int],
 
 def dictionary_of(module: nn.Module, layer: int) -> Tensor:
     """D (d, h) of a layer, counted from 1."""
-    return module.get_submodule(f"layers.{layer - 1}.second").dictionary
+    return module.get_buffer(f"layers.{layer - 1}.second.dictionary")
 
 
 def _coded(seed: int, samples: int, *, kind: _Kind) -> Tensor:
@@ -176,16 +176,16 @@ def _pair(name: str, kind: _Kind) -> tuple[Reference, Reference]:
     return (
         Reference(
             f"ista-{name}",
-            f"exact ISTA, {kind.text}, η = {SHORT:g}/∣D∣²",
-            "below 2/∣D∣² a proximal gradient step lowers its objective, unless it is at the least",
+            f"exact ISTA, {kind.text}, η = {SHORT:g}/|D|²",
+            "below 2/|D|² a proximal gradient step lowers its objective, unless it is at the least",
             _steps(f"ista-{name}", kind, kind.lam[0], SHORT),
             draw,
             {"ista_descends": SUPPORTED} | shared,
         ),
         Reference(
             f"ista-{name}-too-long",
-            f"the same, η = {LONG:g}/∣D∣²",
-            "above 2/∣D∣² the step overshoots; that it does so on these tokens is computed",
+            f"the same, η = {LONG:g}/|D|²",
+            "above 2/|D|² the step overshoots; that it does so on these tokens is computed",
             _steps(f"ista-{name}-too-long", kind, kind.lam[1], LONG),
             draw,
             {"ista_descends": CONTRADICTED} | shared,
