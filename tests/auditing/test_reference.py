@@ -298,7 +298,7 @@ def test_the_overlap_of_the_bases_is_as_told(seed):
     np.testing.assert_allclose(overlaps("bases-identical"), 1, rtol=1e-5)
     np.testing.assert_allclose(overlaps("bases-above-chance"), 1.01 * chance, rtol=1e-4)
     random = overlaps("bases-random")
-    assert abs(random.mean() / chance - 1) < 0.03
+    assert abs(random.mean() / chance - 1) < 0.08  # four deviations of a mean over ten layers
     assert random.std() > 0
 
 

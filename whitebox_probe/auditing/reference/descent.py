@@ -179,8 +179,8 @@ _WHERE = {
 
 _LOWERS = "a small step against the gradient lowers R^c, and U is the same in every layer"
 _JACOBIAN = (
-    "; LayerNorm's Jacobian is symmetric and has no negative eigenvalue, so that the gradient behind "
-    "it points the way of the one in front"
+    "; LayerNorm's Jacobian is symmetric and has no negative eigenvalue, so that the gradient "
+    "behind it points the way of the one in front"
 )
 
 NETWORKS = (
