@@ -154,9 +154,10 @@ def package() -> str:
     import whitebox_probe
 
     homes = whitebox_probe._HOMES
-    rows = [f"from {OWN} import {name} as {name}" for name in whitebox_probe._FOLDERS]
-    pairs = sorted((home, _order(name), name) for name, home in homes.items())
-    rows += [f"from {OWN}.{home} import {name} as {name}" for home, _, name in pairs]
+    rooms = [path.rpartition(".") for path in whitebox_probe._FOLDERS.values()]
+    pairs = [(home, _order(name), name) for home, _, name in rooms]
+    pairs = sorted([*pairs, *((home, _order(name), name) for name, home in homes.items())])
+    rows = [f"from {OWN}{'.' * bool(h)}{h} import {name} as {name}" for h, _, name in pairs]
     listed = "".join(f'    "{name}",\n' for name in whitebox_probe.__all__)
     doc = _doc(inspect.getdoc(whitebox_probe) or "", "")
     return f"{HEAD}{doc}\n{_joined(rows)}\n\n__all__ = [\n{listed}]\n\n__version__: str\n"

@@ -84,6 +84,27 @@ def nulls(_: str) -> str:
     return grid(["null", "what it is"], rows)
 
 
+def reference_networks(_: str) -> str:
+    """The networks that the audit is calibrated on, and why the truth of each holds."""
+    from whitebox_probe.auditing.reference import networks
+
+    rows = [[f"`{each.name}`", each.text, each.truth] for each in networks().values()]
+    return grid(["network", "what it is", "why its truth holds"], rows)
+
+
+def calibration(_: str) -> str:
+    """What is expected of each claim on each of them."""
+    from whitebox_probe.auditing.claim import claims as known
+    from whitebox_probe.auditing.reference import networks
+
+    found = networks().values()
+    named = [name for name in known() if any(name in each.expected for each in found)]
+    rows = [
+        [f"`{each.name}`", *(each.expected.get(claim, "") for claim in named)] for each in found
+    ]
+    return grid(["network", *(f"`{claim}`" for claim in named)], rows)
+
+
 def what_families_are(_: str) -> str:
     """Every family, in the first line of its own docstring."""
     from whitebox_probe.models.registry import families as known
@@ -141,6 +162,8 @@ TABLES: dict[str, tuple[str, Callable[[str], str]]] = {
     "claims": ("measures.md", claims),
     "thresholds": ("measures.md", thresholds),
     "families": ("families.md", families),
+    "reference networks": ("calibration.md", reference_networks),
+    "calibration": ("calibration.md", calibration),
 }
 
 

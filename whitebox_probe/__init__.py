@@ -35,7 +35,7 @@ _HOMES = {
     "Similarity": "results.similarity",
     "similarity": "probing.similarity",
 }
-_FOLDERS = ("metrics", "plots")
+_FOLDERS = {"metrics": "metrics", "plots": "plots", "reference": "auditing.reference"}
 
 __all__ = [
     "AssumedWarning",
@@ -58,6 +58,7 @@ __all__ = [
     "plots",
     "probe",
     "record",
+    "reference",
     "similarity",
     "wrap",
 ]
@@ -65,7 +66,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _FOLDERS:
-        return importlib.import_module(f"{__name__}.{name}")
+        return importlib.import_module(f"{__name__}.{_FOLDERS[name]}")
     if name == "__version__":
         from importlib.metadata import version
 

@@ -15,6 +15,7 @@ from whitebox_probe import metrics as metrics
 from whitebox_probe import plots as plots
 from whitebox_probe._core.errors import AssumedWarning as AssumedWarning
 from whitebox_probe._core.errors import ProbeError as ProbeError
+from whitebox_probe.auditing import reference as reference
 from whitebox_probe.auditing.audit import audit as audit
 from whitebox_probe.auditing.thresholds import Thresholds as Thresholds
 from whitebox_probe.auditing.verdicts import Audit as Audit
@@ -55,6 +56,7 @@ __all__ = [
     "plots",
     "probe",
     "record",
+    "reference",
     "similarity",
     "wrap",
 ]
