@@ -8,7 +8,7 @@ from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.stats import fewest_layers, paired_p, permutation_p, spearman
 
-BEFORE, HALF, AFTER = (Use("compression", site, "official") for site in ("z_in", "z_half", "z_out"))
+BEFORE, AFTER = (Use("compression", site, "official") for site in ("z_in", "z_out"))
 WORK = (Use("attention_rate_change_radial"), Use("attention_rate_change_tangential"))
 CHANGE, SHUFFLED = Use("attention_rate_change"), Use("attention_rate_change_shuffled")
 
@@ -32,7 +32,7 @@ class Compresses(Claim):
         "so it does at fixed U; and the attention takes part, without a common shift of all tokens "
         "and by more than its updates do when they are handed to other tokens"
     )
-    uses = (BEFORE, HALF, AFTER, *WORK, CHANGE, SHUFFLED)
+    uses = (BEFORE, AFTER, *WORK, CHANGE, SHUFFLED)
     wants = "low"
     keeps = ("eps", "basis", "class_token", "first_layer", "orthonormal")
     loses = {"embedding": "what enters the first layer is the embedding: no step has acted on it"}
