@@ -1,7 +1,15 @@
-"""Is the second step the one that it was derived as: what it does to its LASSO objective."""
+"""Is the second step the one that it was derived as: what it does to its LASSO objective.
+
+F(A) = 1/2 |Y - A D^T|_F^2 + lam |A|_1 over codes A that are not negative, as those of a step that
+ends in a ReLU are. Where the step starts is A_0: with a complete dictionary (d atoms) max(Y, 0),
+the feasible point nearest to the tokens that the step is applied to; with an overcomplete one 0,
+from which two steps lead to the code inside the layer, at `code`.
+"""
 
 import math
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from whitebox_probe._core.checks import expect_shape
@@ -10,10 +18,28 @@ from whitebox_probe.metrics import _linalg
 from whitebox_probe.metrics.measure import SampleMeasure
 from whitebox_probe.metrics.tokens import LayerTokens
 
-__all__ = ["IstaObjectiveChange", "ista_objective"]
+__all__ = [
+    "DictionaryCoherence",
+    "DictionaryCondition",
+    "LassoChange",
+    "LassoGapClosed",
+    "LassoKkt",
+    "LassoReconstruction",
+    "LassoStep",
+    "LassoVsZero",
+    "lasso_kkt",
+    "lasso_objective",
+    "lasso_optimum",
+]
+
+TOLERANCE = 0.01
+"""Of the way from the start to the optimum, by the duality gap. The optimum itself is then met some
+hundred times closer: the bound is a loose one."""
+STEPS = 500
+_EVERY = 10
 
 
-def ista_objective(A: Tensor, Y: Tensor, D: Tensor, *, lam: float) -> Tensor:
+def lasso_objective(A: Tensor, Y: Tensor, D: Tensor, *, lam: float) -> Tensor:
     """The LASSO objective of codes A for tokens Y: 1/2 |Y - A D^T|_F^2 + lam |A|_1.
 
     Shapes: A (B, n, h), Y (B, n, d), D (d, h) acting on token rows as A D^T -> (B,), float64; h is
@@ -21,6 +47,98 @@ def ista_objective(A: Tensor, Y: Tensor, D: Tensor, *, lam: float) -> Tensor:
     Raises: ShapeError.
     References: Yu et al. 2023, arXiv:2306.01129, equation 14.
     """
+    A, Y, D = _expect(A, Y, D)
+    error = Y - A @ D.mT
+    return 0.5 * error.square().sum(dim=(-2, -1)) + lam * A.abs().sum(dim=(-2, -1))
+
+
+def lasso_optimum(
+    Y: Tensor,
+    D: Tensor,
+    *,
+    lam: float,
+    start: Tensor | None = None,
+    tolerance: float = TOLERANCE,
+    steps: int = STEPS,
+) -> tuple[Tensor, Tensor]:
+    """Codes A >= 0 of least objective, and how far above the least it may be: the duality gap.
+
+    FISTA with restarts in the precision of the tokens, until the gap is at most the share
+    `tolerance` of what `start` (0 if not given) lies above, or after `steps` steps; the gap is told
+    either way, in float64.
+
+    Shapes: Y (B, n, d), D (d, h) -> (B, n, h) in the precision of Y, and (B,), float64.
+    Raises: ShapeError.
+    References: Beck and Teboulle 2009, SIAM Journal on Imaging Sciences 2; O'Donoghue and Candes
+        2015, Foundations of Computational Mathematics 15 (restarts); Kim et al. 2007, IEEE Journal
+        of Selected Topics in Signal Processing 1 (the gap).
+    """
+    A = Y.new_zeros(*Y.shape[:-1], D.shape[-1]) if start is None else start.clamp_min(0.0)
+    _expect(A, Y, D)
+    D = D.to(Y)
+    first = least = lasso_objective(A, Y, D, lam=lam)
+    gap = _gap(A, Y, D, lam, least)
+    G, C = D.mT @ D, Y @ D - lam
+    length = 1 / float(squared_norm(D).clamp_min(torch.finfo(D.dtype).tiny))
+    best, ahead, weight = A, A, 1.0
+    for step in range(1, steps + 1):
+        moved = torch.add(ahead - length * (ahead @ G), C, alpha=length).clamp_min_(0.0)
+        # Momentum that points uphill is dropped.
+        uphill = float(((ahead - moved) * (moved - A)).sum()) > 0
+        after = 1.0 if uphill else (1 + math.sqrt(1 + 4 * weight**2)) / 2
+        ahead = moved if uphill else torch.lerp(A, moved, 1 + (weight - 1) / after)
+        A, weight = moved, after
+        if step % _EVERY and step != steps:
+            continue
+        value = lasso_objective(A, Y, D, lam=lam)
+        best = torch.where((value < least)[:, None, None], A, best)
+        least = torch.minimum(value, least)
+        gap = torch.minimum(gap, _gap(A, Y, D, lam, value)).clamp_min(0.0)
+        way = (first - least).clamp_min(1e-9 * first)
+        if bool(((gap <= tolerance * way) | ~gap.isfinite()).all()):
+            break
+    return best, gap
+
+
+def _gap(A: Tensor, Y: Tensor, D: Tensor, lam: float, value: Tensor) -> Tensor:
+    """The objective less its dual at the residual, scaled into what the dual allows."""
+    A, Y, D = _linalg.upcast(A), _linalg.upcast(Y), _linalg.upcast(D)
+    R = Y - A @ D.mT
+    steepest = (R @ D).amax(dim=-1, keepdim=True).clamp_min(torch.finfo(R.dtype).tiny)
+    theta = R * (lam / steepest).clamp_max(1.0)
+    dual = 0.5 * (Y.square() - (Y - theta).square()).sum(dim=(-2, -1))
+    return value - dual
+
+
+def lasso_kkt(A: Tensor, Y: Tensor, D: Tensor, *, lam: float) -> Tensor:
+    """How far codes are from fulfilling the conditions of an optimum, free of scale.
+
+    |A - max(A - g, 0)|_F / |max(Y D - lam, 0)|_F with the gradient g = (A D^T - Y) D + lam: 0 at
+    the optimum alone, 1 at A = 0.
+
+    Shapes: A (B, n, h), Y (B, n, d), D (d, h) -> (B,), float64.
+    Raises: ShapeError.
+    References: Boyd and Vandenberghe 2004, "Convex Optimization", section 5.5.3.
+    """
+    A, Y, D = _expect(A, Y, D)
+    gradient = (A @ D.mT - Y) @ D + lam
+    left = torch.linalg.vector_norm(A - (A - gradient).clamp_min(0.0), dim=(-2, -1))
+    at_zero = torch.linalg.vector_norm((Y @ D - lam).clamp_min(0.0), dim=(-2, -1))
+    return left / at_zero.masked_fill(at_zero == 0, math.inf)
+
+
+def squared_norm(D: Tensor) -> Tensor:
+    """|D|_2^2, the largest eigenvalue of D^T D, float64."""
+    return _singular(D)[-1].square()
+
+
+def _singular(D: Tensor) -> Tensor:
+    """Singular values of a dictionary, ascending, as many as it has rows or columns at least."""
+    with _linalg.one_thread(D.device):
+        return torch.linalg.svdvals(_linalg.upcast(D)).flip(-1)
+
+
+def _expect(A: Tensor, Y: Tensor, D: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     expect_shape(A, "B n h", name="A")
     expect_shape(Y, "B n d", name="Y")
     if D.shape != (Y.shape[-1], A.shape[-1]):
@@ -30,28 +148,17 @@ def ista_objective(A: Tensor, Y: Tensor, D: Tensor, *, lam: float) -> Tensor:
             f"({Y.shape[-1]}, {A.shape[-1]})",
             "Take the code at its own site, 'code', where the dictionary is overcomplete",
         )
-    A, Y, D = _linalg.upcast(A), _linalg.upcast(Y), _linalg.upcast(D)
-    error = Y - A @ D.mT
-    return 0.5 * error.square().sum(dim=(-2, -1)) + lam * A.abs().sum(dim=(-2, -1))
+    return _linalg.upcast(A), _linalg.upcast(Y), _linalg.upcast(D)
 
 
-class IstaObjectiveChange(SampleMeasure):
-    """Relative change of the LASSO objective over a layer's proximal steps, with its own D and lam.
+@dataclass(frozen=True, kw_only=True)
+class _OfLasso(SampleMeasure):
+    """What the measures of the proximal steps share: the objective is taken once a layer."""
 
-    Where the steps start is A_0. A CRATE takes one from Y itself, the tokens after its norm, to
-    Z^(l+1). With an overcomplete dictionary (CRATE-LM, CRATE-alpha) two steps lead from A_0 = 0 to
-    the code inside the layer, at `code`; then f(A_0) = 1/2 |Y|_F^2.
-    """
-
-    name = "ista_objective_change"
-    unit = "share of the objective"
-    formula = "(f(A) - f(A_0)) / f(A_0), f(A) = 1/2 |Y - A D^T|_F^2 + lam |A|_1; A_0 = Y, or 0"
     source = "Yu et al. 2023, arXiv:2306.01129, equations 14 to 16"
-    label = r"relative change of $\frac{1}{2}\|Y - DA\|^2 + \lambda\|A\|_1$"
     group = "fidelity"
     heavy = True
-    cost = "O(n d h) in float64, twice"
-    better = "lower"
+    cost = "O(n d h) in float64"
     site = {"paper": "z_out"}
     code_site = "code"
     needs_operators = ("D", "lam")
@@ -62,14 +169,184 @@ class IstaObjectiveChange(SampleMeasure):
         """The code, and the tokens that it codes."""
         return (site, "mlp_in")
 
-    def measure(self, layer: LayerTokens, site: str) -> Tensor:
-        """Of the steps; 0 where the objective is zero before and after."""
-        Y, A = layer.at("mlp_in"), layer.at(site)
+    def parts(self, layer: LayerTokens, site: str) -> tuple[Tensor, Tensor, Tensor, float]:
+        """A, Y, D and lam."""
         D, lam = layer.operator("D"), float(layer.operator("lam"))
         assert isinstance(D, Tensor)
-        after = ista_objective(A, Y, D, lam=lam)
-        if site == self.code_site or D.shape[0] != D.shape[1]:
-            before = 0.5 * _linalg.upcast(Y).square().sum(dim=(-2, -1))
-        else:
-            before = ista_objective(Y, Y, D, lam=lam)
+        return layer.at(site), layer.at("mlp_in"), D, lam
+
+    def start(self, layer: LayerTokens, site: str) -> Tensor:
+        """A_0."""
+        A, Y, D, _ = self.parts(layer, site)
+        complete = site != self.code_site and D.shape[0] == D.shape[1]
+        return Y.clamp_min(0.0) if complete else torch.zeros_like(A)
+
+    def value(self, layer: LayerTokens, site: str, what: str) -> Tensor:
+        """F of the code, of the `start` or of `zero`."""
+        A, Y, D, lam = self.parts(layer, site)
+
+        def compute() -> Tensor:
+            at = {"code": lambda: A, "zero": lambda: torch.zeros_like(A)}
+            codes = at.get(what, lambda: self.start(layer, site))()
+            return lasso_objective(codes, Y, D, lam=lam)
+
+        return layer.once(f"lasso {what}", site, compute, of_basis=False, of_norm=False)
+
+
+class LassoChange(_OfLasso):
+    """Relative change of the LASSO objective over a layer's proximal steps."""
+
+    name = "lasso_change"
+    unit = "share of the objective"
+    formula = "(F(A) - F(A_0)) / F(A_0), F(A) = 1/2 |Y - A D^T|^2 + lam |A|_1, A_0 = max(Y, 0) or 0"
+    label = r"relative change of $\frac{1}{2}\|Y - DA\|^2 + \lambda\|A\|_1$"
+    better = "lower"
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """Of the steps; 0 where the objective is zero before and after."""
+        after, before = (self.value(layer, site, what) for what in ("code", "start"))
         return (after - before) / before.masked_fill(before == 0, math.inf)
+
+
+class LassoGapClosed(_OfLasso):
+    """Share of the way from the start to the optimum that a layer's proximal steps go.
+
+    Negative where the objective rises. The optimum is that of FISTA, to a hundredth of the way by
+    its duality gap, or after 500 steps.
+    """
+
+    name = "lasso_gap_closed"
+    unit = "share of the gap"
+    formula = "(F(A_0) - F(A)) / (F(A_0) - F*), F* the least F over A >= 0"
+    label = r"share of the gap to $F^*$ that is closed"
+    better = "higher"
+    cost = "O(n h^2) in float64, some hundred times"
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """Of the steps; 0 where the start is the optimum, to a millionth."""
+        _, Y, D, lam = self.parts(layer, site)
+        before, after = (self.value(layer, site, what) for what in ("start", "code"))
+
+        def compute() -> Tensor:
+            finite = before.isfinite() & after.isfinite()
+            safe = torch.where(finite[:, None, None], Y, 0.0)
+            A0 = torch.where(finite[:, None, None], self.start(layer, site), 0.0)
+            found, _ = lasso_optimum(safe, D, lam=lam, start=A0)
+            least = lasso_objective(found, safe, D, lam=lam)
+            return least.masked_fill(~finite, torch.nan)
+
+        least = layer.once("lasso least", site, compute, of_basis=False, of_norm=False)
+        least = torch.minimum(least, after)
+        way = before - least
+        return torch.where(way > 1e-6 * before, (before - after) / way, torch.zeros_like(way))
+
+
+class LassoVsZero(_OfLasso):
+    """The objective of the code over that of a code of zeros."""
+
+    name = "lasso_vs_zero"
+    unit = "ratio"
+    formula = "F(A) / F(0), F(0) = 1/2 |Y|_F^2"
+    label = r"$F(A) / F(0)$"
+    better = "lower"
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """Above 1: no code at all would be better."""
+        zero = self.value(layer, site, "zero")
+        return self.value(layer, site, "code") / zero.masked_fill(zero == 0, math.inf)
+
+
+class LassoKkt(_OfLasso):
+    """How far the code is from fulfilling the conditions of the optimum."""
+
+    name = "lasso_kkt"
+    unit = "ratio"
+    formula = "|A - max(A - g, 0)|_F / |max(Y D - lam, 0)|_F, g = (A D^T - Y) D + lam"
+    source = "Boyd and Vandenberghe 2004, section 5.5.3"
+    label = "residual of the KKT conditions"
+    better = "lower"
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """Of the code."""
+        A, Y, D, lam = self.parts(layer, site)
+        return lasso_kkt(A, Y, D, lam=lam)
+
+
+class LassoReconstruction(_OfLasso):
+    """What the code leaves of the tokens that it codes."""
+
+    name = "lasso_reconstruction"
+    unit = "share of |Y|^2"
+    formula = "|Y - A D^T|_F^2 / |Y|_F^2"
+    label = r"$\|Y - DA\|^2 / \|Y\|^2$"
+    better = "lower"
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """Of the code; above 1 it is farther from the tokens than zero is."""
+        A, Y, D, _ = self.parts(layer, site)
+        left = lasso_objective(A, Y, D, lam=0.0)
+        zero = self.value(layer, site, "zero")
+        return left / zero.masked_fill(zero == 0, math.inf)
+
+
+class _OfDictionary(_OfLasso):
+    """A number of a layer's dictionary: the same for every sample."""
+
+    cost = "O(d h min(d, h)), once a layer and batch"
+
+    def number(self, D: Tensor, layer: LayerTokens) -> Tensor:
+        """Of the dictionary, ()."""
+        raise NotImplementedError
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """The same for every sample."""
+        A, Y, D, _ = self.parts(layer, site)
+        of_all = self.number(_linalg.upcast(D), layer).to(Y.device)
+        whole = (A.sum(dim=(-2, -1)) + Y.sum(dim=(-2, -1))).isfinite()
+        return of_all.expand(len(Y)).masked_fill(~whole, torch.nan)
+
+
+class LassoStep(_OfDictionary):
+    """The length of the proximal steps in units of the dictionary: below 2 they may descend."""
+
+    name = "lasso_step"
+    unit = "of 2 allowed"
+    formula = "eta |D|_2^2"
+    source = "Beck and Teboulle 2009, SIAM Journal on Imaging Sciences 2"
+    label = r"$\eta\,\|D\|_2^2$"
+    needs_operators = ("D", "lam", "eta")
+
+    def number(self, D: Tensor, layer: LayerTokens) -> Tensor:
+        """Of the layer's eta."""
+        return float(layer.operator("eta")) * squared_norm(D)
+
+
+class DictionaryCoherence(_OfDictionary):
+    """The largest cosine, in size, of two atoms of the dictionary."""
+
+    name = "dictionary_coherence"
+    unit = "0 to 1"
+    formula = "max over i < j of |<d_i, d_j>| / (|d_i| |d_j|), d_i the columns of D"
+    source = "Donoho and Huo 2001, IEEE Transactions on Information Theory 47"
+    label = "mutual coherence of $D$"
+
+    def number(self, D: Tensor, layer: LayerTokens) -> Tensor:
+        """Of the columns; 0 for one."""
+        norms = torch.linalg.vector_norm(D, dim=0)
+        unit = D / norms.masked_fill(norms == 0, 1.0)
+        return (unit.mT @ unit).abs().fill_diagonal_(0.0).max()
+
+
+class DictionaryCondition(_OfDictionary):
+    """The largest singular value of the dictionary over the smallest."""
+
+    name = "dictionary_condition"
+    unit = "ratio"
+    formula = "sigma_1(D) / sigma_min(D)"
+    source = "Golub and Van Loan 2013, section 2.6"
+    label = "condition number of $D$"
+
+    def number(self, D: Tensor, layer: LayerTokens) -> Tensor:
+        """Infinite for a dictionary that lacks a direction."""
+        sigma = _singular(D)
+        return sigma[-1] / sigma[0]
