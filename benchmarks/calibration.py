@@ -64,8 +64,11 @@ def main() -> None:
         found = untrained(name, data)
         wrong += found["any"]
         told = ", ".join(f"{claim} {n}" for claim, n in found.items() if claim != "any" and n)
-        print(f"untrained {name}: {found['any']} of {SEEDS} with a claim supported ({told or 'none'})")
-    print(f"  all: {wrong} of {SEEDS * len(SHIPPED)} = {wrong / SEEDS / len(SHIPPED):.1%} (at most 5%)")
+        print(
+            f"untrained {name}: {found['any']} of {SEEDS} with a claim supported ({told or 'none'})"
+        )
+    whole = SEEDS * len(SHIPPED)
+    print(f"  all: {wrong} of {whole} = {wrong / whole:.1%} (at most 5%)")
     for name, known in wp.reference.networks().items():
         found = recognised(name)
         told = ", ".join(f"{claim} {found[claim]}" for claim in known.expected)

@@ -1,6 +1,5 @@
 """Reference networks: that the truth of each holds, by formulas written anew in NumPy."""
 
-import inspect
 from functools import cache
 from itertools import pairwise
 
@@ -359,9 +358,6 @@ def test_expectations_are_of_claims_and_every_claim_of_a_step_has_each_verdict()
             assert having(claim, verdict), (claim, verdict)
 
 
-@pytest.mark.skipif(
-    "operators" not in inspect.signature(wp.wrap).parameters, reason="wrap declares no operators"
-)
 def test_what_the_steps_are_made_of_is_declared():
     model = NETWORKS["ista-overcomplete"].build(0)
     operators = model.layer(3).operators

@@ -27,7 +27,14 @@ from whitebox_probe.metrics.descent import DescentCosineU as _DescentCosineU
 from whitebox_probe.metrics.geometry import MeanCosine as _MeanCosine
 from whitebox_probe.metrics.geometry import TokenNorm as _TokenNorm
 from whitebox_probe.metrics.intrinsic_dimension import IntrinsicDimension as _IntrinsicDimension
-from whitebox_probe.metrics.lasso import IstaObjectiveChange as _IstaObjectiveChange
+from whitebox_probe.metrics.lasso import DictionaryCoherence as _DictionaryCoherence
+from whitebox_probe.metrics.lasso import DictionaryCondition as _DictionaryCondition
+from whitebox_probe.metrics.lasso import LassoChange as _LassoChange
+from whitebox_probe.metrics.lasso import LassoGapClosed as _LassoGapClosed
+from whitebox_probe.metrics.lasso import LassoKkt as _LassoKkt
+from whitebox_probe.metrics.lasso import LassoReconstruction as _LassoReconstruction
+from whitebox_probe.metrics.lasso import LassoStep as _LassoStep
+from whitebox_probe.metrics.lasso import LassoVsZero as _LassoVsZero
 from whitebox_probe.metrics.neural_collapse import NeuralCollapse as _NeuralCollapse
 from whitebox_probe.metrics.pooled_rate import PooledRate as _PooledRate
 from whitebox_probe.metrics.rate_change import RateChangeCommon as _RateChangeCommon
@@ -342,6 +349,40 @@ class DescentCosineU(SampleMetric):
     def compute(self) -> Tensor:
         """The mean over samples."""
 
+class DictionaryCoherence(SampleMetric):
+    """The largest cosine, in size, of two atoms of the dictionary.
+
+    max over i < j of |<d_i, d_j>| / (|d_i| |d_j|), d_i the columns of D, in 0 to 1
+
+    Donoho and Huo 2001, IEEE Transactions on Information Theory 47
+
+    Shapes: Z (B, n, d) at z_out (paper)
+    """
+
+    definition: _DictionaryCoherence
+    @property
+    def convention(self) -> str: ...
+    def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class DictionaryCondition(SampleMetric):
+    """The largest singular value of the dictionary over the smallest.
+
+    sigma_1(D) / sigma_min(D), in ratio
+
+    Golub and Van Loan 2013, section 2.6
+
+    Shapes: Z (B, n, d) at z_out (paper)
+    """
+
+    definition: _DictionaryCondition
+    @property
+    def convention(self) -> str: ...
+    def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
 class EffectiveRank(SampleMetric):
     """Effective rank of a sample's tokens.
 
@@ -429,28 +470,6 @@ class IntrinsicDimension(DatasetMetric):
     def compute(self) -> dict[str, float]:
         """The numbers of the samples so far."""
 
-class IstaObjectiveChange(SampleMetric):
-    """Relative change of the LASSO objective over a layer's proximal steps, with its own D and lam.
-
-    Where the steps start is A_0. A CRATE takes one from Y itself, the tokens after its norm, to
-    Z^(l+1). With an overcomplete dictionary (CRATE-LM, CRATE-alpha) two steps lead from A_0 = 0 to
-    the code inside the layer, at `code`; then f(A_0) = 1/2 |Y|_F^2.
-
-    (f(A) - f(A_0)) / f(A_0), f(A) = 1/2 |Y - A D^T|_F^2 + lam |A|_1; A_0 = Y, or 0, in share of the
-    objective
-
-    Yu et al. 2023, arXiv:2306.01129, equations 14 to 16
-
-    Shapes: Z (B, n, d) at z_out (paper)
-    """
-
-    definition: _IstaObjectiveChange
-    @property
-    def convention(self) -> str: ...
-    def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None: ...
-    def compute(self) -> Tensor:
-        """The mean over samples."""
-
 class L0(SampleMetric):
     """Share of entries that are not exactly zero.
 
@@ -482,6 +501,112 @@ class L1L2(SampleMetric):
     """
 
     definition: _L1L2
+    @property
+    def convention(self) -> str: ...
+    def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class LassoChange(SampleMetric):
+    """Relative change of the LASSO objective over a layer's proximal steps.
+
+    (F(A) - F(A_0)) / F(A_0), F(A) = 1/2 |Y - A D^T|^2 + lam |A|_1, A_0 = max(Y, 0) or 0, in share
+    of the objective
+
+    Yu et al. 2023, arXiv:2306.01129, equations 14 to 16
+
+    Shapes: Z (B, n, d) at z_out (paper)
+    """
+
+    definition: _LassoChange
+    @property
+    def convention(self) -> str: ...
+    def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class LassoGapClosed(SampleMetric):
+    """Share of the way from the start to the optimum that a layer's proximal steps go.
+
+    Negative where the objective rises. The optimum is that of FISTA, to a hundredth of the way by
+    its duality gap, or after 500 steps.
+
+    (F(A_0) - F(A)) / (F(A_0) - F*), F* the least F over A >= 0, in share of the gap
+
+    Yu et al. 2023, arXiv:2306.01129, equations 14 to 16
+
+    Shapes: Z (B, n, d) at z_out (paper)
+    """
+
+    definition: _LassoGapClosed
+    @property
+    def convention(self) -> str: ...
+    def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class LassoKkt(SampleMetric):
+    """How far the code is from fulfilling the conditions of the optimum.
+
+    |A - max(A - g, 0)|_F / |max(Y D - lam, 0)|_F, g = (A D^T - Y) D + lam, in ratio
+
+    Boyd and Vandenberghe 2004, section 5.5.3
+
+    Shapes: Z (B, n, d) at z_out (paper)
+    """
+
+    definition: _LassoKkt
+    @property
+    def convention(self) -> str: ...
+    def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class LassoReconstruction(SampleMetric):
+    """What the code leaves of the tokens that it codes.
+
+    |Y - A D^T|_F^2 / |Y|_F^2, in share of |Y|^2
+
+    Yu et al. 2023, arXiv:2306.01129, equations 14 to 16
+
+    Shapes: Z (B, n, d) at z_out (paper)
+    """
+
+    definition: _LassoReconstruction
+    @property
+    def convention(self) -> str: ...
+    def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class LassoStep(SampleMetric):
+    """The length of the proximal steps in units of the dictionary: below 2 they may descend.
+
+    eta |D|_2^2, in of 2 allowed
+
+    Beck and Teboulle 2009, SIAM Journal on Imaging Sciences 2
+
+    Shapes: Z (B, n, d) at z_out (paper)
+    """
+
+    definition: _LassoStep
+    @property
+    def convention(self) -> str: ...
+    def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class LassoVsZero(SampleMetric):
+    """The objective of the code over that of a code of zeros.
+
+    F(A) / F(0), F(0) = 1/2 |Y|_F^2, in ratio
+
+    Yu et al. 2023, arXiv:2306.01129, equations 14 to 16
+
+    Shapes: Z (B, n, d) at z_out (paper)
+    """
+
+    definition: _LassoVsZero
     @property
     def convention(self) -> str: ...
     def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None: ...

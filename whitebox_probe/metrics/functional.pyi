@@ -23,7 +23,9 @@ from whitebox_probe.metrics.descent import mssa_with_u as mssa_with_u
 from whitebox_probe.metrics.geometry import mean_cosine as mean_cosine
 from whitebox_probe.metrics.geometry import token_norm as token_norm
 from whitebox_probe.metrics.intrinsic_dimension import intrinsic_dimension as intrinsic_dimension
-from whitebox_probe.metrics.lasso import ista_objective as ista_objective
+from whitebox_probe.metrics.lasso import lasso_kkt as lasso_kkt
+from whitebox_probe.metrics.lasso import lasso_objective as lasso_objective
+from whitebox_probe.metrics.lasso import lasso_optimum as lasso_optimum
 from whitebox_probe.metrics.neural_collapse import neural_collapse as neural_collapse
 from whitebox_probe.metrics.rate_change import shuffled_update as shuffled_update
 from whitebox_probe.metrics.rate_change import split_update as split_update

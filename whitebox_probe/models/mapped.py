@@ -31,6 +31,7 @@ from whitebox_probe._core.errors import (
     nearest,
 )
 from whitebox_probe.models.anatomy import Anatomy, Dims, Layer, Tap
+from whitebox_probe.models.declared import Operator, Operators
 from whitebox_probe.models.hooks import attach_taps
 from whitebox_probe.sites import SITES
 
@@ -87,8 +88,12 @@ class MappedAnatomy(Anatomy):
         class_token: int | None = None,
         grid: tuple[int, int] | None = None,
         example: Tensor | None = None,
+        operators: Mapping[str, Operator] | None = None,
+        causal: bool = False,
     ) -> None:
         super().__init__("custom")
+        self._causal = causal
+        self._operators = Operators(operators, self._at)
         self._first = first_layer
         self._prefix = prefix_tokens
         self._class = 0 if class_token is None and prefix_tokens == 1 else class_token
@@ -110,6 +115,7 @@ class MappedAnatomy(Anatomy):
         for layer in range(1, count + 1):
             for basis in self._bases:
                 self._subspaces(module, layer, basis)
+            self._operators.of(module, layer, self._dims.dim)
 
     def dims(self, module: nn.Module) -> Dims:
         """The sizes that were given or found."""
@@ -118,7 +124,14 @@ class MappedAnatomy(Anatomy):
     def layer(self, module: nn.Module, number: int) -> Layer:
         """The sites of the mapping, and what stands at its other paths."""
         norm = module.get_submodule(self._at(self._prenorm, number)) if self._prenorm else None
-        return Layer(number, self._taps(number), norm, partial(self._subspaces, module, number))
+        return Layer(
+            number,
+            self._taps(number),
+            norm,
+            partial(self._subspaces, module, number),
+            operators=self._operators.of(module, number, self._dims.dim),
+            causal=self._causal,
+        )
 
     def bases(self, module: nn.Module) -> tuple[str, ...]:
         """The names under which subspaces were given."""

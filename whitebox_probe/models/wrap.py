@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.models.anatomy import Anatomy
+from whitebox_probe.models.declared import Operator
 from whitebox_probe.models.family import Family
 from whitebox_probe.models.mapped import MappedAnatomy, Subspaces
 from whitebox_probe.models.model import ProbeModel
@@ -33,6 +34,8 @@ def wrap(
     class_token: int | None = None,
     grid: tuple[int, int] | None = None,
     example: Tensor | None = None,
+    operators: Mapping[str, Operator] | None = None,
+    causal: bool = False,
 ) -> ProbeModel:
     """Make a module that you already have ready for probing.
 
@@ -59,6 +62,11 @@ def wrap(
             one, and none if there are several and it is not given.
         grid: rows and columns of the patches, for distances between them.
         example: an input to try the mapping on, so that a wrong one is told at once.
+        operators: what a proximal second step is made of: `D` (d, h), acting on token rows as
+            `A D^T`, `lam` and `eta`; each a number, `path.of.{layer}.tensor` (`:T` behind it
+            transposes), or a function of (module, layer). Its tokens are at the site `mlp_in`, its
+            code at `z_out`, or at `code` where h is more than d; codes are not negative.
+        causal: whether a token's attention sees only itself and those before it.
 
     Raises: ProbeError when the module is of no known family, or is a DataParallel wrapper;
         SiteError, BasisError or ShapeError for a mapping that does not fit the module.
@@ -81,8 +89,8 @@ def wrap(
     found: Family | None
     if sites is None:
         sizes = (layers, heads, dim_head, dim, class_token, grid)
-        options = (*sizes, subspaces, prenorm, example)
-        if first_layer or prefix_tokens or any(option is not None for option in options):
+        options = (*sizes, subspaces, prenorm, example, operators)
+        if first_layer or prefix_tokens or causal or any(option is not None for option in options):
             raise ProbeError(
                 "a mapping without sites",
                 "the other arguments of a mapping have no meaning without them",
@@ -112,6 +120,8 @@ def wrap(
             class_token=class_token,
             grid=grid,
             example=example,
+            operators=operators,
+            causal=causal,
         )
     model = ProbeModel(
         module=module,

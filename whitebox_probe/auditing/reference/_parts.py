@@ -1,6 +1,5 @@
 """What the reference networks are made of: tokens on subspaces, a stack of layers, its mapping."""
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -196,14 +195,6 @@ def wrapped(
         dim=DIM,
         subspaces="layers.{layer}.project.weight",
         prenorm="layers.{layer}.norm" if normed else None,
-        **_declared(operators, causal),
+        operators=operators,
+        causal=causal,
     )
-
-
-def _declared(operators: Mapping[str, Any] | None, causal: bool) -> dict[str, Any]:
-    """What a mapping says of the steps, as far as `wrap` can be told."""
-    given = {"operators": operators, "causal": causal}
-    return {name: value for name, value in given.items() if name in _TAKEN}
-
-
-_TAKEN = inspect.signature(wrap).parameters

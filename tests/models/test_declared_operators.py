@@ -1,0 +1,100 @@
+"""What a mapping says of the steps: read from numbers, paths and functions, and checked."""
+
+import pytest
+import torch
+from torch import nn
+
+import whitebox_probe as wp
+
+D, H = 6, 10
+
+
+class Step(nn.Module):
+    """A proximal step from zero on a norm's tokens: relu(eta (Y D - lam)), decoded by D^T."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.LayerNorm(D)
+        self.atoms = nn.Parameter(torch.randn(H, D))
+        self.weight = 0.2
+        self.step = nn.Parameter(torch.tensor(0.05))
+        self.code = nn.Identity()
+
+    def forward(self, Z):
+        A = self.code(torch.relu(self.step * (self.norm(Z) @ self.atoms.T - self.weight)))
+        return A @ self.atoms
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(Step() for _ in range(3))
+
+    def forward(self, Z):
+        for layer in self.layers:
+            Z = layer(Z)
+        return Z
+
+
+SITES = {
+    "mlp_in": "layers.{layer}.norm:output",
+    "code": "layers.{layer}.code:output",
+    "z_out": "layers.{layer}:output",
+}
+PATHS = {"D": "layers.{layer}.atoms:T", "lam": "layers.{layer}.weight", "eta": 0.05}
+
+
+def wrapped(operators, **more):
+    return wp.wrap(Net(), sites=SITES, dim=D, operators=operators, **more)
+
+
+def test_paths_numbers_and_functions_say_the_same():
+    model = wrapped(PATHS)
+    functions = {
+        "D": lambda module, layer: module.layers[layer - 1].atoms.T,
+        "lam": lambda module, layer: module.layers[layer - 1].weight,
+        "eta": "layers.{layer}.step",
+    }
+    other = wp.wrap(model.module, sites=SITES, dim=D, operators=functions)
+    for n in (1, 2, 3):
+        mine, theirs = model.layer(n).operators, other.layer(n).operators
+        assert torch.equal(mine["D"], model.module.layers[n - 1].atoms.T)
+        assert torch.equal(mine["D"], theirs["D"])
+        assert mine["lam"] == theirs["lam"] == 0.2
+        assert mine["eta"] == pytest.approx(theirs["eta"])
+        assert not mine["D"].requires_grad
+
+
+def test_the_steps_are_measured():
+    Z = torch.randn(4, 7, D)
+    names = ["lasso_change", "lasso_step", "lasso_gap_closed"]
+    result = wp.probe(wrapped(PATHS), Z, names, progress=False)
+    assert set(result.frame["site"]) == {"code"}
+    assert result.frame["mean"].notna().all()
+
+
+def test_a_causal_attention_is_declared():
+    assert wrapped(PATHS, causal=True).layer(2).causal
+    assert not wrapped(PATHS).layer(2).causal
+
+
+@pytest.mark.parametrize(
+    ("operators", "told"),
+    [
+        ({"D": "layers.{layer}.atoms"}, r"D of layer 1 is \(10, 6\).*d = 6.*':T'"),
+        ({"D": "layers.{layer}.atom:T"}, "names 'layers.0.atom', which is not in the module"),
+        ({"D": "layers.{layer}.atoms:X"}, "has the layout 'X'"),
+        ({"D": 3.0}, "D of layer 1 is float"),
+        ({"lam": -1.0}, "lam of layer 1 is -1.0: it is a positive number"),
+        ({"lam": "layers.{layer}.atoms"}, "no single number"),
+        ({"kappa": 1.0}, "'kappa' is no operator"),
+    ],
+)
+def test_what_does_not_fit_is_refused(operators, told):
+    with pytest.raises(wp.ProbeError, match=told):
+        wrapped(operators)
+
+
+def test_without_sites_they_have_no_meaning():
+    with pytest.raises(wp.ProbeError, match="a mapping without sites"):
+        wp.wrap(Net(), operators=PATHS)
