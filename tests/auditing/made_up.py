@@ -20,7 +20,7 @@ def uses():
     return sorted(found, key=str)
 
 
-def result(values, *, model="made-up", layers, samples, seed=0):
+def result(values, *, model="made-up", layers, samples, seed=0, setting=BASE):
     """A Result of one setting.
 
     Args: values: (metric, site) or metric -> (samples, layers); what is not named is 1 and some
@@ -43,7 +43,8 @@ def result(values, *, model="made-up", layers, samples, seed=0):
         for n in range(layers):
             row = {"metric": metric, "site": site or "z_out", "layer": n + 1}
             row |= {"basis": "native+qr" if orthonormal else "native", "convention": convention}
-            row |= {"prenorm": True, "class_token": True, "eps": 0.1, "lam": 0.1}
+            row |= {"prenorm": setting.prenorm, "class_token": setting.class_token}
+            row |= {"eps": setting.eps, "lam": setting.lam}
             key = f"{metric} {site} {convention} {orthonormal} {n}"
             rows.append(row | {"key": key})
             arrays[key] = np.asarray(given)[:, n]

@@ -1,5 +1,7 @@
 """Verdicts on made-up results: rules, corrections, nulls, other settings, and error rates."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -81,7 +83,7 @@ def test_random_weights_that_show_as_much_take_the_support_away():
     row = verdicts(compressing(), nulls=nulls).loc["compresses"]
     assert (row["verdict"], row["beyond_null"]) == ("not supported", "no")
     assert row["null_draws"] == 20
-    assert "random weights show" in row["reason"]
+    assert "random weights show as much" in row["reason"]
     flat = [
         made_up.result(
             {("compression", "z_in"): 10 + noise(0.1, seed)}, layers=LAYERS, samples=SAMPLES
@@ -92,6 +94,41 @@ def test_random_weights_that_show_as_much_take_the_support_away():
     assert (row["verdict"], row["beyond_null"], row["reason"]) == ("supported", "yes", "")
     assert row["null_low"] < row["null_mean"] < row["null_high"]
     assert row["null_p"] == pytest.approx(1 / 21)
+
+
+def around(values, other, *, axis="eps", **changed):
+    """The verdicts of a result whose other setting holds other values."""
+    setting = replace(made_up.BASE, axis=axis, **changed)
+    result = made_up.result(values, layers=LAYERS, samples=SAMPLES)
+    beside = made_up.result(other, layers=LAYERS, samples=SAMPLES, setting=setting)
+    measured = Measured(result, made_up.BASE, [setting], beside)
+    return judge({"made-up": measured})
+
+
+def test_a_setting_that_reverses_a_verdict_is_told_in_its_place():
+    weaker = compressing(work=-0.2)
+    audit = around(compressing(), weaker, eps=0.2)
+    row = audit.frame.set_index("claim").loc["compresses"]
+    assert (row["verdict"], row["robust"]) == ("supported", "robust")
+    rising = {("compression", "z_in"): FALLING[:, ::-1]}
+    audit = around(compressing(), compressing() | rising, eps=0.2)
+    row = audit.frame.set_index("claim").loc["compresses"]
+    assert row["verdict"] == "depends on eps"
+    assert row["robust"] == "flips with eps=0.2"
+    assert "supported as usual, not with eps=0.2" in row["reason"]
+    told = audit.robustness.query("claim == 'compresses'").iloc[0]
+    assert (told["setting"], told["counts"], told["agrees"]) == ("eps=0.2", True, False)
+
+
+def test_a_setting_that_takes_a_claim_its_meaning_does_not_count():
+    rising = compressing() | {("compression", "z_in"): FALLING[:, ::-1]}
+    audit = around(compressing(), rising, axis="embedding", first_layer=1)
+    row = audit.frame.set_index("claim").loc["compresses"]
+    assert (row["verdict"], row["robust"]) == ("supported", "robust")
+    told = audit.robustness.query("claim == 'compresses'").iloc[0]
+    assert not told["counts"]
+    assert not told["agrees"]
+    assert "embedding" in told["why"]
 
 
 def test_too_few_layers_to_tell_a_trend_are_not_judged():

@@ -81,7 +81,7 @@ def audit(
     common = {"limit": limit, "seed": seed, **options}
     few = {k: v for k, v in common.items() if k != "progress"}
     few["limit"] = null_limit if limit is None else min(limit, null_limit)
-    told = {"limit": limit, **one, "first_layer": first_layer, "seed": seed}
+    told: dict[str, Any] = {"limit": limit, **one, "first_layer": first_layer, "seed": seed}
     told |= {name: value for name, value in options.items() if name in TAKING}
     measured = {}
     for model in whole:

@@ -136,8 +136,10 @@ def _judged(
     for claim in those:
         own = found[claim.name]
         null = _null(claim, own, read, t, len(tested), find)
-        others = [] if own.missing else _others(claim, name, own, read, t, find)
-        verdict, reason = _verdict(claim, own, corrected[claim.name], null, others, t)
+        p = corrected[claim.name]
+        decided = own.side if p <= t.alpha else 0
+        others = [] if own.missing else _others(claim, name, decided, read, t, find)
+        verdict, reason = _verdict(own, p, null, others, t)
         flips = [each["setting"] for each in others if each["counts"] and not each["agrees"]]
         row = {
             "model": name,
@@ -149,7 +151,7 @@ def _judged(
             "ci_low": own.low,
             "ci_high": own.high,
             "p": own.p,
-            "p_holm": corrected[claim.name],
+            "p_holm": p,
             "tested": own.tested,
             "samples": read.result.count,
             **null,
@@ -193,18 +195,19 @@ def _null(
 
 
 def _others(
-    claim: Claim, name: str, own: Finding, read: _Read, t: Thresholds, find: Any
+    claim: Claim, name: str, decided: int, read: _Read, t: Thresholds, find: Any
 ) -> list[dict[str, Any]]:
-    """The claim under each other setting: whether the effect stays on its side, and is no chance.
+    """The claim under each other setting, and whether that agrees.
 
-    A verdict of neither side has nothing to lose: all agree with it.
+    It agrees with an effect on one side (`decided` is 1 or -1) if it is on that side, half as large
+    at least, and no chance; and with none, if it is none there.
     """
     rows = []
     for setting in read.of.others:
         if read.around is None or not claim.looks_at(setting):
             continue
-        other = find(claim, read.around, setting, t.halved())
-        same = other.side == own.side and not other.p > t.alpha
+        other = find(claim, read.around, setting, t.halved() if decided else t)
+        sure = other.side if other.p <= t.alpha else 0
         rows.append(
             {
                 "model": name,
@@ -213,7 +216,7 @@ def _others(
                 "counts": setting.axis in claim.keeps,
                 "value": other.value,
                 "p": other.p,
-                "agrees": own.side == 0 or same,
+                "agrees": sure == decided,
                 "why": claim.loses.get(setting.axis, "") or other.missing or other.why,
             }
         )
@@ -221,7 +224,6 @@ def _others(
 
 
 def _verdict(
-    claim: Claim,
     own: Finding,
     p: float,
     null: Mapping[str, Any],
@@ -237,7 +239,7 @@ def _verdict(
         return NOT_SUPPORTED, f"it may be chance: p = {p:.2g}, corrected over the claims"
     if own.side > 0 and null["beyond_null"] == "no":
         low, high = null["null_low"], null["null_high"]
-        return NOT_SUPPORTED, f"{null['null']} show it too: {low:.3g} to {high:.3g}"
+        return NOT_SUPPORTED, f"{null['null']} show as much or more: {low:.3g} to {high:.3g}"
     flips = [str(each["setting"]) for each in others if each["counts"] and not each["agrees"]]
     side = SUPPORTED if own.side > 0 else CONTRADICTED
     if flips:

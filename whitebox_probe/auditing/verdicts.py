@@ -120,13 +120,15 @@ class Audit:
             )
         try:
             thresholds = Thresholds(**whole["thresholds"])
-            tables = [_frame(whole[name], whole["columns"][name]) for name in TABLES]
-            if not all(str(verdict).startswith(VERDICTS) for verdict in tables[0]["verdict"]):
+            frame, robustness, parts, curves = (
+                _frame(whole[name], whole["columns"][name]) for name in TABLES
+            )
+            if not all(str(verdict).startswith(VERDICTS) for verdict in frame["verdict"]):
                 raise ValueError("it holds verdicts that are not known")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ResultError(f"the audit in {folder} cannot be read", str(error), _FIX) from error
         settings, rules = (dict(whole.get(name, {})) for name in ("settings", "rules"))
-        return cls(*tables, thresholds, settings, rules)
+        return cls(frame, robustness, parts, curves, thresholds, settings, rules)
 
     def table(self) -> pd.DataFrame:
         """One row a claim, one column a model: the verdict, and the effect with its interval."""

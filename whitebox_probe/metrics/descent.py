@@ -7,6 +7,7 @@ step as it was derived instead, (1 - k) X + k MSSA(X; U), where it acts: on X = 
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -194,7 +195,7 @@ class _OfStep(SampleMeasure):
     uses_norm = True
     attends_first = True
     default = False
-    better = "higher"
+    better: ClassVar[str | None] = "higher"
     invariances = frozenset(
         {"token_order", "repeated_tokens", "head_order", "rotation_in_subspace"}
     )

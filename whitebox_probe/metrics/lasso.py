@@ -8,6 +8,7 @@ from which two steps lead to the code inside the layer, at `code`.
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -161,7 +162,7 @@ class _OfLasso(SampleMeasure):
     cost = "O(n d h) in float64"
     site = {"paper": "z_out"}
     code_site = "code"
-    needs_operators = ("D", "lam")
+    needs_operators: ClassVar[tuple[str, ...]] = ("D", "lam")
     default = False
     invariances = frozenset({"token_order", "repeated_tokens"})
 

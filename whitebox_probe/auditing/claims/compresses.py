@@ -49,7 +49,8 @@ class Compresses(Claim):
         value, low, high, _ = ratio_of(curve[:, -1] - first, first)
         tokens = from_layer(self.values(result, AFTER, setting) - whole, setting.first_layer)
         moved = tokens[:, :-1].sum(axis=1) / first.mean()
-        work = sum(self.values(result, use, setting) for use in WORK)
+        radial, tangential = (self.values(result, use, setting) for use in WORK)
+        work = radial + tangential
         own = self.values(result, CHANGE, setting) - self.values(result, SHUFFLED, setting)
         parts = {
             "rho": spearman(curve.mean(axis=0)),
