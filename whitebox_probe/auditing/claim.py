@@ -28,7 +28,7 @@ from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.probing.plan import Request
 from whitebox_probe.results.result import Result
 from whitebox_probe.results.run import QR
-from whitebox_probe.stats import bootstrap_interval
+from whitebox_probe.stats import mean_interval
 
 GROUP = "whitebox_probe.claims"
 
@@ -121,7 +121,7 @@ def mean_over_layers(claim: Claim, result: Result) -> Statistic:
         return Statistic(missing="its layers have no such step")
     values = claim.values(result)
     means = values.mean(axis=1, keepdims=True)
-    low, high = bootstrap_interval(means, seed=int(result.run["seed"]))
+    low, high = mean_interval(means, seed=int(result.run["seed"]))
     falling = float((values.mean(axis=0) < 0).mean())
     return Statistic(float(means.mean()), float(low[0]), float(high[0]), second=falling)
 

@@ -1,6 +1,6 @@
 """Judge each claim of the sparse rate reduction principle on each model.
 
-One row a claim: the statistic with its 95% bootstrap interval, the same of random weights, and a
+One row a claim: the statistic with its 95% interval, the same of random weights, and a
 verdict: supported, not supported, contradicted, or not applicable. The rules are in audit.json.
 Writes audit.csv, audit-curves.csv, audit.json and a figure of one page. Files of the same name in
 --out are replaced.

@@ -32,7 +32,7 @@ def audit(
 ) -> Figure:
     """The measure behind each claim against depth, for each model, with its verdict.
 
-    The grey line is the same architecture with random weights; bands are 95% bootstrap intervals.
+    The grey line is the same architecture with random weights; bands are 95% intervals.
 
     Args:
         found: from `wp.audit`.

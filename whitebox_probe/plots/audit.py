@@ -43,7 +43,7 @@ def audit(
 ) -> "Figure":
     """The measure behind each claim against depth, for each model, with its verdict.
 
-    The grey line is the same architecture with random weights; bands are 95% bootstrap intervals.
+    The grey line is the same architecture with random weights; bands are 95% intervals.
 
     Args:
         found: from `wp.audit`.
@@ -95,7 +95,7 @@ def audit(
 
 
 def _around(sheet: Page, title: str | None) -> None:
-    note = "grey: random weights    band: 95% bootstrap interval"
+    note = "grey: random weights    band: 95% interval"
     sheet.figure.supxlabel(note, fontsize=sheet.points(6.5), color="0.3")
     if title:
         _fit.fit(sheet.figure.suptitle(title), sheet.figure.bbox.width)

@@ -79,10 +79,10 @@ def few_note(count: int) -> str:
     >>> few_note(5)
     "5 samples: intervals are Student's t, and wide; 30 or more are advised"
     """
-    if count >= SMALL:
+    if count >= SMALL or count == 0:  # none: all was read from weights
         return ""
-    if count < 2:
-        return f"{count} sample{'s' * (count != 1)}: no interval; {SMALL} or more are advised"
+    if count == 1:
+        return f"1 sample: there are no intervals; {SMALL} or more are advised"
     return f"{count} samples: intervals are Student's t, and wide; {SMALL} or more are advised"
 
 
@@ -183,7 +183,7 @@ def prediction_interval(
 
     Shapes: draws (n,).
     Args: family: how many such intervals shall hold together (Bonferroni).
-    References: Geisser 1993, "Predictive Inference", section 2.
+    References: Geisser 1993, "Predictive Inference".
     """
     count = len(draws)
     if count < 2:

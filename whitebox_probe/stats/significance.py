@@ -30,7 +30,7 @@ def permutation_p(curve: Array) -> float:
     counted in. A walk, each of whose layers adds noise to the one before, is no such curve: its
     rho is large by chance far more often. `sign_p` of its steps tests that.
 
-    Shapes: curve (L,), in the order of the layers. NaN if it holds NaN, 1 for fewer than two layers.
+    Shapes: curve (L,), in the order of the layers. NaN if it holds NaN, 1 for fewer than two.
     References: Spearman 1904; Phipson and Smyth 2010 for the curve's own among the drawn.
 
     >>> permutation_p(np.arange(5.0))  # 2 of 120 orders
@@ -213,8 +213,8 @@ def sign_p(values: Array) -> float:
     The null: each value could as well have the other sign. Up to 17 values all flips are counted;
     above, `DRAWS` of them are drawn and the values' own signs are counted in.
 
-    Of the steps of a curve, `sign_p(np.diff(curve))`, it is a test of the change from first layer to
-    last whose null is a walk without a direction.
+    Of the steps of a curve, `sign_p(np.diff(curve))`, it tests the change from first layer to last
+    against a walk without a direction.
 
     Shapes: values (N,). NaN if they hold NaN, or there is none.
     References: Fisher 1935, "The Design of Experiments", section 21.

@@ -22,7 +22,7 @@ CODE = '''
 from whitebox_probe.auditing.claim import Claim, Statistic
 from whitebox_probe.auditing.verdicts import CONTRADICTED, NOT_SUPPORTED, SUPPORTED, Thresholds
 from whitebox_probe.results.result import Result
-from whitebox_probe.stats import bootstrap_interval
+from whitebox_probe.stats import mean_interval
 
 
 class StaysApart(Claim):
@@ -40,7 +40,7 @@ class StaysApart(Claim):
     def take(self, result: Result, thresholds: Thresholds) -> Statistic:
         """Of the last layer."""
         values = self.values(result)[:, -1:]
-        low, high = bootstrap_interval(values, seed=0)
+        low, high = mean_interval(values, seed=0)
         return Statistic(float(values.mean()), float(low[0]), float(high[0]))
 
     def judge(self, found: Statistic, thresholds: Thresholds) -> str:

@@ -3,7 +3,7 @@
 from whitebox_probe.auditing.claim import Claim, Statistic
 from whitebox_probe.auditing.verdicts import CONTRADICTED, NOT_SUPPORTED, SUPPORTED, Thresholds
 from whitebox_probe.results.result import Result
-from whitebox_probe.stats import bootstrap_interval
+from whitebox_probe.stats import mean_interval
 
 
 class KeepsExpanding(Claim):
@@ -23,7 +23,7 @@ class KeepsExpanding(Claim):
         values = self.values(result)
         first, last = values[:, :1], values[:, -1:]
         ratio = float(last.mean() / first.mean())
-        low, high = bootstrap_interval((last - ratio * first) / first.mean(), seed=0)
+        low, high = mean_interval((last - ratio * first) / first.mean(), seed=0)
         return Statistic(ratio, ratio + float(low[0]), ratio + float(high[0]))
 
     def judge(self, found: Statistic, thresholds: Thresholds) -> str:
