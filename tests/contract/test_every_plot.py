@@ -308,7 +308,7 @@ def test_axes_and_legend_say_what_is_drawn(name):
         "crate, at initialisation",
         "vit",
         "vit, at initialisation",
-        "band: 95% bootstrap interval of the mean",
+        "band: 95% interval of the mean",
     ]
     colours = [line.get_color() for line in axes.lines]
     assert colours[0] == colours[1] != colours[2] == colours[3]

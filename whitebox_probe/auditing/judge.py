@@ -131,7 +131,9 @@ def _judged(
 
     found = {claim.name: find(claim, read.result, measured.base, t) for claim in those}
     tested = [each for each in found.values() if not each.missing]
-    corrected = dict(zip(found, holm([each.p for each in found.values()]), strict=True))
+    corrected = dict(
+        zip(found, map(float, holm(np.array([each.p for each in found.values()]))), strict=True)
+    )
     made = []
     for claim in those:
         own = found[claim.name]
@@ -189,7 +191,7 @@ def _null(
         "null_mean": float(draws.mean()),
         "null_low": low,
         "null_high": high,
-        "null_p": rank_p(own.value, draws, wants=claim.wants),
+        "null_p": rank_p(own.value, draws, direction=claim.wants),
         "beyond_null": "yes" if beyond else "no",
     }
 

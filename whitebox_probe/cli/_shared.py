@@ -33,7 +33,7 @@ def add_figure_options(parser: argparse.ArgumentParser) -> None:
         "--band",
         choices=("ci", "std", "sem", "none"),
         default="ci",
-        help="what is shaded: 95%% bootstrap interval of the mean, std over samples, "
+        help="what is shaded: 95%% interval of the mean, std over samples, "
         "standard error of the mean, or nothing",
     )
     add(
@@ -176,6 +176,15 @@ def changes(results: Sequence["Result"], metrics: Sequence[str]) -> "pd.DataFram
         if metric in set(result.frame["metric"])
     ]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def tell_if_few(results: Sequence["Result"]) -> None:
+    """Print a line on how far intervals can be trusted, where there are few samples."""
+    from whitebox_probe.stats import few_note
+
+    note = few_note(min(len(result.samples) for result in results))
+    if note:
+        print(f"\nnote: {note}")
 
 
 def summary(changed: "pd.DataFrame", titles: Mapping[str, str] | None = None) -> str:

@@ -177,6 +177,8 @@ def _expect_claims(names: Sequence[str], known: Sequence[str]) -> None:
 
 def told(found: "Audit") -> str:
     """The table of verdicts, and a sentence for each claim."""
+    from whitebox_probe.stats import few_note
+
     rows = [_row(row) for row in found.frame.to_dict("records")]
     header = ["claim", "model", "effect [95%]", "unit", "p", "random weights", "robust", "verdict"]
     lines = [_shared.table(rows, header), ""]
@@ -185,14 +187,8 @@ def told(found: "Audit") -> str:
         text += f" {row['sentence'][:1].upper()}{row['sentence'][1:]}." if row["sentence"] else ""
         text += f" [{row['reason']}]" if row["reason"] else ""
         lines += textwrap.wrap(text, _WIDTH, subsequent_indent="    ")
-    counts = {row["samples"] for row in found.frame.to_dict("records")}
-    few = min(counts)
-    if few < SMALL:
-        lines += ["", f"{few} samples: intervals are Student's t, and wide; {SMALL} are advised"]
-    return "\n".join(lines)
-
-
-SMALL = 30
+    few = few_note(min(found.frame["samples"]))
+    return "\n".join([*lines, "", few] if few else lines)
 
 
 def _row(row: dict[Any, Any]) -> list[str]:

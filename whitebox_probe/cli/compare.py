@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> None:
     ]
     comparison.save(args.out)
     print(_shared.summary(_shared.changes(results, _shared_metrics(results))))
+    _shared.tell_if_few(results)
     for note in comparison.notes:
         print(f"\nnote: {note}")
     print(f"\nevery layer:        {args.out / 'comparison.csv'}")

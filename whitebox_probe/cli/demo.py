@@ -41,7 +41,7 @@ SUMMARY = {
     "coherence_mean": "coherence, mean",
 }
 NOTES = """\
-mean [95% bootstrap interval over {samples}]; change: last layer minus first, sample by sample.
+mean [95% interval over {samples}]; change: last layer minus first, sample by sample.
 R^c, official: as the CRATE release measures it. R and R - R^c: the paper's formulas, on tokens
 after the layer's attention norm, with each head's basis orthonormalised. U is CRATE's own basis,
 and the key projections of the {other}.
@@ -104,6 +104,7 @@ def run(args: argparse.Namespace) -> None:
     print(f"\n{len(paper[0].samples)} {samples}, {data}, {paper[0].run['layers']} layers\n")
     print(_shared.summary(changed, SUMMARY))
     print("\n" + NOTES.format(samples=samples, other="GPT-2" if args.text else "ViT"))
+    _shared.tell_if_few(paper)
     print("\nfigures:\n  " + "\n  ".join(map(str, paths)))
     print("tables and results:\n  " + "\n  ".join(map(str, written)))
     print(f"\n{time.perf_counter() - start:.0f} s")

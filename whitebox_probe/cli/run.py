@@ -191,9 +191,10 @@ def _tell(result: "Result", folder: Path) -> None:
     print(
         f"{result.model} on {result.run['data']['name']}, {len(result.samples)} samples, "
         f"{_words(result, 'convention')} convention, basis {_words(result, 'basis')}; "
-        "mean [95% bootstrap interval]\n"
+        "mean [95% interval]\n"
     )
     print(_shared.summary(_shared.changes([result], measures)))
+    _shared.tell_if_few([result])
     print(f"\nevery layer: {folder / 'table.csv'}\nthe result:  {folder}")
     print(f"\n{result.run['seconds']:.1f} s")
 

@@ -12,7 +12,7 @@ from whitebox_probe.results.forms import FORMS, in_nats
 from whitebox_probe.results.result import Result
 
 BANDS: dict[str, str] = {
-    "ci": "band: 95% bootstrap interval of the mean",
+    "ci": "band: 95% interval of the mean",
     "std": "band: ±1 std over samples",
     "sem": "band: ±1 standard error of the mean",
 }

@@ -15,7 +15,7 @@ from whitebox_probe.results.forms import FORMS, in_nats, normal_form, scale
 from whitebox_probe.results.pairing import Pair
 from whitebox_probe.results.result import Result
 from whitebox_probe.results.table import read_table
-from whitebox_probe.stats import effect_size, interpolate, summarise
+from whitebox_probe.stats import effect_size, few_note, interpolate, summarise
 
 SEAL = "comparison.json"
 FILES = {"frame": "comparison.csv", "differences": "differences.csv"}
@@ -78,6 +78,7 @@ class Comparison:
     def _repr_html_(self) -> str:
         names = ", ".join(dict.fromkeys(self.frame["model"]))
         told = [f"{len(self.differences)} paired differences", *self.notes]
+        told += [note] if (note := few_note(int(self.differences["count"].min()))) else []
         return summary.html("Comparison", names, told, self._rows())
 
     def save(self, folder: str | Path) -> Path:

@@ -22,7 +22,7 @@ from whitebox_probe.results.table import (
     several_values,
     written,
 )
-from whitebox_probe.stats import Trend, trend
+from whitebox_probe.stats import Trend, few_note, trend
 
 TABLE, SAMPLES, MATRICES, RUN = "table", "samples.parquet", "matrices.npz", "run.json"
 IDENTITY = "identity"
@@ -147,7 +147,7 @@ class Result:
         return keys_of(frame)
 
     def trend(self, metric: str, site: str | None = None, **where: Any) -> Trend:
-        """How a metric goes with depth: Spearman's rho, the change, steps that fall or rise.
+        """How a metric goes with depth: Spearman's rho and its p, the change, and its steps.
 
         Raises: ResultError as `values` does, and for fewer than two layers or samples.
         """
@@ -241,6 +241,7 @@ class Result:
         sizes = f"L={run.layers}, d={run.dim}, K={run.heads}, p={run.dim_head}, n={run.tokens}"
         told = [what, f"convention {_text(run, 'convention')}", f"basis {_text(run, 'basis')}"]
         told += [f"null {_text(run, 'null')}"] if run.get("null") else []
+        told += [note] if (note := few_note(len(self.samples))) else []
         return summary.html("Result", run.model, [*told, sizes], summary.rows_of([self]))
 
     def save(self, folder: str | Path) -> Path:

@@ -1,33 +1,34 @@
-"""Statistics over samples and layers: intervals, trends, tests. NumPy and SciPy only."""
+"""Statistics over samples and over layers. NumPy and SciPy only."""
 
-from whitebox_probe.stats.effect import effect_size, interpolate
 from whitebox_probe.stats.intervals import (
     LEVEL,
-    RESAMPLES,
     SMALL,
     Array,
     Summary,
     bca_interval,
     bootstrap_interval,
+    effect_size,
+    few_note,
     hierarchical_interval,
     mean_interval,
     prediction_interval,
     summarise,
+    t_interval,
 )
 from whitebox_probe.stats.significance import (
     fewest_layers,
     holm,
     paired_p,
+    paired_ps,
     permutation_p,
     rank_p,
+    sign_p,
     smallest_p,
-    spearman,
 )
-from whitebox_probe.stats.trends import Trend, trend
+from whitebox_probe.stats.trends import Trend, interpolate, spearman, trend
 
 __all__ = [
     "LEVEL",
-    "RESAMPLES",
     "SMALL",
     "Array",
     "Summary",
@@ -35,17 +36,21 @@ __all__ = [
     "bca_interval",
     "bootstrap_interval",
     "effect_size",
+    "few_note",
     "fewest_layers",
     "hierarchical_interval",
     "holm",
     "interpolate",
     "mean_interval",
     "paired_p",
+    "paired_ps",
     "permutation_p",
     "prediction_interval",
     "rank_p",
+    "sign_p",
     "smallest_p",
     "spearman",
     "summarise",
+    "t_interval",
     "trend",
 ]

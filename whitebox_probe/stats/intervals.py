@@ -1,8 +1,7 @@
-"""Means of samples, and how far they may lie from what more samples would show.
+"""Intervals of means, and the spread of samples.
 
-Below `SMALL` samples an interval is Student's t: of normal values it covers what it says, where the
-percentile bootstrap covers 51% with two samples, 75% with three and 90% with ten. From `SMALL` on
-it is the percentile bootstrap, which asks for no normal values.
+Below `SMALL` samples an interval of a mean is Student's t, from there on the percentile bootstrap:
+of 3 normal values the bootstrap's 95% interval holds the mean in 75 of 100 cases, of 10 in 90.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,10 +14,10 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-RESAMPLES = 999
-LEVEL = 0.95
 SMALL = 30
-"""So many samples, or more, have a bootstrap interval."""
+"""Samples below which an interval of a mean is Student's t."""
+LEVEL = 0.95
+RESAMPLES = 999
 _BATCH_BYTES = 1 << 22
 _FEW = 2000  # samples, whose draws take 16 MB
 
@@ -36,14 +35,13 @@ class Summary:
 
 
 def summarise(values: Array, *, ddof: NDArray[np.int64] | int = 1, seed: int = 0) -> Summary:
-    """Mean, std, standard error and 95% interval of each column.
+    """Mean, std, standard error and 95% interval (`mean_interval`) of each column.
 
     Rows are resampled together, so columns of one sample stay paired. With one sample, std, sem and
     interval are NaN: one sample says nothing of the spread.
 
     Shapes: values (N, C) -> fields (C,).
     Args: ddof: delta degrees of freedom of std, one for all columns or one a column.
-    References: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13.
     """
     count, columns = values.shape
     if count < 2:
@@ -61,103 +59,145 @@ def summarise(values: Array, *, ddof: NDArray[np.int64] | int = 1, seed: int = 0
     )
 
 
-def mean_interval(values: Array, *, seed: int = 0) -> tuple[Array, Array]:
-    """95% interval of the mean of each column: Student's t below `SMALL` rows, else the bootstrap.
+def effect_size(differences: Array) -> Array:
+    """Cohen's d of paired samples: mean difference in units of its standard deviation.
 
-    NaN with one row.
+    NaN where all differences are the same, and with one sample.
+
+    Shapes: differences (N, C) -> (C,).
+    References: Cohen 1988, "Statistical Power Analysis", section 2.3.5 (d_z).
+    """
+    if len(differences) < 2:
+        return np.full(differences.shape[1], np.nan)
+    std = differences.std(axis=0, ddof=1)
+    return np.divide(differences.mean(axis=0), std, out=np.full_like(std, np.nan), where=std > 0)
+
+
+def few_note(count: int) -> str:
+    """What a reader has to know of intervals of so few samples; "" from `SMALL` on.
+
+    >>> few_note(5)
+    "5 samples: intervals are Student's t, and wide; 30 or more are advised"
+    """
+    if count >= SMALL or count == 0:  # none: all was read from weights
+        return ""
+    if count == 1:
+        return f"1 sample: there are no intervals; {SMALL} or more are advised"
+    return f"{count} samples: intervals are Student's t, and wide; {SMALL} or more are advised"
+
+
+def mean_interval(values: Array, *, seed: int = 0) -> tuple[Array, Array]:
+    """95% interval of the mean of each column: t below `SMALL` samples, else bootstrap.
+
+    Student's t is exact for normal values. Of skewed values no interval of few samples covers what
+    it says; t comes closest (benchmarks/RESULTS.md). NaN for fewer than two samples.
 
     Shapes: values (N, C) -> two of (C,).
-    References: Student 1908, Biometrika 6.
+    """
+    if len(values) < 2:
+        nothing = np.full(values.shape[1], np.nan)
+        return nothing, nothing
+    return t_interval(values) if len(values) < SMALL else bootstrap_interval(values, seed=seed)
+
+
+def t_interval(values: Array) -> tuple[Array, Array]:
+    """95% interval of the mean of each column by Student's t; infinite ends do not occur.
+
+    Shapes: values (N, C) with N > 1 -> two of (C,).
+    References: Student 1908, "The Probable Error of a Mean".
     """
     count = len(values)
-    if count >= SMALL:
-        return bootstrap_interval(values, seed=seed)
-    if count < 2:
-        nothing = np.full(values.shape[1], np.nan)
-        return nothing, nothing.copy()
     centre = values.mean(axis=0)
-    half = t_quantile(count - 1) * values.std(axis=0, ddof=1) / np.sqrt(count)
-    return centre - half, centre + half
-
-
-def t_quantile(degrees: int, *, tail: float = (1 - LEVEL) / 2) -> float:
-    """The value that Student's t exceeds with the probability `tail`."""
-    from scipy.special import stdtrit  # a tenth of a second, which a large sample need not wait for
-
-    return float(stdtrit(degrees, 1 - tail))
-
-
-def bca_interval(
-    values: Array, statistic: Callable[..., Any] = np.mean, *, seed: int = 0
-) -> tuple[float, float]:
-    """95% bootstrap interval of a statistic of one column, bias-corrected and accelerated.
-
-    For what is no mean, and for skewed values. A statistic that no resample moves has no width.
-
-    Shapes: values (N,), N > 1.
-    References: Efron 1987, Journal of the American Statistical Association 82; SciPy's.
-    """
-    import scipy.stats
-
-    if np.ptp(values) == 0:
-        return float(statistic(values)), float(statistic(values))
-    found = scipy.stats.bootstrap(
-        (values,), statistic, n_resamples=RESAMPLES, method="BCa", rng=np.random.default_rng(seed)
-    )
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
-
-
-def hierarchical_interval(groups: Sequence[Array], *, seed: int = 0) -> tuple[float, float, float]:
-    """Grand mean and its 95% interval of samples in groups: checkpoints, or seeds of a training.
-
-    Groups are what would be drawn anew, so their means are the values: Student's t over them below
-    `SMALL` groups, the bootstrap from there on. Samples within a group add to the spread of its
-    mean and are not counted again.
-
-    Args: groups: the samples of each, (N,), of any number.
-    Raises: ValueError for fewer than two groups.
-    References: Efron and Tibshirani 1993, chapter 8 (the unit that is resampled is the largest).
-    """
-    if len(groups) < 2:
-        raise ValueError("one group says nothing of the others")
-    means = np.array([float(np.mean(group)) for group in groups])
-    low, high = mean_interval(means[:, None], seed=seed)
-    return float(means.mean()), float(low[0]), float(high[0])
-
-
-def prediction_interval(
-    draws: Array, *, family: int = 1, level: float = LEVEL
-) -> tuple[float, float]:
-    """In which one more draw of a normal sample falls, for `family` such samples together.
-
-    mean +- t_(n-1) s sqrt(1 + 1/n), at the level 1 - (1 - level)/family (Bonferroni).
-
-    Shapes: draws (n,), n > 1.
-    Raises: ValueError for fewer than two draws.
-    References: Hahn and Meeker 1991, "Statistical Intervals", section 4.7.
-    """
-    count = len(draws)
-    if count < 2:
-        raise ValueError("one draw says nothing of the next")
-    tail = (1 - level) / (2 * max(family, 1))
-    half = t_quantile(count - 1, tail=tail) * float(np.std(draws, ddof=1))
-    half *= float(np.sqrt(1 + 1 / count))
-    centre = float(np.mean(draws))
+    half = _quantile_of_t(count - 1, (1 + LEVEL) / 2) * values.std(axis=0, ddof=1) / np.sqrt(count)
     return centre - half, centre + half
 
 
 def bootstrap_interval(values: Array, *, seed: int = 0) -> tuple[Array, Array]:
-    """95% percentile bootstrap interval of the mean of each column.
+    """95% percentile bootstrap interval of the mean of each column, whatever the number of samples.
 
     A resample is a row of multinomial counts, so all columns' means are one matrix product;
     `scipy.stats.bootstrap` (percentile) draws the same distribution column by column.
 
     Shapes: values (N, C) -> two of (C,).
+    References: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13.
     """
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(resampled_deviations(values, seed), [tail, 1 - tail], axis=0)
     centre = values.mean(axis=0)
     return centre + low, centre + high
+
+
+def bca_interval(
+    values: Array, *, statistic: Callable[..., Any] = np.mean, seed: int = 0
+) -> tuple[float, float]:
+    """95% BCa bootstrap interval of any statistic of one measure's samples.
+
+    Corrected for bias and skewness, for what is no mean (a median, a share, a ratio): for few
+    samples it is no wider than the percentile bootstrap, and as poor. NaN for one sample.
+
+    Shapes: values (N,).
+    Args: statistic: of a 1-D array; if it takes `axis`, resamples are done at once.
+    References: Efron 1987, "Better Bootstrap Confidence Intervals"; by `scipy.stats.bootstrap`.
+    """
+    if len(values) < 2:
+        return np.nan, np.nan
+    if (values == values[0]).all():
+        same = float(statistic(values))
+        return same, same
+    import scipy.stats  # half a second, which a probe need not wait for
+
+    found = scipy.stats.bootstrap(
+        (values,),
+        statistic,
+        n_resamples=RESAMPLES,
+        confidence_level=LEVEL,
+        method="BCa",
+        random_state=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def hierarchical_interval(groups: Sequence[Array], *, seed: int = 0) -> tuple[float, float]:
+    """95% interval of the grand mean over groups of samples: checkpoints, or seeds of training.
+
+    The groups are what was drawn anew, not their samples: the interval is `mean_interval` of the
+    groups' means, each group counting the same. What samples within a group add to the spread is in
+    its mean already, so that resampling them once more would count it twice. For a group alone it
+    is NaN: nothing tells how another would differ.
+
+    Shapes: groups, each (N_g,) with its own N_g > 0.
+    References: Davison and Hinkley 1997, "Bootstrap Methods and their Application", section 3.8.
+    """
+    means = np.array([[np.mean(group)] for group in groups]).reshape(-1, 1)
+    low, high = mean_interval(means, seed=seed)
+    return float(low[0]), float(high[0])
+
+
+def prediction_interval(
+    draws: Array, *, family: int = 1, level: float = LEVEL
+) -> tuple[float, float]:
+    """Two-sided interval for one further draw of the normal distribution that draws came from.
+
+    mean +- t s sqrt(1 + 1/n), t the quantile of n - 1 degrees of freedom at
+    1 - (1 - level) / (2 family). NaN for fewer than two draws.
+
+    Shapes: draws (n,).
+    Args: family: how many such intervals shall hold together (Bonferroni).
+    References: Geisser 1993, "Predictive Inference".
+    """
+    count = len(draws)
+    if count < 2:
+        return np.nan, np.nan
+    factor = _quantile_of_t(count - 1, 1 - (1 - level) / (2 * family))
+    half = factor * draws.std(ddof=1) * np.sqrt(1 + 1 / count)
+    return float(draws.mean() - half), float(draws.mean() + half)
+
+
+@lru_cache(maxsize=256)
+def _quantile_of_t(freedom: int, probability: float) -> float:
+    from scipy.special import stdtrit  # a tenth of a second, which a probe need not wait for
+
+    return float(stdtrit(freedom, probability))
 
 
 def resampled_deviations(values: Array, seed: int) -> Array:

@@ -1,132 +1,241 @@
-"""Whether something may be chance: tests over layers, over samples, and of several at a time."""
+"""Tested p-values: of a curve over its layers, of differences over samples, and of several at once.
+
+All are two-sided unless a direction is given.
+"""
 
 import math
-from collections.abc import Sequence
-from functools import cache
-from itertools import permutations
+from functools import lru_cache
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from whitebox_probe.stats.intervals import Array
 
-EXACT = 9
-"""Up to so many layers all their orders are gone through; beyond, `ORDERS` are drawn."""
-ORDERS = 199_999
+EXACT_LAYERS = 12
+"""The longest curve whose permutations are all counted."""
+DRAWS = 99_999
+"""Permutations, or flips, drawn where there are too many to count."""
+_FLIPS = 17  # samples, whose 2^16 flips are counted
+_CELLS = 1 << 21  # numbers held at a time
 
-
-def spearman(curve: Array) -> float:
-    """Spearman's rank correlation of a curve with depth; 0 of a constant one.
-
-    Shapes: curve (L,), L > 1.
-    References: Spearman 1904; ties have their mean rank.
-    """
-    ranks = _ranks(curve)
-    order = np.arange(len(curve)) - (len(curve) - 1) / 2
-    scale = math.sqrt(float(ranks @ ranks) * float(order @ order))
-    return float(ranks @ order) / scale if scale > 0 else 0.0
-
-
-def _ranks(curve: Array) -> Array:
-    """Centred ranks, ties sharing their mean."""
-    _, inverse, counts = np.unique(curve, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    mean = last - (counts - 1) / 2
-    ranks = mean[inverse]
-    return np.asarray(ranks - ranks.mean(), dtype=np.float64)
+Integers = NDArray[np.int64]
 
 
 def permutation_p(curve: Array) -> float:
-    """Two-sided p of a rank correlation with depth: the share of orders with one as large.
+    """Exact two-sided p of Spearman's rho between a curve and its depth.
 
-    Exact up to `EXACT` layers: every order of the curve's own values, ties included. Beyond,
-    `ORDERS` orders are drawn, and the curve's own counts as one of them, so that p is never too
-    small.
+    The null: the values of the layers could stand in any order. Up to `EXACT_LAYERS` layers all
+    orders are counted, of tied values too; above, `DRAWS` of them are drawn and the curve's own is
+    counted in. A walk, each of whose layers adds noise to the one before, is no such curve: its
+    rho is large by chance far more often. `sign_p` of its steps tests that.
 
-    Shapes: curve (L,); 1 for fewer than two layers, and for a constant curve.
-    References: Pitman 1937, Supplement to the Journal of the Royal Statistical Society 4; Phipson
-        and Smyth 2010, Statistical Applications in Genetics 9 (p values of drawn orders).
+    Shapes: curve (L,), in the order of the layers. NaN if it holds NaN, 1 for fewer than two.
+    References: Spearman 1904; Phipson and Smyth 2010 for the curve's own among the drawn.
+
+    >>> permutation_p(np.arange(5.0))  # 2 of 120 orders
+    0.016666666666666666
     """
-    count = len(curve)
-    ranks = _ranks(curve)
-    if count < 2 or not ranks.any():
+    if np.isnan(curve).any():
+        return math.nan
+    if len(curve) < 2:
         return 1.0
-    order = np.arange(count) - (count - 1) / 2
-    least = abs(float(ranks @ order)) * (1 - 1e-12)
-    if count <= EXACT:
-        return float((np.abs(ranks[_orders(count)] @ order) >= least).mean())
-    reached = int((np.abs(ranks[_drawn(count)] @ order) >= least).sum())
-    return (1 + reached) / (1 + ORDERS)
-
-
-@cache
-def _orders(count: int) -> np.ndarray:
-    """All orders, (count!, count)."""
-    return np.array(list(permutations(range(count))), dtype=np.int8)
-
-
-@cache
-def _drawn(count: int) -> np.ndarray:
-    random = np.random.default_rng(0)
-    return np.argsort(random.random((ORDERS, count)), axis=1).astype(np.int16)
+    ranks = doubled_ranks(curve)
+    own = abs(int(_weights(len(curve)) @ ranks))
+    sizes, shares = _null(tuple(sorted(ranks.tolist())))
+    return float(shares[np.searchsorted(sizes, own)])
 
 
 def smallest_p(layers: int) -> float:
-    """The least two-sided p that any order of so many layers has."""
-    return min(1.0, 2 / math.factorial(layers)) if layers > 1 else 1.0
+    """The least p that `permutation_p` gives a curve of so many layers.
 
-
-def fewest_layers(alpha: float) -> int:
-    """The fewest layers of which some order has a p of at most `alpha`: 5 for 0.05.
-
-    >>> fewest_layers(0.05), smallest_p(4) > 0.05 > smallest_p(5)
-    (5, True)
+    >>> smallest_p(4)
+    0.08333333333333333
     """
-    count = 2
-    while smallest_p(count) > alpha:
-        count += 1
-    return count
+    if layers < 2:
+        return 1.0
+    return 2 / math.factorial(layers) if layers <= EXACT_LAYERS else 1 / (1 + DRAWS)
 
 
-def paired_p(differences: Array) -> float:
-    """Two-sided p of a mean of 0 by Student's t: of differences of pairs, or of any values.
+def fewest_layers(alpha: float = 0.05) -> int:
+    """The fewest layers whose smallest p is at or below `alpha`.
 
-    1 where all are 0, 0 where all are one other value; NaN for one value alone.
+    Raises: ValueError for an alpha that no number of layers reaches.
 
-    Shapes: differences (N,).
-    References: Student 1908, Biometrika 6.
+    >>> fewest_layers(0.05)
+    5
     """
-    count = len(differences)
-    if count < 2:
+    for layers in range(1, EXACT_LAYERS + 1):
+        if smallest_p(layers) <= alpha:
+            return layers
+    raise ValueError(f"no curve has a p of {alpha}: the least that is told is {1 / (1 + DRAWS)}")
+
+
+def doubled_ranks(values: Array) -> Integers:
+    """Twice the rank of each value among its row, whole numbers even where some are tied.
+
+    Shapes: (..., L) -> (..., L)
+    """
+    one, other = values[..., :, None], values[..., None, :]
+    found: Integers = 2 * (other < one).sum(axis=-1) + (other == one).sum(axis=-1) + 1
+    return found
+
+
+def _weights(layers: int) -> Integers:
+    """Twice the depth of each layer, about its middle: whole numbers that add up to 0."""
+    return 2 * np.arange(layers, dtype=np.int64) - (layers - 1)
+
+
+@lru_cache(maxsize=256)
+def _null(ranks: tuple[int, ...]) -> tuple[Integers, Array]:
+    """Sizes |T| that occur, ascending, and the share of orders that are as large or larger.
+
+    T is the sum of rank times depth, in whole numbers, so that ties of T are exact; rho is T by a
+    constant.
+    """
+    if len(ranks) <= EXACT_LAYERS:
+        totals, counts = _counted(ranks)
+        own = 0
+    else:
+        totals, counts = _drawn(ranks)
+        own = 1
+    sizes, places = np.unique(np.abs(totals), return_inverse=True)
+    found = np.bincount(places, weights=counts)
+    above = found[::-1].cumsum()[::-1]
+    if own:  # a size that was not drawn has the p of the next that was; none, that of its own order
+        sizes = np.append(sizes, np.iinfo(np.int64).max)
+        above = np.append(above, 0)
+    return sizes, (above + own) / (found.sum() + own)
+
+
+def _counted(ranks: tuple[int, ...]) -> tuple[Integers, Array]:
+    """T of all orders, by dynamic programming over the sets of ranks that are placed so far."""
+    layers = len(ranks)
+    length = sum(place * rank for place, rank in enumerate(sorted(ranks))) + 1
+    ways = {0: np.zeros(length)}
+    ways[0][0] = 1
+    for place in range(layers):
+        following: dict[int, Array] = {}
+        for chosen, counts in ways.items():
+            for index, rank in enumerate(ranks):
+                if chosen >> index & 1:
+                    continue
+                into = following.setdefault(chosen | 1 << index, np.zeros(length))
+                shift = place * rank
+                into[shift:] += counts[: length - shift]
+        ways = following
+    counts = ways[(1 << layers) - 1]
+    totals = np.flatnonzero(counts)
+    return 2 * totals - (layers - 1) * sum(ranks), counts[totals]
+
+
+def _drawn(ranks: tuple[int, ...]) -> tuple[Integers, Array]:
+    """T of orders that are drawn; always the same ones, so that a curve has one p."""
+    random = np.random.default_rng(0)
+    weights, own = _weights(len(ranks)), np.array(ranks)
+    totals = np.empty(DRAWS, dtype=np.int64)
+    batch = max(1, _CELLS // len(ranks))
+    for start in range(0, DRAWS, batch):
+        part = totals[start : start + batch]
+        orders = random.random((len(part), len(ranks))).argsort(axis=1)
+        part[:] = own[orders] @ weights
+    return totals, np.ones(DRAWS)
+
+
+def rank_p(value: float, draws: Array, *, direction: Literal["low", "high"]) -> float:
+    """One-sided rank p of a value among draws of its null: its own rank among them.
+
+    (1 + number of draws at least as low, or high) / (1 + number of draws): never below
+    1 / (1 + number of draws).
+
+    Shapes: draws (n,). NaN where the value or a draw is NaN, or there are no draws.
+    References: Phipson and Smyth 2010, "Permutation P-values Should Never Be Zero".
+
+    >>> rank_p(0.0, np.arange(1.0, 20.0), direction="low")
+    0.05
+    """
+    if direction not in ("low", "high"):
+        raise ValueError(f"direction is 'low' or 'high', not '{direction}'")
+    if not len(draws) or np.isnan(draws).any() or math.isnan(value):
         return math.nan
-    mean, spread = float(np.mean(differences)), float(np.std(differences, ddof=1))
-    if spread <= abs(mean) * 1e-14:
-        return 1.0 if mean == 0 else 0.0
-    from scipy.special import stdtr
-
-    return float(2 * stdtr(count - 1, -abs(mean) / spread * math.sqrt(count)))
+    beyond = draws <= value if direction == "low" else draws >= value
+    return float((1 + beyond.sum()) / (1 + len(draws)))
 
 
-def holm(values: Sequence[float]) -> list[float]:
-    """P values corrected over all of them, each at most 1; NaN stays, and is not counted.
+def holm(p_values: Array) -> Array:
+    """Holm's adjusted p-values: below alpha with a family-wise error of at most alpha.
 
-    References: Holm 1979, Scandinavian Journal of Statistics 6.
+    NaN stays NaN and is not counted among the tests.
 
-    >>> holm([0.01, 0.04, 0.03])
+    Shapes: (m,) -> (m,)
+    References: Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure".
+
+    >>> holm(np.array([0.01, 0.04, 0.03])).tolist()
     [0.03, 0.06, 0.06]
     """
-    p = np.asarray(values, dtype=np.float64)
-    known = np.flatnonzero(~np.isnan(p))
-    found, most = np.full(len(p), np.nan), 0.0
-    for place, index in enumerate(known[np.argsort(p[known], kind="stable")]):
-        most = max(most, min(1.0, (len(known) - place) * float(p[index])))
-        found[index] = most
-    return [float(value) for value in found]
+    p_values = np.asarray(p_values, dtype=np.float64)
+    found = np.full_like(p_values, np.nan)
+    order = np.argsort(p_values)[: (~np.isnan(p_values)).sum()]  # NaN is sorted last
+    steps = p_values[order] * np.arange(len(order), 0, -1)
+    found[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return found
 
 
-def rank_p(value: float, draws: Array, *, wants: str) -> float:
-    """Share of draws, the value among them, that lie as far on its side; 1/(n+1) at least.
+def paired_p(values: Array) -> float:
+    """Two-sided p of a mean of 0, by Student's t: exact where the values are normal.
 
-    Args: wants: `low` or `high`: the side on which a value is extreme.
+    Shapes: values (N,), differences sample by sample. NaN for fewer than two samples.
     """
-    reached = draws <= value if wants == "low" else draws >= value
-    return (1 + int(reached.sum())) / (1 + len(draws))
+    return float(paired_ps(values[:, None])[0])
+
+
+def paired_ps(values: Array) -> Array:
+    """`paired_p` of each column. Columns of zeros have 1; of one other number, 0.
+
+    Shapes: values (N, C) -> (C,)
+    References: Student 1908, "The Probable Error of a Mean".
+    """
+    count = len(values)
+    if count < 2:
+        return np.full(values.shape[1], np.nan)
+    from scipy.special import stdtr  # a tenth of a second, which a probe need not wait for
+
+    mean, error = values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(count)
+    size = np.where(mean == 0, 0.0, np.inf)
+    size = np.divide(np.abs(mean), error, out=size, where=error > 0)
+    found: Array = np.where(np.isnan(mean), np.nan, 2 * stdtr(count - 1, -size))
+    return found
+
+
+def sign_p(values: Array) -> float:
+    """Two-sided sign-flip p of a mean of 0: exact where the values are symmetric about 0.
+
+    The null: each value could as well have the other sign. Up to 17 values all flips are counted;
+    above, `DRAWS` of them are drawn and the values' own signs are counted in.
+
+    Of the steps of a curve, `sign_p(np.diff(curve))`, it tests the change from first layer to last
+    against a walk without a direction.
+
+    Shapes: values (N,). NaN if they hold NaN, or there is none.
+    References: Fisher 1935, "The Design of Experiments", section 21.
+
+    >>> sign_p(np.ones(6))  # 2 of 64
+    0.03125
+    """
+    if not len(values) or np.isnan(values).any():
+        return math.nan
+    whole = np.abs(values).sum()
+    # What differs by rounding alone is as large.
+    least = abs(values.sum()) - 1e-12 * whole
+    if len(values) <= _FLIPS:
+        sums = values[:1]
+        for value in values[1:]:
+            sums = np.concatenate([sums + value, sums - value])
+        return float((np.abs(sums) >= least).mean())
+    random, beyond = np.random.default_rng(0), 0
+    batch = max(1, _CELLS // len(values))
+    for start in range(0, DRAWS, batch):
+        rows = min(batch, DRAWS - start)
+        flipped = random.integers(0, 2, size=(rows, len(values)), dtype=np.int8) @ values
+        beyond += int((np.abs(values.sum() - 2 * flipped) >= least).sum())
+    return (1 + beyond) / (1 + DRAWS)
