@@ -1,14 +1,18 @@
 """How often the audit is wrong: on untrained networks, and how often it sees what is there.
 
-    python benchmarks/calibration.py
+    python benchmarks/calibration.py            # both, in some twenty minutes
+    python benchmarks/calibration.py --write    # the verdicts of seed 0 into docs/calibration.csv
 
 Of each architecture 40 untrained networks are measured once. Twenty are judged, against the other
 twenty as their random weights; other settings, which could only take support away, are left out.
 Then each reference network is built with 20 seeds and judged on 64 samples.
 """
 
+import csv
+import sys
 import warnings
 from collections import Counter
+from pathlib import Path
 
 import whitebox_probe as wp
 from whitebox_probe.auditing.audit import wanted
@@ -18,6 +22,7 @@ from whitebox_probe.models.load import load_random
 from whitebox_probe.probing.probe import probe
 
 SEEDS = 20
+TABLE = Path(__file__).parents[1] / "docs" / "calibration.csv"
 SHIPPED = {
     "crate-tiny-fmnist": "fashion-mnist",
     "vit-tiny-fmnist": "fashion-mnist",
@@ -56,9 +61,31 @@ def recognised(network: str, *, seeds: int = SEEDS) -> Counter[str]:
     return found
 
 
+def table() -> dict[str, dict[str, str]]:
+    """Network -> claim -> the audit's verdict with seed 0."""
+    found = {}
+    for name, known in wp.reference.networks().items():
+        frame = wp.audit(known.build(0), known.data(0), progress=False).frame
+        found[name] = dict(zip(frame["claim"], frame["verdict"], strict=True))
+    return found
+
+
+def write() -> None:
+    """The table into the file that docs and tests take it from."""
+    found = table()
+    with TABLE.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        claims = list(next(iter(found.values())))
+        writer.writerow(["network", *claims])
+        writer.writerows([name, *(of[claim] for claim in claims)] for name, of in found.items())
+
+
 def main() -> None:
     """Print both."""
     warnings.filterwarnings("ignore")
+    if "--write" in sys.argv[1:]:
+        write()
+        return
     wrong = 0
     for name, data in SHIPPED.items():
         found = untrained(name, data)

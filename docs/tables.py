@@ -4,6 +4,7 @@ A table stands between `<!-- table: NAME -->` and `<!-- end -->`. A test asserts
 this file makes of the code, so that none goes stale.
 """
 
+import csv
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -93,14 +94,24 @@ def reference_networks(_: str) -> str:
 
 
 def calibration(_: str) -> str:
-    """What is expected of each claim on each of them."""
+    """The audit's verdict on each claim and network; in bold what the construction settles."""
     from whitebox_probe.auditing.claim import claims as known
     from whitebox_probe.auditing.reference import networks
 
-    found = networks().values()
-    named = [name for name in known() if any(name in each.expected for each in found)]
+    with (HERE / "calibration.csv").open(newline="") as file:
+        verdicts = {row["network"]: row for row in csv.DictReader(file)}
+    named = list(known())
     rows = [
-        [f"`{each.name}`", *(each.expected.get(claim, "") for claim in named)] for each in found
+        [
+            f"`{each.name}`",
+            *(
+                f"**{verdicts[each.name][claim]}**"
+                if claim in each.expected
+                else verdicts[each.name][claim]
+                for claim in named
+            ),
+        ]
+        for each in networks().values()
     ]
     return grid(["network", *(f"`{claim}`" for claim in named)], rows)
 

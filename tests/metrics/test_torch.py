@@ -121,7 +121,7 @@ def test_what_is_missing_is_named():
     with pytest.raises(ProbeError, match="attn_out are missing.*Pass attn_out="):
         wp.metrics.DescentCosine().update(Z, U)
     with pytest.raises(ProbeError, match="D, lam of the layer's step is missing.*Pass D="):
-        wp.metrics.IstaObjectiveChange().update(Z, mlp_in=Z)
+        wp.metrics.LassoChange().update(Z, mlp_in=Z)
     with pytest.raises(ProbeError, match="labels are missing"):
         wp.metrics.ClassRate().update(Z)
 

@@ -74,7 +74,7 @@ def test_a_measure_that_some_layers_lack_is_no_reason_to_measure_again(monkeypat
     sizes = {"image_size": 12, "patch_size": 4, "dim": 16, "depth": 2, "decoder_depth": 2}
     network = build("crate_mae", sizes | {"heads": 2, "dim_head": 8, "lam": 0.5}, source="a test")
     model = wp.wrap(network, name="mae")
-    metrics = ["ista_objective_change", "l0"]
+    metrics = ["lasso_change", "l0"]
     got, passes = probe(model, IMAGES, monkeypatch, hurried=True, metrics=metrics)
     assert passes == 3
     want, _ = probe(model, IMAGES, monkeypatch, hurried=False, metrics=metrics)
