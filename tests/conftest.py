@@ -93,6 +93,7 @@ def measured(kind, Z, U, *, labels=None):
     D = torch.randn(d, d, generator=generator, dtype=torch.float64).to(Z)
     update = Z.tanh()
     rest = {"attn_out": update, "z_half": Z + update, "mlp_in": Z / 2}
+    rest |= {"z_in": Z + Z.flip(-1) / 2}
     needs = kind().inputs(kind.site["paper"])
     others = {site: rest[site] for site in needs if site in rest and site != kind.site["paper"]}
     if kind.needs_operators:

@@ -46,6 +46,8 @@ from whitebox_probe.metrics.rate_change import RateChangeTangential as _RateChan
 from whitebox_probe.metrics.rate_reduction import RateReduction as _RateReduction
 from whitebox_probe.metrics.rate_reduction import SparseRateReduction as _SparseRateReduction
 from whitebox_probe.metrics.signal_to_noise import TokenSNR as _TokenSNR
+from whitebox_probe.metrics.signal_to_noise import TokenSNREntropy as _TokenSNREntropy
+from whitebox_probe.metrics.signal_to_noise import TokenSNRGrowth as _TokenSNRGrowth
 from whitebox_probe.metrics.sparsity import L0 as _L0
 from whitebox_probe.metrics.sparsity import L1L2 as _L1L2
 from whitebox_probe.metrics.sparsity import ExcessKurtosis as _ExcessKurtosis
@@ -960,16 +962,54 @@ class TokenNorm(SampleMetric):
         """The mean over samples."""
 
 class TokenSNR(SampleMetric):
-    """Signal-to-noise ratio of tokens in each head's subspace.
+    """Signal-to-noise ratio of each head's own tokens in its subspace, mean over heads.
 
-    |Q_k Q_k^T Z|_F / |(I - Q_k Q_k^T) Z|_F, in ratio
+    A head without a token of its own has none, and does not count.
 
-    arXiv:2506.03790
+    |Q_k Q_k^T Z_k|_F / |(I - Q_k Q_k^T) Z_k|_F, Z_k: the tokens nearest to subspace k, in ratio
+
+    arXiv:2506.03790 (attention-only transformers), definition of SNR
 
     Shapes: Z (B, n, d) at z_out (paper); U (K, d, p)
     """
 
     definition: _TokenSNR
+    @property
+    def convention(self) -> str: ...
+    def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class TokenSNREntropy(SampleMetric):
+    """How evenly tokens share the heads: the entropy of the number of each head's own tokens.
+
+    -sum_k s_k ln s_k, s_k: the share of tokens that are nearest to subspace k, in nats of tokens
+
+    arXiv:2506.03790 (attention-only transformers), definition of SNR
+
+    Shapes: Z (B, n, d) at z_out (paper); U (K, d, p)
+    """
+
+    definition: _TokenSNREntropy
+    @property
+    def convention(self) -> str: ...
+    def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class TokenSNRGrowth(SampleMetric):
+    """Relative growth of SNR from where tokens enter the layer, in the clusters of that place.
+
+    An ideal attention-only layer has 1 + eta tau, the same in every layer: eta tau here.
+
+    SNR_k(Z^(l+1)) / SNR_k(Z^l) - 1, mean over heads; clusters of Z^l, in share of the ratio
+
+    arXiv:2506.03790 (attention-only transformers), definition of SNR
+
+    Shapes: Z (B, n, d) at z_out (paper); U (K, d, p)
+    """
+
+    definition: _TokenSNRGrowth
     @property
     def convention(self) -> str: ...
     def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None: ...

@@ -31,7 +31,10 @@ from whitebox_probe.metrics.rate_change import shuffled_update as shuffled_updat
 from whitebox_probe.metrics.rate_change import split_update as split_update
 from whitebox_probe.metrics.rate_reduction import rate_reduction as rate_reduction
 from whitebox_probe.metrics.rate_reduction import sparse_rate_reduction as sparse_rate_reduction
+from whitebox_probe.metrics.signal_to_noise import token_clusters as token_clusters
 from whitebox_probe.metrics.signal_to_noise import token_snr as token_snr
+from whitebox_probe.metrics.signal_to_noise import token_snr_entropy as token_snr_entropy
+from whitebox_probe.metrics.signal_to_noise import token_snr_growth as token_snr_growth
 from whitebox_probe.metrics.similarity import cka as cka
 from whitebox_probe.metrics.similarity import procrustes_distance as procrustes_distance
 from whitebox_probe.metrics.similarity import sample_overlap as sample_overlap

@@ -1,46 +1,147 @@
-"""Signal-to-noise ratio of tokens in the heads' subspaces."""
+"""Signal-to-noise ratio of tokens in the heads' subspaces, each head over its own cluster of them.
 
+A token belongs to the head whose subspace holds most of its energy. Its signal is what lies in that
+subspace, its noise all else. What other heads' tokens have there is no matter: over all tokens the
+ratio would be 1/sqrt(K - 1) for tokens that lie in orthogonal subspaces, whatever the noise.
+"""
+
+import torch
 from torch import Tensor
 
-from whitebox_probe._core.checks import expect_finite, expect_shape
+from whitebox_probe._core.checks import expect_shape
+from whitebox_probe._core.errors import NonFiniteError
 from whitebox_probe.metrics import _linalg
 from whitebox_probe.metrics.compression import _expect_basis
 from whitebox_probe.metrics.measure import SampleMeasure
 from whitebox_probe.metrics.tokens import LayerTokens, project
 
-__all__ = ["TokenSNR", "token_snr"]
+__all__ = [
+    "TokenSNR",
+    "TokenSNREntropy",
+    "TokenSNRGrowth",
+    "token_clusters",
+    "token_snr",
+    "token_snr_entropy",
+    "token_snr_growth",
+]
+_SOURCE = "arXiv:2506.03790 (attention-only transformers), definition of SNR"
+
+
+def token_clusters(Z: Tensor, U: Tensor) -> Tensor:
+    """The head whose subspace, made orthonormal, holds most of a token's energy; -1 for zero.
+
+    Shapes: Z (B, n, d), U (K, d, p) -> (B, n), int64, heads from 0.
+    Raises: ShapeError, NonFiniteError.
+    References: arXiv:2506.03790 (attention-only transformers).
+    """
+    signal, whole = _energies(*_checked(Z, U))
+    return signal.argmax(dim=1).masked_fill(whole == 0, -1)
 
 
 def token_snr(Z: Tensor, U: Tensor) -> Tensor:
-    """Signal-to-noise of tokens in each subspace: |Q_k Q_k^T Z|_F / |(I - Q_k Q_k^T) Z|_F.
+    """Signal-to-noise of each head's own tokens: |Q_k Q_k^T Z_k|_F / |(I - Q_k Q_k^T) Z_k|_F.
 
-    Q_k from QR of U_k. Infinite only if the tokens lie in the subspace entirely: then it is capped
-    at 1e8, what rounding allows to be told.
+    Q_k from QR of U_k; Z_k are the tokens of which subspace k holds the largest share. NaN for a
+    head that has none. Infinite only if they lie in the subspace entirely: then it is capped at
+    1e8, what rounding allows to be told.
 
     Shapes: Z (B, n, d), U (K, d, p) -> (B, K), float64.
     Raises: ShapeError, NonFiniteError.
     References: arXiv:2506.03790 (attention-only transformers), definition of SNR.
     """
+    signal, whole = _energies(*_checked(Z, U))
+    ratio, has = _snr(signal, whole, _members(signal, whole))
+    return ratio.masked_fill(~has, torch.nan)
+
+
+def token_snr_entropy(Z: Tensor, U: Tensor) -> Tensor:
+    """Entropy of how many tokens each head has: 0 (all in one) to ln K (equally many).
+
+    Shapes: Z (B, n, d), U (K, d, p) -> (B,), float64, in nats; 0 for a sample of zero tokens.
+    Raises: ShapeError, NonFiniteError.
+    """
+    return _entropy(_members(*_energies(*_checked(Z, U))))
+
+
+def token_snr_growth(Z: Tensor, moved: Tensor, U: Tensor) -> Tensor:
+    """Relative growth of each head's SNR, of the tokens that were its own before they moved.
+
+    An ideal step of size eta on tokens of K orthogonal subspaces grows it by a factor that is the
+    same in every layer, 1 + eta tau. NaN for a head without tokens, or without signal before.
+
+    Shapes: Z, moved (B, n, d), U (K, d, p) -> (B, K), float64.
+    Raises: ShapeError, NonFiniteError.
+    References: arXiv:2506.03790 (attention-only transformers), theorem on the growth of SNR.
+    """
+    expect_shape(moved, "B n d", name="moved")
+    before = _energies(*_checked(Z, U))
+    growth, has = _growth(before, _energies(*_checked(moved, U)))
+    return growth.masked_fill(~has, torch.nan)
+
+
+def _checked(Z: Tensor, U: Tensor) -> tuple[Tensor, Tensor]:
     expect_shape(Z, "B n d", name="Z")
     _expect_basis(Z, U)
-    return expect_finite(_snr(_linalg.upcast(Z), _linalg.orthonormalise(U)), name="token SNR")
+    finite = Z.isfinite().all(dim=-1).all(dim=-1)
+    if not bool(finite.all()):
+        bad = int((~finite).nonzero()[0])
+        raise NonFiniteError(
+            f"Z is not finite for {int((~finite).sum())} of {len(Z)} samples",
+            f"the tokens of sample {bad} hold NaN or infinity",
+            "Check the weights and the input of that sample",
+        )
+    return _linalg.upcast(Z), _linalg.orthonormalise(U)
 
 
-def _snr(Z: Tensor, Q: Tensor) -> Tensor:
-    whole = Z.square().sum(dim=(-2, -1))[:, None]
-    signal = project(Z, Q).square().sum(dim=(-2, -1))
-    noise = (whole - signal).clamp_min(1e-16 * whole)
-    return (signal / noise.masked_fill(whole == 0, 1.0)).sqrt()
+Energies = tuple[Tensor, Tensor]
 
 
-class TokenSNR(SampleMeasure):
-    """Signal-to-noise ratio of tokens in each head's subspace."""
+def _energies(Z: Tensor, Q: Tensor) -> Energies:
+    """Of each token: within each subspace (B, K, n), and in all (B, n)."""
+    return project(Z, Q).square().sum(dim=-1), Z.square().sum(dim=-1)
 
-    name = "token_snr"
-    unit = "ratio"
-    formula = "|Q_k Q_k^T Z|_F / |(I - Q_k Q_k^T) Z|_F"
-    source = "arXiv:2506.03790"
-    label = r"token SNR of $<Z>$"
+
+def _members(signal: Tensor, whole: Tensor) -> Tensor:
+    """Which head each token is of, (B, K, n) of zeros and ones; of zero tokens, none."""
+    heads = torch.arange(signal.shape[1], device=signal.device)[:, None]
+    mine = signal.argmax(dim=1, keepdim=True) == heads
+    return (mine & (whole > 0)[:, None]).to(signal.dtype)
+
+
+def _snr(signal: Tensor, whole: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
+    """SNR (B, K) of each head's tokens, and whether it has any; 1 where not."""
+    inside = (signal * members).sum(dim=-1)
+    total = (whole[:, None] * members).sum(dim=-1)
+    has = inside > 0
+    noise = (total - inside).maximum(1e-16 * total).masked_fill(~has, 1.0)
+    ratio = (inside.masked_fill(~has, 1.0) / noise).sqrt()
+    lost = ~whole.isfinite().all(dim=-1, keepdim=True)
+    return ratio.masked_fill(lost, torch.nan), has | lost
+
+
+def _growth(before: Energies, after: Energies) -> tuple[Tensor, Tensor]:
+    members = _members(*before)
+    first, has = _snr(*before, members)
+    then, still = _snr(*after, members)
+    ratio = then.masked_fill(~still, 0.0)
+    return ratio / first - 1, has
+
+
+def _entropy(members: Tensor) -> Tensor:
+    counts = members.sum(dim=-1)
+    share = counts / counts.sum(dim=-1, keepdim=True).clamp_min(1.0)
+    return -torch.special.xlogy(share, share).sum(dim=-1)
+
+
+def _over_heads(values: Tensor, has: Tensor) -> Tensor:
+    """Mean over the heads that have tokens, (B, K) -> (B,); 0 where none has."""
+    return values.masked_fill(~has, 0.0).sum(dim=-1) / has.sum(dim=-1).clamp_min(1)
+
+
+class OfClusters(SampleMeasure):
+    """What measures of clusters share: the normed tokens' energies in each subspace."""
+
+    source = _SOURCE
     group = "fidelity"
     heavy = True
     cost = "O(n d K p) in float64"
@@ -52,6 +153,67 @@ class TokenSNR(SampleMeasure):
         {"scale", "token_order", "repeated_tokens", "head_order", "rotation_in_subspace"}
     )
 
+    def energies(self, layer: LayerTokens, site: str) -> Energies:
+        """Within each subspace (B, K, n), and in all (B, n)."""
+        Z = _linalg.upcast(layer.normed(site))
+        signal = layer.once(
+            "energy in heads",
+            site,
+            lambda: project(Z, layer.orthonormal()).square().sum(dim=-1),
+        )
+        return signal, Z.square().sum(dim=-1)
+
+
+class TokenSNR(OfClusters):
+    """Signal-to-noise ratio of each head's own tokens in its subspace, mean over heads.
+
+    A head without a token of its own has none, and does not count.
+    """
+
+    name = "token_snr"
+    unit = "ratio"
+    formula = "|Q_k Q_k^T Z_k|_F / |(I - Q_k Q_k^T) Z_k|_F, Z_k: the tokens nearest to subspace k"
+    label = r"token SNR of $<Z>$"
+
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
-        """Of each head, on the normed tokens."""
-        return _snr(_linalg.upcast(layer.normed(site)), layer.orthonormal())
+        """Of the normed tokens."""
+        signal, whole = self.energies(layer, site)
+        return _over_heads(*_snr(signal, whole, _members(signal, whole)))
+
+
+class TokenSNREntropy(OfClusters):
+    """How evenly tokens share the heads: the entropy of the number of each head's own tokens."""
+
+    name = "token_snr_entropy"
+    unit = "nats of tokens"
+    formula = "-sum_k s_k ln s_k, s_k: the share of tokens that are nearest to subspace k"
+    label = r"entropy of heads' shares of $<Z>$ [nats]"
+    exempt = {"gradient": "it is of counts, which do not change by a little"}
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """Of the normed tokens."""
+        signal, whole = self.energies(layer, site)
+        lost = ~whole.isfinite().all(dim=-1)
+        return _entropy(_members(signal, whole)).masked_fill(lost, torch.nan)
+
+
+class TokenSNRGrowth(OfClusters):
+    """Relative growth of SNR from where tokens enter the layer, in the clusters of that place.
+
+    An ideal attention-only layer has 1 + eta tau, the same in every layer: eta tau here.
+    """
+
+    name = "token_snr_growth"
+    unit = "share of the ratio"
+    formula = "SNR_k(Z^(l+1)) / SNR_k(Z^l) - 1, mean over heads; clusters of Z^l"
+    label = r"growth of token SNR to $<Z>$"
+    cost = "O(n d K p) in float64, twice"
+    better = "higher"
+
+    def inputs(self, site: str) -> tuple[str, ...]:
+        """The tokens before, and after."""
+        return ("z_in", site)
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """Of the normed tokens."""
+        return _over_heads(*_growth(self.energies(layer, "z_in"), self.energies(layer, site)))
