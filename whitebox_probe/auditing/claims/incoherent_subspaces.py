@@ -80,6 +80,6 @@ def overlap_spread(d: int, K: int, p: int, layers: int) -> float:
 def overlap_null(result: Result) -> tuple[float, float]:
     """95% range of the mean overlap, over its chance, less 1, of subspaces of a model's sizes."""
     run = result.run
-    spread = overlap_spread(run.dim, run.heads, run.dim_head, run.layers)
-    half = Z95 * spread * run.dim / run.dim_head
+    d, K, p, layers = (int(run[name]) for name in ("dim", "heads", "dim_head", "layers"))
+    half = Z95 * overlap_spread(d, K, p, layers) * d / p
     return -half, half
