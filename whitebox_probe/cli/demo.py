@@ -9,12 +9,17 @@ whitebox-probe compare and plot take. Files of the same name in --out are replac
 import argparse
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe._core.io import atomic_path
 from whitebox_probe.cli import _shared
 
+if TYPE_CHECKING:
+    from whitebox_probe.auditing.verdicts import Audit
+
+JUDGED = 64
+"""Samples on which the verdicts at the end are given."""
 HELP = "the main job on the data and models that ship with the package"
 EXAMPLES = (
     "demo --out figures",
@@ -69,6 +74,7 @@ def run(args: argparse.Namespace) -> None:
     if args.limit == 1:
         raise ProbeError("--limit is 1", "one sample has no interval", "Use 2 or more")
     _shared.writable(args.out)
+    from whitebox_probe.auditing.audit import audit
     from whitebox_probe.models.load import load
     from whitebox_probe.probing.plan import Request
     from whitebox_probe.probing.probe import probe
@@ -107,7 +113,26 @@ def run(args: argparse.Namespace) -> None:
     _shared.tell_if_few(paper)
     print("\nfigures:\n  " + "\n  ".join(map(str, paths)))
     print("tables and results:\n  " + "\n  ".join(map(str, written)))
+    trained = [model for model in models if not model.name.endswith("-init")]
+    count = JUDGED if args.limit is None else min(args.limit, JUDGED)
+    print("\n" + "\n".join(_verdicts(audit(trained, data, **common | {"limit": count}), samples)))
     print(f"\n{time.perf_counter() - start:.0f} s")
+
+
+def _verdicts(found: "Audit", samples: str) -> list[str]:
+    """The verdicts in five lines: of each model what is supported, and what is not."""
+    frame = found.frame
+    names = list(dict.fromkeys(frame["model"]))
+    count = int(frame["samples"].max())
+    lines = [f"verdicts on {count} {samples} (whitebox-probe audit ... --explain all tells why):"]
+    for name in names:
+        rows = frame[(frame["model"] == name) & (frame["verdict"] != "not applicable")]
+        of = {v: ", ".join(r["claim"]) for v, r in rows.groupby("verdict", sort=False)}
+        yes = of.pop("supported", "nothing")
+        lines.append(f"  {name}  supported: {yes}")
+        rest = "; ".join(f"{verdict}: {which}" for verdict, which in of.items())
+        lines.append(f"  {' ' * len(name)}  {rest}")
+    return lines
 
 
 def _changes(official: list[Any], paper: list[Any]) -> Any:
