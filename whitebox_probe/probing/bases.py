@@ -26,6 +26,8 @@ from whitebox_probe.probing.plan import BasisKey
 FITTED = ("pca", "pca:clusters")
 FREE = ("qk", *FITTED, "random")
 CLUSTER_TOKENS = 4096
+_EXACT = 1e-12  # of the points' energy outside of their subspaces: no restart does better
+_GROWN = 3  # times that a subspace's first neighbours are chosen anew
 
 Tokens = Callable[[str], Iterable[tuple[int, Tensor]]]
 """Gives (layer, tokens (B, n, d)) of a site over the samples that a basis is fitted on."""
@@ -185,14 +187,17 @@ def k_subspaces(
     dim: int,
     *,
     seed: int = 0,
-    restarts: int = 3,
+    restarts: int = 12,
     steps: int = 50,
     share: float | None = None,
 ) -> Tensor:
     """Fit `count` subspaces of dimension `dim`, each point to the subspace that it is nearest to.
 
     Alternates assignment and principal directions, as k-means does, and keeps the best restart.
-    A subspace whose points span fewer directions than `dim` has columns of zeros for the others.
+    Three in four start at directions of neighbours: around a point that is drawn, then around one
+    that the subspaces so far leave far away, and so on, which finds subspaces that are apart. The
+    others start at drawn subspaces, which at times does better where tokens lie in no few
+    subspaces. One whose points span fewer directions than `dim` has columns of zeros for the rest.
 
     Shapes: X (N, d) -> (count, d, dim), orthonormal, float64.
     Args: share: of a subspace's largest singular value that is the points' rounding.
@@ -210,8 +215,11 @@ def k_subspaces(
         )
     random = torch.Generator().manual_seed(seed)
     best, best_kept = None, -1.0
-    for _ in range(restarts):
-        U = orthonormalise(torch.randn(count, X.shape[1], dim, generator=random))
+    for start in range(restarts):
+        if start % 4 < 3:
+            U = _seeded(X, count, dim, share, random)
+        else:
+            U = orthonormalise(torch.randn(count, X.shape[1], dim, generator=random))
         before = None
         for _ in range(steps):
             within = (X @ U).square().sum(dim=-1)  # (count, N): share of each point's energy
@@ -227,5 +235,29 @@ def k_subspaces(
         kept = float((X @ U).square().sum(dim=-1).max(dim=0).values.sum())
         if kept > best_kept:
             best, best_kept = U, kept
+        if len(X) - best_kept <= _EXACT * len(X):
+            break  # every point lies in its subspace
     assert best is not None
     return best
+
+
+def _seeded(X: Tensor, count: int, dim: int, share: float, random: torch.Generator) -> Tensor:
+    """Where a restart begins, (count, d, dim): directions of neighbours, far from each other.
+
+    Neighbours are first those of the least angle to one point, then those that are nearest to the
+    subspace of these. References: Arthur and Vassilvitskii 2007, k-means++, for the drawing.
+    """
+    near = min(len(X), 2 * dim)
+    far = torch.ones(len(X), dtype=X.dtype)
+    found = []
+    for _ in range(count):
+        chance = far if bool(far.sum() > 0) else torch.ones_like(far)
+        point = X[torch.multinomial(chance, 1, generator=random)[0]]
+        close = (X @ point).abs()
+        for _ in range(_GROWN):
+            mine = X[close.topk(near).indices]
+            Q = _settled(mine.mT @ mine, dim, share)
+            close = (X @ Q).square().sum(dim=-1)
+        found.append(Q)
+        far = far.minimum((1 - close).clamp_min(0.0))
+    return torch.stack(found)
