@@ -27,6 +27,8 @@ FITTED = ("pca", "pca:clusters")
 FREE = ("qk", *FITTED, "random")
 CLUSTER_TOKENS = 4096
 _EXACT = 1e-12  # of the points' energy outside of their subspaces: no restart does better
+_FIRST_STEPS = 8  # of every restart; the best _FINISHED of them go on
+_FINISHED = 3
 _GROWN = 3  # times that a subspace's first neighbours are chosen anew
 
 Tokens = Callable[[str], Iterable[tuple[int, Tensor]]]
@@ -214,31 +216,36 @@ def k_subspaces(
             "Fit on more samples with fit_limit=",
         )
     random = torch.Generator().manual_seed(seed)
-    best, best_kept = None, -1.0
+    begun: list[tuple[float, Tensor]] = []
     for start in range(restarts):
         if start % 4 < 3:
             U = _seeded(X, count, dim, share, random)
         else:
             U = orthonormalise(torch.randn(count, X.shape[1], dim, generator=random))
-        before = None
-        for _ in range(steps):
-            within = (X @ U).square().sum(dim=-1)  # (count, N): share of each point's energy
-            nearest_one = within.argmax(dim=0)
-            if before is not None and torch.equal(nearest_one, before):
-                break
-            before = nearest_one
-            for k in range(count):
-                mine = X[nearest_one == k]
-                if len(mine) < dim:  # an empty or starved subspace starts again at the worst points
-                    mine = X[within.max(dim=0).values.argsort()[: 2 * dim]]
-                U[k] = _settled(mine.mT @ mine, dim, share)
-        kept = float((X @ U).square().sum(dim=-1).max(dim=0).values.sum())
-        if kept > best_kept:
-            best, best_kept = U, kept
-        if len(X) - best_kept <= _EXACT * len(X):
-            break  # every point lies in its subspace
-    assert best is not None
-    return best
+        begun.append(_alternated(X, U, share, _FIRST_STEPS))
+        if begun[-1][0] >= len(X) * (1 - _EXACT):
+            return begun[-1][1]  # every point lies in its subspace
+    begun.sort(key=lambda each: -each[0])
+    ended = [_alternated(X, U, share, steps - _FIRST_STEPS) for _, U in begun[:_FINISHED]]
+    return max(ended, key=lambda each: each[0])[1]
+
+
+def _alternated(X: Tensor, U: Tensor, share: float, steps: int) -> tuple[float, Tensor]:
+    """Assignment and principal directions in turn: the energy within, and the subspaces."""
+    count, _, dim = U.shape
+    U, before = U.clone(), None
+    for _ in range(steps):
+        within = (X @ U).square().sum(dim=-1)  # (count, N): share of each point's energy
+        nearest_one = within.argmax(dim=0)
+        if before is not None and torch.equal(nearest_one, before):
+            break
+        before = nearest_one
+        for k in range(count):
+            mine = X[nearest_one == k]
+            if len(mine) < dim:  # an empty or starved subspace starts again at the worst points
+                mine = X[within.max(dim=0).values.argsort()[: 2 * dim]]
+            U[k] = _settled(mine.mT @ mine, dim, share)
+    return float((X @ U).square().sum(dim=-1).max(dim=0).values.sum()), U
 
 
 def _seeded(X: Tensor, count: int, dim: int, share: float, random: torch.Generator) -> Tensor:
