@@ -41,7 +41,7 @@ def identity(
 ) -> dict[str, Any]:
     """Everything that a pass depends on.
 
-    Args: network: what `held` read before any forward pass. fit: the data of fitted bases.
+    Args: network: what `held` read before the first batch. fit: the data of fitted bases.
     """
     kept = settings.told()
     return {
@@ -87,7 +87,7 @@ def places(model: ProbeModel, plan: Plan) -> dict[str, str]:
 def held(module: nn.Module) -> dict[str, Any]:
     """All that decides a network's output: a digest of its tensors, and its `constants`.
 
-    To be read before a forward pass, and without the hooks of a probe: a module may keep what it
+    To be read before the first batch, and without the hooks of a probe: a module may keep what it
     was last given.
     """
     return {"weights": digest(module), **constants(module)}

@@ -196,10 +196,10 @@ class _Pass:
 
     def result(self) -> Result:
         """Run the pass."""
-        # Before any forward pass: a module may keep what it was last given, as an image's size.
-        needed = self.execution.checkpoint is not None or self.processes.count > 1
-        network = held(self.model.module) if needed else {}
         with ready(self.model, self.execution.device) as self.device:
+            # Before any batch: a module may keep what it was last given, as an image's size.
+            needed = self.execution.checkpoint is not None or self.processes.count > 1
+            network = held(self.model.module) if needed else {}
             self.processes.agree(
                 lambda: self._identity(network) | spread(self.source, self.execution.workers)
             )
