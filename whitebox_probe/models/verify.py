@@ -115,7 +115,7 @@ def _copied(value: Any) -> Any:
 def _put_back(before: Held) -> None:
     """Give the parts what they held, where a pass has changed it; loose tensors are left."""
     for owner, mine, inside in before:
-        now = vars(owner)
+        now: dict[str, Any] = owner.__dict__
         for name in [*now]:
             if name not in mine and not isinstance(now[name], Tensor):
                 del now[name]

@@ -51,8 +51,11 @@ def ready(model: ProbeModel, device: str | torch.device | None) -> Iterator[torc
         where = before if device is None else torch.device(device)
         if where.type == "mps":
             raise RuntimeError("measures are taken in float64, which it does not have")
+        if where.type == "meta":  # moving there would lose the weights
+            raise RuntimeError("it holds shapes, and no numbers")
         model.module.to(where)
     except (RuntimeError, AssertionError) as error:
+        model.module.to(before)  # a part of it may have been moved
         raise ProbeError(
             f"device '{device}' cannot be used", str(error).splitlines()[0], "Use device='cpu'"
         ) from error
