@@ -1,6 +1,7 @@
 """What a site and a basis say is what the model did, tried once when it is wrapped."""
 
 import time
+import warnings
 
 import pytest
 import torch
@@ -234,3 +235,42 @@ def test_an_adapter_beside_the_weights_is_told(tmp_path):
     arch = {"family": "crate", **families()["crate"].example[0], "eta": 0.1, "lam": 0.1}
     with pytest.warns(LoadWarning, match=r"adapter_config\.json"):
         wp.load(tmp_path / "x.pt", arch=arch)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("kind", ["PromptTuning", "PrefixTuning", "PromptEncoder"])
+def test_a_prompt_that_is_in_no_layer_is_refused_as_such(kind):
+    peft = pytest.importorskip("peft")
+    options = {"encoder_hidden_size": 8} if kind == "PromptEncoder" else {}
+    config = getattr(peft, f"{kind}Config")(
+        num_virtual_tokens=2, task_type="FEATURE_EXTRACTION", **options
+    )
+    outer = peft.get_peft_model(network("hf", 2)[0], config).eval()
+    with pytest.raises(ProbeError, match=f"with {kind} cannot be probed.*base model alone"):
+        wp.wrap(outer)
+
+
+def test_an_adapter_with_a_name_of_its_own_is_found_below(tmp_path):
+    module, _ = network("crate")
+    for file in ("x.pt", "model.safetensors"):
+        torch.save(module.state_dict(), tmp_path / file)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "adapter_model.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"mine.adapter_model\.safetensors would change"):
+        expect_one_file(tmp_path)
+    arch = {"family": "crate", **families()["crate"].example[0], "eta": 0.1, "lam": 0.1}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", LoadWarning)
+        wp.load(tmp_path / "x.pt", arch=arch)  # of another model, for all that is known
+
+
+def test_an_adapter_below_a_saved_models_weights_is_told(tmp_path):
+    safetensors = pytest.importorskip("safetensors.torch")
+    module, _ = network("crate")
+    file = tmp_path / "model.safetensors"
+    safetensors.save_file({k: v.clone() for k, v in module.state_dict().items()}, file)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "adapter_config.json").write_text("{}")
+    arch = {"family": "crate", **families()["crate"].example[0], "eta": 0.1, "lam": 0.1}
+    with pytest.warns(LoadWarning, match=r"mine.adapter_config\.json"):
+        wp.load(file, arch=arch)

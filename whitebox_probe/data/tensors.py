@@ -26,6 +26,13 @@ class Tensors(Kind):
 
     def open(self, data: Any, transform: Transform | TextReader | None) -> Opened:
         """The tensor; its fingerprint hashes shape, type and values."""
+        if data.is_nested:
+            raise DataError(
+                "a nested tensor cannot be opened",
+                "its samples are of several shapes",
+                "Pad them to one and pass a Dataset of (input, mask) pairs, or pass a Dataset and "
+                "batch_size=1",
+            )
         if data.ndim == 0:
             raise DataError(
                 "a tensor without axes cannot be opened",

@@ -89,9 +89,16 @@ def expect_one_file(folder: Path) -> None:
     )
 
 
-def adapters_beside(folder: Path) -> list[str]:
-    """The files of an adapter in a folder: they change what its weights compute."""
-    return sorted(path.name for path in folder.glob("adapter_*") if path.is_file())
+def adapters_beside(folder: Path, *, below: bool = True) -> list[str]:
+    """The files of an adapter in a folder: they change what its weights compute.
+
+    An adapter that has a name of its own is saved in a subfolder of that name.
+
+    Args: below: look in the subfolders, too.
+    """
+    forms = ("adapter_*", "*/adapter_*") if below else ("adapter_*",)
+    paths = (path for form in forms for path in folder.glob(form))
+    return sorted(str(path.relative_to(folder)) for path in paths if path.is_file())
 
 
 def _in_repository(model: str, file: str, revision: str) -> dict[str, str]:

@@ -19,8 +19,8 @@ from whitebox_probe._core.errors import (
     nearest,
 )
 from whitebox_probe.checkpoints import Checkpoint
-from whitebox_probe.models.hub import adapters_beside, expect_one_file, hub_entry
-from whitebox_probe.models.model import ProbeModel
+from whitebox_probe.models.hub import WEIGHTS, adapters_beside, expect_one_file, hub_entry
+from whitebox_probe.models.model import ProbeModel, sizes_of
 from whitebox_probe.models.plausible import expect_heads
 from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
 from whitebox_probe.models.recognise import recognised
@@ -98,7 +98,10 @@ def load(
         model, notes = _pretrained(entry, file, wrapper or entry.wrapper)
         if path is not None and guessed:
             expect_heads(model)
-        if path is not None and (adapters := adapters_beside(path.parent)):
+        # Any file may lie among others' folders; what save_pretrained wrote has a folder alone.
+        if path is not None and (
+            adapters := adapters_beside(path.parent, below=path.name == WEIGHTS)
+        ):
             note = LoadWarning(
                 f"{path.name} was loaded without the adapter beside it",
                 f"{', '.join(adapters)} would change its weights",
@@ -237,9 +240,7 @@ def _pretrained(
     """The model with a file's weights, and what a user should know of the file."""
     module = build(entry.family, entry.arch, source=entry.name)
     family = family_named(entry.family)
-    family.anatomy.dims(
-        module
-    )  # blocks that are not understood are told before keys that do not fit
+    sizes_of(family.anatomy, module)  # told before keys that do not fit
     found = checkpoints.read_state_dict(path, wrapper=wrapper)
     notes = family.notes(found, module, source=entry.source)
     found = family.convert(found, module, source=entry.source)

@@ -1,6 +1,9 @@
 """The model that a user holds: a torch module with named sites and subspaces."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,6 +17,41 @@ from whitebox_probe.sites import SITES
 if TYPE_CHECKING:
     from whitebox_probe.checkpoints import Checkpoint
     from whitebox_probe.models.family import Family
+
+
+@contextmanager
+def understood(module: nn.Module, anatomy: Anatomy) -> Iterator[None]:
+    """Tell in one line that what is read of a module is not there.
+
+    Raises: SiteError.
+    """
+    try:
+        yield
+    except (AttributeError, LookupError, ArithmeticError) as error:
+        lines = str(error).splitlines() or [""]
+        raise SiteError(
+            f"the layers of a {type(module).__name__} cannot be read as family '{anatomy.name}' "
+            "knows them",
+            f"reading them gave {type(error).__name__}: {lines[0]}",
+            "Use a model with at least one layer, whose blocks are those of the family",
+        ) from error
+
+
+def sizes_of(anatomy: Anatomy, module: nn.Module) -> Dims:
+    """The sizes that a module is read to have, each at least 1.
+
+    Raises: SiteError.
+    """
+    with understood(module, anatomy):
+        found = anatomy.dims(module)
+    told = {"layers": found.layers, "d": found.dim, "K": found.heads, "p": found.dim_head}
+    if min(told.values()) < 1:
+        raise SiteError(
+            f"a {type(module).__name__} has nothing to measure",
+            "it has " + ", ".join(f"{name} = {size}" for name, size in told.items()),
+            "Use sizes of 1 or more",
+        )
+    return found
 
 
 @dataclass(frozen=True)
@@ -42,8 +80,9 @@ class ProbeModel:
 
     def __post_init__(self) -> None:
         """Read sizes and sites once, so that a module that does not fit is refused early."""
-        object.__setattr__(self, "dims", self.anatomy.dims(self.module))
-        here = self.anatomy.layer(self.module, 1).taps
+        object.__setattr__(self, "dims", sizes_of(self.anatomy, self.module))
+        with understood(self.module, self.anatomy):
+            here = self.anatomy.layer(self.module, 1).taps
         object.__setattr__(self, "sites", tuple(site for site in SITES if site in here))
 
     def __repr__(self) -> str:
@@ -72,8 +111,9 @@ class ProbeModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the module's first parameter lies."""
-        return next(self.module.parameters()).device
+        """Where the module's first parameter or buffer lies; the CPU if it has none."""
+        tensors = chain(self.module.parameters(), self.module.buffers())
+        return next((tensor.device for tensor in tensors), torch.device("cpu"))
 
     @property
     def prefix_tokens(self) -> int:

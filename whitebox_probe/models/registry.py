@@ -92,9 +92,16 @@ def build(family: str, arch: Mapping[str, Any], *, source: str) -> nn.Module:
     """Build a family's network; a wrong argument is the user's error, named with its source."""
     try:
         return family_named(family).build(arch).eval()
-    except (TypeError, RuntimeError, AssertionError, ValueError) as error:
+    except (
+        TypeError,
+        RuntimeError,
+        AssertionError,
+        ValueError,
+        LookupError,
+        ArithmeticError,
+    ) as error:
         raise CheckpointError(
             f"the architecture of {source} cannot be built",
-            str(error),
+            str(error) or type(error).__name__,
             f"Check the arguments {dict(arch)}",
         ) from error

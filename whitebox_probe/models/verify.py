@@ -3,11 +3,13 @@
 Every layer is run on a few tokens, and what its `Layer` says of it is checked: shapes, that both
 updates are added, that the subspaces give the heads' tokens, that the attention's weights give its
 context. What a layer is `exempt` from is not asked of it. The module is left as it was: its modes,
-the random state, its hooks.
+the random state, its hooks, what its parts and their configurations hold. Weights that a hook makes
+in front of each pass are made first.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import ExitStack, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,10 +52,15 @@ def is_compiled(module: nn.Module) -> bool:
 
 @contextmanager
 def _guest(module: nn.Module) -> Iterator[None]:
-    """In evaluation mode, without gradients; modes and random states are put back."""
+    """In evaluation mode, without gradients; what the module holds and random states are put back.
+
+    Loose tensors stay as the trial made them: weights that hooks make in front of a pass are such.
+    """
     modes = [(part, part.training) for part in module.modules()]
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     module.eval()
+    _renew(module)
+    before = _contents(module)
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             # Inside what is compiled no hook may be set: it is tried as it is written.
@@ -61,8 +68,69 @@ def _guest(module: nn.Module) -> Iterator[None]:
             with torch.inference_mode(), eager or nullcontext():
                 yield
     finally:
+        _put_back(before)
         for part, training in modes:
             part.training = training
+
+
+def _renew(module: nn.Module) -> None:
+    """Make weights anew that torch's hooks make of others in front of a pass (`torch.nn.utils`).
+
+    `weight_norm`, `spectral_norm` and pruning: after a change of what they are made of, as by
+    `load_state_dict`, the attribute `weight` is still the old one.
+    """
+    with torch.no_grad():
+        for part in module.modules():
+            for hook in list(part._forward_pre_hooks.values()):
+                if type(hook).__module__.startswith("torch.nn.utils."):
+                    hook(part, ())
+
+
+Held = list[tuple[Any, dict[str, Any], dict[str, Any]]]
+
+
+def _contents(module: nn.Module) -> Held:
+    """Of each part and its configuration: itself, its attributes, the contents of containers."""
+    owners: dict[int, Any] = {}
+    for part in module.modules():
+        owners[id(part)] = part
+        config = vars(part).get("config")
+        if hasattr(config, "__dict__"):
+            owners[id(config)] = config
+    found = []
+    for owner in owners.values():
+        mine = dict(vars(owner))
+        inside = {name: _copied(value) for name, value in mine.items()}
+        found.append((owner, mine, {k: v for k, v in inside.items() if v is not None}))
+    return found
+
+
+def _copied(value: Any) -> Any:
+    """A copy of a mapping or a list, not of what is in it; None of anything else."""
+    if isinstance(value, MutableMapping):
+        return dict(value)
+    return list(value) if isinstance(value, list) else None
+
+
+def _put_back(before: Held) -> None:
+    """Give the parts what they held, where a pass has changed it; loose tensors are left."""
+    for owner, mine, inside in before:
+        now: dict[str, Any] = owner.__dict__
+        for name in [*now]:
+            if name not in mine and not isinstance(now[name], Tensor):
+                del now[name]
+        for name, value in mine.items():
+            is_tensor = isinstance(value, Tensor) or isinstance(now.get(name), Tensor)
+            if not is_tensor and now.get(name, before) is not value:
+                now[name] = value
+        for name, content in inside.items():
+            value = mine[name]
+            if isinstance(value, list):
+                if list(map(id, value)) != list(map(id, content)):
+                    value[:] = content
+            elif {k: id(v) for k, v in value.items()} != {k: id(v) for k, v in content.items()}:
+                value.clear()
+                value.update(content)
 
 
 def _try_layers(

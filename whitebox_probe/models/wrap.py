@@ -136,6 +136,15 @@ def wrap(
 def _expect_bare(module: nn.Module) -> None:
     """Refuse wrappers of a model, whose own family cannot be seen."""
     inner = {"PeftModel": "get_base_model()", "OptimizedModule": "_orig_mod"}
+    prompts = _prompts(module)
+    if prompts:
+        raise ProbeError(
+            f"a {type(module).__name__} with {', '.join(prompts)} cannot be probed",
+            "what it has learned is put in front of the tokens or the keys by the wrapper, and the "
+            "model inside it is the base model without it",
+            "Use an adapter that is in the layers, such as LoRA; .get_base_model() measures the "
+            "base model alone",
+        )
     for kind in type(module).__mro__:
         if kind.__name__ in inner:
             raise ProbeError(
@@ -143,6 +152,15 @@ def _expect_bare(module: nn.Module) -> None:
                 "sites are read from the modules inside it",
                 f"Pass its .{inner[kind.__name__]}: adapters that are in its layers are measured",
             )
+
+
+def _prompts(module: nn.Module) -> list[str]:
+    """The kinds of a peft wrapper's adapters that are in no layer: prompts and prefixes."""
+    configs = getattr(module, "peft_config", None)
+    if not isinstance(configs, Mapping):
+        return []
+    found = [c for c in configs.values() if getattr(c, "is_prompt_learning", False)]
+    return list(dict.fromkeys(type(config).__name__.removesuffix("Config") for config in found))
 
 
 def _found(module: nn.Module, name: str | None) -> Family:

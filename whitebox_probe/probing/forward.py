@@ -15,7 +15,7 @@ from whitebox_probe.data.source import Batch
 from whitebox_probe.data.text import TextReader
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
-from whitebox_probe.models.verify import is_compiled
+from whitebox_probe.models.verify import is_compiled, verified
 from whitebox_probe.probing.padding import arguments
 
 
@@ -40,15 +40,22 @@ def transform_of(
 
 @contextmanager
 def ready(model: ProbeModel, device: str | torch.device | None) -> Iterator[torch.device]:
-    """The model in evaluation mode on the device; each part in its own mode again afterwards."""
+    """The model in evaluation mode on the device; each part in its own mode again afterwards.
+
+    It is tried again first: weights or hooks may be others since it was wrapped.
+    """
     _expect_loaded(model)
+    verified(model)
     before = model.device
     try:
         where = before if device is None else torch.device(device)
         if where.type == "mps":
             raise RuntimeError("measures are taken in float64, which it does not have")
+        if where.type == "meta":  # moving there would lose the weights
+            raise RuntimeError("it holds shapes, and no numbers")
         model.module.to(where)
     except (RuntimeError, AssertionError) as error:
+        model.module.to(before)  # a part of it may have been moved
         raise ProbeError(
             f"device '{device}' cannot be used", str(error).splitlines()[0], "Use device='cpu'"
         ) from error

@@ -1,14 +1,16 @@
 """What has to be the same for a pass to go on, by the name that a user knows it by."""
 
 import hashlib
+import io
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from whitebox_probe.data.source import Source
 from whitebox_probe.models.model import ProbeModel
@@ -24,6 +26,8 @@ _PASSING = frozenset(
     | {"name_or_path", "transformers_version"}
 )
 
+_REGISTERED = frozenset({"_parameters", "_buffers", "_modules"})
+
 
 def identity(
     model: ProbeModel,
@@ -37,11 +41,10 @@ def identity(
 ) -> dict[str, Any]:
     """Everything that a pass depends on.
 
-    Args: network: what `constants` read before any forward pass. fit: the data of fitted bases.
+    Args: network: what `held` read before the first batch. fit: the data of fitted bases.
     """
     kept = settings.told()
     return {
-        "weights": digest(model.module),
         **network,
         "family": [model.anatomy.name, asdict(model.dims)],
         "preprocess": None if model.preprocess is None else model.preprocess.told(),
@@ -81,14 +84,79 @@ def places(model: ProbeModel, plan: Plan) -> dict[str, str]:
     return {site: f"{taps[site].module}:{taps[site].side}" for site in plan.sites if site in taps}
 
 
+def held(module: nn.Module) -> dict[str, Any]:
+    """All that decides a network's output: a digest of its tensors, and its `constants`.
+
+    To be read before the first batch, and without the hooks of a probe: a module may keep what it
+    was last given.
+    """
+    return {"weights": digest(module), **constants(module)}
+
+
 def digest(module: nn.Module) -> str:
-    """Hash of all parameters and buffers, with their names."""
+    """Hash of all tensors that a network holds, with their names.
+
+    Beside parameters and buffers these are tensors and arrays in attributes of its parts, in lists
+    and mappings, too, and what the parts save of themselves: packed weights, extra state.
+    """
     found = hashlib.blake2b(digest_size=16)
-    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-        found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        found.update(raw.numpy().data)
+    named = dict((*module.named_parameters(), *module.named_buffers()))
+    for name, tensor in named.items():
+        _add(found, name, tensor)
+    # A probe runs in inference mode: a loose tensor made there is a result, and no constant.
+    made_there = not any(tensor.is_inference() for tensor in named.values())
+    for path, part in module.named_modules():
+        for name, value in vars(part).items():
+            if name not in _REGISTERED:
+                _add_held(found, f"{path}.{name}", value, made_there, ())
+    for name, value in module.state_dict().items():
+        if name not in named:
+            _add_held(found, f"saved {name}", value, made_there, ())
     return found.hexdigest()
+
+
+def _add_held(found: Any, name: str, value: Any, made_there: bool, within: tuple[int, ...]) -> None:
+    """Hash the tensors, arrays and bytes in a value; a container that holds itself is not read."""
+    if isinstance(value, Tensor):
+        if not (made_there and value.is_inference()):
+            _add(found, name, value)
+    elif isinstance(value, np.ndarray | np.generic):
+        raw = repr(value.tolist()) if value.dtype.hasobject else value.tobytes()
+        _update(found, f"{name} {value.shape} {value.dtype}", raw)
+    elif isinstance(value, bytes | bytearray | io.BytesIO):
+        _update(found, name, value.getvalue() if isinstance(value, io.BytesIO) else value)
+    elif isinstance(value, Mapping | list | tuple) and id(value) not in within:
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, each in items:
+            _add_held(found, f"{name}.{key}", each, made_there, (*within, id(value)))
+    elif name.startswith("saved ") and (_is_plain(value) or isinstance(value, torch.dtype)):
+        _update(found, name, repr(value))
+
+
+def _update(found: Any, name: str, raw: str | bytes | bytearray) -> None:
+    found.update(name.encode())
+    found.update(raw.encode() if isinstance(raw, str) else raw)
+
+
+def _add(found: Any, name: str, tensor: Tensor) -> None:
+    """Hash a tensor's name, kind and values, whatever form it is kept in."""
+    tensor = tensor.detach()
+    found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+    flatten = getattr(tensor, "__tensor_flatten__", None)
+    if flatten is not None:
+        parts, context = flatten()
+        found.update(repr(context).encode())
+        for part in parts:
+            _add(found, f"{name}.{part}", getattr(tensor, part))
+        return
+    if tensor.is_meta:
+        return
+    if tensor.is_quantized:
+        tensor = tensor.dequantize()
+    if tensor.layout != torch.strided:
+        tensor = tensor.to_dense()
+    raw = tensor.cpu().resolve_conj().resolve_neg().contiguous().reshape(-1).view(torch.uint8)
+    found.update(raw.numpy().data)
 
 
 def constants(module: nn.Module) -> dict[str, Any]:
@@ -96,7 +164,7 @@ def constants(module: nn.Module) -> dict[str, Any]:
 
     Step sizes, sparsity weights, numbers of heads and the like are in no tensor. Of each part of
     the network its public attributes are read, and those of a `config` that it has; what is neither
-    plain nor a function is left out.
+    plain nor a function is left out. Hooks that are set on it count by their names.
 
     Returns: `Class.attribute` -> its value, or a list of them in the order of the parts where they
         differ; and the `layout of the network`, a hash of all paths, classes and attributes' names.
@@ -105,15 +173,21 @@ def constants(module: nn.Module) -> dict[str, Any]:
     layout = hashlib.blake2b(digest_size=16)
     for path, part in module.named_modules():
         kind = type(part).__name__
-        held = _plain(part)
-        layout.update(f"{path} {kind} {sorted(held)}".encode())
-        for name, value in held.items():
+        own = _plain(part)
+        layout.update(f"{path} {kind} {sorted(own)} {_hooks(part)}".encode())
+        for name, value in own.items():
             values.setdefault(f"{kind}.{name}", []).append(value)
     found = {
         name: each[0] if all(value == each[0] for value in each) else each
         for name, each in values.items()
     }
     return found | {"layout of the network": layout.hexdigest()}
+
+
+def _hooks(part: nn.Module) -> list[str]:
+    """Names of the functions, or of the kinds of objects, that change what a part computes."""
+    hooks = (*part._forward_pre_hooks.values(), *part._forward_hooks.values())
+    return [str(getattr(hook, "__qualname__", type(hook).__qualname__)) for hook in hooks]
 
 
 def _plain(part: Any) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from whitebox_probe.probing.bases import FITTED, Bases, bases_of
 from whitebox_probe.probing.collector import Collector, Parts
 from whitebox_probe.probing.fitting import Fit
 from whitebox_probe.probing.forward import ready, run_batch, transform_of
-from whitebox_probe.probing.identity import constants, identity, spread
+from whitebox_probe.probing.identity import held, identity, spread
 from whitebox_probe.probing.plan import Plan, Wanted, heads_site, planned
 from whitebox_probe.probing.processes import Processes, current
 from whitebox_probe.probing.settings import Execution, Settings
@@ -196,10 +196,10 @@ class _Pass:
 
     def result(self) -> Result:
         """Run the pass."""
-        # Before any forward pass: a module may keep what it was last given, as an image's size.
-        needed = self.execution.checkpoint is not None or self.processes.count > 1
-        network = constants(self.model.module) if needed else {}
         with ready(self.model, self.execution.device) as self.device:
+            # Before any batch: a module may keep what it was last given, as an image's size.
+            needed = self.execution.checkpoint is not None or self.processes.count > 1
+            network = held(self.model.module) if needed else {}
             self.processes.agree(
                 lambda: self._identity(network) | spread(self.source, self.execution.workers)
             )

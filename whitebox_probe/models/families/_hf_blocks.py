@@ -42,6 +42,8 @@ class Pattern:
     positions: Literal["added", "rotated"] = "added"
 
 
+AFTER = ("attention.output.LayerNorm", "output.LayerNorm")
+"""The norms behind the two sums of a post-norm block."""
 PATTERNS = {
     "GPT-2": Pattern(
         parts=frozenset({"ln_1", "attn", "ln_2", "mlp"}),
@@ -159,7 +161,8 @@ def _pattern(block: nn.Module) -> Pattern:
     for pattern in PATTERNS.values():
         if parts != pattern.parts:
             continue
-        for path in (*pattern.projections, pattern.update, pattern.down):
+        norms = AFTER if pattern.after else ()
+        for path in (*pattern.projections, pattern.update, pattern.down, *norms):
             if not _has(block, path):
                 above, _, name = path.rpartition(".")
                 while not _has(block, above):

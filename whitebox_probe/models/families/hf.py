@@ -10,7 +10,7 @@ from torch import Tensor, float32, nn
 from whitebox_probe._core.errors import LoadWarning
 from whitebox_probe.checkpoints import HEADS, listed
 from whitebox_probe.models.anatomy import Dims, Layer, Tap
-from whitebox_probe.models.families._hf_blocks import Blocks, check_blocks, find, sample
+from whitebox_probe.models.families._hf_blocks import AFTER, Blocks, check_blocks, find, sample
 from whitebox_probe.models.families._qkv import QKV, QkvAnatomy, biased
 from whitebox_probe.models.families._steps import attention_weights
 from whitebox_probe.models.family import Family, Recognised
@@ -93,8 +93,8 @@ class HfAnatomy(QkvAnatomy):
         at, pattern = partial(blocks.at, number), blocks.pattern
         norm, after = pattern.norm1, None
         if pattern.after:
-            norms = ("attention.output.LayerNorm", "output.LayerNorm")
-            after = (module.get_submodule(at(norms[0])), module.get_submodule(at(norms[1])))
+            first, second = (module.get_submodule(at(path)) for path in AFTER)
+            after = (first, second)
         return Layer(
             number,
             _taps(blocks, number) | _head_taps(module, blocks, number),
