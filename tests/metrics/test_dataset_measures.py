@@ -243,6 +243,22 @@ class TestDegenerate:
         X = torch.full((40, 6), 1e3) * (1 + 1e-7 * torch.randn(40, 6, generator=G))
         assert all(math.isnan(v) for v in F.neural_collapse(X, torch.arange(40) % 4).values())
 
+    @pytest.mark.parametrize("sizes", [(20, 20), (35, 5)])
+    def test_two_classes_have_no_geometry(self, sizes, crate):
+        labels = torch.arange(2).repeat_interleave(torch.tensor(sizes))
+        X = torch.randn(40, 6, generator=G)
+        found = F.neural_collapse(X, labels)
+        assert found["nc1"] > 0
+        assert math.isnan(found["nc2_norms"])
+        assert math.isnan(found["nc2_angles"])
+        data = TensorDataset(IMAGES, labels)
+        frame = wp.probe(crate, data, ["neural_collapse"], progress=False).frame
+        nc1, nc2 = (frame[(frame["metric"] == "nc1") == one] for one in (True, False))
+        assert nc1["mean"].notna().all()
+        assert not nc1["note"].str.contains("none").any()
+        assert nc2["mean"].isna().all()
+        assert nc2["note"].str.contains("none, as the means of two classes are opposite").all()
+
     def test_few_points_have_no_dimension_and_say_so(self, crate):
         frame = wp.probe(crate, IMAGES[:6], ["intrinsic_dimension"], progress=False).frame
         assert frame["mean"].isna().all()
