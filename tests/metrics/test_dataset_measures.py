@@ -197,6 +197,37 @@ class TestSimilarity:
         assert figure.axes[0].images[0].get_array()[1, 2] == pytest.approx(found.cka[1, 2])
 
 
+    @pytest.mark.parametrize("count", [4, 8, 11, 20, 29])
+    def test_noise_of_few_samples_has_no_overlap(self, count):
+        X, Y = torch.randn(2, count, 64, generator=G)
+        found = F.sample_overlap(X, Y)
+        assert math.isnan(found)
+        assert math.isnan(F.sample_overlap(X, X))
+        assert F.sample_overlap(X, Y, rank=1) < 0.9
+
+    @pytest.mark.parametrize("count", [30, 100, 400])
+    def test_noise_of_more_samples_overlaps_by_chance(self, count):
+        X, Y = torch.randn(2, count, 64, generator=G)
+        assert F.sample_overlap(X, Y).item() == pytest.approx(10 / (count - 1), rel=0.4)
+
+    def test_features_of_few_directions_need_fewer_samples(self):
+        X = torch.randn(8, 2, generator=G)
+        assert F.sample_overlap(X, X) == pytest.approx(1)
+
+    @pytest.mark.parametrize(("count", "want"), [(40, 0.31), (400, 1.33), (2000, 1.7)])
+    def test_the_distance_of_noise_is_that_of_the_docstring(self, count, want):
+        X, Y = torch.randn(2, count, 64, generator=G)
+        assert F.procrustes_distance(X, Y).item() == pytest.approx(want, rel=0.1)
+
+    def test_a_comparison_of_few_samples_warns(self, crate, vit):
+        with pytest.warns(UserWarning, match=r"overlap of 10 .* are 12, .*Use 30 samples"):
+            found = wp.similarity(crate, vit, IMAGES[:12], progress=False)
+        assert np.isnan(found.overlap).all()
+        assert np.isfinite([found.cka, found.procrustes]).all()
+        found = wp.similarity(crate, vit, IMAGES[:12], rank=4, progress=False)
+        assert np.isfinite(found.overlap).all()
+
+
 CLASSES = ("neural_collapse", "class_rate", "class_coherence")
 COMPARED = {"neural_collapse": 3, "class_rate": 2, "class_coherence": 3}  # rows within classes
 
