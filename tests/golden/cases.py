@@ -230,7 +230,7 @@ def others() -> Others:
     def similarity() -> dict[str, list[float]]:
         first, second = of("crate-tiny-fmnist"), of("vit-tiny-fmnist")
         data = samples(Case("", "crate-tiny-fmnist"))
-        frame = wp.similarity(first, second, data, progress=False).frame()
+        frame = wp.similarity(first, second, data, rank=8, progress=False).frame()
         return {
             f"{row['first_layer']}-{row['second_layer']}": [
                 row["cka"], row["overlap"], row["procrustes"]

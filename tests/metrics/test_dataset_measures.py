@@ -197,6 +197,37 @@ class TestSimilarity:
         assert figure.axes[0].images[0].get_array()[1, 2] == pytest.approx(found.cka[1, 2])
 
 
+    @pytest.mark.parametrize("count", [4, 8, 11, 20, 29])
+    def test_noise_of_few_samples_has_no_overlap(self, count):
+        X, Y = torch.randn(2, count, 64, generator=G)
+        found = F.sample_overlap(X, Y)
+        assert math.isnan(found)
+        assert math.isnan(F.sample_overlap(X, X))
+        assert F.sample_overlap(X, Y, rank=1) < 0.9
+
+    @pytest.mark.parametrize("count", [30, 100, 400])
+    def test_noise_of_more_samples_overlaps_by_chance(self, count):
+        X, Y = torch.randn(2, count, 64, generator=G)
+        assert F.sample_overlap(X, Y).item() == pytest.approx(10 / (count - 1), rel=0.4)
+
+    def test_features_of_few_directions_need_fewer_samples(self):
+        X = torch.randn(8, 2, generator=G)
+        assert F.sample_overlap(X, X) == pytest.approx(1)
+
+    @pytest.mark.parametrize(("count", "want"), [(40, 0.31), (400, 1.33), (2000, 1.7)])
+    def test_the_distance_of_noise_is_that_of_the_docstring(self, count, want):
+        X, Y = torch.randn(2, count, 64, generator=G)
+        assert F.procrustes_distance(X, Y).item() == pytest.approx(want, rel=0.1)
+
+    def test_a_comparison_of_few_samples_warns(self, crate, vit):
+        with pytest.warns(UserWarning, match=r"overlap of 10 .* are 12, .*Use 30 samples"):
+            found = wp.similarity(crate, vit, IMAGES[:12], progress=False)
+        assert np.isnan(found.overlap).all()
+        assert np.isfinite([found.cka, found.procrustes]).all()
+        found = wp.similarity(crate, vit, IMAGES[:12], rank=4, progress=False)
+        assert np.isfinite(found.overlap).all()
+
+
 CLASSES = ("neural_collapse", "class_rate", "class_coherence")
 COMPARED = {"neural_collapse": 3, "class_rate": 2, "class_coherence": 3}  # rows within classes
 
@@ -242,6 +273,22 @@ class TestDegenerate:
     def test_features_that_do_not_vary_have_no_collapse(self):
         X = torch.full((40, 6), 1e3) * (1 + 1e-7 * torch.randn(40, 6, generator=G))
         assert all(math.isnan(v) for v in F.neural_collapse(X, torch.arange(40) % 4).values())
+
+    @pytest.mark.parametrize("sizes", [(20, 20), (35, 5)])
+    def test_two_classes_have_no_geometry(self, sizes, crate):
+        labels = torch.arange(2).repeat_interleave(torch.tensor(sizes))
+        X = torch.randn(40, 6, generator=G)
+        found = F.neural_collapse(X, labels)
+        assert found["nc1"] > 0
+        assert math.isnan(found["nc2_norms"])
+        assert math.isnan(found["nc2_angles"])
+        data = TensorDataset(IMAGES, labels)
+        frame = wp.probe(crate, data, ["neural_collapse"], progress=False).frame
+        nc1, nc2 = (frame[(frame["metric"] == "nc1") == one] for one in (True, False))
+        assert nc1["mean"].notna().all()
+        assert not nc1["note"].str.contains("none").any()
+        assert nc2["mean"].isna().all()
+        assert nc2["note"].str.contains("none, as the means of two classes are opposite").all()
 
     def test_few_points_have_no_dimension_and_say_so(self, crate):
         frame = wp.probe(crate, IMAGES[:6], ["intrinsic_dimension"], progress=False).frame

@@ -94,7 +94,7 @@ def test_the_callers_random_numbers_are_left_alone():
     numpy = np.random.get_state
     before = torch.get_rng_state(), numpy()[1].copy(), random.getstate()
     wp.probe(vit, IMAGES[:8], ["l0", "compression"], basis="random", progress=False)
-    wp.similarity(vit, crate, IMAGES[:8], progress=False)
+    wp.similarity(vit, crate, IMAGES[:8], rank=2, progress=False)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert (numpy()[1] == before[1]).all()
     assert random.getstate() == before[2]

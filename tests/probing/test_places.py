@@ -69,6 +69,15 @@ def test_a_register_is_no_class_token():
         wp.probe(model, torch.randn(2, 3, 8, 8), NAMES[1:], progress=False)
 
 
+@pytest.mark.parametrize("without", [False, [True, False]])
+@pytest.mark.parametrize("ask", [NAMES[1:], wp.Request(NAMES[1]), wp.metrics.AttentionClassShare()])
+def test_a_class_token_that_is_left_out_is_refused_before_any_pass(ask, without):
+    model = vit(img_size=8, class_token=True)
+    model.module.register_forward_pre_hook(lambda *_: pytest.fail("a pass has begun"))
+    with pytest.raises(ProbeError, match="class_token=False leaves the class token out"):
+        wp.probe(model, torch.randn(2, 3, 8, 8), ask, class_token=without, progress=False)
+
+
 def mapped(**options):
     model = vit(img_size=(8, 32))
     taps = {"attn_weights": "blocks.{layer}.attn.attn_drop:output:B K n n"}

@@ -174,6 +174,7 @@ class AttentionClassShare(SampleMeasure):
     default = False
     invariances = frozenset({"token_order", "head_order"})
     exempt = _OF_MAPS | {"repeated_tokens": "the class token is there once"}
+    needs_class_token = True
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """Of each head."""

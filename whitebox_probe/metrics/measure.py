@@ -63,6 +63,7 @@ class TokenMeasure(Measure):
     Class attributes: site: convention -> the site measured when none is named.
         code_site: the site that is taken instead, in a model that has it.
         needs_operators: parts of the layer's own steps that are used.
+        needs_class_token: whether the class token is looked at, so that none can be left out.
         official_norm: whether the official convention takes the norm too, always, where it is
         measured in the residual stream.
         attends_first: whether it is of a step that attention takes first: layers where it comes
@@ -72,6 +73,7 @@ class TokenMeasure(Measure):
     site: ClassVar[Mapping[str, str]]
     code_site: ClassVar[str | None] = None
     needs_operators: ClassVar[tuple[str, ...]] = ()
+    needs_class_token: ClassVar[bool] = False
     official_norm: ClassVar[bool] = False
     attends_first: ClassVar[bool] = False
 

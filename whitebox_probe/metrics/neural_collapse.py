@@ -28,7 +28,9 @@ def neural_collapse(X: Tensor, labels: Tensor) -> dict[str, float]:
     take the mean of means.)
 
     NaN where a class has one sample, which has no spread, or class means do not differ by more
-    than rounding.
+    than rounding. With two classes `nc2_norms` and `nc2_angles` are NaN: two means lie on one line
+    through the mean of all samples, opposite each other, and their norms are those of the class
+    sizes, whatever the features are.
 
     Shapes: X (N, d), labels (N,), at least two classes.
     Raises: ShapeError.
@@ -72,9 +74,16 @@ def _lacking(sums: Sums) -> str:
     return "class means differ by no more than rounding" if flat else ""
 
 
+def _lacking_geometry(sums: Sums) -> str:
+    """Why class means have no geometry; empty where they have one."""
+    forced = "the means of two classes are opposite whatever the features are"
+    return _lacking(sums) or (forced if len(counts_of(sums)) == 2 else "")
+
+
 def _of_sums(sums: Sums) -> dict[str, float]:
+    nothing = dict.fromkeys(NeuralCollapse.rows, float("nan"))
     if _lacking(sums):
-        return dict.fromkeys(NeuralCollapse.rows, float("nan"))
+        return nothing
     scatter, _, count = (part.cpu() for part in sums.scattered("all"))
     centred, counts = _means(sums), counts_of(sums)
     C = len(counts)
@@ -83,11 +92,13 @@ def _of_sums(sums: Sums) -> dict[str, float]:
     values, vectors = torch.linalg.eigh(between)
     used = values > _RANK * values[-1]
     spread = ((within @ vectors[:, used]) * vectors[:, used]).sum(dim=0).clamp_min(0.0)
+    nc1 = {"nc1": float((spread / values[used]).sum() / C)}
+    if _lacking_geometry(sums):
+        return nothing | nc1
     norms = torch.linalg.vector_norm(centred, dim=1)
     unit = _linalg.unit_tokens(centred)
     cosines = (unit @ unit.mT)[~torch.eye(C, dtype=torch.bool)]
-    return {
-        "nc1": float((spread / values[used]).sum() / C),
+    return nc1 | {
         "nc2_norms": float(norms.std(correction=0) / norms.mean()),
         "nc2_angles": float((cosines + 1 / (C - 1)).abs().mean()),
     }
@@ -95,7 +106,10 @@ def _of_sums(sums: Sums) -> dict[str, float]:
 
 @dataclass(frozen=True, kw_only=True)
 class NeuralCollapse(DatasetMeasure):
-    """Neural-collapse measures of the samples' pooled tokens, at every layer."""
+    """Neural-collapse measures of the samples' pooled tokens, at every layer.
+
+    Of two classes there is `nc1` alone: the geometry of two means is given beforehand.
+    """
 
     name = "neural_collapse"
     heavy = True
@@ -130,4 +144,6 @@ class NeuralCollapse(DatasetMeasure):
 
     def notes(self, sums: Sums) -> dict[str, str]:
         """How many classes of how many samples, and why there is no value."""
-        return dict.fromkeys(self.rows, notes(counts_of(sums), _lacking(sums)))
+        counts, geometry = counts_of(sums), _lacking_geometry(sums)
+        why = {"nc1": _lacking(sums), "nc2_norms": geometry, "nc2_angles": geometry}
+        return {row: notes(counts, why[row]) for row in self.rows}

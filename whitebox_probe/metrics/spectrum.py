@@ -191,7 +191,7 @@ class ParticipationRatio(_OfSpectrum):
 
     name = "participation_ratio"
     unit = "directions"
-    formula = "(sum lambda)^2 / sum lambda^2"
+    formula = "(sum lambda)^2 / sum lambda^2, lambda: eigenvalues of Z^T Z, not centred"
     source = "Gao et al. 2017"
     label = "participation ratio of $<Z>$"
     of = staticmethod(_participation)

@@ -317,6 +317,7 @@ def _of(
             usual = _usual_place(measure, model)
             places = [usual] if place is None else several(place, "site")
             for where, with_class in product(places, settings.class_token):
+                _expect_class_token(model, measure, kept=with_class)
                 known = _site(model, where, basis)
                 needs = frozenset(_needed(model, each, basis) for each in measure.inputs(where))
                 for norm in _norms(measure, where, settings):
@@ -376,6 +377,20 @@ def _needed(model: ProbeModel, place: str, basis: BasisKey | None) -> str:
     site = (heads_site(model, basis) or "attn_in") if place == HEADS else place
     model.tap(site, 1)
     return site
+
+
+def _expect_class_token(model: ProbeModel, measure: TokenMeasure, *, kept: bool) -> None:
+    """Check that there is a class token where a measure looks at it.
+
+    Raises: ProbeError.
+    """
+    there = model.class_index is not None
+    if measure.needs_class_token and not (there and kept):
+        raise ProbeError(
+            f"metric '{measure.name}' cannot be taken of {model.name}",
+            "class_token=False leaves the class token out" if there else "it has no class token",
+            "Leave that metric out" + (", or measure with the class token" if there else ""),
+        )
 
 
 def _layers_of(measure: TokenMeasure, model: ProbeModel) -> frozenset[int]:

@@ -8,6 +8,7 @@ products, so that neither batch size nor order shows, and memory does not grow w
 samples.
 """
 
+import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -16,10 +17,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whitebox_probe._core.errors import DataError
+from whitebox_probe._core.errors import DataError, ProbeError
 from whitebox_probe.data.source import Batch, open_data
 from whitebox_probe.metrics._linalg import rounding, upcast
-from whitebox_probe.metrics.similarity import Moments, cka_of, procrustes_of, subspace_overlap_of
+from whitebox_probe.metrics.similarity import (
+    SAMPLES_PER_DIRECTION,
+    Moments,
+    cka_of,
+    procrustes_of,
+    subspace_overlap_of,
+)
 from whitebox_probe.models.hooks import attach
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.probing.forward import ready, run_batch, transform_of
@@ -27,6 +34,10 @@ from whitebox_probe.probing.groups import expect_some, measured_mean
 from whitebox_probe.results.similarity import Similarity
 
 FEWEST = 4
+
+
+class FewSamplesWarning(UserWarning):
+    """Samples are too few for a number, which is NaN; one line, as an error is."""
 
 
 def similarity(
@@ -47,7 +58,8 @@ def similarity(
     Args:
         first, second: may be the same model. data: as for `probe`; each model gets it prepared as
             it was trained.
-        site: where tokens are taken. rank: of the leading subspaces that `overlap` compares.
+        site: where tokens are taken. rank: of the leading subspaces that `overlap` compares; with
+            fewer than three samples a direction it is NaN, and a warning says so.
         limit, batch_size, device, seed, progress: as for `probe`.
 
     Raises: DataError for fewer than four samples; ProbeError as `probe` does.
@@ -112,7 +124,20 @@ def similarity(
             out[name][i, j] = value
             if same:
                 out[name][j, i] = value
+    _tell_few(out, count, rank)
     return Similarity(first=first.name, second=second.name, count=count, **out)
+
+
+def _tell_few(found: dict[str, np.ndarray], count: int, rank: int) -> None:
+    """Warn where overlaps alone are NaN, which they are for want of samples."""
+    if not (np.isnan(found["overlap"]) & ~np.isnan(found["procrustes"])).any():
+        return
+    told = ProbeError(
+        f"the overlap of {rank} leading directions is NaN for want of samples",
+        f"there are {count}, and unrelated features would have much of {rank} directions in common",
+        f"Use {SAMPLES_PER_DIRECTION * rank} samples or more, or a smaller rank",
+    )
+    warnings.warn(FewSamplesWarning(str(told)), stacklevel=3)
 
 
 def _expect_same_samples(batches: Sequence[Batch]) -> None:

@@ -24,7 +24,7 @@ class Similarity:
     Attributes:
         cka: unbiased linear centred kernel alignment; may be slightly negative, and is not clamped.
         overlap: share of the leading principal subspaces (over samples) that two layers have in
-            common, 0 to 1.
+            common, 0 to 1; NaN for fewer than three samples a direction.
         procrustes: distance after the best rotation, of centred features of unit norm: 0 to 2.
         first, second: names. count: samples.
     """
