@@ -180,7 +180,8 @@ def test_a_mapped_module_is_judged_on_what_its_sites_allow():
     torch.manual_seed(0)
     layer = nn.TransformerEncoderLayer(16, nhead=2, batch_first=True)
     network = nn.TransformerEncoder(layer, num_layers=6)
-    model = wp.wrap(network, sites={"z_in": "layers.{layer}:input"}, dim=16, heads=2)
+    sites = {"z_in": "layers.{layer}:input", "attn_in": "layers.{layer}:input"}
+    model = wp.wrap(network, sites=sites, dim=16, heads=2)
     audit = wp.audit(model, torch.randn(6, 9, 16), **FEW)
     rows = audit.frame.set_index("claim")
     assert rows.loc["keeps_expanding", "verdict"] != "not applicable"

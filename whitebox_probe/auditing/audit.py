@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from whitebox_probe._core.errors import ProbeError, expect_names_differ, nearest
+from whitebox_probe._core.errors import BasisError, ProbeError, expect_names_differ, nearest
 from whitebox_probe.auditing import nulls
 from whitebox_probe.auditing.claim import claims
 from whitebox_probe.auditing.grid import FIRST, Setting, around, usual
@@ -14,7 +14,8 @@ from whitebox_probe.auditing.judge import Measured, judge
 from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.auditing.verdicts import Audit
 from whitebox_probe.models.model import ProbeModel
-from whitebox_probe.probing.plan import Request, planned
+from whitebox_probe.probing.bases import FREE
+from whitebox_probe.probing.plan import Measurement, Request, planned
 from whitebox_probe.probing.probe import as_model, probe
 from whitebox_probe.probing.settings import Execution, Settings
 from whitebox_probe.results.result import Result
@@ -173,7 +174,8 @@ def wanted(
     for claim in claims().values():
         try:
             for request in claim.requests(base):
-                planned(model, [request], Settings(), {})
+                for each in planned(model, [request], Settings(), {}):
+                    _expect_basis(model, each)
         except ProbeError as error:
             absent[claim.name] = f"{error.what}: {error.why}"
             continue
@@ -182,3 +184,14 @@ def wanted(
                 for request in claim.requests(setting):
                     asked[repr(request)] = request
     return list(asked.values()), absent
+
+
+def _expect_basis(model: ProbeModel, measurement: Measurement) -> None:
+    """Raises: BasisError where a measure needs subspaces that neither weights nor tokens give."""
+    basis = measurement.basis
+    if basis is not None and basis.name not in (*model.bases, *FREE):
+        raise BasisError(
+            f"{model.name} has no subspaces '{basis.name}'",
+            "its mapping names none, or another",
+            "Pass subspaces= to wrap(), or basis='pca'",
+        )
