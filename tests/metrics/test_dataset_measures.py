@@ -196,7 +196,6 @@ class TestSimilarity:
         figure = wp.plots.similarity(found)
         assert figure.axes[0].images[0].get_array()[1, 2] == pytest.approx(found.cka[1, 2])
 
-
     @pytest.mark.parametrize("count", [4, 8, 11, 20, 29])
     def test_noise_of_few_samples_has_no_overlap(self, count):
         X, Y = torch.randn(2, count, 64, generator=G)
