@@ -61,16 +61,18 @@ def hoyer(Z):
     values = []
     for row in np.asarray(Z, dtype=np.float64):
         root, two = np.sqrt(len(row)), np.sqrt((row**2).sum())
-        values.append(1.0 if two == 0 else (root - np.abs(row).sum() / two) / (root - 1))
-    return np.mean(values)
+        if two > 0:
+            values.append((root - np.abs(row).sum() / two) / (root - 1))
+    return np.mean(values) if values else math.nan
 
 
 def thresholded(Z, tau=0.1):
     shares = []
     for z in np.asarray(Z, dtype=np.float64):
         rms = np.sqrt(np.mean(z**2))
-        shares.append(np.mean(np.abs(z) > tau * rms))
-    return np.mean(shares)
+        if rms > 0:
+            shares.append(np.mean(np.abs(z) > tau * rms))
+    return np.mean(shares) if shares else math.nan
 
 
 def l1_l2(Z):

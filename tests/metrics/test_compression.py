@@ -167,6 +167,37 @@ class TestRounding:
         assert abs(self.official(half, U) / self.official({"attn_in": kept}, U) - 1).max() < 0.02
 
 
+class TestFloors:
+    """Each floor of `unit_in_heads` alone: of a token within a head, and of a direction."""
+
+    EPS = torch.finfo(torch.float32).eps
+
+    def test_a_token_that_a_head_does_not_see_is_nothing(self):
+        # Its directions are those of the other tokens, and as long as ever.
+        V = torch.randn(1, 2, 9, 4, generator=G)
+        V[0, 1, 3] *= 0.1 * self.EPS
+        unit = _linalg.unit_in_heads(V)
+        assert not unit[0, 1, 3].any()
+        kept = torch.ones(2, 9, dtype=torch.bool)
+        kept[1, 3] = False
+        torch.testing.assert_close(unit[0].norm(dim=-1)[kept], torch.ones(17))
+
+    @pytest.mark.parametrize("way", ["tokens", "heads"])
+    def test_a_direction_that_no_token_reaches_is_nothing(self, way):
+        # Each token's norm within the head is that of its other directions, and above the floor;
+        # so they are of unit norm without that direction.
+        Z = torch.randn(1, 9, 8, generator=G)
+        Z[..., 4:] *= 1e-5  # the second head's tokens are small, and signal
+        Z[..., 7] *= 1e-4  # one of its directions is rounding
+        U = torch.eye(8).unflatten(1, (2, 4)).transpose(0, 1).contiguous()
+        V = project(Z, U)
+        unit = _linalg.unit_in_heads(V, Z, U) if way == "tokens" else _linalg.unit_in_heads(V)
+        assert V[0, 1, :, 3].all()
+        assert not unit[0, 1, :, 3].any()
+        assert unit[0, 1, :, :3].all()
+        torch.testing.assert_close(unit.norm(dim=-1), torch.ones(1, 2, 9))
+
+
 def test_dependent_vectors_leave_no_direction_to_chance():
     U = torch.randn(2, 12, 4, generator=G)
     U[1, :, 2] = U[1, :, 0] - U[1, :, 1]

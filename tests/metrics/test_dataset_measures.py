@@ -348,7 +348,7 @@ def test_similarities_of_what_does_not_vary_are_no_number():
 def test_the_kurtosis_of_rounding_is_none(dtype):
     eps = torch.finfo(dtype).eps
     Z = (5 * (1 + 0.3 * eps * torch.randn(2, 6, 8, generator=G, dtype=torch.float64))).to(dtype)
-    assert F.excess_kurtosis(Z).tolist() == [0.0, 0.0]
+    assert F.excess_kurtosis(Z).isnan().all()
 
 
 def test_every_row_has_its_own_unit(crate):

@@ -635,6 +635,8 @@ class MeanCosine(SampleMetric):
 class NeuralCollapse(DatasetMetric):
     """Neural-collapse measures of the samples' pooled tokens, at every layer.
 
+    Of two classes there is `nc1` alone: the geometry of two means is given beforehand.
+
     tr(S_W S_B^+)/C; std/mean of |m_c|; mean |cos(m_c, m_c') + 1/(C-1)|, m_c: class means from the
     mean of all samples, in 1
 
@@ -655,7 +657,7 @@ class NeuralCollapse(DatasetMetric):
 class ParticipationRatio(SampleMetric):
     """Participation ratio of a sample's tokens.
 
-    (sum lambda)^2 / sum lambda^2, in directions
+    (sum lambda)^2 / sum lambda^2, lambda: eigenvalues of Z^T Z, not centred, in directions
 
     Gao et al. 2017
 

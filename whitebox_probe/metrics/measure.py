@@ -104,6 +104,7 @@ class SampleMeasure(TokenMeasure):
         better: which way the principle wants it, `lower` or `higher`, if any.
         invariances: what leaves the value unchanged (tested).
         ddof: convention -> delta degrees of freedom of the reported std.
+        lacks: what tokens without a value are, such as `zero`, if there may be any.
     """
 
     default: ClassVar[bool] = True
@@ -111,6 +112,7 @@ class SampleMeasure(TokenMeasure):
     better: ClassVar[str | None] = None
     invariances: ClassVar[frozenset[str]] = frozenset()
     ddof: ClassVar[Mapping[str, int]] = {"paper": 1, "official": 1}
+    lacks: ClassVar[str] = ""
 
     @abstractmethod
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
@@ -118,6 +120,22 @@ class SampleMeasure(TokenMeasure):
 
         Of a value a head the table holds the mean over heads, and `Result.matrices` each head's.
         """
+
+    def left_out(self, layer: LayerTokens, site: str) -> Tensor | None:
+        """How many tokens of each sample have no value, (B,) or (B, K); None where all have one.
+
+        A sample of none but such tokens is NaN, and the table says why.
+        """
+        return None
+
+
+def lacking(left_out: Tensor, Z: Tensor) -> Tensor:
+    """Which samples have no value, (B,): all their tokens, or those of a head, are left out.
+
+    Shapes: left_out (B,) or (B, K) of tokens Z (B, n, d) or (B, K, n, p).
+    """
+    of = left_out.flatten(1) if left_out.ndim > 1 else left_out[:, None]
+    return (of == Z.shape[1:-1].numel() // of.shape[1]).any(dim=1)
 
 
 @dataclass(frozen=True, kw_only=True)

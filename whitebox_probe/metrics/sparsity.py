@@ -1,4 +1,9 @@
-"""Sparsity of tokens: exact zeros, and graded measures for models that make none."""
+"""Sparsity of tokens: exact zeros, and graded measures for models that make none.
+
+Graded measures have no scale, and a token that is all zero has no value: it is left out of the mean
+over tokens, and a sample without any other token is NaN. Zeros are thus never the best score. `l0`
+alone counts them, as it is a count of zeros.
+"""
 
 import math
 from dataclasses import dataclass
@@ -33,6 +38,8 @@ __all__ = [
 def l0(Z: Tensor) -> Tensor:
     """Share of entries that are not exactly zero: ||Z||_0 / (n d), from 0 (all zero) to 1.
 
+    A count: zero tokens are part of it, and a sample of zeros has 0.
+
     Shapes: Z (B, n, d) -> (B,), float64.
     Raises: ShapeError, NonFiniteError.
     References: Yu et al. 2023, arXiv:2306.01129, figure 3.
@@ -53,10 +60,32 @@ def _share(count: Tensor, Z: Tensor, norms: Tensor) -> Tensor:
     return share.masked_fill(~norms.sum(dim=-1).isfinite(), torch.nan)
 
 
+def _over_tokens(values: Tensor, norms: Tensor) -> Tensor:
+    """Mean over the tokens that are not zero, NaN without one: values and norms (..., n) -> (...).
+
+    The gradient of a zero token is 0.
+    """
+    nothing = norms == 0  # a norm that is NaN counts, so that it is noticed
+    count = (~nothing).sum(dim=-1)
+    total = values.masked_fill(nothing, 0.0).sum(dim=-1)
+    return (total / count.clamp_min(1)).masked_fill(count == 0, torch.nan)
+
+
+def _told(found: Tensor, nothing: Tensor, *, name: str) -> Tensor:
+    """The values, where NaN of samples that have none, (B,), is no fault of the tokens."""
+    expect_finite(found.masked_fill(nothing, 0.0), name=name)
+    return found
+
+
+def _zero(Z: Tensor) -> Tensor:
+    """Which samples are all zero, (B,)."""
+    return (_linalg.token_norms(Z) == 0).flatten(1).all(dim=1)
+
+
 def hoyer(Z: Tensor) -> Tensor:
     """Hoyer's sparseness of a token, averaged over tokens: 0 (all equal) to 1 (one entry).
 
-    (sqrt(d) - |z|_1 / |z|_2) / (sqrt(d) - 1). A zero token is as sparse as can be: 1.
+    (sqrt(d) - |z|_1 / |z|_2) / (sqrt(d) - 1). Zero tokens are left out; NaN if all are zero.
 
     Shapes: Z (B, n, d) -> (B,), float64, with d > 1.
     Raises: ShapeError, NonFiniteError.
@@ -68,21 +97,21 @@ def hoyer(Z: Tensor) -> Tensor:
     """
     expect_shape(Z, "B n d", name="Z")
     found = _hoyer(_linalg.wide(Z).abs(), _linalg.token_norms(Z))
-    return expect_finite(found, name="Hoyer sparseness")
+    return _told(found, _zero(Z), name="Hoyer sparseness")
 
 
 def _hoyer(size: Tensor, norms: Tensor) -> Tensor:
     root = math.sqrt(size.shape[-1])
     l1, l2 = size.sum(dim=-1, dtype=torch.float64), norms  # (B, n)
-    ratio = (l1 / l2.masked_fill(l2 == 0, 1.0)).masked_fill(l2 == 0, 1.0)
-    return ((root - ratio) / (root - 1)).mean(dim=-1)
+    ratio = l1 / l2.masked_fill(l2 == 0, 1.0)
+    return _over_tokens((root - ratio) / (root - 1), norms)
 
 
 def thresholded(Z: Tensor, *, tau: float = 0.1) -> Tensor:
     """Share of entries larger than tau times the root mean square of their own token.
 
     Scale-free, so that models without exact zeros can be compared: for Gaussian entries and
-    tau = 0.1 it is 0.92. Entries of a zero token are not counted.
+    tau = 0.1 it is 0.92. Zero tokens are left out; NaN if all are zero.
 
     Shapes: Z (B, n, d) -> (B,), float64.
     Raises: ShapeError, NonFiniteError.
@@ -93,13 +122,15 @@ def thresholded(Z: Tensor, *, tau: float = 0.1) -> Tensor:
     """
     expect_shape(Z, "B n d", name="Z")
     found = _thresholded(_linalg.wide(Z).abs(), _linalg.token_norms(Z), tau)
-    return expect_finite(found, name="thresholded share")
+    return _told(found, _zero(Z), name="thresholded share")
 
 
 def _thresholded(size: Tensor, norms: Tensor, tau: float) -> Tensor:
     quiet = (norms * (tau / math.sqrt(size.shape[-1])))[..., None].to(size.dtype)  # (B, n, 1)
     loud = _linalg.count_positive((size - quiet).clamp_min_(0.0))
-    return _share(loud.sum(dim=-1), size, norms)
+    # A NaN entry is loud or not like any other: its norm alone tells.
+    share = (loud / size.shape[-1]).masked_fill(~norms.isfinite(), torch.nan)
+    return _over_tokens(share, norms)
 
 
 _COUNTS = {"gradient": "a count moves by steps, and has no slope between them"}
@@ -112,11 +143,16 @@ class _OfTokens(SampleMeasure):
     site = {"paper": "z_out", "official": "z_out"}
     default = False
     invariances = frozenset({"scale", "token_order", "repeated_tokens"})
+    lacks = "zero"
     of: ClassVar["staticmethod[[Tensor], Tensor]"]
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """Of the site's tokens, as they are."""
         return type(self).of(layer.at(site))
+
+    def left_out(self, layer: LayerTokens, site: str) -> Tensor | None:
+        """Zero tokens."""
+        return (layer.norms(site) == 0).sum(dim=-1)
 
 
 class L0(_OfTokens):
@@ -135,6 +171,11 @@ class L0(_OfTokens):
     default = True
     ddof = {"paper": 1, "official": 0}
     exempt = _COUNTS
+    lacks = ""
+
+    def left_out(self, layer: LayerTokens, site: str) -> Tensor | None:
+        """None: zeros are what it counts."""
+        return None
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """The share at the site."""
@@ -180,7 +221,7 @@ class Thresholded(_OfTokens):
 def l1_l2(Z: Tensor) -> Tensor:
     """Ratio |z|_1 / (sqrt(d) |z|_2), averaged over tokens: 1 (all equal) down to 1/sqrt(d).
 
-    A zero token counts as 0.
+    Zero tokens are left out; NaN if all are zero.
 
     Shapes: Z (B, n, d) -> (B,), float64.
     Raises: ShapeError, NonFiniteError.
@@ -191,20 +232,20 @@ def l1_l2(Z: Tensor) -> Tensor:
     [0.5]
     """
     expect_shape(Z, "B n d", name="Z")
-    return expect_finite(_l1_l2(Z), name="l1/l2")
+    return _told(_l1_l2(Z), _zero(Z), name="l1/l2")
 
 
 def _l1_l2(Z: Tensor) -> Tensor:
     Z = _linalg.upcast(Z)
     l1, l2 = Z.abs().sum(dim=-1), torch.linalg.vector_norm(Z, dim=-1)
-    ratio = l1 / l2.masked_fill(l2 == 0, 1.0)  # a zero token has l1 = 0
-    return ratio.mean(dim=-1) / math.sqrt(Z.shape[-1])
+    ratio = l1 / l2.masked_fill(l2 == 0, 1.0)
+    return _over_tokens(ratio, l2) / math.sqrt(Z.shape[-1])
 
 
 def gini(Z: Tensor) -> Tensor:
     """Gini index of a token's magnitudes, averaged over tokens: 0 (all equal) to 1 - 1/d (one).
 
-    A zero token counts as 0, the value of equal entries.
+    Zero tokens are left out; NaN if all are zero.
 
     Shapes: Z (B, n, d) -> (B,), float64.
     Raises: ShapeError, NonFiniteError.
@@ -215,7 +256,7 @@ def gini(Z: Tensor) -> Tensor:
     [0.375]
     """
     expect_shape(Z, "B n d", name="Z")
-    return expect_finite(_gini(Z), name="Gini index")
+    return _told(_gini(Z), _zero(Z), name="Gini index")
 
 
 def _gini(Z: Tensor) -> Tensor:
@@ -225,14 +266,14 @@ def _gini(Z: Tensor) -> Tensor:
     rank = torch.arange(1, d + 1, dtype=size.dtype, device=size.device)
     weighted = (size * (d - rank + 0.5)).sum(dim=-1)
     index = 1 - 2 * weighted / (total.masked_fill(total == 0, 1.0) * d)
-    return torch.where(total == 0, torch.zeros_like(index), index).mean(dim=-1)
+    return _over_tokens(index, total)
 
 
 def excess_kurtosis(Z: Tensor) -> Tensor:
     """Excess kurtosis of all entries of a sample: 0 for Gaussian ones, larger for sparse ones.
 
-    Biased moments, as `scipy.stats.kurtosis` has them; 0 when all entries are equal up to their
-    rounding.
+    Biased moments, as `scipy.stats.kurtosis` has them; NaN when all entries are equal up to their
+    rounding, zeros among them.
 
     Shapes: Z (B, n, d) -> (B,), float64.
     Raises: ShapeError, NonFiniteError.
@@ -243,25 +284,44 @@ def excess_kurtosis(Z: Tensor) -> Tensor:
     [-2.0]
     """
     expect_shape(Z, "B n d", name="Z")
-    return expect_finite(_excess_kurtosis(Z), name="excess kurtosis")
+    moments = _moments(Z)
+    flat = _flat(moments, Z)
+    return _told(_excess(moments, flat), flat, name="excess kurtosis")
 
 
-def _excess_kurtosis(Z: Tensor) -> Tensor:
-    eps = torch.finfo(_linalg.wide(Z).dtype).eps
+def _moments(Z: Tensor) -> Tensor:
+    """Mean, variance and fourth central moment of all entries of a sample, (3, B).
+
+    They are seen from the first entry: the mean of a million equal ones is off by rounding, and
+    they would seem to vary.
+    """
     Z = _linalg.upcast(Z).flatten(1)
-    mean = Z.mean(dim=1, keepdim=True)
-    centred = Z - mean
-    variance = centred.square().mean(dim=1)
-    fourth = centred.pow(4).mean(dim=1)
-    flat = variance <= (eps * mean[:, 0]).square()
+    first = Z[:, :1].detach()
+    shifted = Z - first
+    mean = shifted.mean(dim=1)
+    centred = shifted - mean[:, None]
+    return torch.stack(
+        [first[:, 0] + mean, centred.square().mean(dim=1), centred.pow(4).mean(dim=1)]
+    )
+
+
+def _flat(moments: Tensor, Z: Tensor) -> Tensor:
+    """Which samples vary by no more than the rounding of their entries, (B,)."""
+    mean, variance, _ = moments
+    return variance <= (torch.finfo(_linalg.wide(Z).dtype).eps * mean).square()
+
+
+def _excess(moments: Tensor, flat: Tensor) -> Tensor:
+    _, variance, fourth = moments
     value = fourth / variance.masked_fill(flat, 1.0).square() - 3
-    return value.masked_fill(flat, 0.0)
+    return value.masked_fill(flat, torch.nan)
 
 
 def treves_rolls(Z: Tensor) -> Tensor:
     """Treves and Rolls's activity ratio (mean |z|)^2 / mean z^2 of a token, averaged over tokens.
 
-    1 when all magnitudes are equal, 1/d when one entry is active; a zero token counts as 0.
+    1 when all magnitudes are equal, 1/d when one entry is active. Zero tokens are left out; NaN if
+    all are zero.
 
     Shapes: Z (B, n, d) -> (B,), float64.
     Raises: ShapeError, NonFiniteError.
@@ -272,14 +332,14 @@ def treves_rolls(Z: Tensor) -> Tensor:
     [0.25]
     """
     expect_shape(Z, "B n d", name="Z")
-    return expect_finite(_treves_rolls(Z), name="Treves-Rolls ratio")
+    return _told(_treves_rolls(Z), _zero(Z), name="Treves-Rolls ratio")
 
 
 def _treves_rolls(Z: Tensor) -> Tensor:
     Z = _linalg.upcast(Z)
     power = Z.square().mean(dim=-1)
     ratio = Z.abs().mean(dim=-1).square() / power.masked_fill(power == 0, 1.0)
-    return ratio.mean(dim=-1)
+    return _over_tokens(ratio, power)
 
 
 class L1L2(_OfTokens):
@@ -318,7 +378,21 @@ class ExcessKurtosis(_OfTokens):
     source = "Olshausen and Field 2004"
     label = r"excess kurtosis of $<Z>$"
     better = "higher"
-    of = staticmethod(_excess_kurtosis)
+    lacks = "equal"
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """Of the site's tokens, as they are."""
+        moments = self._moments(layer, site)
+        return _excess(moments, _flat(moments, layer.at(site)))
+
+    def left_out(self, layer: LayerTokens, site: str) -> Tensor | None:
+        """All tokens of a sample, or none: its entries are taken together."""
+        Z = layer.at(site)
+        return _flat(self._moments(layer, site), Z).long() * Z[0].shape[:-1].numel()
+
+    @staticmethod
+    def _moments(layer: LayerTokens, site: str) -> Tensor:
+        return layer.once("moments", site, lambda: _moments(layer.at(site)), of_norm=False)
 
 
 class TrevesRolls(_OfTokens):

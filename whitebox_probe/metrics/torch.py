@@ -35,6 +35,7 @@ from whitebox_probe.metrics.measure import (
     SampleMeasure,
     TokenMeasure,
     WeightMeasure,
+    lacking,
 )
 from whitebox_probe.metrics.sums import Sums
 from whitebox_probe.metrics.tokens import HEADS
@@ -220,7 +221,7 @@ class MeasureMetric(Metric):
 
 
 class SampleMetric(MeasureMetric):
-    """A measure with one value a sample.
+    """A measure with one value a sample; NaN where it has none, as zeros have no sparsity.
 
     Attributes: ids: pieces of the samples' numbers, (B,), -1 without one. values: of their values,
         (B,), float64.
@@ -259,8 +260,11 @@ class SampleMetric(MeasureMetric):
         """
         site = self.definition.site[self.definition.convention]
         layer = layer_of(self.definition, site, Z, U, ids, prefix, others, grid, causal)
-        value = expect_finite(self.definition.measure(layer, site), name=self.definition.name)
+        value = self.definition.measure(layer, site)
         value = value if value.ndim == 1 else value.flatten(1).mean(dim=1)
+        left_out = self.definition.left_out(layer, site)
+        told = value if left_out is None else value.masked_fill(lacking(left_out, Z), 0.0)
+        expect_finite(told, name=self.definition.name)
         number = torch.full((len(value),), -1) if ids is None else numbered(ids, len(value))
         self._keep(
             {

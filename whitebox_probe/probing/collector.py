@@ -13,13 +13,13 @@ from torch import Tensor
 
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.metrics._linalg import wide
-from whitebox_probe.metrics.measure import DatasetMeasure, SampleMeasure
+from whitebox_probe.metrics.measure import DatasetMeasure, SampleMeasure, lacking
 from whitebox_probe.metrics.sums import Sums
 from whitebox_probe.metrics.tokens import LayerTokens, Products
 from whitebox_probe.probing import null as nulls
 from whitebox_probe.probing.groups import Group, expect_fits, expect_some, groups_of
 from whitebox_probe.probing.plan import BasisKey, Look, Measurement, Plan
-from whitebox_probe.probing.table import Table
+from whitebox_probe.probing.table import NOTHING, Table
 from whitebox_probe.sites import SITES
 
 
@@ -57,6 +57,7 @@ class State:
 
 
 _PER_HEAD = "a head's values"  # the name of the sum from which means over samples are taken
+_LEFT_OUT = "tokens left out, of how many"
 
 
 class _Open:
@@ -241,6 +242,13 @@ class Collector:
             if not self._again:
                 self.sums(m, layer).total(_PER_HEAD, value.sum(dim=0))
             value = value.mean(dim=1)
+        left_out = m.measure.left_out(tokens, m.place)
+        if left_out is not None:
+            Z = tokens.at(m.place)
+            value = value.masked_fill(lacking(left_out, Z), NOTHING)
+            if not self._again:
+                counts = left_out.sum(), left_out.new_tensor(Z.shape[:-1].numel())
+                self.sums(m, layer).total(_LEFT_OUT, torch.stack(counts))
         self.table.write(layer, self.columns[m], value, group.rows)
 
     def sums(self, m: Measurement, layer: int) -> Sums:
@@ -255,6 +263,12 @@ class Collector:
             for n in sorted(m.layers)
             if _PER_HEAD in self.sums(m, n)
         }
+
+    def left_out(self, m: Measurement, layer: int) -> tuple[int, int]:
+        """How many tokens of all samples have no value of a measurement, and of how many."""
+        sums = self.sums(m, layer)
+        some, of = sums[_LEFT_OUT].tolist() if _LEFT_OUT in sums else (0, 0)
+        return int(some), int(of)
 
     def _nullified(self, Z: Tensor, site: str, layer: int, kind: str, group: Group) -> Tensor:
         """The null's tokens, drawn for each sample by its own number: order does not show."""

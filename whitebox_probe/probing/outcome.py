@@ -14,6 +14,7 @@ from whitebox_probe.metrics.measure import DatasetMeasure, Measure, SampleMeasur
 from whitebox_probe.probing.bases import Bases
 from whitebox_probe.probing.collector import Collector
 from whitebox_probe.probing.plan import BasisKey, Measurement, Plan
+from whitebox_probe.probing.table import NOTHING
 from whitebox_probe.results.table import keys_of, no_value, with_types
 
 Row = dict[str, Any]
@@ -42,30 +43,52 @@ def samples(collector: Collector, nonfinite: str) -> Samples:
     ids, values = collector.table.finish()
     having = [(n, m) for n in collector.layers for m in collector.columns]
     values = values[:, [n in m.layers for n, m in having]]
-    rows = [_sample_row(m, n) for n, m in having if n in m.layers]
+    having = [(n, m) for n, m in having if n in m.layers]
+    may_lack = np.array([bool(_sampled(m).lacks) for _, m in having], dtype=bool)
+    nothing = (values == NOTHING) & may_lack
+    values = np.where(nothing, np.nan, values)
+    rows = [_sample_row(m, n) for n, m in having]
     keys = list(keys_of(with_types(pd.DataFrame(rows)))) if rows else []
     for row, key in zip(rows, keys, strict=True):
         row["key"] = key
     frame = pd.DataFrame(
         values, columns=[row["key"] for row in rows], index=pd.Index(ids, name="sample")
     )
-    dropped = _not_finite(collector, frame, rows, nonfinite)
+    bad = ~np.isfinite(values) & ~nothing
+    dropped = _not_finite(collector, frame, bad, rows, nonfinite)
     kept = frame.drop(index=[each["sample"] for each in dropped])
+    lacking = pd.DataFrame(nothing, index=frame.index).loc[kept.index].sum().tolist()
+    for row, (n, m), count in zip(rows, having, lacking, strict=True):
+        row["note"] = _left_out(_sampled(m).lacks, count, len(kept), *collector.left_out(m, n))
     return Samples(kept, rows, {"count": len(dropped), "first": dropped[:20]})
 
 
+def _sampled(m: Measurement) -> SampleMeasure:
+    assert isinstance(m.measure, SampleMeasure)
+    return m.measure
+
+
+def _left_out(what: str, lacking: int, samples: int, tokens: int, of: int) -> str:
+    """What a row says of tokens that have no value, and why it is NaN, if a sample has none."""
+    if lacking:
+        return f"none, as all entries of {lacking} of {samples} samples are {what}"
+    return f"{tokens} of {of} tokens are {what} and left out" if tokens else ""
+
+
 def _sample_row(m: Measurement, layer: int) -> Row:
-    measure = m.measure
-    assert isinstance(measure, SampleMeasure)
+    measure = _sampled(m)
     row = {"metric": measure.name, "layer": layer, **m.row()}
     return row | {"ddof": measure.ddof[measure.convention]}
 
 
 def _not_finite(
-    collector: Collector, frame: pd.DataFrame, rows: Sequence[Row], nonfinite: str
+    collector: Collector,
+    frame: pd.DataFrame,
+    bad: np.ndarray,
+    rows: Sequence[Row],
+    nonfinite: str,
 ) -> list[dict[str, Any]]:
     """The samples that hold a value that is no number, and where they do first."""
-    bad = ~np.isfinite(frame.to_numpy())
     if not bad.any():
         return []
     ids = frame.index.to_numpy()

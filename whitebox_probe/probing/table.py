@@ -4,6 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+NOTHING = -np.inf
+"""In place of a value that a sample does not have, which is no fault of its tokens, as NaN is."""
+
 
 class Table:
     """Preallocated float64 values, one row a sample and one column a layer and measure.
@@ -57,7 +60,7 @@ class Table:
             self._on_device.clear()
         # A measure that a layer does not have leaves its column empty.
         batch = self.values[self.used : self.used + rows, sorted(self._written)]
-        return bool(np.isfinite(batch).all())
+        return bool((np.isfinite(batch) | (batch == NOTHING)).all())
 
     def close(self, rows: int) -> None:
         """Keep the batch."""
