@@ -107,3 +107,15 @@ def test_a_sparse_big_bird_is_refused_as_it_was():
     kinds = {type(part).__name__ for part in module.modules()}
     assert "BigBirdBlockSparseAttention" in kinds
     assert "BigBirdSelfAttention" not in kinds
+
+
+def test_a_model_that_is_the_same_is_not_tried_again():
+    model, calls = wp.wrap(vit()), []
+    model.module.register_forward_pre_hook(lambda *_: calls.append(1))
+    before = model.module.blocks[0].forward
+    model.module.blocks[0].forward = lambda *args, **kwargs: (calls.append(2), before(*args))[1]
+    measured(model)
+    assert calls == [2, 1, 2]  # the blocks were tried: one has another forward
+    calls.clear()
+    measured(model)
+    assert calls == [1, 2]

@@ -55,6 +55,11 @@ def attach_taps(
         yield
 
 
+def is_ours(hook: Any) -> bool:
+    """Whether a hook is one of those that read sites: it changes nothing."""
+    return isinstance(hook, partial) and hook.func is _read
+
+
 def _read(
     tap: Tap, sink: Sink, name: str, layer: int, module: nn.Module, args: Any, last: Any
 ) -> None:

@@ -13,9 +13,10 @@ from whitebox_probe.checkpoints import listed
 from whitebox_probe.data.images import Transform, image_transform
 from whitebox_probe.data.source import Batch
 from whitebox_probe.data.text import TextReader
+from whitebox_probe.models.guest import is_compiled
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
-from whitebox_probe.models.verify import is_compiled, verified
+from whitebox_probe.models.verify import verified_again
 from whitebox_probe.probing.padding import arguments
 
 
@@ -42,10 +43,10 @@ def transform_of(
 def ready(model: ProbeModel, device: str | torch.device | None) -> Iterator[torch.device]:
     """The model in evaluation mode on the device; each part in its own mode again afterwards.
 
-    It is tried again first: weights or hooks may be others since it was wrapped.
+    It is tried again first where weights or hooks are others than when it was wrapped.
     """
     _expect_loaded(model)
-    verified(model)
+    verified_again(model)
     before = model.device
     try:
         where = before if device is None else torch.device(device)
