@@ -75,7 +75,7 @@ class Source:
         else:
             why = "it says how many it has, and gives another number"
         raise DataError(
-            f"{len(ids)} samples of {self.name} were measured of {self.count or len(self.numbers)}",
+            f"{len(ids)} samples of {self.name} were read of {self.count or len(self.numbers)}",
             why,
             "Mend the data: a pass over a part of them would be taken for the whole",
         )

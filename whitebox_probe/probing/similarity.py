@@ -8,8 +8,9 @@ products, so that neither batch size nor order shows, and memory does not grow w
 samples.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,8 @@ def similarity(
         site: where tokens are taken. rank: of the leading subspaces that `overlap` compares.
         limit, batch_size, device, seed, progress: as for `probe`.
 
-    Raises: DataError for fewer than four samples; ProbeError as `probe` does.
+    Raises: DataError for fewer than four samples, or fewer than the data promise; ProbeError as
+        `probe` does.
     References: Kornblith et al. 2019, arXiv:1905.00414 (CKA); Song et al. 2012 (the unbiased
         estimate); Ding, Denain and Steinhardt 2021, arXiv:2108.01661 (Procrustes).
     """
@@ -76,7 +78,7 @@ def similarity(
 
         return sink
 
-    count = 0
+    read: list[Tensor] = [torch.empty(0, dtype=torch.int64)]
     used = models[:1] if same else models
     bar = tqdm(total=sources[0].count, unit="sample", disable=None if progress else True)
     with ExitStack() as stack, bar, torch.inference_mode():
@@ -85,7 +87,7 @@ def similarity(
             layers: Sequence[int] = range(1, model.layers + 1)
             stack.enter_context(attach(model, [site], layers, keep(which)))
         streams = [source.batches(batch_size, 0) for source in sources[: len(used)]]
-        for batches in zip(*streams, strict=True):
+        for batches in _together(streams):
             _expect_same_samples(batches)
             for which, (model, batch) in enumerate(zip(used, batches, strict=True)):
                 expect_some(batch.mask, batch.ids)
@@ -95,8 +97,11 @@ def similarity(
             for (i, j), sums in moments.items():
                 sums.add(features[0][i], right[j])
                 sums.share = max(sums.share, shares[0])
-            count += len(batches[0].ids)
+            read.append(batches[0].ids)
             bar.update(len(batches[0].ids))
+    ids = torch.cat(read).numpy()
+    sources[0].expect_whole(ids)
+    count = len(ids)
     if count < FEWEST:
         raise DataError(
             f"{count} samples are too few", f"CKA needs {FEWEST} or more", "Use more samples"
@@ -113,6 +118,21 @@ def similarity(
             if same:
                 out[name][j, i] = value
     return Similarity(first=first.name, second=second.name, count=count, **out)
+
+
+def _together(streams: Sequence[Iterator[Batch]]) -> Iterator[tuple[Batch, ...]]:
+    """The batches of the models, side by side.
+
+    Raises: DataError where one is given fewer than the other.
+    """
+    for batches in zip_longest(*streams):
+        if None in batches:
+            raise DataError(
+                "the two models are not given the same samples",
+                "the data end sooner when they are read again",
+                "Pass data that do not shuffle or draw, such as the loader's Dataset",
+            )
+        yield batches
 
 
 def _expect_same_samples(batches: Sequence[Batch]) -> None:
