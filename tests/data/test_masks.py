@@ -126,3 +126,56 @@ def test_a_measure_is_that_of_the_boolean_mask():
     for other in found[1:]:
         assert (found[0] == other).all(axis=None)
     assert not (found[0] == unmasked).all(axis=None)
+
+
+CLASSES = torch.tensor([3, 1, 0, 1, 2, 0])
+ORDERS = {"class first": (CLASSES, MASK.long()), "mask first": (MASK.long(), CLASSES)}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("loader", [False, True])
+def test_a_class_and_a_mask_are_both_heeded_in_either_order(order, loader):
+    data = TensorDataset(IDS, *ORDERS[order])
+    source = open_data(DataLoader(data, batch_size=4) if loader else data)
+    batches, masks = read(source)
+    assert source.labelled
+    assert torch.equal(masks, MASK)
+    assert torch.equal(torch.cat([batch.labels for batch in batches]), CLASSES)
+    alone, _ = read(open_data(TensorDataset(IDS, MASK)))
+    for batch, other in zip(batches, alone, strict=True):
+        assert torch.equal(batch.identities, other.identities)
+
+
+@pytest.mark.parametrize("loader", [False, True])
+def test_a_measure_heeds_the_mask_in_third_place(loader):
+    model = wp.wrap(CrateGPT(vocabulary=256, block_size=16, dim=16, depth=2, heads=2))
+    want = wp.probe(model, TensorDataset(IDS, MASK), ["coding_rate"], progress=False).samples
+    data = TensorDataset(IDS, CLASSES, MASK.long())
+    data = DataLoader(data, batch_size=4) if loader else data
+    assert (wp.probe(model, data, ["coding_rate"], progress=False).samples == want).all(axis=None)
+
+
+FURTHER = {
+    "a caption": ["a caption"] * 6,
+    "a fraction": [0.5] * 6,
+    "a dict": [{"box": 1}] * 6,
+    "another class": CLASSES.tolist(),
+}
+
+
+@pytest.mark.parametrize("what", FURTHER)
+@pytest.mark.parametrize("place", [1, 2])
+def test_a_tuple_with_a_further_part_is_refused(what, place):
+    rows = list(zip(IDS, CLASSES.tolist(), strict=True))
+    rows = [
+        (*row[:place], part, *row[place:]) for row, part in zip(rows, FURTHER[what], strict=True)
+    ]
+    for data in (rows, DataLoader(rows, batch_size=3)):
+        with pytest.raises(DataError, match=r"tuple of 3 parts that are not understood") as error:
+            read(open_data(data))
+        assert "\n" not in str(error.value)
+
+
+def test_two_masks_are_refused():
+    with pytest.raises(DataError, match="it holds two masks"):
+        read(open_data(TensorDataset(IDS, MASK, MASK)))

@@ -180,6 +180,39 @@ def test_a_loader_that_gives_another_number_is_an_error():
         probed(DataLoader(Stream(25), 4))
 
 
+def test_a_similarity_of_a_loader_that_stops_early_is_an_error():
+    crate, vit = model_of("crate"), model_of("vit")
+    for other in (crate, vit):
+        wp.similarity(crate, other, DataLoader(Stream(20), 4), progress=False)
+        with pytest.raises(DataError, match=r"20 samples .*25"):
+            wp.similarity(crate, other, DataLoader(Stream(25), 4), progress=False)
+
+
+def test_a_similarity_of_data_that_end_sooner_the_second_time_is_an_error():
+    class Shrinks(Stream):
+        times = 0
+
+        def __iter__(self):
+            self.times += 1
+            return iter(X[: 20 if self.times == 1 else 12])
+
+    with pytest.raises(DataError, match=r"not given the same samples: the data end sooner"):
+        wp.similarity(
+            model_of("crate"), model_of("vit"), DataLoader(Shrinks(20), 4), progress=False
+        )
+
+
+@pytest.mark.parametrize("basis", ["pca", "pca:clusters"])
+def test_a_fit_on_a_loader_that_stops_early_is_an_error(basis):
+    def fitted(length):
+        data = DataLoader(Stream(length), 4)
+        return probed(X, metrics=["compression"], basis=basis, fit_data=data)
+
+    fitted(20)
+    with pytest.raises(DataError, match=r"20 samples .*25"):
+        fitted(25)
+
+
 def test_a_loader_that_draws_a_part_promises_that_part():
     part = torch.utils.data.SubsetRandomSampler(range(9))
     assert probed(DataLoader(TensorDataset(X), 4, sampler=part)).run.count == 9

@@ -105,6 +105,58 @@ def test_padding_is_neither_attended_to_nor_counted(kind, left, right):
     )
 
 
+def rates(model, data):
+    found = wp.probe(model, data, ["coding_rate"], progress=False, batch_size=4).samples
+    return torch.tensor(found.to_numpy())
+
+
+def expect_unpadded(model, left, right, pad):
+    want, got = rates(model, padded(0, 0)), rates(model, padded(left, right, pad))
+    torch.testing.assert_close(got, want, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "bert"])
+@pytest.mark.parametrize(("left", "right"), [(0, 4), (2, 0), (5, 0), (3, 2)])
+def test_padding_is_told_by_its_mask_whatever_its_id(kind, left, right):
+    """As of tokenizer.pad_token = tokenizer.eos_token, with another id in the configuration."""
+    expect_unpadded(small(kind, pad_token_id=0), left, right, 2)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+@pytest.mark.parametrize("left", [1, 2, 3])
+def test_padding_is_known_where_no_id_of_it_is_stated(kind, left):
+    model = small(kind)
+    assert model.module.config.pad_token_id is None
+    expect_unpadded(model, left, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("llama", {"eos_token_id": 2}),
+        ("llama", {"eos_token_id": [3, 2], "pad_token_id": 0}),
+        ("gpt2", {"eos_token_id": 2, "bos_token_id": 2}),
+    ],
+)
+def test_what_ends_texts_pads_by_itself(kind, more):
+    expect_unpadded(small(kind, **more), 1, 0, 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("llama", {"bos_token_id": 1, "eos_token_id": 2}),
+        ("llama", {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}),
+        ("gpt2", {"pad_token_id": 0}),
+        ("bert", {}),
+    ],
+)
+def test_a_first_token_that_is_no_padding_is_attended_to(kind, more):
+    model, (ids, mask) = small(kind, **more), padded(1, 0, 1).tensors
+    assert padding.arguments(model, ids, mask, ["z_out"]) == {}
+    assert not torch.allclose(rates(model, padded(1, 0, 1)), rates(model, padded(0, 0)))
+
+
 def test_windows_of_several_lengths_in_one_batch():
     model = small("bert", pad_token_id=0)
     ids, mask = IDS.clone(), torch.ones(40, 16, dtype=torch.bool)

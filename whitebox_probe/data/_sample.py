@@ -1,8 +1,8 @@
-"""What a sample is: an input, alone or in a pair with its class or its mask.
+"""What a sample is: an input, alone or with its class, its mask or both, in either order.
 
 A class is one whole number. A mask says which of n tokens are measured: n booleans, or 0 and 1 as
 tokenizers give them. Any other row of numbers beside an input is refused: it would be a mask that
-nobody heeds.
+nobody heeds. So is whatever else stands in a tuple of three parts or more.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -62,15 +62,16 @@ class Numbered(Dataset[Any]):
         what = f"sample {number} of {self.name}"
         try:
             whole = read(self.dataset, number, what)
-            item = _input_of(whole)
-            _check(item, what)
-            mask = _mask_in(whole, 1, what)
-            known = _digest.of_sample(item, mask) if self.identify is None else None
+            parts = parts_of(whole, 1, what)
+            _check(parts.inputs, what)
+            known = None
+            if self.identify is None:
+                known = _digest.of_sample(parts.inputs, parts.mask)
             identity = self.identify(number) if self.identify is not None else known
         except ProbeError as error:
             return self.unread(number, error)
         assert identity is not None
-        return Sample(number, whole, identity)
+        return Sample(number, parts, identity)
 
     def unread(self, number: int, error: ProbeError) -> "Unread":
         """What is known of a sample that cannot be read; one whose file is gone is skipped."""
@@ -108,8 +109,21 @@ class Sample:
     """What a data set gave, by which number, and what tells it apart."""
 
     number: int
-    whole: Any
+    parts: "Parts"
     identity: int
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a sample or a loader's batch consists of.
+
+    Attributes: inputs: as they were given. label: a sample's class, or those of a batch (B,).
+        mask: which tokens are measured, (n,) or (B, n).
+    """
+
+    inputs: Any
+    label: Any = None
+    mask: Tensor | None = None
 
 
 def read(dataset: Any, number: int, what: str) -> Any:
@@ -142,9 +156,9 @@ def collate(items: Sequence[Sample | Unread]) -> Batch | ProbeError:
         nothing = torch.empty(0, dtype=torch.int64)
         return Batch(ids=nothing, inputs=nothing, identities=nothing, skipped=skipped)
     numbers = [each.number for each in samples]
-    inputs = [_input_of(each.whole) for each in samples]
-    masks = [_mask_in(each.whole, 1, f"sample {each.number}") for each in samples]
-    classes = [class_of(each.whole) for each in samples]
+    inputs = [each.parts.inputs for each in samples]
+    masks = [each.parts.mask for each in samples]
+    classes = [each.parts.label for each in samples]
     try:
         return Batch(
             ids=torch.tensor(numbers),
@@ -204,19 +218,17 @@ def batch_of(whole: Any, seen: int, room: int | None) -> Batch:
 
     Raises: DataError.
     """
-    inputs = _input_of(whole)
+    what = f"the loader's batch from sample {seen} on"
+    parts = parts_of(whole, 2, what)
+    inputs, mask, labels = parts.inputs, parts.mask, parts.label
     if not isinstance(inputs, Tensor) or inputs.ndim == 0:
         raise DataError(
-            f"the loader's batch from sample {seen} on is a {type(inputs).__name__}",
+            f"{what} is a {type(inputs).__name__}",
             "the model takes tensors",
             "Let it give tensors (B, ...), or pairs of them and classes (B,) or masks (B, n)",
         )
-    mask = _mask_in(whole, 2, f"the loader's batch from sample {seen} on")
-    second = _second_of(whole)
-    labels = None
-    if isinstance(second, Tensor) and second.ndim == 1 and not second.is_floating_point():
-        labels = second[:room]
     inputs = inputs[:room]
+    labels = labels if labels is None else labels[:room]
     mask = mask if mask is None else mask[:room]
     if inputs.is_floating_point() and not inputs.isfinite().all():
         bad = (~inputs.flatten(1).isfinite().all(dim=1)).nonzero()[0, 0]
@@ -228,24 +240,73 @@ def batch_of(whole: Any, seen: int, room: int | None) -> Batch:
     return Batch(ids=ids, inputs=inputs, identities=identities, labels=labels, mask=mask)
 
 
+def parts_of(whole: Any, axes: int, what: str) -> Parts:
+    """The parts of a sample (axes 1) or of a loader's batch (axes 2).
+
+    What stands beside an input in a pair and is no row of numbers, such as a caption, is left
+    alone: it says nothing of tokens. In a longer tuple every part has to be understood.
+
+    Raises: DataError for numbers that are neither a mask nor a class, and for a tuple of three
+        parts or more that holds something else, or two of a kind.
+    """
+    if not isinstance(whole, tuple | list) or len(whole) == 0:
+        return Parts(whole)
+    inputs, *beside = whole
+    labels, masks, others = [], [], []
+    for part in beside:
+        label = _class_in(part) if axes == 1 else _classes_in(part)
+        mask = None if label is not None else _mask_in(part, inputs, axes, what)
+        if label is not None:
+            labels.append(label)
+        elif mask is not None:
+            masks.append(mask)
+        elif part is not None:
+            others.append(part)
+    if len(beside) > 1 and (others or len(labels) > 1 or len(masks) > 1):
+        kind = "two classes" if len(labels) > 1 else "two masks"
+        raise DataError(
+            f"{what} is a tuple of {len(whole)} parts that are not understood",
+            f"beside its input it holds {f'a {type(others[0]).__name__}' if others else kind}, and "
+            "a class and a mask of its tokens are all that is read",
+            "Give (input, class, mask), or a part of it",
+        )
+    return Parts(inputs, labels[0] if labels else None, masks[0] if masks else None)
+
+
 def class_of(whole: Any) -> int | None:
-    """The class of a sample, if it is a pair of an input and a whole number."""
-    second = _second_of(whole)
-    if isinstance(second, Tensor) and second.ndim == 0 and not second.is_floating_point():
-        return int(second)
-    is_whole = isinstance(second, int | np.integer) and not isinstance(second, bool)
-    return int(second) if is_whole else None
+    """The class of a sample, if a whole number stands beside its input.
+
+    Of what is not understood there is none: what puts a loader's batches together may mend it.
+    """
+    try:
+        label: int | None = parts_of(whole, 1, "the sample").label
+    except DataError:
+        return None
+    return label
 
 
-def _mask_in(whole: Any, axes: int, what: str) -> Tensor | None:
-    """Which tokens are measured, if the second part of a pair says so.
+def _class_in(part: Any) -> int | None:
+    """A sample's class, if that is what a part of it is."""
+    if isinstance(part, Tensor) and part.ndim == 0 and not part.is_floating_point():
+        return int(part)
+    is_whole = isinstance(part, int | np.integer) and not isinstance(part, bool)
+    return int(part) if is_whole else None
+
+
+def _classes_in(part: Any) -> Tensor | None:
+    """A batch's classes (B,), if that is what a part of it is."""
+    is_row = isinstance(part, Tensor) and part.ndim == 1 and not part.is_floating_point()
+    return part if is_row else None
+
+
+def _mask_in(part: Any, inputs: Any, axes: int, what: str) -> Tensor | None:
+    """Which tokens are measured, if a part beside the inputs says so.
 
     Args: axes: 1 for a sample, whose mask is (n,); 2 for a batch, whose masks are (B, n).
     Raises: DataError for numbers that are neither a mask nor a class.
     """
-    second = _as_tensor(_second_of(whole))
+    second = _as_tensor(part)
     # More axes beside an image are its segmentation, say; a text has nothing of that kind.
-    inputs = _input_of(whole)
     reads_ids = isinstance(inputs, Tensor) and not inputs.is_floating_point()
     if second is None or second.ndim < axes or (second.ndim > axes and not reads_ids):
         return None
@@ -274,14 +335,6 @@ def _as_tensor(second: Any) -> Tensor | None:
     if isinstance(second, np.ndarray) and second.dtype.kind in "biuf":
         return torch.tensor(np.ascontiguousarray(second))
     return None
-
-
-def _second_of(whole: Any) -> Any:
-    return whole[1] if isinstance(whole, tuple | list) and len(whole) > 1 else None
-
-
-def _input_of(whole: Any) -> Any:
-    return whole[0] if isinstance(whole, tuple | list) and len(whole) > 0 else whole
 
 
 def _check(item: Any, what: str) -> None:

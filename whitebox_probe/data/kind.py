@@ -49,8 +49,8 @@ class Opened:
 class Kind(ABC):
     """A kind of input.
 
-    A sample is an input, or a pair of an input and its class (a whole number) or its mask
-    (which of n tokens are measured: booleans, or whole numbers that are 0 or 1).
+    A sample is an input, or a tuple of it and its class (a whole number), its mask (which of n
+    tokens are measured: booleans, or whole numbers that are 0 or 1) or both, in either order.
 
     Attributes:
         name: of the kind, unique. words: what it takes, to follow "a probe reads".

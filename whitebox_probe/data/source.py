@@ -19,7 +19,6 @@ from whitebox_probe.data._sample import (
     Unread,
     agreeing,
     batch_of,
-    class_of,
     collate,
 )
 from whitebox_probe.data.catalogue import open_any
@@ -76,7 +75,7 @@ class Source:
         else:
             why = "it says how many it has, and gives another number"
         raise DataError(
-            f"{len(ids)} samples of {self.name} were measured of {self.count or len(self.numbers)}",
+            f"{len(ids)} samples of {self.name} were read of {self.count or len(self.numbers)}",
             why,
             "Mend the data: a pass over a part of them would be taken for the whole",
         )
@@ -96,8 +95,8 @@ def open_data(
 
     Args:
         data: of one of the kinds that `whitebox-probe list --data` names: a file of this folder
-            each. A sample is an input, or a pair of an input and its class (a whole number) or its
-            mask (which of n tokens are measured: booleans, or whole numbers that are 0 or 1).
+            each. A sample is an input, or a tuple of it and its class (a whole number), its mask
+            (which of n tokens are measured: booleans, or whole numbers that are 0 or 1) or both.
         transform: makes a model's input of a PIL image, or of a text; needed for names, folders and
             texts.
         limit: at most so many samples, drawn without replacement by `seed`, kept in their order
@@ -209,7 +208,7 @@ def _labelled(numbered: Numbered, numbers: Sequence[int]) -> bool:
     for number in numbers:
         found = numbered[number]
         if isinstance(found, Sample):
-            return class_of(found.whole) is not None
+            return found.parts.label is not None
         if not found.skip or number == numbers[-1]:
             raise found.error
     return False

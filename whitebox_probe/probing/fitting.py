@@ -73,7 +73,10 @@ class Fit:
         }
 
     def __call__(self, site: str) -> Iterator[tuple[int, Tensor]]:
-        """(layer, measured tokens (1, N, d)) of the samples, a batch at a time."""
+        """(layer, measured tokens (1, N, d)) of the samples, a batch at a time.
+
+        Raises: DataError for fewer samples than the data promise.
+        """
         batch: list[tuple[int, Tensor]] = []
         layers = range(1, self.model.layers + 1)
         masks: list[Tensor | None] = [None]
@@ -83,7 +86,11 @@ class Fit:
             batch.append((layer, rows.clone()[None]))
 
         with torch.inference_mode(), attach(self.model, [site], layers, keep):
-            for item in self.source().batches(self.batch_size, 0):
+            source, skipped = self.source(), set[int]()
+            got = [torch.empty(0, dtype=torch.int64)]
+            for item in source.batches(self.batch_size, 0):
+                got.append(item.ids)
+                skipped |= item.skipped.keys()
                 if len(item.ids) == 0:
                     continue  # none of them can be read
                 self._note(item)
@@ -91,6 +98,7 @@ class Fit:
                 run_batch(self.model, item, self.device, [site], fast=self.fast)
                 yield from batch
                 batch.clear()
+        source.expect_whole(torch.cat(got).numpy(), skipped)
 
     def _note(self, batch: Batch) -> None:
         """Keep what tells the samples apart; each basis reads them anew.

@@ -2,13 +2,21 @@
 
 A mask says which tokens are measured, and special tokens that are not are attended to all the same:
 they are part of the text as the model was trained on it. Padding is what a mask leaves out at
-either end of a window and that is one id over and over: the model's own padding id where its
-configuration states one, any id that stands there twice or more otherwise.
+either end of a window and that is one id over and over, whichever it is: tokenizers are made to pad
+with another id than the configuration states.
+
+Of a single token there an id has to tell. It is padding if it is the configuration's padding id.
+At the left end of a causal model's window it also is if it ends texts, or if the configuration
+states no padding id, unless it is what begins every text. To leave a first token out of the
+measures that is to be attended to, state a `pad_token_id` that is another.
 """
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import DataError
@@ -27,10 +35,13 @@ def arguments(
     """
     if mask is None or ids.ndim != 2 or ids.is_floating_point() or mask.shape != ids.shape:
         return {}
-    left, right = padding_of(ids.cpu(), mask.cpu(), pad_id(model.module))
-    if not bool(left.any()) and (not bool(right.any()) or _causal(model.module)):
-        return {}  # what stands behind a token changes nothing of it
     taken = inspect.signature(model.module.forward).parameters
+    causal = _causal(model.module)
+    # A network that takes no mask was trained on whole windows: its first token is text.
+    marks = Marks.of(model.module) if causal and "attention_mask" in taken else None
+    left, right = padding_of(ids.cpu(), mask.cpu(), pad_id(model.module), marks)
+    if not bool(left.any()) and (not bool(right.any()) or causal):
+        return {}  # what stands behind a token changes nothing of it
     if "attention_mask" not in taken:
         raise _refused(model, "it takes no attention mask, and would attend to padding")
     if "attn_weights" in sites:
@@ -44,20 +55,59 @@ def arguments(
     return {name: value.to(ids.device) for name, value in more.items()}
 
 
-def padding_of(ids: Tensor, mask: Tensor, pad: int | None) -> tuple[Tensor, Tensor]:
-    """Which tokens pad a window on its left, and on its right; all are (B, n)."""
+@dataclass(frozen=True)
+class Marks:
+    """The ids that a causal model's configuration says begin texts, and end them."""
+
+    begin: frozenset[int]
+    end: frozenset[int]
+
+    @classmethod
+    def of(cls, module: nn.Module) -> "Marks | None":
+        """Those of a model; None for one without a configuration."""
+        config = getattr(module, "config", None)
+        if config is None:
+            return None
+        begin, end = (_ids(getattr(config, f"{name}_token_id", None)) for name in ("bos", "eos"))
+        return cls(begin, end)
+
+    def pads(self, first: Tensor, pad: int | None) -> Tensor:
+        """Whether single tokens at the left end are padding by their ids."""
+        # One id for both, as GPT-2's, begins no window by itself, and tokenizers pad with it.
+        begin, end = (torch.tensor(sorted(each)) for each in (self.begin - self.end, self.end))
+        begins = torch.isin(first, begin.to(first.dtype))
+        return ~begins if pad is None else torch.isin(first, end.to(first.dtype)) & ~begins
+
+
+def _ids(value: Any) -> frozenset[int]:
+    several = value if isinstance(value, tuple | list) else [value]
+    return frozenset(each for each in several if isinstance(each, int))
+
+
+def padding_of(
+    ids: Tensor, mask: Tensor, pad: int | None, marks: Marks | None = None
+) -> tuple[Tensor, Tensor]:
+    """Which tokens pad a window on its left, and on its right; all are (B, n).
+
+    Args: pad: the padding id that is stated. marks: of a causal model.
+    """
     right = _run(ids, mask, pad)
-    left = _run(ids.flip(1), mask.flip(1), pad).flip(1)
+    left = _run(ids.flip(1), mask.flip(1), pad, marks).flip(1)
     return left, right
 
 
-def _run(ids: Tensor, mask: Tensor, pad: int | None) -> Tensor:
+def _run(ids: Tensor, mask: Tensor, pad: int | None, marks: Marks | None = None) -> Tensor:
     """The tokens at the end of each row that are left out, and the same as the last one."""
-    same = (ids == (ids[:, -1:] if pad is None else pad)) & ~mask
+    last = ids[:, -1:]
+    same = (ids == last) & ~mask
     found = same.flip(1).long().cumprod(dim=1).flip(1).bool()
-    if pad is None:  # a single one may be the end of a sentence
-        found &= found.sum(dim=1, keepdim=True) > 1
-    return found
+    # A single one may be a special token, such as the end of a sentence.
+    sure = found.sum(dim=1, keepdim=True) > 1
+    if pad is not None:
+        sure |= last == pad
+    if marks is not None:
+        sure |= marks.pads(last, pad)
+    return found & sure
 
 
 def pad_id(module: nn.Module) -> int | None:

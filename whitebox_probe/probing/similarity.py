@@ -8,9 +8,14 @@ products, so that neither batch size nor order shows, and memory does not grow w
 samples.
 """
 
+<<<<<<< HEAD
 import warnings
 from collections.abc import Sequence
+=======
+from collections.abc import Iterator, Sequence
+>>>>>>> fixd
 from contextlib import ExitStack
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -62,7 +67,8 @@ def similarity(
             fewer than three samples a direction it is NaN, and a warning says so.
         limit, batch_size, device, seed, progress: as for `probe`.
 
-    Raises: DataError for fewer than four samples; ProbeError as `probe` does.
+    Raises: DataError for fewer than four samples, or fewer than the data promise; ProbeError as
+        `probe` does.
     References: Kornblith et al. 2019, arXiv:1905.00414 (CKA); Song et al. 2012 (the unbiased
         estimate); Ding, Denain and Steinhardt 2021, arXiv:2108.01661 (Procrustes).
     """
@@ -88,7 +94,7 @@ def similarity(
 
         return sink
 
-    count = 0
+    read: list[Tensor] = [torch.empty(0, dtype=torch.int64)]
     used = models[:1] if same else models
     bar = tqdm(total=sources[0].count, unit="sample", disable=None if progress else True)
     with ExitStack() as stack, bar, torch.inference_mode():
@@ -97,7 +103,7 @@ def similarity(
             layers: Sequence[int] = range(1, model.layers + 1)
             stack.enter_context(attach(model, [site], layers, keep(which)))
         streams = [source.batches(batch_size, 0) for source in sources[: len(used)]]
-        for batches in zip(*streams, strict=True):
+        for batches in _together(streams):
             _expect_same_samples(batches)
             for which, (model, batch) in enumerate(zip(used, batches, strict=True)):
                 expect_some(batch.mask, batch.ids)
@@ -107,8 +113,11 @@ def similarity(
             for (i, j), sums in moments.items():
                 sums.add(features[0][i], right[j])
                 sums.share = max(sums.share, shares[0])
-            count += len(batches[0].ids)
+            read.append(batches[0].ids)
             bar.update(len(batches[0].ids))
+    ids = torch.cat(read).numpy()
+    sources[0].expect_whole(ids)
+    count = len(ids)
     if count < FEWEST:
         raise DataError(
             f"{count} samples are too few", f"CKA needs {FEWEST} or more", "Use more samples"
@@ -128,6 +137,7 @@ def similarity(
     return Similarity(first=first.name, second=second.name, count=count, **out)
 
 
+<<<<<<< HEAD
 def _tell_few(found: dict[str, np.ndarray], count: int, rank: int) -> None:
     """Warn where overlaps alone are NaN, which they are for want of samples."""
     if not (np.isnan(found["overlap"]) & ~np.isnan(found["procrustes"])).any():
@@ -138,6 +148,21 @@ def _tell_few(found: dict[str, np.ndarray], count: int, rank: int) -> None:
         f"Use {SAMPLES_PER_DIRECTION * rank} samples or more, or a smaller rank",
     )
     warnings.warn(FewSamplesWarning(str(told)), stacklevel=3)
+=======
+def _together(streams: Sequence[Iterator[Batch]]) -> Iterator[tuple[Batch, ...]]:
+    """The batches of the models, side by side.
+
+    Raises: DataError where one is given fewer than the other.
+    """
+    for batches in zip_longest(*streams):
+        if None in batches:
+            raise DataError(
+                "the two models are not given the same samples",
+                "the data end sooner when they are read again",
+                "Pass data that do not shuffle or draw, such as the loader's Dataset",
+            )
+        yield batches
+>>>>>>> fixd
 
 
 def _expect_same_samples(batches: Sequence[Batch]) -> None:
