@@ -8,12 +8,8 @@ products, so that neither batch size nor order shows, and memory does not grow w
 samples.
 """
 
-<<<<<<< HEAD
 import warnings
-from collections.abc import Sequence
-=======
 from collections.abc import Iterator, Sequence
->>>>>>> fixd
 from contextlib import ExitStack
 from itertools import zip_longest
 from typing import Any
@@ -137,7 +133,6 @@ def similarity(
     return Similarity(first=first.name, second=second.name, count=count, **out)
 
 
-<<<<<<< HEAD
 def _tell_few(found: dict[str, np.ndarray], count: int, rank: int) -> None:
     """Warn where overlaps alone are NaN, which they are for want of samples."""
     if not (np.isnan(found["overlap"]) & ~np.isnan(found["procrustes"])).any():
@@ -148,7 +143,8 @@ def _tell_few(found: dict[str, np.ndarray], count: int, rank: int) -> None:
         f"Use {SAMPLES_PER_DIRECTION * rank} samples or more, or a smaller rank",
     )
     warnings.warn(FewSamplesWarning(str(told)), stacklevel=3)
-=======
+
+
 def _together(streams: Sequence[Iterator[Batch]]) -> Iterator[tuple[Batch, ...]]:
     """The batches of the models, side by side.
 
@@ -162,7 +158,6 @@ def _together(streams: Sequence[Iterator[Batch]]) -> Iterator[tuple[Batch, ...]]
                 "Pass data that do not shuffle or draw, such as the loader's Dataset",
             )
         yield batches
->>>>>>> fixd
 
 
 def _expect_same_samples(batches: Sequence[Batch]) -> None:
