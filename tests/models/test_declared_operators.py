@@ -60,7 +60,8 @@ def test_paths_numbers_and_functions_say_the_same():
         mine, theirs = model.layer(n).operators, other.layer(n).operators
         assert torch.equal(mine["D"], model.module.layers[n - 1].atoms.T)
         assert torch.equal(mine["D"], theirs["D"])
-        assert mine["lam"] == theirs["lam"] == 0.2
+        assert mine["lam"] == pytest.approx(0.2)
+        assert theirs["lam"] == pytest.approx(0.2)
         assert mine["eta"] == pytest.approx(theirs["eta"])
         assert not mine["D"].requires_grad
 

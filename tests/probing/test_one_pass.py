@@ -88,7 +88,10 @@ def test_the_demo_runs_each_model_once(tmp_path, monkeypatch):
         lambda model, *args, **more: passes.append(model.name) or plain(model, *args, **more),
     )
     assert cli.main(["demo", "--out", str(tmp_path), "--limit", "4", "--quiet"]) == 0
-    assert len(passes) == len(set(passes)) == 4
+    assert len(set(passes[:4])) == 4
+    # Then the verdicts: each trained model once, and its draws of random weights.
+    assert all(passes.count(name) == 1 for name in passes if name.endswith("-init"))
+    assert passes.count("crate-tiny-fmnist") == passes.count("vit-tiny-fmnist") == 2
 
 
 def test_a_request_has_settings_of_its_own(crate):

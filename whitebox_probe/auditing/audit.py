@@ -114,7 +114,8 @@ def _of_model(
     Of many, the others are looked at on the first `AROUND` that are drawn: whether an effect turns
     shows on these.
     """
-    limit = options["limit"]
+    known = len(data) if hasattr(data, "__len__") and not isinstance(data, str) else None
+    limit = known if options["limit"] is None else options["limit"]
     if not others:
         return probe(model, data, wanted(model, base, ())[0], **options), None
     if limit is not None and limit <= AROUND:

@@ -285,6 +285,7 @@ class LassoReconstruction(_OfLasso):
     formula = "|Y - A D^T|_F^2 / |Y|_F^2"
     label = r"$\|Y - DA\|^2 / \|Y\|^2$"
     better = "lower"
+    invariances = frozenset({"token_order", "repeated_tokens", "scale"})
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """Of the code; above 1 it is farther from the tokens than zero is."""
@@ -298,6 +299,7 @@ class _OfDictionary(_OfLasso):
     """A number of a layer's dictionary: the same for every sample."""
 
     cost = "O(d h min(d, h)), once a layer and batch"
+    invariances = frozenset({"token_order", "repeated_tokens", "scale", "rotation"})
 
     def number(self, D: Tensor, layer: LayerTokens) -> Tensor:
         """Of the dictionary, ()."""
