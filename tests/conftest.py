@@ -96,8 +96,8 @@ def measured(kind, Z, U, *, labels=None):
     rest |= {"z_in": Z + Z.flip(-1) / 2}
     needs = kind().inputs(kind.site["paper"])
     others = {site: rest[site] for site in needs if site in rest and site != kind.site["paper"]}
-    if kind.needs_operators:
-        others |= {"D": D, "lam": 0.1}
+    operators = {"D": D, "lam": 0.1, "eta": 0.1}
+    others |= {name: operators[name] for name in kind.needs_operators}
     if issubclass(kind, DatasetMeasure) and kind.needs_labels:
         others["labels"] = torch.arange(len(Z)) % 3 if labels is None else labels
     if "memberships" in needs:
