@@ -1,6 +1,7 @@
 """Measures of all samples together: against whole-array references, in any batching and order."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from whitebox_probe._core.errors import ShapeError
 from whitebox_probe.metrics import functional as F
 from whitebox_probe.metrics import token_coherence
 from whitebox_probe.metrics.catalogue import catalogue
+from whitebox_probe.metrics.dead import DeadFeatures
 from whitebox_probe.metrics.measure import DatasetMeasure
 from whitebox_probe.metrics.similarity import Moments, cka_of, procrustes_of, subspace_overlap_of
 from whitebox_probe.metrics.sums import Sums
@@ -93,6 +95,15 @@ def test_dead_features_are_columns_never_used(crate):
     rms = Z.square().mean(1, keepdim=True).sqrt()
     quiet = float((Z.abs() <= 0.1 * rms).all(0).double().mean())
     assert value(result, "quiet_features", 1) == quiet
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e20, 1e-30])
+def test_quiet_features_do_not_depend_on_the_tokens_scale(scale):
+    Z = torch.ones(2, 5, 4) * scale
+    Z[..., 0] *= 0.01
+    measure, sums = DeadFeatures(), Sums()
+    measure.add(sums, SimpleNamespace(at=lambda site: Z), "z_out", None)
+    assert measure.numbers(sums) == {"dead_features": 0.0, "quiet_features": 0.25}
 
 
 def test_neural_collapse_of_a_simplex_and_of_a_model(crate):

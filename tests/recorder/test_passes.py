@@ -90,7 +90,28 @@ def test_a_pass_that_failed_does_not_stop_the_next():
             model.module(IMAGES)
         model.module.head.forward = head
         model.module(IMAGES)
-    assert len(rec.passes("z_in", 1)) == 2
+    assert len(rec.passes("z_in", 1)) == 1
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_pass_that_failed_is_dropped_from_every_layer(error):
+    model = vit()
+
+    def stop(*_):
+        raise error
+
+    with wp.record(model, ["z_in", "z_out"]) as rec, torch.no_grad():
+        model.module(IMAGES)
+        fails = model.module.blocks[1].register_forward_pre_hook(stop)
+        with pytest.raises(error):
+            model.module(IMAGES[:2])
+        fails.remove()
+        model.module(IMAGES[:1])
+        model.module.blocks[1].register_forward_pre_hook(stop)
+        with pytest.raises(error):
+            model.module(IMAGES)
+    recorded = rec.keys()
+    assert [len(rec[key]) for key in recorded] == [4] * 4
 
 
 def test_what_is_recorded_in_inference_mode_may_be_trained_on():

@@ -33,7 +33,7 @@ class DeadFeatures(DatasetMeasure):
     def add(self, sums: Sums, layer: LayerTokens, site: str, labels: Tensor | None) -> None:
         """Count for each feature the tokens in which it is active."""
         Z = layer.at(site)
-        rms = Z.square().mean(dim=-1, keepdim=True).sqrt()
+        rms = Z.double().square().mean(dim=-1, keepdim=True).sqrt()
         sums.total("active", (Z != 0).flatten(0, -2).sum(dim=0).double())
         sums.total("loud", (Z.abs() > self.tau * rms).flatten(0, -2).sum(dim=0).double())
 

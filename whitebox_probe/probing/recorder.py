@@ -21,7 +21,8 @@ class Recording:
     """Tensors by (site, layer), joined over the forward passes of the block.
 
     `passes` gives those of each forward pass alone. What activation checkpointing computes once
-    more, in a backward pass, is the same tensor and not kept again.
+    more, in a backward pass, is the same tensor and not kept again. A pass of the whole module that
+    raises is dropped.
     """
 
     def __init__(self, model: ProbeModel, sites: Sequence[str], layers: Sequence[int]) -> None:
@@ -34,10 +35,22 @@ class Recording:
 
     def begin(self, *_: Any) -> None:
         """A forward pass of the whole module begins."""
+        self.end()
         self._seen = set()
 
+    def done(self, *_: Any) -> None:
+        """It is whole: what it gave is kept."""
+        self._seen = None
+
     def end(self, *_: Any) -> None:
-        """It has ended, by an exception perhaps."""
+        """It has ended; one that is not done was stopped by an exception, and is dropped."""
+        for key in self._seen or ():
+            parts = self._parts.get(key, [])[:-1]
+            self._joined.pop(key, None)
+            if parts:
+                self._parts[key] = parts
+            else:
+                self._parts.pop(key, None)
         self._seen = None
 
     def keep(self, site: str, layer: int, tensor: Tensor) -> None:
@@ -139,6 +152,9 @@ def record(
     with ExitStack() as stack:
         begins = model.module.register_forward_pre_hook(recording.begin, prepend=True)
         stack.callback(begins.remove)
+        stack.callback(recording.end)
+        whole = model.module.register_forward_hook(recording.done)
+        stack.callback(whole.remove)
         ends = model.module.register_forward_hook(recording.end, always_call=True)
         stack.callback(ends.remove)
         stack.enter_context(attach(model, sites, layers, recording.keep))
