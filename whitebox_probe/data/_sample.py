@@ -25,6 +25,7 @@ class Batch:
     Attributes: ids: numbers (B,). inputs (B, ...). identities: what tells the samples apart, 64
         bits each, (B,). labels: classes (B,), if known. mask: which tokens count (B, n).
         skipped: numbers of samples that were to be there and cannot be read -> why.
+        classless: the number of the first sample without a class, if one has none.
     """
 
     ids: Tensor
@@ -33,6 +34,7 @@ class Batch:
     labels: Tensor | None = None
     mask: Tensor | None = None
     skipped: Mapping[int, str] = field(default_factory=dict)
+    classless: int | None = None
 
 
 class Numbered(Dataset[Any]):
@@ -49,12 +51,14 @@ class Numbered(Dataset[Any]):
         identify: Callable[[int], int] | None = None,
         gone: Collection[int] = (),
         *,
+        classify: Callable[[int], int] | None = None,
         skip: bool = False,
     ) -> None:
         self.dataset = dataset
         self.name = name
         self.identify = identify
         self.gone = frozenset(gone)
+        self.classify = classify
         self.skip = skip
 
     def __getitem__(self, number: int) -> "Sample | Unread":
@@ -102,6 +106,32 @@ class Identities(Dataset[Any]):
             return self.numbered.identify(number)
         except ProbeError as error:
             return self.numbered.unread(number, error)
+
+
+class Classes(Dataset[Any]):
+    """The classes of samples, without preparing them where these are known otherwise."""
+
+    def __init__(self, numbered: Numbered) -> None:
+        self.numbered = numbered
+
+    def __getitem__(self, number: int) -> "int | Unread":
+        """The class of a sample, or what is wrong with it."""
+        if self.numbered.classify is not None:
+            return self.numbered.classify(number)
+        found = self.numbered[number]
+        if isinstance(found, Unread):
+            return found
+        label: int | None = found.parts.label
+        return Unread(number, without_class(number), skip=False) if label is None else label
+
+
+def without_class(number: int) -> DataError:
+    """That a sample has no class, where a class-wise measure is taken."""
+    return DataError(
+        f"sample {number} has no class",
+        "a class-wise measure is asked for, which takes every sample's",
+        "Give it one (a whole number beside the input), or leave it or the measure out",
+    )
 
 
 @dataclass(frozen=True)
@@ -166,6 +196,7 @@ def collate(items: Sequence[Sample | Unread]) -> Batch | ProbeError:
             identities=torch.tensor([each.identity for each in samples]),
             skipped=skipped,
             labels=None if None in classes else torch.tensor(classes),
+            classless=numbers[classes.index(None)] if None in classes else None,
             mask=None if all(m is None for m in masks) else _stacked(masks, numbers, "mask"),
         )
     except DataError as error:
@@ -237,7 +268,25 @@ def batch_of(whole: Any, seen: int, room: int | None) -> Batch:
     masks = [None] * len(inputs) if mask is None else list(mask)
     known = [_digest.of_sample(item, here) for item, here in zip(inputs, masks, strict=True)]
     identities = torch.tensor(known, dtype=torch.int64)
-    return Batch(ids=ids, inputs=inputs, identities=identities, labels=labels, mask=mask)
+    return Batch(
+        ids=ids,
+        inputs=inputs,
+        identities=identities,
+        labels=labels,
+        mask=mask,
+        classless=seen if labels is None else None,
+    )
+
+
+def classed(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The batches of a pass that needs classes.
+
+    Raises: DataError that names the first sample without one.
+    """
+    for batch in batches:
+        if batch.classless is not None:
+            raise without_class(batch.classless)
+        yield batch
 
 
 def parts_of(whole: Any, axes: int, what: str) -> Parts:

@@ -53,6 +53,7 @@ class Folders(Kind):
                 images.fingerprint,
                 left_out=images.left_out,
                 identify=images.identify,
+                classify=None if images.classes is None else images.classes.__getitem__,
                 members=images.members,
                 again=lambda members: opened(images.of(members)),
                 gone=gone,

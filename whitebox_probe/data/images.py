@@ -57,6 +57,10 @@ class ImageArray(Dataset[tuple[Tensor, int]]):
         """What tells the image apart, before it is prepared."""
         return _digest.of_sample(self.images[index])
 
+    def classify(self, index: int) -> int:
+        """The image's label."""
+        return int(self.labels[index])
+
 
 RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
