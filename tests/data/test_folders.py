@@ -154,6 +154,23 @@ def test_whatever_a_decoder_raises_names_the_file(tmp_path, make, workers):
         list(source.batches(1, workers))
 
 
+def grey_tiff(path, greys, bits, white_is_zero):
+    """A grey picture, written by the standard's words alone: little-endian, not compressed."""
+    rows, columns = greys.shape
+    flat = greys.ravel()
+    if bits == 12:
+        a, b = flat[0::2], flat[1::2]
+        content = np.stack([a >> 4, (a & 15) << 4 | b >> 8, b & 255], axis=1).astype(np.uint8)
+    else:
+        content = flat.astype("<u2" if bits == 16 else np.uint8)
+    content = content.tobytes()
+    shape = {256: columns, 257: rows, 277: 1, 278: rows}
+    stored = {258: bits, 259: 1, 262: int(not white_is_zero), 273: 8, 279: len(content)}
+    entries = [struct.pack("<HHII", tag, 4, 1, v) for tag, v in sorted((shape | stored).items())]
+    directory = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    path.write_bytes(b"II*\0" + struct.pack("<I", 8 + len(content)) + content + directory)
+
+
 class TestDepth:
     ROWS = np.linspace(0, 65535, 64).reshape(8, 8).astype(np.uint16)
 
@@ -175,6 +192,24 @@ class TestDepth:
                 "I;16" if order == "<u2" else "I;16B", (8, 8), self.ROWS.astype(order).tobytes()
             )
             assert np.array_equal(np.asarray(eight_bits(stored)), want)
+
+    @pytest.mark.parametrize(
+        ("bits", "white_is_zero"), [(8, False), (8, True), (12, False), (16, False), (16, True)]
+    )
+    def test_tiffs_of_all_depths_and_both_senses_are_one_picture(
+        self, tmp_path, bits, white_is_zero
+    ):
+        eight = np.arange(0, 256, 4).astype(np.uint8).reshape(8, 8)
+        eight[-1, -1] = 255
+        white = 2**bits - 1
+        greys = np.rint(eight * (white / 255)).astype(np.uint16)
+        grey_tiff(
+            tmp_path / "x.tif", white - greys if white_is_zero else greys, bits, white_is_zero
+        )
+        with Image.open(tmp_path / "x.tif") as image:
+            assert np.array_equal(np.asarray(eight_bits(image)), eight)
+        found = read(open_data(tmp_path, transform=transform()))[0][0]
+        assert torch.equal(found[0], torch.from_numpy(eight).float() / 255)
 
     def test_a_png_that_pillow_opens_with_32_bits_has_16(self):
         image = Image.fromarray(self.ROWS.astype(np.int32))
