@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+import whitebox_probe as wp
 from whitebox_probe._core.errors import DataError
 from whitebox_probe.cli import main as cli
 from whitebox_probe.data import open_data
@@ -85,6 +86,49 @@ def test_each_file_that_is_no_sample_is_counted_and_named(folder):
     assert "2 '.heic' is no suffix of images (cat/a.heic, ...)" in line
     assert line.endswith("The 3 others are measured.")
     assert "\n" not in line
+
+
+MOVING = {"a.gif": 3, "b.tif": 2, "c.tiff": 2, "d.png": 2, "e.webp": 4}
+
+
+@pytest.mark.parametrize("name", MOVING)
+def test_frames_that_are_not_measured_are_counted_and_named(folder, name):
+    first, *others = (Image.effect_noise((8, 8), 90 + i) for i in range(MOVING[name]))
+    first.save(folder / "cat" / name, save_all=True, append_images=others)
+    with pytest.warns(LeftOutWarning) as said:
+        source = open_data(folder, transform=transform())
+    assert source.count == 4
+    frames = [f"cat/{name}, frame {n}" for n in range(2, MOVING[name] + 1)]
+    assert source.left_out == {"further frames of a file": frames}
+    line = str(said[0].message)
+    count = len(frames)
+    told = "1 frame is" if count == 1 else f"{count} frames are"
+    assert line.startswith(f"{told} left out of")
+    assert f"{count} further frames of a file (cat/{name}, frame 2" in line
+    assert line.endswith("The 4 others are measured, of each file its first frame.")
+    assert len(said) == 1
+    with Image.open(folder / "cat" / name) as image:
+        want = torch.from_numpy(np.array(image.convert("L"))).float() / 255
+    assert torch.equal(read(source)[0][2, 0], want)
+
+
+def test_files_and_frames_that_are_left_out_are_told_together(folder):
+    pages = [Image.new("L", (8, 8), grey) for grey in (1, 2, 3)]
+    pages[0].save(folder / "cat" / "p.tif", save_all=True, append_images=pages[1:])
+    (folder / "labels.csv").write_text("x")
+    for name in ("cat/z.gif", "cat/z.png"):  # no pictures: told when they are read
+        (folder / name).write_bytes(b"GIF89a acTL")
+    with pytest.warns(LeftOutWarning, match=r"^1 file and 2 frames are left out of"):
+        open_data(folder, transform=transform())
+
+
+def test_run_json_counts_the_frames_that_are_left_out(folder):
+    frames = [Image.new("L", (28, 28), grey) for grey in (1, 2, 3)]
+    frames[0].save(folder / "cat" / "x.gif", save_all=True, append_images=frames[1:])
+    with pytest.warns(LeftOutWarning):
+        result = wp.probe("crate-tiny-fmnist", folder, ["l0"], progress=False)
+    assert result.run.data["left_out"] == {"further frames of a file": 2}
+    assert result.run.count == 4
 
 
 def test_a_folder_of_other_files_says_what_it_holds(tmp_path):
