@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+import whitebox_probe as wp
 from whitebox_probe._core.errors import DataError
 from whitebox_probe.cli import main as cli
 from whitebox_probe.data import open_data
@@ -87,6 +88,49 @@ def test_each_file_that_is_no_sample_is_counted_and_named(folder):
     assert "\n" not in line
 
 
+MOVING = {"a.gif": 3, "b.tif": 2, "c.tiff": 2, "d.png": 2, "e.webp": 4}
+
+
+@pytest.mark.parametrize("name", MOVING)
+def test_frames_that_are_not_measured_are_counted_and_named(folder, name):
+    first, *others = (Image.effect_noise((8, 8), 90 + i) for i in range(MOVING[name]))
+    first.save(folder / "cat" / name, save_all=True, append_images=others)
+    with pytest.warns(LeftOutWarning) as said:
+        source = open_data(folder, transform=transform())
+    assert source.count == 4
+    frames = [f"cat/{name}, frame {n}" for n in range(2, MOVING[name] + 1)]
+    assert source.left_out == {"further frames of a file": frames}
+    line = str(said[0].message)
+    count = len(frames)
+    told = "1 frame is" if count == 1 else f"{count} frames are"
+    assert line.startswith(f"{told} left out of")
+    assert f"{count} further frames of a file (cat/{name}, frame 2" in line
+    assert line.endswith("The 4 others are measured, of each file its first frame.")
+    assert len(said) == 1
+    with Image.open(folder / "cat" / name) as image:
+        want = torch.from_numpy(np.array(image.convert("L"))).float() / 255
+    assert torch.equal(read(source)[0][2, 0], want)
+
+
+def test_files_and_frames_that_are_left_out_are_told_together(folder):
+    pages = [Image.new("L", (8, 8), grey) for grey in (1, 2, 3)]
+    pages[0].save(folder / "cat" / "p.tif", save_all=True, append_images=pages[1:])
+    (folder / "labels.csv").write_text("x")
+    for name in ("cat/z.gif", "cat/z.png"):  # no pictures: told when they are read
+        (folder / name).write_bytes(b"GIF89a acTL")
+    with pytest.warns(LeftOutWarning, match=r"^1 file and 2 frames are left out of"):
+        open_data(folder, transform=transform())
+
+
+def test_run_json_counts_the_frames_that_are_left_out(folder):
+    frames = [Image.new("L", (28, 28), grey) for grey in (1, 2, 3)]
+    frames[0].save(folder / "cat" / "x.gif", save_all=True, append_images=frames[1:])
+    with pytest.warns(LeftOutWarning):
+        result = wp.probe("crate-tiny-fmnist", folder, ["l0"], progress=False)
+    assert result.run.data["left_out"] == {"further frames of a file": 2}
+    assert result.run.count == 4
+
+
 def test_a_folder_of_other_files_says_what_it_holds(tmp_path):
     (tmp_path / "a.heic").write_bytes(b"x")
     with pytest.raises(DataError, match=r"holds no image.*1 '\.heic' is no suffix"):
@@ -154,6 +198,23 @@ def test_whatever_a_decoder_raises_names_the_file(tmp_path, make, workers):
         list(source.batches(1, workers))
 
 
+def grey_tiff(path, greys, bits, white_is_zero):
+    """A grey picture, written by the standard's words alone: little-endian, not compressed."""
+    rows, columns = greys.shape
+    flat = greys.ravel()
+    if bits == 12:
+        a, b = flat[0::2], flat[1::2]
+        content = np.stack([a >> 4, (a & 15) << 4 | b >> 8, b & 255], axis=1).astype(np.uint8)
+    else:
+        content = flat.astype("<u2" if bits == 16 else np.uint8)
+    content = content.tobytes()
+    shape = {256: columns, 257: rows, 277: 1, 278: rows}
+    stored = {258: bits, 259: 1, 262: int(not white_is_zero), 273: 8, 279: len(content)}
+    entries = [struct.pack("<HHII", tag, 4, 1, v) for tag, v in sorted((shape | stored).items())]
+    directory = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    path.write_bytes(b"II*\0" + struct.pack("<I", 8 + len(content)) + content + directory)
+
+
 class TestDepth:
     ROWS = np.linspace(0, 65535, 64).reshape(8, 8).astype(np.uint16)
 
@@ -175,6 +236,24 @@ class TestDepth:
                 "I;16" if order == "<u2" else "I;16B", (8, 8), self.ROWS.astype(order).tobytes()
             )
             assert np.array_equal(np.asarray(eight_bits(stored)), want)
+
+    @pytest.mark.parametrize(
+        ("bits", "white_is_zero"), [(8, False), (8, True), (12, False), (16, False), (16, True)]
+    )
+    def test_tiffs_of_all_depths_and_both_senses_are_one_picture(
+        self, tmp_path, bits, white_is_zero
+    ):
+        eight = np.arange(0, 256, 4).astype(np.uint8).reshape(8, 8)
+        eight[-1, -1] = 255
+        white = 2**bits - 1
+        greys = np.rint(eight * (white / 255)).astype(np.uint16)
+        grey_tiff(
+            tmp_path / "x.tif", white - greys if white_is_zero else greys, bits, white_is_zero
+        )
+        with Image.open(tmp_path / "x.tif") as image:
+            assert np.array_equal(np.asarray(eight_bits(image)), eight)
+        found = read(open_data(tmp_path, transform=transform()))[0][0]
+        assert torch.equal(found[0], torch.from_numpy(eight).float() / 255)
 
     def test_a_png_that_pillow_opens_with_32_bits_has_16(self):
         image = Image.fromarray(self.ROWS.astype(np.int32))

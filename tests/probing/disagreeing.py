@@ -23,6 +23,10 @@ def one_other_image(rank):
     return [(image, 0) for image in images]  # a list: only its first sample is known beforehand
 
 
+def one_other_class(rank):
+    return [(image, i % 3 + (i == 37) * rank) for i, image in enumerate(IMAGES)]
+
+
 CASES = {
     "alike": lambda rank: {},
     "eps": lambda rank: {"eps": 0.1 + rank},
@@ -40,6 +44,7 @@ CASES = {
     "family": lambda rank: {"model": model_of(["crate", "vit"][rank]), "metrics": ["l0"]},
     "data": lambda rank: {"data": IMAGES + rank},
     "samples": lambda rank: {"data": one_other_image(rank)},
+    "samples' classes": lambda rank: {"data": one_other_class(rank), "metrics": ["class_rate"]},
 }
 
 

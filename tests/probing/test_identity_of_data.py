@@ -245,6 +245,81 @@ def test_resuming_reads_again_what_was_measured(tmp_path, monkeypatch):
     assert len(probed(data, checkpoint=tmp_path, save_every=0).samples) == 20
 
 
+class Labelled(Shuffled):
+    """The same samples, whose classes may change."""
+
+    def __init__(self):
+        self.labels = [i % 3 for i in range(20)]
+
+    def __getitem__(self, i):
+        return X[i], self.labels[i]
+
+
+def begun(data, folder, monkeypatch, **options):
+    taken, calls = Collector.take, []
+
+    def cut(*args):
+        calls.append(1)
+        if len(calls) == 8:
+            raise KeyboardInterrupt
+        return taken(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Collector, "take", cut)
+        with pytest.raises(KeyboardInterrupt):
+            probed(data, checkpoint=folder, save_every=0, **options)
+
+
+def test_resuming_with_other_classes_is_refused(tmp_path, monkeypatch):
+    data, options = Labelled(), {"metrics": ["neural_collapse", "l0"]}
+    whole = probed(data, **options)
+    begun(data, tmp_path, monkeypatch, **options)
+    for labels in ([(i + 1) % 3 for i in range(20)], [0, 1, 2, 0, 1, 1, 0, 1] + [2] * 12):
+        data.labels = labels
+        count = 8 if labels[0] else 1
+        with pytest.raises(ProcessError, match=rf"{count} of 8 samples are of another class"):
+            probed(data, checkpoint=tmp_path, save_every=0, **options)
+    data.labels = Labelled().labels
+    got = probed(data, checkpoint=tmp_path, save_every=0, **options)
+    assert got.frame.equals(whole.frame)
+    assert got.run.labels == whole.run.labels
+
+
+def test_classes_that_no_measure_uses_may_change(tmp_path, monkeypatch):
+    data = Labelled()
+    begun(data, tmp_path, monkeypatch)
+    data.labels = data.labels[::-1]
+    assert len(probed(data, checkpoint=tmp_path, save_every=0).samples) == 20
+
+
+def test_results_of_other_classes_are_not_compared():
+    one, two = Labelled(), Labelled()
+    two.labels = [i // 7 for i in range(20)]
+    options = {"metrics": ["neural_collapse", "l0"]}
+    results = [probed(one, **options), probed(two, "vit", **options)]
+    assert prints(results[0]) == prints(results[1])
+    with pytest.raises(ResultError, match="differ in data: .* classes"):
+        wp.compare(results)
+    assert len(wp.compare([results[0], probed(one, "vit", **options)]).differences)
+    assert len(wp.compare([results[0], probed(two, "vit")]).differences)  # no measure uses them
+
+
+@pytest.mark.parametrize("loader", [False, True])
+def test_a_sample_without_a_class_is_named(loader):
+    data = [(X[i], i % 3) if i < 14 else (X[i], None) for i in range(20)]
+
+    def paired(items):
+        inputs = torch.stack([x for x, _ in items])
+        classes = [y for _, y in items]
+        return (inputs,) if None in classes else (inputs, torch.tensor(classes))
+
+    given = DataLoader(data, 4, collate_fn=paired) if loader else data
+    number = 12 if loader else 14  # of the first batch without classes
+    with pytest.raises(DataError, match=f"sample {number} has no class"):
+        probed(given, metrics=["neural_collapse"])
+    assert len(probed(given).samples) == 20
+
+
 def test_a_state_of_other_samples_is_refused(tmp_path):
     probed(X, checkpoint=tmp_path, save_every=0)
     path = tmp_path / "state-0-of-1.npz"

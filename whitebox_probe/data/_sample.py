@@ -1,21 +1,16 @@
-"""What a sample is: an input, alone or with its class, its mask or both, in either order.
-
-A class is one whole number. A mask says which of n tokens are measured: n booleans, or 0 and 1 as
-tokenizers give them. Any other row of numbers beside an input is refused: it would be a mask that
-nobody heeds. So is whatever else stands in a tuple of three parts or more.
-"""
+"""Samples by their numbers, and the batches that they are put into."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from whitebox_probe._core.errors import DataError, ProbeError
 from whitebox_probe.data import _digest
+from whitebox_probe.data._parts import Parts, parts_of
 
 
 @dataclass(frozen=True)
@@ -25,6 +20,7 @@ class Batch:
     Attributes: ids: numbers (B,). inputs (B, ...). identities: what tells the samples apart, 64
         bits each, (B,). labels: classes (B,), if known. mask: which tokens count (B, n).
         skipped: numbers of samples that were to be there and cannot be read -> why.
+        classless: the number of the first sample without a class, if one has none.
     """
 
     ids: Tensor
@@ -33,6 +29,7 @@ class Batch:
     labels: Tensor | None = None
     mask: Tensor | None = None
     skipped: Mapping[int, str] = field(default_factory=dict)
+    classless: int | None = None
 
 
 class Numbered(Dataset[Any]):
@@ -49,12 +46,14 @@ class Numbered(Dataset[Any]):
         identify: Callable[[int], int] | None = None,
         gone: Collection[int] = (),
         *,
+        classify: Callable[[int], int] | None = None,
         skip: bool = False,
     ) -> None:
         self.dataset = dataset
         self.name = name
         self.identify = identify
         self.gone = frozenset(gone)
+        self.classify = classify
         self.skip = skip
 
     def __getitem__(self, number: int) -> "Sample | Unread":
@@ -104,26 +103,39 @@ class Identities(Dataset[Any]):
             return self.numbered.unread(number, error)
 
 
+class Classes(Dataset[Any]):
+    """The classes of samples, without preparing them where these are known otherwise."""
+
+    def __init__(self, numbered: Numbered) -> None:
+        self.numbered = numbered
+
+    def __getitem__(self, number: int) -> "int | Unread":
+        """The class of a sample, or what is wrong with it."""
+        if self.numbered.classify is not None:
+            return self.numbered.classify(number)
+        found = self.numbered[number]
+        if isinstance(found, Unread):
+            return found
+        label: int | None = found.parts.label
+        return Unread(number, without_class(number), skip=False) if label is None else label
+
+
+def without_class(number: int) -> DataError:
+    """That a sample has no class, where a class-wise measure is taken."""
+    return DataError(
+        f"sample {number} has no class",
+        "a class-wise measure is asked for, which takes every sample's",
+        "Give it one (a whole number beside the input), or leave it or the measure out",
+    )
+
+
 @dataclass(frozen=True)
 class Sample:
     """What a data set gave, by which number, and what tells it apart."""
 
     number: int
-    parts: "Parts"
+    parts: Parts
     identity: int
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a sample or a loader's batch consists of.
-
-    Attributes: inputs: as they were given. label: a sample's class, or those of a batch (B,).
-        mask: which tokens are measured, (n,) or (B, n).
-    """
-
-    inputs: Any
-    label: Any = None
-    mask: Tensor | None = None
 
 
 def read(dataset: Any, number: int, what: str) -> Any:
@@ -166,6 +178,7 @@ def collate(items: Sequence[Sample | Unread]) -> Batch | ProbeError:
             identities=torch.tensor([each.identity for each in samples]),
             skipped=skipped,
             labels=None if None in classes else torch.tensor(classes),
+            classless=numbers[classes.index(None)] if None in classes else None,
             mask=None if all(m is None for m in masks) else _stacked(masks, numbers, "mask"),
         )
     except DataError as error:
@@ -237,104 +250,25 @@ def batch_of(whole: Any, seen: int, room: int | None) -> Batch:
     masks = [None] * len(inputs) if mask is None else list(mask)
     known = [_digest.of_sample(item, here) for item, here in zip(inputs, masks, strict=True)]
     identities = torch.tensor(known, dtype=torch.int64)
-    return Batch(ids=ids, inputs=inputs, identities=identities, labels=labels, mask=mask)
-
-
-def parts_of(whole: Any, axes: int, what: str) -> Parts:
-    """The parts of a sample (axes 1) or of a loader's batch (axes 2).
-
-    What stands beside an input in a pair and is no row of numbers, such as a caption, is left
-    alone: it says nothing of tokens. In a longer tuple every part has to be understood.
-
-    Raises: DataError for numbers that are neither a mask nor a class, and for a tuple of three
-        parts or more that holds something else, or two of a kind.
-    """
-    if not isinstance(whole, tuple | list) or len(whole) == 0:
-        return Parts(whole)
-    inputs, *beside = whole
-    labels, masks, others = [], [], []
-    for part in beside:
-        label = _class_in(part) if axes == 1 else _classes_in(part)
-        mask = None if label is not None else _mask_in(part, inputs, axes, what)
-        if label is not None:
-            labels.append(label)
-        elif mask is not None:
-            masks.append(mask)
-        elif part is not None:
-            others.append(part)
-    if len(beside) > 1 and (others or len(labels) > 1 or len(masks) > 1):
-        kind = "two classes" if len(labels) > 1 else "two masks"
-        raise DataError(
-            f"{what} is a tuple of {len(whole)} parts that are not understood",
-            f"beside its input it holds {f'a {type(others[0]).__name__}' if others else kind}, and "
-            "a class and a mask of its tokens are all that is read",
-            "Give (input, class, mask), or a part of it",
-        )
-    return Parts(inputs, labels[0] if labels else None, masks[0] if masks else None)
-
-
-def class_of(whole: Any) -> int | None:
-    """The class of a sample, if a whole number stands beside its input.
-
-    Of what is not understood there is none: what puts a loader's batches together may mend it.
-    """
-    try:
-        label: int | None = parts_of(whole, 1, "the sample").label
-    except DataError:
-        return None
-    return label
-
-
-def _class_in(part: Any) -> int | None:
-    """A sample's class, if that is what a part of it is."""
-    if isinstance(part, Tensor) and part.ndim == 0 and not part.is_floating_point():
-        return int(part)
-    is_whole = isinstance(part, int | np.integer) and not isinstance(part, bool)
-    return int(part) if is_whole else None
-
-
-def _classes_in(part: Any) -> Tensor | None:
-    """A batch's classes (B,), if that is what a part of it is."""
-    is_row = isinstance(part, Tensor) and part.ndim == 1 and not part.is_floating_point()
-    return part if is_row else None
-
-
-def _mask_in(part: Any, inputs: Any, axes: int, what: str) -> Tensor | None:
-    """Which tokens are measured, if a part beside the inputs says so.
-
-    Args: axes: 1 for a sample, whose mask is (n,); 2 for a batch, whose masks are (B, n).
-    Raises: DataError for numbers that are neither a mask nor a class.
-    """
-    second = _as_tensor(part)
-    # More axes beside an image are its segmentation, say; a text has nothing of that kind.
-    reads_ids = isinstance(inputs, Tensor) and not inputs.is_floating_point()
-    if second is None or second.ndim < axes or (second.ndim > axes and not reads_ids):
-        return None
-    if second.ndim == axes and second.dtype == torch.bool:
-        return second
-    is_whole = not (second.is_floating_point() or second.is_complex())
-    is_mask = second.ndim == axes and second.shape[-1] > 1
-    if is_mask and is_whole and bool(((second == 0) | (second == 1)).all()):
-        return second.bool()
-    raise DataError(
-        f"{what} has {tuple(second.shape)} numbers of {str(second.dtype).removeprefix('torch.')} "
-        "beside its input",
-        "they are neither a mask (booleans, or whole numbers that are 0 or 1, one a token) nor a "
-        "class (one whole number)",
-        "Give the mask of the tokens that are measured, or the class, or the input alone",
+    return Batch(
+        ids=ids,
+        inputs=inputs,
+        identities=identities,
+        labels=labels,
+        mask=mask,
+        classless=seen if labels is None else None,
     )
 
 
-def _as_tensor(second: Any) -> Tensor | None:
-    """A tensor, an array of numbers or a list of numbers, as a tensor; None for anything else."""
-    if isinstance(second, Tensor):
-        return second
-    is_list = isinstance(second, tuple | list) and len(second) > 0
-    if is_list and all(isinstance(each, int | float | np.number) for each in second):
-        return torch.tensor(second)
-    if isinstance(second, np.ndarray) and second.dtype.kind in "biuf":
-        return torch.tensor(np.ascontiguousarray(second))
-    return None
+def classed(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The batches of a pass that needs classes.
+
+    Raises: DataError that names the first sample without one.
+    """
+    for batch in batches:
+        if batch.classless is not None:
+            raise without_class(batch.classless)
+        yield batch
 
 
 def _check(item: Any, what: str) -> None:

@@ -18,6 +18,10 @@ from whitebox_probe.data.images import Transform, eight_bits
 from whitebox_probe.data.kind import Kind, Opened
 from whitebox_probe.data.text import TextReader
 
+FURTHER = "further frames of a file"
+_PAGED = frozenset({".gif", ".tif", ".tiff"})
+_ANIMATED = {".png": b"acTL", ".webp": b"ANIM"}  # the chunk that says so, before the first picture
+_HEAD = 1 << 16  # colour profiles may stand before it
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm"})
 
 
@@ -40,10 +44,7 @@ class Folders(Kind):
         folder = Path(data)
         images = ImageFolder(folder, _prepared.for_images(transform, str(data)))
         if images.left_out:
-            count = sum(map(len, images.left_out.values()))
-            what = f"{count} {'file is' if count == 1 else 'files are'} left out of {data}"
-            fix = f"The {len(images)} others are measured"
-            warnings.warn(LeftOutWarning(what, _told(images.left_out), fix), stacklevel=2)
+            warnings.warn(_warning(images, str(data)), stacklevel=2)
 
         def opened(images: ImageFolder) -> Opened:
             gone = [i for i, path in enumerate(images.files) if not path.is_file()]
@@ -53,6 +54,7 @@ class Folders(Kind):
                 images.fingerprint,
                 left_out=images.left_out,
                 identify=images.identify,
+                classify=None if images.classes is None else images.classes.__getitem__,
                 members=images.members,
                 again=lambda members: opened(images.of(members)),
                 gone=gone,
@@ -80,20 +82,35 @@ class Folders(Kind):
 
 
 class LeftOutWarning(LoadWarning):
-    """Files of a folder that are not measured."""
+    """Files of a folder, or frames of them, that are not measured."""
+
+
+def _warning(images: "ImageFolder", name: str) -> LeftOutWarning:
+    """What is left out, all in one line."""
+    frames = len(images.left_out.get(FURTHER, ()))
+    files = sum(map(len, images.left_out.values())) - frames
+    counts = [
+        f"{n} {word}" + "s" * (n > 1) for n, word in ((files, "file"), (frames, "frame")) if n
+    ]
+    verb = "is" if files + frames == 1 else "are"
+    what = f"{' and '.join(counts)} {verb} left out of {name}"
+    others = f"The {len(images)} others are measured"
+    fix = f"{others}, of each file its first frame" if frames else others
+    return LeftOutWarning(what, _told(images.left_out), fix)
 
 
 class ImageFolder(Dataset[Any]):
     """Every image below a folder, in the sorted order of their paths; links are followed.
 
     Where every image lies in a subfolder, the first one's name is its class, as torchvision has it.
-    Of a moving picture the first frame is read.
+    Of a file of several frames (pages of a TIFF, an animation) the first one is read.
 
     The fingerprint hashes relative paths and sizes in bytes, which are known before any file is
     read; `identify` hashes the content of one.
 
-    Attributes: left_out: why files are no samples -> their paths. Hidden files and folders are the
-        leavings of other programs: copies of images among them would count as samples and classes.
+    Attributes: left_out: why files are no samples -> their paths, and frames likewise. Hidden files
+        and folders are the leavings of other programs: copies of images among them would count as
+        samples and classes.
     Raises: DataError for a folder without images; on reading, for a file that is no image.
     """
 
@@ -105,6 +122,8 @@ class ImageFolder(Dataset[Any]):
             why = _unfit(path, inside)
             if why is None:
                 files.append(path)
+                if more := [f"{inside}, frame {n}" for n in range(2, _frames(path) + 1)]:
+                    self.left_out.setdefault(FURTHER, []).extend(more)
             else:
                 self.left_out.setdefault(why, []).append(str(inside))
         self.files = files
@@ -182,6 +201,25 @@ def _unfit(path: Path, inside: Path) -> str | None:
     if path.suffix.lower() not in SUFFIXES:
         return f"'{path.suffix}' is no suffix of images" if path.suffix else "without a suffix"
     return None if path.is_file() else "not to be found"
+
+
+def _frames(path: Path) -> int:
+    """How many frames a picture has; 1 for a file that cannot be read, of which reading tells.
+
+    The previews that cameras put into a JPEG are none.
+    """
+    suffix = path.suffix.lower()
+    try:
+        if suffix in _ANIMATED:
+            with path.open("rb") as file:
+                if _ANIMATED[suffix] not in file.read(_HEAD):
+                    return 1  # without Pillow: a folder may hold very many
+        elif suffix not in _PAGED:
+            return 1
+        with Image.open(path) as image:
+            return int(getattr(image, "n_frames", 1))
+    except Exception:  # decoders raise whatever a broken file leads them to
+        return 1
 
 
 def _told(left_out: Mapping[str, Sequence[str]]) -> str:

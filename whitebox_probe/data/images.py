@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from whitebox_probe._core.errors import DataError, nearest
 from whitebox_probe.data import _digest
 
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF 6.0, section 8
 Transform = Callable[[Image.Image], Tensor]
 
 
@@ -19,13 +20,16 @@ def eight_bits(image: Image.Image, name: str = "the picture") -> Image.Image:
     """A picture whose pixels have 8 bits a channel, as every model's preprocessing takes them.
 
     Of 16 bits, each grey g becomes g/257, rounded: black stays 0, and white becomes 255. Pillow
-    would cut all above 255 off. Other modes are left as they are.
+    would cut all above 255 off. A TIFF may state fewer bits, or that white is 0: both are heeded.
+    Other modes are left as they are.
 
     Raises: DataError for pixels of 32 bits or fractions, whose white no file states.
     """
     of_png = image.mode == "I" and image.format == "PNG"  # so Pillow opens 16 bits before 11.3
     if of_png or image.mode.startswith("I;16"):
-        return Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
+        white, reversed_ = _scale(image)
+        greys = np.asarray(image).astype(np.float64) * (255 / white)
+        return Image.fromarray(np.rint(255 - greys if reversed_ else greys).astype(np.uint8))
     if image.mode in ("I", "F"):
         raise DataError(
             f"the white of {name} is not known",
@@ -33,6 +37,14 @@ def eight_bits(image: Image.Image, name: str = "the picture") -> Image.Image:
             "Save it with 8 or 16 bits a pixel",
         )
     return image
+
+
+def _scale(image: Image.Image) -> tuple[int, bool]:
+    """The largest grey of more than 8 bits, and whether it stands for black."""
+    tags = getattr(image, "tag_v2", {})  # of a TIFF alone
+    bits = tags.get(_BITS_PER_SAMPLE, 16)
+    bits = bits[0] if isinstance(bits, tuple) else bits
+    return 2**bits - 1, tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
 
 
 class ImageArray(Dataset[tuple[Tensor, int]]):
@@ -56,6 +68,10 @@ class ImageArray(Dataset[tuple[Tensor, int]]):
     def identify(self, index: int) -> int:
         """What tells the image apart, before it is prepared."""
         return _digest.of_sample(self.images[index])
+
+    def classify(self, index: int) -> int:
+        """The image's label."""
+        return int(self.labels[index])
 
 
 RESAMPLING = {

@@ -23,7 +23,8 @@ class Opened:
         name: what a table calls the data. fingerprint: hash of what is known of their content
             before they are read, "" for nothing. identify: the number of a sample -> 64 bits that
             tell what it is before it is prepared (`_digest.of_sample`, `of_bytes`); None: the
-            tensor that the model is given tells it.
+            tensor that the model is given tells it. classify: the number -> its class, where that
+            is known without reading it, and every sample has one.
         numbered: whether `dataset` gives any sample by its number. Batches come in their own order
             instead: they are neither drawn nor shared between processes.
         count, labelled: of batches alone: the number of samples, if known, and whether they have
@@ -40,6 +41,7 @@ class Opened:
     count: int | None = None
     labelled: bool = False
     identify: Callable[[int], int] | None = None
+    classify: Callable[[int], int] | None = None
     members: Mapping[str, int] | None = None
     again: "Callable[[Mapping[str, int]], Opened] | None" = None
     gone: Collection[int] = ()

@@ -77,7 +77,13 @@ class Names(Kind):
             return _prepared.text_windows(content, data, transform)
         images, labels = content
         dataset = ImageArray(images, labels, _prepared.for_images(transform, data))
-        return Opened(dataset, data, _digest.of_array(images), identify=dataset.identify)
+        return Opened(
+            dataset,
+            data,
+            _digest.of_array(images),
+            identify=dataset.identify,
+            classify=dataset.classify,
+        )
 
     def examples(self, folder: Path) -> Mapping[str, Any]:
         """What the demo runs on."""

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader, Subset
 from whitebox_probe._core.errors import DataError, ProbeError
 from whitebox_probe.data._sample import Batch as Batch
 from whitebox_probe.data._sample import (
+    Classes,
     Identities,
     Numbered,
     Sample,
@@ -21,6 +23,7 @@ from whitebox_probe.data._sample import (
     batch_of,
     collate,
 )
+from whitebox_probe.data._sample import classed as classed
 from whitebox_probe.data.catalogue import open_any
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.kind import Opened
@@ -41,7 +44,8 @@ class Source:
             yields of these only every step-th, from the first-th on (not for a loader).
         left_out: why a part of the data is no sample -> its names, such as paths of files.
         identities: called with (numbers, workers), what tells these samples apart, 64 bits
-            each; None for one that is skipped. members: of files, names -> sizes in bytes.
+            each; None for one that is skipped. classes: called so, their classes. members: of
+            files, names -> sizes in bytes.
     """
 
     name: str
@@ -52,6 +56,7 @@ class Source:
     labelled: bool = False
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
     identities: Callable[[Sequence[int], int], list[int | None]] | None = None
+    classes: Callable[[Sequence[int], int], list[int | None]] | None = None
     members: Mapping[str, int] | None = None
 
     def expect_whole(self, ids: NDArray[np.int64], skipped: Collection[int] = ()) -> None:
@@ -157,7 +162,14 @@ def _drawn(
 
 def _by_number(opened: Opened, numbers: Sequence[int], *, skip: bool) -> Source:
     """Samples that are asked for one by one, and may be shared between processes."""
-    numbered = Numbered(opened.dataset, opened.name, opened.identify, opened.gone, skip=skip)
+    numbered = Numbered(
+        opened.dataset,
+        opened.name,
+        opened.identify,
+        opened.gone,
+        classify=opened.classify,
+        skip=skip,
+    )
 
     def batches(batch_size: int, workers: int, *, first: int = 0, step: int = 1) -> Iterator[Batch]:
         starts = range(first * batch_size, len(numbers), step * batch_size)
@@ -172,9 +184,9 @@ def _by_number(opened: Opened, numbers: Sequence[int], *, skip: bool) -> Source:
         )
         yield from agreeing(loader)
 
-    def identities(some: Sequence[int], workers: int) -> list[int | None]:
+    def told(each: Any, some: Sequence[int], workers: int) -> list[int | None]:
         loader = DataLoader(
-            Subset(Identities(numbered), some),
+            Subset(each, some),
             batch_size=_READ_AT_ONCE,
             num_workers=workers,
             collate_fn=list,
@@ -195,7 +207,8 @@ def _by_number(opened: Opened, numbers: Sequence[int], *, skip: bool) -> Source:
         numbers=numbers,
         labelled=_labelled(numbered, numbers),
         left_out=opened.left_out,
-        identities=identities,
+        identities=partial(told, Identities(numbered)),
+        classes=partial(told, Classes(numbered)),
         members=opened.members,
     )
 

@@ -43,15 +43,15 @@ class State:
     """What has been measured so far, in plain values: it can be kept, restored and put together.
 
     Attributes: ids, identities, values: the table's. tokens: the most tokens of a sample.
-        labels: class -> how many samples of it. sums: (measurement, layer, name) -> kind and value;
-        `measurement` counts in the plan. skipped: samples that could not be read -> why.
+        classes: id -> class, where there are any. sums: (measurement, layer, name) -> kind and
+        value; `measurement` counts in the plan. skipped: samples that could not be read -> why.
     """
 
     ids: np.ndarray
     identities: np.ndarray
     values: np.ndarray
     tokens: Mapping[str, int]
-    labels: Mapping[int, int]
+    classes: Mapping[int, int]
     sums: Mapping[tuple[int, int, str], tuple[str, np.ndarray]]
     skipped: Mapping[int, str]
 
@@ -105,7 +105,8 @@ class Collector:
         self.table = table
         self.columns = {m: i for i, m in enumerate(m for m in self.plan if m.per_sample)}
         self.tokens = {"all": 0, "patches": 0}
-        self.labels: dict[int, int] = {}
+        self.classes: dict[int, int] = {}  # of each sample, by its number
+        self.needs_labels = plan.needs_labels
         self.skipped: dict[int, str] = {}
         self._number = {m: i for i, m in enumerate(self.plan)}
         self._sums: dict[tuple[int, int], Sums] = {}
@@ -138,8 +139,8 @@ class Collector:
     ) -> None:
         """A batch begins, whose patches are on a grid, if it is known."""
         self._ids, self._labels, self._again, self._grid = ids, labels, False, grid
-        for each in [] if labels is None else labels.tolist():
-            self.labels[each] = self.labels.get(each, 0) + 1
+        if labels is not None:
+            self.classes |= zip(ids.tolist(), labels.tolist(), strict=True)
         for with_class in {look.class_token for of in self._of_layer.values() for look in of}:
             here = mask
             if mask is not None and not with_class:
@@ -301,13 +302,13 @@ class Collector:
             for name, kind, value in of.items():
                 sums[number, layer, name] = (kind, value.numpy(force=True))
         return State(
-            ids, identities, values, dict(self.tokens), dict(self.labels), sums, dict(self.skipped)
+            ids, identities, values, dict(self.tokens), dict(self.classes), sums, dict(self.skipped)
         )
 
     def restore(self, state: State, device: torch.device | str = "cpu") -> None:
         """Go on from a state, in place of what has been measured here."""
         self.table.put_back(state.ids, state.identities, state.values)
-        self.tokens, self.labels = dict(state.tokens), dict(state.labels)
+        self.tokens, self.classes = dict(state.tokens), dict(state.classes)
         self.skipped = dict(state.skipped)
         self._sums.clear()
         for (number, layer, name), (kind, value) in state.sums.items():
@@ -323,8 +324,7 @@ class Collector:
         )
         self.tokens = {k: max(each.tokens[k] for each in states) for k in self.tokens}
         self.skipped = {n: why for each in states for n, why in each.skipped.items()}
-        classes = sorted({c for each in states for c in each.labels})
-        self.labels = {c: sum(each.labels.get(c, 0) for each in states) for c in classes}
+        self.classes = {n: c for each in states for n, c in each.classes.items()}
         whole: dict[tuple[int, int], Sums] = {}
         for each in states:
             parts: dict[tuple[int, int], Sums] = {}

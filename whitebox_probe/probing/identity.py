@@ -61,8 +61,10 @@ def identity(
     }
 
 
-def spread(source: Source, workers: int) -> dict[str, Any]:
+def spread(source: Source, workers: int, *, classes: bool = False) -> dict[str, Any]:
     """What tells samples apart, of all, or of so many that lie evenly among them.
+
+    Args: classes: those of the samples too, as class-wise measures depend on them.
 
     Each process reads others: that all have the same images can only be known by reading some of
     them everywhere.
@@ -71,7 +73,10 @@ def spread(source: Source, workers: int) -> dict[str, Any]:
     some = [source.numbers[i * count // SPREAD] for i in range(SPREAD)] if count > SPREAD else None
     numbers = source.numbers if some is None else some
     found = None if source.identities is None else source.identities(numbers, workers)
-    return {"numbers of samples": count, "samples": found}
+    told = {"numbers of samples": count, "samples": found}
+    if classes and source.classes is not None:
+        told["samples' classes"] = source.classes(numbers, workers)
+    return told
 
 
 def _alone(value: Any) -> bool:

@@ -5,6 +5,7 @@ import json
 import platform
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import datetime, timezone
@@ -12,13 +13,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import DataError, LoadWarning
 from whitebox_probe.data._digest import combined
-from whitebox_probe.data.source import Batch, Source, open_data
+from whitebox_probe.data.source import Batch, Source, classed, open_data
 from whitebox_probe.metrics._linalg import unguarded
 from whitebox_probe.models.hooks import attach
 from whitebox_probe.models.model import ProbeModel
@@ -201,7 +203,10 @@ class _Pass:
             needed = self.execution.checkpoint is not None or self.processes.count > 1
             network = held(self.model.module) if needed else {}
             self.processes.agree(
-                lambda: self._identity(network) | spread(self.source, self.execution.workers)
+                lambda: (
+                    self._identity(network)
+                    | spread(self.source, self.execution.workers, classes=self.plan.needs_labels)
+                )
             )
             bases = self._bases()
             layers = self._layers(bases)
@@ -373,7 +378,7 @@ class _Pass:
             measures=outcome.labels(self.plan),
             matrices=matrices,
             nonfinite=samples.dropped,
-            labels=_labels(collector.labels) if self.plan.needs_labels else None,
+            labels=_labels(collector.classes) if self.plan.needs_labels else None,
             execution=self.execution.told(self.device, self.processes.count),
             seconds=round(time.perf_counter() - self.start, 3),
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -389,6 +394,9 @@ class _Pass:
         left_out = {why: len(names) for why, names in self.source.left_out.items()}
         told: dict[str, Any] = {"name": self.source.name, "fingerprint": read}
         told["limit"] = self.settings.limit
+        if self.plan.needs_labels:
+            known = np.array([collector.classes[n] for n in ids.tolist()], dtype=np.int64)
+            told["classes"] = combined(ids, known)
         skipped = [{"sample": n, "why": collector.skipped[n]} for n in sorted(collector.skipped)]
         told |= {"skipped": skipped} if skipped else {}
         return told | ({"left_out": left_out} if left_out else {})
@@ -491,7 +499,7 @@ def forward(
     with bar, torch.inference_mode(), autocast, saver.listening():
         with attach(model, sites, range(1, model.layers + 1), collector.take):
             stream = source.batches(execution.batch_size, execution.workers, **dealt)
-            for batch in saver.kept_on_error(stream):
+            for batch in saver.kept_on_error(classed(stream) if collector.needs_labels else stream):
                 collector.skipped |= batch.skipped
                 if len(batch.ids) > 0:
                     grid = model.grid(batch.inputs)
@@ -540,8 +548,9 @@ def _measurements(plan: Plan) -> list[dict[str, Any]]:
     return [{k: v for k, v in m.told().items() if v == v and v is not None} for m in plan]
 
 
-def _labels(counts: Mapping[int, int]) -> dict[str, Any]:
+def _labels(classes: Mapping[int, int]) -> dict[str, Any]:
     """The classes that class-wise measures used: how many, and how many samples of each."""
+    counts = Counter(classes.values())
     return {"classes": len(counts), "counts": {str(c): counts[c] for c in sorted(counts)}}
 
 

@@ -26,7 +26,7 @@ from whitebox_probe.probing.collector import Collector, State
 from whitebox_probe.probing.identity import HASHES
 from whitebox_probe.probing.processes import Processes
 
-FORMAT = 3
+FORMAT = 4
 
 
 class Saver:
@@ -98,6 +98,8 @@ class Saver:
             ) from error
         self._expect_same(about["identity"])
         self._expect_same_samples(arrays["ids"], arrays["identities"])
+        if self._collector.needs_labels:
+            self._expect_same_classes(*arrays["classes"].T)
         self._put_back(about, arrays, device)
 
     def _expect_same(self, before: Mapping[str, Any]) -> None:
@@ -130,6 +132,18 @@ class Saver:
                 f"such as sample {other[0]}: the data changed, or are drawn at random"
             )
 
+    def _expect_same_classes(self, ids: np.ndarray, classes: np.ndarray) -> None:
+        """Ask again for the classes of what was measured: sums over classes hold them."""
+        assert self._source.classes is not None, "data that can be saved are numbered"
+        now = self._source.classes(ids.tolist(), self._workers)
+        pairs = zip(ids.tolist(), classes.tolist(), now, strict=True)
+        other = [number for number, was, found in pairs if found is not None and found != was]
+        if other:
+            raise self._other(
+                f"{len(other)} of {len(ids)} samples are of another class than when they were "
+                f"measured, such as sample {other[0]}"
+            )
+
     def _other(self, why: str) -> ProcessError:
         return ProcessError(
             f"the run in {self.folder} cannot go on",
@@ -152,6 +166,7 @@ class Saver:
             "ids": state.ids,
             "identities": state.identities,
             "values": state.values,
+            "classes": np.array([*state.classes.items()], dtype=np.int64).reshape(-1, 2),
         }
         kinds = {}
         for (number, layer, name), (kind, value) in state.sums.items():
@@ -162,7 +177,6 @@ class Saver:
             "identity": self._same(),
             "batches": self.batches,
             "tokens": dict(state.tokens),
-            "labels": {str(label): count for label, count in state.labels.items()},
             "sums": kinds,
             "skipped": {str(number): why for number, why in state.skipped.items()},
             "members": self._source.members,
@@ -179,14 +193,13 @@ class Saver:
         for key, kind in about["sums"].items():
             number, layer, name = key.split("/", 2)
             sums[int(number), int(layer), name] = (kind, arrays[f"sum/{key}"])
-        labels = {int(label): count for label, count in about["labels"].items()}
         skipped = {int(number): why for number, why in about["skipped"].items()}
         state = State(
             ids=arrays["ids"],
             identities=arrays["identities"],
             values=arrays["values"],
             tokens=about["tokens"],
-            labels=labels,
+            classes={number: label for number, label in arrays["classes"].tolist()},
             sums=sums,
             skipped=skipped,
         )
