@@ -155,7 +155,9 @@ class TestPrecision:
         calls = []
         whole = torch.linalg.eigvalsh
         monkeypatch.setattr(torch.linalg, "eigvalsh", lambda A: calls.append(1) or whole(A))
-        probe(crate, metrics=["coding_rate"], eps=(0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4), batch_size=24)
+        probe(
+            crate, metrics=["coding_rate"], eps=(0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4), batch_size=24
+        )
         assert len(calls) == crate.layers
 
     def test_wrong_precisions_are_refused(self, crate):
