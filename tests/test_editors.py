@@ -28,7 +28,7 @@ wp.probe(model, "fashion-mnist", wp.Request(metric="l0"))
 axes = plt.subplots()[1]
 figure: Figure = wp.plots.compression(result, ax=axes, palette=["k"], normalise="per_token")
 wp.plots.save(figure, "compression", ["pdf"])
-wp.plots.audit(wp.audit([model], "fashion-mnist", thresholds=wp.Thresholds(rho=0.6)))
+wp.plots.audit(wp.audit([model], "fashion-mnist", thresholds=wp.Thresholds(cosine=0.6)))
 names: list[str] = list(wp.plots.figures)
 metric = wp.metrics.Compression(eps=0.1, dist_sync_on_step=True)
 metric.update(torch.ones(1, 2, 3), torch.ones(1, 3, 2))
