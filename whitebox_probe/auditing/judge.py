@@ -142,7 +142,6 @@ def _judged(
         decided = own.side if p <= t.alpha else 0
         others = [] if own.missing else _others(claim, name, decided, read, t, find)
         verdict, reason = _verdict(own, p, null, others, t)
-        flips = [each["setting"] for each in others if each["counts"] and not each["agrees"]]
         row = {
             "model": name,
             "claim": claim.name,
@@ -157,11 +156,7 @@ def _judged(
             "tested": own.tested,
             "samples": read.result.count,
             **null,
-            "robust": ""
-            if own.missing
-            else "flips with " + ", ".join(flips)
-            if flips
-            else "robust",
+            "robust": "" if own.missing else _robust(others),
             "verdict": verdict,
             "reason": reason,
             "sentence": "" if own.missing else claim.sentence(own),
@@ -225,6 +220,16 @@ def _others(
     return rows
 
 
+def _flips(others: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The settings that count and do not agree."""
+    return [str(each["setting"]) for each in others if each["counts"] and not each["agrees"]]
+
+
+def _robust(others: Sequence[Mapping[str, Any]]) -> str:
+    flips = _flips(others)
+    return "flips with " + ", ".join(flips) if flips else "robust"
+
+
 def _verdict(
     own: Finding,
     p: float,
@@ -242,7 +247,7 @@ def _verdict(
     if own.side > 0 and null["beyond_null"] == "no":
         low, high = null["null_low"], null["null_high"]
         return NOT_SUPPORTED, f"{null['null']} show as much or more: {low:.3g} to {high:.3g}"
-    flips = [str(each["setting"]) for each in others if each["counts"] and not each["agrees"]]
+    flips = _flips(others)
     side = SUPPORTED if own.side > 0 else CONTRADICTED
     if flips:
         axes = dict.fromkeys(flip.partition("=")[0] for flip in flips)

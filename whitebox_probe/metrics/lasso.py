@@ -20,13 +20,10 @@ from whitebox_probe.metrics.measure import SampleMeasure
 from whitebox_probe.metrics.tokens import LayerTokens
 
 __all__ = [
-    "DictionaryCoherence",
-    "DictionaryCondition",
     "LassoChange",
     "LassoGapClosed",
     "LassoKkt",
     "LassoReconstruction",
-    "LassoStep",
     "LassoVsZero",
     "lasso_kkt",
     "lasso_objective",
@@ -139,10 +136,10 @@ def lasso_kkt(A: Tensor, Y: Tensor, D: Tensor, *, lam: float) -> Tensor:
 
 def squared_norm(D: Tensor) -> Tensor:
     """|D|_2^2, the largest eigenvalue of D^T D, float64."""
-    return _singular(D)[-1].square()
+    return singular_values_of(D)[-1].square()
 
 
-def _singular(D: Tensor) -> Tensor:
+def singular_values_of(D: Tensor) -> Tensor:
     """Singular values of a dictionary, ascending, as many as it has rows or columns at least."""
     with _linalg.one_thread(D.device):
         return torch.linalg.svdvals(_linalg.upcast(D)).flip(-1)
@@ -162,7 +159,7 @@ def _expect(A: Tensor, Y: Tensor, D: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _OfLasso(SampleMeasure):
+class OfLasso(SampleMeasure):
     """What the measures of the proximal steps share: the objective is taken once a layer."""
 
     source = "Yu et al. 2023, arXiv:2306.01129, equations 14 to 16"
@@ -203,7 +200,7 @@ class _OfLasso(SampleMeasure):
         return layer.once(f"lasso {what}", site, compute, of_basis=False, of_norm=False)
 
 
-class LassoChange(_OfLasso):
+class LassoChange(OfLasso):
     """Relative change of the LASSO objective over a layer's proximal steps."""
 
     name = "lasso_change"
@@ -218,7 +215,7 @@ class LassoChange(_OfLasso):
         return (after - before) / before.masked_fill(before == 0, math.inf)
 
 
-class LassoGapClosed(_OfLasso):
+class LassoGapClosed(OfLasso):
     """Share of the way from the start to the optimum that a layer's proximal steps go.
 
     Negative where the objective rises. The optimum is that of FISTA, to a hundredth of the way by
@@ -258,7 +255,7 @@ class LassoGapClosed(_OfLasso):
         return share.masked_fill(~finite, torch.nan)
 
 
-class LassoVsZero(_OfLasso):
+class LassoVsZero(OfLasso):
     """The objective of the code over that of a code of zeros."""
 
     name = "lasso_vs_zero"
@@ -273,7 +270,7 @@ class LassoVsZero(_OfLasso):
         return self.value(layer, site, "code") / zero.masked_fill(zero == 0, math.inf)
 
 
-class LassoKkt(_OfLasso):
+class LassoKkt(OfLasso):
     """How far the code is from fulfilling the conditions of the optimum."""
 
     name = "lasso_kkt"
@@ -289,7 +286,7 @@ class LassoKkt(_OfLasso):
         return lasso_kkt(A, Y, D, lam=lam)
 
 
-class LassoReconstruction(_OfLasso):
+class LassoReconstruction(OfLasso):
     """What the code leaves of the tokens that it codes."""
 
     name = "lasso_reconstruction"
@@ -305,69 +302,3 @@ class LassoReconstruction(_OfLasso):
         left = lasso_objective(A, Y, D, lam=0.0)
         zero = self.value(layer, site, "zero")
         return left / zero.masked_fill(zero == 0, math.inf)
-
-
-class _OfDictionary(_OfLasso):
-    """A number of a layer's dictionary: the same for every sample."""
-
-    cost = "O(d h min(d, h)), once a layer and batch"
-    invariances = frozenset({"token_order", "repeated_tokens", "scale", "rotation"})
-    exempt = {"gradient": "it is of weights, and no token is looked at"}
-
-    def number(self, D: Tensor, layer: LayerTokens) -> Tensor:
-        """Of the dictionary, ()."""
-        raise NotImplementedError
-
-    def measure(self, layer: LayerTokens, site: str) -> Tensor:
-        """The same for every sample."""
-        A, Y, D, _ = self.parts(layer, site)
-        of_all = self.number(_linalg.upcast(D), layer).to(Y.device)
-        whole = (A.sum(dim=(-2, -1)) + Y.sum(dim=(-2, -1))).isfinite()
-        return of_all.expand(len(Y)).masked_fill(~whole, torch.nan)
-
-
-class LassoStep(_OfDictionary):
-    """The length of the proximal steps in units of the dictionary: below 2 they may descend."""
-
-    name = "lasso_step"
-    unit = "of 2 allowed"
-    formula = "eta |D|_2^2"
-    source = "Beck and Teboulle 2009, SIAM Journal on Imaging Sciences 2"
-    label = r"$\eta\,\|D\|_2^2$"
-    needs_operators = ("D", "lam", "eta")
-
-    def number(self, D: Tensor, layer: LayerTokens) -> Tensor:
-        """Of the layer's eta."""
-        return float(layer.operator("eta")) * squared_norm(D)
-
-
-class DictionaryCoherence(_OfDictionary):
-    """The largest cosine, in size, of two atoms of the dictionary."""
-
-    name = "dictionary_coherence"
-    unit = "0 to 1"
-    formula = "max over i < j of |<d_i, d_j>| / (|d_i| |d_j|), d_i the columns of D"
-    source = "Donoho and Huo 2001, IEEE Transactions on Information Theory 47"
-    label = "mutual coherence of $D$"
-    heavy = False
-
-    def number(self, D: Tensor, layer: LayerTokens) -> Tensor:
-        """Of the columns; 0 for one."""
-        norms = torch.linalg.vector_norm(D, dim=0)
-        unit = D / norms.masked_fill(norms == 0, 1.0)
-        return (unit.mT @ unit).abs().fill_diagonal_(0.0).max()
-
-
-class DictionaryCondition(_OfDictionary):
-    """The largest singular value of the dictionary over the smallest."""
-
-    name = "dictionary_condition"
-    unit = "ratio"
-    formula = "sigma_1(D) / sigma_min(D)"
-    source = "Golub and Van Loan 2013, section 2.6"
-    label = "condition number of $D$"
-
-    def number(self, D: Tensor, layer: LayerTokens) -> Tensor:
-        """Infinite for a dictionary that lacks a direction."""
-        sigma = _singular(D)
-        return sigma[-1] / sigma[0]
