@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.metrics.drawing import bases
 from whitebox_probe._core.errors import ShapeError
 from whitebox_probe.metrics import functional as F
+from whitebox_probe.metrics.coherence import Coherence
 
 
 @settings(deadline=None, max_examples=25)
@@ -59,3 +60,23 @@ def test_random_subspaces_overlap_by_p_over_d():
 def test_subspaces_that_do_not_fit_are_refused():
     with pytest.raises(ShapeError, match="p at most d"):
         F.coherence(torch.randn(2, 3, 4))
+
+
+def test_a_head_of_zeros_has_no_angles_and_its_pairs_are_left_out():
+    U = torch.randn(4, 12, 3, generator=torch.Generator().manual_seed(5))
+    pruned = U.clone()
+    pruned[1] = 0
+    measure = Coherence()
+    numbers, matrices = measure.measure(pruned)
+    wanted, kept = measure.measure(U[[0, 2, 3]])
+    assert numbers == pytest.approx(wanted, nan_ok=True)
+    for name, width in (("coherence", 1), ("overlap", 3)):
+        rows = [i for k in (0, 2, 3) for i in range(k * width, (k + 1) * width)]
+        torch.testing.assert_close(matrices[name][rows][:, rows], kept[name])
+        assert matrices[name][width : 2 * width].isnan().all()
+    nothing, _ = measure.measure(0 * U)
+    assert all(np.isnan(value) for value in nothing.values())
+    other = measure.prepare(torch.randn(4, 12, 3, generator=torch.Generator().manual_seed(6)))
+    assert measure.between(measure.prepare(pruned), other) == pytest.approx(
+        measure.between(measure.prepare(U[[0, 2, 3]]), other)
+    )

@@ -102,3 +102,21 @@ def test_the_callers_random_numbers_are_left_alone():
 
 def test_a_model_that_draws_nothing_says_nothing():
     assert "draws" not in wp.probe(model_of("vit"), IMAGES[:8], ["l0"], progress=False).run.network
+
+
+@pytest.mark.parametrize("draw", [lambda: np.random.rand(), random.random], ids=["numpy", "python"])  # noqa: NPY002
+def test_what_draws_elsewhere_is_seeded_told_and_put_back(draw):
+    network = small_vit()
+
+    class Noise(torch.nn.Module):
+        def forward(self, x):
+            return x + draw()
+
+    network.norm_pre = Noise()
+    model = wp.wrap(network, name="noisy")
+    images = torch.randn(4, 3, 12, 12)
+    before = np.random.get_state()[1].tobytes(), random.getstate()  # noqa: NPY002
+    with pytest.warns(DrawsWarning):
+        one, two = (wp.probe(model, images, ["coding_rate"], progress=False) for _ in range(2))
+    assert one.frame.equals(two.frame)
+    assert (np.random.get_state()[1].tobytes(), random.getstate()) == before  # noqa: NPY002

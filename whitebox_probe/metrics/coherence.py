@@ -148,6 +148,11 @@ def _off_diagonal(matrix: Tensor) -> Tensor:
     return matrix[i, j]
 
 
+def _having(U: Tensor) -> Tensor:
+    """Which heads span a subspace, (K,): those of zeros do not."""
+    return U.flatten(1).abs().amax(dim=1) > 0
+
+
 def _expect_bases(U: Tensor) -> None:
     if U.ndim != 3 or 0 in U.shape or U.shape[2] > U.shape[1]:
         raise ShapeError(
@@ -196,16 +201,22 @@ class Coherence(WeightMeasure):
     }
 
     def prepare(self, U: Tensor) -> Tensor:
-        """Orthonormal bases of the subspaces."""
+        """Orthonormal bases of the subspaces; zeros of a head that has none."""
         _expect_bases(U)
-        return _linalg.orthonormalise(U)
+        return _linalg.orthonormalise(U) * _having(U)[:, None, None]
 
     def measure(
         self, U: Tensor, prepared: Tensor | None = None
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """Numbers over the pairs i < j, and the matrices."""
-        K, d, p = U.shape
+        """Numbers over the pairs i < j, and the matrices.
+
+        A head of zeros (a pruned one) spans nothing: its pairs are left out, and NaN in matrices.
+        """
         Q = self.prepare(U) if prepared is None else prepared
+        having = _having(U)
+        if not bool(having.all()):
+            return self._without(U, Q, having)
+        K, d, p = U.shape
         angles, overlaps = _angles(Q), overlap(U)
         pairwise = _spectral(angles)
         numbers = dict.fromkeys(self.rows[:-1], float("nan"))
@@ -224,7 +235,29 @@ class Coherence(WeightMeasure):
             }
         return numbers, {"coherence": pairwise, "overlap": overlaps}
 
+    def _without(
+        self, U: Tensor, Q: Tensor, having: Tensor
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """The same, of the heads that span a subspace."""
+        K, p = len(U), U.shape[2]
+        if int(having.sum()) == 0:
+            nothing = torch.full((K, K), torch.nan, dtype=torch.float64)
+            whole = nothing.repeat_interleave(p, 0).repeat_interleave(p, 1)
+            return dict.fromkeys(self.rows[:-1], float("nan")), {
+                "coherence": nothing,
+                "overlap": whole,
+            }
+        numbers, matrices = self.measure(U[having], Q[having])
+        full = {}
+        for name, kept in (("coherence", having), ("overlap", having.repeat_interleave(p))):
+            full[name] = torch.full((len(kept),) * 2, torch.nan, dtype=matrices[name].dtype)
+            full[name][kept.nonzero(), kept.nonzero()[:, 0]] = matrices[name].cpu()
+        return numbers, full
+
     def between(self, first: Tensor, second: Tensor) -> dict[str, float]:
         """Overlap |Q_i^T P_j|_F^2/p of each head with its best one in the next layer, averaged."""
+        first, second = first[_having(first)], second[_having(second)]
+        if not len(first) or not len(second):
+            return {"next_layer_overlap": float("nan")}
         shares = _cross(first, second).square().sum(dim=(-2, -1)) / first.shape[-1]
         return {"next_layer_overlap": shares.max(dim=1).values.mean().item()}

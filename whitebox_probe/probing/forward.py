@@ -1,8 +1,11 @@
 """Running a model: on its device, in evaluation mode, and as it was found afterwards."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -88,11 +91,31 @@ def run_batch(
     inputs = batch.inputs.to(device, non_blocking=True)
     more = arguments(model, inputs, batch.mask, sites)
     where = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=where):
-        torch.manual_seed(seed_of(seed, int(batch.ids[0])))
+    own = seed_of(seed, int(batch.ids[0]))
+    with torch.random.fork_rng(devices=where), _forked_elsewhere(own) as drew:
+        torch.manual_seed(own)
         before = _random_state(device)
         run_model(model, inputs, fast=fast, more=more)
-        return not all(map(torch.equal, before, _random_state(device)))
+        return drew() or not all(map(torch.equal, before, _random_state(device)))
+
+
+@contextmanager
+def _forked_elsewhere(seed: int) -> Iterator[Callable[[], bool]]:
+    """Python's and NumPy's global generators, seeded and put back; gives whether one was used."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    at = random.getstate(), _place(np.random.get_state())  # noqa: NPY002
+    try:
+        yield lambda: at != (random.getstate(), _place(np.random.get_state()))  # noqa: NPY002
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
+
+
+def _place(state: Any) -> tuple[Any, ...]:
+    """NumPy's state as it can be compared."""
+    return (state[0], state[1].tobytes(), *state[2:])
 
 
 def _random_state(device: torch.device) -> list[Tensor]:
