@@ -60,6 +60,7 @@ def main(folder):
         except ProbeError as error:
             told = f"{type(error).__name__}: {error}"
         (folder / f"{name}-{rank}").write_text(told)
+    torch.distributed.barrier()  # none leaves while another still talks to it
     torch.distributed.destroy_process_group()
 
 

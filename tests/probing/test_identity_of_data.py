@@ -183,9 +183,9 @@ def test_a_loader_that_gives_another_number_is_an_error():
 def test_a_similarity_of_a_loader_that_stops_early_is_an_error():
     crate, vit = model_of("crate"), model_of("vit")
     for other in (crate, vit):
-        wp.similarity(crate, other, DataLoader(Stream(20), 4), progress=False)
+        wp.similarity(crate, other, DataLoader(Stream(20), 4), rank=4, progress=False)
         with pytest.raises(DataError, match=r"20 samples .*25"):
-            wp.similarity(crate, other, DataLoader(Stream(25), 4), progress=False)
+            wp.similarity(crate, other, DataLoader(Stream(25), 4), rank=4, progress=False)
 
 
 def test_a_similarity_of_data_that_end_sooner_the_second_time_is_an_error():
