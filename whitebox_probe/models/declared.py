@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import ShapeError, SiteError, nearest
+from whitebox_probe.models.paths import found_at, nearest_paths
 
 Operator = float | str | Callable[[nn.Module, int], Tensor | float]
 NAMES = ("D", "lam", "eta")
@@ -67,11 +68,7 @@ class Operators:
 
     @staticmethod
     def _tensor(name: str, module: nn.Module, path: str) -> Tensor:
-        owner, _, last = path.rpartition(".")
-        try:
-            found = getattr(module.get_submodule(owner), last, None)
-        except AttributeError:
-            found = None
+        found = found_at(module, path)
         if isinstance(found, int | float) and not isinstance(found, bool):
             return torch.tensor(float(found))
         if not isinstance(found, Tensor):
@@ -79,7 +76,7 @@ class Operators:
             raise SiteError(
                 f"the operator {name} names '{path}', which is not in the module",
                 f"a {type(module).__name__} has no such tensor or number",
-                nearest(path, known),
+                nearest_paths(path, known),
             )
         return found
 

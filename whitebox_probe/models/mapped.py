@@ -33,6 +33,7 @@ from whitebox_probe._core.errors import (
 from whitebox_probe.models.anatomy import Anatomy, Dims, Layer, Tap
 from whitebox_probe.models.declared import Operator, Operators
 from whitebox_probe.models.hooks import attach_taps
+from whitebox_probe.models.paths import nearest_paths, tensor_at
 from whitebox_probe.sites import SITES
 
 Subspaces = str | Callable[[nn.Module, int], Tensor]
@@ -199,7 +200,7 @@ class MappedAnatomy(Anatomy):
             number = 0
             while number < _MOST_LAYERS:
                 here = self._at(path, number + 1)
-                there = _tensor(module, here) is not None if weight else here in modules
+                there = tensor_at(module, here) is not None if weight else here in modules
                 if not there:
                     break
                 number += 1
@@ -210,7 +211,7 @@ class MappedAnatomy(Anatomy):
                     f"{what} names '{here}', which is not in the module",
                     f"a {type(module).__name__} has no such {'tensor' if weight else 'module'}"
                     + (f", and {asked} layers are asked for" if number else ""),
-                    _nearest_paths(here, known),
+                    nearest_paths(here, known),
                 )
             found[what] = number
         numbers = sorted(set(found.values()))
@@ -253,7 +254,7 @@ class MappedAnatomy(Anatomy):
         self._dims = Dims(s.layers, s.dim, heads, s.dim_head or s.dim // heads, s.tokens)
 
     def _weight(self, module: nn.Module, weight: _Weight, layer: int) -> Tensor:
-        found = _tensor(module, self._at(weight.path, layer))
+        found = tensor_at(module, self._at(weight.path, layer))
         assert found is not None, "paths are checked when the mapping is made"
         return found
 
@@ -405,21 +406,3 @@ def _parts(weight: Tensor, layout: str, basis: str, heads: int) -> Tensor:
     if thirds == 3:
         weight = weight.chunk(3)["qkv".index(basis[-1])]
     return weight.unflatten(0, (heads, -1)).mT
-
-
-def _tensor(module: nn.Module, path: str) -> Tensor | None:
-    """The parameter, buffer or other tensor at a path; None where there is none."""
-    owner, _, name = path.rpartition(".")
-    try:
-        found = getattr(module.get_submodule(owner), name, None)
-    except AttributeError:
-        return None
-    return found if isinstance(found, Tensor) else None
-
-
-def _nearest_paths(path: str, known: list[str]) -> str:
-    """The nearest of many paths, not all of them."""
-    from difflib import get_close_matches
-
-    close = get_close_matches(path, known, n=5, cutoff=0.3) or known[:5]
-    return f"Near it: {', '.join(close)}" if close else "Check the module"
