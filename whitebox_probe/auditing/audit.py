@@ -22,9 +22,6 @@ from whitebox_probe.results.result import Result
 
 TAKING = ("dtype", "fast", "nonfinite", "on_error", "fit_limit")
 """Options of `probe` that an audit has too, and records."""
-ONE = ("basis", "eps", "lam", "prenorm", "class_token")
-"""What a verdict is of one of; the others are looked at around it."""
-
 AROUND = 64
 """Samples on which the other settings are looked at, where there are more."""
 
@@ -88,13 +85,13 @@ def audit(
     for model in whole:
         base = usual(model, **one, first_layer=first_layer)
         others = list(around(model, base)) if robustness else []
-        result, other = _of_model(model, data, base, others, common)
+        requests, absent = wanted(model, base, ())
+        result, other = _of_model(model, data, requests, base, others, common)
         kind = nulls.null_kind(model) if null else ""
         drawn = [
-            probe(each, data, wanted(each, base, ())[0], **few, progress=False)
+            probe(each, data, requests, **few, progress=False)
             for each in nulls.draws(model, draws if kind else 0, seed=seed)
         ]
-        absent = wanted(model, base, ())[1]
         measured[model.name] = Measured(result, base, others, other, drawn, kind, absent)
     told |= {"null": null, "draws": draws, "null_limit": null_limit, "robustness": robustness}
     told["data"] = next((dict(each.result.run.data) for each in measured.values()), {})
@@ -105,6 +102,7 @@ def audit(
 def _of_model(
     model: ProbeModel,
     data: Any,
+    usually: Sequence[Request],
     base: Setting,
     others: Sequence[Setting],
     options: Mapping[str, Any],
@@ -117,13 +115,14 @@ def _of_model(
     known = len(data) if hasattr(data, "__len__") and not isinstance(data, str) else None
     limit = known if options["limit"] is None else options["limit"]
     if not others:
-        return probe(model, data, wanted(model, base, ())[0], **options), None
+        return probe(model, data, usually, **options), None
+    around_it, _ = wanted(model, base, others)
     if limit is not None and limit <= AROUND:
-        whole = probe(model, data, wanted(model, base, others)[0], **options)
+        whole = probe(model, data, around_it, **options)
         return whole, whole
-    result = probe(model, data, wanted(model, base, ())[0], **options)
+    result = probe(model, data, usually, **options)
     few = {**options, "limit": min(AROUND, len(result.samples)), "progress": False}
-    return result, probe(model, data, wanted(model, base, others)[0], **few)
+    return result, probe(model, data, around_it, **few)
 
 
 def _check_options(
