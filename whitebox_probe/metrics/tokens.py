@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from whitebox_probe._core import onednn
-from whitebox_probe._core.errors import ProbeError
+from whitebox_probe._core.errors import DataError, ProbeError
 from whitebox_probe.metrics import _linalg
 from whitebox_probe.sites import is_residual
 
@@ -27,21 +27,23 @@ class Products:
 
     Attributes:
         tokens: site -> tensor. operators: what the layer's steps are made of (`D`, `lam`, `eta`).
-        prefix: how many of the tokens stand before the patches; of attention maps, which stay
-            whole, how many rows and columns do. ids: the samples' numbers, (B,).
-        grid: rows and columns of patches, where they are on a grid. class_index: which token is
-            the class token; None where there is none, or it is left out.
+        extra: which tokens of a window are no patches; of attention maps, which stay whole, which
+            rows and columns. ids: the samples' numbers, (B,).
+        grid: rows and columns of patches, where they are on a grid. class_index: which token of a
+            window is the class token; None where there is none, or it is left out. class_rows:
+            which of the measured tokens it is, (B,), where masks leave some out (-1: itself).
         precisions: with how many eps rates are taken: many are taken from eigenvalues.
         causal: whether the attention lets a token see itself and those before it alone.
     """
 
     tokens: dict[str, Tensor]
     operators: Mapping[str, Tensor | float] = field(default_factory=dict)
-    prefix: int = 0
+    extra: tuple[int, ...] = ()
     ids: Tensor | None = None
     precisions: int = 1
     grid: tuple[int, int] | None = None
     class_index: int | None = None
+    class_rows: Tensor | None = None
     causal: bool = False
     made: dict[tuple[Hashable, ...], Tensor] = field(default_factory=dict)
 
@@ -83,9 +85,9 @@ class LayerTokens:
         return self._products.ids
 
     @property
-    def prefix(self) -> int:
-        """How many of the tokens stand before the patches."""
-        return self._products.prefix
+    def extra(self) -> tuple[int, ...]:
+        """Which tokens of a window are no patches."""
+        return self._products.extra
 
     @property
     def grid(self) -> tuple[int, int] | None:
@@ -243,12 +245,25 @@ class LayerTokens:
         if how == "mean":
             return self._raw("mean", site, lambda: _linalg.upcast(Z).mean(dim=-2))
         if how == "class" and self.class_index is not None:
-            return _linalg.upcast(Z[..., self.class_index, :])
+            return _linalg.upcast(self._class_tokens(Z))
         raise ProbeError(
             f"tokens cannot be pooled by '{how}'",
             "the model has no class token" if how == "class" else "it says how tokens are pooled",
             "Use 'mean'" if how == "class" else "Use one of: mean, class",
         )
+
+    def _class_tokens(self, Z: Tensor) -> Tensor:
+        """The class token of each sample; shapes: (B, n, d) -> (B, d)."""
+        rows = self._products.class_rows
+        if rows is None:
+            return Z[..., self.class_index, :]
+        if bool((rows < 0).any()):
+            raise DataError(
+                "the class token of some samples is left out by their masks",
+                "tokens are pooled by it",
+                "Keep it in the masks, or pool by 'mean'",
+            )
+        return Z.take_along_dim(rows.to(Z.device)[:, None, None], dim=1)[:, 0]
 
     def half_logdet(
         self,
