@@ -254,3 +254,17 @@ def test_patches_around_a_class_token_have_their_places():
     }.items():
         want = measure(first, prefix=1, grid=(3, 4)).mean(dim=1)
         assert per_sample(among, name) == pytest.approx(want.tolist())
+
+
+@pytest.mark.parametrize(
+    "other", [{"class_token": 0}, {"class_token": None}, {"grid": (4, 3)}, {"causal": True}]
+)
+def test_a_pass_does_not_go_on_with_other_places(tmp_path, other):
+    stated = {"sites": {"z_out": "blocks.layers.{layer}:output"}, "dim": 16, "heads": 2}
+    stated |= {"class_token": 12, "grid": (3, 4)}
+    options = {"batch_size": 2, "progress": False, "checkpoint": tmp_path, "save_every": 0.0}
+    x = torch.arange(4 * 12 * 6).reshape(4, 12, 6) / 288
+    for _ in range(2):
+        wp.probe(wp.wrap(Last(12).eval(), **stated), x, ["l0"], **options)
+    with pytest.raises(ProbeError, match="places of tokens|stated of the module"):
+        wp.probe(wp.wrap(Last(12).eval(), **stated | other), x, ["l0"], **options)

@@ -152,6 +152,10 @@ class Anatomy(ABC):
         """
         return None
 
+    def stated(self) -> Mapping[str, Any]:
+        """What a user said of the module that its parts do not hold, in plain values."""
+        return {}
+
     def preprocess(self, module: nn.Module) -> Preprocess | None:
         """The preprocessing that the module itself states; None when only the entry knows."""
         return None

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -156,6 +156,11 @@ class MappedAnatomy(Anatomy):
     def grid(self, module: nn.Module, inputs: Tensor) -> tuple[int, int] | None:
         """As given."""
         return self._grid
+
+    def stated(self) -> Mapping[str, Any]:
+        """What the measures depend on besides paths and sizes."""
+        grid = None if self._grid is None else list(self._grid)
+        return {"grid": grid, "causal": self._causal, "prenorm": self._prenorm}
 
     def _taps(self, layer: int) -> dict[str, Tap]:
         return {

@@ -47,6 +47,8 @@ def identity(
     return {
         **network,
         "family": [model.anatomy.name, asdict(model.dims)],
+        "places of tokens": [list(model.extra_tokens), model.class_index],
+        "stated of the module": dict(model.anatomy.stated()),
         "preprocess": None if model.preprocess is None else model.preprocess.told(),
         "data": [source.name, source.fingerprint],
         **{name: value[0] if _alone(value) else value for name, value in kept.items()},
