@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pandas.testing import assert_frame_equal
 from torch import nn
 
 import whitebox_probe as wp
@@ -244,3 +245,21 @@ def test_options_that_move_numbers_are_recorded_and_a_name_stands_for_a_model(tm
 def test_options_that_claims_fix_are_refused(option, told):
     with pytest.raises(ProbeError, match=told):
         wp.audit("crate-tiny-fmnist", IMAGES, **(FEW | option))
+
+
+def test_steps_of_one_training_share_their_random_weights(monkeypatch):
+    made = []
+    own = nulls.load_random
+
+    def counted(model, *, seed):
+        made.append((model.name, seed))
+        return own(model, seed=seed)
+
+    monkeypatch.setattr(nulls, "load_random", counted)
+    names = ["crate-tiny-fmnist", "crate-tiny-fmnist-init", "vit-tiny-fmnist"]
+    options = {"limit": 4, "draws": 2, "robustness": False, "progress": False}
+    both = wp.audit(names, "fashion-mnist", **options)
+    assert [name for name, _ in made] == ["crate-tiny-fmnist"] * 2 + ["vit-tiny-fmnist"] * 2
+    alone = wp.audit(names[1], "fashion-mnist", **options)
+    rows = both.frame[both.frame["model"] == names[1]].reset_index(drop=True)
+    assert_frame_equal(rows, alone.frame.reset_index(drop=True))

@@ -81,17 +81,22 @@ def audit(
     few["limit"] = null_limit if limit is None else min(limit, null_limit)
     told: dict[str, Any] = {"limit": limit, **one, "first_layer": first_layer, "seed": seed}
     told |= {name: value for name, value in options.items() if name in TAKING}
-    measured = {}
+    measured: dict[str, Measured] = {}
+    untrained: dict[str, list[Result]] = {}  # steps of one training share them
     for model in whole:
         base = usual(model, **one, first_layer=first_layer)
         others = list(around(model, base)) if robustness else []
         requests, absent = wanted(model, base, ())
         result, other = _of_model(model, data, requests, base, others, common)
         kind = nulls.null_kind(model) if null else ""
-        drawn = [
-            probe(each, data, requests, **few, progress=False)
-            for each in nulls.draws(model, draws if kind else 0, seed=seed)
-        ]
+        same = nulls.identity(model) or model.name
+        same += repr(requests)
+        if same not in untrained:
+            untrained[same] = [
+                probe(each, data, requests, **few, progress=False)
+                for each in nulls.draws(model, draws if kind else 0, seed=seed)
+            ]
+        drawn = untrained[same]
         measured[model.name] = Measured(result, base, others, other, drawn, kind, absent)
     told |= {"null": null, "draws": draws, "null_limit": null_limit, "robustness": robustness}
     told["data"] = next((dict(each.result.run.data) for each in measured.values()), {})

@@ -28,6 +28,14 @@ def null_kind(model: ProbeModel) -> str:
     return PERMUTED if model.family is not None else ""
 
 
+def identity(model: ProbeModel) -> str | None:
+    """What draws of random weights depend on besides their seed; None where it is the weights."""
+    if model.entry is None:
+        return None
+    reads = None if model.preprocess is None else model.preprocess.told()
+    return repr((model.entry.family, sorted(model.entry.arch.items()), reads))
+
+
 def draws(model: ProbeModel, count: int, *, seed: int) -> Iterator[ProbeModel]:
     """So many models without training, one at a time."""
     for number in range(count):
