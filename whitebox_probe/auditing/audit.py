@@ -117,7 +117,8 @@ def _of_model(
     Of many, the others are looked at on the first `AROUND` that are drawn: whether an effect turns
     shows on these.
     """
-    known = len(data) if hasattr(data, "__len__") and not isinstance(data, str) else None
+    samples = getattr(data, "dataset", data)  # a DataLoader's length counts batches
+    known = len(samples) if hasattr(samples, "__len__") and not isinstance(data, str) else None
     limit = known if options["limit"] is None else options["limit"]
     if not others:
         return probe(model, data, usually, **options), None

@@ -8,13 +8,14 @@ from which two steps lead to the code inside the layer, at `code`.
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from whitebox_probe._core.checks import expect_shape
-from whitebox_probe._core.errors import ShapeError
+from whitebox_probe._core.errors import ProbeError, ShapeError
 from whitebox_probe.metrics import _linalg
 from whitebox_probe.metrics.measure import SampleMeasure
 from whitebox_probe.metrics.tokens import LayerTokens
@@ -158,6 +159,19 @@ def _expect(A: Tensor, Y: Tensor, D: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return _linalg.upcast(A), _linalg.upcast(Y), _linalg.upcast(D)
 
 
+def _codes(A: Tensor, name: str, site: str) -> Tensor:
+    negative = (A < 0).flatten(1).any(dim=1)
+    if A.device.type != "cpu":
+        return A.masked_fill(negative[:, None, None], torch.nan)
+    if bool(negative.any()):
+        raise ProbeError(
+            f"'{name}' cannot be taken of codes with negative entries",
+            f"at {site} some entries are below zero, and the step that it judges ends in a ReLU",
+            "Declare no D for a second step without a ReLU, or leave the measure out",
+        )
+    return A
+
+
 @dataclass(frozen=True, kw_only=True)
 class OfLasso(SampleMeasure):
     """What the measures of the proximal steps share: the objective is taken once a layer."""
@@ -177,10 +191,18 @@ class OfLasso(SampleMeasure):
         return (site, "mlp_in")
 
     def parts(self, layer: LayerTokens, site: str) -> tuple[Tensor, Tensor, Tensor, float]:
-        """A, Y, D and lam."""
+        """A, Y, D and lam.
+
+        Raises: ProbeError for codes with negative entries; on an accelerator, which is not waited
+            for, their samples are NaN.
+        """
         D, lam = layer.operator("D"), float(layer.operator("lam"))
         assert isinstance(D, Tensor)
-        return layer.at(site), layer.at("mlp_in"), D, lam
+        A = layer.at(site)
+        if A.shape[-1] == D.shape[-1]:  # else they are no codes of D at all, which is told later
+            checked = partial(_codes, A, self.name, site)
+            A = layer.once("code", site, checked, of_basis=False, of_norm=False)
+        return A, layer.at("mlp_in"), D, lam
 
     def start(self, layer: LayerTokens, site: str) -> Tensor:
         """A_0."""
