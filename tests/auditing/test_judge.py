@@ -23,7 +23,7 @@ def noise(scale=0.01, seed=2):
 
 def verdicts(values, *, nulls=(), **options):
     result = made_up.result(values, layers=LAYERS, samples=SAMPLES)
-    measured = Measured(result, made_up.BASE, nulls=nulls, kind="random weights" if nulls else "")
+    measured = Measured(result, made_up.BASE, nulls={"random weights": nulls} if nulls else {})
     frame = judge({"made-up": measured}, **options).frame
     return frame.set_index("claim")
 

@@ -48,7 +48,7 @@ def _model(audit: Audit, claim: str, row: dict[Any, Any]) -> list[str]:
     lines += _wrapped(f"parts: {told}", "  ") if told else []
     of = audit.robustness
     for other in of[(of["claim"] == claim) & (of["model"] == row["model"])].to_dict("records"):
-        word = "agrees" if other["agrees"] else "FLIPS" if other["counts"] else "differs, by right"
+        word = "agrees" if other["agrees"] else "FLIPS" if other["counts"] else "does not count"
         why = f": {other['why']}" if other["why"] and word != "agrees" else ""
         lines += _wrapped(f"{other['setting']}: {other['value']:.4g}, {word}{why}", "  ")
     return lines

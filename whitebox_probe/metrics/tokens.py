@@ -17,6 +17,9 @@ projection of `attn_in` where the model itself has no such site."""
 
 Norm = Callable[[Tensor], Tensor]
 
+MEAN, MEAN_OF = "mean_update", "mean_update_of"
+"""Operators of a layer that an audit measures first: its mean update over samples at each place of
+a window, (n, d), and the numbers of these samples."""
 SPECTRAL = 7
 """So many eps cost more by factors than by the eigenvalues, which serve them all."""
 
@@ -32,6 +35,7 @@ class Products:
         grid: rows and columns of patches, where they are on a grid. class_index: which token of a
             window is the class token; None where there is none, or it is left out. class_rows:
             which of the measured tokens it is, (B,), where masks leave some out (-1: itself).
+        places: where in its window each measured token stands, (B, n), where masks leave some out.
         precisions: with how many eps rates are taken: many are taken from eigenvalues.
         causal: whether the attention lets a token see itself and those before it alone.
     """
@@ -44,6 +48,7 @@ class Products:
     grid: tuple[int, int] | None = None
     class_index: int | None = None
     class_rows: Tensor | None = None
+    places: Tensor | None = None
     causal: bool = False
     made: dict[tuple[Hashable, ...], Tensor] = field(default_factory=dict)
 
@@ -88,6 +93,30 @@ class LayerTokens:
     def extra(self) -> tuple[int, ...]:
         """Which tokens of a window are no patches."""
         return self._products.extra
+
+    def mean_update(self) -> Tensor:
+        """The mean update of other samples at the place of each token: (B, n, d), float64.
+
+        The sample's own part of the mean is taken out, where it has one.
+
+        Raises: ProbeError where the layer's is not known.
+        """
+        D = _linalg.upcast(self.at("attn_out"))
+        mean, of = self.operator(MEAN), self.operator(MEAN_OF)
+        assert isinstance(mean, Tensor)
+        assert isinstance(of, Tensor)
+        if not mean.numel():
+            return torch.zeros_like(D)
+        places = self._products.places
+        if places is None:
+            n, whole = D.shape[1], range(len(mean))
+            kept = [i for i in whole if len(mean) == n or i not in self.extra]
+            places = torch.tensor(kept[:n])[None]
+        here = mean.to(D)[places.to(D.device)].expand_as(D)
+        if self.ids is None or len(of) < 2:
+            return here
+        own = torch.isin(self.ids, of.to(self.ids.device)).to(D.device)[:, None, None]
+        return torch.where(own, (len(of) * here - D) / (len(of) - 1), here)
 
     @property
     def grid(self) -> tuple[int, int] | None:

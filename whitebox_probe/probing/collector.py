@@ -249,6 +249,7 @@ class Collector:
             grid=self._grid,
             class_index=class_index,
             class_rows=group.rank(class_index, self._first),
+            places=group.gather,
             ids=group.of(self._ids),
             precisions=self._precisions,
             causal=self.layers[layer].causal,
