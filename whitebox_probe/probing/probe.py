@@ -549,9 +549,14 @@ def _measurements(plan: Plan) -> list[dict[str, Any]]:
 
 
 def _labels(classes: Mapping[int, int]) -> dict[str, Any]:
-    """The classes that class-wise measures used: how many, and how many samples of each."""
-    counts = Counter(classes.values())
-    return {"classes": len(counts), "counts": {str(c): counts[c] for c in sorted(counts)}}
+    """The classes that class-wise measures used: how many, and how many samples of each.
+
+    A label below 0 stands for none: those samples are counted apart.
+    """
+    counts = Counter(int(c) for c in classes.values())
+    left_out = sum(counts.pop(c) for c in [c for c in counts if c < 0])
+    told = {"classes": len(counts), "counts": {str(c): counts[c] for c in sorted(counts)}}
+    return told | ({"left_out": left_out} if left_out else {})
 
 
 def _several(plan: Plan) -> dict[str, list[Any]]:
