@@ -35,9 +35,9 @@ def neural_collapse(X: Tensor, labels: Tensor) -> dict[str, float]:
 
     NaN where a class has one sample, or one that is there several times, which has no spread (so
     exact collapse is NaN as well: nothing tells it from that), or class means do not differ by more
-    than rounding. Samples with a label below 0 have no class, and are left out. With two classes `nc2_norms` and `nc2_angles` are NaN: two means lie on one line
+    than rounding. With two classes `nc2_norms` and `nc2_angles` are NaN: two means lie on one line
     through the mean of all samples, opposite each other, and their norms are those of the class
-    sizes, whatever the features are.
+    sizes, whatever the features are. Samples with a label below 0 have no class: they are left out.
 
     Shapes: X (N, d), labels (N,), at least two classes.
     Raises: ShapeError.
