@@ -30,11 +30,11 @@ from whitebox_probe.probing.bases import FITTED, Bases, bases_of
 from whitebox_probe.probing.collector import Collector, Parts
 from whitebox_probe.probing.fitting import Fit
 from whitebox_probe.probing.forward import ready, run_batch, transform_of
-from whitebox_probe.probing.identity import held, identity, spread
+from whitebox_probe.probing.identity import UNKNOWN, held, identity, spread
 from whitebox_probe.probing.plan import Plan, Wanted, heads_site, planned
 from whitebox_probe.probing.processes import Processes, current
 from whitebox_probe.probing.settings import Execution, Settings
-from whitebox_probe.probing.state import Saver, members_in
+from whitebox_probe.probing.state import Saver, members_in, unread
 from whitebox_probe.probing.table import Table
 from whitebox_probe.results.forms import NULL_SEPARATOR
 from whitebox_probe.results.result import Result, named_matrices
@@ -202,6 +202,7 @@ class _Pass:
             # Before any batch: a module may keep what it was last given, as an image's size.
             needed = self.execution.checkpoint is not None or self.processes.count > 1
             network = held(self.model.module) if needed else {}
+            _tell_unknown(self.model, network.get(UNKNOWN, ()))
             self.processes.agree(
                 lambda: (
                     self._identity(network)
@@ -413,6 +414,17 @@ def _tell_skipped(source: Source, skipped: Mapping[int, str]) -> None:
         why = f"they cannot be read; the first one is sample {first}: {skipped[first]}"
         fix = "The others are measured, and run.json lists those that are not"
         warnings.warn(SkippedWarning(what, why, fix), stacklevel=2)
+
+
+class UnknownNetworkWarning(LoadWarning):
+    """A network that hooks or functions change by what cannot be read."""
+
+
+def _tell_unknown(model: ProbeModel, unknown: Sequence[str]) -> None:
+    if unknown:
+        what = f"whether {model.name} is the same network later or elsewhere is not known"
+        fix = "A checkpoint of it cannot be gone on from; keep tensors and plain values in hooks"
+        warnings.warn(UnknownNetworkWarning(what, unread(unknown), fix), stacklevel=2)
 
 
 class DrawsWarning(LoadWarning):
