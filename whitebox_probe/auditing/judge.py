@@ -175,24 +175,25 @@ def _null(claim: Claim, own: Finding, read: _Read, t: Thresholds, family: int) -
     Of several kinds the one is told that it lies least beyond.
     """
     nothing = dict.fromkeys(("null_mean", "null_low", "null_high", "null_p"), float("nan"))
-    told: dict[str, Any] = {"null": "", "null_draws": 0, **nothing, "beyond_null": ""}
+    told: dict[str, Any] = {"compared": own.compared, "null": "", "null_draws": 0}
+    told |= {**nothing, "beyond_null": ""}
     least = np.inf
     for kind, results in read.nulls.items() if not own.missing else ():
-        values = [read.find(claim, result, read.of.base, t).value for result in results]
+        values = [read.find(claim, result, read.of.base, t).compared for result in results]
         draws = np.array([value for value in values if not np.isnan(value)])
         if len(draws) < 2:
             continue
         low, high = prediction_interval(draws, family=family, level=1 - t.alpha)
-        beyond = low - own.value if claim.wants == "low" else own.value - high
+        beyond = low - own.compared if claim.wants == "low" else own.compared - high
         if beyond < least:
             least = beyond
-            told = {
+            told |= {
                 "null": kind,
                 "null_draws": len(draws),
                 "null_mean": float(draws.mean()),
                 "null_low": low,
                 "null_high": high,
-                "null_p": rank_p(own.value, draws, direction=claim.wants),
+                "null_p": rank_p(own.compared, draws, direction=claim.wants),
                 "beyond_null": "yes" if beyond > 0 else "no",
             }
     return told
@@ -330,7 +331,8 @@ def _verdict(
         return NOT_SUPPORTED, f"it may be chance: p = {p:.2g}, corrected over the claims"
     if own.side > 0 and null["beyond_null"] == "no":
         low, high = null["null_low"], null["null_high"]
-        return NOT_SUPPORTED, f"{null['null']} show as much or more: {low:.3g} to {high:.3g}"
+        part = "" if own.compared == own.value else f" than the {own.compared:.3g} of its own"
+        return NOT_SUPPORTED, f"{null['null']} show as much or more{part}: {low:.3g} to {high:.3g}"
     flips = _flips(others)
     side = SUPPORTED if own.side > 0 else CONTRADICTED
     if flips:

@@ -30,13 +30,13 @@ from whitebox_probe.probing.bases import FITTED, Bases, bases_of
 from whitebox_probe.probing.collector import Collector, Parts
 from whitebox_probe.probing.fitting import Fit
 from whitebox_probe.probing.forward import is_repeatable, ready, run_batch, transform_of
-from whitebox_probe.probing.identity import held, identity, spread
+from whitebox_probe.probing.identity import UNKNOWN, held, identity, spread
 from whitebox_probe.probing.padding import left_padding
 from whitebox_probe.probing.plan import Plan, Wanted, heads_site, planned
 from whitebox_probe.probing.processes import Processes, current
 from whitebox_probe.probing.randomness import Draws
 from whitebox_probe.probing.settings import Execution, Settings
-from whitebox_probe.probing.state import Saver, members_in
+from whitebox_probe.probing.state import Saver, members_in, unread
 from whitebox_probe.probing.table import Table
 from whitebox_probe.results.forms import NULL_SEPARATOR
 from whitebox_probe.results.result import Result, named_matrices
@@ -204,6 +204,7 @@ class _Pass:
             # Before any batch: a module may keep what it was last given, as an image's size.
             needed = self.execution.checkpoint is not None or self.processes.count > 1
             network = held(self.model.module) if needed else {}
+            _tell_unknown(self.model, network.get(UNKNOWN, ()))
             self.processes.agree(
                 lambda: (
                     self._identity(network)
@@ -417,6 +418,17 @@ def _tell_skipped(source: Source, skipped: Mapping[int, str]) -> None:
         warnings.warn(SkippedWarning(what, why, fix), stacklevel=2)
 
 
+class UnknownNetworkWarning(LoadWarning):
+    """A network that hooks or functions change by what cannot be read."""
+
+
+def _tell_unknown(model: ProbeModel, unknown: Sequence[str]) -> None:
+    if unknown:
+        what = f"whether {model.name} is the same network later or elsewhere is not known"
+        fix = "A checkpoint of it cannot be gone on from; keep tensors and plain values in hooks"
+        warnings.warn(UnknownNetworkWarning(what, unread(unknown), fix), stacklevel=2)
+
+
 class DrawsWarning(LoadWarning):
     """A model that draws random numbers in evaluation mode."""
 
@@ -566,9 +578,14 @@ def _measurements(plan: Plan) -> list[dict[str, Any]]:
 
 
 def _labels(classes: Mapping[int, int]) -> dict[str, Any]:
-    """The classes that class-wise measures used: how many, and how many samples of each."""
-    counts = Counter(classes.values())
-    return {"classes": len(counts), "counts": {str(c): counts[c] for c in sorted(counts)}}
+    """The classes that class-wise measures used: how many, and how many samples of each.
+
+    A label below 0 stands for none: those samples are counted apart.
+    """
+    counts = Counter(int(c) for c in classes.values())
+    left_out = sum(counts.pop(c) for c in [c for c in counts if c < 0])
+    told = {"classes": len(counts), "counts": {str(c): counts[c] for c in sorted(counts)}}
+    return told | ({"left_out": left_out} if left_out else {})
 
 
 def _several(plan: Plan) -> dict[str, list[Any]]:

@@ -63,10 +63,13 @@ class AttentionDescends(Claim):
             "tangential_nats": float(tangential.mean()),
             "shuffled_nats": float(shuffled.mean()),
             "mean_nats": float(mean.mean()),
+            "own_share": float(own.mean() / total.mean()),
             "layers": shares(change, -1),
         }
         p = max(p, paired_p(own), paired_p(beyond), paired_p(looking))
-        return Finding(value, low, high, p, "samples", side, why, parts)
+        return Finding(
+            value, low, high, p, "samples", side, why, parts, compared=parts["own_share"]
+        )
 
     def sentence(self, found: Finding) -> str:
         """The change and its parts."""

@@ -72,7 +72,15 @@ class Compresses(Claim):
         }
         side, why = _side(value, moved, shares, thresholds)
         return Finding(
-            value, low, high, permutation_p(curve.mean(axis=0)), "layers", side, why, parts
+            value,
+            low,
+            high,
+            permutation_p(curve.mean(axis=0)),
+            "layers",
+            side,
+            why,
+            parts,
+            compared=parts["attention_share"],
         )
 
     def sentence(self, found: Finding) -> str:

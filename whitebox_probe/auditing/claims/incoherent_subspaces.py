@@ -34,7 +34,7 @@ class IncoherentSubspaces(Claim):
     statistic = "place of the overlap |Q_i^T Q_j|_F^2/p, mean over layers, about its chance p/d"
     unit = "-1 orthogonal, 0 chance, 1 identical"
     rule = "it is at least `position` below chance, and less than uniformly drawn subspaces give"
-    uses = (OVERLAP,)
+    uses = (OVERLAP, CHANCE, RANK)
     wants = "low"
     keeps = ("basis",)
     place = 4
