@@ -123,7 +123,8 @@ def settings(claim):
     for name, _ in results(claim):
         for setting in around(shipped(name), base(name)):
             if claim.looks_at(setting):
-                assert list(planned(shipped(name), claim.requests(setting), Settings(), {}))
+                model = with_means(shipped(name), None)
+                assert list(planned(model, claim.requests(setting), Settings(), {}))
 
 
 def flat(claim):

@@ -8,6 +8,7 @@ from torch import nn
 
 from whitebox_probe._core.errors import (
     BasisError,
+    DataError,
     ProbeError,
     SettingError,
     expect_names_differ,
@@ -103,6 +104,12 @@ def audit(
         apart = with_means(model, means)
         requests, absent = wanted(apart, base, ())
         result, other = _of_model(apart, data, requests, base, others, common)
+        if len(result.samples) < 2:
+            raise DataError(
+                "one sample is too few for an audit",
+                "its effects are judged by how samples differ",
+                "Use more samples, or a larger limit",
+            )
         if unsettled(Measured(result, base, others, other, absent=absent), t):
             other = probe(apart, data, wanted(apart, base, others)[0], **common)
         drawn = {}

@@ -32,6 +32,10 @@ from whitebox_probe.results.result import Result
 from whitebox_probe.stats import holm, prediction_interval, rank_p
 
 
+_OF_CURVES = ["claim", "model", "layer", "mean", "ci_low", "ci_high", "unit"]
+_OF_CURVES += ["null_mean", "null_least", "null_most"]
+
+
 @dataclass(frozen=True)
 class Measured:
     """A model's result, and what is looked at in it.
@@ -103,7 +107,7 @@ def judge(
         pd.DataFrame(rows),
         _table(robustness, ["model", "claim", "setting", "counts", "value", "p", "agrees", "why"]),
         _table(parts, ["model", "claim", "part", "value"]),
-        pd.concat(curves, ignore_index=True) if curves else _table([], ["claim", "model"]),
+        pd.concat(curves, ignore_index=True) if curves else _table([], _OF_CURVES),
         t,
         settings or {},
         {claim.name: _rule(claim) for claim in those},

@@ -173,7 +173,10 @@ def _told(row: Mapping[Any, Any]) -> str:
     if np.isnan(row["value"]):
         return str(row["verdict"])
     interval = f"[{row['ci_low']:.3g}, {row['ci_high']:.3g}]"
-    return f"{row['verdict']}: {row['value']:.3g} {interval}"
+    alone = (
+        " (against no random weights)" if row["verdict"] == SUPPORTED and not row["null"] else ""
+    )
+    return f"{row['verdict']}{alone}: {row['value']:.3g} {interval}"
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -1,5 +1,7 @@
 """The attention step, by what it does to R^c."""
 
+import numpy as np
+
 from whitebox_probe.auditing.claim import Claim, Finding, Use, ratio_of, shares
 from whitebox_probe.auditing.grid import Setting
 from whitebox_probe.auditing.readings import Readings
@@ -42,6 +44,12 @@ class AttentionDescends(Claim):
             self.values(result, use, setting) for use in self.uses
         )
         total = rate.sum(axis=1)
+        told = common + radial + tangential
+        if abs(float((change - told).mean())) > 0.01 * float(np.abs(change).mean() + 1e-4):
+            return Finding(
+                missing="what is read as attn_out is not what is added to the tokens: its parts "
+                f"change R^c by {told.mean():+.2f} nats, the step by {change.mean():+.2f}"
+            )
         value, low, high, p = ratio_of(change.sum(axis=1), total)
         own = (radial + tangential).sum(axis=1)
         beyond = (change - shuffled).sum(axis=1)

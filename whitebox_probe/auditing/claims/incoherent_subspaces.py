@@ -64,8 +64,8 @@ class IncoherentSubspaces(Claim):
         parts = {"overlap": found, "chance": chance, "rank": float(ranks.mean())}
         return Finding(
             value,
-            value - half,
-            value + half,
+            max(-1.0, value - half),
+            min(1.0, value + half),
             overlap_p(excess, d, K, p),
             "random subspaces",
             side,
