@@ -97,7 +97,10 @@ def measured(kind, Z, U, *, labels=None):
     needs = kind().inputs(kind.site["paper"])
     others = {site: rest[site] for site in needs if site in rest and site != kind.site["paper"]}
     operators = {"D": D, "lam": 0.1, "eta": 0.1}
-    operators |= {"mean_update": Z.double().sin().mean(dim=0) / 2, "mean_update_of": torch.zeros(0)}
+    operators |= {
+        "mean_update": torch.randn(n, d, generator=generator).to(Z) / 2,
+        "mean_update_of": torch.zeros(0),
+    }
     others |= {name: operators[name] for name in kind.needs_operators}
     if issubclass(kind, DatasetMeasure) and kind.needs_labels:
         others["labels"] = torch.arange(len(Z)) % 3 if labels is None else labels
@@ -113,4 +116,5 @@ def measured(kind, Z, U, *, labels=None):
             "prefix": 1,
             "grid": (side, side),
         }
-    return {"Z": Z, "U": U, **others}
+    codes = Z.abs() if "D" in kind.needs_operators else Z  # no entry of a code is below 0
+    return {"Z": codes, "U": U, **others}

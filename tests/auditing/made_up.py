@@ -9,7 +9,7 @@ from whitebox_probe.results.result import Result
 from whitebox_probe.results.table import keys_of, tabulate
 
 BASE = Setting(eps=0.1, lam=0.1, basis="native")
-WEIGHED = {"overlap_mean": 0.25, "overlap_random": 0.25, "subspace_rank": 24}
+WEIGHED = {"overlap_mean": 0.25, "overlap_random": 0.25}
 SIZES = {"dim": 96, "heads": 4, "dim_head": 24, "tokens": 50}
 
 

@@ -31,7 +31,6 @@ from whitebox_probe.auditing.verdicts import (
 from whitebox_probe.results.result import Result
 from whitebox_probe.stats import holm, prediction_interval, rank_p
 
-
 _OF_CURVES = ["claim", "model", "layer", "mean", "ci_low", "ci_high", "unit"]
 _OF_CURVES += ["null_mean", "null_least", "null_most"]
 

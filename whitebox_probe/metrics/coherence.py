@@ -200,7 +200,6 @@ class Coherence(WeightMeasure):
         "chordal_mean": "0 to sqrt(p)",
         "principal_angle_min": "radians",
         "principal_angle_mean": "radians",
-        "subspace_rank": "directions",
     }
     formula = "|Q_i^T Q_j|_2 and _F over pairs of heads, Q_k from QR of U_k"
     source = "Yu et al. 2023, arXiv:2306.01129, section 2"
@@ -214,7 +213,6 @@ class Coherence(WeightMeasure):
         "chordal_mean",
         "principal_angle_min",
         "principal_angle_mean",
-        "subspace_rank",
         "next_layer_overlap",
     )
     labels = {
@@ -227,7 +225,6 @@ class Coherence(WeightMeasure):
         "chordal_mean": "mean chordal distance of heads",
         "principal_angle_min": "smallest principal angle [rad]",
         "principal_angle_mean": "mean principal angle [rad]",
-        "subspace_rank": "directions that heads span, mean",
         "next_layer_overlap": r"overlap of $U^\ell$ and $U^{\ell+1}$, best heads",
     }
 
@@ -252,7 +249,6 @@ class Coherence(WeightMeasure):
         angles, overlaps = _angles(Q, ranks), overlap(U)
         pairwise = _spectral(angles)
         numbers = dict.fromkeys(self.rows[:-1], float("nan"))
-        numbers["subspace_rank"] = ranks.double().mean().item()
         if K > 1:  # one head has no pair
             apart = angles[tuple(torch.triu_indices(K, K, offset=1))]
             apart = apart[~apart.isnan()]

@@ -23,7 +23,8 @@ class _OfDictionary(OfLasso):
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """The same for every sample."""
-        A, Y, D, _ = self.parts(layer, site)
+        A, Y, D = layer.at(site), layer.at("mlp_in"), layer.operator("D")
+        assert isinstance(D, Tensor)
         of_all = self.number(_linalg.upcast(D), layer).to(Y.device)
         whole = (A.sum(dim=(-2, -1)) + Y.sum(dim=(-2, -1))).isfinite()
         return of_all.expand(len(Y)).masked_fill(~whole, torch.nan)

@@ -13,7 +13,6 @@ from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.results.result import Result
 
 OVERLAP, CHANCE = Use("overlap_mean", convention=None), Use("overlap_random", convention=None)
-RANK = Use("subspace_rank", convention=None)
 Z95 = 1.959963984540054
 DRAWS = 10_000
 _SMALL = 4096
@@ -34,7 +33,7 @@ class IncoherentSubspaces(Claim):
     statistic = "place of the overlap |Q_i^T Q_j|_F^2/p, mean over layers, about its chance p/d"
     unit = "-1 orthogonal, 0 chance, 1 identical"
     rule = "it is at least `position` below chance, and less than uniformly drawn subspaces give"
-    uses = (OVERLAP, CHANCE, RANK)
+    uses = (OVERLAP, CHANCE)
     wants = "low"
     keeps = ("basis",)
     place = 4
@@ -45,13 +44,14 @@ class IncoherentSubspaces(Claim):
 
     def find(self, result: Readings, setting: Setting, thresholds: Thresholds) -> Finding:
         """The place, tested against uniformly drawn subspaces."""
-        overlap, random, ranks = (
-            self.rows(result, use, setting)["mean"].to_numpy() for use in (OVERLAP, CHANCE, RANK)
+        overlap, random = (
+            self.rows(result, use, setting)["mean"].to_numpy() for use in (OVERLAP, CHANCE)
         )
         if not overlap.size or math.isnan(float(overlap.mean())):
             return Finding(missing="it has one head, which overlaps with no other")
         K, d = result.run.heads, result.run.dim
-        p, chance = max(1, round(float(ranks.mean()))), float(random.mean())
+        chance = float(random.mean())
+        p = max(1, round(chance * d))  # of what the heads span
         if p >= d:
             return Finding(missing="its heads span all directions: they cannot lie apart")
         found = float(overlap.mean())
@@ -61,7 +61,7 @@ class IncoherentSubspaces(Claim):
         side = 0 if abs(value) < thresholds.position else 1 if value < 0 else -1
         near = f"it is less than {thresholds.position:.0%} of the way from chance"
         why = "" if side > 0 else "it is above chance" if side else near
-        parts = {"overlap": found, "chance": chance, "rank": float(ranks.mean())}
+        parts = {"overlap": found, "chance": chance}
         return Finding(
             value,
             max(-1.0, value - half),

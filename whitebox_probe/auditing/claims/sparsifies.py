@@ -1,10 +1,12 @@
 """Sparsity: the share of non-zero entries falls."""
 
+import numpy as np
+
 from whitebox_probe.auditing.claim import Claim, Finding, Use, ratio_of
 from whitebox_probe.auditing.grid import Setting
 from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
-from whitebox_probe.stats import fewest_layers, permutation_p, spearman
+from whitebox_probe.stats import fewest_layers, permutation_p, sign_p, spearman
 
 SHARE = Use("l0")
 
@@ -16,7 +18,10 @@ class Sparsifies(Claim):
     text = "the share of non-zero entries falls with depth"
     statistic = "change of the l0 share behind each layer, from the first to the last"
     unit = "share of it"
-    rule = "it falls by at least `change`, layer after layer (permutation test of Spearman's rho)"
+    rule = (
+        "it falls by at least `change`, layer after layer (permutation test of Spearman's rho, and "
+        "sign test of the steps: a walk has a trend, and no direction)"
+    )
     uses = (SHARE,)
     wants = "low"
     keeps = ("class_token",)
@@ -28,13 +33,18 @@ class Sparsifies(Claim):
         means = values.mean(axis=0)
         if 1 - means.min() < thresholds.zeros:
             return Finding(missing="the model makes no exact zeros")
-        if len(means) < fewest_layers(thresholds.alpha):
+        steps = np.diff(means)
+        if (
+            len(means) < fewest_layers(thresholds.alpha)
+            or 0.5 ** (len(steps) - 1) > thresholds.alpha
+        ):
             return Finding(missing=f"{len(means)} layers are too few to tell a trend from chance")
         value, low, high, _ = ratio_of(values[:, -1] - values[:, 0], values[:, 0])
         side = 0 if abs(value) < thresholds.change else 1 if value < 0 else -1
         why = "" if side > 0 else "it rises" if side else f"it changes by {value:+.1%} only"
         parts = {"rho": spearman(means), "first": float(means[0]), "last": float(means[-1])}
-        return Finding(value, low, high, permutation_p(means), "layers", side, why, parts)
+        p = max(permutation_p(means), sign_p(steps))
+        return Finding(value, low, high, p, "layers", side, why, parts)
 
     def sentence(self, found: Finding) -> str:
         """The change, and its trend."""
