@@ -173,10 +173,17 @@ def _told(row: Mapping[Any, Any]) -> str:
     if np.isnan(row["value"]):
         return str(row["verdict"])
     interval = f"[{row['ci_low']:.3g}, {row['ci_high']:.3g}]"
-    alone = (
-        " (against no random weights)" if row["verdict"] == SUPPORTED and not row["null"] else ""
-    )
-    return f"{row['verdict']}{alone}: {row['value']:.3g} {interval}"
+    return f"{worded(row)}: {row['value']:.3g} {interval}"
+
+
+def worded(row: Mapping[Any, Any]) -> str:
+    """The verdict of a row, with what it rests on where the word alone would say too much."""
+    verdict = str(row["verdict"])
+    if verdict == SUPPORTED and not row["null"]:
+        return f"{verdict} (against no random weights)"
+    if verdict.startswith(DEPENDS):
+        return f"{verdict} (else {str(row['reason']).partition(' as usual')[0]})"
+    return verdict
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -162,6 +162,8 @@ def _models(args: argparse.Namespace) -> "Sequence[ProbeModel]":
         return [_model.loaded(name, args, progress=not args.quiet) for name in args.models]
     steps = [_model.loaded(name, args, progress=not args.quiet) for name in args.checkpoints]
     names = [Path(name).stem if Path(name).is_file() else name for name in args.checkpoints]
+    if len(set(names)) < len(names):  # trainings often keep files of one name in folders
+        names = [str(Path(name).with_suffix("")) for name in args.checkpoints]
     return [replace(model, name=name) for model, name in zip(steps, names, strict=True)]
 
 
@@ -192,6 +194,8 @@ def told(found: "Audit") -> str:
 
 
 def _row(row: dict[Any, Any]) -> list[str]:
+    from whitebox_probe.auditing.verdicts import worded
+
     return [
         row["claim"],
         row["model"],
@@ -200,7 +204,7 @@ def _row(row: dict[Any, Any]) -> list[str]:
         "-" if row["p_holm"] != row["p_holm"] else f"{row['p_holm']:.2g}",
         _null(row),
         row["robust"].removeprefix("flips with ") or "-",
-        row["verdict"],
+        worded(row),
     ]
 
 

@@ -6,6 +6,7 @@ a function of (module, layer).
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,12 @@ class Operators:
         at: Callable[[str, int], str],
     ) -> None:
         """Args: at: a path with the layer's number put in."""
+        if given is not None and not isinstance(given, Mapping):
+            raise SiteError(
+                f"operators is a {type(given).__name__}",
+                "it says of each operator where it is",
+                "Pass a mapping, such as {'D': 'path.of.{layer}.weight', 'lam': 0.1, 'eta': 0.1}",
+            )
         self._given = dict(given or {})
         self._at = at
         for name in self._given:
@@ -44,7 +51,7 @@ class Operators:
 
     def _one(self, name: str, module: nn.Module, layer: int, dim: int) -> Tensor | float:
         given = self._given[name]
-        found = given(module, layer) if callable(given) else given
+        found = self._called(name, given, module, layer) if callable(given) else given
         if isinstance(found, str):
             path, _, turned = found.partition(":")
             found = self._tensor(name, module, self._at(path, layer))
@@ -64,7 +71,26 @@ class Operators:
                 f"(d, h) with d = {dim} is needed: codes of h atoms become tokens as A D^T",
                 f"Transpose it with ':{TRANSPOSED}' behind its path, or name another tensor",
             )
+        if not bool(torch.isfinite(found).all()):
+            raise ShapeError(
+                f"the operator D of layer {layer} holds values that are not finite",
+                "a step cannot be made of it",
+                "Mend the tensor, or name another one",
+            )
         return found.detach()
+
+    @staticmethod
+    def _called(
+        name: str, given: Callable[[nn.Module, int], Any], module: nn.Module, layer: int
+    ) -> Any:
+        try:
+            return given(module, layer)
+        except Exception as error:
+            raise SiteError(
+                f"the function of the operator {name} failed at layer {layer}",
+                f"{type(error).__name__}: {error}",
+                "It is called with the module and the layer's number, from 1",
+            ) from error
 
     @staticmethod
     def _tensor(name: str, module: nn.Module, path: str) -> Tensor:
@@ -87,7 +113,7 @@ def _number(name: str, layer: int, found: Tensor | float) -> float:
     Raises: ShapeError for what is none, or not above 0.
     """
     found = found.detach() if isinstance(found, Tensor) else found
-    single = found.numel() == 1 if isinstance(found, Tensor) else not isinstance(found, str)
+    single = found.numel() == 1 if isinstance(found, Tensor) else isinstance(found, int | float)
     value = float(found) if single else math.nan
     if not 0 < value < math.inf:
         raise ShapeError(

@@ -93,6 +93,8 @@ class MappedAnatomy(Anatomy):
         causal: bool = False,
     ) -> None:
         super().__init__("custom")
+        if not isinstance(causal, bool):
+            raise SiteError(f"causal is {causal!r}", "it is true or false", "Use causal=True")
         self._causal = causal
         self._operators = Operators(operators, self._at)
         self._first = first_layer
