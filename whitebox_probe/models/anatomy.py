@@ -84,7 +84,6 @@ class Layer:
         context: what the attention makes of the values, (B, n, K*p); read only to be verified.
         after: in post-norm layers, the norms behind the two sums.
         causal: whether a token attends to itself and the tokens before it alone.
-        parallel: whether both steps start from z_in, so that z_out = z_in + attn_out + second.
         absent: sites that this layer lacks, and why, beside those that its kind lacks.
         exempt: what usually holds between sites, norm and subspaces, and does not hold here -> why.
             The names are those of the tests in `tests/contract/test_every_family.py`.
@@ -100,7 +99,6 @@ class Layer:
     context: Tap | None = None
     after: tuple[nn.Module, nn.Module] | None = None
     causal: bool = False
-    parallel: bool = False
     absent: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -158,6 +156,10 @@ class Anatomy(ABC):
         their projections are tried then.
         """
         return None
+
+    def takes_ids(self, module: nn.Module) -> bool:
+        """Whether a module of a library whose models are of both kinds takes token ids."""
+        return True
 
     def preprocess(self, module: nn.Module) -> Preprocess | None:
         """The preprocessing that the module itself states; None when only the entry knows."""

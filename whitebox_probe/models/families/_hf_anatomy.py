@@ -1,18 +1,16 @@
 """How models of transformers are read: the sites, the bases and the sizes of their blocks."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from whitebox_probe.models.anatomy import Dims, Layer, Tap
 from whitebox_probe.models.families._hf_attention import Weights
 from whitebox_probe.models.families._hf_blocks import Blocks, find
-from whitebox_probe.models.families._hf_inputs import Pictures, pictures_of, sample
+from whitebox_probe.models.families._hf_inputs import Pictures, pictures_of, sample, takes_pictures
 from whitebox_probe.models.families._qkv import QkvAnatomy, biased
 from whitebox_probe.models.preprocess import Preprocess
-from torch import Tensor
 
 _WRITTEN_OUT = (None, "eager", "sdpa")
 _NO_HALF = (
@@ -89,7 +87,6 @@ class HfAnatomy(QkvAnatomy):
             context=Tap(at(path), side),
             after=after,
             causal=blocks.causal,
-            parallel=pattern.parallel,
             absent=absent,
         )
 
@@ -118,6 +115,10 @@ class HfAnatomy(QkvAnatomy):
         """As the patch embedding cuts a picture; None for text."""
         pictures = pictures_of(module)
         return None if pictures is None else pictures.grid(inputs)
+
+    def takes_ids(self, module: nn.Module) -> bool:
+        """Token ids, or pictures."""
+        return not takes_pictures(module)
 
     def preprocess(self, module: nn.Module) -> Preprocess | None:
         """What the image processor's file beside the model's configuration states."""

@@ -124,11 +124,13 @@ def _stack(module: nn.Module) -> tuple[str, nn.ModuleList]:
         raise _unlike(module, "no list of layers with an attention in each")
     if len(found) == 1:
         return next(iter(found.items()))
-    towers = [_tower(module, path) for path in found]
+    towers = list(dict.fromkeys(_tower(module, path) for path in found))
     raise SiteError(
         f"a {type(module).__name__} has {len(found)} stacks of layers",
         f"they are {', '.join(found)}, and one is measured at a time",
-        "Pass one of its towers: " + ", ".join(f".{tower}" for tower in dict.fromkeys(towers)),
+        "Pass one of its towers: "
+        + ", ".join(f".{tower}" for tower in towers)
+        + f"; of an hf:NAME, load it with tower='{towers[0]}'",
     )
 
 

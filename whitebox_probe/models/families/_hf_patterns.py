@@ -51,11 +51,6 @@ class Pattern:
     half: tuple[str, Literal["input", "output"]] | None = None
     given: tuple[str, Any] | None = None
 
-    @property
-    def parallel(self) -> bool:
-        """Whether the attention and the MLP both start from the tokens that enter the block."""
-        return self.half is None
-
     def paths(self) -> list[str]:
         """All of its paths."""
         named = (self.attention, self.mlp, self.norm1, self.norm2, self.update, self.second)

@@ -9,6 +9,7 @@ from torch import Tensor, float32, nn
 from whitebox_probe._core.errors import LoadWarning
 from whitebox_probe.checkpoints import HEADS, listed
 from whitebox_probe.models.families._hf_anatomy import HfAnatomy
+from whitebox_probe.models.families._hf_files import in_todays_names, tower_of
 from whitebox_probe.models.family import Family, Recognised
 from whitebox_probe.models.hub import configuration, transformers
 
@@ -46,10 +47,10 @@ _BERT = {
 
 
 class HfFamily(Family):
-    """Causal models and encoders of transformers whose blocks are those of GPT-2, BERT or Llama.
+    """Causal models, encoders and vision towers of transformers, of the kinds in a table of blocks.
 
-    Input is token ids (B, n). Files with one `model.safetensors` are read; a task's head is not
-    built.
+    Input is token ids (B, n), or images (B, C, H, W). Folders that save_pretrained wrote are read;
+    a task's head is not built. Of a model of several towers `tower` names the one that is.
     """
 
     name = "hf"
@@ -87,14 +88,19 @@ class HfFamily(Family):
     def build(self, arch: Mapping[str, Any]) -> nn.Module:
         """Build a base model by name (`model`), or by `model_type` and its configuration's options.
 
-        `attn_implementation` is passed on to transformers.
+        `attn_implementation` is passed on to transformers; `tower` is the path of the part that is
+        built alone, such as `vision_model` of a CLIP.
+
+        Raises: CheckpointError for a tower that is not there.
         """
         arguments = dict(arch)
+        tower = arguments.pop("tower", None)
         chosen = {}
         if "attn_implementation" in arguments:
             chosen["attn_implementation"] = arguments.pop("attn_implementation")
         config = configuration(arguments)
-        return transformers().AutoModel.from_config(config, dtype=float32, **chosen)
+        module: nn.Module = transformers().AutoModel.from_config(config, dtype=float32, **chosen)
+        return module if tower is None else tower_of(module, tower)
 
     def matches(self, module: nn.Module) -> bool:
         """Any model of transformers; what is not understood of it is told by its part."""
@@ -166,16 +172,13 @@ class HfFamily(Family):
         in the file is taken out of the module: random weights would stand there.
         """
         network: Any = module
-        prefix = f"{network.base_model_prefix}."
-        if any(key.startswith(prefix) for key in weights):
-            weights = {k[len(prefix) :]: t for k, t in weights.items() if k.startswith(prefix)}
-        weights = {_renamed(key): tensor for key, tensor in weights.items()}
+        fitting = in_todays_names(weights, network)
         if getattr(network, "pooler", None) is not None and not any(
-            key.startswith("pooler.") for key in weights
+            key.startswith("pooler.") for key in fitting
         ):
             network.pooler = None
         expected = network.state_dict()
-        return {k: t for k, t in weights.items() if k in expected or not k.endswith(_BUFFERS)}
+        return {k: t for k, t in fitting.items() if k in expected or not k.endswith(_BUFFERS)}
 
     def notes(
         self, weights: Mapping[str, Tensor], module: nn.Module, *, source: Mapping[str, Any]
@@ -192,8 +195,3 @@ class HfFamily(Family):
             "Check their names if they belong to it; every other tensor is loaded",
         )
         return [warning]
-
-
-def _renamed(key: str) -> str:
-    stem, _, last = key.rpartition(".")
-    return f"{stem}.{ {'gamma': 'weight', 'beta': 'bias'}.get(last, last) }" if stem else key
