@@ -67,7 +67,7 @@ class HfAnatomy(QkvAnatomy):
         if pattern.after is not None:
             first, second = map(block.get_submodule, pattern.after)
             after = (first, second)
-        taps, absent = _taps(blocks, number)
+        taps, absent = _taps(block, blocks, number)
         attention = block.get_submodule(own.path)
         kept = getattr(getattr(attention, "config", module.config), "_attn_implementation", None)
         if kept in _WRITTEN_OUT:
@@ -83,7 +83,12 @@ class HfAnatomy(QkvAnatomy):
             norm=norm,
             bases=partial(_subspaces, block, blocks),
             exempt=_exempt(block, blocks),
-            second=Tap(at(pattern.second or pattern.mlp), "output", like=_like(blocks, at)),
+            second=Tap(
+                at(pattern.second or pattern.mlp),
+                "output",
+                _scaled(block, blocks, 1),
+                like=_like(blocks, at),
+            ),
             context=Tap(at(path), side),
             after=after,
             causal=blocks.causal,
@@ -131,7 +136,15 @@ def _like(blocks: Blocks, at: Callable[[str], str]) -> str:
     return at(blocks.attention.path) if blocks.pattern.mlp == "fc1" else ""
 
 
-def _taps(blocks: Blocks, number: int) -> tuple[dict[str, Tap], dict[str, str]]:
+def _scaled(block: nn.Module, blocks: Blocks, step: int) -> Callable[[Tensor], Tensor] | None:
+    """What the update of the first or second step (0 or 1) is multiplied by, where it is."""
+    scale = blocks.pattern.scale
+    if scale is None:
+        return None
+    return lambda update: update * getattr(block, scale[step])
+
+
+def _taps(block: nn.Module, blocks: Blocks, number: int) -> tuple[dict[str, Tap], dict[str, str]]:
     """The sites of a block's stream and heads, and why others are not there."""
     at, pattern = partial(blocks.at, number), blocks.pattern
     own, like = blocks.attention, _like(blocks, partial(blocks.at, number))
@@ -139,7 +152,7 @@ def _taps(blocks: Blocks, number: int) -> tuple[dict[str, Tap], dict[str, str]]:
         "z_in": Tap(at(""), "input"),
         "attn_in": Tap(at(pattern.norm1), "output") if pattern.norm1 else Tap(at(own.path), "input"),
         **own.taps(at),
-        "attn_out": Tap(at(pattern.update or own.out), "output"),
+        "attn_out": Tap(at(pattern.update or own.out), "output", _scaled(block, blocks, 0)),
         "z_out": Tap(at(""), "output"),
     }
     absent: dict[str, str] = {}

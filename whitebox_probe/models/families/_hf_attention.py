@@ -204,9 +204,10 @@ class Weights(Tap):
             for name, value in self._arguments(given.arguments, x).items():
                 given.arguments[name] = value
             found = again.forward(*given.args, **given.kwargs)
-        maps = [t for t in found[1:] if isinstance(t, Tensor) and t.ndim == 4]
+        several = isinstance(found, tuple | list)
+        maps = [t for t in found[1:] if isinstance(t, Tensor) and t.ndim == 4] if several else []
         n = x.shape[1]
-        if not isinstance(found, tuple) or not maps or maps[-1].shape[-2:] != (n, n):
+        if not maps or maps[-1].shape[-2:] != (n, n):
             raise SiteError(
                 f"the attention of '{self.module}' is not to be had",
                 "its own code gives no weights of this call",
@@ -215,29 +216,38 @@ class Weights(Tap):
         return maps[-1]
 
     def _arguments(self, given: Mapping[str, Any], x: Tensor) -> dict[str, Any]:
-        """What is given otherwise to the written-out attention: its mask, no cache."""
-        changed: dict[str, Any] = {}
-        more = given.get("kwargs", {})
-        names = inspect.signature(self._attention.forward).parameters  # type: ignore[attr-defined]
-        changed |= {name: None for name in _CACHES if name in given}
+        """What is given otherwise to the written-out attention: no cache, and its own mask.
+
+        The fused attention of torch takes masks of true and false, and none for a causal one.
+        """
+        attention: Any = self._attention  # type: ignore[attr-defined]
+        names = inspect.signature(attention.forward).parameters
+        more = dict(given.get("kwargs", {}))
+        changed: dict[str, Any] = {name: None for name in _CACHES if name in given}
         changed |= {"output_attentions": True} if "output_attentions" in names else {}
-        if more:
-            changed["kwargs"] = {k: None if k in _CACHES else v for k, v in more.items()}
-        mask_name = "mask" if "mask" in names and "attention_mask" not in names else "attention_mask"
-        mask = given.get(mask_name, more.get(mask_name))
+        more |= {name: None for name in _CACHES if name in more}
+        fused = getattr(getattr(attention, "config", None), "_attn_implementation", "") == "sdpa"
+        if fused:
+            if given.get("alibi") is not None:
+                raise SiteError(
+                    f"the attention of '{self.module}' is not to be had",
+                    "its fused form folds the bias of positions into the mask",
+                    "Load the model with attn_implementation='eager'",
+                )
+            own = "mask" if "mask" in names and "attention_mask" not in names else "attention_mask"
+            mask = self._mask(given.get(own, more.get(own)), x)
+            (changed if own in names else more)[own] = mask
+        return changed | ({"kwargs": more} if more else {})
+
+    def _mask(self, mask: Tensor | None, x: Tensor) -> Tensor | None:
+        """A mask to add to the scores, (B, 1, n, n), from that of the fused attention."""
         if mask is None and self._causal:  # type: ignore[attr-defined]
             n = x.shape[1]
             mask = torch.ones(n, n, dtype=torch.bool, device=x.device).tril()[None, None]
-        if isinstance(mask, Tensor) and mask.dtype == torch.bool and mask.ndim == 4:
-            mask = torch.zeros(mask.shape, dtype=x.dtype, device=x.device).masked_fill(
-                ~mask, torch.finfo(x.dtype).min
-            )
-        if mask is not None:
-            if mask_name in names:
-                changed[mask_name] = mask
-            else:
-                changed["kwargs"] = {**changed.get("kwargs", more), mask_name: mask}
-        return changed
+        if mask is None or mask.dtype != torch.bool:
+            return mask
+        least = torch.finfo(x.dtype).min
+        return torch.zeros(mask.shape, dtype=x.dtype, device=x.device).masked_fill(~mask, least)
 
 
 def _copy(part: Any) -> Any:

@@ -35,6 +35,7 @@ class Pattern:
         second: whose output the second step adds; the MLP where it is empty.
         after: the norms behind the two sums, in post-norm blocks.
         half: where the tokens between the steps pass; None in parallel blocks, which have none.
+        scale: attributes of the block by which the two updates are multiplied.
         given: an option of the configuration that tells two kinds with the same parts apart.
     """
 
@@ -49,6 +50,7 @@ class Pattern:
     down: str = ""
     after: tuple[str, str] | None = None
     half: tuple[str, Literal["input", "output"]] | None = None
+    scale: tuple[str, str] | None = None
     given: tuple[str, Any] | None = None
 
     def paths(self) -> list[str]:
@@ -75,6 +77,8 @@ _NEOX = ("input_layernorm", "attention", "post_attention_layernorm", "mlp")
 _BLOOM = ("input_layernorm", "self_attention", "post_attention_layernorm", "mlp")
 _BERT = frozenset({"attention", "intermediate", "output"})
 _BERT_MLP: dict[str, Any] = {"down": "output.dense", "second": "output.dropout"}
+_VIT = ("layernorm_before", "attention", "layernorm_after", "mlp")
+_LAMBDA = ("lambda_1", "lambda_2")
 _DINO = ("norm1", "attention", "norm2", "mlp")
 _OPT = ("self_attn_layer_norm", "self_attn", "final_layer_norm", "fc1")
 _OPT_MORE: dict[str, Any] = {
@@ -84,6 +88,15 @@ _OPT_MORE: dict[str, Any] = {
 }
 
 PATTERNS = (
+    Pattern(
+        "GPT",
+        frozenset({"attn", "ln_1", "mlp", "ln_2"}),
+        "attn",
+        "mlp",
+        after=("ln_1", "ln_2"),
+        half=("ln_1", "output"),
+        given=("model_type", "openai-gpt"),
+    ),
     _pre("GPT-2", "ln_1", "attn", "ln_2", "mlp"),
     Pattern(
         "BERT",
@@ -95,8 +108,13 @@ PATTERNS = (
         half=("attention", "output"),
         **_BERT_MLP,
     ),
+    _pre("Granite", *_LLAMA, scale=("residual_multiplier", "residual_multiplier")),
     _pre("Llama", *_LLAMA),
-    _pre("ViT", "layernorm_before", "attention", "layernorm_after", "mlp"),
+    _pre(
+        "BEiT with positions", *_VIT, scale=_LAMBDA, parts=frozenset({*_VIT, "relative_position_bias"})
+    ),
+    _pre("BEiT", *_VIT, scale=_LAMBDA),
+    _pre("ViT", *_VIT),
     _pre("CLIP", "layer_norm1", "self_attn", "layer_norm2", "mlp"),
     _pre(
         "DINOv2",
@@ -196,7 +214,11 @@ def pattern_of(block: nn.Module, config: Any) -> Pattern:
     names = {name for name, part in block.named_children() if _counts(part)}
     title = type(block).__name__
     fitting = [p for p in PATTERNS if names <= p.parts <= _children(block)]
-    whole = [p for p in fitting if all(_has(block, path) for path in p.paths()) and _given(p, config)]
+    whole = [
+        p
+        for p in fitting
+        if all(_has(block, path) for path in p.paths()) and _given(block, p, config)
+    ]
     if whole:
         return whole[0]
     if fitting:
@@ -241,14 +263,17 @@ def _children(block: nn.Module) -> set[str]:
     return {name for name, _ in block.named_children()}
 
 
-def _given(pattern: Pattern, config: Any) -> bool:
+def _given(block: nn.Module, pattern: Pattern, config: Any) -> bool:
+    """Whether options of the configuration, and attributes of the block, are a pattern's."""
+    if not all(hasattr(block, name) for name in pattern.scale or ()):
+        return False
     return pattern.given is None or getattr(config, pattern.given[0], None) == pattern.given[1]
 
 
 def _missing(block: nn.Module, pattern: Pattern) -> tuple[str, str, str]:
     """What a block lacks that has all parts of a pattern by name."""
     path = next((path for path in pattern.paths() if not _has(block, path)), None)
-    if path is None:
+    if path is None:  # then an option is another one
         name, wanted = pattern.given or ("", None)
         return (
             f"the blocks of {type(block).__name__} are not understood",
