@@ -161,11 +161,10 @@ def read_weights(path: Path, *, wrapper: str | None = None) -> "dict[str, Tensor
     if absent:
         raise CheckpointError(
             f"{path.parent} lacks a part of its weights",
-            f"{path.name} names {', '.join(absent[:4])}, which {'is' if absent[:1] == absent else 'are'}"
-            " not there",
+            f"{path.name} names {', '.join(absent[:4])}, and there is no such file",
             "Copy the whole folder again",
         )
-    found: "dict[str, Tensor]" = {}
+    found: dict[str, Tensor] = {}
     for shard in shards:
         found |= checkpoints.read_state_dict(shard, wrapper=wrapper)
     return found

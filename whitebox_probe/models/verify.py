@@ -130,7 +130,7 @@ def _check(
         later = not bool(got["attn_weights"].triu(1).any())
         if later != layer.causal and got["attn_weights"].shape[-1] > 1:
             told = "sees no later token" if later else "sees later tokens"
-            raise _failed(model, n, f"an attention that {told}, unlike what is read of its causality")
+            raise _failed(model, n, f"an attention that {told}, and is said to do otherwise")
 
 
 def _check_shapes(model: ProbeModel, layer: Layer, got: Mapping[str, Tensor]) -> None:

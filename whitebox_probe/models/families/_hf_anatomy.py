@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from whitebox_probe.models.anatomy import Dims, Layer, Tap
 from whitebox_probe.models.families._hf_attention import Weights
-from whitebox_probe.models.families._hf_blocks import Blocks, find
+from whitebox_probe.models.families._hf_blocks import Blocks, checked, find
 from whitebox_probe.models.families._hf_inputs import Pictures, pictures_of, sample, takes_pictures
 from whitebox_probe.models.families._qkv import QkvAnatomy, biased
 from whitebox_probe.models.preprocess import Preprocess
@@ -46,7 +46,7 @@ class HfAnatomy(QkvAnatomy):
 
         Raises: SiteError that names the part of the block that is not understood.
         """
-        blocks = find(module)
+        blocks = checked(module)
         own = blocks.attention
         return Dims(
             layers=blocks.count,
@@ -150,7 +150,9 @@ def _taps(block: nn.Module, blocks: Blocks, number: int) -> tuple[dict[str, Tap]
     own, like = blocks.attention, _like(blocks, partial(blocks.at, number))
     taps = {
         "z_in": Tap(at(""), "input"),
-        "attn_in": Tap(at(pattern.norm1), "output") if pattern.norm1 else Tap(at(own.path), "input"),
+        "attn_in": Tap(at(pattern.norm1), "output")
+        if pattern.norm1
+        else Tap(at(own.path), "input"),
         **own.taps(at),
         "attn_out": Tap(at(pattern.update or own.out), "output", _scaled(block, blocks, 0)),
         "z_out": Tap(at(""), "output"),

@@ -40,7 +40,7 @@ class Row:
 
 
 ATTENTIONS = (
-    Row(("q_proj", "k_proj", "v_proj"), ("o_proj", "out_proj", "dense")),
+    Row(("q_proj", "k_proj", "v_proj"), ("o_proj", "out_proj", "dense", "Wo")),
     Row(("query", "key", "value"), ("dense", "out_proj")),
     Row(("query", "key", "value")),
     Row(("query_proj", "key_proj", "value_proj")),
@@ -113,9 +113,7 @@ class Projected:
     def taps(self, at: Callable[[str], str]) -> dict[str, Tap]:
         """`heads_q`, `heads_k` and `heads_v` at the projections' outputs."""
         places = self.projections * (3 if len(self.projections) == 1 else 1)
-        return {
-            f"heads_{b}": Tap(at(places[i]), "output", partial(self.split, i)) for i, b in QKV
-        }
+        return {f"heads_{b}": Tap(at(places[i]), "output", partial(self.split, i)) for i, b in QKV}
 
 
 def projected(block: nn.Module, path: str, config: Any) -> Projected:
@@ -137,7 +135,9 @@ def projected(block: nn.Module, path: str, config: Any) -> Projected:
     width = _size(attention, config, _WIDTHS)
     if width is None:
         width = rows // heads if len(paths) == 3 else dim // heads
-    kept = rows if len(paths) == 1 else heads * width + 2 * shape_of(block.get_submodule(paths[1]))[0]
+    kept = (
+        rows if len(paths) == 1 else heads * width + 2 * shape_of(block.get_submodule(paths[1]))[0]
+    )
     groups, left = divmod(kept - heads * width, 2 * width)
     fits = (len(paths) == 1 or rows == heads * width) and not left and groups >= 1
     if not fits or heads % groups or (row.cut == "quarters" and heads % 4):
@@ -146,7 +146,9 @@ def projected(block: nn.Module, path: str, config: Any) -> Projected:
             f"it maps {dim} to {rows}, with {heads} heads of {width}",
             "Use a model whose heads each project the whole stream",
         )
-    return Projected(where, paths, f"{where}.{out}" if out else "", row.cut, dim, heads, width, groups)
+    return Projected(
+        where, paths, f"{where}.{out}" if out else "", row.cut, dim, heads, width, groups
+    )
 
 
 def _row(block: nn.Module, path: str) -> tuple[str, Row, str]:
@@ -162,7 +164,7 @@ def _row(block: nn.Module, path: str) -> tuple[str, Row, str]:
     linears = [n for n, part in inside.named_modules() if n and not any(part.children())]
     raise SiteError(
         f"the '{path}' of {type(block).__name__} is not understood",
-        f"it has no q_proj, k_proj and v_proj, nor such under other known names, only "
+        "it has no q_proj, k_proj and v_proj, nor such under other known names, only "
         + ", ".join(linears[:8]),
         "Use a model whose heads are linear projections of the tokens, or map its modules with "
         "wrap(module, sites=...)",

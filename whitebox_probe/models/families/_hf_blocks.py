@@ -7,7 +7,8 @@ from torch import nn
 
 from whitebox_probe._core.errors import SiteError
 from whitebox_probe.models.families._hf_attention import Projected, projected
-from whitebox_probe.models.families._hf_patterns import FIX, Pattern, down_of, pattern_of
+from whitebox_probe.models.families._hf_patterns import FIX, down_of, pattern_of
+from whitebox_probe.models.families._hf_table import Pattern
 
 _UNLIKE = {
     "mamba": "a state space that tokens are scanned through beside or in place of attention",
@@ -28,11 +29,11 @@ _UNLIKE = {
     "funnel": "an attention over pooled tokens",
     "perceiver": "an attention from latent vectors to the tokens",
     "shortconv": "a convolution in place of some attentions",
-    "albertlayer": "one set of weights that is run once a layer, so that its layers cannot be told "
+    "<albertlayer": "one set of weights that is run once a layer, so that its layers cannot be told "
     "apart where they are read",
 }
 """Words in the names of classes -> why their layers are not measured."""
-_CAUSAL = frozenset({"clip_text_model", "chinese_clip_text_model", "openai-gpt"})
+_CAUSAL = frozenset({"clip_text_model", "openai-gpt", "imagegpt"})
 """Types that are causal and do not say it."""
 
 
@@ -57,36 +58,42 @@ class Blocks:
 
 
 def find(module: nn.Module) -> Blocks:
-    """Read the blocks of a transformers model.
+    """Read the blocks of a transformers model, by the first of them.
 
     Raises: SiteError that names the part that is not understood.
     """
     config: Any = module.config
-    if (why := _why(module)) is not None:
-        raise _unlike(module, why)
     path, stack = _stack(module)
     first = stack[0]
     own = _configuration(first, config)
-    if getattr(config, "chunk_size_feed_forward", 0):
-        raise _unlike(module, "an MLP that is run in chunks (chunk_size_feed_forward)")
     pattern = pattern_of(first, own)
     attention = projected(first, pattern.attention, own)
-    down = []
-    for number, block in enumerate(stack, start=1):
+    down = tuple(down_of(block, pattern) for block in stack)
+    causal = _causal(first.get_submodule(attention.path), own)
+    return Blocks(path, len(stack), pattern, attention, down, causal)
+
+
+def checked(module: nn.Module) -> Blocks:
+    """Read the blocks of a model, each of which is as the first one.
+
+    Raises: SiteError naming the layer and the part that is another, or why there are none such.
+    """
+    if (why := _why(module)) is not None:
+        raise _unlike(module, why)
+    if getattr(module.config, "chunk_size_feed_forward", 0):
+        raise _unlike(module, "an MLP that is run in chunks (chunk_size_feed_forward)")
+    blocks = find(module)
+    for number in range(1, blocks.count + 1):
+        block = module.get_submodule(blocks.at(number, ""))
+        own = _configuration(block, module.config)
         try:
-            if pattern_of(block, own) != pattern or (
-                projected(block, pattern.attention, own) != attention
-            ):
-                raise SiteError(
-                    f"the blocks of {type(module).__name__} are not understood",
-                    "they are of several kinds",
-                    FIX,
-                )
-            down.append(down_of(block, pattern))
+            pattern = pattern_of(block, own)
+            same = pattern == blocks.pattern
+            if not same or projected(block, pattern.attention, own) != blocks.attention:
+                raise _unlike(module, "another kind of block there than before it")
         except SiteError as error:
             raise SiteError(f"layer {number}: {error.what}", error.why, error.fix) from error
-    causal = _causal(first.get_submodule(attention.path), own, config)
-    return Blocks(path, len(stack), pattern, attention, tuple(down), causal)
+    return blocks
 
 
 def _configuration(block: nn.Module, config: Any) -> Any:
@@ -95,7 +102,7 @@ def _configuration(block: nn.Module, config: Any) -> Any:
     return next((c for c in kept if c is not None), config)
 
 
-def _causal(attention: Any, own: Any, config: Any) -> bool:
+def _causal(attention: Any, own: Any) -> bool:
     """Whether the attention is causal, as it, its configuration, or what is built on it says."""
     stated = getattr(attention, "is_causal", None)
     if stated or getattr(own, "is_decoder", False):
@@ -156,7 +163,7 @@ def _tower(module: nn.Module, path: str) -> str:
 
 def _why(module: nn.Module) -> str | None:
     """Why the layers of a module are none that are measured; None where nothing says so."""
-    names = " ".join({type(part).__name__.lower() for part in module.modules()})
+    names = " ".join({f"<{type(part).__name__.lower()}" for part in module.modules()})
     return next((why for word, why in _UNLIKE.items() if word in names), None)
 
 

@@ -33,7 +33,7 @@ def tower_of(module: nn.Module, path: str) -> nn.Module:
         )
     config: Any = module.config
     inner.config._name_or_path = config._name_or_path  # where its image processor is described
-    vars(inner)[_WHOLE] = (config, type(module), path)
+    object.__setattr__(inner, _WHOLE, (config, type(module), path))
     return inner
 
 

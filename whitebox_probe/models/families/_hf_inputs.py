@@ -56,14 +56,18 @@ def pictures_of(module: nn.Module) -> Pictures | None:
         return None
     config: Any = module.config
     config = getattr(config, "vision_config", None) or config
-    size, patch = _pair(getattr(config, "image_size", None)), _pair(getattr(config, "patch_size", None))
+    size, patch = (
+        _pair(getattr(config, "image_size", None)),
+        _pair(getattr(config, "patch_size", None)),
+    )
     if size is None or patch is None:
         raise SiteError(
             f"the pictures of a {type(module).__name__} are not understood",
             "its configuration has no image_size and patch_size",
             "Map its modules with wrap(module, sites=...)",
         )
-    names = {name.rpartition(".")[2]: p for name, p in module.named_parameters()}
+    embedded = [name for name, _ in module.named_parameters() if "embeddings." in f".{name}"]
+    names = {name.rpartition(".")[2] for name in embedded}
     has_class = any(name in names for name in _CLASS)
     count = int(has_class) + int("distillation_token" in names)
     registers = getattr(config, "num_register_tokens", 0) or 0
@@ -89,6 +93,7 @@ def sample(module: nn.Module) -> Callable[[], object]:
     """What runs a model on a few token ids, or on one picture."""
     pictures = pictures_of(module)
     if pictures is None:
+        _expect_ids(module)
         return partial(module, ids(module), use_cache=False)
     _expect_whole(module)
     weights: Any = next(p for p in module.parameters() if p.is_floating_point())
@@ -123,6 +128,25 @@ def _expect_whole(module: nn.Module) -> None:
             f"a {type(module).__name__} cannot be measured as it is",
             f"it leaves {share:.0%} of the patches out of each pass, drawn at random",
             "Load it with mask_ratio=0.0, or set module.config.mask_ratio = 0.0",
+        )
+
+
+def _expect_ids(module: nn.Module) -> None:
+    """Refuse a model that takes neither token ids nor pictures.
+
+    Raises: SiteError naming what it takes.
+    """
+    takes = getattr(module, "main_input_name", "input_ids")
+    try:
+        embedding: Any = module.get_input_embeddings()  # type: ignore[operator]
+    except NotImplementedError:
+        embedding = None
+    if takes != "input_ids" or getattr(embedding, "num_embeddings", None) is None:
+        raise SiteError(
+            f"a {type(module).__name__} cannot be measured as it is",
+            f"it takes {takes}, and neither token ids nor images through an embedding of its own",
+            "Pass a tower of it that takes token ids or images, or map its modules with "
+            "wrap(module, sites=...)",
         )
 
 
