@@ -134,7 +134,6 @@ def test_trying_leaves_no_trace_and_costs_little(name, which):
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
-        ("roformer", {"embedding_size": 16}),
         ("convbert", {"embedding_size": 16}),
         ("longformer", {"attention_window": 4}),
         ("nystromformer", {}),

@@ -54,6 +54,10 @@ ATTENTIONS = (
 )
 _HEADS = ("num_attention_heads", "num_heads", "n_heads", "n_head")
 _WIDTHS = ("head_dim", "attention_head_size", "key_value_proj_dim", "head_size", "dim_per_head")
+_HOOKS = (
+    *("_forward_hooks", "_forward_pre_hooks"),
+    *("_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs"),
+)
 _CACHES = ("cache", "past_key_values", "past_key_value", "layer_past")
 
 
@@ -253,12 +257,25 @@ class Weights(Tap):
 
 
 def _copy(part: Any) -> Any:
-    """A module that shares its tensors, and has no hooks; its attention is written out."""
-    twin = copy.copy(part)
-    held = vars(twin)
-    for name in ("_forward_hooks", "_forward_pre_hooks", "_forward_hooks_with_kwargs"):
+    """A module that shares its tensors, and has no hooks; its attention is written out.
+
+    It is no `copy.copy`, which modules with parametrisations refuse.
+    Raises: SiteError where the forward was replaced by one that is bound to the module.
+    """
+    twin = object.__new__(type(part))
+    held = twin.__dict__
+    held.update(vars(part))
+    for name in _HOOKS:
         held[name] = type(held[name])()
-    held["_forward_pre_hooks_with_kwargs"] = type(held["_forward_pre_hooks_with_kwargs"])()
+    replaced = held.get("forward")
+    if replaced is not None and any(part.children()):
+        if getattr(replaced, "__self__", None) is not part:
+            raise SiteError(
+                f"the attention of a {type(part).__name__} is not to be had",
+                "its forward was replaced, and runs the module's own parts",
+                "Remove what replaced it (such as accelerate's hooks), or record other sites",
+            )
+        held["forward"] = replaced.__func__.__get__(twin)
     held["_modules"] = {
         name: None if child is None else _copy(child) for name, child in part._modules.items()
     }
