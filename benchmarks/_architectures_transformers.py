@@ -19,17 +19,29 @@ from whitebox_probe.models.hooks import attach_taps
 
 _MOST = 60_000_000  # parameters
 _SMALL = {
-    2: ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers")
-    + ("decoder_layers", "depth", "num_key_value_heads", "num_experts_per_tok", "num_kv_heads"),
-    4: ("num_attention_heads", "n_head", "n_heads", "num_heads", "encoder_attention_heads")
-    + ("decoder_attention_heads", "num_local_experts", "num_experts", "n_routed_experts")
-    + ("moe_num_experts", "rotary_dim", "num_register_tokens"),
+    2: (
+        *("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers"),
+        *("decoder_layers", "depth", "num_key_value_heads", "num_experts_per_tok"),
+        *("num_kv_heads",),
+    ),
+    4: (
+        *("num_attention_heads", "n_head", "n_heads", "num_heads", "encoder_attention_heads"),
+        *("decoder_attention_heads", "num_local_experts", "num_experts", "n_routed_experts"),
+        *("moe_num_experts", "rotary_dim", "num_register_tokens"),
+    ),
     8: ("head_dim", "d_kv", "patch_size"),
-    24: ("moe_intermediate_size", "shared_expert_intermediate_size", "expert_intermediate_size"),
-    32: ("hidden_size", "d_model", "n_embd", "dim", "embedding_size", "word_embed_proj_dim")
-    + ("image_size", "embed_dim", "emb_dim", "projection_dim"),
-    48: ("intermediate_size", "ffn_dim", "d_ff", "n_inner", "hidden_dim", "ffn_hidden_size")
-    + ("encoder_ffn_dim", "decoder_ffn_dim"),
+    24: (
+        *("moe_intermediate_size", "shared_expert_intermediate_size"),
+        *("expert_intermediate_size",),
+    ),
+    32: (
+        *("hidden_size", "d_model", "n_embd", "dim", "embedding_size", "word_embed_proj_dim"),
+        *("image_size", "embed_dim", "emb_dim", "projection_dim"),
+    ),
+    48: (
+        *("intermediate_size", "ffn_dim", "d_ff", "n_inner", "hidden_dim", "ffn_hidden_size"),
+        *("encoder_ffn_dim", "decoder_ffn_dim"),
+    ),
     64: ("vocab_size",),
     96: ("max_position_embeddings", "n_positions", "max_seq_len"),
     0: ("pad_token_id", "bos_token_id", "eos_token_id"),

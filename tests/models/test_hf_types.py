@@ -40,6 +40,7 @@ TEXT = {
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 3},
     "openai-gpt": {},
     "gpt_neox": {},
+    "doge": {},
     "gpt_neox-sequential": {"use_parallel_residual": False},
     "opt": {},
     "phi": {},
@@ -151,9 +152,8 @@ def inputs_of(module):
 def run(module, **more):
     """The model, what it records of one pass, what the library gives of it, the contexts."""
     model, inputs = wp.wrap(module), inputs_of(module)
-    contexts, taps = {}, []
-    for layer in range(1, model.layers + 1):
-        taps.append(("context", layer, model.layer(layer).context))
+    contexts = {}
+    taps = [("context", n, model.layer(n).context) for n in range(1, model.layers + 1)]
 
     def keep(name, layer, tensor):
         contexts[layer] = tensor.clone()
@@ -225,7 +225,7 @@ def test_the_attention_of_the_fused_form_is_that_of_the_written_out_one(name):
     torch.manual_seed(1)
     _, want, _, _ = run(eager)
     torch.manual_seed(1)
-    model, got, _, contexts = run(fused)
+    model, got, _, _ = run(fused)
     for layer in range(1, model.layers + 1):
         # Some types take the softmax in float32 when it is written out, whatever their weights.
         assert apart(got["attn_weights", layer], want["attn_weights", layer]) <= 1e-6

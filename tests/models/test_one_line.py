@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import whitebox_probe as wp
-from whitebox_probe._core.errors import DataError, ProbeError, SiteError
+from whitebox_probe._core.errors import DataError, ProbeError
 
 
 def vit():

@@ -98,8 +98,8 @@ def expect_weights(folder: Path) -> None:
     raise CheckpointError(
         f"{folder} holds no {WEIGHTS}",
         f"its weights are in {', '.join(others[:4])}{more}, and no index says which is where",
-        f"Write it with transformers: AutoModel.from_pretrained('{folder}').save_pretrained('NEW'), "
-        "and copy the tokenizer's files",
+        f"Write it with transformers: AutoModel.from_pretrained('{folder}').save_pretrained('NEW')"
+        ", and copy the tokenizer's files",
     )
 
 

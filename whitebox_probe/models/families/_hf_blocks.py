@@ -1,4 +1,4 @@
-"""Which blocks a transformers model has: their list, their pattern, the sizes of their attention."""
+"""Which blocks a transformers model has: their list, their pattern, their attention's sizes."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -29,8 +29,8 @@ _UNLIKE = {
     "funnel": "an attention over pooled tokens",
     "perceiver": "an attention from latent vectors to the tokens",
     "shortconv": "a convolution in place of some attentions",
-    "<albertlayer": "one set of weights that is run once a layer, so that its layers cannot be told "
-    "apart where they are read",
+    "<albertlayer": "one set of weights that is run once a layer, so that its layers cannot be "
+    "told apart where they are read",
 }
 """Words in the names of classes -> why their layers are not measured."""
 _CAUSAL = frozenset({"clip_text_model", "openai-gpt", "imagegpt"})
@@ -103,18 +103,23 @@ def _configuration(block: nn.Module, config: Any) -> Any:
 
 
 def _causal(attention: Any, own: Any) -> bool:
-    """Whether the attention is causal, as it, its configuration, or what is built on it says."""
+    """Whether the attention is causal, as it, its configuration, or what is built on it says.
+
+    Where neither of the first two says anything, a type of which the library has a language model
+    that writes, and none that fills masks, is causal.
+    """
     stated = getattr(attention, "is_causal", None)
     if stated or getattr(own, "is_decoder", False):
         return True
     kind = getattr(own, "model_type", None)
     if kind in _CAUSAL:
         return True
-    from transformers.models.auto.modeling_auto import (
-        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as writers,
-    )
+    if stated is not None or hasattr(own, "is_decoder"):
+        return False
+    from transformers.models.auto import modeling_auto as auto
 
-    return stated is None and not hasattr(own, "is_decoder") and kind in writers
+    fills = auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    return kind in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in fills
 
 
 def _stack(module: nn.Module) -> tuple[str, nn.ModuleList]:

@@ -199,7 +199,7 @@ def prepared(stated: Mapping[str, Any], channels: int) -> Preprocess | None:
 
 
 def _sides(stated: Mapping[str, Any]) -> tuple[tuple[int, int], float, Any] | None:
-    """The model's (height, width), the share that is kept of the resized picture, how it is resized.
+    """The model's (height, width), the share kept of the resized picture, how it is resized.
 
     None for sizes that are stated in another way.
     """

@@ -1,4 +1,4 @@
-"""Of which kind a transformers block is: the row of the table whose parts it has, no more, no fewer.
+"""Of which kind a transformers block is: the row whose parts it has, no more, no fewer.
 
 Names alone would let through a block that scales its residual: what it computes is verified
 (`models/verify.py`).
