@@ -42,7 +42,7 @@ def untrained(name: str, data: str, *, seeds: int = SEEDS, samples: int = 32) ->
     ]
     found: Counter[str] = Counter()
     for result in drawn[:seeds]:
-        measured = Measured(result, base, nulls=drawn[seeds:], kind="random weights", absent=absent)
+        measured = Measured(result, base, nulls={"random weights": drawn[seeds:]}, absent=absent)
         frame = judge({name: measured}).frame
         supported = frame[frame["verdict"] == "supported"]["claim"].tolist()
         found["any"] += bool(supported)

@@ -58,7 +58,7 @@ def claims(_: str) -> str:
     """The claims that `audit` judges, and the rule of each."""
     from whitebox_probe.auditing.claim import claims as known
 
-    rows = [[f"`{c.name}`", c.text, f"{c.statistic} ({c.unit})", c.rule] for c in known().values()]
+    rows = [[f"`{c.name}`", c.text, f"{c.statistic.format(first='`first_layer`')} ({c.unit})", c.rule] for c in known().values()]
     return grid(["claim", "in words", "effect", "supported when"], rows)
 
 

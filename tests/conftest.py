@@ -97,6 +97,7 @@ def measured(kind, Z, U, *, labels=None):
     needs = kind().inputs(kind.site["paper"])
     others = {site: rest[site] for site in needs if site in rest and site != kind.site["paper"]}
     operators = {"D": D, "lam": 0.1, "eta": 0.1}
+    operators |= {"mean_update": Z.double().sin().mean(dim=0) / 2, "mean_update_of": torch.zeros(0)}
     others |= {name: operators[name] for name in kind.needs_operators}
     if issubclass(kind, DatasetMeasure) and kind.needs_labels:
         others["labels"] = torch.arange(len(Z)) % 3 if labels is None else labels

@@ -9,6 +9,7 @@ from whitebox_probe.results.result import Result
 from whitebox_probe.results.table import keys_of, tabulate
 
 BASE = Setting(eps=0.1, lam=0.1, basis="native")
+WEIGHED = {"overlap_mean": 0.25, "overlap_random": 0.25, "subspace_rank": 24}
 SIZES = {"dim": 96, "heads": 4, "dim_head": 24, "tokens": 50}
 
 
@@ -30,8 +31,8 @@ def result(values, *, model="made-up", layers, samples, seed=0, setting=BASE):
     rows, arrays, numbers = [], {}, []
     for metric, site, convention, orthonormal in uses():
         given = values.get((metric, site), values.get(metric))
-        if metric == "overlap_mean":
-            of_layer = np.full(layers, 0.25) if given is None else np.asarray(given)
+        if metric in WEIGHED:
+            of_layer = np.full(layers, WEIGHED[metric]) if given is None else np.asarray(given)
             numbers += [
                 {"metric": metric, "site": "weights", "layer": n + 1, "basis": "native", "value": v}
                 for n, v in enumerate(of_layer)
@@ -70,3 +71,15 @@ def flat(layers, samples, *, seed, spread=1.0):
     random = np.random.default_rng(seed)
     means = 10 + spread * random.standard_normal(layers)
     return means + 0.1 * random.standard_normal((samples, layers))
+
+
+def together(one, other):
+    """A Result with the rows of both, of two settings."""
+    there = other.samples.rename(columns={c: f"{c} beside" for c in other.samples.columns})
+    frame = pd.concat([one.frame, other.frame[~other.frame["metric"].isin(WEIGHED)]])
+    frame = frame.reset_index(drop=True)
+    numbers = [*one.samples.columns, *there.columns]
+    samples = pd.concat([one.samples, there], axis=1)
+    rows = frame[frame["site"] != "weights"]
+    names = dict(zip(numbers, keys_of(rows), strict=True))
+    return Result(frame, samples.rename(columns=names), {}, one.run)

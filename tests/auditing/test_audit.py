@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pandas.testing import assert_frame_equal
 from torch import nn
 
 import whitebox_probe as wp
@@ -87,16 +88,16 @@ def test_other_settings_are_shown_and_count_where_the_claim_keeps_its_meaning(fo
 
 def test_the_exact_spread_of_random_overlaps_is_that_of_draws():
     random = np.random.default_rng(0)
-    d, K, p, layers = 24, 3, 6, 2
+    d, K, p = 24, 3, 6
     drawn = []
     for _ in range(1500):
-        Q = np.linalg.qr(random.standard_normal((layers, K, d, p)))[0]
-        cross = np.einsum("lkdp,ljdq->lkjpq", Q, Q)
-        shares = (cross**2).sum((3, 4)) / p
+        Q = np.linalg.qr(random.standard_normal((K, d, p)))[0]
+        cross = np.einsum("kdp,jdq->kjpq", Q, Q)
+        shares = (cross**2).sum((2, 3)) / p
         first, second = np.triu_indices(K, 1)
-        drawn.append(shares[:, first, second].mean())
+        drawn.append(shares[first, second].mean())
     drawn = np.array(drawn)
-    spread = overlap_spread(d, K, p, layers)
+    spread = overlap_spread(d, K, p)
     assert drawn.std() == pytest.approx(spread, rel=0.06)
     assert drawn.mean() == pytest.approx(p / d, abs=4 * spread / np.sqrt(1500))
     assert (np.abs(drawn - p / d) > 1.96 * spread).mean() == pytest.approx(0.05, abs=0.02)
@@ -244,3 +245,21 @@ def test_options_that_move_numbers_are_recorded_and_a_name_stands_for_a_model(tm
 def test_options_that_claims_fix_are_refused(option, told):
     with pytest.raises(ProbeError, match=told):
         wp.audit("crate-tiny-fmnist", IMAGES, **(FEW | option))
+
+
+def test_steps_of_one_training_share_their_random_weights(monkeypatch):
+    made = []
+    own = nulls.load_random
+
+    def counted(model, *, seed):
+        made.append((model.name, seed))
+        return own(model, seed=seed)
+
+    monkeypatch.setattr(nulls, "load_random", counted)
+    names = ["crate-tiny-fmnist", "crate-tiny-fmnist-init", "vit-tiny-fmnist"]
+    options = {"limit": 4, "draws": 2, "robustness": False, "progress": False}
+    both = wp.audit(names, "fashion-mnist", **options)
+    assert [name for name, _ in made] == ["crate-tiny-fmnist"] * 2 + ["vit-tiny-fmnist"] * 2
+    alone = wp.audit(names[1], "fashion-mnist", **options)
+    rows = both.frame[both.frame["model"] == names[1]].reset_index(drop=True)
+    assert_frame_equal(rows, alone.frame.reset_index(drop=True))

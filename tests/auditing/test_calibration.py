@@ -59,6 +59,6 @@ def test_untrained_networks_are_supported_in_nothing(name, data):
     ]
     supported = 0
     for result in drawn[:6]:
-        measured = Measured(result, base, nulls=drawn[6:], kind="random weights", absent=absent)
+        measured = Measured(result, base, nulls={"random weights": drawn[6:]}, absent=absent)
         supported += (judge({name: measured}).frame["verdict"] == "supported").any()
     assert supported <= 1

@@ -23,12 +23,12 @@ def noise(scale=0.01, seed=2):
 
 def verdicts(values, *, nulls=(), **options):
     result = made_up.result(values, layers=LAYERS, samples=SAMPLES)
-    measured = Measured(result, made_up.BASE, nulls=nulls, kind="random weights" if nulls else "")
+    measured = Measured(result, made_up.BASE, nulls={"random weights": nulls} if nulls else {})
     frame = judge({"made-up": measured}, **options).frame
     return frame.set_index("claim")
 
 
-def compressing(work=-0.3, beyond=-0.3, moved=-0.2):
+def compressing(work=-0.3, beyond=-0.3, moved=-0.2, mean=-0.3):
     """R^c that falls, with the parts of whose work it is."""
     change = work + noise()
     return {
@@ -38,6 +38,7 @@ def compressing(work=-0.3, beyond=-0.3, moved=-0.2):
         "attention_rate_change_radial": noise(seed=4),
         "attention_rate_change": change,
         "attention_rate_change_shuffled": change - beyond + noise(seed=5),
+        "attention_rate_change_mean": change - mean + noise(seed=6),
     }
 
 
@@ -53,7 +54,8 @@ def test_a_fall_by_the_work_of_attention_on_tokens_is_compression():
     ("parts", "reason"),
     [
         ({"moved": 0.0}, "the fall is the change of U"),
-        ({"work": 0.0, "beyond": 0.0}, "by a common shift"),
+        ({"work": 0.0, "beyond": 0.0}, "without a common shift"),
+        ({"mean": 0.0}, "the mean update of other samples does as much"),
         ({"beyond": 0.0}, "handed to other tokens"),
     ],
 )
@@ -101,7 +103,7 @@ def around(values, other, *, axis="eps", **changed):
     setting = replace(made_up.BASE, axis=axis, **changed)
     result = made_up.result(values, layers=LAYERS, samples=SAMPLES)
     beside = made_up.result(other, layers=LAYERS, samples=SAMPLES, setting=setting)
-    measured = Measured(result, made_up.BASE, [setting], beside)
+    measured = Measured(result, made_up.BASE, [setting], made_up.together(result, beside))
     return judge({"made-up": measured})
 
 
@@ -121,8 +123,12 @@ def test_a_setting_that_reverses_a_verdict_is_told_in_its_place():
 
 
 def test_a_setting_that_takes_a_claim_its_meaning_does_not_count():
-    rising = compressing() | {("compression", "z_in"): FALLING[:, ::-1]}
-    audit = around(compressing(), rising, axis="embedding", first_layer=1)
+    embedded = FALLING.copy()
+    embedded[:, 0] = FALLING[:, -1]  # what enters the first layer is compressed as it is
+    values = compressing() | {("compression", "z_in"): embedded}
+    setting = replace(made_up.BASE, axis="embedding", first_layer=1)
+    result = made_up.result(values, layers=LAYERS, samples=SAMPLES)
+    audit = judge({"made-up": Measured(result, made_up.BASE, [setting], result)})
     row = audit.frame.set_index("claim").loc["compresses"]
     assert (row["verdict"], row["robust"]) == ("supported", "robust")
     told = audit.robustness.query("claim == 'compresses'").iloc[0]
@@ -150,16 +156,18 @@ def test_subspaces_lie_between_orthogonal_chance_and_identical(overlap, verdict)
 
 
 @pytest.mark.parametrize(
-    ("gap", "step", "verdict"),
+    ("gap", "others", "step", "verdict"),
     [
-        (0.6, 0.5, "supported"),
-        (0.01, 0.5, "not supported"),
-        (-0.6, 0.5, "contradicted"),
-        (0.6, 2.5, "contradicted"),
+        (0.6, 0.0, 0.5, "supported"),
+        (0.01, 0.0, 0.5, "not supported"),
+        (-0.6, 0.0, 0.5, "contradicted"),
+        (0.6, 0.0, 2.5, "supported"),  # longer than it may be, and yet it falls
+        (0.6, 0.55, 0.5, "not supported"),  # whatever the atoms are
     ],
 )
-def test_a_proximal_step_closes_the_gap_below_the_limit_of_its_length(gap, step, verdict):
+def test_a_proximal_step_closes_the_gap_of_its_own_dictionary(gap, others, step, verdict):
     values = {"lasso_gap_closed": gap + noise(), "lasso_step": np.full((SAMPLES, LAYERS), step)}
+    values |= {"lasso_gap_others": others + noise(seed=7)}
     assert verdicts(values).loc["ista_descends", "verdict"] == verdict
 
 

@@ -19,6 +19,7 @@ from whitebox_probe.auditing.judge import Measured, judge
 from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.auditing.verdicts import VERDICTS
+from whitebox_probe.probing.means import mean_updates, with_means
 from whitebox_probe.probing.plan import planned
 from whitebox_probe.probing.settings import Settings
 
@@ -47,10 +48,11 @@ def base(name):
 @cache
 def measured(name, asked):
     """What a claim asks for, measured of a shipped model."""
-    model = shipped(name)
     text = "tokenizer" in checkpoints.entry(name).preprocess
     data = torch.randint(2, 1024, (6, 24), generator=torch.Generator().manual_seed(4))
-    return wp.probe(model, data if text else IMAGES, list(asked), progress=False)
+    data = data if text else IMAGES
+    model = with_means(shipped(name), mean_updates(shipped(name), data, limit=None))
+    return wp.probe(model, data, list(asked), progress=False)
 
 
 def results(claim):
@@ -58,7 +60,7 @@ def results(claim):
     for name in SHIPPED:
         asked = tuple(claim.requests(base(name)))
         try:
-            planned(shipped(name), list(asked), Settings(), {})
+            planned(with_means(shipped(name), None), list(asked), Settings(), {})
         except wp.ProbeError:
             continue
         yield name, measured(name, asked)
@@ -121,7 +123,8 @@ def settings(claim):
     for name, _ in results(claim):
         for setting in around(shipped(name), base(name)):
             if claim.looks_at(setting):
-                assert list(planned(shipped(name), claim.requests(setting), Settings(), {}))
+                model = with_means(shipped(name), None)
+                assert list(planned(model, claim.requests(setting), Settings(), {}))
 
 
 def flat(claim):

@@ -10,6 +10,7 @@ from tests import oracle
 from tests.conftest import small_crate
 from whitebox_probe._core.errors import DataError
 from whitebox_probe.data import kjv, open_data
+from whitebox_probe.data._left_out import LeftOutWarning
 from whitebox_probe.data.text import TextReader, TextWindows
 from whitebox_probe.models.families.crate_gpt import CrateGPT
 
@@ -65,6 +66,42 @@ def test_a_data_set_of_the_datasets_library_is_read(tmp_path):
 
     data = datasets.Dataset.from_dict({"text": [TEXT], "label": [1]})
     assert open_data(data, transform=BYTES).count == len(TEXT) // 16
+
+
+def nulls(kind):
+    """Two texts and two rows without one, as libraries give them."""
+    import datasets
+
+    rows = [TEXT, None, TEXT[::-1], None]
+    if kind == "numpy":
+        return Rows([{"text": row} for row in (TEXT, math.nan, TEXT[::-1], None)], ("text",))
+    data = datasets.Dataset.from_dict({"text": rows})
+    return data if kind == "plain" else data.with_format(kind)
+
+
+@pytest.mark.parametrize("kind", ["plain", "arrow", "pandas", "numpy"])
+def test_rows_without_a_text_are_left_out_and_told(kind, model):
+    pytest.importorskip("datasets")
+    with pytest.warns(LeftOutWarning, match=r"2 of 4 rows .* are left out.* row 1"):
+        result = wp.probe(model, nulls(kind), ["l0"], progress=False)
+    windows = TextWindows(f"{TEXT}\n{TEXT[::-1]}", "bytes", 16, drop_last=True)
+    assert result.run.data["left_out"] == {"without a text (null)": 2}
+    assert (
+        result.run.data["fingerprint"]
+        == (wp.probe(model, windows, ["l0"], progress=False).run.data["fingerprint"])
+    )
+
+
+@pytest.mark.parametrize("row", [["a", "list"], {"a": "mapping"}, b"bytes", 3, 2.5, True])
+def test_rows_that_are_no_text_are_refused(row):
+    rows = Rows([{"text": TEXT}, {"text": row}], ("text",))
+    with pytest.raises(DataError, match=f"row 1 of a Rows is a {type(row).__name__}"):
+        open_data(rows, transform=BYTES)
+
+
+def test_rows_that_are_all_null_are_no_text():
+    with pytest.raises(DataError, match="all 2 rows of its column 'text' are null"):
+        open_data(Rows([{"text": None}, {"text": math.nan}], ("text",)), transform=BYTES)
 
 
 def test_the_named_text_gives_each_model_its_own_windows(model):

@@ -111,8 +111,10 @@ def test_neural_collapse_of_a_simplex_and_of_a_model(crate):
     simplex = torch.eye(C, d, dtype=torch.float64) - 1 / C
     simplex[:, C:] = 0
     labels = torch.arange(C).repeat(5)
-    collapsed = F.neural_collapse(simplex[labels], labels)
-    assert all(abs(v) < 1e-9 for v in collapsed.values())
+    own = torch.Generator().manual_seed(1)
+    noise = 1e-6 * torch.randn(C * 5, d, dtype=torch.float64, generator=own)
+    collapsed = F.neural_collapse(simplex[labels] + noise, labels)
+    assert all(abs(v) < 1e-5 for v in collapsed.values())
     X = features(crate, 3).mean(1).numpy()
     means = np.stack([X[LABELS.numpy() == c].mean(0) for c in range(4)])
     spread = X - means[LABELS.numpy()]
@@ -261,6 +263,79 @@ class TestDegenerate:
         assert rows["metric"].nunique() == COMPARED[name]
         assert rows["note"].str.contains(why).all()
         assert frame[frame["mean"].notna()]["note"].str.contains("none").sum() == 0
+
+    @pytest.mark.parametrize("name", CLASSES)
+    @pytest.mark.parametrize("batch_size", [1, 7, 40])
+    @pytest.mark.parametrize("per_class", [[10, 10, 10, 10], [1, 1, 1, 1], [10, 10, 1, 10]])
+    def test_classes_of_one_sample_that_is_there_again(self, name, batch_size, per_class, crate):
+        """A class of one image ten times has no more spread than one of a single image."""
+        chosen = [c + 4 * (i % per_class[c]) for i in range(10) for c in range(4)]
+        data = TensorDataset(IMAGES[chosen], LABELS)
+        options = {"progress": False, "batch_size": batch_size}
+        frame = wp.probe(crate, data, [name, "l0"], **options).frame
+        rows, same = frame[frame["mean"].isna()], per_class.count(1)
+        if not same:
+            assert rows.empty
+            return
+        assert rows["metric"].nunique() == COMPARED[name]
+        assert rows["note"].str.contains(f"in {same} of 4 classes samples differ by no more").all()
+
+    def test_features_that_are_the_same_sample_again_have_no_collapse(self):
+        X = IMAGES[:4, 0, 0, :6][LABELS]
+        for scale in (1e-20, 1.0, 1e20):
+            assert all(math.isnan(v) for v in F.neural_collapse(scale * X, LABELS).values())
+        assert math.isnan(F.class_rates(X, LABELS, eps=0.5)[1])
+        assert not math.isnan(F.class_rates(X, LABELS, eps=0.5)[0])
+        metric = wp.metrics.NeuralCollapse()
+        for part in (slice(0, 20), slice(20, 40)):
+            metric.update(X[part, None], labels=LABELS[part])
+        assert all(math.isnan(v) for v in metric.compute().values())
+
+    def test_a_class_whose_samples_are_the_same_in_each_process_alone_is_spread(self):
+        X = IMAGES[:4, 0, 0, :6].repeat_interleave(5, 0)
+        labels = torch.arange(20) // 5 % 2
+        parts = [Sums(), Sums()]
+        measure = catalogue()["neural_collapse"]()
+        for sums, mine in zip(parts, (slice(0, 10), slice(10, 20)), strict=True):
+            layer = SimpleNamespace(
+                at=lambda site, mine=mine: X[mine, None],
+                pooled=lambda site, how, mine=mine: X[mine].double(),
+                norms=lambda site, mine=mine: X[mine, None].norm(dim=-1),
+            )
+            measure.add(sums, layer, "z_out", labels[mine])
+            assert math.isnan(measure.numbers(sums)["nc1"])
+        parts[0].merge(parts[1])
+        want = F.neural_collapse(X, labels)["nc1"]
+        assert measure.numbers(parts[0])["nc1"] == pytest.approx(want, rel=1e-6)
+
+    @pytest.mark.parametrize("name", CLASSES)
+    @pytest.mark.parametrize("none", [-100, -1])
+    @pytest.mark.parametrize("batch_size", [1, 7])
+    def test_labels_below_zero_are_no_class(self, name, none, batch_size, crate):
+        labels = LABELS.where(torch.arange(40) % 9 > 1, none)
+        kept = labels >= 0
+        options = {"progress": False, "batch_size": batch_size}
+        got = wp.probe(crate, TensorDataset(IMAGES, labels), [name], **options)
+        want = wp.probe(crate, TensorDataset(IMAGES[kept], labels[kept]), [name], **options)
+        np.testing.assert_allclose(got.frame["mean"], want.frame["mean"], rtol=1e-9)
+        left_out = int((~kept).sum())
+        told = f"{left_out} samples of no class \\(labels below 0\\) left out"
+        assert got.frame["note"].str.contains(told).all()
+        assert not want.frame["note"].str.contains("left out").any()
+        assert got.run.labels == want.run.labels | {"left_out": left_out}
+        bare = wp.probe(crate, TensorDataset(IMAGES, labels.fill_(none)), [name], **options).frame
+        assert bare["mean"].isna().all()
+        assert bare["note"].str.contains("none, as no sample has a class").all()
+
+    def test_features_of_no_class_are_left_out(self):
+        X, labels = IMAGES[:, 0, 0, :6], LABELS.where(torch.arange(40) > 8, -100)
+        kept = labels >= 0
+        assert F.neural_collapse(X, labels) == F.neural_collapse(X[kept], labels[kept])
+        got, want = F.class_rates(X, labels, eps=0.5), F.class_rates(X[kept], labels[kept], eps=0.5)
+        assert torch.equal(torch.stack(got), torch.stack(want))
+        for f in (F.neural_collapse, lambda *given: F.class_rates(*given, eps=0.5)):
+            with pytest.raises(ShapeError):
+                f(X, torch.full((40,), -100))
 
     def test_a_limit_below_the_classes_counts_them(self, crate):
         data = TensorDataset(IMAGES, torch.arange(40) // 4)

@@ -99,3 +99,27 @@ def test_what_does_not_fit_is_refused(operators, told):
 def test_without_sites_they_have_no_meaning():
     with pytest.raises(wp.ProbeError, match="a mapping without sites"):
         wp.wrap(Net(), operators=PATHS)
+
+
+class Linear(nn.Module):
+    """A second step without a ReLU."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.LayerNorm(D)
+        self.atoms = nn.Parameter(torch.randn(D, D) / D)
+
+    def forward(self, Z):
+        return self.norm(Z) @ self.atoms
+
+
+@pytest.mark.parametrize("name", ["lasso_gap_closed", "lasso_vs_zero", "lasso_kkt", "lasso_change"])
+def test_codes_with_negative_entries_are_no_codes_of_the_step(name):
+    torch.manual_seed(0)
+    net = Net()
+    net.layers[1] = Linear()
+    sites = {"mlp_in": "layers.{layer}.norm:output", "z_out": "layers.{layer}:output"}
+    square = {"D": lambda module, layer: torch.eye(D), "lam": 0.1, "eta": 0.05}
+    model = wp.wrap(net, sites=sites, dim=D, operators=square)
+    with pytest.raises(wp.ProbeError, match=f"'{name}' .* negative entries"):
+        wp.probe(model, torch.randn(3, 4, D), name, progress=False)

@@ -40,7 +40,6 @@ TEXT = {
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 3},
     "openai-gpt": {},
     "gpt_neox": {},
-    "doge": {},
     "gpt_neox-sequential": {"use_parallel_residual": False},
     "opt": {},
     "phi": {},
@@ -254,3 +253,21 @@ def test_a_picture_becomes_a_grid_behind_its_prefix(name):
     assert model.grid(inputs) == (None if name == "vit_mae" else (4, 4))
     has_class = name not in ("ijepa", "siglip_vision_model")
     assert model.class_index == (0 if has_class else None)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_a_type_that_writes_and_fills_no_masks_is_causal(attention):
+    kind = transformers.CONFIG_MAPPING["doge"]
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = kind(intermediate_size=48, vocab_size=64, num_key_value_heads=2, **sizes)
+    assert not hasattr(config, "is_decoder")
+    module = transformers.AutoModel.from_config(config, attn_implementation=attention).eval()
+    model = wp.wrap(module)
+    assert model.layer(1).causal
+    with torch.no_grad(), wp.record(model, ["attn_weights"]) as rec:
+        module(torch.randint(3, 60, (2, 9)))
+    assert not bool(rec["attn_weights", 2].triu(1).any())
+    with torch.no_grad():
+        module.layers[1].input_residual.mul_(1.5)
+    with pytest.raises(wp.ProbeError, match="layer 2 .*that is not simply added"):
+        wp.wrap(module)

@@ -74,7 +74,7 @@ def test_a_model_that_draws_is_seeded_and_recorded(monkeypatch):
         ]
     assert found[0] == found[1]
     assert not found[0].samples.equals(found[2].samples)
-    assert found[0].run.network["draws"] is True
+    assert found[0].run.network["draws"] == "seeded"
 
 
 def test_dropout_that_stays_on_is_noticed(monkeypatch):
@@ -120,3 +120,79 @@ def test_what_draws_elsewhere_is_seeded_told_and_put_back(draw):
         one, two = (wp.probe(model, images, ["coding_rate"], progress=False) for _ in range(2))
     assert one.frame.equals(two.frame)
     assert (np.random.get_state()[1].tobytes(), random.getstate()) == before  # noqa: NPY002
+
+
+class Torch:
+    def __init__(self):
+        self.own = torch.Generator().manual_seed(5)
+
+    def __call__(self, x):
+        return 0.1 * torch.randn(x.shape, generator=self.own)
+
+
+class NumPy:
+    def __init__(self):
+        self.own = {"of": [np.random.default_rng(5)]}
+
+    def __call__(self, x):
+        return torch.from_numpy(self.own["of"][0].normal(size=x.shape)).to(x)
+
+
+class Legacy:
+    def __init__(self):
+        self.own = np.random.RandomState(5)
+
+    def __call__(self, x):
+        return torch.from_numpy(self.own.normal(size=x.shape)).to(x)
+
+
+def holding(make):
+    """A network, one part of which adds noise by a generator that it holds."""
+    noise = make()
+
+    class Noise(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.held = noise.own
+
+        def forward(self, x):
+            return x + noise(x)
+
+    network = small_vit()
+    network.norm_pre = Noise()
+    return wp.wrap(network, name="noisy"), noise
+
+
+@pytest.mark.parametrize("make", [Torch, NumPy, Legacy])
+def test_a_generator_that_a_part_holds_is_seeded_told_and_put_back(make):
+    model, noise = holding(make)
+    images = torch.randn(4, 3, 12, 12)
+    with pytest.warns(DrawsWarning, match="draws random numbers"):
+        one, two = (wp.probe(model, images, ["coding_rate"], progress=False) for _ in range(2))
+    assert one.frame.equals(two.frame)
+    assert one.run.network["draws"] == "seeded"
+    after, x = noise(torch.zeros(3)), torch.zeros(3)
+    assert torch.equal(after, make()(x))  # the probe did not draw of it
+
+
+@pytest.mark.parametrize("make", [Torch, NumPy])
+def test_a_generator_that_cannot_be_found_is_noticed(make):
+    noise, network = make(), small_vit()
+    network.blocks[0].mlp.register_forward_hook(lambda _, args, out: out + noise(out))
+    model = wp.wrap(network, name="noisy")
+    with pytest.warns(DrawsWarning, match="noisy gives other numbers each time"):
+        result = wp.probe(model, torch.randn(4, 3, 12, 12), ["coding_rate"], progress=False)
+    assert result.run.network["draws"] == "unseeded"
+
+
+def test_a_model_that_counts_its_passes_is_noticed():
+    network = small_vit()
+    seen = []
+
+    def louder(_, args, out):
+        seen.append(1)
+        return out * len(seen)
+
+    network.norm_pre.register_forward_hook(louder)
+    with pytest.warns(DrawsWarning, match="keeps what it has seen"):
+        wp.probe(wp.wrap(network), torch.randn(4, 3, 12, 12), ["coding_rate"], progress=False)

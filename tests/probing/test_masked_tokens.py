@@ -199,3 +199,45 @@ def test_a_sample_without_a_token_has_no_similarity():
     nothing[3] = False
     with pytest.raises(DataError, match="sample 3 has no token to measure"):
         wp.similarity(gpt(), gpt(1), TensorDataset(IDS, nothing), progress=False)
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "electra"])
+def test_the_class_token_of_a_window_is_behind_its_padding(kind):
+    """Left out with class_token=False, wherever padding has shifted it to."""
+    model = small(kind, pad_token_id=1)
+    ids, mask = IDS[:6, :12].clone(), torch.ones(6, 12, dtype=torch.bool)
+    ids[:, 0] = 3
+    data = {}
+    for row in range(6):
+        ids[row, 12 - row :], mask[row, 12 - row :] = 1, False
+    data["right"] = TensorDataset(ids, mask)
+    left = [torch.stack([torch.roll(x[row], row) for row in range(6)]) for x in (ids, mask)]
+    data["left"] = TensorDataset(*left)
+    curves = {}
+    for side, each in data.items():
+        result = wp.probe(
+            model, each, ["coding_rate", "l0"], class_token=False, batch_size=4, progress=False
+        )
+        curves[side] = result.samples.to_numpy()
+        assert result.run["tokens"] == 11
+    assert curves["left"] == pytest.approx(curves["right"], rel=1e-4)
+
+
+def test_pooling_by_a_class_token_finds_it_behind_the_padding():
+    model = small("bert", pad_token_id=1)
+    ids, mask = IDS[:8, :12].clone(), torch.ones(8, 12, dtype=torch.bool)
+    ids[:, 0] = 3
+    for row in range(8):
+        ids[row, 12 - row % 4 :], mask[row, 12 - row % 4 :] = 1, False
+    left = [torch.stack([torch.roll(x[r], r % 4) for r in range(8)]) for x in (ids, mask)]
+    labels = torch.arange(8) % 2
+    found = []
+    for each in ([ids, mask], left):
+        data = TensorDataset(each[0], labels, each[1])
+        measure = wp.metrics.ClassRate(eps=0.5, pool="class")
+        found.append(wp.probe(model, data, measure, batch_size=3, progress=False).frame["mean"])
+    assert found[0].tolist() == pytest.approx(found[1].tolist(), rel=1e-3)
+    mask[:, 0] = False
+    data = TensorDataset(ids, labels, mask)
+    with pytest.raises(DataError, match="class token of some samples is left out"):
+        wp.probe(model, data, wp.metrics.ClassRate(eps=0.5, pool="class"), progress=False)

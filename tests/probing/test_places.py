@@ -115,3 +115,156 @@ def test_every_grid_has_as_many_places_as_patches(name):
             assert grid[0] * grid[1] == n - model.prefix_tokens
         if "attn_weights" in model.sites and inputs.is_floating_point():
             assert grid is not None
+
+
+class Last(torch.nn.Module):
+    """A transformer whose class token stands behind its patches, or among them."""
+
+    def __init__(self, place, patches=12, dim=16):
+        super().__init__()
+        torch.manual_seed(0)
+        self.place = place
+        self.token = torch.nn.Parameter(torch.randn(1, 1, dim))
+        self.embed = torch.nn.Linear(6, dim)
+        layer = torch.nn.TransformerEncoderLayer(dim, 2, 32, batch_first=True, norm_first=True)
+        self.blocks = torch.nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+
+    def forward(self, x):
+        x = self.embed(x)
+        token = self.token.expand(len(x), -1, -1)
+        x = torch.cat([x[:, : self.place], token, x[:, self.place :]], dim=1)
+        return self.blocks(x)
+
+
+def placed(place, **options):
+    taps = {"z_out": "blocks.layers.{layer}:output"}
+    return wp.wrap(
+        Last(place).eval(), sites=taps, dim=16, heads=2, class_token=place, grid=(3, 4), **options
+    )
+
+
+def features(model, x):
+    with torch.no_grad():
+        first = model.module.embed(x)
+        token = model.module.token.expand(len(x), -1, -1)
+        at = model.module.place
+        Z = torch.cat([first[:, :at], token, first[:, at:]], dim=1)
+        found = []
+        for layer in model.module.blocks.layers:
+            Z = layer(Z)
+            found.append(Z.double())
+    return found
+
+
+def per_sample(result, name, layer=1):
+    (column,) = [
+        c for c in result.samples.columns if c.startswith(f"{name}@") and c.endswith(f":{layer}")
+    ]
+    return result.samples[column].tolist()
+
+
+@pytest.mark.parametrize("place", [0, 5, 12])
+def test_a_class_token_anywhere_is_left_out_and_nothing_else(place):
+    model, x = placed(place), torch.randn(3, 12, 6)
+    whole = wp.probe(model, x, ["l0", "coding_rate"], eps=0.5, progress=False)
+    less = wp.probe(model, x, ["coding_rate"], eps=0.5, class_token=False, progress=False)
+    assert (whole.run["tokens"], less.run["tokens"]) == (13, 12)
+    others = [i for i in range(13) if i != place]
+    for layer, Z in enumerate(features(model, x), start=1):
+        want = wp.metrics.functional.coding_rate(Z[:, others], eps=0.5).mean()
+        got = less.curve("coding_rate")["mean"].iloc[layer - 1]
+        assert got == pytest.approx(float(want), rel=1e-6)
+        want = wp.metrics.functional.coding_rate(Z, eps=0.5).mean()
+        assert whole.curve("coding_rate")["mean"].iloc[layer - 1] == pytest.approx(
+            float(want), rel=1e-6
+        )
+
+
+@pytest.mark.parametrize("place", [0, 5, 12])
+def test_masks_and_a_class_token_elsewhere(place):
+    """What masks leave out does not shift where the class token is looked for."""
+    model, x = placed(place), torch.randn(3, 12, 6)
+    mask = torch.ones(3, 13, dtype=torch.bool)
+    mask[0, 3], mask[1, 4:7], mask[2, 1] = False, False, False
+    mask[:, place] = True
+    data = torch.utils.data.TensorDataset(x, mask)
+    less = wp.probe(model, data, ["coding_rate"], eps=0.5, class_token=False, progress=False)
+    Z = features(model, x)[1]
+    want = []
+    for row, kept in zip(Z, mask, strict=True):
+        kept = kept.clone()
+        kept[place] = False
+        want.append(float(wp.metrics.functional.coding_rate(row[kept][None], eps=0.5)[0]))
+    assert per_sample(less, "coding_rate", 2) == pytest.approx(want)
+
+
+@pytest.mark.parametrize("class_token", [True, False])
+@pytest.mark.parametrize("place", [13, 40])
+def test_a_class_token_that_is_not_there_is_refused(place, class_token):
+    model = wp.wrap(
+        Last(3).eval(),
+        sites={"z_out": "blocks.layers.{layer}:output"},
+        dim=16,
+        heads=2,
+        class_token=place,
+    )
+    with pytest.raises(ProbeError, match=f"token {place} is not there.*13 tokens"):
+        wp.probe(model, torch.randn(3, 12, 6), ["l0"], class_token=class_token, progress=False)
+
+
+@pytest.mark.parametrize("place", [-1, -13])
+def test_a_class_token_is_counted_from_the_first(place):
+    with pytest.raises(ProbeError, match="class_token=.*counted from 0"):
+        placed(place)
+
+
+def test_a_place_that_the_example_lacks_is_told_at_once():
+    with pytest.raises(ProbeError, match="token 40 is not there"):
+        wp.wrap(
+            Last(3).eval(),
+            sites={"z_out": "blocks.layers.{layer}:output"},
+            dim=16,
+            heads=2,
+            class_token=40,
+            example=torch.randn(1, 12, 6),
+        )
+
+
+def test_patches_around_a_class_token_have_their_places():
+    taps = {"attn_weights": "blocks.{layer}:output:B K n n"}
+
+    class Maps(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.blocks = torch.nn.ModuleList([torch.nn.Identity()])
+
+        def forward(self, x):
+            return self.blocks[0](x)
+
+    A = torch.rand(2, 2, 13, 13).softmax(dim=-1)
+    order = [*range(5), *range(6, 13)]
+    first = A[:, :, [5, *order]][..., [5, *order]]  # the same, the class token in front
+    sizes = {"sites": taps, "dim": 4, "heads": 2, "grid": (3, 4)}
+    among = wp.probe(wp.wrap(Maps(), class_token=5, **sizes), A, NAMES, progress=False)
+    front = wp.probe(wp.wrap(Maps(), prefix_tokens=1, **sizes), first, NAMES, progress=False)
+    for name in NAMES:
+        assert per_sample(among, name) == pytest.approx(per_sample(front, name))
+    for name, measure in {
+        "attention_distance": wp.metrics.functional.attention_distance,
+    }.items():
+        want = measure(first, prefix=1, grid=(3, 4)).mean(dim=1)
+        assert per_sample(among, name) == pytest.approx(want.tolist())
+
+
+@pytest.mark.parametrize(
+    "other", [{"class_token": 0}, {"class_token": None}, {"grid": (4, 3)}, {"causal": True}]
+)
+def test_a_pass_does_not_go_on_with_other_places(tmp_path, other):
+    stated = {"sites": {"z_out": "blocks.layers.{layer}:output"}, "dim": 16, "heads": 2}
+    stated |= {"class_token": 12, "grid": (3, 4)}
+    options = {"batch_size": 2, "progress": False, "checkpoint": tmp_path, "save_every": 0.0}
+    x = torch.arange(4 * 12 * 6).reshape(4, 12, 6) / 288
+    for _ in range(2):
+        wp.probe(wp.wrap(Last(12).eval(), **stated), x, ["l0"], **options)
+    with pytest.raises(ProbeError, match="places of tokens|stated of the module"):
+        wp.probe(wp.wrap(Last(12).eval(), **stated | other), x, ["l0"], **options)

@@ -1,5 +1,7 @@
 """One recorded tensor is of one forward pass: recomputation, shared modules and sizes are told."""
 
+from functools import partial
+
 import pytest
 import timm
 import torch
@@ -112,6 +114,107 @@ def test_a_pass_that_failed_is_dropped_from_every_layer(error):
             model.module(IMAGES)
     recorded = rec.keys()
     assert [len(rec[key]) for key in recorded] == [4] * 4
+
+
+def fails(part, error=ValueError):
+    """A part that raises when it is called, until the handle is removed."""
+
+    def stop(*_):
+        raise error
+
+    return part.register_forward_pre_hook(stop)
+
+
+def by_parts(module):
+    """What a user's own loop over the parts does."""
+
+    def run(x):
+        x = module.norm_pre(module.patch_drop(module._pos_embed(module.patch_embed(x))))
+        for block in module.blocks:
+            x = block(x)
+        return module.norm(x)
+
+    return run
+
+
+WAYS = {
+    "method": lambda module: module.forward_features,
+    "another method": lambda module: partial(module.get_intermediate_layers, norm=True),
+    "own loop": by_parts,
+    "whole": lambda module: module,
+}
+FAILING = {
+    "second block": lambda module: module.blocks[1],
+    "within the second block": lambda module: module.blocks[1].mlp,
+    "after the blocks": lambda module: module.norm,
+    "before the blocks": lambda module: module.patch_embed,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("where", FAILING)
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("layers", [None, [1]])
+def test_a_direct_pass_that_failed_is_dropped_from_every_layer(way, where, error, layers):
+    model = vit()
+    run, part = WAYS[way](model.module), FAILING[where](model.module)
+    with wp.record(model, ["z_in", "z_out"], layers) as rec, torch.no_grad():
+        handle = fails(part, error)
+        with pytest.raises(error):
+            run(IMAGES)
+        assert error is KeyboardInterrupt or len(rec) == 0
+        handle.remove()
+        run(IMAGES[:1])
+        handle = fails(part, error)
+        with pytest.raises(error):
+            run(IMAGES[:2])
+        handle.remove()
+        run(IMAGES)
+        handle = fails(part, error)
+        with pytest.raises(error):
+            run(IMAGES[:2])
+    recorded = rec.keys()
+    assert [[len(each) for each in rec.passes(*key)] for key in recorded] == [[1, 3]] * (
+        2 if layers else 4
+    )
+
+
+def test_what_fails_after_a_pass_leaves_it():
+    model = vit()
+    with wp.record(model, ["z_out"]) as rec, torch.no_grad():
+        features = model.module.forward_features(IMAGES)
+        handle = fails(model.module.head)
+        with pytest.raises(ValueError):  # noqa: PT011
+            model.module.forward_head(features)
+        handle.remove()
+        with pytest.raises(RuntimeError):
+            model.module.forward_features(torch.randn(2, 5, 8, 8))
+    assert [len(rec["z_out", n]) for n in (1, 2)] == [3, 3]
+
+
+def test_a_part_that_fails_by_itself_is_dropped_and_others_stay():
+    model = vit()
+    with wp.record(model, ["z_in", "z_out"]) as rec, torch.no_grad():
+        model.module.forward_features(IMAGES)
+        blocks = model.module.blocks
+        handle = fails(blocks[1])
+        for _ in range(2):
+            with pytest.raises(ValueError):  # noqa: PT011
+                blocks(torch.randn(2, 5, 16))
+        handle.remove()
+        blocks(torch.randn(2, 5, 16))
+    recorded = rec.keys()
+    assert [[len(each) for each in rec.passes(*key)] for key in recorded] == [[3, 2]] * 4
+
+
+def test_no_global_hook_is_left():
+    module = torch.nn.modules.module
+    with wp.record(vit(), ["z_out"]):
+        assert module._global_forward_hooks
+    with pytest.raises(ZeroDivisionError), wp.record(vit(), ["z_out"]):
+        raise ZeroDivisionError
+    assert not module._global_forward_hooks
+    assert not module._global_forward_pre_hooks
 
 
 def test_what_is_recorded_in_inference_mode_may_be_trained_on():

@@ -6,15 +6,23 @@ from typing import Any
 
 from torch import nn
 
-from whitebox_probe._core.errors import BasisError, ProbeError, expect_names_differ, nearest
+from whitebox_probe._core.errors import (
+    BasisError,
+    DataError,
+    ProbeError,
+    SettingError,
+    expect_names_differ,
+    nearest,
+)
 from whitebox_probe.auditing import nulls
 from whitebox_probe.auditing.claim import claims
 from whitebox_probe.auditing.grid import FIRST, Setting, around, usual
-from whitebox_probe.auditing.judge import Measured, judge
+from whitebox_probe.auditing.judge import Measured, judge, unsettled
 from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.auditing.verdicts import Audit
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.probing.bases import FREE
+from whitebox_probe.probing.means import mean_updates, with_means
 from whitebox_probe.probing.plan import Measurement, Request, planned
 from whitebox_probe.probing.probe import as_model, probe
 from whitebox_probe.probing.settings import Execution, Settings
@@ -40,6 +48,7 @@ def audit(
     class_token: bool = True,
     first_layer: int = FIRST,
     null: bool = True,
+    untrained: nulls.Untrained | None = None,
     draws: int = nulls.DRAWS,
     null_limit: int = nulls.SAMPLES,
     robustness: bool = True,
@@ -59,8 +68,11 @@ def audit(
         data, limit, eps, lam, prenorm, class_token, seed: as for `probe`.
         basis: of every model; each model's default when not given.
         first_layer: where curves begin.
-        null: whether random weights are measured as well; of a wrapped module of a family its
-            weights permuted, of a module mapped by its paths nothing.
+        null: whether random weights are measured as well: of a loaded model weights drawn anew, and
+            its own permuted, half as often; of a wrapped module of a family its own permuted; of a
+            module mapped by its paths nothing, unless `untrained` is given.
+        untrained: a function of a seed that gives such a network without training, as a model or a
+            module, in place of all these.
         draws, null_limit: how many times, and on how many samples.
         robustness: whether the other settings are measured.
         thresholds: that verdicts use, all or by name.
@@ -72,8 +84,10 @@ def audit(
     """
     given = [models] if isinstance(models, Model) else models
     whole = [as_model(model) for model in given]
+    for model in whole:
+        _expect_basis_named(model, basis)
     one = {"basis": basis, "eps": eps, "lam": lam, "prenorm": prenorm, "class_token": class_token}
-    _check_options(options, one, null, draws, first_layer)
+    _check_options(options, one, null, draws=draws, null_limit=null_limit, first_layer=first_layer)
     expect_names_differ([model.name for model in whole])
     t = thresholds if isinstance(thresholds, Thresholds) else Thresholds.of(**(thresholds or {}))
     common = {"limit": limit, "seed": seed, **options}
@@ -81,22 +95,50 @@ def audit(
     few["limit"] = null_limit if limit is None else min(limit, null_limit)
     told: dict[str, Any] = {"limit": limit, **one, "first_layer": first_layer, "seed": seed}
     told |= {name: value for name, value in options.items() if name in TAKING}
-    measured = {}
+    measured: dict[str, Measured] = {}
+    held: dict[tuple[str, ...], list[Result]] = {}  # steps of one training share random weights
     for model in whole:
         base = usual(model, **one, first_layer=first_layer)
         others = list(around(model, base)) if robustness else []
-        requests, absent = wanted(model, base, ())
-        result, other = _of_model(model, data, requests, base, others, common)
-        kind = nulls.null_kind(model) if null else ""
-        drawn = [
-            probe(each, data, requests, **few, progress=False)
-            for each in nulls.draws(model, draws if kind else 0, seed=seed)
-        ]
-        measured[model.name] = Measured(result, base, others, other, drawn, kind, absent)
+        means = mean_updates(model, data, **_of_pass(common)) if "attn_out" in model.sites else None
+        apart = with_means(model, means)
+        requests, absent = wanted(apart, base, ())
+        result, other = _of_model(apart, data, requests, base, others, common)
+        if len(result.samples) < 2:
+            raise DataError(
+                "one sample is too few for an audit",
+                "its effects are judged by how samples differ",
+                "Use more samples, or a larger limit",
+            )
+        if unsettled(Measured(result, base, others, other, absent=absent), t):
+            other = probe(apart, data, wanted(apart, base, others)[0], **common)
+        drawn = {}
+        for kind in nulls.null_kinds(model, given=untrained is not None) if null else ():
+            shared = nulls.identity(model) if kind == nulls.INITIAL else None
+            at = (kind, shared or model.name, repr(requests))
+            if at not in held:
+                count = draws if kind != nulls.PERMUTED or model.entry is None else draws // 2
+                held[at] = [
+                    probe(with_means(each, None), data, requests, **few, progress=False)
+                    for each in nulls.draws(
+                        model, kind, max(2, count), seed=seed, untrained=untrained
+                    )
+                ]
+            drawn[kind] = held[at]
+        measured[model.name] = Measured(result, base, others, other, drawn, absent)
     told |= {"null": null, "draws": draws, "null_limit": null_limit, "robustness": robustness}
     told["data"] = next((dict(each.result.run.data) for each in measured.values()), {})
+    told["models"] = {name: _told(each) for name, each in measured.items()}
     told["count"] = {name: each.result.run.count for name, each in measured.items()}
     return judge(measured, thresholds=t, settings=told)
+
+
+def _of_pass(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What an average over samples needs of the options, on `AROUND` of them at most."""
+    names = ("seed", "batch_size", "device", "fast", "dtype", "on_error")
+    limit = options["limit"]
+    few = AROUND if limit is None else min(limit, AROUND)
+    return {"limit": few} | {name: options[name] for name in names if name in options}
 
 
 def _of_model(
@@ -112,7 +154,8 @@ def _of_model(
     Of many, the others are looked at on the first `AROUND` that are drawn: whether an effect turns
     shows on these.
     """
-    known = len(data) if hasattr(data, "__len__") and not isinstance(data, str) else None
+    samples = getattr(data, "dataset", data)  # a DataLoader's length counts batches
+    known = len(samples) if hasattr(samples, "__len__") and not isinstance(data, str) else None
     limit = known if options["limit"] is None else options["limit"]
     if not others:
         return probe(model, data, usually, **options), None
@@ -126,7 +169,13 @@ def _of_model(
 
 
 def _check_options(
-    options: Mapping[str, Any], one: Mapping[str, Any], null: Any, draws: Any, first_layer: Any
+    options: Mapping[str, Any],
+    one: Mapping[str, Any],
+    null: Any,
+    *,
+    draws: Any,
+    null_limit: Any,
+    first_layer: Any,
 ) -> None:
     known = (*TAKING, "fit_data", *(each.name for each in fields(Execution)))
     for name, value in options.items():
@@ -141,13 +190,21 @@ def _check_options(
     for name, value in one.items():
         _expect_one(name, value)
     Settings.of(**{name: value for name, value in one.items() if value is not None})
+    if not one["lam"] > 0:
+        raise SettingError(
+            f"lam is {one['lam']}",
+            "an audit looks at other weights of sparsity as well, a tenth and ten times this one",
+            "Use lam=0.1",
+            setting="lam",
+        )
     if not isinstance(null, bool):
         raise ProbeError(
             f"null={null!r} is no choice of an audit",
             "its null is the model with random weights, and is measured or not",
             "Use null=True or null=False",
         )
-    for name, value, least in (("draws", draws, 2), ("first_layer", first_layer, 1)):
+    whole = (("draws", draws, 2), ("null_limit", null_limit, 2), ("first_layer", first_layer, 1))
+    for name, value, least in whole:
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise ProbeError(
                 f"{name} is {value!r}",
@@ -184,6 +241,30 @@ def wanted(
                 for request in claim.requests(setting):
                     asked[repr(request)] = request
     return list(asked.values()), absent
+
+
+def _expect_basis_named(model: ProbeModel, basis: str | None) -> None:
+    """Raises: BasisError where a basis is asked for that the model does not have."""
+    known = (*model.bases, *FREE)
+    if basis is not None and basis not in known:
+        raise BasisError(
+            f"{model.name} has no subspaces '{basis}'",
+            "an audit is of one basis, which each model has to have",
+            nearest(basis, known),
+        )
+
+
+def _told(measured: Measured) -> dict[str, Any]:
+    """What the verdicts of a model depend on, besides what all of them share."""
+    run = measured.result.run
+    return {
+        "basis": measured.base.basis,
+        "checkpoint": dict(run.checkpoint),
+        "family": run.family,
+        "network": dict(run.network),
+        "preprocess": run.preprocess,
+        "nulls": {kind: len(drawn) for kind, drawn in measured.nulls.items()},
+    }
 
 
 def _expect_basis(model: ProbeModel, measurement: Measurement) -> None:

@@ -5,6 +5,7 @@ other packages add. No verdict is worded by hand: a claim has one effect with it
 test, and conditions that must hold beside it, by the numbers of `Thresholds`.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,6 +43,8 @@ class Finding:
 
     Attributes:
         value: the effect, in the claim's unit. low, high: its 95% interval over samples.
+        compared: what has to be beyond random weights: the value, or of it the part that controls
+            leave, where large weights without training have a value as well.
         p: two-sided, of no effect; `tested` says what was drawn or permuted.
         side: 1 where effect and conditions support the claim, -1 where they contradict it, 0 where
             they do neither; whether that may be chance is not looked at.
@@ -59,6 +62,12 @@ class Finding:
     why: str = ""
     parts: Mapping[str, float] = field(default_factory=dict)
     missing: str = ""
+    compared: float = float("nan")
+
+    def __post_init__(self) -> None:
+        """The value itself, where no part of it is named."""
+        if math.isnan(self.compared):
+            object.__setattr__(self, "compared", self.value)
 
 
 class Claim(ABC):

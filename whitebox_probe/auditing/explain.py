@@ -38,6 +38,8 @@ def _model(audit: Audit, claim: str, row: dict[Any, Any]) -> list[str]:
     lines.append(f"  effect       {row['value']:.4g} {interval} over {row['samples']} samples")
     lines.append(f"  p            {row['p']:.2g} by {row['tested']}, {row['p_holm']:.2g} corrected")
     if row["null"]:
+        if row["compared"] != row["value"]:
+            lines.append(f"  of its own   {row['compared']:.4g}, which random weights have to miss")
         lines.append(
             f"  {row['null']:12} {row['null_mean']:.4g}, another draw in "
             f"[{row['null_low']:.3g}, {row['null_high']:.3g}]; {row['null_draws']} draws, "
@@ -48,7 +50,7 @@ def _model(audit: Audit, claim: str, row: dict[Any, Any]) -> list[str]:
     lines += _wrapped(f"parts: {told}", "  ") if told else []
     of = audit.robustness
     for other in of[(of["claim"] == claim) & (of["model"] == row["model"])].to_dict("records"):
-        word = "agrees" if other["agrees"] else "FLIPS" if other["counts"] else "differs, by right"
+        word = "agrees" if other["agrees"] else "FLIPS" if other["counts"] else "does not count"
         why = f": {other['why']}" if other["why"] and word != "agrees" else ""
         lines += _wrapped(f"{other['setting']}: {other['value']:.4g}, {word}{why}", "  ")
     return lines

@@ -95,7 +95,7 @@ def around(model: ProbeModel, base: Setting) -> Iterator[Setting]:
     for basis in model.bases:
         if basis != base.basis:
             yield replace(base, basis=basis, axis="basis")
-    if model.prefix_tokens:
+    if model.extra_tokens:
         yield replace(base, class_token=not base.class_token, axis="class_token")
     yield replace(base, first_layer=base.first_layer + 1, axis="first_layer")
     if base.first_layer > 1:

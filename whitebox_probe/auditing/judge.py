@@ -8,7 +8,8 @@ that is shared by the claims (Bonferroni).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -31,21 +32,24 @@ from whitebox_probe.results.result import Result
 from whitebox_probe.stats import holm, prediction_interval, rank_p
 
 
+_OF_CURVES = ["claim", "model", "layer", "mean", "ci_low", "ci_high", "unit"]
+_OF_CURVES += ["null_mean", "null_least", "null_most"]
+
+
 @dataclass(frozen=True)
 class Measured:
     """A model's result, and what is looked at in it.
 
     Attributes: result: of the model. base: the setting of its verdicts. others: those around it, in
-        `around`. nulls: the same measured with random weights. kind: what these are. absent: claim
-        -> why it was not measured.
+        `around`. nulls: what stands for no training -> the same measured with draws of it. absent:
+        claim -> why it was not measured.
     """
 
     result: Result
     base: Setting
     others: Sequence[Setting] = ()
     around: Result | None = None
-    nulls: Sequence[Result] = ()
-    kind: str = ""
+    nulls: Mapping[str, Sequence[Result]] = field(default_factory=dict)
     absent: Mapping[str, str] | None = None
 
 
@@ -59,7 +63,20 @@ class _Read:
         self.around = None if measured.around is None else self.result
         if measured.around is not None and not same:
             self.around = Readings(measured.around)
-        self.nulls = [Readings(null) for null in measured.nulls]
+        self.nulls = {kind: [*map(Readings, each)] for kind, each in measured.nulls.items()}
+
+    def find(self, claim: Claim, result: Readings, setting: Setting, by: Thresholds) -> Finding:
+        """What a claim finds in one of them."""
+        absent = self.of.absent or {}
+        if claim.name in absent:
+            return Finding(missing=absent[claim.name])
+        if result.count == 1:
+            return Finding(missing="one sample says nothing of the others")
+        found = claim.find(result, setting, by)
+        # A test over layers takes their means for exact: samples have to agree on the sign.
+        if found.tested == "layers" and found.side and found.low <= 0 <= found.high:
+            return replace(found, side=0, why="its interval over samples holds no effect at all")
+        return found
 
 
 def judge(
@@ -90,12 +107,12 @@ def judge(
         pd.DataFrame(rows),
         _table(robustness, ["model", "claim", "setting", "counts", "value", "p", "agrees", "why"]),
         _table(parts, ["model", "claim", "part", "value"]),
-        pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(),
+        pd.concat(curves, ignore_index=True) if curves else _table([], _OF_CURVES),
         t,
         settings or {},
         {claim.name: _rule(claim) for claim in those},
         {name: each.result for name, each in models.items()},
-        {name: tuple(each.nulls) for name, each in models.items()},
+        {name: tuple(chain(*each.nulls.values())) for name, each in models.items()},
     )
 
 
@@ -106,7 +123,7 @@ def _table(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
 def _rule(claim: Claim) -> dict[str, str]:
     return {
         "claim": claim.text,
-        "statistic": claim.statistic,
+        "statistic": claim.statistic.format(first="`first_layer`"),
         "unit": claim.unit,
         "rule": claim.rule,
         "keeps its meaning under": ", ".join(claim.keeps),
@@ -119,34 +136,24 @@ def _judged(
     name: str, measured: Measured, those: Sequence[Claim], t: Thresholds
 ) -> list[tuple[dict[str, Any], list[dict[str, Any]], Finding, pd.DataFrame | None]]:
     """Of each claim its row, the rows of its other settings, what was found, and its curve."""
-    absent = measured.absent or {}
     read = _Read(measured)
-
-    def find(claim: Claim, result: Readings, setting: Setting, by: Thresholds) -> Finding:
-        if claim.name in absent:
-            return Finding(missing=absent[claim.name])
-        if result.count == 1:
-            return Finding(missing="one sample says nothing of the others")
-        return claim.find(result, setting, by)
-
-    found = {claim.name: find(claim, read.result, measured.base, t) for claim in those}
+    found = {claim.name: read.find(claim, read.result, measured.base, t) for claim in those}
     tested = [each for each in found.values() if not each.missing]
-    corrected = dict(
-        zip(found, map(float, holm(np.array([each.p for each in found.values()]))), strict=True)
-    )
+    corrected = _corrected(found)
+    around = _around(read, those, t)
     made = []
     for claim in those:
         own = found[claim.name]
-        null = _null(claim, own, read, t, len(tested), find)
+        null = _null(claim, own, read, t, len(tested))
         p = corrected[claim.name]
         decided = own.side if p <= t.alpha else 0
-        others = [] if own.missing else _others(claim, name, decided, read, t, find)
+        others = [] if own.missing else _others(claim, name, decided, around, t)
         verdict, reason = _verdict(own, p, null, others, t)
         row = {
             "model": name,
             "claim": claim.name,
             "text": claim.text,
-            "statistic": claim.statistic,
+            "statistic": claim.statistic.format(first=measured.base.first_layer),
             "unit": claim.unit,
             "value": own.value,
             "ci_low": own.low,
@@ -166,58 +173,140 @@ def _judged(
     return made
 
 
-def _null(
-    claim: Claim, own: Finding, read: _Read, t: Thresholds, family: int, find: Any
-) -> dict[str, Any]:
-    """What random weights show, and whether the value lies beyond it on the claim's side."""
+def _null(claim: Claim, own: Finding, read: _Read, t: Thresholds, family: int) -> dict[str, Any]:
+    """What no training shows, and whether the value lies beyond it on the claim's side.
+
+    Of several kinds the one is told that it lies least beyond.
+    """
     nothing = dict.fromkeys(("null_mean", "null_low", "null_high", "null_p"), float("nan"))
-    told: dict[str, Any] = {"null": "", "null_draws": 0, **nothing, "beyond_null": ""}
-    if own.missing or not read.nulls:
-        return told
-    values = [find(claim, result, read.of.base, t).value for result in read.nulls]
-    draws = np.array([value for value in values if not np.isnan(value)])
-    if len(draws) < 2:
-        return told
-    low, high = prediction_interval(draws, family=family, level=1 - t.alpha)
-    beyond = own.value < low if claim.wants == "low" else own.value > high
-    return {
-        "null": read.of.kind,
-        "null_draws": len(draws),
-        "null_mean": float(draws.mean()),
-        "null_low": low,
-        "null_high": high,
-        "null_p": rank_p(own.value, draws, direction=claim.wants),
-        "beyond_null": "yes" if beyond else "no",
-    }
+    told: dict[str, Any] = {"compared": own.compared, "null": "", "null_draws": 0}
+    told |= {**nothing, "beyond_null": ""}
+    least = np.inf
+    for kind, results in read.nulls.items() if not own.missing else ():
+        values = [read.find(claim, result, read.of.base, t).compared for result in results]
+        draws = np.array([value for value in values if not np.isnan(value)])
+        if len(draws) < 2:
+            continue
+        low, high = prediction_interval(draws, family=family, level=1 - t.alpha)
+        beyond = low - own.compared if claim.wants == "low" else own.compared - high
+        if beyond < least:
+            least = beyond
+            told |= {
+                "null": kind,
+                "null_draws": len(draws),
+                "null_mean": float(draws.mean()),
+                "null_low": low,
+                "null_high": high,
+                "null_p": rank_p(own.compared, draws, direction=claim.wants),
+                "beyond_null": "yes" if beyond > 0 else "no",
+            }
+    return told
+
+
+def _corrected(found: Mapping[str, Finding]) -> dict[str, float]:
+    """Claim -> its p, Holm-corrected over the claims."""
+    every = holm(np.array([each.p for each in found.values()]))
+    return dict(zip(found, map(float, every), strict=True))
+
+
+@dataclass(frozen=True)
+class _Around:
+    """What claims find under one setting, on the samples on which all settings are looked at.
+
+    Attributes: setting: one, or the usual one. found: claim -> what it finds, by the thresholds.
+        halved: the same by half of the sizes. p: claim -> corrected over the claims.
+    """
+
+    setting: Setting
+    found: Mapping[str, Finding]
+    halved: Mapping[str, Finding]
+    p: Mapping[str, float]
+
+
+def _around(read: _Read, those: Sequence[Claim], t: Thresholds) -> list[_Around]:
+    """The usual setting first, then each other one; empty where none was measured.
+
+    The usual one is found anew: samples may be fewer here than those of the verdict.
+    """
+    if read.around is None:
+        return []
+    usual = _under(read.of.base, read, those, t)
+    return [usual, *(_under(each, read, those, t, usual) for each in read.of.others)]
+
+
+def _under(
+    setting: Setting,
+    read: _Read,
+    those: Sequence[Claim],
+    t: Thresholds,
+    usual: _Around | None = None,
+) -> _Around:
+    """One setting; a claim that does not depend on it finds what it finds under the usual one."""
+    assert read.around is not None
+    found, halved = {}, {}
+    for claim in those:
+        if usual is None or claim.looks_at(setting):
+            found[claim.name] = read.find(claim, read.around, setting, t)
+            halved[claim.name] = read.find(claim, read.around, setting, t.halved())
+        else:
+            found[claim.name] = usual.found[claim.name]
+            halved[claim.name] = usual.halved[claim.name]
+    return _Around(setting, found, halved, _corrected(found))
 
 
 def _others(
-    claim: Claim, name: str, decided: int, read: _Read, t: Thresholds, find: Any
+    claim: Claim, name: str, decided: int, around: Sequence[_Around], t: Thresholds
 ) -> list[dict[str, Any]]:
-    """The claim under each other setting, and whether that agrees.
+    """The claim under each other setting, and whether that agrees with the usual one.
 
-    It agrees with an effect on one side (`decided` is 1 or -1) if it is on that side, half as large
-    at least, and no chance; and with none, if it is none there.
+    With an effect on one side (`decided` is 1 or -1) another setting agrees if it is on that side,
+    half as large at least, and no chance by itself. With none it agrees if it shows none: as the
+    usual one does, by whole sizes, and corrected over the claims.
     """
-    rows = []
-    for setting in read.of.others:
-        if read.around is None or not claim.looks_at(setting):
+    rows: list[dict[str, Any]] = []
+    if not around:
+        return rows
+    usual = _side_of(claim.name, decided, around[0], t)
+    for each in around[1:]:
+        if not claim.looks_at(each.setting):
             continue
-        other = find(claim, read.around, setting, t.halved() if decided else t)
-        sure = other.side if other.p <= t.alpha else 0
+        other = each.found[claim.name]
+        counts = each.setting.axis in claim.keeps and not other.missing
         rows.append(
             {
                 "model": name,
                 "claim": claim.name,
-                "setting": setting.told(orthonormal=claim.uses[0].orthonormal),
-                "counts": setting.axis in claim.keeps,
+                "setting": each.setting.told(orthonormal=claim.uses[0].orthonormal),
+                "counts": counts,
                 "value": other.value,
                 "p": other.p,
-                "agrees": sure == decided,
-                "why": claim.loses.get(setting.axis, "") or other.missing or other.why,
+                "agrees": not other.missing and _side_of(claim.name, decided, each, t) == usual,
+                "why": claim.loses.get(each.setting.axis, "") or other.missing or other.why,
             }
         )
     return rows
+
+
+def _side_of(claim: str, decided: int, here: _Around, t: Thresholds) -> int:
+    """On which side a claim's effect is under a setting, as it is asked of it."""
+    found = here.halved[claim] if decided else here.found[claim]
+    p = found.p if decided else here.p[claim]
+    return found.side if p <= t.alpha else 0
+
+
+def unsettled(measured: Measured, t: Thresholds) -> bool:
+    """Whether the samples around the usual setting are too few to see there what all of them show.
+
+    Other settings can then not be told from it: they have to be measured on all samples.
+    """
+    read = _Read(measured)
+    if read.around is None or read.around is read.result:
+        return False
+    those = list(claims().values())
+    found = {claim.name: read.find(claim, read.result, measured.base, t) for claim in those}
+    p, here = _corrected(found), _under(measured.base, read, those, t)
+    decided = {name: each.side if p[name] <= t.alpha else 0 for name, each in found.items()}
+    return any(side and _side_of(name, side, here, t) != side for name, side in decided.items())
 
 
 def _flips(others: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -246,7 +335,8 @@ def _verdict(
         return NOT_SUPPORTED, f"it may be chance: p = {p:.2g}, corrected over the claims"
     if own.side > 0 and null["beyond_null"] == "no":
         low, high = null["null_low"], null["null_high"]
-        return NOT_SUPPORTED, f"{null['null']} show as much or more: {low:.3g} to {high:.3g}"
+        part = "" if own.compared == own.value else f" than the {own.compared:.3g} of its own"
+        return NOT_SUPPORTED, f"{null['null']} show as much or more{part}: {low:.3g} to {high:.3g}"
     flips = _flips(others)
     side = SUPPORTED if own.side > 0 else CONTRADICTED
     if flips:
@@ -262,7 +352,8 @@ def _curve(claim: Claim, name: str, read: _Read) -> pd.DataFrame:
     mine.insert(0, "claim", claim.name)
     mine.insert(1, "model", name)
     mine["unit"] = read.result.run.measures.get(claim.uses[0].metric, {}).get("unit", "")
-    every = [claim.curve(null, base)["mean"].to_numpy() for null in read.nulls]
+    drawn_of = chain(*read.nulls.values())
+    every = [claim.curve(null, base)["mean"].to_numpy() for null in drawn_of]
     drawn = np.array(every) if every else np.full((1, len(mine)), np.nan)
     mine["null_mean"] = drawn.mean(axis=0)
     mine["null_least"], mine["null_most"] = drawn.min(axis=0), drawn.max(axis=0)

@@ -1,38 +1,65 @@
 """What a model would show without any training: draws of random weights, each measured alike."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
+from torch import nn
 
 from whitebox_probe._core.hashing import seed_of
 from whitebox_probe.models.load import load_random
 from whitebox_probe.models.model import ProbeModel
+from whitebox_probe.models.wrap import wrap
+
+Untrained = Callable[[int], ProbeModel | nn.Module]
 
 DRAWS = 20
 SAMPLES = 32
 """On which draws are measured: there are many of them, and their own spread is what counts."""
 INITIAL, PERMUTED = "random weights", "permuted weights"
+UNTRAINED = "untrained networks"
 
 
-def null_kind(model: ProbeModel) -> str:
-    """What stands for a model without training; "" where nothing can.
+def null_kinds(model: ProbeModel, *, given: bool = False) -> tuple[str, ...]:
+    """What stands for a model without training; nothing where nothing can.
 
-    A loaded model is built anew with random weights. Of a wrapped module of a family the entries of
-    each tensor change places: of weights that were never trained, that is another such draw. What
-    weights of a module mapped by its paths are drawn from is not known.
+    A loaded model is built anew with random weights. Of it, and of a wrapped module of a family,
+    the entries of each tensor change places as well: of weights that were never trained that is
+    another such draw, whatever they were drawn from. Weights of a module mapped by its paths may be
+    no weights of layers at all: `untrained` of `audit` draws for them.
+
+    Args: given: whether the caller draws.
     """
+    if given:
+        return (UNTRAINED,)
     if model.entry is not None:
-        return INITIAL
-    return PERMUTED if model.family is not None else ""
+        return (INITIAL, PERMUTED)
+    return (PERMUTED,) if model.family is not None else ()
 
 
-def draws(model: ProbeModel, count: int, *, seed: int) -> Iterator[ProbeModel]:
+def identity(model: ProbeModel) -> str | None:
+    """What draws of random weights depend on besides their seed; None where it is the weights."""
+    if model.entry is None:
+        return None
+    reads = None if model.preprocess is None else model.preprocess.told()
+    return repr((model.entry.family, sorted(model.entry.arch.items()), reads))
+
+
+def draws(
+    model: ProbeModel, kind: str, count: int, *, seed: int, untrained: Untrained | None = None
+) -> Iterator[ProbeModel]:
     """So many models without training, one at a time."""
     for number in range(count):
         own = seed_of(seed, "audit", number) % 2**31
-        yield load_random(model, seed=own) if model.entry is not None else _permuted(model, own)
+        if kind == UNTRAINED:
+            assert untrained is not None
+            made = untrained(own)
+            yield made if isinstance(made, ProbeModel) else wrap(made)
+        elif kind == INITIAL:
+            yield load_random(model, seed=own)
+        else:
+            yield _permuted(model, own)
 
 
 def _permuted(model: ProbeModel, seed: int) -> ProbeModel:

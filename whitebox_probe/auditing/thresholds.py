@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from whitebox_probe._core.errors import SettingError, nearest
+from whitebox_probe.stats import LEAST_P
 
 
 def _of(default: float, least: float, most: float, what: str) -> Any:
@@ -18,7 +19,9 @@ class Thresholds:
     A size says which effects count at all; `alpha` is shared by the claims of a model (Holm).
     """
 
-    alpha: float = _of(0.05, 0, 1, "chance of a wrong verdict of a model whose curves show nothing")
+    alpha: float = _of(
+        0.05, LEAST_P, 1, "chance of a wrong verdict of a model whose curves show nothing"
+    )
     change: float = _of(0.05, 0, 1, "share that a rate or a count must change by, over all layers")
     step: float = _of(0.01, 0, 1, "share of R^c that an attention step must change it by")
     cosine: float = _of(0.1, 0, 1, "mean cosine that an update must reach along a direction")
@@ -40,7 +43,7 @@ class Thresholds:
                 raise SettingError(
                     f"the threshold '{each.name}' is {value!r}",
                     f"it is the {each.metadata['what']}",
-                    "Use a number between 0 and 1",
+                    f"Use a number between {each.metadata['least']:g} and 1",
                     setting=each.name,
                 )
 

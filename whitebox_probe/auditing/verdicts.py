@@ -21,8 +21,8 @@ TABLES = ("verdicts", "robustness", "parts", "curves")
 SEAL = "audit.json"
 _FIX = "Make it with: whitebox-probe audit MODEL --out DIR, or wp.audit"
 _NUMBERS = (
-    "value", "ci_low", "ci_high", "p", "p_holm", "null_mean", "null_low", "null_high", "null_p",
-    "mean", "null_least", "null_most",
+    "value", "ci_low", "ci_high", "p", "p_holm", "compared", "null_mean", "null_low", "null_high",
+    "null_p", "mean", "null_least", "null_most",
 )  # fmt: skip
 # The tables are for other programs: what is read again stands, to the last digit, in the seal.
 
@@ -39,6 +39,7 @@ class Audit:
     Attributes:
         frame: one row a model and claim. `value` with `ci_low` and `ci_high` is its effect, in
             `unit`; `p` of no effect, `p_holm` the same corrected over the claims of the model;
+            `compared` what of the value has to be beyond random weights;
             `null_low` and `null_high` the 95% prediction interval of one more draw of random
             weights, corrected over the claims as well, `null_p` the value's rank among the draws,
             and `beyond_null` whether it lies outside, on the claim's side; `robust` which other
@@ -172,7 +173,10 @@ def _told(row: Mapping[Any, Any]) -> str:
     if np.isnan(row["value"]):
         return str(row["verdict"])
     interval = f"[{row['ci_low']:.3g}, {row['ci_high']:.3g}]"
-    return f"{row['verdict']}: {row['value']:.3g} {interval}"
+    alone = (
+        " (against no random weights)" if row["verdict"] == SUPPORTED and not row["null"] else ""
+    )
+    return f"{row['verdict']}{alone}: {row['value']:.3g} {interval}"
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -198,10 +198,17 @@ def _row(row: dict[Any, Any]) -> list[str]:
         _interval(row["value"], row["ci_low"], row["ci_high"]),
         row["unit"],
         "-" if row["p_holm"] != row["p_holm"] else f"{row['p_holm']:.2g}",
-        _interval(row["null_mean"], row["null_low"], row["null_high"]),
+        _null(row),
         row["robust"].removeprefix("flips with ") or "-",
         row["verdict"],
     ]
+
+
+def _null(row: dict[Any, Any]) -> str:
+    """What random weights show; of the part of the effect that is compared, if it is a part."""
+    told = _interval(row["null_mean"], row["null_low"], row["null_high"])
+    apart = told != "-" and row["compared"] != row["value"]
+    return f"of its own {row['compared']:.3g}: {told}" if apart else told
 
 
 def _interval(value: float, low: float, high: float) -> str:

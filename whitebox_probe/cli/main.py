@@ -181,7 +181,9 @@ def as_options(error: ProbeError, known: dict[str, object]) -> str:
     def option(match: re.Match[str]) -> str:
         if match[1] not in known:
             return match[0]
-        return f"--{match[1].replace('_', '-')}" + (f" {match[2]}" if match[2] else "")
+        behind = match.string[match.end() : match.end() + 1]
+        value = f" {match[2]}" if match[2] else " " if behind.isalnum() else ""
+        return f"--{match[1].replace('_', '-')}{value}"
 
     what = error.what
     if isinstance(error, SettingError) and error.setting in known:

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from whitebox_probe._core.errors import DataError, LoadWarning
+from whitebox_probe._core.errors import DataError
 from whitebox_probe.data import _digest, _prepared, names
+from whitebox_probe.data._left_out import LeftOutWarning as LeftOutWarning
+from whitebox_probe.data._left_out import in_words
 from whitebox_probe.data.images import Transform, eight_bits
 from whitebox_probe.data.kind import Kind, Opened
 from whitebox_probe.data.text import TextReader
@@ -81,10 +83,6 @@ class Folders(Kind):
         return {what: folder / what for what in greys}
 
 
-class LeftOutWarning(LoadWarning):
-    """Files of a folder, or frames of them, that are not measured."""
-
-
 def _warning(images: "ImageFolder", name: str) -> LeftOutWarning:
     """What is left out, all in one line."""
     frames = len(images.left_out.get(FURTHER, ()))
@@ -96,7 +94,7 @@ def _warning(images: "ImageFolder", name: str) -> LeftOutWarning:
     what = f"{' and '.join(counts)} {verb} left out of {name}"
     others = f"The {len(images)} others are measured"
     fix = f"{others}, of each file its first frame" if frames else others
-    return LeftOutWarning(what, _told(images.left_out), fix)
+    return LeftOutWarning(what, in_words(images.left_out), fix)
 
 
 class ImageFolder(Dataset[Any]):
@@ -128,7 +126,7 @@ class ImageFolder(Dataset[Any]):
                 self.left_out.setdefault(why, []).append(str(inside))
         self.files = files
         if not self.files:
-            told = f"; {_told(self.left_out)}" if self.left_out else ""
+            told = f"; {in_words(self.left_out)}" if self.left_out else ""
             raise DataError(
                 f"the folder {folder} holds no image",
                 f"no file in it ends in {', '.join(sorted(SUFFIXES))}{told}",
@@ -220,14 +218,6 @@ def _frames(path: Path) -> int:
             return int(getattr(image, "n_frames", 1))
     except Exception:  # decoders raise whatever a broken file leads them to
         return 1
-
-
-def _told(left_out: Mapping[str, Sequence[str]]) -> str:
-    """How many files are left out, why, and the first of each sort."""
-    return ", ".join(
-        f"{len(files)} {why} ({files[0]}{', ...' if len(files) > 1 else ''})"
-        for why, files in left_out.items()
-    )
 
 
 def _read(path: Path) -> Image.Image:

@@ -7,10 +7,14 @@ from typing import Any
 import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, TensorDataset
 
+from whitebox_probe._core.errors import DataError
 from whitebox_probe.data._parts import class_of
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.kind import Kind, Opened
 from whitebox_probe.data.text import TextReader
+
+DROPPED = "dropped by the loader, as they do not fill a batch (drop_last=True)"
+AT_MOST = f"at most {DROPPED}"
 
 
 class Loaders(Kind):
@@ -28,13 +32,20 @@ class Loaders(Kind):
         """The loader's batches; of a data set with a length, their number and classes too."""
         dataset = data.dataset
         sized = isinstance(dataset, Sized) and not isinstance(dataset, IterableDataset)
-        count = _count(data)
+        count, dropped = _count(data)
+        if count == 0 and dropped:
+            raise DataError(
+                f"the DataLoader of {type(dataset).__name__} gives no batch",
+                f"its {len(dropped)} samples do not fill one, and it has drop_last=True",
+                "Use drop_last=False, or smaller batches",
+            )
         return Opened(
             data,
             f"DataLoader of {type(dataset).__name__}",
             numbered=False,
             count=count,
             labelled=sized and count != 0 and class_of(dataset[0]) is not None,
+            left_out={DROPPED if count is not None else AT_MOST: dropped} if dropped else {},
         )
 
     def examples(self, folder: Path) -> Mapping[str, Any]:
@@ -50,9 +61,22 @@ class Loaders(Kind):
         }
 
 
-def _count(loader: DataLoader[Any]) -> int | None:
-    """How many samples it promises; None where its own way of drawing them does not say."""
-    usual = type(loader.batch_sampler) is BatchSampler
-    whole = loader.dataset if isinstance(loader.dataset, IterableDataset) else loader.sampler
-    known = usual and not loader.drop_last and isinstance(whole, Sized)
-    return len(whole) if known and isinstance(whole, Sized) else None
+def _count(loader: DataLoader[Any]) -> tuple[int | None, list[str]]:
+    """How many samples it promises, and the names of those that it drops.
+
+    None where its own way of drawing them does not say: there as many are named as it may drop.
+    """
+    drawn = loader.batch_sampler
+    size = int(getattr(drawn, "batch_size", None) or 0)
+    drops = size > 1 and bool(getattr(drawn, "drop_last", False))
+    stream = isinstance(loader.dataset, IterableDataset)
+    workers = max(loader.num_workers, 1) if stream else 1
+    usual = type(drawn) is BatchSampler
+    whole = loader.dataset if stream else getattr(drawn, "sampler", loader.sampler)
+    if usual and isinstance(whole, Sized) and not (drops and workers > 1):
+        last = len(whole) % size if drops else 0
+        kept = len(whole) - last
+        return kept, [f"number {n} in its order" for n in range(kept, len(whole))]
+    if not drops:
+        return None, []
+    return None, [f"of the last {size - 1} of each worker"] * (workers * (size - 1))

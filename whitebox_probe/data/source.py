@@ -24,6 +24,7 @@ from whitebox_probe.data._sample import (
     collate,
 )
 from whitebox_probe.data._sample import classed as classed
+from whitebox_probe.data._streams import given_once
 from whitebox_probe.data.catalogue import open_any
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.kind import Opened
@@ -232,7 +233,8 @@ def _in_their_order(opened: Opened, limit: int | None) -> Source:
 
     def batches(batch_size: int, workers: int, *, first: int = 0, step: int = 1) -> Iterator[Batch]:
         assert (first, step) == (0, 1)
-        yield from agreeing(_cut(opened.dataset, limit))
+        read = agreeing(_cut(opened.dataset, limit))
+        yield from given_once(opened.dataset, read, partial(_cut, limit=None))
 
     count = opened.count
     if count is not None and limit is not None:

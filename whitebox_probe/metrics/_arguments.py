@@ -53,6 +53,6 @@ def layer_of(
             f"'{definition.name}' is taken of the step itself",
             f"Pass {lacking[0]}= beside Z",
         )
-    first = 0 if prefix else None
-    products = Products(tokens, operators, prefix, ids, grid=grid, class_index=first, causal=causal)
+    first, extra = 0 if prefix else None, tuple(range(prefix))
+    products = Products(tokens, operators, extra, ids, grid=grid, class_index=first, causal=causal)
     return LayerTokens(products, U)

@@ -67,12 +67,13 @@ def attention_distance(A: Tensor, *, prefix: int, grid: tuple[int, int]) -> Tens
     References: Dosovitskiy et al. 2021, arXiv:2010.11929, figure 7.
     """
     expect_shape(A, "B K n n", name="A")
-    return expect_finite(_distance(A, prefix, grid), name="attention distance")
+    return expect_finite(_distance(A, tuple(range(prefix)), grid), name="attention distance")
 
 
-def _distance(A: Tensor, prefix: int, grid: tuple[int, int] | None) -> Tensor:
-    rows = A[..., prefix:, :]
-    A = _linalg.upcast(rows[..., prefix:])
+def _distance(A: Tensor, extra: tuple[int, ...], grid: tuple[int, int] | None) -> Tensor:
+    patches = _patches(A, extra)
+    rows = A[..., patches, :]
+    A = _linalg.upcast(rows[..., patches])
     if grid is None or math.prod(grid) != A.shape[-1] or A.shape[-1] == 0:
         known = "no grid of them is known" if grid is None else f"their grid is {grid[0]}x{grid[1]}"
         raise ProbeError(
@@ -96,18 +97,27 @@ def attention_class_share(A: Tensor, *, prefix: int, class_index: int = 0) -> Te
     """
     expect_shape(A, "B K n n", name="A")
     return expect_finite(
-        _class_share(A, prefix, class_index if prefix else None), name="class token's share"
+        _class_share(A, tuple(range(prefix)), class_index if prefix else None),
+        name="class token's share",
     )
 
 
-def _class_share(A: Tensor, prefix: int, class_index: int | None) -> Tensor:
+def _class_share(A: Tensor, extra: tuple[int, ...], class_index: int | None) -> Tensor:
     if class_index is None:
         raise ProbeError(
             "the model has no class token",
             "none is among its tokens, or it is left out",
             "Leave out attention_class_share, or measure with the class token",
         )
-    return _over_rows(_linalg.upcast(A[..., prefix:, class_index]), A[..., prefix:, :])
+    patches = _patches(A, extra)
+    return _over_rows(_linalg.upcast(A[..., patches, class_index]), A[..., patches, :])
+
+
+def _patches(A: Tensor, extra: tuple[int, ...]) -> slice | list[int]:
+    """Which tokens are patches: a slice where all others stand in front of them."""
+    if extra == tuple(range(len(extra))):
+        return slice(len(extra), None)
+    return [place for place in range(A.shape[-1]) if place not in extra]
 
 
 _OF_MAPS = {
@@ -156,7 +166,7 @@ class AttentionDistance(SampleMeasure):
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """Of each head."""
-        return _distance(layer.at(site), layer.prefix, layer.grid)
+        return _distance(layer.at(site), layer.extra, layer.grid)
 
 
 class AttentionClassShare(SampleMeasure):
@@ -178,4 +188,4 @@ class AttentionClassShare(SampleMeasure):
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """Of each head."""
-        return _class_share(layer.at(site), layer.prefix, layer.class_index)
+        return _class_share(layer.at(site), layer.extra, layer.class_index)

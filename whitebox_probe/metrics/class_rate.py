@@ -8,7 +8,14 @@ from torch import Tensor
 from whitebox_probe._core.checks import expect_finite
 from whitebox_probe._core.errors import ShapeError
 from whitebox_probe.metrics import _linalg
-from whitebox_probe.metrics._classes import count_classes, counts_of, in_words, lacking, notes
+from whitebox_probe.metrics._classes import (
+    classes_of,
+    counts_of,
+    in_words,
+    lacking,
+    notes,
+    rounding_of,
+)
 from whitebox_probe.metrics.measure import DatasetMeasure
 from whitebox_probe.metrics.sums import Sums
 from whitebox_probe.metrics.tokens import LayerTokens
@@ -23,7 +30,8 @@ def class_rates(X: Tensor, labels: Tensor, *, eps: float) -> tuple[Tensor, Tenso
 
     Each feature is scaled to unit norm first, as the measure asks for. R - R_c is the maximal
     coding rate reduction objective. R_c is NaN where there is one class, or one of a single sample,
-    which would count as a direction found.
+    be it there several times, which would count as a direction found. Samples with a label below 0
+    have no class, and are left out of both.
 
     Shapes: X (N, d), labels (N,) -> (), (), float64.
     Raises: ShapeError, NonFiniteError.
@@ -35,12 +43,18 @@ def class_rates(X: Tensor, labels: Tensor, *, eps: float) -> tuple[Tensor, Tenso
             "shapes (N, d) and (N,) are needed",
             "Pass one label a feature",
         )
-    unit = _linalg.unit_tokens(_linalg.upcast(expect_finite(X, name="X")))
-    classes = labels.unique()
-    moments = torch.stack([unit[labels == c].mT @ unit[labels == c] for c in classes])
-    counts = torch.stack([(labels == c).sum() for c in classes]).double()
+    unit, sums = _linalg.unit_tokens(_linalg.upcast(expect_finite(X, name="X"))), Sums()
+    found = classes_of(sums, labels, X, rounding_of(X))
+    if not found:
+        raise ShapeError(
+            f"none of {len(labels)} samples has a class",
+            "all labels are below 0",
+            "Pass the samples' classes, from 0 on",
+        )
+    moments = torch.stack([unit[mine].mT @ unit[mine] for mine in found.values()])
+    counts = torch.stack([mine.sum() for mine in found.values()]).double()
     whole, within = _of_moments(moments, counts, eps)
-    return whole, torch.full_like(within, torch.nan) if lacking(counts) else within
+    return whole, torch.full_like(within, torch.nan) if lacking(sums) else within
 
 
 def _of_moments(moments: Tensor, counts: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -87,18 +101,19 @@ class ClassRate(DatasetMeasure):
         assert labels is not None
         # Tokens may cancel in their mean, and leave what rounding makes of it.
         floor = _linalg.rounding(layer.at(site)) * layer.norms(site).mean(dim=-1)
-        X = _linalg.unit_tokens(layer.pooled(site, self.pool), floor)
-        for c in labels.unique().tolist():
-            mine = X[(labels == c).to(X.device)]
-            sums.total(f"moment_{c}", mine.mT @ mine)
-        count_classes(sums, labels)
+        pooled = layer.pooled(site, self.pool)
+        X = _linalg.unit_tokens(pooled, floor)
+        for c, mine in classes_of(sums, labels, pooled, floor).items():
+            sums.total(f"moment_{c}", X[mine].mT @ X[mine])
 
     def numbers(self, sums: Sums) -> dict[str, float]:
         """The three rates of the samples so far; NaN within classes that do not suffice."""
         counts = counts_of(sums)
+        if not len(counts):
+            return dict.fromkeys(self.rows, float("nan"))
         moments = torch.stack([sums[f"moment_{c}"].cpu() for c in sums.names("count_")])
         whole, within = _of_moments(moments, counts, self.eps)
-        if lacking(counts):
+        if lacking(sums):
             within = torch.full_like(within, torch.nan)
         return {
             "class_rate_whole": whole.item(),
@@ -108,6 +123,6 @@ class ClassRate(DatasetMeasure):
 
     def notes(self, sums: Sums) -> dict[str, str]:
         """How many classes of how many samples, and why there is no value."""
-        counts = counts_of(sums)
-        told = dict.fromkeys(self.rows, notes(counts, lacking(counts)))
-        return told | {"class_rate_whole": in_words(counts)}
+        told = dict.fromkeys(self.rows, notes(sums, lacking(sums)))
+        whole = in_words(sums) if len(counts_of(sums)) else notes(sums, lacking(sums))
+        return told | {"class_rate_whole": whole}

@@ -21,6 +21,8 @@ __all__ = [
     "random_coherence",
 ]
 
+_ROUNDING = 16
+
 
 def coherence(U: Tensor) -> Tensor:
     """Pairwise coherence of subspaces: the spectral norm of Q_i^T Q_j, Q from QR of U.
@@ -37,16 +39,40 @@ def coherence(U: Tensor) -> Tensor:
 def principal_angles(U: Tensor) -> Tensor:
     """Principal angles between subspaces, in radians, ascending.
 
+    Vectors that depend on each other span fewer directions: the angles beyond them are NaN.
+
     Shapes: U (K, d, p) -> (K, K, p), float64.
     Raises: ShapeError, NonFiniteError.
     References: Björck and Golub 1973, Mathematics of Computation 27.
     """
     _expect_bases(U)
-    return _angles(_linalg.orthonormalise(U))
+    Q = _spanning(U)
+    return _angles(Q, _ranks(Q))
 
 
-def _angles(Q: Tensor) -> Tensor:
-    """The same, of orthonormal bases; each pair is decomposed once."""
+def _spanning(U: Tensor) -> Tensor:
+    """Orthonormal bases of the spans, zeros behind those of fewer than p directions."""
+    Q = _linalg.orthonormalise(U)
+    wide = _linalg.upcast(U)
+    with _linalg.one_thread(U.device):
+        sizes = torch.linalg.svdvals(wide)
+    # What the rounding of a product of factors alone adds is no direction.
+    least = _ROUNDING * torch.finfo(_linalg.wide(U).dtype).eps * sizes[:, :1]
+    ranks = (sizes > least).sum(dim=1)
+    for head in (ranks < U.shape[2]).nonzero()[:, 0].tolist():
+        with _linalg.one_thread(U.device):
+            W = torch.linalg.svd(wide[head], full_matrices=False)[0]
+        Q[head] = torch.where(torch.arange(U.shape[2], device=U.device) < ranks[head], W, 0.0)
+    return Q
+
+
+def _ranks(Q: Tensor) -> Tensor:
+    """How many directions each head spans, (K,)."""
+    return (Q.abs().amax(dim=1) > 0).sum(dim=1)
+
+
+def _angles(Q: Tensor, ranks: Tensor) -> Tensor:
+    """The same, of bases as `_spanning` gives them; each pair is decomposed once."""
     K, _, p = Q.shape
     i, j = torch.triu_indices(K, K, offset=1)
     angles = Q.new_zeros(K, K, p)
@@ -54,7 +80,8 @@ def _angles(Q: Tensor) -> Tensor:
         cosines = torch.linalg.svdvals(_cross(Q, Q)[i, j])  # (pairs, p), descending
     # Rounding can push a cosine past 1 by 1e-16.
     angles[i, j] = angles[j, i] = cosines.clamp(0.0, 1.0).acos()
-    return angles
+    beyond = torch.arange(p, device=Q.device) >= torch.minimum(ranks[:, None], ranks)[..., None]
+    return angles.masked_fill(beyond, torch.nan)
 
 
 def _cross(Q: Tensor, P: Tensor) -> Tensor:
@@ -93,9 +120,10 @@ def _mutual(overlaps: Tensor, K: int, p: int) -> Tensor:
 
 
 def frobenius_coherence(U: Tensor) -> Tensor:
-    """Pairwise |Q_i^T Q_j|_F^2 / p: 0 for orthogonal subspaces, 1 for equal ones.
+    """Pairwise |Q_i^T Q_j|_F^2 / p: 0 for orthogonal subspaces, 1 where one holds the other.
 
-    For subspaces drawn uniformly it is p/d on average. Equals 1 - chordal distance^2 / p.
+    For subspaces drawn uniformly it is p/d on average. Equals 1 - chordal distance^2 / p. Where a
+    head spans fewer directions than p, p is the smaller number of the two.
 
     Shapes: U (K, d, p) -> (K, K), float64.
     Raises: ShapeError, NonFiniteError.
@@ -118,11 +146,11 @@ def _spectral(angles: Tensor) -> Tensor:
 
 
 def _frobenius(angles: Tensor) -> Tensor:
-    return angles.cos().square().mean(dim=-1).fill_diagonal_(1.0)
+    return angles.cos().square().nanmean(dim=-1).fill_diagonal_(1.0)
 
 
 def _chordal(angles: Tensor) -> Tensor:
-    return angles.sin().square().sum(dim=-1).fill_diagonal_(0.0).sqrt()
+    return angles.sin().square().nansum(dim=-1).fill_diagonal_(0.0).sqrt()
 
 
 @cache
@@ -172,6 +200,7 @@ class Coherence(WeightMeasure):
         "chordal_mean": "0 to sqrt(p)",
         "principal_angle_min": "radians",
         "principal_angle_mean": "radians",
+        "subspace_rank": "directions",
     }
     formula = "|Q_i^T Q_j|_2 and _F over pairs of heads, Q_k from QR of U_k"
     source = "Yu et al. 2023, arXiv:2306.01129, section 2"
@@ -185,6 +214,7 @@ class Coherence(WeightMeasure):
         "chordal_mean",
         "principal_angle_min",
         "principal_angle_mean",
+        "subspace_rank",
         "next_layer_overlap",
     )
     labels = {
@@ -197,13 +227,14 @@ class Coherence(WeightMeasure):
         "chordal_mean": "mean chordal distance of heads",
         "principal_angle_min": "smallest principal angle [rad]",
         "principal_angle_mean": "mean principal angle [rad]",
+        "subspace_rank": "directions that heads span, mean",
         "next_layer_overlap": r"overlap of $U^\ell$ and $U^{\ell+1}$, best heads",
     }
 
     def prepare(self, U: Tensor) -> Tensor:
         """Orthonormal bases of the subspaces; zeros of a head that has none."""
         _expect_bases(U)
-        return _linalg.orthonormalise(U) * _having(U)[:, None, None]
+        return _spanning(U)
 
     def measure(
         self, U: Tensor, prepared: Tensor | None = None
@@ -217,17 +248,21 @@ class Coherence(WeightMeasure):
         if not bool(having.all()):
             return self._without(U, Q, having)
         K, d, p = U.shape
-        angles, overlaps = _angles(Q), overlap(U)
+        ranks = _ranks(Q)
+        angles, overlaps = _angles(Q, ranks), overlap(U)
         pairwise = _spectral(angles)
         numbers = dict.fromkeys(self.rows[:-1], float("nan"))
+        numbers["subspace_rank"] = ranks.double().mean().item()
         if K > 1:  # one head has no pair
             apart = angles[tuple(torch.triu_indices(K, K, offset=1))]
+            apart = apart[~apart.isnan()]
+            larger = _off_diagonal(torch.maximum(ranks[:, None], ranks).double())
             numbers |= {
                 "coherence_mean": _off_diagonal(pairwise).mean().item(),
                 "coherence_max": _off_diagonal(pairwise).max().item(),
                 "coherence_random": random_coherence(d, p)[0],
                 "overlap_mean": _off_diagonal(_frobenius(angles)).mean().item(),
-                "overlap_random": p / d,
+                "overlap_random": larger.mean().item() / d,
                 "mutual_coherence": _mutual(overlaps, K, p).item(),
                 "chordal_mean": _off_diagonal(_chordal(angles)).mean().item(),
                 "principal_angle_min": apart.min().item(),
@@ -259,5 +294,6 @@ class Coherence(WeightMeasure):
         first, second = first[_having(first)], second[_having(second)]
         if not len(first) or not len(second):
             return {"next_layer_overlap": float("nan")}
-        shares = _cross(first, second).square().sum(dim=(-2, -1)) / first.shape[-1]
+        smaller = torch.minimum(_ranks(first)[:, None], _ranks(second))
+        shares = _cross(first, second).square().sum(dim=(-2, -1)) / smaller
         return {"next_layer_overlap": shares.max(dim=1).values.mean().item()}

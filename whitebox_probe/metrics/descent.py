@@ -27,13 +27,14 @@ from whitebox_probe.metrics.rate_change import (
     rate_of,
     through,
 )
-from whitebox_probe.metrics.tokens import LayerTokens, Norm, project
+from whitebox_probe.metrics.tokens import MEAN, MEAN_OF, LayerTokens, Norm, project
 
 __all__ = [
     "DescentAchieved",
     "DescentAchievedU",
     "DescentCosine",
     "DescentCosineCommon",
+    "DescentCosineMean",
     "DescentCosineU",
     "compression_gradient",
     "descent_achieved",
@@ -253,6 +254,29 @@ class DescentCosineCommon(_OfStep):
             gradient, dim=(-2, -1)
         )
         inner = -(common * gradient).sum(dim=(-2, -1))
+        return inner / norms.masked_fill(norms == 0, 1.0)
+
+
+class DescentCosineMean(_OfStep):
+    """The part of `descent_cosine` that the mean update over other samples brings.
+
+    The mean is measured before (by `audit`): it is the same whatever the sample is.
+    """
+
+    name = "descent_cosine_mean"
+    formula = "<M, -grad f(Z)> / (|D| |grad f(Z)|), M_i the mean over samples of D_i"
+    label = r"$\cos(\Delta_{\mathrm{attn}},\,-\nabla R^c)$ by the mean over samples"
+    better = None
+    needs_operators = (MEAN, MEAN_OF)
+    invariances = frozenset({"head_order", "rotation_in_subspace"})
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """Of the step: what is left of the cosine looks at the sample."""
+        D, gradient = _linalg.upcast(layer.at("attn_out")), self.gradient(layer, site)
+        norms = torch.linalg.vector_norm(D, dim=(-2, -1)) * torch.linalg.vector_norm(
+            gradient, dim=(-2, -1)
+        )
+        inner = -(layer.mean_update() * gradient).sum(dim=(-2, -1))
         return inner / norms.masked_fill(norms == 0, 1.0)
 
 

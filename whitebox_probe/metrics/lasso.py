@@ -8,13 +8,15 @@ from which two steps lead to the code inside the layer, at `code`.
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from whitebox_probe._core.checks import expect_shape
-from whitebox_probe._core.errors import ShapeError
+from whitebox_probe._core.errors import ProbeError, ShapeError
+from whitebox_probe._core.hashing import seed_of
 from whitebox_probe.metrics import _linalg
 from whitebox_probe.metrics.measure import SampleMeasure
 from whitebox_probe.metrics.tokens import LayerTokens
@@ -22,6 +24,7 @@ from whitebox_probe.metrics.tokens import LayerTokens
 __all__ = [
     "LassoChange",
     "LassoGapClosed",
+    "LassoGapOfOthers",
     "LassoKkt",
     "LassoReconstruction",
     "LassoVsZero",
@@ -158,6 +161,19 @@ def _expect(A: Tensor, Y: Tensor, D: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return _linalg.upcast(A), _linalg.upcast(Y), _linalg.upcast(D)
 
 
+def _codes(A: Tensor, name: str, site: str) -> Tensor:
+    negative = (A < 0).flatten(1).any(dim=1)
+    if A.device.type != "cpu":
+        return A.masked_fill(negative[:, None, None], torch.nan)
+    if bool(negative.any()):
+        raise ProbeError(
+            f"'{name}' cannot be taken of codes with negative entries",
+            f"at {site} some entries are below zero, and the step that it judges ends in a ReLU",
+            "Declare no D for a second step without a ReLU, or leave the measure out",
+        )
+    return A
+
+
 @dataclass(frozen=True, kw_only=True)
 class OfLasso(SampleMeasure):
     """What the measures of the proximal steps share: the objective is taken once a layer."""
@@ -177,10 +193,18 @@ class OfLasso(SampleMeasure):
         return (site, "mlp_in")
 
     def parts(self, layer: LayerTokens, site: str) -> tuple[Tensor, Tensor, Tensor, float]:
-        """A, Y, D and lam."""
+        """A, Y, D and lam.
+
+        Raises: ProbeError for codes with negative entries; on an accelerator, which is not waited
+            for, their samples are NaN.
+        """
         D, lam = layer.operator("D"), float(layer.operator("lam"))
         assert isinstance(D, Tensor)
-        return layer.at(site), layer.at("mlp_in"), D, lam
+        A = layer.at(site)
+        if A.shape[-1] == D.shape[-1]:  # else they are no codes of D at all, which is told later
+            checked = partial(_codes, A, self.name, site)
+            A = layer.once("code", site, checked, of_basis=False, of_norm=False)
+        return A, layer.at("mlp_in"), D, lam
 
     def start(self, layer: LayerTokens, site: str) -> Tensor:
         """A_0."""
@@ -226,7 +250,7 @@ class LassoGapClosed(OfLasso):
     unit = "share of the gap"
     formula = "(F(A_0) - F(A)) / (F(A_0) - F*), F* the least F over A >= 0"
     label = r"share of the gap to $F^*$ that is closed"
-    better = "higher"
+    better: ClassVar[str | None] = "higher"
     cost = "O(min(n, 64) h^2), some forty times"
     exempt = {"gradient": "its optimum is sought in steps, which are not followed backwards"}
 
@@ -237,22 +261,65 @@ class LassoGapClosed(OfLasso):
             with torch.no_grad():
                 return self._share(layer, site)
 
-        return layer.once("lasso gap closed", site, compute, of_basis=False, of_norm=False)
+        return layer.once(self.name, site, compute, of_basis=False, of_norm=False)
 
     def _share(self, layer: LayerTokens, site: str) -> Tensor:
+        A, Y, D, lam, A0 = self.some(layer, site)
+        before, after = (lasso_objective(codes, Y, D, lam=lam) for codes in (A0, A))
+        finite = before.isfinite() & after.isfinite()
+        least = torch.minimum(self.least(layer, site), after)
+        share = _share(before, after, least)
+        return share.masked_fill(~finite, torch.nan)
+
+    def some(self, layer: LayerTokens, site: str) -> tuple[Tensor, Tensor, Tensor, float, Tensor]:
+        """A, Y, D, lam and A_0 of `TOKENS` tokens at most."""
         A, Y, D, lam = self.parts(layer, site)
         A0 = self.start(layer, site)
         if Y.shape[1] > TOKENS:
             spread = torch.linspace(0, Y.shape[1] - 1, TOKENS, device=Y.device).round().long()
             A, Y, A0 = A[:, spread], Y[:, spread], A0[:, spread]
-        before, after = (lasso_objective(codes, Y, D, lam=lam) for codes in (A0, A))
+        return A, Y, D, lam, A0
+
+    def least(self, layer: LayerTokens, site: str) -> Tensor:
+        """F*, of tokens that are finite."""
+
+        def compute() -> Tensor:
+            A, Y, D, lam, A0 = self.some(layer, site)
+            finite = torch.stack([each.flatten(1).isfinite().all(dim=1) for each in (A, Y)]).all(0)
+            Y, A0 = (torch.where(finite[:, None, None], each, 0.0) for each in (Y, A0))
+            found, _ = lasso_optimum(Y, D, lam=lam, start=A0)
+            return lasso_objective(found, Y, D, lam=lam)
+
+        return layer.once("lasso least", site, compute, of_basis=False, of_norm=False)
+
+
+def _share(before: Tensor, after: Tensor, least: Tensor) -> Tensor:
+    way = before - least
+    return torch.where(way > 1e-6 * before, (before - after) / way, torch.zeros_like(way))
+
+
+class LassoGapOfOthers(LassoGapClosed):
+    """The same, were each code's entries handed to other atoms: a null of `lasso_gap_closed`.
+
+    Entries, their sizes and their number stay; a step that lowers the objective of a dictionary
+    that it does not use, as any shrinkage may, closes as much here. The optimum is the same: it
+    does not depend on the order of the atoms.
+    """
+
+    name = "lasso_gap_others"
+    formula = "the share for codes A P and A_0 P, P one random order of the atoms"
+    source = "own definition"
+    label = "share of the gap that is closed with other atoms"
+    better = None
+
+    def _share(self, layer: LayerTokens, site: str) -> Tensor:
+        A, Y, D, lam, A0 = self.some(layer, site)
+        random = torch.Generator().manual_seed(seed_of("order of atoms", D.shape[1]))
+        other = D[:, torch.randperm(D.shape[1], generator=random).to(D.device)]
+        before, after = (lasso_objective(codes, Y, other, lam=lam) for codes in (A0, A))
         finite = before.isfinite() & after.isfinite()
-        Y, A0 = (torch.where(finite[:, None, None], each, 0.0) for each in (Y, A0))
-        found, _ = lasso_optimum(Y, D, lam=lam, start=A0)
-        least = torch.minimum(lasso_objective(found, Y, D, lam=lam), after)
-        way = before - least
-        share = torch.where(way > 1e-6 * before, (before - after) / way, torch.zeros_like(way))
-        return share.masked_fill(~finite, torch.nan)
+        least = torch.minimum(self.least(layer, site), torch.minimum(before, after))
+        return _share(before, after, least).masked_fill(~finite, torch.nan)
 
 
 class LassoVsZero(OfLasso):

@@ -7,7 +7,13 @@ from torch import Tensor
 
 from whitebox_probe._core.errors import ShapeError
 from whitebox_probe.metrics import _linalg
-from whitebox_probe.metrics._classes import count_classes, counts_of, lacking, notes
+from whitebox_probe.metrics._classes import (
+    classes_of,
+    counts_of,
+    lacking,
+    notes,
+    rounding_of,
+)
 from whitebox_probe.metrics.measure import DatasetMeasure
 from whitebox_probe.metrics.sums import Sums
 from whitebox_probe.metrics.tokens import LayerTokens
@@ -27,16 +33,17 @@ def neural_collapse(X: Tensor, labels: Tensor) -> dict[str, float]:
     in the paper: classes of many samples draw that mean, and do not weigh more in S_B. (Others
     take the mean of means.)
 
-    NaN where a class has one sample, which has no spread, or class means do not differ by more
+    NaN where a class has one sample, or one that is there several times, which has no spread (so
+    exact collapse is NaN as well: nothing tells it from that), or class means do not differ by more
     than rounding. With two classes `nc2_norms` and `nc2_angles` are NaN: two means lie on one line
     through the mean of all samples, opposite each other, and their norms are those of the class
-    sizes, whatever the features are.
+    sizes, whatever the features are. Samples with a label below 0 have no class: they are left out.
 
     Shapes: X (N, d), labels (N,), at least two classes.
     Raises: ShapeError.
     References: Papyan, Han and Donoho 2020, arXiv:2008.08186.
     """
-    classes, of = labels.unique(return_inverse=True)
+    classes = labels[labels >= 0].unique()
     if len(classes) < 2:
         raise ShapeError(
             f"{len(classes)} class has no geometry",
@@ -44,17 +51,19 @@ def neural_collapse(X: Tensor, labels: Tensor) -> dict[str, float]:
             "Use data of several classes",
         )
     sums = Sums()
-    _add(sums, _linalg.upcast(X), of, _linalg.rounding(X))
+    _add(sums, _linalg.upcast(X), labels, _linalg.rounding(X), rounding_of(X))
     return _of_sums(sums)
 
 
-def _add(sums: Sums, X: Tensor, labels: Tensor, share: float) -> None:
-    """Add the scatter of all samples, and each class's sum."""
-    sums.scatter("all", X)
+def _add(sums: Sums, X: Tensor, labels: Tensor, share: float, floor: Tensor) -> None:
+    """Add the scatter of all samples that have a class, and each class's sum."""
+    found = classes_of(sums, labels, X, floor)
+    if not found:
+        return
+    sums.scatter("all", X[torch.stack(list(found.values())).any(dim=0)])
     sums.constant("share", torch.tensor(share, dtype=torch.float64))
-    for c in labels.unique().tolist():
-        sums.total(f"sum_{c}", X[(labels == c).to(X.device)].sum(dim=0))
-    count_classes(sums, labels)
+    for c, mine in found.items():
+        sums.total(f"sum_{c}", X[mine].sum(dim=0))
 
 
 def _means(sums: Sums) -> Tensor:
@@ -66,7 +75,7 @@ def _means(sums: Sums) -> Tensor:
 
 def _lacking(sums: Sums) -> str:
     """Why there is no value; empty where there is one."""
-    if why := lacking(counts_of(sums)):
+    if why := lacking(sums):
         return why
     scatter, mean, count = (part.cpu() for part in sums.scattered("all"))
     size = mean.square().sum() + scatter.trace() / count
@@ -136,7 +145,8 @@ class NeuralCollapse(DatasetMeasure):
         """Add the scatter of all samples, and each class's sum."""
         assert labels is not None
         share = _linalg.rounding(layer.at(site))
-        _add(sums, layer.pooled(site, self.pool), labels, share)
+        floor = share * layer.norms(site).mean(dim=-1)
+        _add(sums, layer.pooled(site, self.pool), labels, share, floor)
 
     def numbers(self, sums: Sums) -> dict[str, float]:
         """The measures of the samples so far; NaN where classes cannot be compared."""
@@ -144,6 +154,6 @@ class NeuralCollapse(DatasetMeasure):
 
     def notes(self, sums: Sums) -> dict[str, str]:
         """How many classes of how many samples, and why there is no value."""
-        counts, geometry = counts_of(sums), _lacking_geometry(sums)
+        geometry = _lacking_geometry(sums)
         why = {"nc1": _lacking(sums), "nc2_norms": geometry, "nc2_angles": geometry}
-        return {row: notes(counts, why[row]) for row in self.rows}
+        return {row: notes(sums, why[row]) for row in self.rows}

@@ -18,10 +18,11 @@ from whitebox_probe._core.hashing import seed_of
 from whitebox_probe.metrics import _linalg
 from whitebox_probe.metrics.compression import _sum_over_heads
 from whitebox_probe.metrics.measure import SampleMeasure
-from whitebox_probe.metrics.tokens import LayerTokens, Norm, project
+from whitebox_probe.metrics.tokens import MEAN, MEAN_OF, LayerTokens, Norm, project
 
 __all__ = [
     "RateChangeCommon",
+    "RateChangeMean",
     "RateChangeNoSkip",
     "RateChangeRadial",
     "RateChangeShuffled",
@@ -194,11 +195,16 @@ def _shuffled(layer: LayerTokens, Z: Tensor, D: Tensor) -> Tensor:
     return shuffled_update(D, layer.ids)
 
 
+def _mean(layer: LayerTokens, Z: Tensor, D: Tensor) -> Tensor:
+    return layer.mean_update()
+
+
 _MOVES: dict[str, Callable[[LayerTokens, Tensor, Tensor], Tensor]] = {
     "common": _common,
     "common, radial": _without_tangential,
     "whole": _whole,
     "shuffled": _shuffled,
+    "mean": _mean,
 }
 
 
@@ -270,4 +276,19 @@ class RateChangeShuffled(_PartOfChange):
     formula = "R^c(Z + P D; U) - R^c(Z; U), P a permutation of the sample's tokens"
     label = r"$R^c$ by $\Delta_{\mathrm{attn}}$ of other tokens"
     way = ("start", "shuffled")
+    invariances = frozenset({"head_order", "rotation_in_subspace"})
+
+
+class RateChangeMean(_PartOfChange):
+    """Change of R^c if each token got the mean of what the attention adds at its place elsewhere.
+
+    The mean is over other samples, and is measured before (by `audit`): what it does is done
+    without a look at the sample.
+    """
+
+    name = "attention_rate_change_mean"
+    formula = "R^c(Z + M; U) - R^c(Z; U), M_i the mean over samples of D_i"
+    label = r"$R^c$ by the mean of $\Delta_{\mathrm{attn}}$ over samples"
+    way = ("start", "mean")
+    needs_operators = (MEAN, MEAN_OF)
     invariances = frozenset({"head_order", "rotation_in_subspace"})

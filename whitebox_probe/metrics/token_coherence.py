@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from whitebox_probe.metrics import _linalg
-from whitebox_probe.metrics._classes import count_classes, counts_of, lacking, notes
+from whitebox_probe.metrics._classes import classes_of, lacking, notes
 from whitebox_probe.metrics.measure import DatasetMeasure
 from whitebox_probe.metrics.sums import Sums
 from whitebox_probe.metrics.tokens import LayerTokens, project
@@ -122,14 +122,14 @@ class ClassCoherence(DatasetMeasure):
         """Add each class's second moment of tokens."""
         assert labels is not None
         Z = _linalg.upcast(layer.at(site))
-        for c in labels.unique().tolist():
-            mine = Z[(labels == c).to(Z.device)].flatten(0, 1)
+        floor = _linalg.rounding(layer.at(site)) * layer.norms(site).mean(dim=-1)
+        for c, rows in classes_of(sums, labels, Z.mean(dim=1), floor).items():
+            mine = Z[rows].flatten(0, 1)
             sums.total(f"moment_{c}", mine.mT @ mine)
-        count_classes(sums, labels)
 
     def numbers(self, sums: Sums) -> dict[str, float]:
         """Overlap, what is expected of random subspaces, and the mean dimension, if any."""
-        if lacking(counts_of(sums)):
+        if lacking(sums):
             return dict.fromkeys(self.rows, float("nan"))
         names = sums.names("moment_")
         bases = leading_subspaces(torch.stack([sums[f"moment_{c}"] for c in names]))
@@ -141,5 +141,4 @@ class ClassCoherence(DatasetMeasure):
 
     def notes(self, sums: Sums) -> dict[str, str]:
         """How many classes of how many samples, and why there is no value."""
-        counts = counts_of(sums)
-        return dict.fromkeys(self.rows, notes(counts, lacking(counts)))
+        return dict.fromkeys(self.rows, notes(sums, lacking(sums)))

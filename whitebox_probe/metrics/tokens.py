@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from whitebox_probe._core import onednn
-from whitebox_probe._core.errors import ProbeError
+from whitebox_probe._core.errors import DataError, ProbeError
 from whitebox_probe.metrics import _linalg
 from whitebox_probe.sites import is_residual
 
@@ -17,6 +17,9 @@ projection of `attn_in` where the model itself has no such site."""
 
 Norm = Callable[[Tensor], Tensor]
 
+MEAN, MEAN_OF = "mean_update", "mean_update_of"
+"""Operators of a layer that an audit measures first: its mean update over samples at each place of
+a window, (n, d), and the numbers of these samples."""
 SPECTRAL = 7
 """So many eps cost more by factors than by the eigenvalues, which serve them all."""
 
@@ -27,21 +30,25 @@ class Products:
 
     Attributes:
         tokens: site -> tensor. operators: what the layer's steps are made of (`D`, `lam`, `eta`).
-        prefix: how many of the tokens stand before the patches; of attention maps, which stay
-            whole, how many rows and columns do. ids: the samples' numbers, (B,).
-        grid: rows and columns of patches, where they are on a grid. class_index: which token is
-            the class token; None where there is none, or it is left out.
+        extra: which tokens of a window are no patches; of attention maps, which stay whole, which
+            rows and columns. ids: the samples' numbers, (B,).
+        grid: rows and columns of patches, where they are on a grid. class_index: which token of a
+            window is the class token; None where there is none, or it is left out. class_rows:
+            which of the measured tokens it is, (B,), where masks leave some out (-1: itself).
+        places: where in its window each measured token stands, (B, n), where masks leave some out.
         precisions: with how many eps rates are taken: many are taken from eigenvalues.
         causal: whether the attention lets a token see itself and those before it alone.
     """
 
     tokens: dict[str, Tensor]
     operators: Mapping[str, Tensor | float] = field(default_factory=dict)
-    prefix: int = 0
+    extra: tuple[int, ...] = ()
     ids: Tensor | None = None
     precisions: int = 1
     grid: tuple[int, int] | None = None
     class_index: int | None = None
+    class_rows: Tensor | None = None
+    places: Tensor | None = None
     causal: bool = False
     made: dict[tuple[Hashable, ...], Tensor] = field(default_factory=dict)
 
@@ -83,9 +90,33 @@ class LayerTokens:
         return self._products.ids
 
     @property
-    def prefix(self) -> int:
-        """How many of the tokens stand before the patches."""
-        return self._products.prefix
+    def extra(self) -> tuple[int, ...]:
+        """Which tokens of a window are no patches."""
+        return self._products.extra
+
+    def mean_update(self) -> Tensor:
+        """The mean update of other samples at the place of each token: (B, n, d), float64.
+
+        The sample's own part of the mean is taken out, where it has one.
+
+        Raises: ProbeError where the layer's is not known.
+        """
+        D = _linalg.upcast(self.at("attn_out"))
+        mean, of = self.operator(MEAN), self.operator(MEAN_OF)
+        assert isinstance(mean, Tensor)
+        assert isinstance(of, Tensor)
+        if not mean.numel():
+            return torch.zeros_like(D)
+        places = self._products.places
+        if places is None:
+            n, whole = D.shape[1], range(len(mean))
+            kept = [i for i in whole if len(mean) == n or i not in self.extra]
+            places = torch.tensor(kept[:n])[None]
+        here = mean.to(D)[places.to(D.device)].expand_as(D)
+        if self.ids is None or len(of) < 2:
+            return here
+        own = torch.isin(self.ids, of.to(self.ids.device)).to(D.device)[:, None, None]
+        return torch.where(own, (len(of) * here - D) / (len(of) - 1), here)
 
     @property
     def grid(self) -> tuple[int, int] | None:
@@ -243,12 +274,25 @@ class LayerTokens:
         if how == "mean":
             return self._raw("mean", site, lambda: _linalg.upcast(Z).mean(dim=-2))
         if how == "class" and self.class_index is not None:
-            return _linalg.upcast(Z[..., self.class_index, :])
+            return _linalg.upcast(self._class_tokens(Z))
         raise ProbeError(
             f"tokens cannot be pooled by '{how}'",
             "the model has no class token" if how == "class" else "it says how tokens are pooled",
             "Use 'mean'" if how == "class" else "Use one of: mean, class",
         )
+
+    def _class_tokens(self, Z: Tensor) -> Tensor:
+        """The class token of each sample; shapes: (B, n, d) -> (B, d)."""
+        rows = self._products.class_rows
+        if rows is None:
+            return Z[..., self.class_index, :]
+        if bool((rows < 0).any()):
+            raise DataError(
+                "the class token of some samples is left out by their masks",
+                "tokens are pooled by it",
+                "Keep it in the masks, or pool by 'mean'",
+            )
+        return Z.take_along_dim(rows.to(Z.device)[:, None, None], dim=1)[:, 0]
 
     def half_logdet(
         self,

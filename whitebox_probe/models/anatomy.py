@@ -161,6 +161,10 @@ class Anatomy(ABC):
         """Whether a module of a library whose models are of both kinds takes token ids."""
         return True
 
+    def stated(self) -> Mapping[str, Any]:
+        """What a user said of the module that its parts do not hold, in plain values."""
+        return {}
+
     def preprocess(self, module: nn.Module) -> Preprocess | None:
         """The preprocessing that the module itself states; None when only the entry knows."""
         return None

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -99,6 +99,7 @@ class MappedAnatomy(Anatomy):
         self._prefix = prefix_tokens
         self._class = 0 if class_token is None and prefix_tokens == 1 else class_token
         self._grid = grid
+        self._expect_place(None)
         self._places = {name: _place(name, text) for name, text in sites.items()}
         if not self._places:
             raise SiteError("sites is empty", "there is nothing to record", "Map z_out at least")
@@ -112,6 +113,7 @@ class MappedAnatomy(Anatomy):
         self._settle_heads(module, heads)
         if example is not None:
             self._try(module, example)
+            self._expect_place(self._dims.tokens)
         self._settle_dim()
         for layer in range(1, count + 1):
             for basis in self._bases:
@@ -154,6 +156,11 @@ class MappedAnatomy(Anatomy):
     def grid(self, module: nn.Module, inputs: Tensor) -> tuple[int, int] | None:
         """As given."""
         return self._grid
+
+    def stated(self) -> Mapping[str, Any]:
+        """What the measures depend on besides paths and sizes."""
+        grid = None if self._grid is None else list(self._grid)
+        return {"grid": grid, "causal": self._causal, "prenorm": self._prenorm}
 
     def _taps(self, layer: int) -> dict[str, Tap]:
         return {
@@ -252,6 +259,16 @@ class MappedAnatomy(Anatomy):
                 "Pass dim_head=",
             )
         self._dims = Dims(s.layers, s.dim, heads, s.dim_head or s.dim // heads, s.tokens)
+
+    def _expect_place(self, count: int | None) -> None:
+        """The class token is one of the tokens, whose number is known once an example has run."""
+        at = self._class
+        if at is not None and not 0 <= at < (at + 1 if count is None else count):
+            raise SiteError(
+                f"token {at} is not there (class_token={at})",
+                "places are counted from 0" + (f", and there are {count}" if count else ""),
+                "Give the place of the class token among all tokens",
+            )
 
     def _weight(self, module: nn.Module, weight: _Weight, layer: int) -> Tensor:
         found = tensor_at(module, self._at(weight.path, layer))

@@ -125,6 +125,12 @@ class ProbeModel:
         """Which token is the class token; None where there is none."""
         return self.anatomy.class_index(self.module)
 
+    @property
+    def extra_tokens(self) -> tuple[int, ...]:
+        """Which tokens are no patches: those before them, and the class token elsewhere."""
+        own = () if self.class_index is None else (self.class_index,)
+        return tuple(sorted({*range(self.prefix_tokens), *own}))
+
     def grid(self, inputs: Tensor) -> tuple[int, int] | None:
         """Rows and columns of the patches of a batch of inputs, where they are known."""
         return self.anatomy.grid(self.module, inputs)

@@ -2,9 +2,9 @@
 
 Every layer is run on a few tokens, and what its `Layer` says of it is checked: shapes, that both
 updates are added, that the subspaces give the heads' tokens, that the attention's weights give its
-context. What a layer is `exempt` from is not asked of it. The module is left as it was: its modes,
-the random state, its hooks, what its parts and their configurations hold. Weights that a hook makes
-in front of each pass are made first.
+context, that its attention looks ahead or does not, as stated. What a layer is `exempt` from is not
+asked of it. The module is left as it was: its modes, the random state, its hooks, what its parts
+and their configurations hold. Weights that a hook makes in front of each pass are made first.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from whitebox_probe._core.errors import ProbeError, SiteError
 from whitebox_probe.models.anatomy import Layer, Tap
+from whitebox_probe.models.causality import expect_causality
 from whitebox_probe.models.guest import guest, state
 from whitebox_probe.models.hooks import attach_taps
 from whitebox_probe.models.model import ProbeModel
@@ -84,6 +85,7 @@ def _try_layers(
                 lines[0],
                 "Use a model that takes images or token ids alone",
             ) from error
+    expect_causality(model, layers, trial, {n: here.get("attn_out") for n, here in found.items()})
     for n, layer in layers.items():
         missing = [name for name, at, _ in taps if at == n and name not in found[n]]
         if missing:

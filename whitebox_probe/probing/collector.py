@@ -11,13 +11,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whitebox_probe._core.errors import ProbeError
+from whitebox_probe._core.errors import DataError, ProbeError
 from whitebox_probe.metrics._linalg import wide
 from whitebox_probe.metrics.measure import DatasetMeasure, SampleMeasure, lacking
 from whitebox_probe.metrics.sums import Sums
 from whitebox_probe.metrics.tokens import LayerTokens, Products
 from whitebox_probe.probing import null as nulls
-from whitebox_probe.probing.groups import Group, expect_fits, expect_some, groups_of
+from whitebox_probe.probing.groups import (
+    Group,
+    at_places,
+    expect_fits,
+    expect_some,
+    groups_of,
+    without,
+)
 from whitebox_probe.probing.plan import BasisKey, Look, Measurement, Plan
 from whitebox_probe.probing.table import NOTHING, Table
 from whitebox_probe.sites import SITES
@@ -96,7 +103,7 @@ class Collector:
         layers: Mapping[int, Parts],
         table: Table,
         *,
-        prefix: int = 0,
+        extra: tuple[int, ...] = (),
         class_index: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -117,13 +124,14 @@ class Collector:
                 if n in m.layers:
                     of_look.setdefault(m.look, []).append(m)
             self._of_layer[n] = of_look
-        self._prefix = prefix
+        self._extra = extra
         self._class_index = class_index
         self._grid: tuple[int, int] | None = None
         self._precisions = plan.precisions
         self._seed = seed
         self._labels: Tensor | None = None
         self._ids = torch.empty(0, dtype=torch.int64)
+        self._first: Tensor | None = None
         self._masks: dict[bool, Tensor | None] = {}
         self._groups: dict[bool, list[Group]] = {}
         self._open: dict[tuple[int, Look, int], _Open] = {}
@@ -136,16 +144,21 @@ class Collector:
         labels: Tensor | None,
         mask: Tensor | None,
         grid: tuple[int, int] | None = None,
+        left: Tensor | None = None,
     ) -> None:
-        """A batch begins, whose patches are on a grid, if it is known."""
+        """A batch begins.
+
+        Args: grid: that its patches are on, if it is known. left: how many tokens pad each window
+            in front, (B,): the model's own first token is behind them.
+        """
         self._ids, self._labels, self._again, self._grid = ids, labels, False, grid
+        self._first = left
         if labels is not None:
             self.classes |= zip(ids.tolist(), labels.tolist(), strict=True)
         for with_class in {look.class_token for of in self._of_layer.values() for look in of}:
             here = mask
             if mask is not None and not with_class:
-                here = mask.clone()
-                here[:, : self._prefix] = False
+                here = mask & ~at_places(mask, self._extra, left)
             both = "its mask leaves out all patches, and class_token=False the others"
             expect_some(here, ids, "its mask leaves all of them out" if with_class else both)
             self._masks[with_class] = here
@@ -172,16 +185,25 @@ class Collector:
         axis = SITES[site].token_axis
         maps = site == "attn_weights"  # whole maps: a row is a distribution over all tokens
         count = tensor.shape[axis]
+        self._expect_places(count)
         mask, groups = self._masks[look.class_token], self._groups[look.class_token]
         expect_fits(mask, count)
         if maps:
             tensor = self._rows(tensor, mask, look)
         elif not look.class_token and groups[0].rows is None:
-            tensor = tensor.narrow(axis, self._prefix, count - self._prefix)
+            tensor = without(tensor, axis, self._extra)
         for g, group in enumerate(groups):
             self._take(site, layer, look, g, Group(group.rows) if maps else group, tensor)
         self.tokens["all"] = max(self.tokens["all"], count)
-        self.tokens["patches"] = max(self.tokens["patches"], count - self._prefix)
+        self.tokens["patches"] = max(self.tokens["patches"], count - len(self._extra))
+
+    def _expect_places(self, count: int) -> None:
+        if self._extra and self._extra[-1] >= count:
+            raise DataError(
+                f"token {self._extra[-1]} is not there, counted from 0",
+                f"the layers have {count} tokens",
+                "State the places that the model has (class_token=, prefix_tokens= of wrap)",
+            )
 
     def _rows(self, maps: Tensor, mask: Tensor | None, look: Look) -> Tensor:
         """Attention maps with zeros in the rows of tokens that are not measured: (B, K, n, n)."""
@@ -189,7 +211,8 @@ class Collector:
         if counted is None:
             if look.class_token:
                 return maps
-            counted = torch.arange(maps.shape[-2])[None] >= self._prefix
+            everywhere = torch.ones(1, maps.shape[-2], dtype=torch.bool)
+            counted = ~at_places(everywhere, self._extra)
         return maps.where(counted.to(maps.device)[:, None, :, None], 0.0)
 
     def _take(
@@ -197,7 +220,7 @@ class Collector:
     ) -> None:
         at = (layer, look, g)
         if at not in self._open:
-            self._open[at] = self._opened(layer, look, group)
+            self._open[at] = self._opened(layer, look, self._groups[look.class_token][g])
         here = self._open[at]
         mine = group.take(tensor, SITES[site].token_axis)
         owned = mine is not tensor
@@ -218,12 +241,15 @@ class Collector:
             del self._open[at]
 
     def _opened(self, layer: int, look: Look, group: Group) -> _Open:
+        class_index = self._class_index if look.class_token else None
         products = Products(
             {},
             operators=self.layers[layer].operators,
-            prefix=self._prefix,
+            extra=self._extra,
             grid=self._grid,
-            class_index=self._class_index if look.class_token else None,
+            class_index=class_index,
+            class_rows=group.rank(class_index, self._first),
+            places=group.gather,
             ids=group.of(self._ids),
             precisions=self._precisions,
             causal=self.layers[layer].causal,

@@ -1,11 +1,10 @@
 """Running a model: on its device, in evaluation mode, and as it was found afterwards."""
 
-import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from dataclasses import replace
+from weakref import WeakKeyDictionary
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,11 +15,14 @@ from whitebox_probe.checkpoints import listed
 from whitebox_probe.data.images import Transform, image_transform
 from whitebox_probe.data.source import Batch
 from whitebox_probe.data.text import TextReader
-from whitebox_probe.models.guest import is_compiled
+from whitebox_probe.models.guest import is_compiled, state
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
 from whitebox_probe.models.verify import verified_again
 from whitebox_probe.probing.padding import arguments
+from whitebox_probe.probing.randomness import repeats, seeded
+
+_repeated: WeakKeyDictionary[nn.Module, object] = WeakKeyDictionary()
 
 
 def transform_of(
@@ -90,37 +92,28 @@ def run_batch(
     """
     inputs = batch.inputs.to(device, non_blocking=True)
     more = arguments(model, inputs, batch.mask, sites)
-    where = [device] if device.type == "cuda" else []
-    own = seed_of(seed, int(batch.ids[0]))
-    with torch.random.fork_rng(devices=where), _forked_elsewhere(own) as drew:
-        torch.manual_seed(own)
-        before = _random_state(device)
+    with seeded(model.module, seed_of(seed, int(batch.ids[0])), device) as drew:
         run_model(model, inputs, fast=fast, more=more)
-        return drew() or not all(map(torch.equal, before, _random_state(device)))
+        return drew()
 
 
-@contextmanager
-def _forked_elsewhere(seed: int) -> Iterator[Callable[[], bool]]:
-    """Python's and NumPy's global generators, seeded and put back; gives whether one was used."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002
-    at = random.getstate(), _place(np.random.get_state())  # noqa: NPY002
-    try:
-        yield lambda: at != (random.getstate(), _place(np.random.get_state()))  # noqa: NPY002
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
+def is_repeatable(
+    model: ProbeModel, batch: Batch, device: torch.device, sites: Sequence[str], *, fast: bool
+) -> bool:
+    """Whether the first sample of a batch gives the same numbers when it is run again.
 
-
-def _place(state: Any) -> tuple[Any, ...]:
-    """NumPy's state as it can be compared."""
-    return (state[0], state[1].tobytes(), *state[2:])
-
-
-def _random_state(device: torch.device) -> list[Tensor]:
-    found = [torch.get_rng_state()]
-    return found + ([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])
+    It does not where a model draws from a generator that is not found, or keeps what it has seen.
+    Tried once of a model, as long as nothing of it changes.
+    """
+    now = state(model.module), tuple(sites)
+    if _repeated.get(model.module) == now:
+        return True
+    mask = None if batch.mask is None else batch.mask[:1]
+    one = replace(batch, inputs=batch.inputs[:1], ids=batch.ids[:1], mask=mask)
+    same = repeats(model, lambda: run_batch(model, one, device, sites, fast=fast), sites)
+    if same:
+        _repeated[model.module] = now
+    return same
 
 
 def _expect_loaded(model: ProbeModel) -> None:

@@ -3,6 +3,7 @@
 Samples with the same number of measured tokens are taken together.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +34,18 @@ class Group:
         shape[0], shape[axis] = self.gather.shape
         return torch.take_along_dim(tensor, self.gather.view(shape), dim=axis)
 
+    def rank(self, place: int | None, first: Tensor | None = None) -> Tensor | None:
+        """Which of the measured tokens stands at a place of the window, (g,); -1: it is left out.
+
+        Args: first: where each window of the batch begins, (B,); at 0 when not given.
+        Returns: None without a place, or where all tokens are measured.
+        """
+        if place is None or self.gather is None:
+            return None
+        at = place if first is None else (place + self.of(first))[:, None].to(self.gather.device)
+        found = self.gather == at
+        return torch.where(found.any(dim=1), found.long().argmax(dim=1), -1)
+
     def of(self, batch: Tensor) -> Tensor:
         """The group's rows of something that the batch has one of a sample, (B,)."""
         return batch if self.rows is None else batch[self.rows.to(batch.device)]
@@ -49,6 +62,26 @@ def groups_of(mask: Tensor | None) -> list[Group]:
         gather = mask[rows].nonzero()[:, 1].view(len(rows), n)
         found.append(Group(rows, gather))
     return found
+
+
+def at_places(mask: Tensor, places: Sequence[int], first: Tensor | None = None) -> Tensor:
+    """Whether a token stands at one of the places of its window; shapes: mask (B, n) -> (B, n).
+
+    Args: first: where each window begins, (B,); at 0 when not given.
+    """
+    of_window = torch.arange(mask.shape[1])[None]
+    if first is not None:
+        of_window = of_window - first.cpu()[:, None]
+    return torch.isin(of_window, torch.tensor(places)).expand_as(mask).to(mask.device)
+
+
+def without(tensor: Tensor, axis: int, places: Sequence[int]) -> Tensor:
+    """The tokens of whole windows that stand elsewhere; `axis` counts the tokens."""
+    count = tensor.shape[axis]
+    if list(places) == list(range(len(places))):
+        return tensor.narrow(axis, len(places), count - len(places))
+    kept = [place for place in range(count) if place not in places]
+    return tensor.index_select(axis, torch.tensor(kept, device=tensor.device))
 
 
 def measured_rows(Z: Tensor, mask: Tensor | None) -> Tensor:

@@ -1,23 +1,24 @@
 """What has to be the same for a pass to go on, by the name that a user knows it by."""
 
 import hashlib
-import io
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from whitebox_probe.data.source import Source
 from whitebox_probe.models.model import ProbeModel
+from whitebox_probe.probing.closures import UNKNOWN as UNKNOWN
+from whitebox_probe.probing.closures import Reach
+from whitebox_probe.probing.hashing import RAW, add_raw, add_tensor, update
 from whitebox_probe.probing.plan import Plan
 from whitebox_probe.probing.settings import Execution, Settings
 
-HASHES = ("weights", "data", "layout", "measurements", "samples")
+HASHES = ("weights", "data", "layout", "hooks", "measurements", "samples")
 SPREAD = 256
 """What is too long to be told: that it changed is said, and not from what to what."""
 # Public attributes of modules that no output depends on, or that a forward pass sets.
@@ -47,6 +48,8 @@ def identity(
     return {
         **network,
         "family": [model.anatomy.name, asdict(model.dims)],
+        "places of tokens": [list(model.extra_tokens), model.class_index],
+        "stated of the module": dict(model.anatomy.stated()),
         "preprocess": None if model.preprocess is None else model.preprocess.told(),
         "data": [source.name, source.fingerprint],
         **{name: value[0] if _alone(value) else value for name, value in kept.items()},
@@ -90,11 +93,16 @@ def places(model: ProbeModel, plan: Plan) -> dict[str, str]:
 
 
 def held(module: nn.Module) -> dict[str, Any]:
-    """All that decides a network's output: a digest of its tensors, and its `constants`.
+    """All that decides a network's output: a digest of its tensors, its `constants`, and its hooks.
 
     To be read before the first batch, and without the hooks of a probe: a module may keep what it
-    was last given.
+    was last given. What hooks, and functions in attributes, hold where nothing can read it is named
+    under `UNKNOWN`.
     """
+    return {**_plainly(module), **Reach(module, _plainly).told()}
+
+
+def _plainly(module: nn.Module) -> dict[str, Any]:
     return {"weights": digest(module), **constants(module)}
 
 
@@ -107,7 +115,7 @@ def digest(module: nn.Module) -> str:
     found = hashlib.blake2b(digest_size=16)
     named = dict((*module.named_parameters(), *module.named_buffers()))
     for name, tensor in named.items():
-        _add(found, name, tensor)
+        add_tensor(found, name, tensor)
     # A probe runs in inference mode: a loose tensor made there is a result, and no constant.
     made_there = not any(tensor.is_inference() for tensor in named.values())
     for path, part in module.named_modules():
@@ -124,44 +132,15 @@ def _add_held(found: Any, name: str, value: Any, made_there: bool, within: tuple
     """Hash the tensors, arrays and bytes in a value; a container that holds itself is not read."""
     if isinstance(value, Tensor):
         if not (made_there and value.is_inference()):
-            _add(found, name, value)
-    elif isinstance(value, np.ndarray | np.generic):
-        raw = repr(value.tolist()) if value.dtype.hasobject else value.tobytes()
-        _update(found, f"{name} {value.shape} {value.dtype}", raw)
-    elif isinstance(value, bytes | bytearray | io.BytesIO):
-        _update(found, name, value.getvalue() if isinstance(value, io.BytesIO) else value)
+            add_tensor(found, name, value)
+    elif isinstance(value, RAW):
+        add_raw(found, name, value)
     elif isinstance(value, Mapping | list | tuple) and id(value) not in within:
         items = value.items() if isinstance(value, Mapping) else enumerate(value)
         for key, each in items:
             _add_held(found, f"{name}.{key}", each, made_there, (*within, id(value)))
     elif name.startswith("saved ") and (_is_plain(value) or isinstance(value, torch.dtype)):
-        _update(found, name, repr(value))
-
-
-def _update(found: Any, name: str, raw: str | bytes | bytearray) -> None:
-    found.update(name.encode())
-    found.update(raw.encode() if isinstance(raw, str) else raw)
-
-
-def _add(found: Any, name: str, tensor: Tensor) -> None:
-    """Hash a tensor's name, kind and values, whatever form it is kept in."""
-    tensor = tensor.detach()
-    found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-    flatten = getattr(tensor, "__tensor_flatten__", None)
-    if flatten is not None:
-        parts, context = flatten()
-        found.update(repr(context).encode())
-        for part in parts:
-            _add(found, f"{name}.{part}", getattr(tensor, part))
-        return
-    if tensor.is_meta:
-        return
-    if tensor.is_quantized:
-        tensor = tensor.dequantize()
-    if tensor.layout != torch.strided:
-        tensor = tensor.to_dense()
-    raw = tensor.cpu().resolve_conj().resolve_neg().contiguous().reshape(-1).view(torch.uint8)
-    found.update(raw.numpy().data)
+        update(found, name, repr(value))
 
 
 def constants(module: nn.Module) -> dict[str, Any]:
@@ -169,7 +148,8 @@ def constants(module: nn.Module) -> dict[str, Any]:
 
     Step sizes, sparsity weights, numbers of heads and the like are in no tensor. Of each part of
     the network its public attributes are read, and those of a `config` that it has; what is neither
-    plain nor a function is left out. Hooks that are set on it count by their names.
+    plain nor a function is left out. Hooks that are set on it count by their names here, and by
+    what they do and hold in `held`.
 
     Returns: `Class.attribute` -> its value, or a list of them in the order of the parts where they
         differ; and the `layout of the network`, a hash of all paths, classes and attributes' names.

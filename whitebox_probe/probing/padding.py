@@ -33,13 +33,12 @@ def arguments(
     Args: mask: which tokens are measured, (B, n). sites: those that are read.
     Raises: DataError for padding that the model would attend to, or that would shift positions.
     """
-    if mask is None or ids.ndim != 2 or ids.is_floating_point() or mask.shape != ids.shape:
+    found = _padding(model, ids, mask)
+    if found is None:
         return {}
+    left, right = found
     taken = inspect.signature(model.module.forward).parameters
-    causal = _causal(model.module)
-    # A network that takes no mask was trained on whole windows: its first token is text.
-    marks = Marks.of(model.module) if causal and "attention_mask" in taken else None
-    left, right = padding_of(ids.cpu(), mask.cpu(), pad_id(model.module), marks)
+    causal = _causal(model)
     if not bool(left.any()) and (not bool(right.any()) or causal):
         return {}  # what stands behind a token changes nothing of it
     if "attention_mask" not in taken:
@@ -53,6 +52,23 @@ def arguments(
             raise _refused(model, "it takes no positions, and padding on the left shifts them")
         more["position_ids"] = (keep.long().cumsum(dim=1) - 1).clamp_min(0)
     return {name: value.to(ids.device) for name, value in more.items()}
+
+
+def left_padding(model: ProbeModel, ids: Tensor, mask: Tensor | None) -> Tensor | None:
+    """How many tokens pad each window of a batch in front, (B,); None where none does."""
+    found = _padding(model, ids, mask)
+    return None if found is None or not bool(found[0].any()) else found[0].sum(dim=1)
+
+
+def _padding(model: ProbeModel, ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor] | None:
+    """Which tokens pad windows of text on the left, and on the right, each (B, n)."""
+    if mask is None or ids.ndim != 2 or ids.is_floating_point() or mask.shape != ids.shape:
+        return None
+    taken = inspect.signature(model.module.forward).parameters
+    # A network that takes no mask was trained on whole windows: its first token is text.
+    marked = _causal(model) and "attention_mask" in taken
+    marks = Marks.of(model.module) if marked else None
+    return padding_of(ids.cpu(), mask.cpu(), pad_id(model.module), marks)
 
 
 @dataclass(frozen=True)
@@ -116,8 +132,13 @@ def pad_id(module: nn.Module) -> int | None:
     return found if isinstance(found, int) and found >= 0 else None
 
 
-def _causal(module: nn.Module) -> bool:
-    """Whether a token attends to those before it alone."""
+def _causal(model: ProbeModel) -> bool:
+    """Whether a token attends to those before it alone: as its layers say, which was tried."""
+    if all(model.layer(number).causal for number in (1, model.layers)):
+        return True
+    if model.family is not None:
+        return False
+    module = model.module  # mapped by its paths, and perhaps not told to be causal
     parts = [getattr(module, "config", None), *module.modules()]
     names: tuple[str, ...] = ("causal", "is_causal", "is_decoder")
     stated = any(getattr(part, name, None) is True for part in parts for name in names)

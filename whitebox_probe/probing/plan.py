@@ -4,7 +4,7 @@
 `Measurement`s, checked against the model before any pass.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib.util import find_spec
 from itertools import product
@@ -19,7 +19,7 @@ from whitebox_probe.metrics.measure import (
     TokenMeasure,
     WeightMeasure,
 )
-from whitebox_probe.metrics.tokens import HEADS
+from whitebox_probe.metrics.tokens import HEADS, MEAN
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.probing import null as nulls
 from whitebox_probe.probing.settings import SEVERAL, Settings, several
@@ -395,20 +395,21 @@ def _expect_class_token(model: ProbeModel, measure: TokenMeasure, *, kept: bool)
 
 def _layers_of(measure: TokenMeasure, model: ProbeModel) -> frozenset[int]:
     """The layers whose steps have the parts that a measure needs: a decoder's may lack them."""
-    every = range(1, model.layers + 1)
+    every: Iterable[int] = range(1, model.layers + 1)
     needed = measure.needs_operators
     if measure.attends_first:
         exempt = {n: model.layer(n).exempt for n in every}
-        return frozenset(n for n in every if "norm_before_attention" not in exempt[n])
+        every = [n for n in every if "norm_before_attention" not in exempt[n]]
     if not needed:
         return frozenset(every)
     having = {n: model.layer(n).operators for n in every}
     found = frozenset(n for n, parts in having.items() if set(needed) <= set(parts))
     if not found:
-        lacking = [name for name in needed if name not in having[1]]
-        raise ProbeError(
-            f"metric '{measure.name}' cannot be taken of {model.name}",
-            f"its layers have no {', '.join(lacking)}: their second step is not a proximal one",
-            "Leave it out for this model",
-        )
+        lacking = [name for name in needed if all(name not in parts for parts in having.values())]
+        why = f"its layers have no {', '.join(lacking)}: their second step is not a proximal one"
+        fix = "Leave it out for this model"
+        if MEAN in needed:
+            why = "the mean update over samples is not known before the pass"
+            fix = "Use audit, which measures it first"
+        raise ProbeError(f"metric '{measure.name}' cannot be taken of {model.name}", why, fix)
     return found

@@ -22,19 +22,21 @@ from whitebox_probe._core.errors import DataError, LoadWarning
 from whitebox_probe.data._digest import combined
 from whitebox_probe.data.source import Batch, Source, classed, open_data
 from whitebox_probe.metrics._linalg import unguarded
-from whitebox_probe.models.hooks import attach
+from whitebox_probe.models.hooks import attach_taps
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.probing import null as nulls
 from whitebox_probe.probing import outcome
 from whitebox_probe.probing.bases import FITTED, Bases, bases_of
 from whitebox_probe.probing.collector import Collector, Parts
 from whitebox_probe.probing.fitting import Fit
-from whitebox_probe.probing.forward import ready, run_batch, transform_of
-from whitebox_probe.probing.identity import held, identity, spread
+from whitebox_probe.probing.forward import is_repeatable, ready, run_batch, transform_of
+from whitebox_probe.probing.identity import UNKNOWN, held, identity, spread
+from whitebox_probe.probing.padding import left_padding
 from whitebox_probe.probing.plan import Plan, Wanted, heads_site, planned
 from whitebox_probe.probing.processes import Processes, current
+from whitebox_probe.probing.randomness import Draws
 from whitebox_probe.probing.settings import Execution, Settings
-from whitebox_probe.probing.state import Saver, members_in
+from whitebox_probe.probing.state import Saver, members_in, unread
 from whitebox_probe.probing.table import Table
 from whitebox_probe.results.forms import NULL_SEPARATOR
 from whitebox_probe.results.result import Result, named_matrices
@@ -192,7 +194,7 @@ class _Pass:
         if plan.needs_labels:
             _check_labels(self.source)
         self.fit: dict[str, Any] | None = None
-        self.drew = False
+        self.drew: Draws = "nothing"
         self.device = torch.device("cpu")
         self.start = time.perf_counter()
 
@@ -202,6 +204,7 @@ class _Pass:
             # Before any batch: a module may keep what it was last given, as an image's size.
             needed = self.execution.checkpoint is not None or self.processes.count > 1
             network = held(self.model.module) if needed else {}
+            _tell_unknown(self.model, network.get(UNKNOWN, ()))
             self.processes.agree(
                 lambda: (
                     self._identity(network)
@@ -267,7 +270,7 @@ class _Pass:
             self.plan,
             layers,
             Table(width, self.model.layers, count),
-            prefix=self.model.prefix_tokens,
+            extra=self.model.extra_tokens,
             class_index=self.model.class_index,
             seed=self.settings.seed,
         )
@@ -297,8 +300,8 @@ class _Pass:
             fast=self.settings.fast,
             seed=self.settings.seed,
         )
-        if self.drew:
-            _tell_draws(self.model)
+        if self.drew != "nothing":
+            _tell_draws(self.model, self.drew)
         saver.finish()
         self.processes.reduce(collector)
         if collector.table.used == 0:
@@ -355,7 +358,7 @@ class _Pass:
             model=self.title,
             family=model.anatomy.name,
             checkpoint={"name": model.entry.name if model.entry else None, "sha256": model.sha256},
-            network=_network(model, layers) | ({"draws": True} if self.drew else {}),
+            network=_network(model, layers) | _draws(self.drew),
             preprocess=None if model.preprocess is None else model.preprocess.told(),
             data=self._data(collector),
             count=len(samples.frame) if samples.rows else (self.source.count or 0),
@@ -415,13 +418,31 @@ def _tell_skipped(source: Source, skipped: Mapping[int, str]) -> None:
         warnings.warn(SkippedWarning(what, why, fix), stacklevel=2)
 
 
+class UnknownNetworkWarning(LoadWarning):
+    """A network that hooks or functions change by what cannot be read."""
+
+
+def _tell_unknown(model: ProbeModel, unknown: Sequence[str]) -> None:
+    if unknown:
+        what = f"whether {model.name} is the same network later or elsewhere is not known"
+        fix = "A checkpoint of it cannot be gone on from; keep tensors and plain values in hooks"
+        warnings.warn(UnknownNetworkWarning(what, unread(unknown), fix), stacklevel=2)
+
+
 class DrawsWarning(LoadWarning):
     """A model that draws random numbers in evaluation mode."""
 
 
-def _tell_draws(model: ProbeModel) -> None:
+def _draws(drew: Draws) -> dict[str, Any]:
+    return {} if drew == "nothing" else {"draws": drew}
+
+
+def _tell_draws(model: ProbeModel, drew: Draws) -> None:
     what = f"{model.name} draws random numbers in its forward pass"
     why = "its numbers depend on the seed, and on how samples are put into batches"
+    if drew == "unseeded":
+        what = f"{model.name} gives other numbers each time that it sees one sample"
+        why = "it draws from a generator that is not found, or keeps what it has seen before"
     fix = "Switch off what draws, such as a random mask, or compare several seeds"
     warnings.warn(DrawsWarning(what, why, fix), stacklevel=2)
 
@@ -478,10 +499,10 @@ def forward(
     dtype: torch.dtype,
     fast: bool,
     seed: int,
-) -> bool:
+) -> Draws:
     """Run the batches of this process through the model, and its tokens through the collector.
 
-    Returns: whether the model drew random numbers.
+    Returns: what the model drew.
     """
     from tqdm.auto import tqdm
 
@@ -496,20 +517,28 @@ def forward(
     dealt = {"first": processes.rank + saver.batches * processes.count, "step": processes.count}
     autocast = nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)
     table, drew = collector.table, False
+    again: bool | None = None
+    every = range(1, model.layers + 1)
+    taps = [(site, n, model.tap(site, n)) for n in every for site in sites]
     with bar, torch.inference_mode(), autocast, saver.listening():
-        with attach(model, sites, range(1, model.layers + 1), collector.take):
-            stream = source.batches(execution.batch_size, execution.workers, **dealt)
-            for batch in saver.kept_on_error(classed(stream) if collector.needs_labels else stream):
-                collector.skipped |= batch.skipped
-                if len(batch.ids) > 0:
-                    grid = model.grid(batch.inputs)
-                    collector.start(batch.ids, batch.labels, batch.mask, grid)
-                    table.open(batch.ids, batch.identities)
+        stream = source.batches(execution.batch_size, execution.workers, **dealt)
+        for batch in saver.kept_on_error(classed(stream) if collector.needs_labels else stream):
+            collector.skipped |= batch.skipped
+            if len(batch.ids) > 0:
+                if again is None:
+                    again = is_repeatable(model, batch, device, sites, fast=fast)
+                grid = model.grid(batch.inputs)
+                left = left_padding(model, batch.inputs, batch.mask)
+                collector.start(batch.ids, batch.labels, batch.mask, grid, left)
+                table.open(batch.ids, batch.identities)
+                with attach_taps(model.module, taps, collector.take):
                     drew |= _measure(model, batch, collector, sites, device, fast=fast, seed=seed)
-                    table.close(len(batch.ids))
-                bar.update(len(batch.ids))
-                saver.after_batch()
-    return drew
+                table.close(len(batch.ids))
+            bar.update(len(batch.ids))
+            saver.after_batch()
+    if again is False:
+        return "unseeded"
+    return "seeded" if drew else "nothing"
 
 
 def _measure(
@@ -549,9 +578,14 @@ def _measurements(plan: Plan) -> list[dict[str, Any]]:
 
 
 def _labels(classes: Mapping[int, int]) -> dict[str, Any]:
-    """The classes that class-wise measures used: how many, and how many samples of each."""
-    counts = Counter(classes.values())
-    return {"classes": len(counts), "counts": {str(c): counts[c] for c in sorted(counts)}}
+    """The classes that class-wise measures used: how many, and how many samples of each.
+
+    A label below 0 stands for none: those samples are counted apart.
+    """
+    counts = Counter(int(c) for c in classes.values())
+    left_out = sum(counts.pop(c) for c in [c for c in counts if c < 0])
+    told = {"classes": len(counts), "counts": {str(c): counts[c] for c in sorted(counts)}}
+    return told | ({"left_out": left_out} if left_out else {})
 
 
 def _several(plan: Plan) -> dict[str, list[Any]]:

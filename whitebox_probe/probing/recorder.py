@@ -5,9 +5,9 @@ with wp.record(model, sites=["z_half", "heads"]) as recording:
 recording["z_half", 3]
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Any
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -15,14 +15,15 @@ from torch import Tensor
 from whitebox_probe._core.errors import SiteError, nearest
 from whitebox_probe.models.hooks import attach
 from whitebox_probe.models.model import ProbeModel
+from whitebox_probe.probing.passes import Passes
 
 
 class Recording:
     """Tensors by (site, layer), joined over the forward passes of the block.
 
     `passes` gives those of each forward pass alone. What activation checkpointing computes once
-    more, in a backward pass, is the same tensor and not kept again. A pass of the whole module that
-    raises is dropped.
+    more, in a backward pass, is the same tensor and not kept again. A pass that raises is dropped,
+    be it of the whole module, of a part of it or of a method such as `forward_features`.
     """
 
     def __init__(self, model: ProbeModel, sites: Sequence[str], layers: Sequence[int]) -> None:
@@ -31,27 +32,19 @@ class Recording:
         self._layers = layers
         self._parts: dict[tuple[str, int], list[Tensor]] = {}
         self._joined: dict[tuple[str, int], Tensor] = {}
-        self._seen: set[tuple[str, int]] | None = None  # in the pass at hand; None between passes
+        self._rows: Counter[tuple[str, int]] = Counter()  # what the pass at hand has given
+        self.pass_at_hand = Passes(model.module, self._rows.clear, self._drop)
 
-    def begin(self, *_: Any) -> None:
-        """A forward pass of the whole module begins."""
-        self.end()
-        self._seen = set()
-
-    def done(self, *_: Any) -> None:
-        """It is whole: what it gave is kept."""
-        self._seen = None
-
-    def end(self, *_: Any) -> None:
-        """It has ended; one that is not done was stopped by an exception, and is dropped."""
-        for key in self._seen or ():
-            parts = self._parts.get(key, [])[:-1]
+    def _drop(self) -> None:
+        """Forget what the pass at hand has given."""
+        for key, count in self._rows.items():
+            parts = self._parts.get(key, [])[:-count]
             self._joined.pop(key, None)
             if parts:
                 self._parts[key] = parts
             else:
                 self._parts.pop(key, None)
-        self._seen = None
+        self._rows.clear()
 
     def keep(self, site: str, layer: int, tensor: Tensor) -> None:
         """Keep a copy: later in-place operations cannot change it, and it pins no larger tensor.
@@ -60,17 +53,16 @@ class Recording:
         """
         if torch._C._current_graph_task_id() != -1:  # a backward pass computes it once more
             return
-        if self._seen is not None:
-            if (site, layer) in self._seen:
-                raise SiteError(
-                    f"site '{site}' of layer {layer} passes more than once in a forward pass",
-                    "its module is used by several layers, or several times",
-                    "Record it from a module of the layer's own",
-                )
-            self._seen.add((site, layer))
+        if self.pass_at_hand.whole and (site, layer) in self._rows:
+            raise SiteError(
+                f"site '{site}' of layer {layer} passes more than once in a forward pass",
+                "its module is used by several layers, or several times",
+                "Record it from a module of the layer's own",
+            )
         with torch.inference_mode(mode=False):  # so that the copy may be used with gradients
             copy = tensor.clone(memory_format=torch.contiguous_format)
         self._parts.setdefault((site, layer), []).append(copy)
+        self._rows[site, layer] += 1
 
     def __getitem__(self, key: tuple[str, int]) -> Tensor:
         """The tensor of a site in a layer, the samples of all passes behind each other.
@@ -149,13 +141,5 @@ def record(
     sites = [sites] if isinstance(sites, str) else list(sites)
     layers = list(range(1, model.layers + 1)) if layers is None else list(layers)
     recording = Recording(model, sites, layers)
-    with ExitStack() as stack:
-        begins = model.module.register_forward_pre_hook(recording.begin, prepend=True)
-        stack.callback(begins.remove)
-        stack.callback(recording.end)
-        whole = model.module.register_forward_hook(recording.done)
-        stack.callback(whole.remove)
-        ends = model.module.register_forward_hook(recording.end, always_call=True)
-        stack.callback(ends.remove)
-        stack.enter_context(attach(model, sites, layers, recording.keep))
+    with recording.pass_at_hand.watched(), attach(model, sites, layers, recording.keep):
         yield recording

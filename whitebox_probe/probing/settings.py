@@ -53,8 +53,8 @@ def _positive(value: Any) -> str:
     return "" if _number(value) and 0 < value < math.inf else "Use 0.1, say"
 
 
-def _finite(value: Any) -> str:
-    return "" if _number(value) and math.isfinite(value) else "Use a number, such as 0.1"
+def _weight(value: Any) -> str:
+    return "" if _number(value) and 0 <= value < math.inf else "Use a number from 0 on, such as 0.1"
 
 
 def _number(value: Any) -> bool:
@@ -137,7 +137,7 @@ class Settings:
         "it is the weight of a non-zero entry",
         help="nats that a non-zero entry costs, in the SRR",
         metavar="L",
-        check=_finite,
+        check=_weight,
         several=True,
     )
     null: tuple[str | None, ...] = _of(

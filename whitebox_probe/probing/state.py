@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -23,7 +23,7 @@ from whitebox_probe._core.errors import DataError, ProcessError
 from whitebox_probe._core.io import atomic_path
 from whitebox_probe.data.source import Batch, Source
 from whitebox_probe.probing.collector import Collector, State
-from whitebox_probe.probing.identity import HASHES
+from whitebox_probe.probing.identity import HASHES, UNKNOWN
 from whitebox_probe.probing.processes import Processes
 
 FORMAT = 4
@@ -104,6 +104,12 @@ class Saver:
 
     def _expect_same(self, before: Mapping[str, Any]) -> None:
         now = self._same()
+        if now.get(UNKNOWN):
+            raise ProcessError(
+                f"the run in {self.folder} cannot go on",
+                f"whether the network is the same is not known: {unread(now[UNKNOWN])}",
+                "Begin anew in another folder",
+            )
         changed = []
         for what in dict.fromkeys([*before, *now]):
             was, is_now = (json.dumps(each.get(what), sort_keys=True) for each in (before, now))
@@ -262,6 +268,12 @@ class Saver:
         """Save a pass that is whole, if it was long enough to be saved before."""
         if self.folder is not None and (self.folder / _name(self._processes)).is_file():
             self.save()
+
+
+def unread(unknown: Sequence[str]) -> str:
+    """What the digest of a network does not cover."""
+    more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+    return f"its hooks or functions hold what cannot be read, {unknown[0]}{more}"
 
 
 def members_in(folder: Path | None) -> Mapping[str, int] | None:

@@ -16,6 +16,7 @@ from whitebox_probe.stats.intervals import (
     t_interval,
 )
 from whitebox_probe.stats.significance import (
+    LEAST_P,
     fewest_layers,
     holm,
     paired_p,
@@ -28,6 +29,7 @@ from whitebox_probe.stats.significance import (
 from whitebox_probe.stats.trends import Trend, interpolate, spearman, trend
 
 __all__ = [
+    "LEAST_P",
     "LEVEL",
     "SMALL",
     "Array",

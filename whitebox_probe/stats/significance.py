@@ -16,6 +16,8 @@ EXACT_LAYERS = 12
 """The longest curve whose permutations are all counted."""
 DRAWS = 99_999
 """Permutations, or flips, drawn where there are too many to count."""
+LEAST_P = 1 / (1 + DRAWS)
+"""No level below it can be asked of permutations."""
 _FLIPS = 17  # samples, whose 2^16 flips are counted
 _CELLS = 1 << 21  # numbers held at a time
 
@@ -60,7 +62,7 @@ def smallest_p(layers: int) -> float:
 def fewest_layers(alpha: float = 0.05) -> int:
     """The fewest layers whose smallest p is at or below `alpha`.
 
-    Raises: ValueError for an alpha that no number of layers reaches.
+    Raises: ValueError for an alpha below `LEAST_P`, that no number of layers reaches.
 
     >>> fewest_layers(0.05)
     5

@@ -7,6 +7,7 @@ from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.stats import paired_p
 
 COSINE, COMMON = Use("descent_cosine"), Use("descent_cosine_common")
+MEAN = Use("descent_cosine_mean")
 
 
 class AttentionAligned(Claim):
@@ -17,10 +18,11 @@ class AttentionAligned(Claim):
     statistic = "cosine of the update and -grad R^c in the residual stream, mean over layers"
     unit = "cosine"
     rule = (
-        "the mean is at least `cosine`, half of that without the shift that all tokens share, and "
-        "above 0 in more than half of the layers"
+        "the mean is at least `cosine`, half of that without the shift that all tokens share, half "
+        "of that without the mean update of other samples, and above 0 in more than half of the "
+        "layers"
     )
-    uses = (COSINE, COMMON)
+    uses = (COSINE, COMMON, MEAN)
     wants = "high"
     keeps = ("eps", "basis", "class_token", "orthonormal")
     loses = {"prenorm": "the attention sees the tokens after its norm: R^c there is what it lowers"}
@@ -30,22 +32,30 @@ class AttentionAligned(Claim):
         """Over layers and samples."""
         values = self.values(result, COSINE, setting)
         own = (values - self.values(result, COMMON, setting)).mean(axis=1)
+        looking = (values - self.values(result, MEAN, setting)).mean(axis=1)
         each = values.mean(axis=1)
         value, low, high = mean_of(each)
         side = 0 if abs(value) < thresholds.cosine else 1 if value > 0 else -1
         why = "" if side > 0 else f"the mean is below {thresholds.cosine:g}"
         if side and side * float(own.mean()) < thresholds.cosine / 2:
             side, why = 0, "what points there is a shift that all tokens share"
+        elif side and side * float(looking.mean()) < thresholds.cosine / 2:
+            side, why = 0, "the mean update of other samples points there as well"
         elif side and shares(values, side) <= 0.5:
             side, why = 0, "it does so in half of the layers at most"
-        parts = {"own": float(own.mean()), "layers": shares(values, 1)}
-        p = max(paired_p(each), paired_p(own))
+        parts = {
+            "own": float(own.mean()),
+            "looking": float(looking.mean()),
+            "layers": shares(values, 1),
+        }
+        p = max(paired_p(each), paired_p(own), paired_p(looking))
         return Finding(value, low, high, p, "samples", side, why, parts)
 
     def sentence(self, found: Finding) -> str:
         """The cosine."""
         return (
             f"the update's cosine with -grad R^c is {found.value:+.3f} on average "
-            f"({found.parts['own']:+.3f} without the shift that all tokens share), and above 0 in "
-            f"{found.parts['layers']:.0%} of the layers"
+            f"({found.parts['own']:+.3f} without the shift that all tokens share, "
+            f"{found.parts['looking']:+.3f} without what other samples get as well), and above "
+            f"0 in {found.parts['layers']:.0%} of the layers"
         )

@@ -1,5 +1,7 @@
 """The attention step, by what it does to R^c."""
 
+import numpy as np
+
 from whitebox_probe.auditing.claim import Claim, Finding, Use, ratio_of, shares
 from whitebox_probe.auditing.grid import Setting
 from whitebox_probe.auditing.readings import Readings
@@ -9,6 +11,7 @@ from whitebox_probe.stats import paired_p
 CHANGE = Use("attention_rate_change")
 RADIAL, TANGENTIAL = Use("attention_rate_change_radial"), Use("attention_rate_change_tangential")
 COMMON, SHUFFLED = Use("attention_rate_change_common"), Use("attention_rate_change_shuffled")
+MEAN = Use("attention_rate_change_mean")
 RATE = Use("compression", "z_in")
 
 
@@ -16,7 +19,7 @@ class AttentionDescends(Claim):
     """The attention step lowers R^c.
 
     A shift of all tokens by one vector lowers R^c after a norm whatever the tokens are, and so do
-    many updates that were made for other tokens: neither is counted.
+    many updates that were made for other tokens or other samples: none of these is counted.
     """
 
     name = "attention_descends"
@@ -24,11 +27,11 @@ class AttentionDescends(Claim):
     statistic = "R^c(Z^(l+1/2); U^l) - R^c(Z^l; U^l) over R^c(Z^l; U^l), all layers together"
     unit = "share of R^c"
     rule = (
-        "R^c falls by at least `step`; half of that without the shift that all tokens share; by "
-        "more than the same updates do when they are handed to other tokens; and in more than half "
-        "of the layers"
+        "R^c falls by at least `step`; half of that without the shift that all tokens share; half "
+        "of that beyond what the mean update of other samples does; by more than the same updates "
+        "do when they are handed to other tokens; and in more than half of the layers"
     )
-    uses = (CHANGE, COMMON, RADIAL, TANGENTIAL, SHUFFLED, RATE)
+    uses = (CHANGE, COMMON, RADIAL, TANGENTIAL, SHUFFLED, MEAN, RATE)
     wants = "low"
     keeps = ("eps", "basis", "class_token", "orthonormal")
     loses = {"prenorm": "the attention sees the tokens after its norm: R^c there is what it lowers"}
@@ -37,17 +40,26 @@ class AttentionDescends(Claim):
     def find(self, result: Readings, setting: Setting, thresholds: Thresholds) -> Finding:
         """Over layers and samples."""
         t = thresholds
-        change, common, radial, tangential, shuffled, rate = (
+        change, common, radial, tangential, shuffled, mean, rate = (
             self.values(result, use, setting) for use in self.uses
         )
         total = rate.sum(axis=1)
+        told = common + radial + tangential
+        if abs(float((change - told).mean())) > 0.01 * float(np.abs(change).mean() + 1e-4):
+            return Finding(
+                missing="what is read as attn_out is not what is added to the tokens: its parts "
+                f"change R^c by {told.mean():+.2f} nats, the step by {change.mean():+.2f}"
+            )
         value, low, high, p = ratio_of(change.sum(axis=1), total)
         own = (radial + tangential).sum(axis=1)
         beyond = (change - shuffled).sum(axis=1)
+        looking = (change - mean).sum(axis=1)
         side = 0 if abs(value) < t.step else 1 if value < 0 else -1
         why = "" if side > 0 else f"R^c changes by {value:+.2%}"
         if side and -side * own.mean() / total.mean() < t.step / 2:
             side, why = 0, "what changes R^c is a shift that all tokens share"
+        elif side and -side * looking.mean() / total.mean() < t.step / 2:
+            side, why = 0, "the mean update of other samples does as much"
         elif side and -side * beyond.mean() <= 0:
             side, why = 0, "the same updates do as much when they are handed to other tokens"
         elif side and shares(change, -side) <= 0.5:
@@ -58,10 +70,14 @@ class AttentionDescends(Claim):
             "radial_nats": float(radial.mean()),
             "tangential_nats": float(tangential.mean()),
             "shuffled_nats": float(shuffled.mean()),
+            "mean_nats": float(mean.mean()),
+            "own_share": float(own.mean() / total.mean()),
             "layers": shares(change, -1),
         }
-        p = max(p, paired_p(own), paired_p(beyond))
-        return Finding(value, low, high, p, "samples", side, why, parts)
+        p = max(p, paired_p(own), paired_p(beyond), paired_p(looking))
+        return Finding(
+            value, low, high, p, "samples", side, why, parts, compared=parts["own_share"]
+        )
 
     def sentence(self, found: Finding) -> str:
         """The change and its parts."""
@@ -70,5 +86,5 @@ class AttentionDescends(Claim):
             f"the attention changes R^c by {s['nats']:+.2f} nats a layer: {s['common_nats']:+.2f} "
             f"by a shift that all tokens share, {s['radial_nats']:+.2f} along the tokens, "
             f"{s['tangential_nats']:+.2f} across them; the same updates on other tokens "
-            f"{s['shuffled_nats']:+.2f}"
+            f"{s['shuffled_nats']:+.2f}, the mean update of other samples {s['mean_nats']:+.2f}"
         )

@@ -11,6 +11,7 @@ from whitebox_probe.stats import fewest_layers, paired_p, permutation_p, spearma
 BEFORE, AFTER = (Use("compression", site, "official") for site in ("z_in", "z_out"))
 WORK = (Use("attention_rate_change_radial"), Use("attention_rate_change_tangential"))
 CHANGE, SHUFFLED = Use("attention_rate_change"), Use("attention_rate_change_shuffled")
+MEAN, RATE = Use("attention_rate_change_mean"), Use("compression", "z_in")
 
 
 class Compresses(Claim):
@@ -20,19 +21,23 @@ class Compresses(Claim):
     tokens and subspaces change. What the tokens alone did is R^c(Z^(l+1); U^l) - R^c(Z^l; U^l),
     each layer's own subspaces kept; the rest is the change of U and of the norm. Of the attention's
     part, what a shift of all tokens by one vector does is no compression of a token set: it is
-    taken off, and so is what the same updates do when they are handed to other tokens.
+    taken off, and so is what the same updates do when they are handed to other tokens, and what
+    the mean update of other samples does.
     """
 
     name = "compresses"
     text = "R^c falls with depth, by what the layers do to the tokens"
-    statistic = "change of R^c (official convention) from layer 2, on which a step has acted, on"
+    statistic = (
+        "change of R^c (official convention) from layer {first}, on which a step has acted, on"
+    )
     unit = "share of R^c"
     rule = (
         "R^c falls by at least `change`, layer after layer (permutation test of Spearman's rho); "
-        "so it does at fixed U; and the attention takes part, without a common shift of all tokens "
+        "so it does at fixed U; and the attention takes part, by half of `change` of R^c over all "
+        "layers: without a common shift of all tokens, beyond the mean update of other samples, "
         "and by more than its updates do when they are handed to other tokens"
     )
-    uses = (BEFORE, AFTER, *WORK, CHANGE, SHUFFLED)
+    uses = (BEFORE, AFTER, *WORK, CHANGE, SHUFFLED, MEAN, RATE)
     wants = "low"
     keeps = ("eps", "basis", "class_token", "first_layer", "orthonormal")
     loses = {"embedding": "what enters the first layer is the embedding: no step has acted on it"}
@@ -51,17 +56,31 @@ class Compresses(Claim):
         moved = tokens[:, :-1].sum(axis=1) / first.mean()
         radial, tangential = (self.values(result, use, setting) for use in WORK)
         work = radial + tangential
-        own = self.values(result, CHANGE, setting) - self.values(result, SHUFFLED, setting)
+        change, rate = self.values(result, CHANGE, setting), self.values(result, RATE, setting)
+        own = change - self.values(result, SHUFFLED, setting)
+        looking = change - self.values(result, MEAN, setting)
+        # Of R^c as the steps see it, in the residual stream: over all layers, of one layer's.
+        shares = tuple(each.sum(axis=1) / rate.mean() for each in (work, looking, own))
         parts = {
             "rho": spearman(curve.mean(axis=0)),
             "tokens": float(moved.mean()),
             "subspaces": value - float(moved.mean()),
             "attention_nats": float(np.mean(work)),
             "beyond_shuffled_nats": float(np.mean(own)),
+            "beyond_mean_nats": float(np.mean(looking)),
+            "attention_share": float(shares[0].mean()),
         }
-        side, why = _side(value, moved, work.sum(axis=1), own.sum(axis=1), thresholds)
+        side, why = _side(value, moved, shares, thresholds)
         return Finding(
-            value, low, high, permutation_p(curve.mean(axis=0)), "layers", side, why, parts
+            value,
+            low,
+            high,
+            permutation_p(curve.mean(axis=0)),
+            "layers",
+            side,
+            why,
+            parts,
+            compared=parts["attention_share"],
         )
 
     def sentence(self, found: Finding) -> str:
@@ -75,23 +94,32 @@ class Compresses(Claim):
 
 
 def _side(
-    value: float, moved: np.ndarray, work: np.ndarray, own: np.ndarray, t: Thresholds
+    value: float,
+    moved: np.ndarray,
+    shares: tuple[np.ndarray, ...],
+    t: Thresholds,
 ) -> tuple[int, str]:
     """1 or -1 for a change of size that is the tokens' and the attention's own; and what lacks."""
+    half = t.change / 2
+    work, looking, own = shares
     side = -int(np.sign(value)) if abs(value) >= t.change else 0
     if side == 0:
         return 0, f"R^c changes by less than {t.change:.0%}"
     if side < 0:
-        rises = moved.mean() > 0 and paired_p(moved) <= t.alpha
+        rises = _is(moved, t.change, t)
         return (-1, "R^c rises") if rises else (0, "R^c rises, but by the change of U alone")
-    if not _falls(moved, t) or -moved.mean() < t.change / 2:
+    if not _is(-moved, t.change, t):
         return 0, "at fixed U the tokens are not compressed: the fall is the change of U"
-    if not _falls(work, t):
-        return 0, "the attention takes part by a common shift of all tokens at most"
-    if not _falls(own, t):
+    if not _is(-work, half, t):
+        return 0, f"without a common shift of all tokens the attention's part is {work.mean():+.1%}"
+    if not _is(-looking, half, t):
+        return 0, "the mean update of other samples does as much"
+    if not _is(-own, 0.0, t):
         return 0, "the attention's updates do as much when they are handed to other tokens"
     return 1, ""
 
 
-def _falls(values: np.ndarray, t: Thresholds) -> bool:
-    return bool(values.mean() < 0 and paired_p(values) <= t.alpha)
+def _is(values: np.ndarray, least: float, t: Thresholds) -> bool:
+    """Whether a mean is above 0 and of size, and no chance."""
+    mean = float(values.mean())
+    return mean > 0 and mean >= least and paired_p(values) <= t.alpha

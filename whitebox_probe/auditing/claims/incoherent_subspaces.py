@@ -1,7 +1,10 @@
 """Incoherence: heads' subspaces overlap less than random ones."""
 
 import math
+from functools import cache
 from typing import Any
+
+import numpy as np
 
 from whitebox_probe.auditing.claim import Claim, Finding, Use
 from whitebox_probe.auditing.grid import Setting
@@ -9,8 +12,14 @@ from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.results.result import Result
 
-OVERLAP = Use("overlap_mean", convention=None)
+OVERLAP, CHANCE = Use("overlap_mean", convention=None), Use("overlap_random", convention=None)
+RANK = Use("subspace_rank", convention=None)
 Z95 = 1.959963984540054
+DRAWS = 10_000
+_SMALL = 4096
+"""Of K d p: draws of larger ones take long, and are normal enough."""
+_AT_ONCE = 2_000_000
+"""Numbers of a simulation that are held at once."""
 
 
 class IncoherentSubspaces(Claim):
@@ -25,7 +34,7 @@ class IncoherentSubspaces(Claim):
     statistic = "place of the overlap |Q_i^T Q_j|_F^2/p, mean over layers, about its chance p/d"
     unit = "-1 orthogonal, 0 chance, 1 identical"
     rule = "it is at least `position` below chance, and less than uniformly drawn subspaces give"
-    uses = (OVERLAP,)
+    uses = (OVERLAP, CHANCE, RANK)
     wants = "low"
     keeps = ("basis",)
     place = 4
@@ -36,24 +45,32 @@ class IncoherentSubspaces(Claim):
 
     def find(self, result: Readings, setting: Setting, thresholds: Thresholds) -> Finding:
         """The place, tested against uniformly drawn subspaces."""
-        overlap = self.rows(result, OVERLAP, setting)["mean"].to_numpy()
+        overlap, random, ranks = (
+            self.rows(result, use, setting)["mean"].to_numpy() for use in (OVERLAP, CHANCE, RANK)
+        )
         if not overlap.size or math.isnan(float(overlap.mean())):
             return Finding(missing="it has one head, which overlaps with no other")
-        run = result.run
-        K, d, p = run.heads, run.dim, run.dim_head
+        K, d = result.run.heads, result.run.dim
+        p, chance = max(1, round(float(ranks.mean()))), float(random.mean())
         if p >= d:
             return Finding(missing="its heads span all directions: they cannot lie apart")
-        chance = p / d
-        excess = float(overlap.mean()) - chance
-        sd = overlap_spread(d, K, p, len(overlap))
+        found = float(overlap.mean())
+        excess = found - chance
         value = excess / chance if excess < 0 else excess / (1 - chance)
-        half = Z95 * sd / (chance if excess < 0 else 1 - chance)
+        half = Z95 * overlap_spread(d, K, p) / (chance if excess < 0 else 1 - chance)
         side = 0 if abs(value) < thresholds.position else 1 if value < 0 else -1
-        why = "" if side > 0 else "it is above chance" if side else "it is where chance puts it"
-        tail = math.erfc(abs(excess) / sd / math.sqrt(2))
-        parts = {"overlap": float(overlap.mean()), "chance": chance}
+        near = f"it is less than {thresholds.position:.0%} of the way from chance"
+        why = "" if side > 0 else "it is above chance" if side else near
+        parts = {"overlap": found, "chance": chance, "rank": float(ranks.mean())}
         return Finding(
-            value, value - half, value + half, tail, "random subspaces", side, why, parts
+            value,
+            max(-1.0, value - half),
+            min(1.0, value + half),
+            overlap_p(excess, d, K, p),
+            "random subspaces",
+            side,
+            why,
+            parts,
         )
 
     def sentence(self, found: Finding) -> str:
@@ -64,22 +81,56 @@ class IncoherentSubspaces(Claim):
         )
 
 
-def overlap_spread(d: int, K: int, p: int, layers: int) -> float:
-    """Standard deviation of the mean overlap of uniformly drawn subspaces about p/d, exactly.
+def overlap_spread(d: int, K: int, p: int) -> float:
+    """Standard deviation of the mean overlap of a layer's K uniformly drawn subspaces, exactly.
 
     The squared overlap of two of them, tr(P Q), has variance 2 p^2 (d-p)^2 / (d^2 (d-1) (d+2)). The
-    pairs of K independent ones are uncorrelated: whatever one is, the other is uniform.
+    pairs of K independent ones are uncorrelated: whatever one is, the other is uniform. The mean
+    over layers is taken to be as wide, since their subspaces may be much the same: residual
+    networks change them little, and some share them.
 
     References: Absil, Edelman and Koev 2006, Linear Algebra and its Applications 414 (angles of
     random subspaces); the variance follows from the second moments of a projector.
     """
     of_pair = 2 * (p * (d - p)) ** 2 / (d**2 * (d - 1) * (d + 2)) / p**2
-    return math.sqrt(of_pair / (K * (K - 1) / 2 * layers))
+    return math.sqrt(of_pair / (K * (K - 1) / 2))
+
+
+@cache
+def _simulated(d: int, K: int, p: int) -> np.ndarray:
+    """Excess over p/d of the mean overlap of drawn subspaces, sorted; empty where that is long."""
+    if K * d * p > _SMALL:
+        return np.empty(0)
+    random, found = np.random.default_rng(0), []
+    at_once = max(1, _AT_ONCE // (K * d * p))
+    i, j = np.triu_indices(K, 1)
+    for start in range(0, DRAWS, at_once):
+        drawn = random.standard_normal((min(at_once, DRAWS - start), K, d, p))
+        Q = np.linalg.qr(drawn)[0] if p > 1 else drawn / np.linalg.norm(drawn, axis=2)[:, :, None]
+        flat = Q.transpose(0, 2, 1, 3).reshape(len(Q), d, K * p)
+        cross = (flat.transpose(0, 2, 1) @ flat).reshape(len(Q), K, p, K, p)
+        squares = np.square(cross).sum(axis=(2, 4))
+        found.append(squares[:, i, j].mean(axis=1) / p - p / d)
+    return np.sort(np.concatenate(found))
+
+
+def overlap_p(excess: float, d: int, K: int, p: int) -> float:
+    """Two-sided p of a mean overlap that is so far from chance.
+
+    By simulation where that is quick, since few small subspaces have skewed overlaps; of larger
+    ones by the normal distribution.
+    """
+    drawn = _simulated(d, K, p)
+    if not len(drawn):
+        return math.erfc(abs(excess) / overlap_spread(d, K, p) / math.sqrt(2))
+    below = int(np.searchsorted(drawn, excess, side="right"))
+    above = len(drawn) - int(np.searchsorted(drawn, excess, side="left"))
+    return min(1.0, 2 * (1 + min(below, above)) / (1 + len(drawn)))
 
 
 def overlap_null(result: Result) -> tuple[float, float]:
     """95% range of the mean overlap, over its chance, less 1, of subspaces of a model's sizes."""
     run = result.run
-    d, K, p, layers = (int(run[name]) for name in ("dim", "heads", "dim_head", "layers"))
-    half = Z95 * overlap_spread(d, K, p, layers) * d / p
+    d, K, p = (int(run[name]) for name in ("dim", "heads", "dim_head"))
+    half = Z95 * overlap_spread(d, K, p) * d / p
     return -half, half

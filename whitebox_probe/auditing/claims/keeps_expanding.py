@@ -16,9 +16,12 @@ class KeepsExpanding(Claim):
 
     name = "keeps_expanding"
     text = "R of the whole does not collapse"
-    statistic = "R (official convention) of the last layer over that of layer 2"
+    statistic = "R (official convention) of the last layer over that of layer {first}"
     unit = "ratio"
-    rule = "the ratio is at least `keeps`, and more than with random weights"
+    rule = (
+        "the ratio is at least `keeps`, in the last layer and in every one on the way there, and "
+        "more than with random weights"
+    )
     uses = (RATE,)
     wants = "high"
     keeps = ("eps", "class_token", "first_layer")
@@ -36,10 +39,19 @@ class KeepsExpanding(Claim):
         first, last = values[:, 0], values[:, -1]
         ratio, low, high, _ = ratio_of(last, first)
         spread = (last - thresholds.keeps * first) / first.mean()
+        if np.isnan(ratio):
+            return Finding(missing="R is zero where steps begin to act, or no number")
         side = int(np.sign(ratio - thresholds.keeps))
         why = "" if side > 0 else f"R keeps less than {thresholds.keeps:.0%}"
-        return Finding(ratio, low, high, paired_p(spread), "samples", side, why)
+        least = float(values.mean(axis=0).min() / first.mean())
+        if side > 0 and least < thresholds.keeps:
+            side, why = 0, f"on the way R falls to {least:.1%}, and comes back"
+        parts = {"least": least}
+        return Finding(ratio, low, high, paired_p(spread), "samples", side, why, parts)
 
     def sentence(self, found: Finding) -> str:
-        """The ratio."""
-        return f"R of the last layer is {found.value:.1%} of what it is where steps begin to act"
+        """The ratio, and the least of the way."""
+        return (
+            f"R of the last layer is {found.value:.1%} of what it is where steps begin to act, and "
+            f"{found.parts['least']:.1%} where it is least"
+        )

@@ -10,7 +10,15 @@ Each has ten layers of 32 tokens of width 32, four heads of width 8, and no para
 trained. They are as good a test of any other tool that judges the same claims.
 """
 
-from whitebox_probe.auditing.reference import bases, derived, descent, ista, sparsity
+from whitebox_probe.auditing.reference import (
+    bases,
+    derived,
+    descent,
+    expansion,
+    ista,
+    objective,
+    sparsity,
+)
 from whitebox_probe.auditing.reference._parts import Reference
 
 __all__ = ["Reference", "networks"]
@@ -18,5 +26,5 @@ __all__ = ["Reference", "networks"]
 
 def networks() -> dict[str, Reference]:
     """Every reference network, by name."""
-    kinds = (descent, bases, derived, ista, sparsity)
+    kinds = (descent, bases, derived, ista, sparsity, objective, expansion)
     return {each.name: each for kind in kinds for each in kind.NETWORKS}

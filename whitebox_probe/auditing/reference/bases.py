@@ -54,6 +54,17 @@ def _identical(random: torch.Generator) -> Tensor:
     return rotation(random)[:, :DIM_HEAD].expand(HEADS, DIM, DIM_HEAD)
 
 
+def _tied(seed: int) -> ProbeModel:
+    U = _random(generator(seed, 3))
+    return wrapped([Layer(U, Still()) for _ in range(LAYERS)], "bases-tied")
+
+
+def _one_direction(random: torch.Generator) -> Tensor:
+    """Vectors of each head, all along one direction, the same for all heads."""
+    direction = rotation(random)[:, :1]
+    return direction * torch.randn(HEADS, 1, DIM_HEAD, generator=random)
+
+
 def _above_chance(random: torch.Generator) -> Tensor:
     """Between orthogonal subspaces and one that all share, where the overlap is as wanted."""
     apart, common = _orthogonal(random).double(), _identical(random).double()
@@ -118,6 +129,22 @@ NETWORKS = (
         "heads that share one subspace",
         "their overlap is 1",
         _still("bases-identical", _identical),
+        _draw,
+        {"incoherent_subspaces": CONTRADICTED},
+    ),
+    Reference(
+        "bases-tied",
+        "random subspaces, the same in every layer",
+        "one draw is one draw, however many layers have it",
+        _tied,
+        _draw,
+        {"incoherent_subspaces": NOT_SUPPORTED},
+    ),
+    Reference(
+        "bases-one-direction",
+        "heads of p vectors along one direction, which all share",
+        "they span the same line: their overlap is 1",
+        _still("bases-one-direction", _one_direction),
         _draw,
         {"incoherent_subspaces": CONTRADICTED},
     ),

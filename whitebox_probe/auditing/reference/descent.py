@@ -29,6 +29,8 @@ KAPPA = {"none": 0.03, "released": 0.05, "residual": 0.02}
 _ABOUT_ATTENTION = ("compresses", "attention_aligned", "attention_descends")
 _ORTHOGONAL = {"incoherent_subspaces": SUPPORTED}
 _BANK = 16
+_TRACE = 3e-4
+"""A step of the gradient that lowers R^c in every sample, and by nothing that counts."""
 _down = partial(mixture, weak=0.15)
 _up = partial(mixture, weak=0.05)
 
@@ -69,7 +71,7 @@ def _before_layer_norm(gradient: Tensor, Z: Tensor, X: Tensor) -> Tensor:
 
 
 class Bias(nn.Module):
-    """The same vector, added to every token."""
+    """The same vector (d,), or vectors (n, d), added to the tokens of every sample."""
 
     def __init__(self, vector: Tensor) -> None:
         super().__init__()
@@ -137,6 +139,38 @@ def _bias(seed: int) -> ProbeModel:
     vector = vector - vector.mean()  # LayerNorm would take the mean away
     vector = 20.0 * vector / torch.linalg.vector_norm(vector)
     return wrapped([Layer(U, Bias(vector), norm=layer_norm()) for _ in range(LAYERS)], "bias")
+
+
+def _bias_by_place(seed: int) -> ProbeModel:
+    """One vector, up at every other token and down at those between: of mean zero over tokens."""
+    U = frame(seed)
+    vector = torch.randn(DIM, generator=generator(seed, 3))
+    vector = vector - vector.mean()
+    vector = 2.0 * vector / torch.linalg.vector_norm(vector)
+    signs = (torch.arange(TOKENS) % 2 * 2 - 1)[:, None]
+    layers = [Layer(U, Bias(signs * vector), norm=layer_norm()) for _ in range(LAYERS)]
+    return wrapped(layers, "bias-by-place")
+
+
+class Both(nn.Module):
+    """The sum of two updates."""
+
+    def __init__(self, one: nn.Module, other: nn.Module) -> None:
+        super().__init__()
+        self.one, self.other = one, other
+
+    def forward(self, Z: Tensor, X: Tensor) -> Tensor:
+        """(B, n, d) twice -> (B, n, d)."""
+        return self.one(Z, X) + self.other(Z, X)
+
+
+def _bias_and_a_trace(seed: int) -> ProbeModel:
+    U = frame(seed)
+    vector = torch.randn(DIM, generator=generator(seed, 3))
+    vector = vector - vector.mean()
+    vector = 5.0 * vector / torch.linalg.vector_norm(vector)
+    steps = [Both(Bias(vector), Gradient(U, _TRACE, "residual")) for _ in range(LAYERS)]
+    return wrapped([Layer(U, step, norm=layer_norm()) for step in steps], "bias-and-a-trace")
 
 
 def _other_image(seed: int) -> ProbeModel:
@@ -212,6 +246,22 @@ NETWORKS = (
         "R^c after LayerNorm falls, since the common part pushes all else aside; no token's update "
         "looks at any token",
         _bias,
+        _up,
+        _all(NOT_SUPPORTED),
+    ),
+    Reference(
+        "bias-by-place",
+        "one constant vector, added to every other token and taken from those between",
+        "as with the bias, and its mean over tokens is zero; what it does adds up over the layers",
+        _bias_by_place,
+        _up,
+        _all(NOT_SUPPORTED),
+    ),
+    Reference(
+        "bias-and-a-trace",
+        "the bias, and beside it a gradient step of a hundredth of the size that compresses",
+        "the bias does the work: what the step does is sure, and less than a thousandth of R^c",
+        _bias_and_a_trace,
         _up,
         _all(NOT_SUPPORTED),
     ),

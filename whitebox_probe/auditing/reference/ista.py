@@ -27,6 +27,7 @@ from whitebox_probe.models.model import ProbeModel
 
 ATOMS = 2 * DIM
 _APART = 0.4
+_ATOM = 2.1
 SHORT, LONG = 0.5, 3.0
 """Step sizes times |D|^2: a proximal gradient step lowers the objective up to 2."""
 
@@ -67,6 +68,21 @@ class Rectify(Ista):
     def forward(self, Z: Tensor) -> Tensor:
         """(B, n, d) -> (B, n, d)."""
         return self.code(self.norm(Z).clamp_min(0.0))
+
+
+class Halve(Ista):
+    """max(Y, 0) / 2: shrinkage, whatever the dictionary is."""
+
+    def forward(self, Z: Tensor) -> Tensor:
+        """(B, n, d) -> (B, n, d)."""
+        return self.code(self.norm(Z).clamp_min(0.0) / 2)
+
+
+def _one_long(random: torch.Generator) -> Tensor:
+    """D = I but for one long atom, which tokens hardly use."""
+    D = torch.eye(DIM)
+    D[0, 0] = _ATOM
+    return D
 
 
 def _identity(random: torch.Generator) -> Tensor:
@@ -134,13 +150,16 @@ _KINDS = {
 }
 
 
+_OTHERS = {"bare-relu": Rectify, "halved": Halve}
+
+
 def _dictionary(kind: _Kind, seed: int) -> Tensor:
     return kind.draw(generator(seed, 3))
 
 
 def _steps(name: str, kind: _Kind, lam: float, length: float) -> Callable[[int], ProbeModel]:
     def make(seed: int) -> ProbeModel:
-        step = Ista if name != "bare-relu" else Rectify
+        step = _OTHERS.get(name, Ista)
         U, D = frame(seed), _dictionary(kind, seed)
         eta = length / float(torch.linalg.matrix_norm(D.double(), ord=2)) ** 2
         seconds = [step(D, lam=lam, eta=eta, norm=kind.norm()) for _ in range(LAYERS)]
@@ -193,6 +212,14 @@ def _pair(name: str, kind: _Kind) -> tuple[Reference, Reference]:
     )
 
 
+def _beside_the_long_atom(seed: int, samples: int) -> Tensor:
+    """Sparse codes as tokens, with nothing on the first axis."""
+    tokens = _coded(seed, samples, kind=_KINDS["identity"])
+    tokens[..., 0] = 0.0
+    return tokens
+
+
+_LONG_ATOM = _Kind("", _one_long, (0.3, 0.3), _root_mean_square)
 _BARE = _Kind("", rotation, (0.1, 0.1), layer_norm)
 
 NETWORKS = (
@@ -204,5 +231,21 @@ NETWORKS = (
         _steps("bare-relu", _BARE, 0.1, SHORT),
         partial(mixture, weak=0.15),
         {"ista_descends": NOT_SUPPORTED, "incoherent_subspaces": SUPPORTED},
+    ),
+    Reference(
+        "halved",
+        "max(Y, 0) / 2, with a random D, λ and η declared that it does not use",
+        "shrinkage lowers any such objective: it does as much with every other dictionary",
+        _steps("halved", _BARE, 0.1, SHORT),
+        partial(mixture, weak=0.15),
+        {"ista_descends": NOT_SUPPORTED, "incoherent_subspaces": SUPPORTED},
+    ),
+    Reference(
+        "ista-one-long-atom",
+        "exact ISTA, D = I but for one long atom that no token uses, η = 2.2/|D|²",
+        "where the tokens are, the step is short: it lowers their objective",
+        _steps("ista-one-long-atom", _LONG_ATOM, 0.3, 2.2),
+        _beside_the_long_atom,
+        {"ista_descends": SUPPORTED, "incoherent_subspaces": SUPPORTED},
     ),
 )

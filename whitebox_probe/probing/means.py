@@ -1,0 +1,142 @@
+"""What a site holds on average over samples, at each place of a window: a control of its own.
+
+An update that is the same for every sample looks at none of them, whatever it does to a rate.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from whitebox_probe.data.source import open_data
+from whitebox_probe.metrics.tokens import MEAN, MEAN_OF
+from whitebox_probe.models.anatomy import Anatomy, Dims, Layer
+from whitebox_probe.models.hooks import attach
+from whitebox_probe.models.model import ProbeModel
+from whitebox_probe.models.preprocess import Preprocess
+from whitebox_probe.probing.forward import ready, run_batch, transform_of
+
+SITE = "attn_out"
+
+
+@dataclass(frozen=True)
+class Means:
+    """The mean update of a model's layers.
+
+    Attributes: of: layer -> (n, d), float64. ids: the samples that it is the mean of, (N,).
+    """
+
+    of: Mapping[int, Tensor]
+    ids: Tensor
+
+
+def mean_updates(
+    model: ProbeModel,
+    data: Any,
+    *,
+    limit: int | None,
+    seed: int = 0,
+    batch_size: int = 32,
+    device: str | torch.device | None = None,
+    fast: bool = True,
+    dtype: str = "float32",
+    on_error: str = "stop",
+) -> Means:
+    """Run samples through a model, and average what its attention adds, place by place.
+
+    Windows of fewer tokens than the longest enter at the places that they have.
+
+    Args: as for `probe`; `limit` draws the samples that `probe` draws.
+    """
+    sums: dict[int, Tensor] = {}
+    counts: dict[int, Tensor] = {}
+    ids: list[Tensor] = []
+    mask: list[Tensor | None] = [None]
+
+    def add(_: str, layer: int, D: Tensor) -> None:
+        D = D.detach().double().cpu()
+        here = torch.ones(D.shape[:2]) if mask[0] is None else mask[0].cpu().float()
+        n = D.shape[1]
+        longest = max(n, len(sums[layer]) if layer in sums else 0)
+        for held, new in ((sums, (D * here[..., None]).sum(dim=0)), (counts, here.sum(dim=0))):
+            whole = new.new_zeros(longest, *new.shape[1:], dtype=torch.float64)
+            if layer in held:
+                whole[: len(held[layer])] += held[layer]
+            whole[:n] += new
+            held[layer] = whole
+
+    source = open_data(
+        data, transform=transform_of(model.preprocess), limit=limit, seed=seed, on_error=on_error
+    )
+    kind = getattr(torch, dtype)
+    with ready(model, device) as where, torch.inference_mode():
+        half = torch.autocast(where.type, dtype=kind, enabled=kind != torch.float32)
+        with half, attach(model, [SITE], range(1, model.layers + 1), add):
+            for batch in source.batches(batch_size, 0):
+                if len(batch.ids):
+                    ids.append(batch.ids)
+                    mask[0] = batch.mask
+                    run_batch(model, batch, where, [SITE], fast=fast, seed=seed)
+    means = {n: sums[n] / counts[n].clamp_min(1)[:, None] for n in sums}
+    return Means(means, torch.cat(ids) if ids else torch.empty(0, dtype=torch.int64))
+
+
+def with_means(model: ProbeModel, means: Means | None) -> ProbeModel:
+    """The model, whose layers tell their mean update as a part of their step; zero if not given."""
+    return replace(model, anatomy=_WithMeans(model.anatomy, means))
+
+
+class _WithMeans(Anatomy):
+    """An anatomy as it is, its layers' mean updates beside the operators of their steps."""
+
+    def __init__(self, anatomy: Anatomy, means: Means | None) -> None:
+        super().__init__(anatomy.name)
+        self._own, self._means = anatomy, means
+        self.default_basis, self.absent = anatomy.default_basis, anatomy.absent
+
+    def layer(self, module: nn.Module, number: int) -> Layer:
+        """As it is, with `mean_update`."""
+        found = self._own.layer(module, number)
+        if self._means is None:
+            told = {MEAN: torch.zeros(0, 0), MEAN_OF: torch.empty(0, dtype=torch.int64)}
+        else:
+            told = {MEAN: self._means.of[number], MEAN_OF: self._means.ids}
+        return replace(found, operators=dict(found.operators) | told)
+
+    def dims(self, module: nn.Module) -> Dims:
+        """As it is."""
+        return self._own.dims(module)
+
+    def bases(self, module: nn.Module) -> tuple[str, ...]:
+        """As they are."""
+        return self._own.bases(module)
+
+    def official_site(self, basis: str) -> str | None:
+        """As it is."""
+        return self._own.official_site(basis)
+
+    def prefix_tokens(self, module: nn.Module) -> int:
+        """As they are."""
+        return self._own.prefix_tokens(module)
+
+    def grid(self, module: nn.Module, inputs: Tensor) -> tuple[int, int] | None:
+        """As it is."""
+        return self._own.grid(module, inputs)
+
+    def class_index(self, module: nn.Module) -> int | None:
+        """As it is."""
+        return self._own.class_index(module)
+
+    def trial(self, module: nn.Module) -> Any:
+        """As it is."""
+        return self._own.trial(module)
+
+    def preprocess(self, module: nn.Module) -> Preprocess | None:
+        """As it is."""
+        return self._own.preprocess(module)
+
+    def stated(self) -> Mapping[str, Any]:
+        """As it is."""
+        return self._own.stated()
