@@ -60,7 +60,7 @@ class Row(NamedTuple):
 
 def names() -> list[str]:
     """The types of which transformers builds a base model."""
-    return sorted(c.model_type for c in transformers.MODEL_MAPPING if c.model_type)
+    return sorted({c.model_type for c in transformers.MODEL_MAPPING if c.model_type})
 
 
 def rows(chosen: list[str] | None = None) -> Iterator[Row]:
