@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import whitebox_probe as wp
-from whitebox_probe._core.errors import DataError, ProbeError, SiteError
+from whitebox_probe._core.errors import DataError, ProbeError
 
 
 def vit():
@@ -55,12 +55,13 @@ def test_no_layer_in_a_module_of_ones_own():
         wp.wrap(module)
 
 
-def test_bert_like_blocks_without_norms_behind_them_are_refused():
+def test_bert_like_blocks_without_norms_behind_them_are_pre_norm():
     transformers = pytest.importorskip("transformers")
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 40}
     config = transformers.AutoConfig.for_model("roberta-prelayernorm", **sizes)
-    with pytest.raises(SiteError, match="'LayerNorm'"):
-        wp.wrap(transformers.AutoModel.from_config(config).eval())
+    layer = wp.wrap(transformers.AutoModel.from_config(config).eval()).layer(1)
+    assert layer.after is None
+    assert layer.norm is not None
 
 
 def test_a_module_without_parameters_is_measured():

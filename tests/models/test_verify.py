@@ -9,7 +9,7 @@ from torch import nn
 
 import whitebox_probe as wp
 from whitebox_probe._core.errors import CheckpointError, LoadWarning, ProbeError, SiteError
-from whitebox_probe.models.hub import expect_one_file
+from whitebox_probe.models.hub import expect_weights
 from whitebox_probe.models.registry import families
 
 HF = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 40}
@@ -134,7 +134,6 @@ def test_trying_leaves_no_trace_and_costs_little(name, which):
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
-        ("roformer", {"embedding_size": 16}),
         ("convbert", {"embedding_size": 16}),
         ("longformer", {"attention_window": 4}),
         ("nystromformer", {}),
@@ -228,10 +227,10 @@ def test_an_adapter_beside_the_weights_is_told(tmp_path):
     module, _ = network("crate")
     torch.save(module.state_dict(), tmp_path / "x.pt")
     (tmp_path / "model.safetensors").write_bytes(b"")
-    expect_one_file(tmp_path)
+    expect_weights(tmp_path)
     (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(CheckpointError, match=r"adapter_config\.json"):
-        expect_one_file(tmp_path)
+        expect_weights(tmp_path)
     arch = {"family": "crate", **families()["crate"].example[0], "eta": 0.1, "lam": 0.1}
     with pytest.warns(LoadWarning, match=r"adapter_config\.json"):
         wp.load(tmp_path / "x.pt", arch=arch)
@@ -257,7 +256,7 @@ def test_an_adapter_with_a_name_of_its_own_is_found_below(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "adapter_model.safetensors").write_bytes(b"")
     with pytest.raises(CheckpointError, match=r"mine.adapter_model\.safetensors would change"):
-        expect_one_file(tmp_path)
+        expect_weights(tmp_path)
     arch = {"family": "crate", **families()["crate"].example[0], "eta": 0.1, "lam": 0.1}
     with warnings.catch_warnings():
         warnings.simplefilter("error", LoadWarning)

@@ -23,12 +23,15 @@ class Tap:
     Attributes:
         keywords: names of keyword arguments of the call that `transform` is given too, None for
             those the call does not have; only on the input side.
+        like: a module that is given the tokens as (B, n, d), where this one is given them as
+            (B*n, d): the tensor takes their shape.
     """
 
     module: str
     side: Literal["input", "output"]
     transform: Callable[..., Tensor] | None = None
     keywords: tuple[str, ...] = ()
+    like: str = ""
 
     def read(self, args: Any, last: Any) -> Tensor:
         """The site's tensor, detached, from what a hook is given.
@@ -81,6 +84,7 @@ class Layer:
         context: what the attention makes of the values, (B, n, K*p); read only to be verified.
         after: in post-norm layers, the norms behind the two sums.
         causal: whether a token attends to itself and the tokens before it alone.
+        absent: sites that this layer lacks, and why, beside those that its kind lacks.
         exempt: what usually holds between sites, norm and subspaces, and does not hold here -> why.
             The names are those of the tests in `tests/contract/test_every_family.py`.
     """
@@ -95,6 +99,7 @@ class Layer:
     context: Tap | None = None
     after: tuple[nn.Module, nn.Module] | None = None
     causal: bool = False
+    absent: Mapping[str, str] = field(default_factory=dict)
 
 
 class Anatomy(ABC):
@@ -151,6 +156,10 @@ class Anatomy(ABC):
         their projections are tried then.
         """
         return None
+
+    def takes_ids(self, module: nn.Module) -> bool:
+        """Whether a module of a library whose models are of both kinds takes token ids."""
+        return True
 
     def stated(self) -> Mapping[str, Any]:
         """What a user said of the module that its parts do not hold, in plain values."""

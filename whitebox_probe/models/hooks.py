@@ -43,9 +43,14 @@ def attach_taps(
     Raises: InternalError, from the forward pass, where the sink fails.
     """
     with ExitStack() as stack:
+        shapes: dict[str, torch.Size] = {}
         for name, layer, tap in taps:
             part = module.get_submodule(tap.module)
-            hook = partial(_read, tap, sink, name, layer)
+            hook = partial(_read, tap, sink, name, layer, shapes)
+            if tap.like:
+                like = module.get_submodule(tap.like)
+                note = partial(_note, shapes, tap.like)
+                stack.callback(like.register_forward_pre_hook(note, with_kwargs=True).remove)
             handle = (
                 part.register_forward_pre_hook(hook, with_kwargs=True)
                 if tap.side == "input"
@@ -57,11 +62,23 @@ def attach_taps(
 
 def is_ours(hook: Any) -> bool:
     """Whether a hook is one of those that read sites: it changes nothing."""
-    return isinstance(hook, partial) and hook.func is _read
+    return isinstance(hook, partial) and hook.func in (_read, _note)
+
+
+def _note(shapes: dict[str, torch.Size], path: str, module: nn.Module, args: Any, kw: Any) -> None:
+    """Keep the shape (B, n) of the tokens that a module is given."""
+    shapes[path] = Tap(path, "input").read(args, kw).shape[:2]
 
 
 def _read(
-    tap: Tap, sink: Sink, name: str, layer: int, module: nn.Module, args: Any, last: Any
+    tap: Tap,
+    sink: Sink,
+    name: str,
+    layer: int,
+    shapes: dict[str, torch.Size],
+    module: nn.Module,
+    args: Any,
+    last: Any,
 ) -> None:
     """Hand the tapped tensor on; `last` is the module's output, or its keyword arguments.
 
@@ -69,7 +86,10 @@ def _read(
     model cannot take.
     """
     try:
-        sink(name, layer, tap.read(args, last))
+        tensor = tap.read(args, last)
+        if tap.like and tensor.ndim == 2:
+            tensor = tensor.unflatten(0, shapes[tap.like])
+        sink(name, layer, tensor)
     except (ProbeError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:

@@ -1,15 +1,25 @@
 """Models of the Hugging Face hub by name: where their files are, and their configuration."""
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from whitebox_probe import checkpoints
+from whitebox_probe._core import io
 from whitebox_probe._core.errors import CheckpointError, MissingDependency, nearest
 from whitebox_probe.checkpoints import Checkpoint
 
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
+WEIGHTS, CONFIG, PROCESSOR = "model.safetensors", "config.json", "preprocessor_config.json"
+_INDEX = ".index.json"
+_FORMS = (WEIGHTS, WEIGHTS + _INDEX, "pytorch_model.bin", "pytorch_model.bin" + _INDEX)
+"""What save_pretrained writes, the first of them that is there being read."""
+if TYPE_CHECKING:
+    from torch import Tensor
+
 LENGTH = 128  # tokens in a window of text; every model of the hub takes that many
 
 
@@ -32,13 +42,14 @@ def transformers() -> Any:
 def hub_entry(name: str) -> Checkpoint:
     """A registry entry for `NAME`, `NAME@REVISION`, or a folder that save_pretrained wrote.
 
-    Only one file of weights, in safetensors, is read.
+    Weights in one file or in several with an index are read, safetensors before PyTorch's own.
 
     Raises: CheckpointError for a name that is neither a folder nor a hub repository's.
     """
     model, _, revision = name.partition("@")
     if Path(name).is_dir():
-        model, source = name, {"kind": "path", "path": str(Path(name) / WEIGHTS)}
+        there = next((form for form in _FORMS if (Path(name) / form).is_file()), WEIGHTS)
+        model, source = name, {"kind": "path", "path": str(Path(name) / there)}
     elif re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model) and ".." not in model:
         source = _in_repository(model, WEIGHTS, revision or "main")
     else:
@@ -56,10 +67,10 @@ def hub_entry(name: str) -> Checkpoint:
     )
 
 
-def expect_one_file(folder: Path) -> None:
-    """Check that the weights in a folder are in the one form that is read.
+def expect_weights(folder: Path) -> None:
+    """Check that a folder has weights in a form that is read, and no adapter that changes them.
 
-    Raises: CheckpointError that names the files there, and how to write the other form.
+    Raises: CheckpointError that names the files there, and how to write a form that is read.
     """
     if not folder.is_dir():
         return
@@ -67,26 +78,105 @@ def expect_one_file(folder: Path) -> None:
     if adapters:
         raise CheckpointError(
             f"{folder} holds an adapter beside the weights",
-            f"{', '.join(adapters)} would change them, and only {WEIGHTS} is read",
+            f"{', '.join(adapters)} would change them, and only the weights are read",
             "Merge it with peft (merge_and_unload) and save the model anew, or move it elsewhere",
         )
-    if (folder / WEIGHTS).is_file():
+    if any((folder / form).is_file() for form in _FORMS):
         return
     forms = ("model*.safetensors*", "pytorch_model*", "*.h5", "*.msgpack")
     others = sorted(path.name for form in forms for path in folder.glob(form))
+    below = sorted(path.parent for form in _FORMS for path in folder.glob(f"checkpoint-*/{form}"))
     if not others:
         raise CheckpointError(
             f"{folder} holds no weights",
             f"there is no {WEIGHTS}",
-            "Save the model there with save_pretrained, or load it with weights='random'",
+            f"Load one of its checkpoints, such as hf:{below[-1]}"
+            if below
+            else "Save the model there with save_pretrained, or load it with weights='random'",
         )
     more = ", ..." if others[4:] else ""
     raise CheckpointError(
         f"{folder} holds no {WEIGHTS}",
-        f"its weights are in {', '.join(others[:4])}{more}, and one {WEIGHTS} is read",
-        f"Write it with transformers: AutoModel.from_pretrained('{folder}').save_pretrained('NEW', "
-        "max_shard_size='1TB'), and copy the tokenizer's files",
+        f"its weights are in {', '.join(others[:4])}{more}, and no index says which is where",
+        f"Write it with transformers: AutoModel.from_pretrained('{folder}').save_pretrained('NEW')"
+        ", and copy the tokenizer's files",
     )
+
+
+def fetched(entry: Checkpoint, *, progress: bool) -> Path:
+    """The file of weights, or the index of several, downloaded with them if need be.
+
+    Raises: CheckpointError.
+    """
+    if entry.source["kind"] != "huggingface":
+        return checkpoints.fetch(entry, progress=progress)
+    wanted = [replace(entry, source={**entry.source, "file": form}) for form in _FORMS]
+    wanted.sort(key=lambda each: checkpoints.locate(each) is None)  # what is in the cache first
+    for each in wanted:
+        try:
+            path = checkpoints.fetch(each, progress=progress)
+        except CheckpointError as error:
+            absent = "EntryNotFound" in type(error.__cause__).__name__
+            if not absent or each is wanted[-1]:
+                raise
+            continue
+        for shard in _shards(path):
+            part = replace(entry, source={**entry.source, "file": shard.name})
+            checkpoints.fetch(part, progress=progress)
+        break
+    return path
+
+
+def _shards(path: Path) -> list[Path]:
+    """The files that an index names, in order; none of a file that is no index.
+
+    Raises: CheckpointError for an index that names none, or files elsewhere.
+    """
+    if not path.name.endswith(_INDEX):
+        return []
+    try:
+        names = sorted(set(json.loads(path.read_text())["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read", "it has no weight_map", "Copy the whole folder again"
+        ) from error
+    if not names or any(Path(name).name != name for name in names):
+        raise CheckpointError(
+            f"{path} cannot be read",
+            "it names no files beside itself",
+            "Copy the whole folder again",
+        )
+    return [path.with_name(name) for name in names]
+
+
+def read_weights(path: Path, *, wrapper: str | None = None) -> "dict[str, Tensor]":
+    """The tensors of a file, or of all files that an index names.
+
+    Raises: CheckpointError, also for a file that the index names and that is not there.
+    """
+    shards = _shards(path)
+    if not shards:
+        return checkpoints.read_state_dict(path, wrapper=wrapper)
+    absent = [shard.name for shard in shards if not shard.is_file()]
+    if absent:
+        raise CheckpointError(
+            f"{path.parent} lacks a part of its weights",
+            f"{path.name} names {', '.join(absent[:4])}, and there is no such file",
+            "Copy the whole folder again",
+        )
+    found: dict[str, Tensor] = {}
+    for shard in shards:
+        found |= checkpoints.read_state_dict(shard, wrapper=wrapper)
+    return found
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file; of an index, that of its files' digests in their order."""
+    shards = _shards(path)
+    if not shards:
+        return io.sha256(path)
+    digests = "".join(io.sha256(shard) for shard in shards)
+    return hashlib.sha256(digests.encode()).hexdigest()
 
 
 def adapters_beside(folder: Path, *, below: bool = True) -> list[str]:
@@ -125,6 +215,7 @@ def configuration(arch: Mapping[str, Any]) -> Any:
                 str(error).splitlines()[0],
                 f"Check {CONFIG} in {folder}; code that comes with a model is not run",
             ) from error
+        _expect_plain(config, model)
         _check_options(config, options)
         for key, value in options.items():
             setattr(config, key, value)
@@ -140,6 +231,22 @@ def configuration(arch: Mapping[str, Any]) -> Any:
         config = library.AutoConfig.for_model(kind, **options)
     config.use_cache = False
     return config
+
+
+def _expect_plain(config: Any, model: str) -> None:
+    """Refuse quantised weights, which only their own library reads.
+
+    Raises: CheckpointError.
+    """
+    stated = getattr(config, "quantization_config", None)
+    if stated:
+        method = stated.get("quant_method") if isinstance(stated, Mapping) else None
+        raise CheckpointError(
+            f"the weights of '{model}' are quantised",
+            f"its {CONFIG} names the method {method or type(stated).__name__}",
+            f"Load it with transformers (AutoModel.from_pretrained('{model}')) and pass the module "
+            "to wrap(), or load the model that it was made from",
+        )
 
 
 def _folder(model: str, revision: str) -> Path:

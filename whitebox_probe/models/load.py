@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from whitebox_probe import checkpoints
-from whitebox_probe._core import io
 from whitebox_probe._core.errors import (
     AssumedWarning,
     CheckpointError,
@@ -19,7 +18,15 @@ from whitebox_probe._core.errors import (
     nearest,
 )
 from whitebox_probe.checkpoints import Checkpoint
-from whitebox_probe.models.hub import WEIGHTS, adapters_beside, expect_one_file, hub_entry
+from whitebox_probe.models.hub import (
+    WEIGHTS,
+    adapters_beside,
+    expect_weights,
+    fetched,
+    hub_entry,
+    read_weights,
+    sha256_of,
+)
 from whitebox_probe.models.model import ProbeModel, sizes_of
 from whitebox_probe.models.plausible import expect_heads
 from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
@@ -49,8 +56,8 @@ def load(
 
     Args:
         source: a name from checkpoints.yaml, `timm:NAME` for any timm vision transformer, `hf:NAME`
-            for a language model of the Hugging Face hub (or its folder), or a file (safetensors, a
-            plain state dict, or a training checkpoint that holds one).
+            for a model of the Hugging Face hub (or its folder), of text or of images, or a file
+            (safetensors, a plain state dict, or a training checkpoint that holds one).
         arch: for a file: the name of an architecture or entry of checkpoints.yaml, `timm:NAME`,
             `hf:NAME`, or a mapping with `family` and the arguments of its network. Without it the
             family and its sizes are read from the file; what no file holds is asked for
@@ -93,8 +100,10 @@ def load(
         model = _random(entry, seed)
     else:
         if path is None and str(source).startswith(HF):
-            expect_one_file(Path(str(source).removeprefix(HF)))
-        file = path or checkpoints.fetch(entry, progress=progress)
+            expect_weights(Path(str(source).removeprefix(HF)))
+            file = fetched(entry, progress=progress)
+        else:
+            file = path or checkpoints.fetch(entry, progress=progress)
         model, notes = _pretrained(entry, file, wrapper or entry.wrapper)
         if path is not None and guessed:
             expect_heads(model)
@@ -241,7 +250,7 @@ def _pretrained(
     module = build(entry.family, entry.arch, source=entry.name)
     family = family_named(entry.family)
     sizes_of(family.anatomy, module)  # told before keys that do not fit
-    found = checkpoints.read_state_dict(path, wrapper=wrapper)
+    found = read_weights(path, wrapper=wrapper)
     notes = family.notes(found, module, source=entry.source)
     found = family.convert(found, module, source=entry.source)
     expected: dict[str, Tensor] = module.state_dict()
@@ -260,13 +269,16 @@ def _pretrained(
         fix=f"{fix}; nothing was loaded",
     )
     module.load_state_dict(found, strict=True)
-    return _finish(entry, module, io.sha256(path)), notes
+    return _finish(entry, module, sha256_of(path)), notes
 
 
 def _finish(entry: Checkpoint, module: nn.Module, sha256: str | None) -> ProbeModel:
     family = family_named(entry.family)
     stated: Preprocess | TextPreprocess | None
-    if "tokenizer" in entry.preprocess:
+    if "tokenizer" in entry.preprocess and not family.anatomy.takes_ids(module):
+        stated = family.anatomy.preprocess(module)
+        entry = replace(entry, preprocess={} if stated is None else asdict(stated))
+    elif "tokenizer" in entry.preprocess:
         stated = TextPreprocess(**_with_tokenizer(entry))
     elif entry.preprocess:
         stated = Preprocess(**entry.preprocess)

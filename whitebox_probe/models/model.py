@@ -151,9 +151,10 @@ class ProbeModel:
 
         Raises: SiteError naming the sites that the family has, or the layers.
         """
-        taps = self._layer(layer).taps
+        found = self._layer(layer)
+        taps = found.taps
         if site not in taps:
-            why = self.anatomy.absent.get(site)
+            why = found.absent.get(site) or self.anatomy.absent.get(site)
             if why is None:
                 why = "it is not among the named sites" if site not in SITES else "it has none"
             raise SiteError(

@@ -1,93 +1,55 @@
-"""Where the parts of a transformers block are, for the block patterns that are understood.
-
-A block is taken only if its parts are exactly those of a pattern. Names alone would let through a
-block that scales its residual, or rotates its queries: what it computes is verified
-(`models/verify.py`).
-"""
+"""Which blocks a transformers model has: their list, their pattern, their attention's sizes."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from whitebox_probe._core.errors import SiteError
-from whitebox_probe.models.weights import shape_of
+from whitebox_probe.models.families._hf_attention import Projected, projected
+from whitebox_probe.models.families._hf_patterns import FIX, down_of, pattern_of
+from whitebox_probe.models.families._hf_table import Pattern
 
-
-@dataclass(frozen=True)
-class Pattern:
-    """Paths inside a block, and how its attention projects.
-
-    Attributes:
-        parts: the children that a block of this pattern has, no more and no fewer.
-        attention: the module whose projections these are; `projections` its q, k and v, or the one
-            that holds all three. update: whose output is added to the stream.
-        norm1, norm2: the norm in front of the attention and of the MLP, where they are pre-norm.
-        down: the MLP's last linear map. second: whose output the second step adds. after: in
-            post-norm blocks, the attention with its norm.
-        context: where the attention's mean of values passes, if queries are not rotated.
-    """
-
-    parts: frozenset[str]
-    attention: str
-    projections: tuple[str, ...]
-    update: str
-    down: str
-    norm1: str = ""
-    norm2: str = ""
-    after: str = ""
-    second: str = "mlp"
-    context: tuple[str, Literal["input", "output"]] | None = None
-    positions: Literal["added", "rotated"] = "added"
-
-
-AFTER = ("attention.output.LayerNorm", "output.LayerNorm")
-"""The norms behind the two sums of a post-norm block."""
-PATTERNS = {
-    "GPT-2": Pattern(
-        parts=frozenset({"ln_1", "attn", "ln_2", "mlp"}),
-        attention="attn",
-        projections=("attn.c_attn",),
-        update="attn",
-        down="mlp.c_proj",
-        norm1="ln_1",
-        norm2="ln_2",
-        context=("attn.c_proj", "input"),
-    ),
-    "BERT": Pattern(
-        parts=frozenset({"attention", "intermediate", "output"}),
-        attention="attention.self",
-        projections=("attention.self.query", "attention.self.key", "attention.self.value"),
-        update="attention.output.dropout",
-        down="output.dense",
-        after="attention",
-        second="output.dropout",
-        context=("attention.self", "output"),
-    ),
-    "Llama": Pattern(
-        parts=frozenset({"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}),
-        attention="self_attn",
-        projections=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-        update="self_attn",
-        down="mlp.down_proj",
-        norm1="input_layernorm",
-        norm2="post_attention_layernorm",
-        positions="rotated",
-    ),
+_UNLIKE = {
+    "mamba": "a state space that tokens are scanned through beside or in place of attention",
+    "rwkv": "a recurrence over tokens, and no attention",
+    "recurrentblock": "a recurrence over tokens beside attention",
+    "nystrom": "an attention through landmarks, whose softmax is of no two tokens",
+    "longformerself": "an attention in windows that cuts the text into pieces",
+    "ledencoderself": "an attention in windows that cuts the text into pieces",
+    "blocksparse": "an attention over blocks of tokens, some drawn at random",
+    "lshself": "an attention among tokens that are hashed into buckets",
+    "linearattention": "a linear attention, which has no softmax of pairs of tokens",
+    "deltanet": "a linear attention, which has no softmax of pairs of tokens",
+    "lightningattention": "a linear attention, which has no softmax of pairs of tokens",
+    "convbert": "a convolution beside each attention",
+    "fnet": "a Fourier transform and no attention",
+    "yoso": "an attention that is sampled by hashing",
+    "mraself": "an attention at several resolutions",
+    "funnel": "an attention over pooled tokens",
+    "perceiver": "an attention from latent vectors to the tokens",
+    "shortconv": "a convolution in place of some attentions",
+    "<albertlayer": "one set of weights that is run once a layer, so that its layers cannot be "
+    "told apart where they are read",
 }
+"""Words in the names of classes -> why their layers are not measured."""
+_CAUSAL = frozenset({"clip_text_model", "openai-gpt", "imagegpt"})
+"""Types that are causal and do not say it."""
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """The blocks of a module: their path and number, their pattern, and their attention's sizes."""
+    """The blocks of a module: where they stand, their pattern, their attention, their MLP's end.
+
+    Attributes:
+        down: of each layer, the path of the MLP's last linear map in it; None where it has experts.
+    """
 
     path: str
     count: int
     pattern: Pattern
-    dim: int
-    heads: int
-    dim_head: int
+    attention: Projected
+    down: tuple[str | None, ...]
     causal: bool
 
     def at(self, layer: int, part: str) -> str:
@@ -96,117 +58,121 @@ class Blocks:
 
 
 def find(module: nn.Module) -> Blocks:
-    """Read the blocks of a transformers model.
+    """Read the blocks of a transformers model, by the first of them.
 
     Raises: SiteError that names the part that is not understood.
     """
-    title = type(module).__name__
     config: Any = module.config
-    if getattr(config, "is_encoder_decoder", False):
-        raise _not_understood(title, "an encoder and a decoder in one model")
-    if getattr(config, "chunk_size_feed_forward", 0):
-        raise _not_understood(title, "an MLP that is run in chunks (chunk_size_feed_forward)")
-    if getattr(config, "position_embedding_type", None) not in (None, "absolute"):
-        raise _not_understood(title, f"positions of type '{config.position_embedding_type}'")
-    for name in ("num_hidden_layers", "num_attention_heads", "hidden_size"):
-        if not isinstance(getattr(config, name, None), int):
-            raise _not_understood(title, f"no {name} in their configuration")
-    path, blocks = _stack(module, config.num_hidden_layers)
-    block: Any = blocks[0]
-    pattern = _pattern(block)
-    attention: Any = block.get_submodule(pattern.attention)
-    heads = int(config.num_attention_heads)
-    dim = int(config.hidden_size)
-    dim_head = int(getattr(attention, "head_dim", None) or dim // heads)
-    causal = bool(getattr(attention, "is_causal", False) or getattr(config, "is_decoder", False))
-    _check_widths(block, pattern, dim, heads, dim_head)
-    return Blocks(path, len(blocks), pattern, dim, heads, dim_head, causal)
+    path, stack = _stack(module)
+    first = stack[0]
+    own = _configuration(first, config)
+    pattern = pattern_of(first, own)
+    attention = projected(first, pattern.attention, own)
+    down = tuple(down_of(block, pattern) for block in stack)
+    causal = _causal(first.get_submodule(attention.path), own)
+    return Blocks(path, len(stack), pattern, attention, down, causal)
 
 
-def check_blocks(module: nn.Module, blocks: Blocks) -> None:
-    """Every block is of the first one's pattern and widths.
+def checked(module: nn.Module) -> Blocks:
+    """Read the blocks of a model, each of which is as the first one.
 
-    Raises: SiteError naming the layer and the part that is another.
+    Raises: SiteError naming the layer and the part that is another, or why there are none such.
     """
+    if (why := _why(module)) is not None:
+        raise _unlike(module, why)
+    if getattr(module.config, "chunk_size_feed_forward", 0):
+        raise _unlike(module, "an MLP that is run in chunks (chunk_size_feed_forward)")
+    blocks = find(module)
     for number in range(1, blocks.count + 1):
         block = module.get_submodule(blocks.at(number, ""))
+        own = _configuration(block, module.config)
         try:
-            pattern = _pattern(block)
-            _check_widths(block, pattern, blocks.dim, blocks.heads, blocks.dim_head)
+            pattern = pattern_of(block, own)
+            same = pattern == blocks.pattern
+            if not same or projected(block, pattern.attention, own) != blocks.attention:
+                raise _unlike(module, "another kind of block there than before it")
         except SiteError as error:
             raise SiteError(f"layer {number}: {error.what}", error.why, error.fix) from error
-        if pattern != blocks.pattern:
-            raise _not_understood(type(module).__name__, f"another kind of block in layer {number}")
+    return blocks
 
 
-def _not_understood(title: str, what: str) -> SiteError:
-    return SiteError(
-        f"the blocks of {title} are not understood",
-        f"they have {what}",
-        "Use a model whose blocks are those of " + " or ".join(PATTERNS),
+def _configuration(block: nn.Module, config: Any) -> Any:
+    """The configuration that the block itself keeps, which is its own tower's; else the model's."""
+    kept = (vars(part).get("config") for part in block.modules())
+    return next((c for c in kept if c is not None), config)
+
+
+def _causal(attention: Any, own: Any) -> bool:
+    """Whether the attention is causal, as it, its configuration, or what is built on it says.
+
+    Where neither of the first two says anything, a type of which the library has a language model
+    that writes, and none that fills masks, is causal.
+    """
+    stated = getattr(attention, "is_causal", None)
+    if stated or getattr(own, "is_decoder", False):
+        return True
+    kind = getattr(own, "model_type", None)
+    if kind in _CAUSAL:
+        return True
+    if stated is not None or hasattr(own, "is_decoder"):
+        return False
+    from transformers.models.auto import modeling_auto as auto
+
+    fills = auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    return kind in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in fills
+
+
+def _stack(module: nn.Module) -> tuple[str, nn.ModuleList]:
+    """The one list of blocks with attention.
+
+    Raises: SiteError where there are several, naming each tower, or none.
+    """
+    found: dict[str, nn.ModuleList] = {}
+    for name, part in module.named_modules():
+        inside = any(name.startswith(f"{path}.") for path in found)
+        if isinstance(part, nn.ModuleList) and len(part) and not inside and _attends(part[0]):
+            found[name] = part
+    if not found:
+        raise _unlike(module, "no list of layers with an attention in each")
+    if len(found) == 1:
+        return next(iter(found.items()))
+    towers = list(dict.fromkeys(_tower(module, path) for path in found))
+    raise SiteError(
+        f"a {type(module).__name__} has {len(found)} stacks of layers",
+        f"they are {', '.join(found)}, and one is measured at a time",
+        "Pass one of its towers: "
+        + ", ".join(f".{tower}" for tower in towers)
+        + f"; of an hf:NAME, load it with tower='{towers[0]}'",
     )
 
 
-def _stack(module: nn.Module, count: int) -> tuple[str, nn.ModuleList]:
-    """The list of blocks: the first one of the configured length."""
-    for name, thing in module.named_modules():
-        if isinstance(thing, nn.ModuleList) and len(thing) == count:
-            return name, thing
-    raise _not_understood(type(module).__name__, f"no list of {count} layers")
+def _attends(block: nn.Module) -> bool:
+    return any("att" in name.rpartition(".")[2].lower() for name, _ in block.named_modules())
 
 
-def _pattern(block: nn.Module) -> Pattern:
-    parts = {name for name, part in block.named_children() if not isinstance(part, nn.Dropout)}
-    title = type(block).__name__
-    for pattern in PATTERNS.values():
-        if parts != pattern.parts:
-            continue
-        norms = AFTER if pattern.after else ()
-        for path in (*pattern.projections, pattern.update, pattern.down, *norms):
-            if not _has(block, path):
-                above, _, name = path.rpartition(".")
-                while not _has(block, above):
-                    above, _, name = above.rpartition(".")
-                here = [child for child, _ in block.get_submodule(above).named_children()]
-                raise SiteError(
-                    f"the {repr(above) if above else 'block'} of {title} is not understood",
-                    f"it has no '{name}', only {', '.join(here)}",
-                    "Use a model whose blocks are those of " + " or ".join(PATTERNS),
-                )
-        return pattern
-    nearby = min(PATTERNS, key=lambda name: len(PATTERNS[name].parts ^ parts))
-    wanted = PATTERNS[nearby].parts
-    told = [f"without '{name}'" for name in sorted(wanted - parts)]
-    told += [f"with '{name}'" for name in sorted(parts - wanted)]
-    raise _not_understood(title, f"the parts of a {nearby} block {', '.join(told)}")
+def _tower(module: nn.Module, path: str) -> str:
+    """The outermost module around a list of blocks that holds no other part of the model's."""
+    import transformers
+
+    names = path.split(".")
+    for count in range(1, len(names)):
+        above = ".".join(names[:count])
+        inner = module.get_submodule(above)
+        if isinstance(inner, transformers.PreTrainedModel):
+            lists = [p for n, p in inner.named_modules() if isinstance(p, nn.ModuleList)]
+            several = [p for p in lists if len(p) and _attends(p[0])]
+            if len(several) == 1 or count == len(names) - 1:
+                return above
+    return ".".join(names[:-1]) or path
 
 
-def _has(block: nn.Module, path: str) -> bool:
-    try:
-        block.get_submodule(path)
-    except AttributeError:
-        return False
-    return True
+def _why(module: nn.Module) -> str | None:
+    """Why the layers of a module are none that are measured; None where nothing says so."""
+    names = " ".join({f"<{type(part).__name__.lower()}" for part in module.modules()})
+    return next((why for word, why in _UNLIKE.items() if word in names), None)
 
 
-def _check_widths(block: nn.Module, pattern: Pattern, dim: int, heads: int, dim_head: int) -> None:
-    """Each projection is one linear map from d to whole heads."""
-    for path in pattern.projections:
-        linear: Any = block.get_submodule(path)
-        rows, columns = shape_of(linear)
-        fused = 3 if len(pattern.projections) == 1 else 1
-        fits = rows == fused * heads * dim_head if fused == 3 else rows % dim_head == 0
-        if columns != dim or not fits:
-            raise SiteError(
-                f"'{path}' of {type(block).__name__} is not understood",
-                f"it maps {columns} to {rows}, with {heads} heads of {dim_head} in a width of "
-                f"{dim}",
-                "Use a model whose heads each project the whole stream",
-            )
-
-
-def sample(module: nn.Module) -> Tensor:
-    """A few token ids, (1, 4), from the middle of the vocabulary: special ones are at its ends."""
-    embedding: Any = module.get_input_embeddings()  # type: ignore[operator]
-    count: int = embedding.num_embeddings
-    return (torch.arange(4, device=embedding.weight.device)[None] + count // 2) % count
+def _unlike(module: nn.Module, what: str) -> SiteError:
+    return SiteError(
+        f"the blocks of {type(module).__name__} are not understood", f"they have {what}", FIX
+    )

@@ -1,0 +1,107 @@
+"""Files of transformers' models, brought into the names that the library has today."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from whitebox_probe._core.errors import CheckpointError, nearest
+
+_WHOLE = "_whitebox_probe_whole"
+"""Under which attribute a tower keeps the model that it was taken from, and its path there."""
+
+
+def tower_of(module: nn.Module, path: str) -> nn.Module:
+    """A part of a model, which remembers where it stood: for its weights in a file of the whole.
+
+    Raises: CheckpointError with the nearest path.
+    """
+    import transformers
+
+    inner = dict(module.named_modules()).get(path)
+    if not isinstance(inner, transformers.PreTrainedModel) or not path:
+        towers = [
+            name
+            for name, part in module.named_modules()
+            if name and isinstance(part, transformers.PreTrainedModel)
+        ]
+        raise CheckpointError(
+            f"a {type(module).__name__} has no tower '{path}'",
+            "it is no model of its own in it",
+            nearest(path, towers) if towers else "Leave out tower=",
+        )
+    config: Any = module.config
+    inner.config._name_or_path = config._name_or_path  # where its image processor is described
+    object.__setattr__(inner, _WHOLE, (config, type(module), path))
+    return inner
+
+
+def in_todays_names(weights: dict[str, Tensor], network: Any) -> dict[str, Tensor]:
+    """The base model's tensors of a file, under the names that it has today.
+
+    What a task's head holds is left out; `gamma` and `beta` are the old names of a norm's weight
+    and bias. Where names still differ, the library's own table of renamed and merged weights is
+    asked (ViT, mixtures of experts).
+    """
+    whole = vars(network).get(_WHOLE)
+    if whole is not None:
+        config, kind, path = whole
+        found = _converted(weights, kind, config)
+        return {
+            key.removeprefix(f"{path}."): tensor
+            for key, tensor in found.items()
+            if key.startswith(f"{path}.")
+        }
+    prefix = f"{network.base_model_prefix}."
+    if any(key.startswith(prefix) for key in weights):
+        bare = {k[len(prefix) :]: t for k, t in weights.items() if k.startswith(prefix)}
+    else:
+        bare = dict(weights)
+    bare = {_renamed(key): tensor for key, tensor in bare.items()}
+    if not set(bare) - set(network.state_dict()) or not _others(bare, network):
+        return bare
+    found = _converted(weights, type(network), network.config)
+    return found if len(_others(found, network)) < len(_others(bare, network)) else bare
+
+
+def _others(tensors: dict[str, Tensor], network: nn.Module) -> set[str]:
+    """The keys of a network that are not among the tensors."""
+    return {key for key in network.state_dict() if key not in tensors}
+
+
+def _converted(weights: dict[str, Tensor], kind: Any, config: Any) -> dict[str, Tensor]:
+    """The weights as the library itself brings them into a model; what it does not find is absent.
+
+    No file is read, and no code of one is run: the tensors are handed over.
+    """
+    from transformers.utils import logging
+
+    quiet, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            model, info = kind.from_pretrained(
+                None,
+                config=copy.deepcopy(config),
+                state_dict=dict(weights),
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )
+    finally:
+        logging.set_verbosity(quiet)
+        if bars:
+            logging.enable_progress_bar()
+    found: dict[str, Tensor] = dict(model.state_dict())
+    for key in info["missing_keys"]:
+        found.pop(key, None)
+    for key, got, _ in info["mismatched_keys"]:
+        found[key] = found[key].new_zeros(tuple(got))  # told with its shape, and never loaded
+    return found
+
+
+def _renamed(key: str) -> str:
+    stem, _, last = key.rpartition(".")
+    return f"{stem}.{ {'gamma': 'weight', 'beta': 'bias'}.get(last, last) }" if stem else key
