@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Fetch = Callable[[Stored], "torch.UntypedStorage"]
 
-_DEEPEST = 8  # dicts in dicts; weights are never deeper
+_DEEPEST = 96  # of dicts in dicts and modules in modules
 _MAGIC = 0x1950A86A20F9469CFC6C
 _KINDS = {
     "DoubleStorage": "float64",

@@ -145,9 +145,7 @@ def _chosen(loaded: Mapping[Any, Any], path: Path, wrapper: str) -> "dict[str, T
         found = {
             name.removeprefix(prefix): tensor
             for key, tensor in inside.items()
-            if (name := key if key.startswith(prefix) else _without_wrappers(key)).startswith(
-                prefix
-            )
+            if (name := key if key.startswith(prefix) else without_wrappers(key)).startswith(prefix)
         }
         if found:
             return found
@@ -209,7 +207,12 @@ def no_weights(path: Path, why: str) -> CheckpointError:
     )
 
 
-def _without_wrappers(key: str) -> str:
+def without_wrappers(key: str) -> str:
+    """A tensor's name without what DataParallel, torch.compile and their like put into it.
+
+    >>> without_wrappers("module._orig_mod.blocks.0.weight")
+    'blocks.0.weight'
+    """
     parts = [part for part in key.split(".") if not _WRAPPER.fullmatch(part)]
     return ".".join(parts) or key
 
@@ -225,7 +228,7 @@ def stripped(tensors: "Mapping[str, Tensor]", path: Path) -> "dict[str, Tensor]"
     wrapped = any(_WRAPPER.fullmatch(key.partition(".")[0]) for key in tensors)
     short: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
-        name = _without_wrappers(key)
+        name = without_wrappers(key)
         if wrapped and key in _COUNTS and tensor.ndim == 0:
             continue
         if name in short:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from whitebox_probe import checkpoints
-from whitebox_probe._core import io
 from whitebox_probe._core.errors import (
     AssumedWarning,
     CheckpointError,
@@ -19,8 +18,10 @@ from whitebox_probe._core.errors import (
     nearest,
 )
 from whitebox_probe.checkpoints import Checkpoint
+from whitebox_probe.models.family import Family
 from whitebox_probe.models.hub import WEIGHTS, adapters_beside, expect_one_file, hub_entry
 from whitebox_probe.models.model import ProbeModel, sizes_of
+from whitebox_probe.models.placing import Placed, placed_as, read_placed
 from whitebox_probe.models.plausible import expect_heads
 from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
 from whitebox_probe.models.recognise import recognised
@@ -95,7 +96,7 @@ def load(
         if path is None and str(source).startswith(HF):
             expect_one_file(Path(str(source).removeprefix(HF)))
         file = path or checkpoints.fetch(entry, progress=progress)
-        model, notes = _pretrained(entry, file, wrapper or entry.wrapper)
+        model, notes = _pretrained(entry, file, wrapper or entry.wrapper, own=path is not None)
         if path is not None and guessed:
             expect_heads(model)
         # Any file may lie among others' folders; what save_pretrained wrote has a folder alone.
@@ -235,23 +236,49 @@ def load_random(model: ProbeModel, *, seed: int = 0) -> ProbeModel:
 
 
 def _pretrained(
-    entry: Checkpoint, path: Path, wrapper: str | None
+    entry: Checkpoint, path: Path, wrapper: str | None, *, own: bool
 ) -> tuple[ProbeModel, list[LoadWarning]]:
-    """The model with a file's weights, and what a user should know of the file."""
-    module = build(entry.family, entry.arch, source=entry.name)
+    """The model with a file's weights, and what a user should know of the file.
+
+    Args: own: whether it is a user's file, which may differ from the architecture that is named.
+    """
     family = family_named(entry.family)
+    placed: Placed | None = None
+    if own:  # told before anything is built
+        placed = read_placed(path, wrapper=wrapper, families=[family])
+        shapes = {key: tuple(tensor.shape) for key, tensor in placed.weights.items()}
+        entry = replace(entry, arch={**entry.arch, **family.settled(entry.arch, shapes)})
+    module = build(entry.family, entry.arch, source=entry.name)
     sizes_of(family.anatomy, module)  # told before keys that do not fit
-    found = checkpoints.read_state_dict(path, wrapper=wrapper)
-    notes = family.notes(found, module, source=entry.source)
-    found = family.convert(found, module, source=entry.source)
+    weights, notes = placed or read_placed(path, wrapper=wrapper, families=[family])
+    found = family.convert(weights, module, source=entry.source)
     expected: dict[str, Tensor] = module.state_dict()
+    if any(key not in found for key in expected):
+        again = placed_as(path, weights, list(expected))
+        if again is not None:
+            weights, notes = again.weights, [*notes, *again.notes]
+            module = build(entry.family, entry.arch, source=entry.name)  # convert may change it
+            found = family.convert(weights, module, source=entry.source)
+            expected = module.state_dict()
+    notes = [*notes, *family.notes(weights, module, source=entry.source)]
+    _expect_fit(family, expected, found, path)
+    module.load_state_dict(found, strict=True)
+    return _finish(entry, module, checkpoints.digest(path)), notes
+
+
+def _expect_fit(
+    family: Family, expected: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path
+) -> None:
     shapes = {key: tuple(tensor.shape) for key, tensor in expected.items()}
     fix = "Give the architecture it was trained with"
-    if any(k in found and found[k].shape != shapes[k] for k in family.positions):
+    if any(k in found and found[k].shape != shapes.get(k) for k in family.positions):
         fix += (
             ", or resample its position embeddings with interpolate_positions=True "
             "(--set interpolate_positions=true)"
         )
+    lacking = [key for key in shapes if key not in found]
+    if lacking and all(key.startswith("head.") for key in lacking):
+        fix += ", or leave the head out with num_classes=0 (--set num_classes=0)"
     checkpoints.check_keys(
         shapes,
         found,
@@ -259,8 +286,6 @@ def _pretrained(
         floating=[key for key, tensor in expected.items() if tensor.is_floating_point()],
         fix=f"{fix}; nothing was loaded",
     )
-    module.load_state_dict(found, strict=True)
-    return _finish(entry, module, io.sha256(path)), notes
 
 
 def _finish(entry: Checkpoint, module: nn.Module, sha256: str | None) -> ProbeModel:

@@ -10,7 +10,8 @@ from whitebox_probe import checkpoints
 from whitebox_probe._core.errors import ArchitectureError, CheckpointError
 from whitebox_probe.checkpoints import Checkpoint
 from whitebox_probe.models.family import Family, Recognised
-from whitebox_probe.models.registry import families, is_own
+from whitebox_probe.models.placing import read_placed
+from whitebox_probe.models.registry import families, family_of_timm, is_own
 from whitebox_probe.models.stated import stated
 
 HEAD_WIDTHS = (128, 80, 64, 48, 32, 24, 16)  # of every published model of these families
@@ -33,8 +34,15 @@ def recognised(path: Path, wrapper: str | None, options: dict[str, Any]) -> Chec
         or asked for is of another network than the tensors; ArchitectureError, with
         the choices, where something that no file holds is not among the options.
     """
-    found = checkpoints.read_state_dict(path, wrapper=wrapper)
-    family, seen = _matching(path, {key: tuple(tensor.shape) for key, tensor in found.items()})
+    found = read_placed(path, wrapper=wrapper, families=families().values()).weights
+    shapes = {key: tuple(tensor.shape) for key, tensor in found.items()}
+    try:
+        family, seen = _matching(path, shapes)
+    except CheckpointError:
+        named = _of_timm(path)
+        if named is None:
+            raise
+        return named
     written = stated(path, family, seen)
     heads = written.get("heads")
     if heads is not None and options.get("heads", heads) != heads:
@@ -67,6 +75,24 @@ def recognised(path: Path, wrapper: str | None, options: dict[str, Any]) -> Chec
         family=family.name,
         arch=arch,
         source={"kind": "path", "path": str(path)},
+    )
+
+
+def _of_timm(path: Path) -> Checkpoint | None:
+    """An entry for a file that is of no plain network, and whose training names a model of timm."""
+    import timm
+
+    told = checkpoints.read_arguments(path)
+    names = [told[key] for key in checkpoints.ARCHITECTURES if isinstance(told.get(key), str)]
+    name = next((name for name in names if timm.is_model(name)), None)
+    if name is None:
+        return None
+    here = {"kind": "path", "path": str(path)}
+    return Checkpoint(
+        name=path.name.split(".")[0],
+        family=family_of_timm(name),
+        arch={"model": name},
+        source=here,
     )
 
 

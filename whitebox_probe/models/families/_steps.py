@@ -3,7 +3,6 @@
 Rows are tokens here; the papers write tokens as columns.
 """
 
-import math
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -12,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import CheckpointError, DataError
+from whitebox_probe.models.keys.positions import grid_of, resample, rule
 from whitebox_probe.models.weights import affine
 
 PUBLISHED_STEP = {"eta": 0.1, "lam": 0.1}
@@ -216,33 +216,23 @@ class PatchEmbed(nn.Module):
         return self.proj(x).flatten(2).mT
 
 
-def resize_positions(positions: Tensor, count: int) -> Tensor:
+def resize_positions(positions: Tensor, count: int, by: str = "default") -> Tensor:
     """Position embeddings of a square grid at another resolution.
 
-    The first row (the class token's) is kept. The others, a grid row by row, are resampled by
-    bicubic interpolation to the new side, with corners not aligned and without antialiasing. The
-    release's demo gives scale factors with 0.1 added instead of a size, which samples at slightly
-    shifted places.
+    The first row (the class token's) is kept. The others, a grid row by row, are resampled to the
+    new side by a rule of `keys/positions.py`.
 
     Shapes: positions (1, 1 + s*s, d), count = 1 + t*t -> (1, 1 + t*t, d).
     Raises: CheckpointError when either grid is not square.
     """
-    old, new = positions.shape[1] - 1, count - 1
-    s, t = math.isqrt(max(old, 0)), math.isqrt(max(new, 0))
-    if s * s != old or t * t != new or 0 in (s, t):
+    old, new = grid_of(positions.shape[1] - 1), grid_of(count - 1)
+    if old is None or new is None:
         raise CheckpointError(
-            f"{old} position embeddings cannot be resampled to {new}",
+            f"{positions.shape[1] - 1} position embeddings cannot be resampled to {count - 1}",
             "only square grids are, behind one row for the class token",
             "Choose an image_size that gives a square grid of patches",
         )
-    if s == t:
-        return positions
-    grid = positions[:, 1:].unflatten(1, (s, s)).permute(0, 3, 1, 2)  # (1, d, s, s)
-    grid = F.interpolate(
-        grid.float(), size=(t, t), mode="bicubic", align_corners=False, antialias=False
-    )
-    rows = grid.to(positions.dtype).flatten(2).mT  # (1, t*t, d)
-    return torch.cat([positions[:, :1], rows], dim=1)
+    return resample(positions, old=old, new=new, prefix=1, by=by)
 
 
 def resampled(
@@ -250,13 +240,15 @@ def resampled(
 ) -> dict[str, Tensor]:
     """A file's weights, with its position embeddings at the network's own resolution.
 
-    Unchanged unless the network was built with `interpolate_positions=True`; a mismatch is then
-    found, and refused, with every other key that does not fit.
+    Unchanged unless the network was built with `interpolate_positions=`; a mismatch is then found,
+    and refused, with every other key that does not fit.
     """
-    if not module.interpolate_positions:
+    by = rule(module.interpolate_positions)
+    if by is None:
         return weights
     changed = dict(weights)
     for name in names:
         if name in weights and weights[name].ndim == 3:
-            changed[name] = resize_positions(weights[name], module.get_parameter(name).shape[1])
+            count = module.get_parameter(name).shape[1]
+            changed[name] = resize_positions(weights[name], count, by)
     return changed

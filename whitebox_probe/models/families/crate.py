@@ -24,6 +24,7 @@ from whitebox_probe.models.families._steps import (
 )
 from whitebox_probe.models.family import NetworkFamily, Recognised
 from whitebox_probe.models.keys.counts import flat_patch, grid_side, numbered
+from whitebox_probe.models.keys.positions import rule
 
 
 class Transformer(nn.Module):
@@ -55,7 +56,8 @@ class CRATE(nn.Module):
         extra_head: outputs of a second head beside `mlp_head`, as the file of the segmentation
             demo has it. Its weights are kept, and it takes no part in the forward pass.
         interpolate_positions: whether position embeddings of another resolution are resampled
-            when a file is loaded (`resize_positions`); without it they are refused.
+            when a file is loaded, and by which rule (`True`, `"crate"`, `"dinov2"`, `"timm"`);
+            without it they are refused.
     References: Yu et al. 2023, arXiv:2306.01129.
     """
 
@@ -73,9 +75,10 @@ class CRATE(nn.Module):
         eta: float = 0.1,
         lam: float = 0.1,
         extra_head: int | None = None,
-        interpolate_positions: bool = False,
+        interpolate_positions: bool | str = False,
     ) -> None:
         super().__init__()
+        rule(interpolate_positions)  # a name that is not known is told before any work
         self.interpolate_positions = interpolate_positions
         patch_dim = channels * patch_size**2
         self.image_size = image_size

@@ -11,12 +11,18 @@ from whitebox_probe._core.errors import LoadWarning, SiteError
 from whitebox_probe.checkpoints import listed
 from whitebox_probe.models.anatomy import Dims, Tap
 from whitebox_probe.models.families._qkv import QKV
-from whitebox_probe.models.families._timm import TimmAnatomy, create
+from whitebox_probe.models.families._timm import (
+    TimmAnatomy,
+    as_timm_names,
+    create,
+    fitted_positions,
+    settled,
+)
 from whitebox_probe.models.family import Family, Recognised
 from whitebox_probe.models.keys.dinov2_names import MARKS as DINOV2
 from whitebox_probe.models.keys.dinov2_names import is_dinov2, renamed
 from whitebox_probe.models.keys.dinov2_release import is_release, unchunked
-from whitebox_probe.models.keys.vit import BACKBONE, MARKS, encoder, is_eva, sizes
+from whitebox_probe.models.keys.vit import BACKBONE, MARKS, encoder, in_training, is_eva, sizes
 from whitebox_probe.models.weights import affine
 
 _PARTS = ("norm1", "attn", "ls1", "drop_path1", "norm2", "mlp", "ls2", "drop_path2")
@@ -119,6 +125,7 @@ class TimmViTFamily(Family):
     )
     timm_modules = ("vision_transformer", "deit")
     assumed_from = "timm's VisionTransformer has them where its name says nothing else"
+    positions = ("pos_embed",)
     fingerprints = (
         MARKS,
         {f"{BACKBONE}{key}": rank for key, rank in MARKS.items()},
@@ -157,6 +164,21 @@ class TimmViTFamily(Family):
         names, _ = encoder(shapes)
         return sizes({name: shapes[key] for key, name in names.items()})
 
+    def wrapped(self, shapes: Mapping[str, tuple[int, ...]]) -> str:
+        """`backbone.`, unless the head of DINO's loss stands beside it, or it is a Dinov2Model."""
+        if f"{BACKBONE}{next(iter(MARKS))}" not in shapes or is_dinov2(shapes):
+            return ""
+        return "" if in_training(shapes) or next(iter(MARKS)) in shapes else BACKBONE
+
+    def settled(
+        self, arch: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
+    ) -> dict[str, Any]:
+        """The sizes of a named model that a fine-tuned file has otherwise."""
+        if is_dinov2(shapes):
+            return {}
+        names, _ = encoder(shapes)
+        return settled(arch, {name: shapes[key] for key, name in names.items()})
+
     def named(self, name: str) -> dict[str, Any] | None:
         """Sizes, heads, activation and eps of a VisionTransformer that timm has by this name."""
         import timm
@@ -191,6 +213,8 @@ class TimmViTFamily(Family):
         Of DINO's training file the backbone is taken, and of a masked autoencoder the encoder
         (`notes` names what is left out). Any other file is taken as it is.
         """
+        from timm.models.vision_transformer import checkpoint_filter_fn
+
         if is_dinov2(weights):
             return renamed(weights, module.get_parameter("pos_embed").shape[1])
         if source.get("kind") != "timm":
@@ -198,11 +222,10 @@ class TimmViTFamily(Family):
             kept = {name: weights[key] for key, name in names.items()}
             masks = [key for key in left if key.endswith("mask_token") and is_release(kept)]
             if not masks:
-                return kept
+                by_names = partial(checkpoint_filter_fn, adapt_layer_scale=True)
+                return fitted_positions(as_timm_names(kept, module, by_names), module)
             # By this token timm knows DINOv2's own files, whose parts it puts in its places.
             weights = unchunked(kept) | {"mask_token": weights[masks[0]]}
-        from timm.models.vision_transformer import checkpoint_filter_fn
-
         network: Any = module
         return dict(checkpoint_filter_fn(weights, network, adapt_layer_scale=True))
 
