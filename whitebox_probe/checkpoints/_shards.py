@@ -166,12 +166,21 @@ def _holds_weights(folder: Path) -> bool:
     return any((folder / name).is_file() for name in _USUAL)
 
 
+def of_transformers(folder: Path) -> bool:
+    """Whether the configuration in a folder is that of a model of transformers."""
+    config = folder / "config.json"
+    try:
+        return config.is_file() and "model_type" in _json(config)
+    except CheckpointError:
+        return False
+
+
 def digest(path: Path) -> str:
-    """The SHA-256 of a file; of an index, that of the digests of its files by name."""
+    """The SHA-256 of a file; of an index, that of the digests of its files in their order."""
     if not is_index(path):
         return io.sha256(path)
-    lines = [f"{io.sha256(piece)}  {piece.name}\n" for piece in sorted(pieces(path))]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    digests = "".join(io.sha256(piece) for piece in sorted(pieces(path)))
+    return hashlib.sha256(digests.encode()).hexdigest()
 
 
 def _json(path: Path) -> dict[str, Any]:

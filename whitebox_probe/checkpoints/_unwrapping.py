@@ -18,7 +18,7 @@ SHOWN, WIDTH = 10, 150
 # What DataParallel, torch.compile, FSDP and checkpointing put into keys: a name of this form.
 _WRAPPER = re.compile(r"module|_\w*(module|mod)")
 BACKBONE = "backbone."
-AVERAGE = "_ema"
+PLAIN, AVERAGE = "state_dict", "state_dict_ema"  # in the files of timm's training
 # What a wrapper that averages weights counts with, beside those weights.
 _COUNTS = ("n_averaged", "num_updates", "initted", "step", "decay")
 
@@ -90,8 +90,8 @@ def unwrap(
 ) -> "dict[str, Tensor]":
     """The state dict that a file holds, or that `wrapper` names.
 
-    Of several, the only one that `fits` is taken; of weights and their average, the average, as
-    timm does, and a note says so.
+    Of several, the only one that `fits` is taken; of the weights of timm's training and their
+    average, the average, as timm does, and a note says so.
 
     Raises: CheckpointError for none, or several; it says what was found instead.
     """
@@ -106,11 +106,10 @@ def unwrap(
     held = {str(key): value for key, value in loaded.items() if _is_tensors(value)}
     if len(held) > 1 and fits is not None:
         held = {key: value for key, value in held.items() if fits(value)} or held
-    plain, average = sorted(held, key=len) if len(held) == 2 else ("", "")
-    if average and average == f"{plain}{AVERAGE}":
+    if set(held) == {PLAIN, AVERAGE}:
         if notes is not None:
-            notes.append(_averaged(path, plain, average))
-        return dict(held[average])
+            notes.append(_averaged(path))
+        return dict(held[AVERAGE])
     if len(held) > 1:
         raise CheckpointError(
             f"{path} holds several state dicts",
@@ -124,11 +123,11 @@ def unwrap(
     raise no_weights(path, _told(loaded))
 
 
-def _averaged(path: Path, plain: str, average: str) -> LoadWarning:
+def _averaged(path: Path) -> LoadWarning:
     return LoadWarning(
         f"of {path.name} the averaged weights were loaded",
-        f"it holds '{plain}' and their average '{average}', of which timm takes the average, too",
-        f"Pass wrapper='{plain}' for the others, or wrapper='{average}' to say so",
+        f"it holds '{PLAIN}' and their average '{AVERAGE}', of which timm takes the average, too",
+        f"Pass wrapper='{PLAIN}' for the others, or wrapper='{AVERAGE}' to say so",
     )
 
 

@@ -244,7 +244,7 @@ def _pretrained(
     """
     family = family_named(entry.family)
     placed: Placed | None = None
-    if own:  # told before anything is built
+    if own and "model" in entry.arch:
         placed = read_placed(path, wrapper=wrapper, families=[family])
         shapes = {key: tuple(tensor.shape) for key, tensor in placed.weights.items()}
         entry = replace(entry, arch={**entry.arch, **family.settled(entry.arch, shapes)})
