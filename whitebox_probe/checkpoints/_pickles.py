@@ -120,7 +120,7 @@ class _Reader:
         elif name in _INTO:
             self.fill(self.marked() if _INTO[name] is None else self.last(_INTO[name] or 0), name)
         elif not self.place(name, arg):
-            raise Damaged(f"it uses {name}, which torch.save does not write")
+            raise Damaged(f"it uses {name}, which is not read")
         if len(self.stack) > DEEPEST or len(self.marks) > DEEPEST:
             raise Damaged("it is nested too deeply")
 

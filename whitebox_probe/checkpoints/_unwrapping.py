@@ -162,6 +162,8 @@ def _told(loaded: Mapping[Any, Any]) -> str:
     """What is found in place of a state dict."""
     if any(not isinstance(key, str) for key in loaded) and _is_tensors(loaded):
         return "its tensors have numbers for names"
+    if loaded and all(isinstance(v, Made) and v.by == "torch.Tensor" for v in loaded.values()):
+        return "its tensors were written by pickle.dump, and not by torch.save"
     near = [_mixed("it", loaded), *(_inside(loaded, key) for key in loaded)]
     told = "; ".join(list(filter(None, near))[:2])
     return told or f"its keys are {listed([str(key) for key in loaded]) or 'none'}"
@@ -224,11 +226,17 @@ def stripped(tensors: "Mapping[str, Tensor]", path: Path) -> "dict[str, Tensor]"
 
     Raises: CheckpointError when two keys become one.
     """
-    wrapped = any(_WRAPPER.fullmatch(key.partition(".")[0]) for key in tensors)
+    wrapped = {
+        ".".join(parts[:at])
+        for parts in (key.split(".") for key in tensors)
+        for at, part in enumerate(parts)
+        if _WRAPPER.fullmatch(part)
+    }
     short: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
         name = without_wrappers(key)
-        if wrapped and key in _COUNTS and tensor.ndim == 0:
+        inside, _, last = key.rpartition(".")
+        if last in _COUNTS and inside in wrapped and tensor.ndim == 0:
             continue
         if name in short:
             raise CheckpointError(

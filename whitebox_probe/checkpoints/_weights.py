@@ -165,8 +165,6 @@ def _reader(path: Path, start: bytes) -> "Callable[[Path], dict[str, Tensor]] | 
         return read_onnx
     if len(start) > 8 and start[8:9] == b"{":  # 8 bytes of length, then JSON
         return _safetensors
-    if path.suffix.lower() == ".safetensors":
-        raise damaged(path, "it does not begin as safetensors do")
     return _archive if is_arrays(path) else None
 
 
@@ -251,6 +249,8 @@ def _pickled(path: Path, start: bytes) -> Any:
     import torch
 
     expect_readable(path, start)
+    if path.suffix.lower() == ".safetensors" and not start.startswith((b"PK", b"\x80")):
+        raise damaged(path, "it does not begin as safetensors do")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of kinds of tensors that are refused afterwards

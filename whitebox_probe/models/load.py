@@ -32,6 +32,7 @@ TIMM = "timm:"
 HF = "hf:"
 TEXT = "text:"
 IMAGENET = "imagenet"
+_FILES = (".pth", ".pt", ".tar", ".bin", ".ckpt", ".safetensors", ".npz", ".onnx", ".json")
 
 
 def load(
@@ -50,8 +51,9 @@ def load(
 
     Args:
         source: a name from checkpoints.yaml, `timm:NAME` for any timm vision transformer, `hf:NAME`
-            for a language model of the Hugging Face hub (or its folder), or a file (safetensors, a
-            plain state dict, or a training checkpoint that holds one).
+            for a language model of the Hugging Face hub (or its folder), a file (safetensors, a
+            plain state dict, a training checkpoint that holds one, or the index of a sharded
+            model), or a folder that holds one such file.
         arch: for a file: the name of an architecture or entry of checkpoints.yaml, `timm:NAME`,
             `hf:NAME`, or a mapping with `family` and the arguments of its network. Without it the
             family and its sizes are read from the file; what no file holds is asked for
@@ -60,8 +62,9 @@ def load(
         weights: `random` builds the same architecture without reading its weights (a null).
         seed: of random weights.
         name: what tables and figures call it.
-        wrapper: the key of the state dict, for a file that holds several; that of the entry, if
-            it names one and this does not.
+        wrapper: the key of the state dict, for a file that holds several, or what the names of
+            the tensors begin with, for one that holds several networks (`teacher`); that of the
+            entry, if it names one and this does not.
         preprocess: how an image becomes its input, where a file does not say: a `Preprocess`, the
             name of a registry entry that was trained alike, or `imagenet` (resize, centre crop of
             7/8, ImageNet's means and spreads, at the network's own size or 224). For a language
@@ -93,7 +96,7 @@ def load(
     if weights == "random":
         model = _random(entry, seed)
     else:
-        if path is None and str(source).startswith(HF):
+        if path is None and (str(source).startswith(HF) or Path(source).is_dir()):
             expect_one_file(Path(str(source).removeprefix(HF)))
         file = path or checkpoints.fetch(entry, progress=progress)
         model, notes = _pretrained(entry, file, wrapper or entry.wrapper, own=path is not None)
@@ -125,12 +128,29 @@ def _entry(
 ) -> tuple[Checkpoint, Path | None]:
     """The registry entry that `source` names or that describes it, and its file if it is one."""
     if arch is not None:
-        return _of_file(Path(source), arch), Path(source)
+        path = _weights_at(Path(source))
+        return _of_file(path, arch), path
     if str(source).startswith((TIMM, HF)):
         return _of_library(str(source)), None
-    if str(source) not in checkpoints.registry() and Path(source).is_file():
-        return recognised(Path(source), wrapper, options), Path(source)
+    if str(source) not in checkpoints.registry() and Path(source).exists():
+        if Path(source).is_dir() and checkpoints.of_transformers(Path(source)):
+            return _of_library(f"{HF}{source}"), None
+        path = _weights_at(Path(source))
+        return recognised(path, wrapper, options), path
+    if str(source) not in checkpoints.registry() and Path(source).suffix in _FILES:
+        raise CheckpointError(f"there is no file {source}", "a path was given", "Check the path")
     return checkpoints.entry(str(source)), None
+
+
+def _weights_at(path: Path) -> Path:
+    """A file of weights, an index of several, or that which lies in a folder.
+
+    Raises: CheckpointError for a part of a model, and for a folder without a choice.
+    """
+    if path.is_dir():
+        return checkpoints.weights_in(path)
+    checkpoints.expect_whole(path)
+    return path
 
 
 def _prepared(preprocess: Preprocess | TextPreprocess | str, entry: Checkpoint) -> dict[str, Any]:

@@ -6,16 +6,15 @@ are is not listed: the ends of a file's names are compared with the names that a
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from torch import Tensor
 
 from whitebox_probe import checkpoints
 from whitebox_probe._core.errors import CheckpointError, LoadWarning
-from whitebox_probe.checkpoints import listed, without_wrappers
+from whitebox_probe.checkpoints import clean, listed, without_wrappers
 from whitebox_probe.models.family import Family
 
-T = TypeVar("T")
 _MOST = 0.5  # the share of a network's names that tells a prefix
 
 
@@ -40,14 +39,12 @@ def read_placed(path: Path, *, wrapper: str | None, families: Iterable[Family]) 
         short = {without_wrappers(key): shape for key, shape in shapes.items()}
         return any(_prefixes_of(family, short) for family in known)
 
-    read = checkpoints.read_weights(path, wrapper=wrapper, fits=fits)
-    weights, notes = read
-    while True:
-        prefix = _prefix(path, known, {key: tuple(t.shape) for key, t in weights.items()})
-        if not prefix:
-            return Placed(weights, notes)
-        weights, note = _below(path, prefix, weights)
-        notes = [*notes, *note]
+    weights, notes = checkpoints.read_weights(path, wrapper=wrapper, fits=fits)
+    whole, prefix = weights, ""
+    while inner := _prefix(path, known, {key: tuple(t.shape) for key, t in weights.items()}):
+        prefix += inner
+        weights = {k.removeprefix(inner): t for k, t in weights.items() if k.startswith(inner)}
+    return Placed(weights, [*notes, *_beside(path, prefix, whole)])
 
 
 def placed_as(path: Path, weights: Mapping[str, Tensor], expected: Sequence[str]) -> Placed | None:
@@ -62,7 +59,10 @@ def placed_as(path: Path, weights: Mapping[str, Tensor], expected: Sequence[str]
     good = _outermost(p for p, share in shares.items() if share >= _MOST)
     if len(good) > 1:
         raise _several(path, good)
-    return Placed(*_below(path, good[0], weights)) if good and good[0] else None
+    if not good or not good[0]:
+        return None
+    inside = {k.removeprefix(good[0]): t for k, t in weights.items() if k.startswith(good[0])}
+    return Placed(inside, _beside(path, good[0], weights))
 
 
 def _prefix(path: Path, families: Iterable[Family], shapes: Mapping[str, tuple[int, ...]]) -> str:
@@ -108,25 +108,23 @@ def _outermost(prefixes: Iterable[str]) -> list[str]:
     return kept
 
 
-def _below(
-    path: Path, prefix: str, weights: Mapping[str, T]
-) -> tuple[dict[str, T], list[LoadWarning]]:
-    """What stands under a prefix, without it, and a note of what stands beside it."""
+def _beside(path: Path, prefix: str, weights: Iterable[str]) -> list[LoadWarning]:
+    """A note of the tensors that do not stand under a prefix, if there are any."""
     beside = [key for key in weights if not key.startswith(prefix)]
-    inside = {k.removeprefix(prefix): t for k, t in weights.items() if k.startswith(prefix)}
     if not beside:
-        return inside, []
+        return []
+    count = f"{len(beside)} tensors" if beside[1:] else "1 tensor"
     note = LoadWarning(
-        f"of {path.name} the network under '{prefix}' was loaded",
-        f"{len(beside)} tensors beside it were left out: {listed(beside)}",
+        f"of {path.name} the network under '{clean(prefix)}' was loaded",
+        f"{count} beside it {'were' if beside[1:] else 'was'} left out: {listed(beside)}",
         "Nothing needs to be done if they are of a loss, or of a head outside of the network",
     )
-    return inside, [note]
+    return [note]
 
 
 def _several(path: Path, prefixes: Sequence[str]) -> CheckpointError:
     names = [prefix.rstrip(".") for prefix in prefixes]
-    shown = [f"wrapper='{name}'" for name in names if name][:4]
+    shown = [f"wrapper='{clean(name)}'" for name in names if name][:4]
     return CheckpointError(
         f"{path} holds {len(names)} networks",
         f"their names begin with {listed([f'{name}.' for name in names])}",

@@ -8,7 +8,7 @@ from typing import Any
 
 from whitebox_probe import checkpoints
 from whitebox_probe._core.errors import ArchitectureError, CheckpointError
-from whitebox_probe.checkpoints import Checkpoint
+from whitebox_probe.checkpoints import Checkpoint, listed
 from whitebox_probe.models.family import Family, Recognised
 from whitebox_probe.models.placing import read_placed
 from whitebox_probe.models.registry import families, family_of_timm, is_own
@@ -124,7 +124,7 @@ def _matching(path: Path, shapes: Shapes) -> tuple[Family, Recognised]:
     names = [family.name for family, _ in matching]
     raise CheckpointError(
         f"the family of {path} is not recognised",
-        f"its keys ({', '.join(list(shapes)[:3])}, ...) are of {' and '.join(names)}",
+        f"its keys ({listed(list(shapes)[:3])}, ...) are of {' and '.join(names)}",
         f"Pass arch= with family, such as arch={{'family': '{names[0]}', ...}}",
     )
 
@@ -134,7 +134,7 @@ def _unknown(path: Path, shapes: Shapes) -> CheckpointError:
     what = f"the family of {path} is not recognised"
     near = _nearest(shapes)
     if near is None:
-        keys = ", ".join(list(shapes)[:3])
+        keys = listed(list(shapes)[:3])
         return CheckpointError(what, f"its keys ({keys}, ...) are of no family known here", _FORMS)
     name, marks = near
     missing = [key for key in marks if key not in shapes]
@@ -152,7 +152,7 @@ def _unknown(path: Path, shapes: Shapes) -> CheckpointError:
         "unexpected": list(dict.fromkeys(renamed)),
         "wrongly shaped": wrong,
     }
-    told = [f"{len(keys)} {kind}: {', '.join(keys)}" for kind, keys in kinds.items() if keys]
+    told = [f"{len(keys)} {kind}: {listed(keys)}" for kind, keys in kinds.items() if keys]
     return CheckpointError(
         what,
         f"it is nearest to '{name}', of whose marks "
