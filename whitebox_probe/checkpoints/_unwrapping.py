@@ -99,11 +99,14 @@ def unwrap(
     if not isinstance(loaded, Mapping):
         name = loaded.by if isinstance(loaded, Made) else type(loaded).__name__
         raise no_weights(path, f"it holds a {clean(name)}")
+    modules = {str(key) for key, value in loaded.items() if isinstance(value, Made)}
     loaded = {key: _weights(value) for key, value in loaded.items()}
     if wrapper is not None:
         return _chosen(loaded, path, wrapper)
     # Looked at first: a training checkpoint may keep its best accuracy as a tensor at the top.
     held = {str(key): value for key, value in loaded.items() if _is_tensors(value)}
+    # A module beside a state dict is a loss, or the network before it was trained.
+    held = {key: value for key, value in held.items() if key not in modules} or held
     if len(held) > 1 and fits is not None:
         held = {key: value for key, value in held.items() if fits(value)} or held
     if set(held) == {PLAIN, AVERAGE}:
