@@ -273,9 +273,12 @@ def test_plain_values_are_those_of_pickle(protocol: int) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"\x80", b"\x80\x02", b"\x80\x02}", b"\x80\x02R.", b"\x80\x02]K\x01R.", b"\x80\x02h\x07."]
-    + [b"\x80\x02K\x01}b.", b"\x80\x02]]K\x01s.", b"(" * 5, b"\x80\x02]\x93.", b"\x80\x02\x82\x01."]
-    + [b"\x80\x02K\x01Q.", b"\x80\x02P1\n.", b"t.", b"\x80\x02(u.", b"\xff\xfe"],
+    [
+        *(b"", b"\x80", b"\x80\x02", b"\x80\x02}", b"\x80\x02R.", b"\x80\x02]K\x01R."),
+        *(b"\x80\x02h\x07.", b"\x80\x02K\x01}b.", b"\x80\x02]]K\x01s.", b"(" * 5),
+        *(b"\x80\x02]\x93.", b"\x80\x02\x82\x01.", b"\x80\x02K\x01Q.", b"\x80\x02P1\n."),
+        *(b"t.", b"\x80\x02(u.", b"\xff\xfe"),
+    ],
 )
 def test_bytes_that_are_no_pickle_are_told(data: bytes) -> None:
     with pytest.raises(Damaged):

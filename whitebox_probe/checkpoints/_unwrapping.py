@@ -40,7 +40,7 @@ def _is_tensors(thing: Any) -> bool:
     return (
         isinstance(thing, Mapping)
         and bool(thing)
-        and all(isinstance(value, torch.Tensor) for value in thing.values())
+        and all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in thing.items())
     )
 
 
@@ -121,7 +121,7 @@ def unwrap(
         )
     if held:
         return dict(next(iter(held.values())))
-    if _is_tensors(loaded) and all(isinstance(key, str) for key in loaded):
+    if _is_tensors(loaded):
         return dict(loaded)
     raise no_weights(path, _told(loaded))
 
@@ -163,7 +163,10 @@ def _chosen(loaded: Mapping[Any, Any], path: Path, wrapper: str) -> "dict[str, T
 
 def _told(loaded: Mapping[Any, Any]) -> str:
     """What is found in place of a state dict."""
-    if any(not isinstance(key, str) for key in loaded) and _is_tensors(loaded):
+    import torch
+
+    named = {key: value for key, value in loaded.items() if not isinstance(key, str)}
+    if any(isinstance(value, torch.Tensor) for value in named.values()):
         return "its tensors have numbers for names"
     if loaded and all(isinstance(v, Made) and v.by == "torch.Tensor" for v in loaded.values()):
         return "its tensors were written by pickle.dump, and not by torch.save"

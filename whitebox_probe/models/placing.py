@@ -102,7 +102,7 @@ def _before(mark: str, names: Iterable[str]) -> set[str]:
 def _outermost(prefixes: Iterable[str]) -> list[str]:
     """The prefixes without those that continue another one."""
     kept: list[str] = []
-    for prefix in sorted(set(prefixes), key=len):
+    for prefix in sorted(set(prefixes), key=lambda prefix: (len(prefix), prefix)):
         if not any(prefix.startswith(other) for other in kept):
             kept.append(prefix)
     return kept

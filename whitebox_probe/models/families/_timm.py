@@ -156,7 +156,7 @@ def settled(arch: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> d
     own = {key: tuple(tensor.shape) for key, tensor in usual.state_dict().items()}
     told: dict[str, Any] = {}
     head, patch = shapes.get("head.weight"), shapes.get("patch_embed.proj.weight", ())
-    if "head.weight" in own and (head is None or len(head) == 2):
+    if head is None or len(head) == 2:
         told["num_classes"] = 0 if head is None else head[0]
     if len(patch) == 4:
         told["in_chans"] = patch[1]
