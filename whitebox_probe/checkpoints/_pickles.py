@@ -67,7 +67,7 @@ class Stored(NamedTuple):
 
     key: str
     kind: str
-    count: int
+    numbers: int
     device: str
     view: Any = None
 

@@ -4,7 +4,6 @@ For files that `torch.load(weights_only=True)` refuses because of what stands be
 """
 
 import io
-import math
 import struct
 import sys
 import zipfile
@@ -160,7 +159,8 @@ def _realised(thing: Any, fetch: "Fetch", done: dict[int, Any], depth: int = 0) 
             thing.pairs = _realised(thing.pairs, fetch, done, depth + 1)
     else:
         # Filled afterwards, because one may hold itself.
-        done[id(thing)] = out = type(thing)()
+        out: Any = {} if isinstance(thing, dict) else []
+        done[id(thing)] = out
         if isinstance(thing, dict):
             out.update((k, _realised(v, fetch, done, depth + 1)) for k, v in thing.items())
         else:
@@ -178,7 +178,7 @@ def _tensor(record: Record, fetch: "Fetch") -> Any:
     held = numbers.nbytes() // dtype.itemsize
     size, stride = record.size, record.stride
     reach = record.offset + 1 + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
-    if min((*size, *stride, record.offset), default=0) < 0 or (math.prod(size) and reach > held):
+    if min((*size, *stride, record.offset), default=0) < 0 or (0 not in size and reach > held):
         raise Damaged(f"a tensor of {size} reaches beyond the {held} numbers that are there")
     if numbers.data_ptr() % dtype.itemsize:
         numbers = numbers.clone()
