@@ -209,3 +209,40 @@ def test_the_filter_resamples_nothing_without_a_word(tmp_path):
     path = saved(tmp_path, state)
     with pytest.raises(CheckpointError, match="pos_embed"):
         wp.load(path, arch=f"timm:{name}", depth=1, img_size=384)
+
+
+FLAT = {"image_size": 12, "patch_size": 4, "classes": 5, "dim": 16, "depth": 1, "heads": 2}
+
+
+@pytest.mark.parametrize("family", ["crate", "aot"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_channels_of_flat_patches_are_those_that_are_asked_for(tmp_path, family, channels):
+    arch = FLAT | {"dim_head": 8, "channels": channels}
+    network = build(family, arch, source="a test")
+    path = saved(tmp_path, network.state_dict())
+    step = STEP if family == "crate" else {}
+    model = wp.load(path, heads=2, channels=channels, **step)
+    images = torch.randn(2, channels, 12, 12)
+    with torch.no_grad():
+        assert torch.equal(model.module(images), network(images))
+
+
+def test_a_crate_takes_rectangular_images(tmp_path):
+    arch = FLAT | {"image_size": (8, 12), "dim_head": 8}
+    network = build("crate", arch, source="a test")
+    path = saved(tmp_path, network.state_dict())
+    with pytest.raises(CheckpointError, match=r"does not say image_size.*\[8,12\] or \[4,24\]"):
+        wp.load(path, heads=2, **STEP)
+    images = torch.randn(2, 3, 8, 12)
+    model = wp.load(path, heads=2, image_size=[8, 12], **STEP)
+    with torch.no_grad():
+        assert torch.equal(model.module(images), network(images))
+    assert model.anatomy.grid(model.module, images) == (2, 3)
+    finer = wp.load(path, heads=2, image_size=[16, 24], interpolate_positions="crate", **STEP)
+    assert finer.dims.tokens == 1 + 4 * 6
+    square = saved(tmp_path, build("crate", FLAT | {"dim_head": 8}, source="a test").state_dict())
+    wide = wp.load(square, heads=2, image_size=[16, 24], interpolate_positions=True, **STEP)
+    assert wide.anatomy.grid(wide.module, images) == (4, 6)
+    with wp.record(wide, ["z_out"]) as rec:
+        wide.module(torch.randn(1, 3, 16, 24))
+    assert rec["z_out", 1].shape == (1, 25, 16)

@@ -25,11 +25,13 @@ class Recognised:
         arch: the arguments that keys and shapes settle.
         inner: K*p, the width that the heads share; None where the number of heads is settled.
         ask: other arguments that no file holds and that matter -> the choices that were published.
+        flat: whether patches are rows of numbers, which leave open how many channels they have.
     """
 
     arch: Mapping[str, Any]
     inner: int | None = None
     ask: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    flat: bool = False
 
 
 class Family(ABC):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from whitebox_probe import checkpoints
 from whitebox_probe._core.errors import ArchitectureError, CheckpointError
 from whitebox_probe.checkpoints import Checkpoint, listed
 from whitebox_probe.models.family import Family, Recognised
+from whitebox_probe.models.keys.counts import flat_patch
 from whitebox_probe.models.placing import read_placed
 from whitebox_probe.models.registry import families, family_of_timm, is_own
 from whitebox_probe.models.stated import stated
@@ -43,14 +45,17 @@ def recognised(path: Path, wrapper: str | None, options: dict[str, Any]) -> Chec
         if named is None:
             raise
         return named
+    seen = _of_channels(seen, options.get("channels"))
     written = stated(path, family, seen)
-    heads = written.get("heads")
+    heads = written.get("heads", seen.arch.get("num_heads"))
     if heads is not None and options.get("heads", heads) != heads:
         raise CheckpointError(
             f"{path} has {heads} heads",
-            f"so it is written in it or beside it, and {options['heads']} are asked for",
+            f"its shapes or what is written of it say so, and {options['heads']} are asked for",
             "Leave out heads=, or pass arch= if it is of another network",
         )
+    if "num_heads" in seen.arch:
+        options.pop("heads", None)
     for key, value in written.items():
         options.setdefault(key, value)
     asked = dict(seen.ask)
@@ -76,6 +81,22 @@ def recognised(path: Path, wrapper: str | None, options: dict[str, Any]) -> Chec
         arch=arch,
         source={"kind": "path", "path": str(path)},
     )
+
+
+def _of_channels(seen: Recognised, channels: Any) -> Recognised:
+    """The same patches with the channels that are asked for, where keys do not tell how many."""
+    if not seen.flat or not isinstance(channels, int) or channels == seen.arch["channels"]:
+        return seen
+    old = seen.arch["patch_size"]
+    width = seen.arch["channels"] * old**2
+    found, new = flat_patch(width, channels)
+    if found * new**2 != width:
+        return seen  # the tensors contradict it, and are told to
+    arch = {**seen.arch, "channels": found, "patch_size": new}
+    if "image_size" in arch:
+        arch["image_size"] = arch["image_size"] // old * new
+    ask = {k: ("[HEIGHT,WIDTH]",) if k == "image_size" else v for k, v in seen.ask.items()}
+    return replace(seen, arch=arch, ask=ask)
 
 
 def _of_timm(path: Path) -> Checkpoint | None:

@@ -3,7 +3,7 @@
 Rows are tokens here; the papers write tokens as columns.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
@@ -48,6 +48,18 @@ def patches_a_side(image_size: int, patch_size: int) -> int:
     if image_size % patch_size or image_size < patch_size:
         raise ValueError(f"an image_size of {image_size} is no multiple of patch_size {patch_size}")
     return image_size // patch_size
+
+
+def patch_grid(image_size: int | Sequence[int], patch_size: int) -> tuple[int, int]:
+    """The rows and columns of patches of an image: a side, or (height, width).
+
+    Raises: ValueError if a side is no multiple of the patch's, or there are not two.
+    """
+    sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    if len(sides) != 2:
+        raise ValueError(f"an image_size of {list(sides)} is neither a side nor (height, width)")
+    high, wide = (patches_a_side(side, patch_size) for side in sides)
+    return high, wide
 
 
 def attention_weights(q: Tensor, k: Tensor, *, causal: bool, scale: float | None = None) -> Tensor:
@@ -216,16 +228,20 @@ class PatchEmbed(nn.Module):
         return self.proj(x).flatten(2).mT
 
 
-def resize_positions(positions: Tensor, count: int, by: str = "default") -> Tensor:
-    """Position embeddings of a square grid at another resolution.
+def resize_positions(
+    positions: Tensor, count: int, by: str = "default", new: tuple[int, int] | None = None
+) -> Tensor:
+    """Position embeddings of a grid at another resolution.
 
     The first row (the class token's) is kept. The others, a grid row by row, are resampled to the
-    new side by a rule of `keys/positions.py`.
+    new grid by a rule of `keys/positions.py`.
 
-    Shapes: positions (1, 1 + s*s, d), count = 1 + t*t -> (1, 1 + t*t, d).
-    Raises: CheckpointError when either grid is not square.
+    Args: new: the new grid; the square one of `count` without it.
+    Shapes: positions (1, 1 + s*t, d), count = 1 + u*v -> (1, 1 + u*v, d).
+    Raises: CheckpointError when the old grid is neither square nor of the shape of the new one.
     """
-    old, new = grid_of(positions.shape[1] - 1), grid_of(count - 1)
+    new = new or grid_of(count - 1)
+    old = grid_of(positions.shape[1] - 1, new)
     if old is None or new is None:
         raise CheckpointError(
             f"{positions.shape[1] - 1} position embeddings cannot be resampled to {count - 1}",
@@ -250,5 +266,6 @@ def resampled(
     for name in names:
         if name in weights and weights[name].ndim == 3:
             count = module.get_parameter(name).shape[1]
-            changed[name] = resize_positions(weights[name], count, by)
+            grid = getattr(module, "patch_grid", None)
+            changed[name] = resize_positions(weights[name], count, by, grid)
     return changed

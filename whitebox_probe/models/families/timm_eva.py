@@ -10,13 +10,8 @@ from torch import Tensor, nn
 
 from whitebox_probe._core.errors import SiteError
 from whitebox_probe.models.anatomy import Dims, Tap
-from whitebox_probe.models.families._timm import (
-    TimmAnatomy,
-    as_timm_names,
-    create,
-    fitted_positions,
-    settled,
-)
+from whitebox_probe.models.families._timm import TimmAnatomy, create
+from whitebox_probe.models.families._timm_files import as_timm_names, fitted_positions, settled
 from whitebox_probe.models.family import Family, Recognised
 from whitebox_probe.models.keys.vit import EVA_MARKS, by_name
 from whitebox_probe.models.weights import affine

@@ -1,6 +1,7 @@
 """Vision transformers of timm: sites, the bases of their head projections, their files."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,17 +12,15 @@ from whitebox_probe._core.errors import LoadWarning, SiteError
 from whitebox_probe.checkpoints import listed
 from whitebox_probe.models.anatomy import Dims, Tap
 from whitebox_probe.models.families._qkv import QKV
-from whitebox_probe.models.families._timm import (
-    TimmAnatomy,
-    as_timm_names,
-    create,
-    fitted_positions,
-    settled,
-)
+from whitebox_probe.models.families._timm import TimmAnatomy, create
+from whitebox_probe.models.families._timm_files import as_timm_names, fitted_positions, settled
 from whitebox_probe.models.family import Family, Recognised
 from whitebox_probe.models.keys.dinov2_names import MARKS as DINOV2
 from whitebox_probe.models.keys.dinov2_names import is_dinov2, renamed
 from whitebox_probe.models.keys.dinov2_release import is_release, unchunked
+from whitebox_probe.models.keys.jax_vit import MARKS as JAX
+from whitebox_probe.models.keys.jax_vit import heads, is_jax
+from whitebox_probe.models.keys.jax_vit import renamed as jax_renamed
 from whitebox_probe.models.keys.vit import BACKBONE, MARKS, encoder, in_training, is_eva, sizes
 from whitebox_probe.models.weights import affine
 
@@ -129,6 +128,7 @@ class TimmViTFamily(Family):
     fingerprints = (
         MARKS,
         {f"{BACKBONE}{key}": rank for key, rank in MARKS.items()},
+        JAX,
         *({f"{prefix}{key}": rank for key, rank in DINOV2.items()} for prefix in ("", BACKBONE)),
     )
 
@@ -158,6 +158,10 @@ class TimmViTFamily(Family):
         """
         if not self.marked(shapes) or is_eva(shapes):
             return None
+        if is_jax(shapes):
+            on_meta = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
+            seen = sizes({key: tuple(t.shape) for key, t in jax_renamed(on_meta).items()})
+            return replace(seen, arch={**seen.arch, "num_heads": heads(shapes)}, inner=None)
         if is_dinov2(shapes):
             on_meta = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
             return sizes({key: tuple(t.shape) for key, t in renamed(on_meta, None).items()})
@@ -174,6 +178,9 @@ class TimmViTFamily(Family):
         self, arch: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
     ) -> dict[str, Any]:
         """The sizes of a named model that a fine-tuned file has otherwise."""
+        if is_jax(shapes):
+            on_meta = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
+            return settled(arch, {k: tuple(t.shape) for k, t in jax_renamed(on_meta).items()})
         if is_dinov2(shapes):
             return {}
         names, _ = encoder(shapes)
@@ -215,6 +222,8 @@ class TimmViTFamily(Family):
         """
         from timm.models.vision_transformer import checkpoint_filter_fn
 
+        if is_jax(weights):
+            return fitted_positions(jax_renamed(weights), module)
         if is_dinov2(weights):
             return renamed(weights, module.get_parameter("pos_embed").shape[1])
         if source.get("kind") != "timm":
@@ -233,7 +242,7 @@ class TimmViTFamily(Family):
         self, weights: Mapping[str, Tensor], module: nn.Module, *, source: Mapping[str, Any]
     ) -> list[LoadWarning]:
         """Which tensors of a training file are left out."""
-        if is_dinov2(weights) or source.get("kind") == "timm":
+        if is_jax(weights) or is_dinov2(weights) or source.get("kind") == "timm":
             return []
         names, left = encoder(weights)
         released = is_release({name: weights[key] for key, name in names.items()})
