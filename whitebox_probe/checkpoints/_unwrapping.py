@@ -1,23 +1,37 @@
 """Where in a file's contents its state dict is, and keys without what wrappers put into them."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from whitebox_probe._core.errors import CheckpointError
+from whitebox_probe._core.errors import CheckpointError, LoadWarning
+from whitebox_probe.checkpoints._formats import clean
+from whitebox_probe.checkpoints._pickles import Made
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-SHOWN = 10
-WRAPPERS = ("module", "_orig_mod")  # of DataParallel and of torch.compile
+    Fits = Callable[[Mapping[str, Tensor]], bool]
+
+SHOWN, WIDTH = 10, 150
+# What DataParallel, torch.compile, FSDP and checkpointing put into keys: a name of this form.
+_WRAPPER = re.compile(r"module|_\w*(module|mod)")
 BACKBONE = "backbone."
+PLAIN, AVERAGE = "state_dict", "state_dict_ema"  # in the files of timm's training
+# What a wrapper that averages weights counts with, beside those weights.
+_COUNTS = ("n_averaged", "num_updates", "initted", "step", "decay")
 
 
 def listed(keys: list[str]) -> str:
     """The first of some keys, and how many more there are."""
-    more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
-    return ", ".join(keys[:SHOWN]) + more
+    shown: list[str] = []
+    for key in map(clean, keys[:SHOWN]):
+        if shown and sum(map(len, shown)) + len(key) > WIDTH:
+            break
+        shown.append(key)
+    more = f" and {len(keys) - len(shown)} more" if len(keys) > len(shown) else ""
+    return ", ".join(shown) + more
 
 
 def _is_tensors(thing: Any) -> bool:
@@ -26,41 +40,139 @@ def _is_tensors(thing: Any) -> bool:
     return (
         isinstance(thing, Mapping)
         and bool(thing)
-        and all(isinstance(value, torch.Tensor) for value in thing.values())
+        and all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in thing.items())
     )
 
 
-def unwrap(loaded: Any, path: Path, wrapper: str | None) -> "dict[str, Tensor]":
+def _weights(thing: Any) -> Any:
+    """A state dict of what a file holds: of a module's, that which it would give."""
+    if isinstance(thing, Made) and "_modules" in thing.fields:
+        return _of_module(thing)
+    if isinstance(thing, Mapping) and any(_is_state(key) for key in thing):
+        return {key: value for key, value in thing.items() if not _is_state(key)}
+    return thing
+
+
+def _is_state(key: Any) -> bool:
+    """Whether it is that of a module's own state of Python, which is no weight."""
+    return isinstance(key, str) and key.rpartition(".")[2] == "_extra_state"
+
+
+def _of_module(made: Made, prefix: str = "", depth: int = 0) -> "dict[str, Tensor]":
+    """The parameters and buffers of a module that a pickle describes; it is not built."""
+    import torch
+
+    fields = made.fields
+    passing = fields.get("_non_persistent_buffers_set") or ()
+    held = {**_dict(fields, "_parameters"), **_dict(fields, "_buffers")}
+    found = {
+        f"{prefix}{name}": value
+        for name, value in held.items()
+        if isinstance(value, torch.Tensor) and name not in passing
+    }
+    for name, inner in _dict(fields, "_modules").items():
+        if isinstance(inner, Made) and depth < 64:
+            found |= _of_module(inner, f"{prefix}{name}.", depth + 1)
+    return found
+
+
+def _dict(fields: Mapping[Any, Any], name: str) -> dict[Any, Any]:
+    held = fields.get(name)
+    return held if isinstance(held, dict) else {}
+
+
+def unwrap(
+    loaded: Any,
+    path: Path,
+    wrapper: str | None,
+    fits: "Fits | None" = None,
+    notes: list[LoadWarning] | None = None,
+) -> "dict[str, Tensor]":
     """The state dict that a file holds, or that `wrapper` names.
+
+    Of several, the only one that `fits` is taken; of the weights of timm's training and their
+    average, the average, as timm does, and a note says so.
 
     Raises: CheckpointError for none, or several; it says what was found instead.
     """
+    loaded = _weights(loaded)
     if not isinstance(loaded, Mapping):
-        raise no_weights(path, f"it holds a {type(loaded).__name__}")
+        name = loaded.by if isinstance(loaded, Made) else type(loaded).__name__
+        raise no_weights(path, f"it holds a {clean(name)}")
+    modules = {str(key) for key, value in loaded.items() if isinstance(value, Made)}
+    loaded = {key: _weights(value) for key, value in loaded.items()}
     if wrapper is not None:
-        if not _is_tensors(loaded.get(wrapper)):
-            there = f"; {told}" if (told := _inside(loaded, wrapper)) else ""
-            raise CheckpointError(
-                f"{path} has no state dict '{wrapper}'",
-                f"its keys are {listed([str(key) for key in loaded])}{there}",
-                "Give wrapper= one that holds tensors",
-            )
-        return dict(loaded[wrapper])
+        return _chosen(loaded, path, wrapper)
     # Looked at first: a training checkpoint may keep its best accuracy as a tensor at the top.
-    held = [str(key) for key, value in loaded.items() if _is_tensors(value)]
+    held = {str(key): value for key, value in loaded.items() if _is_tensors(value)}
+    # A module beside a state dict is a loss, or the network before it was trained.
+    held = {key: value for key, value in held.items() if key not in modules} or held
+    if len(held) > 1 and fits is not None:
+        held = {key: value for key, value in held.items() if fits(value)} or held
+    if set(held) == {PLAIN, AVERAGE}:
+        if notes is not None:
+            notes.append(_averaged(path))
+        return dict(held[AVERAGE])
     if len(held) > 1:
         raise CheckpointError(
             f"{path} holds several state dicts",
-            f"each of {listed(held)} could be meant",
-            f"Say which, such as wrapper='{held[0]}'",
+            f"each of {listed(list(held))} could be meant",
+            f"Say which, such as wrapper='{clean(next(iter(held)))}'",
         )
     if held:
-        return dict(loaded[held[0]])
+        return dict(next(iter(held.values())))
     if _is_tensors(loaded):
         return dict(loaded)
+    raise no_weights(path, _told(loaded))
+
+
+def _averaged(path: Path) -> LoadWarning:
+    return LoadWarning(
+        f"of {path.name} the averaged weights were loaded",
+        f"it holds '{PLAIN}' and their average '{AVERAGE}', of which timm takes the average, too",
+        f"Pass wrapper='{PLAIN}' for the others, or wrapper='{AVERAGE}' to say so",
+    )
+
+
+def _chosen(loaded: Mapping[Any, Any], path: Path, wrapper: str) -> "dict[str, Tensor]":
+    """The state dict at a key, at keys one in another (a.b), or of the keys with a prefix."""
+    held: Any = loaded
+    for part in [wrapper] if wrapper in loaded else wrapper.split("."):
+        held = _weights(held.get(part)) if isinstance(held, Mapping) else None
+    if _is_tensors(held):
+        return dict(held)
+    dicts = [value for value in loaded.values() if _is_tensors(value)]
+    for inside in dicts or ([loaded] if _is_tensors(loaded) else []):
+        prefix = f"{wrapper.rstrip('.')}."
+        found = {
+            name.removeprefix(prefix): tensor
+            for key, tensor in inside.items()
+            if (name := key if key.startswith(prefix) else without_wrappers(key)).startswith(prefix)
+        }
+        if found:
+            return found
+    there = f"; {told}" if (told := _inside(loaded, wrapper)) else ""
+    keys = f"its keys are {listed([str(key) for key in loaded])}{there}"
+    flat = _is_tensors(loaded)
+    raise CheckpointError(
+        f"{path} has no {'' if flat else 'state dict '}'{clean(wrapper)}'",
+        f"a file of its kind holds one state dict, and {keys}" if flat else keys,
+        "Give wrapper= one that holds tensors, or what their names begin with",
+    )
+
+
+def _told(loaded: Mapping[Any, Any]) -> str:
+    """What is found in place of a state dict."""
+    import torch
+
+    named = {key: value for key, value in loaded.items() if not isinstance(key, str)}
+    if any(isinstance(value, torch.Tensor) for value in named.values()):
+        return "its tensors have numbers for names"
+    if loaded and all(isinstance(v, Made) and v.by == "torch.Tensor" for v in loaded.values()):
+        return "its tensors were written by pickle.dump, and not by torch.save"
     near = [_mixed("it", loaded), *(_inside(loaded, key) for key in loaded)]
-    keys = f"its keys are {listed([str(key) for key in loaded])}"
-    raise no_weights(path, "; ".join(filter(None, near)) or keys)
+    told = "; ".join(list(filter(None, near))[:2])
+    return told or f"its keys are {listed([str(key) for key in loaded]) or 'none'}"
 
 
 def _inside(loaded: Mapping[Any, Any], key: Any) -> str:
@@ -70,8 +182,12 @@ def _inside(loaded: Mapping[Any, Any], key: Any) -> str:
         return ""
     deeper = [f"{key} -> {name}" for name, value in held.items() if _is_tensors(value)]
     if deeper:
-        return f"its state dicts are two levels down, at {listed(deeper)}"
-    return _mixed(f"its '{key}'", held)
+        example = deeper[0].replace(" -> ", ".")
+        return (
+            f"its state dicts are two levels down, at {listed(deeper)} "
+            f"(wrapper='{clean(example)}' takes the first)"
+        )
+    return _mixed(f"its '{clean(str(key))}'", held)
 
 
 def _mixed(who: str, held: Mapping[Any, Any]) -> str:
@@ -79,11 +195,16 @@ def _mixed(who: str, held: Mapping[Any, Any]) -> str:
     import torch
 
     rest = {key: value for key, value in held.items() if not isinstance(value, torch.Tensor)}
-    others = [f"{key} ({type(value).__name__})" for key, value in rest.items()]
+    others = [f"{key} ({_kind(value)})" for key, value in rest.items()]
     count = len(held) - len(others)
     if not count:
         return ""
     return f"{who} holds {count} tensor{'s' * (count > 1)}, and beside them {listed(others)}"
+
+
+def _kind(value: Any) -> str:
+    """The type of a value, or that which a file names for it."""
+    return value.by.rpartition(".")[2] if isinstance(value, Made) else type(value).__name__
 
 
 def no_weights(path: Path, why: str) -> CheckpointError:
@@ -93,21 +214,40 @@ def no_weights(path: Path, why: str) -> CheckpointError:
     )
 
 
+def without_wrappers(key: str) -> str:
+    """A tensor's name without what DataParallel, torch.compile and their like put into it.
+
+    >>> without_wrappers("module._orig_mod.blocks.0.weight")
+    'blocks.0.weight'
+    """
+    parts = [part for part in key.split(".") if not _WRAPPER.fullmatch(part)]
+    return ".".join(parts) or key
+
+
 def stripped(tensors: "Mapping[str, Tensor]", path: Path) -> "dict[str, Tensor]":
     """Take out what wrappers put into keys, wherever it stands, and a `backbone.` before all.
 
-    A `backbone.` beside a `head.` is a part of the network itself, for its family to judge.
+    A `backbone.` beside a `head.` is a part of the network itself, for its family to judge. What an
+    averaging wrapper counts with is no weight, and left out.
 
     Raises: CheckpointError when two keys become one.
     """
+    wrapped = {
+        ".".join(parts[:at])
+        for parts in (key.split(".") for key in tensors)
+        for at, part in enumerate(parts)
+        if _WRAPPER.fullmatch(part)
+    }
     short: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
-        parts = [part for part in key.split(".") if part not in WRAPPERS]
-        name = ".".join(parts) or key
+        name = without_wrappers(key)
+        inside, _, last = key.rpartition(".")
+        if last in _COUNTS and inside in wrapped and tensor.ndim == 0:
+            continue
         if name in short:
             raise CheckpointError(
-                f"{path} holds '{name}' twice",
-                f"'{key}' and another key are the same without {' and '.join(WRAPPERS)}",
+                f"{path} holds '{clean(name)}' twice",
+                f"'{clean(key)}' and another key are the same without what a wrapper adds",
                 "Save the state dict of the network inside its wrapper",
             )
         short[name] = tensor

@@ -2,18 +2,32 @@
 
 import argparse
 import json
-import pickle
+import warnings
 import zipfile
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from whitebox_probe._core.errors import CheckpointError, NonFiniteError
+from whitebox_probe._core.errors import CheckpointError, LoadWarning, NonFiniteError
+from whitebox_probe.checkpoints._formats import (
+    clean,
+    damaged,
+    expect_readable,
+    first_bytes,
+    is_arrays,
+)
 from whitebox_probe.checkpoints._onnx import read_onnx
-from whitebox_probe.checkpoints._unwrapping import SHOWN, listed, no_weights, stripped, unwrap
+from whitebox_probe.checkpoints._pickles import Damaged, Harmful, Made
+from whitebox_probe.checkpoints._records import read_records
+from whitebox_probe.checkpoints._shards import is_index, pieces
+from whitebox_probe.checkpoints._unwrapping import listed, no_weights, stripped, unwrap
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from whitebox_probe.checkpoints._unwrapping import Fits
+
+_EXPANDED = 1 << 24
 
 ARCHITECTURES = ("arch", "architecture", "model", "model_name")
 """Under which names training scripts keep the name of the architecture."""
@@ -21,35 +35,61 @@ HEADS = ("heads", "num_heads", "n_head", "n_heads", "num_attention_heads")
 """Under which names they keep the number of heads."""
 
 
+class Weights(NamedTuple):
+    """The tensors of a file by name, and what a user should know of how they were found."""
+
+    tensors: "dict[str, Tensor]"
+    notes: list[LoadWarning]
+
+
 def read_state_dict(path: Path, *, wrapper: str | None = None) -> "dict[str, Tensor]":
+    """The tensors of a file by name, as `read_weights` finds them."""
+    return read_weights(path, wrapper=wrapper).tensors
+
+
+def read_weights(path: Path, *, wrapper: str | None = None, fits: "Fits | None" = None) -> Weights:
     """The tensors of a file by name, on the CPU.
 
     Reads safetensors, plain state dicts, training checkpoints that hold a state dict beside the
-    optimizer and the rest, the tensors of an ONNX graph (`.onnx`), and the .npz archives of JAX
-    code (`params/...`, keys as they are; the optimizer's are not read). `module` (DataParallel) and
-    `_orig_mod` (torch.compile) are taken out of keys wherever they stand; `backbone.` (DINO) is
-    taken off when every key has it.
+    optimizer and the rest, whole modules (their tensors alone), the index of a sharded model, the
+    tensors of an ONNX graph (`.onnx`), and the .npz archives of JAX code (`params/...`, keys as
+    they are; the optimizer's are not read). `module` (DataParallel), `_orig_mod` (torch.compile)
+    and their like are taken out of keys wherever they stand; `backbone.` (DINO) is taken off when
+    every key has it.
 
-    Args: wrapper: the key of the state dict, for a file that holds several.
+    Args: wrapper: the key of the state dict, for a file that holds several, keys one in another
+        with a point between, or what the names of its tensors begin with. fits: whether a state
+        dict is of the network that is wanted, where a file holds several.
     Raises: CheckpointError for a file that is missing, damaged, wants to run code, or holds no
         state dict or several; NonFiniteError.
     """
     path = Path(path)
-    start = _start(path)
-    read = _reader(path, start)
-    if read is not None:
-        tensors = read(path)
-        if wrapper is not None:
-            raise CheckpointError(
-                f"{path} has no '{wrapper}'",
-                "a file of its kind holds one state dict",
-                "Leave out wrapper=",
-            )
-    else:
-        tensors = unwrap(_pickled(path, start), path, wrapper)
+    notes: list[LoadWarning] = []
+    tensors = unwrap(_contents(path), path, wrapper, fits, notes)
+    _expect_plain(tensors, path)
     tensors = stripped(tensors, path)
     _refuse_non_finite(tensors, path)
-    return tensors
+    return Weights(tensors, notes)
+
+
+def _contents(path: Path) -> Any:
+    """Everything in a file, or in the files that an index names."""
+    if is_index(path):
+        joined: dict[str, Tensor] = {}
+        for piece, keys in pieces(path).items():
+            held = _contents(piece)
+            absent = [key for key in keys if not isinstance(held, Mapping) or key not in held]
+            if absent:
+                raise CheckpointError(
+                    f"{piece} is not the file that {path.name} speaks of",
+                    f"{len(absent)} tensors are missing in it: {listed(absent)}",
+                    "Get all files of the model again",
+                )
+            joined |= {key: held[key] for key in keys}
+        return joined
+    start = first_bytes(path)
+    read = _reader(path, start)
+    return _pickled(path, start) if read is None else read(path)
 
 
 def read_arguments(path: Path) -> dict[str, Any]:
@@ -59,12 +99,12 @@ def read_arguments(path: Path) -> dict[str, Any]:
     `config` and `args` hold. `args` are of a whole training script: only names of an architecture
     and numbers of heads are taken from them. What stands first wins.
 
-    Raises: CheckpointError as `read_state_dict` does, and for a config.json that is no JSON object.
+    Raises: CheckpointError as `read_weights` does, and for a config.json that is no JSON object.
     """
     path = Path(path)
-    start = _start(path)
     found: dict[str, Any] = {}
-    if _reader(path, start) is None:  # only a pickle holds anything but tensors
+    # Only a pickle holds anything but tensors.
+    if not is_index(path) and _reader(path, start := first_bytes(path)) is None:
         loaded = _pickled(path, start)
         if isinstance(loaded, Mapping):
             found = _told(loaded)
@@ -76,8 +116,7 @@ def _told(loaded: Mapping[Any, Any]) -> dict[str, Any]:
     """The arguments of a network that a training checkpoint keeps beside the weights."""
     found: dict[str, Any] = {}
     for key in ("args", "config", "hyper_parameters", "model_args"):
-        held = loaded.get(key)
-        held = vars(held) if isinstance(held, argparse.Namespace) else held
+        held = _values(loaded.get(key))
         if isinstance(held, Mapping):
             told = _flat(held)
             whole = key != "args"
@@ -89,12 +128,19 @@ def _told(loaded: Mapping[Any, Any]) -> dict[str, Any]:
 def _flat(held: Mapping[Any, Any]) -> dict[str, Any]:
     """Plain values by name, those of a network's own part first."""
     parts = [held.get(key) for key in ("args", "config", "model", "network", "model_args")]
-    inner = [vars(p) if isinstance(p, argparse.Namespace) else p for p in parts]
+    inner = [_values(part) for part in parts]
     flat = {str(k): v for k, v in held.items() if not isinstance(v, Mapping)}
     for part in inner:
         if isinstance(part, Mapping):
             flat |= {str(k): v for k, v in part.items() if not isinstance(v, Mapping)}
     return flat
+
+
+def _values(held: Any) -> Any:
+    """The values by name of a dict, a Namespace, or another object that a file describes."""
+    if isinstance(held, Made):
+        return held.fields
+    return vars(held) if isinstance(held, argparse.Namespace) else held
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -119,7 +165,7 @@ def _reader(path: Path, start: bytes) -> "Callable[[Path], dict[str, Tensor]] | 
         return read_onnx
     if len(start) > 8 and start[8:9] == b"{":  # 8 bytes of length, then JSON
         return _safetensors
-    return _archive if _is_archive(path) else None
+    return _archive if is_arrays(path) else None
 
 
 def check_keys(
@@ -158,51 +204,15 @@ def check_keys(
         )
 
 
-def _start(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            start = file.read(64)
-    except OSError as error:
-        raise CheckpointError(
-            f"{path} cannot be read", str(error.strerror), "Check the path"
-        ) from error
-    if not start:
-        raise CheckpointError(f"{path} is empty", "it has 0 bytes", "Get the file again")
-    if start.startswith(b"version https://git-lfs"):
-        raise CheckpointError(
-            f"{path} is no checkpoint",
-            "it is the placeholder that Git LFS leaves for one",
-            "Run: git lfs pull",
-        )
-    return start
-
-
-def _damaged(path: Path, why: object) -> CheckpointError:
-    return CheckpointError(
-        f"{path} is not a whole checkpoint",
-        f"{str(why).splitlines()[0] if str(why) else 'it ends too early'}",
-        "Get the file again, as safetensors or as torch.save wrote it",
-    )
-
-
 def _safetensors(path: Path) -> "dict[str, Tensor]":
     import safetensors
     import safetensors.torch
 
     try:
         tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
-    except safetensors.SafetensorError as error:
-        raise _damaged(path, error) from error
+    except (safetensors.SafetensorError, OSError, ValueError, MemoryError) as error:
+        raise damaged(path, error) from error
     return tensors
-
-
-def _is_archive(path: Path) -> bool:
-    """Whether it is what numpy.savez wrote, whatever it is called."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as file:
-        names = file.namelist()
-    return bool(names) and all(name.endswith(".npy") for name in names)
 
 
 def _archive(path: Path) -> "dict[str, Tensor]":
@@ -228,67 +238,82 @@ def _archive(path: Path) -> "dict[str, Tensor]":
                 "it holds Python objects, and unpickling them could run code",
                 "Save plain arrays",
             ) from error
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
     if not tensors:
         raise no_weights(path, "it is an archive without parameters")
     return tensors
 
 
 def _pickled(path: Path, start: bytes) -> Any:
-    """What torch.save wrote; `weights_only` refuses whatever is not data."""
+    """What torch.save wrote; where more than data stands in it, that is read as names alone."""
     import torch
 
-    zipped = zipfile.is_zipfile(path)
-    if start.startswith(b"PK") and not zipped:
-        raise _damaged(path, "it is cut short: the table at its end is missing")
-    if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
-        raise _damaged(path, "it is a web page")
+    expect_readable(path, start)
+    if path.suffix.lower() == ".safetensors" and not start.startswith((b"PK", b"\x80")):
+        raise damaged(path, "it does not begin as safetensors do")
     try:
-        with torch.serialization.safe_globals(_harmless()):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of kinds of tensors that are refused afterwards
             # Only the zip format can be mapped; then an optimizer's moments are never read.
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    except pickle.UnpicklingError as error:
-        told = str(error)
-        if "global" in told.lower() or "instantiate" in told:
-            names = _asked_for(path, zipped)
-            raise CheckpointError(
-                f"{path} was refused",
-                f"unpickling it would run code ({names}), and nothing of it was executed",
-                "Ask its author for safetensors or a plain state dict",
-            ) from error
-        raise _damaged(path, "it is no file that torch.save or safetensors wrote") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, IndexError) as error:
-        raise _damaged(path, error) from error
+            return torch.load(
+                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+            )
+    except Exception:  # of hostile bytes, anything; the other reader says what is wrong
+        return _as_data(path)
 
 
-def _asked_for(path: Path, zipped: bool) -> str:
-    """Which functions or classes a refused file names; for the message only."""
+def _as_data(path: Path) -> Any:
+    try:
+        return read_records(path)
+    except Harmful as error:
+        raise CheckpointError(
+            f"{path} was refused",
+            f"unpickling it would run code ({clean(str(error))}), and nothing of it was executed",
+            "Ask its author for safetensors or a plain state dict",
+        ) from error
+    except Damaged as error:
+        raise damaged(path, clean(str(error), 160)) from error
+
+
+def _expect_plain(tensors: "Mapping[str, Tensor]", path: Path) -> None:
+    """Refuse tensors without numbers of their own, or of another layout."""
     import torch
 
-    if not zipped:
-        return "an old-format pickle"
-    try:
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except (pickle.UnpicklingError, RuntimeError, ValueError):
-        return "an unreadable pickle"
-    allowed = {"argparse.Namespace"}
-    return ", ".join(sorted(set(names) - allowed)[:SHOWN]) or "an object that is not data"
-
-
-def _harmless() -> list[Any]:
-    """Types that training scripts keep beside the weights, and that only hold values.
-
-    A Namespace gets attributes and nothing more; a NumPy scalar is its dtype and its bytes.
-    """
-    import numpy as np
-
-    scalar = np.float64(0).__reduce__()[0]
-    dtypes = {
-        type(np.dtype(kind)) for kind in (bool, "i1", "i2", "i4", "i8", "u1", "f2", "f4", "f8")
+    odd = {
+        key: kind
+        for key, tensor in tensors.items()
+        if (kind := _oddity(tensor, torch.strided)) is not None
     }
-    # The same function under the names NumPy 1 and NumPy 2 give it.
-    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
-    return [argparse.Namespace, np.dtype, *dtypes, *((scalar, name) for name in names)]
+    if odd:
+        raise CheckpointError(
+            f"{path} holds tensors that are no plain arrays",
+            f"{len(odd)} of {len(tensors)}: {listed([f'{k} ({v})' for k, v in odd.items()])}",
+            "Save plain tensors, with their numbers",
+        )
+    empty = [key for key, tensor in tensors.items() if not tensor.numel()]
+    if 2 * len(empty) > len(tensors):
+        raise CheckpointError(
+            f"{path} holds tensors without numbers",
+            f"{len(empty)} of {len(tensors)} are empty, as where each process saved its part "
+            "(DeepSpeed's third stage, FSDP)",
+            "Join the parts first, such as with zero_to_fp32.py",
+        )
+
+
+def _oddity(tensor: "Tensor", strided: Any) -> str | None:
+    """What a tensor is, if it is no plain array of numbers that are in the file."""
+    if tensor.is_nested:
+        return "nested"
+    if tensor.layout != strided:
+        return str(tensor.layout).removeprefix("torch.")
+    if tensor.is_meta:
+        return "without numbers"
+    if tensor.is_quantized:
+        return "quantised"
+    # An expanded tensor is one number many times: small ones are common, and harmless.
+    if tensor.numel() > _EXPANDED and tensor.numel() > tensor.untyped_storage().nbytes():
+        return f"{tensor.numel()} numbers, of which few are in the file"
+    return None
 
 
 def _refuse_non_finite(tensors: "Mapping[str, Tensor]", path: Path) -> None:

@@ -68,7 +68,7 @@ def loaded(name: str, args: argparse.Namespace, *, progress: bool) -> "ProbeMode
 
 def known(model: str, arch: str | None) -> None:
     """Tell a wrong name at once, before torch is loaded."""
-    if arch is not None or Path(model).is_file():
+    if arch is not None or Path(model).exists():
         return
     if "/" in model or Path(model).suffix in _FILES:
         if not model.startswith(_shared.LIBRARIES):

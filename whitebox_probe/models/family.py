@@ -25,11 +25,13 @@ class Recognised:
         arch: the arguments that keys and shapes settle.
         inner: K*p, the width that the heads share; None where the number of heads is settled.
         ask: other arguments that no file holds and that matter -> the choices that were published.
+        flat: whether patches are rows of numbers, which leave open how many channels they have.
     """
 
     arch: Mapping[str, Any]
     inner: int | None = None
     ask: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    flat: bool = False
 
 
 class Family(ABC):
@@ -48,7 +50,7 @@ class Family(ABC):
     They are what `recognise` goes by; a file that has most of one is told which it lacks.
     """
     positions: ClassVar[tuple[str, ...]] = ()
-    """Position embeddings that `interpolate_positions=True` resamples when a file is loaded."""
+    """Position embeddings that `interpolate_positions=` resamples when a file is loaded."""
     assumed_from: ClassVar[str] = "every published model of this family has them"
     """Why the values that `assumed` gives are the plausible ones: part of the warning."""
     timm_modules: ClassVar[tuple[str, ...]] = ()
@@ -87,6 +89,20 @@ class Family(ABC):
         Prefixes such as `module.` are stripped already.
         """
         return None
+
+    def wrapped(self, shapes: Mapping[str, tuple[int, ...]]) -> str:
+        """What stands before the names of a network that the fingerprints know with a prefix.
+
+        Given where one of them fits as it is: what is named is taken off, and what stands beside it
+        is left out with a note; empty where `convert` judges that itself.
+        """
+        return ""
+
+    def settled(
+        self, arch: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
+    ) -> dict[str, Any]:
+        """Arguments of a named architecture that a user's file settles otherwise than the name."""
+        return {}
 
     def marked(self, shapes: Mapping[str, tuple[int, ...]]) -> bool:
         """Whether a state dict has all keys of one of the fingerprints."""

@@ -1,6 +1,5 @@
 """Models of the Hugging Face hub by name: where their files are, and their configuration."""
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -9,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whitebox_probe import checkpoints
-from whitebox_probe._core import io
 from whitebox_probe._core.errors import CheckpointError, MissingDependency, nearest
 from whitebox_probe.checkpoints import Checkpoint
 
@@ -18,7 +16,7 @@ _INDEX = ".index.json"
 _FORMS = (WEIGHTS, WEIGHTS + _INDEX, "pytorch_model.bin", "pytorch_model.bin" + _INDEX)
 """What save_pretrained writes, the first of them that is there being read."""
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 LENGTH = 128  # tokens in a window of text; every model of the hub takes that many
 
@@ -147,36 +145,6 @@ def _shards(path: Path) -> list[Path]:
             "Copy the whole folder again",
         )
     return [path.with_name(name) for name in names]
-
-
-def read_weights(path: Path, *, wrapper: str | None = None) -> "dict[str, Tensor]":
-    """The tensors of a file, or of all files that an index names.
-
-    Raises: CheckpointError, also for a file that the index names and that is not there.
-    """
-    shards = _shards(path)
-    if not shards:
-        return checkpoints.read_state_dict(path, wrapper=wrapper)
-    absent = [shard.name for shard in shards if not shard.is_file()]
-    if absent:
-        raise CheckpointError(
-            f"{path.parent} lacks a part of its weights",
-            f"{path.name} names {', '.join(absent[:4])}, and there is no such file",
-            "Copy the whole folder again",
-        )
-    found: dict[str, Tensor] = {}
-    for shard in shards:
-        found |= checkpoints.read_state_dict(shard, wrapper=wrapper)
-    return found
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file; of an index, that of its files' digests in their order."""
-    shards = _shards(path)
-    if not shards:
-        return io.sha256(path)
-    digests = "".join(io.sha256(shard) for shard in shards)
-    return hashlib.sha256(digests.encode()).hexdigest()
 
 
 def adapters_beside(folder: Path, *, below: bool = True) -> list[str]:

@@ -18,16 +18,16 @@ from whitebox_probe._core.errors import (
     nearest,
 )
 from whitebox_probe.checkpoints import Checkpoint
+from whitebox_probe.models.family import Family
 from whitebox_probe.models.hub import (
     WEIGHTS,
     adapters_beside,
     expect_weights,
     fetched,
     hub_entry,
-    read_weights,
-    sha256_of,
 )
 from whitebox_probe.models.model import ProbeModel, sizes_of
+from whitebox_probe.models.placing import Placed, placed_as, read_placed
 from whitebox_probe.models.plausible import expect_heads
 from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
 from whitebox_probe.models.recognise import recognised
@@ -38,6 +38,7 @@ TIMM = "timm:"
 HF = "hf:"
 TEXT = "text:"
 IMAGENET = "imagenet"
+_FILES = (".pth", ".pt", ".tar", ".bin", ".ckpt", ".safetensors", ".npz", ".onnx", ".json")
 
 
 def load(
@@ -56,8 +57,9 @@ def load(
 
     Args:
         source: a name from checkpoints.yaml, `timm:NAME` for any timm vision transformer, `hf:NAME`
-            for a model of the Hugging Face hub (or its folder), of text or of images, or a file
-            (safetensors, a plain state dict, or a training checkpoint that holds one).
+            for a model of the Hugging Face hub (or its folder), of text or of images, a file
+            (safetensors, a plain state dict, a training checkpoint that holds one, or the index of
+            a sharded model), or a folder that holds one such file.
         arch: for a file: the name of an architecture or entry of checkpoints.yaml, `timm:NAME`,
             `hf:NAME`, or a mapping with `family` and the arguments of its network. Without it the
             family and its sizes are read from the file; what no file holds is asked for
@@ -66,8 +68,9 @@ def load(
         weights: `random` builds the same architecture without reading its weights (a null).
         seed: of random weights.
         name: what tables and figures call it.
-        wrapper: the key of the state dict, for a file that holds several; that of the entry, if
-            it names one and this does not.
+        wrapper: the key of the state dict, for a file that holds several, or what the names of
+            the tensors begin with, for one that holds several networks (`teacher`); that of the
+            entry, if it names one and this does not.
         preprocess: how an image becomes its input, where a file does not say: a `Preprocess`, the
             name of a registry entry that was trained alike, or `imagenet` (resize, centre crop of
             7/8, ImageNet's means and spreads, at the network's own size or 224). For a language
@@ -99,12 +102,13 @@ def load(
     if weights == "random":
         model = _random(entry, seed)
     else:
-        if path is None and str(source).startswith(HF):
+        if path is None and (str(source).startswith(HF) or Path(source).is_dir()):
             expect_weights(Path(str(source).removeprefix(HF)))
+        if path is None and str(source).startswith(HF):
             file = fetched(entry, progress=progress)
         else:
             file = path or checkpoints.fetch(entry, progress=progress)
-        model, notes = _pretrained(entry, file, wrapper or entry.wrapper)
+        model, notes = _pretrained(entry, file, wrapper or entry.wrapper, own=path is not None)
         if path is not None and guessed:
             expect_heads(model)
         # Any file may lie among others' folders; what save_pretrained wrote has a folder alone.
@@ -133,12 +137,29 @@ def _entry(
 ) -> tuple[Checkpoint, Path | None]:
     """The registry entry that `source` names or that describes it, and its file if it is one."""
     if arch is not None:
-        return _of_file(Path(source), arch), Path(source)
+        path = _weights_at(Path(source))
+        return _of_file(path, arch), path
     if str(source).startswith((TIMM, HF)):
         return _of_library(str(source)), None
-    if str(source) not in checkpoints.registry() and Path(source).is_file():
-        return recognised(Path(source), wrapper, options), Path(source)
+    if str(source) not in checkpoints.registry() and Path(source).exists():
+        if Path(source).is_dir() and checkpoints.of_transformers(Path(source)):
+            return _of_library(f"{HF}{source}"), None
+        path = _weights_at(Path(source))
+        return recognised(path, wrapper, options), path
+    if str(source) not in checkpoints.registry() and Path(source).suffix in _FILES:
+        raise CheckpointError(f"there is no file {source}", "a path was given", "Check the path")
     return checkpoints.entry(str(source)), None
+
+
+def _weights_at(path: Path) -> Path:
+    """A file of weights, an index of several, or that which lies in a folder.
+
+    Raises: CheckpointError for a part of a model, and for a folder without a choice.
+    """
+    if path.is_dir():
+        return checkpoints.weights_in(path)
+    checkpoints.expect_whole(path)
+    return path
 
 
 def _prepared(preprocess: Preprocess | TextPreprocess | str, entry: Checkpoint) -> dict[str, Any]:
@@ -244,23 +265,49 @@ def load_random(model: ProbeModel, *, seed: int = 0) -> ProbeModel:
 
 
 def _pretrained(
-    entry: Checkpoint, path: Path, wrapper: str | None
+    entry: Checkpoint, path: Path, wrapper: str | None, *, own: bool
 ) -> tuple[ProbeModel, list[LoadWarning]]:
-    """The model with a file's weights, and what a user should know of the file."""
-    module = build(entry.family, entry.arch, source=entry.name)
+    """The model with a file's weights, and what a user should know of the file.
+
+    Args: own: whether it is a user's file, which may differ from the architecture that is named.
+    """
     family = family_named(entry.family)
+    placed: Placed | None = None
+    if own and "model" in entry.arch:
+        placed = read_placed(path, wrapper=wrapper, families=[family])
+        shapes = {key: tuple(tensor.shape) for key, tensor in placed.weights.items()}
+        entry = replace(entry, arch={**entry.arch, **family.settled(entry.arch, shapes)})
+    module = build(entry.family, entry.arch, source=entry.name)
     sizes_of(family.anatomy, module)  # told before keys that do not fit
-    found = read_weights(path, wrapper=wrapper)
-    notes = family.notes(found, module, source=entry.source)
-    found = family.convert(found, module, source=entry.source)
+    weights, notes = placed or read_placed(path, wrapper=wrapper, families=[family])
+    found = family.convert(weights, module, source=entry.source)
     expected: dict[str, Tensor] = module.state_dict()
+    if any(key not in found for key in expected):
+        again = placed_as(path, weights, list(expected))
+        if again is not None:
+            weights, notes = again.weights, [*notes, *again.notes]
+            module = build(entry.family, entry.arch, source=entry.name)  # convert may change it
+            found = family.convert(weights, module, source=entry.source)
+            expected = module.state_dict()
+    notes = [*notes, *family.notes(weights, module, source=entry.source)]
+    _expect_fit(family, expected, found, path)
+    module.load_state_dict(found, strict=True)
+    return _finish(entry, module, checkpoints.digest(path)), notes
+
+
+def _expect_fit(
+    family: Family, expected: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path
+) -> None:
     shapes = {key: tuple(tensor.shape) for key, tensor in expected.items()}
     fix = "Give the architecture it was trained with"
-    if any(k in found and found[k].shape != shapes[k] for k in family.positions):
+    if any(k in found and found[k].shape != shapes.get(k) for k in family.positions):
         fix += (
             ", or resample its position embeddings with interpolate_positions=True "
             "(--set interpolate_positions=true)"
         )
+    lacking = [key for key in shapes if key not in found]
+    if lacking and all(key.startswith("head.") for key in lacking):
+        fix += ", or leave the head out with num_classes=0 (--set num_classes=0)"
     checkpoints.check_keys(
         shapes,
         found,
@@ -268,8 +315,6 @@ def _pretrained(
         floating=[key for key, tensor in expected.items() if tensor.is_floating_point()],
         fix=f"{fix}; nothing was loaded",
     )
-    module.load_state_dict(found, strict=True)
-    return _finish(entry, module, sha256_of(path)), notes
 
 
 def _finish(entry: Checkpoint, module: nn.Module, sha256: str | None) -> ProbeModel:

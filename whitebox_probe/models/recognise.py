@@ -2,15 +2,18 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from whitebox_probe import checkpoints
 from whitebox_probe._core.errors import ArchitectureError, CheckpointError
-from whitebox_probe.checkpoints import Checkpoint
+from whitebox_probe.checkpoints import Checkpoint, listed
 from whitebox_probe.models.family import Family, Recognised
-from whitebox_probe.models.registry import families, is_own
+from whitebox_probe.models.keys.counts import flat_patch
+from whitebox_probe.models.placing import read_placed
+from whitebox_probe.models.registry import families, family_of_timm, is_own
 from whitebox_probe.models.stated import stated
 
 HEAD_WIDTHS = (128, 80, 64, 48, 32, 24, 16)  # of every published model of these families
@@ -33,16 +36,26 @@ def recognised(path: Path, wrapper: str | None, options: dict[str, Any]) -> Chec
         or asked for is of another network than the tensors; ArchitectureError, with
         the choices, where something that no file holds is not among the options.
     """
-    found = checkpoints.read_state_dict(path, wrapper=wrapper)
-    family, seen = _matching(path, {key: tuple(tensor.shape) for key, tensor in found.items()})
+    found = read_placed(path, wrapper=wrapper, families=families().values()).weights
+    shapes = {key: tuple(tensor.shape) for key, tensor in found.items()}
+    try:
+        family, seen = _matching(path, shapes)
+    except CheckpointError:
+        named = _of_timm(path)
+        if named is None:
+            raise
+        return named
+    seen = _of_channels(seen, options.get("channels"))
     written = stated(path, family, seen)
-    heads = written.get("heads")
+    heads = written.get("heads", seen.arch.get("num_heads"))
     if heads is not None and options.get("heads", heads) != heads:
         raise CheckpointError(
             f"{path} has {heads} heads",
-            f"so it is written in it or beside it, and {options['heads']} are asked for",
+            f"its shapes or what is written of it say so, and {options['heads']} are asked for",
             "Leave out heads=, or pass arch= if it is of another network",
         )
+    if "num_heads" in seen.arch:
+        options.pop("heads", None)
     for key, value in written.items():
         options.setdefault(key, value)
     asked = dict(seen.ask)
@@ -67,6 +80,40 @@ def recognised(path: Path, wrapper: str | None, options: dict[str, Any]) -> Chec
         family=family.name,
         arch=arch,
         source={"kind": "path", "path": str(path)},
+    )
+
+
+def _of_channels(seen: Recognised, channels: Any) -> Recognised:
+    """The same patches with the channels that are asked for, where keys do not tell how many."""
+    if not seen.flat or not isinstance(channels, int) or channels == seen.arch["channels"]:
+        return seen
+    old = seen.arch["patch_size"]
+    width = seen.arch["channels"] * old**2
+    found, new = flat_patch(width, channels)
+    if found * new**2 != width:
+        return seen  # the tensors contradict it, and are told to
+    arch = {**seen.arch, "channels": found, "patch_size": new}
+    if "image_size" in arch:
+        arch["image_size"] = arch["image_size"] // old * new
+    ask = {k: ("[HEIGHT,WIDTH]",) if k == "image_size" else v for k, v in seen.ask.items()}
+    return replace(seen, arch=arch, ask=ask)
+
+
+def _of_timm(path: Path) -> Checkpoint | None:
+    """An entry for a file that is of no plain network, and whose training names a model of timm."""
+    import timm
+
+    told = checkpoints.read_arguments(path)
+    names = [told[key] for key in checkpoints.ARCHITECTURES if isinstance(told.get(key), str)]
+    name = next((name for name in names if timm.is_model(name)), None)
+    if name is None:
+        return None
+    here = {"kind": "path", "path": str(path)}
+    return Checkpoint(
+        name=path.name.split(".")[0],
+        family=family_of_timm(name),
+        arch={"model": name},
+        source=here,
     )
 
 
@@ -98,7 +145,7 @@ def _matching(path: Path, shapes: Shapes) -> tuple[Family, Recognised]:
     names = [family.name for family, _ in matching]
     raise CheckpointError(
         f"the family of {path} is not recognised",
-        f"its keys ({', '.join(list(shapes)[:3])}, ...) are of {' and '.join(names)}",
+        f"its keys ({listed(list(shapes)[:3])}, ...) are of {' and '.join(names)}",
         f"Pass arch= with family, such as arch={{'family': '{names[0]}', ...}}",
     )
 
@@ -108,7 +155,7 @@ def _unknown(path: Path, shapes: Shapes) -> CheckpointError:
     what = f"the family of {path} is not recognised"
     near = _nearest(shapes)
     if near is None:
-        keys = ", ".join(list(shapes)[:3])
+        keys = listed(list(shapes)[:3])
         return CheckpointError(what, f"its keys ({keys}, ...) are of no family known here", _FORMS)
     name, marks = near
     missing = [key for key in marks if key not in shapes]
@@ -126,7 +173,7 @@ def _unknown(path: Path, shapes: Shapes) -> CheckpointError:
         "unexpected": list(dict.fromkeys(renamed)),
         "wrongly shaped": wrong,
     }
-    told = [f"{len(keys)} {kind}: {', '.join(keys)}" for kind, keys in kinds.items() if keys]
+    told = [f"{len(keys)} {kind}: {listed(keys)}" for kind, keys in kinds.items() if keys]
     return CheckpointError(
         what,
         f"it is nearest to '{name}', of whose marks "

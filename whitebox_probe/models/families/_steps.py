@@ -3,8 +3,7 @@
 Rows are tokens here; the papers write tokens as columns.
 """
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
@@ -12,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import CheckpointError, DataError
+from whitebox_probe.models.keys.positions import grid_of, resample, rule
 from whitebox_probe.models.weights import affine
 
 PUBLISHED_STEP = {"eta": 0.1, "lam": 0.1}
@@ -48,6 +48,18 @@ def patches_a_side(image_size: int, patch_size: int) -> int:
     if image_size % patch_size or image_size < patch_size:
         raise ValueError(f"an image_size of {image_size} is no multiple of patch_size {patch_size}")
     return image_size // patch_size
+
+
+def patch_grid(image_size: int | Sequence[int], patch_size: int) -> tuple[int, int]:
+    """The rows and columns of patches of an image: a side, or (height, width).
+
+    Raises: ValueError if a side is no multiple of the patch's, or there are not two.
+    """
+    sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    if len(sides) != 2:
+        raise ValueError(f"an image_size of {list(sides)} is neither a side nor (height, width)")
+    high, wide = (patches_a_side(side, patch_size) for side in sides)
+    return high, wide
 
 
 def attention_weights(q: Tensor, k: Tensor, *, causal: bool, scale: float | None = None) -> Tensor:
@@ -216,33 +228,27 @@ class PatchEmbed(nn.Module):
         return self.proj(x).flatten(2).mT
 
 
-def resize_positions(positions: Tensor, count: int) -> Tensor:
-    """Position embeddings of a square grid at another resolution.
+def resize_positions(
+    positions: Tensor, count: int, by: str = "default", new: tuple[int, int] | None = None
+) -> Tensor:
+    """Position embeddings of a grid at another resolution.
 
-    The first row (the class token's) is kept. The others, a grid row by row, are resampled by
-    bicubic interpolation to the new side, with corners not aligned and without antialiasing. The
-    release's demo gives scale factors with 0.1 added instead of a size, which samples at slightly
-    shifted places.
+    The first row (the class token's) is kept. The others, a grid row by row, are resampled to the
+    new grid by a rule of `keys/positions.py`.
 
-    Shapes: positions (1, 1 + s*s, d), count = 1 + t*t -> (1, 1 + t*t, d).
-    Raises: CheckpointError when either grid is not square.
+    Args: new: the new grid; the square one of `count` without it.
+    Shapes: positions (1, 1 + s*t, d), count = 1 + u*v -> (1, 1 + u*v, d).
+    Raises: CheckpointError when the old grid is neither square nor of the shape of the new one.
     """
-    old, new = positions.shape[1] - 1, count - 1
-    s, t = math.isqrt(max(old, 0)), math.isqrt(max(new, 0))
-    if s * s != old or t * t != new or 0 in (s, t):
+    new = new or grid_of(count - 1)
+    old = grid_of(positions.shape[1] - 1, new)
+    if old is None or new is None:
         raise CheckpointError(
-            f"{old} position embeddings cannot be resampled to {new}",
+            f"{positions.shape[1] - 1} position embeddings cannot be resampled to {count - 1}",
             "only square grids are, behind one row for the class token",
             "Choose an image_size that gives a square grid of patches",
         )
-    if s == t:
-        return positions
-    grid = positions[:, 1:].unflatten(1, (s, s)).permute(0, 3, 1, 2)  # (1, d, s, s)
-    grid = F.interpolate(
-        grid.float(), size=(t, t), mode="bicubic", align_corners=False, antialias=False
-    )
-    rows = grid.to(positions.dtype).flatten(2).mT  # (1, t*t, d)
-    return torch.cat([positions[:, :1], rows], dim=1)
+    return resample(positions, old=old, new=new, prefix=1, by=by)
 
 
 def resampled(
@@ -250,13 +256,16 @@ def resampled(
 ) -> dict[str, Tensor]:
     """A file's weights, with its position embeddings at the network's own resolution.
 
-    Unchanged unless the network was built with `interpolate_positions=True`; a mismatch is then
-    found, and refused, with every other key that does not fit.
+    Unchanged unless the network was built with `interpolate_positions=`; a mismatch is then found,
+    and refused, with every other key that does not fit.
     """
-    if not module.interpolate_positions:
+    by = rule(module.interpolate_positions)
+    if by is None:
         return weights
     changed = dict(weights)
     for name in names:
         if name in weights and weights[name].ndim == 3:
-            changed[name] = resize_positions(weights[name], module.get_parameter(name).shape[1])
+            count = module.get_parameter(name).shape[1]
+            grid = getattr(module, "patch_grid", None)
+            changed[name] = resize_positions(weights[name], count, by, grid)
     return changed

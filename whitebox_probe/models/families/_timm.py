@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.models.anatomy import Layer, Tap
 from whitebox_probe.models.families._qkv import QkvAnatomy, biased
+from whitebox_probe.models.keys.positions import rule
 from whitebox_probe.models.preprocess import Preprocess
 from whitebox_probe.models.weights import tokens
 
@@ -99,13 +100,21 @@ class TimmAnatomy(QkvAnatomy):
 def create(arch: Mapping[str, Any], network: type[nn.Module]) -> nn.Module:
     """Build by a timm name (`model`), or the network's class from its own arguments.
 
-    `norm_eps` stands for timm's `norm_layer`: a LayerNorm of that eps.
+    `norm_eps` stands for timm's `norm_layer`: a LayerNorm of that eps. `interpolate_positions` is
+    no argument of timm's: it stays with the network, for `fitted_positions`.
 
     Raises: ProbeError for a name that timm does not have, or that is of another class.
     """
+    arguments = dict(arch)
+    by = rule(arguments.pop("interpolate_positions", None))
+    built = _created(arguments, network)
+    built.interpolate_positions = by  # type: ignore[assignment]
+    return built
+
+
+def _created(arguments: dict[str, Any], network: type[nn.Module]) -> nn.Module:
     import timm
 
-    arguments = dict(arch)
     if "norm_eps" in arguments:  # ours, because timm wants a class, which no registry can hold
         from timm.layers import LayerNorm
 

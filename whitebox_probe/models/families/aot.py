@@ -192,4 +192,4 @@ class AotFamily(NetworkFamily):
             "channels": channels,
             "classes": head[0],
         }
-        return Recognised(arch, inner=qkv[0])
+        return Recognised(arch, inner=qkv[0], flat=True)

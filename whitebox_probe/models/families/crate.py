@@ -1,6 +1,6 @@
 """CRATE image classifiers: the network of the official release, its sites, its files."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,11 +19,12 @@ from whitebox_probe.models.families._steps import (
     PUBLISHED_STEP,
     Patches,
     PreNorm,
-    patches_a_side,
+    patch_grid,
     resampled,
 )
 from whitebox_probe.models.family import NetworkFamily, Recognised
-from whitebox_probe.models.keys.counts import flat_patch, grid_side, numbered
+from whitebox_probe.models.keys.counts import flat_image, numbered
+from whitebox_probe.models.keys.positions import rule
 
 
 class Transformer(nn.Module):
@@ -51,18 +52,20 @@ class CRATE(nn.Module):
 
     Shapes: images (B, C, H, W) -> logits (B, classes).
     Args:
+        image_size: a side, or (height, width).
         eta: step size of the ISTA step. lam: its sparsity weight. Neither is a tensor in a file.
         extra_head: outputs of a second head beside `mlp_head`, as the file of the segmentation
             demo has it. Its weights are kept, and it takes no part in the forward pass.
         interpolate_positions: whether position embeddings of another resolution are resampled
-            when a file is loaded (`resize_positions`); without it they are refused.
+            when a file is loaded, and by which rule (`True`, `"crate"`, `"dinov2"`, `"timm"`);
+            without it they are refused.
     References: Yu et al. 2023, arXiv:2306.01129.
     """
 
     def __init__(
         self,
         *,
-        image_size: int = 224,
+        image_size: int | Sequence[int] = 224,
         patch_size: int = 16,
         channels: int = 3,
         classes: int = 1000,
@@ -73,9 +76,10 @@ class CRATE(nn.Module):
         eta: float = 0.1,
         lam: float = 0.1,
         extra_head: int | None = None,
-        interpolate_positions: bool = False,
+        interpolate_positions: bool | str = False,
     ) -> None:
         super().__init__()
+        rule(interpolate_positions)  # a name that is not known is told before any work
         self.interpolate_positions = interpolate_positions
         patch_dim = channels * patch_size**2
         self.image_size = image_size
@@ -85,7 +89,8 @@ class CRATE(nn.Module):
             nn.Linear(patch_dim, dim),
             nn.LayerNorm(dim),
         )
-        count = patches_a_side(image_size, patch_size) ** 2
+        self.patch_grid = patch_grid(image_size, patch_size)
+        count = self.patch_grid[0] * self.patch_grid[1]
         self.pos_embedding = nn.Parameter(torch.randn(1, count + 1, dim))
         self.cls_token = nn.Parameter(torch.randn(1, 1, dim))
         self.transformer = Transformer(dim, depth, heads, dim_head, eta, lam)
@@ -130,8 +135,9 @@ class CrateAnatomy(OneProjectionAnatomy):
         return 1
 
     def grid(self, module: Any, inputs: Tensor) -> tuple[int, int] | None:
-        """A square: the network is built for images of one side."""
-        return square_grid(self.tokens(module), self.prefix_tokens(module))
+        """That of the images that the network is built for."""
+        known: tuple[int, int] | None = getattr(module, "patch_grid", None)
+        return known or square_grid(self.tokens(module), self.prefix_tokens(module))
 
 
 class CrateFamily(NetworkFamily):
@@ -179,18 +185,15 @@ class CrateFamily(NetworkFamily):
         qkv, ista, patch, positions, head = (shapes[key] for key in self.fingerprints[0])
         if ista[0] != ista[1]:
             return None
-        channels, patch_size = flat_patch(patch[1])
         arch = {
-            "image_size": grid_side(positions[1]) * patch_size,
-            "patch_size": patch_size,
-            "channels": channels,
             "classes": head[0],
             "dim": ista[0],
             "depth": numbered(shapes, "transformer.layers."),
         }
         if "head.weight" in shapes:
             arch["extra_head"] = shapes["head.weight"][0]
-        return Recognised(arch, inner=qkv[0])
+        image, asked = flat_image(patch[1], positions[1])
+        return Recognised(arch | image, inner=qkv[0], ask=asked, flat=True)
 
     def convert(
         self, weights: dict[str, Tensor], module: nn.Module, *, source: Mapping[str, Any]

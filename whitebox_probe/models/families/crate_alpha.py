@@ -23,6 +23,7 @@ from whitebox_probe.models.families._steps import (
 )
 from whitebox_probe.models.family import NetworkFamily, Recognised
 from whitebox_probe.models.keys.crate_alpha import FINGERPRINTS, sizes, to_torch_names
+from whitebox_probe.models.keys.positions import rule
 
 NORM_EPS = 1e-6  # of every layer norm in a block; the torch head alone has torch's own 1e-5
 
@@ -93,9 +94,10 @@ class CrateAlpha(nn.Module):
         lam: float = 0.1,
         head_eps: float = 1e-5,
         biases: bool = True,
-        interpolate_positions: bool = False,
+        interpolate_positions: bool | str = False,
     ) -> None:
         super().__init__()
+        rule(interpolate_positions)  # a name that is not known is told before any work
         self.interpolate_positions = interpolate_positions
         self.conv1 = nn.Conv2d(channels, dim, patch_size, stride=patch_size, bias=biases)
         count = patches_a_side(image_size, patch_size) ** 2

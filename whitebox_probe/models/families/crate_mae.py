@@ -26,6 +26,7 @@ from whitebox_probe.models.families._steps import (
 )
 from whitebox_probe.models.family import NetworkFamily, Recognised
 from whitebox_probe.models.keys.counts import grid_side, numbered
+from whitebox_probe.models.keys.positions import rule
 
 
 class EncoderBlock(nn.Module):
@@ -95,7 +96,7 @@ class CrateMAE(nn.Module):
         eta: float = 0.1,
         mask_ratio: float = 0.0,
         mask_seed: int = 0,
-        interpolate_positions: bool = False,
+        interpolate_positions: bool | str = False,
     ) -> None:
         super().__init__()
         self.mask_ratio = _checked(mask_ratio)
@@ -103,6 +104,7 @@ class CrateMAE(nn.Module):
         side = patches_a_side(image_size, patch_size)
         self.patch_size = patch_size
         self.channels = channels
+        rule(interpolate_positions)  # a name that is not known is told before any work
         self.interpolate_positions = interpolate_positions
         self.patch_embed = PatchEmbed(channels, dim, patch_size)
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim))

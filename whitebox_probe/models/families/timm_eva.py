@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from whitebox_probe._core.errors import SiteError
 from whitebox_probe.models.anatomy import Dims, Tap
 from whitebox_probe.models.families._timm import TimmAnatomy, create
+from whitebox_probe.models.families._timm_files import as_timm_names, fitted_positions, settled
 from whitebox_probe.models.family import Family, Recognised
 from whitebox_probe.models.keys.vit import EVA_MARKS, by_name
 from whitebox_probe.models.weights import affine
@@ -114,6 +115,7 @@ class TimmEvaFamily(Family):
         "in small; the entries' names and sizes in timm. No pretrained file was read"
     )
     timm_modules = ("eva",)
+    positions = ("pos_embed",)
     fingerprints = EVA_MARKS
 
     def build(self, arch: Mapping[str, Any]) -> nn.Module:
@@ -140,14 +142,21 @@ class TimmEvaFamily(Family):
             "the file is of timm's Eva class or its kin", f"it has {', '.join(parts[:10])}"
         )
 
+    def settled(
+        self, arch: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
+    ) -> dict[str, Any]:
+        """The sizes of a named model that a fine-tuned file has otherwise."""
+        return settled(arch, shapes)
+
     def convert(
         self, weights: dict[str, Tensor], module: nn.Module, *, source: Mapping[str, Any]
     ) -> dict[str, Tensor]:
-        """Convert timm's own weights as timm does; a user's file is taken as it is."""
-        if source.get("kind") != "timm":
-            return weights
+        """Convert timm's own weights as timm does, and a user's that has a release's own names."""
         from timm.models.eva import checkpoint_filter_fn
 
+        if source.get("kind") != "timm":
+            named = as_timm_names(weights, module, checkpoint_filter_fn)
+            return fitted_positions(named, module)
         return dict(checkpoint_filter_fn(weights, module))
 
 

@@ -1,6 +1,7 @@
 """Vision transformers of timm: sites, the bases of their head projections, their files."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,11 +13,15 @@ from whitebox_probe.checkpoints import listed
 from whitebox_probe.models.anatomy import Dims, Tap
 from whitebox_probe.models.families._qkv import QKV
 from whitebox_probe.models.families._timm import TimmAnatomy, create
+from whitebox_probe.models.families._timm_files import as_timm_names, fitted_positions, settled
 from whitebox_probe.models.family import Family, Recognised
 from whitebox_probe.models.keys.dinov2_names import MARKS as DINOV2
 from whitebox_probe.models.keys.dinov2_names import is_dinov2, renamed
 from whitebox_probe.models.keys.dinov2_release import is_release, unchunked
-from whitebox_probe.models.keys.vit import BACKBONE, MARKS, encoder, is_eva, sizes
+from whitebox_probe.models.keys.jax_vit import MARKS as JAX
+from whitebox_probe.models.keys.jax_vit import heads, is_jax
+from whitebox_probe.models.keys.jax_vit import renamed as jax_renamed
+from whitebox_probe.models.keys.vit import BACKBONE, MARKS, encoder, in_training, is_eva, sizes
 from whitebox_probe.models.weights import affine
 
 _PARTS = ("norm1", "attn", "ls1", "drop_path1", "norm2", "mlp", "ls2", "drop_path2")
@@ -119,9 +124,11 @@ class TimmViTFamily(Family):
     )
     timm_modules = ("vision_transformer", "deit")
     assumed_from = "timm's VisionTransformer has them where its name says nothing else"
+    positions = ("pos_embed",)
     fingerprints = (
         MARKS,
         {f"{BACKBONE}{key}": rank for key, rank in MARKS.items()},
+        JAX,
         *({f"{prefix}{key}": rank for key, rank in DINOV2.items()} for prefix in ("", BACKBONE)),
     )
 
@@ -151,11 +158,33 @@ class TimmViTFamily(Family):
         """
         if not self.marked(shapes) or is_eva(shapes):
             return None
+        if is_jax(shapes):
+            on_meta = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
+            seen = sizes({key: tuple(t.shape) for key, t in jax_renamed(on_meta).items()})
+            return replace(seen, arch={**seen.arch, "num_heads": heads(shapes)}, inner=None)
         if is_dinov2(shapes):
             on_meta = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
             return sizes({key: tuple(t.shape) for key, t in renamed(on_meta, None).items()})
         names, _ = encoder(shapes)
         return sizes({name: shapes[key] for key, name in names.items()})
+
+    def wrapped(self, shapes: Mapping[str, tuple[int, ...]]) -> str:
+        """`backbone.`, unless the head of DINO's loss stands beside it, or it is a Dinov2Model."""
+        if f"{BACKBONE}{next(iter(MARKS))}" not in shapes or is_dinov2(shapes):
+            return ""
+        return "" if in_training(shapes) or next(iter(MARKS)) in shapes else BACKBONE
+
+    def settled(
+        self, arch: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
+    ) -> dict[str, Any]:
+        """The sizes of a named model that a fine-tuned file has otherwise."""
+        if is_jax(shapes):
+            on_meta = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
+            return settled(arch, {k: tuple(t.shape) for k, t in jax_renamed(on_meta).items()})
+        if is_dinov2(shapes):
+            return {}
+        names, _ = encoder(shapes)
+        return settled(arch, {name: shapes[key] for key, name in names.items()})
 
     def named(self, name: str) -> dict[str, Any] | None:
         """Sizes, heads, activation and eps of a VisionTransformer that timm has by this name."""
@@ -191,6 +220,10 @@ class TimmViTFamily(Family):
         Of DINO's training file the backbone is taken, and of a masked autoencoder the encoder
         (`notes` names what is left out). Any other file is taken as it is.
         """
+        from timm.models.vision_transformer import checkpoint_filter_fn
+
+        if is_jax(weights):
+            return fitted_positions(jax_renamed(weights), module)
         if is_dinov2(weights):
             return renamed(weights, module.get_parameter("pos_embed").shape[1])
         if source.get("kind") != "timm":
@@ -198,11 +231,10 @@ class TimmViTFamily(Family):
             kept = {name: weights[key] for key, name in names.items()}
             masks = [key for key in left if key.endswith("mask_token") and is_release(kept)]
             if not masks:
-                return kept
+                by_names = partial(checkpoint_filter_fn, adapt_layer_scale=True)
+                return fitted_positions(as_timm_names(kept, module, by_names), module)
             # By this token timm knows DINOv2's own files, whose parts it puts in its places.
             weights = unchunked(kept) | {"mask_token": weights[masks[0]]}
-        from timm.models.vision_transformer import checkpoint_filter_fn
-
         network: Any = module
         return dict(checkpoint_filter_fn(weights, network, adapt_layer_scale=True))
 
@@ -210,7 +242,7 @@ class TimmViTFamily(Family):
         self, weights: Mapping[str, Tensor], module: nn.Module, *, source: Mapping[str, Any]
     ) -> list[LoadWarning]:
         """Which tensors of a training file are left out."""
-        if is_dinov2(weights) or source.get("kind") == "timm":
+        if is_jax(weights) or is_dinov2(weights) or source.get("kind") == "timm":
             return []
         names, left = encoder(weights)
         released = is_release({name: weights[key] for key, name in names.items()})

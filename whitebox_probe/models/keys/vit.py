@@ -64,6 +64,11 @@ def encoder(keys: Iterable[str]) -> tuple[dict[str, str], list[str]]:
     return {key: name for key, name in names.items() if key not in left}, left
 
 
+def in_training(keys: Iterable[str]) -> bool:
+    """Whether the head of DINO's loss, or of its kin, stands among the keys."""
+    return any(key.startswith(_PROJECTION) for key in keys)
+
+
 def sizes(shapes: Mapping[str, tuple[int, ...]]) -> Recognised:
     """The arguments of timm's VisionTransformer that keys and shapes settle.
 

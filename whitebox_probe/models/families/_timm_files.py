@@ -1,0 +1,102 @@
+"""Files of timm's models: what a tuned one has otherwise, its positions, a release's own names."""
+
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
+from io import StringIO
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from whitebox_probe._core.errors import CheckpointError
+from whitebox_probe.models.families._timm import create
+from whitebox_probe.models.keys.positions import grid_of, resample
+
+
+def settled(arch: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """What a file of a named model settles otherwise than the name: head, channels, image, pooling.
+
+    What is among the arguments already stays as it is asked for.
+    """
+    if "model" not in arch:
+        return {}
+    with torch.device("meta"):
+        usual: Any = create(arch, nn.Module)
+    own = {key: tuple(tensor.shape) for key, tensor in usual.state_dict().items()}
+    told: dict[str, Any] = {}
+    head, patch = shapes.get("head.weight"), shapes.get("patch_embed.proj.weight", ())
+    if head is None or len(head) == 2:
+        told["num_classes"] = 0 if head is None else head[0]
+    if len(patch) == 4:
+        told["in_chans"] = patch[1]
+    if "fc_norm.weight" in shapes and "fc_norm.weight" not in own:
+        told["global_pool"] = "avg"
+    table = shapes.get("pos_embed", ())
+    if len(table) == 3 and len(patch) == 4 and "pos_embed" in own:
+        grid = grid_of(table[1] - _unplaced(usual), usual.patch_embed.grid_size)
+        if grid is not None and "dynamic_img_size" not in arch:
+            high, wide = (n * side for n, side in zip(grid, patch[2:], strict=True))
+            told["img_size"] = high if high == wide else (high, wide)
+    usual_size = tuple(getattr(usual.patch_embed, "img_size", None) or ())
+    known = {
+        "num_classes": own.get("head.weight", (0,))[0],
+        "in_chans": own.get("patch_embed.proj.weight", (0, 0))[1],
+        "img_size": usual_size[0] if len(set(usual_size)) == 1 else usual_size,
+    }
+    return {k: v for k, v in told.items() if k not in arch and known.get(k) != v}
+
+
+def _unplaced(network: Any) -> int:
+    """How many rows of a position table are of tokens that are no patches."""
+    if getattr(network, "no_embed_class", False):
+        return 0
+    return int(getattr(network, "num_prefix_tokens", 1))
+
+
+def fitted_positions(weights: dict[str, Tensor], module: Any) -> dict[str, Tensor]:
+    """A file's weights, with its positions at the network's own resolution where that is asked for.
+
+    Raises: CheckpointError where the rows of the file's table are no grid that is known.
+    """
+    by, table = getattr(module, "interpolate_positions", None), weights.get("pos_embed")
+    if by is None or table is None or table.ndim != 3 or getattr(module, "pos_embed", None) is None:
+        return weights
+    prefix, (high, wide) = _unplaced(module), module.patch_embed.grid_size
+    old = grid_of(table.shape[1] - prefix, (high, wide))
+    if table.shape[1] == module.pos_embed.shape[1] and old != (high, wide):
+        return weights  # as many, on the network's own grid
+    if old is None:
+        raise CheckpointError(
+            f"{table.shape[1] - prefix} position embeddings cannot be resampled to {high} x {wide}",
+            "they are no square grid, and none of the same shape as the new one",
+            "Choose an img_size with the shape of the images that it was trained on",
+        )
+    fitted = resample(table, old=old, new=(int(high), int(wide)), prefix=prefix, by=by)
+    return weights | {"pos_embed": fitted}
+
+
+def as_timm_names(
+    weights: dict[str, Tensor], module: nn.Module, names: Callable[..., Any]
+) -> dict[str, Tensor]:
+    """A file under a release's original names, through the filter that timm has for them.
+
+    The filters resample what does not fit without a word; then the weights stay as they are, to be
+    refused with every key that does not fit.
+
+    Args: names: timm's `checkpoint_filter_fn` of the network's module.
+    """
+    expected = module.state_dict()
+    if all(key in weights for key in expected):
+        return weights
+    try:
+        with redirect_stdout(StringIO()):  # one of them prints the errors that it expects
+            found = dict(names(dict(weights), module))
+    except (KeyError, RuntimeError, AttributeError, ValueError, TypeError, IndexError):
+        return weights  # it takes them for those of a release that they are not of
+    held = {tensor.numel() for tensor in weights.values()}
+    resized = any(
+        key in found and found[key].numel() not in held
+        for key in ("pos_embed", "patch_embed.proj.weight")
+    )
+    gained = sum(key in found for key in expected) > sum(key in weights for key in expected)
+    return found if gained and not resized else weights
