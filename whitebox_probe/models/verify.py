@@ -102,8 +102,11 @@ def _check(
         exempt = "attention_adds" in layer.exempt and layer.after is None
         if not exempt and not _adds(got["z_in"], got["attn_out"], got["z_half"], norms[0]):
             raise _failed(model, n, "an update by the attention that is not simply added")
-    if _SECOND in got and not _adds(got["z_half"], got[_SECOND], got["z_out"], norms[1]):
-        raise _failed(model, n, "an update by the MLP that is not simply added")
+    if _SECOND in got:
+        half = got.get("z_half")  # none in parallel blocks, whose two updates are added at once
+        half = got["z_in"] + got.get("attn_out", 0) if half is None else half
+        if not _adds(half, got[_SECOND], got["z_out"], norms[1]):
+            raise _failed(model, n, "an update by the MLP that is not simply added")
     if "norm_before_attention" not in layer.exempt and {"z_in", "attn_in"} <= set(got):
         Z = got["z_in"]
         if not _close(Z if layer.norm is None else layer.norm.forward(Z), got["attn_in"]):
@@ -118,7 +121,9 @@ def _check(
     if _CONTEXT in got and "attn_weights" in got:
         V = got.get("heads_v", got.get("heads"))
         if V is not None:
-            made = (got["attn_weights"].to(V) @ V).transpose(1, 2).flatten(2)
+            A = got["attn_weights"].to(V)
+            V = V.repeat_interleave(A.shape[1] // V.shape[1], dim=1)  # of queries that share them
+            made = (A @ V).transpose(1, 2).flatten(2)
             if not _close(made, got[_CONTEXT]):
                 raise _failed(model, n, "an attention that is not the softmax of its heads' q k^T")
 

@@ -175,6 +175,15 @@ def _found(module: nn.Module, name: str | None) -> Family:
             )
         return found
     matching = [f for f in families().values() if f.matches(module)]
+    if not matching:
+        reasons = (family.refuses(module) for family in families().values())
+        why = next(filter(None, reasons), None)
+        if why is not None:
+            raise ProbeError(
+                f"a {type(module).__name__} cannot be probed as a whole",
+                why,
+                "Map what is alike in it with sites={'z_out': 'path.of.{layer}:output'}",
+            )
     if len(matching) != 1:
         raise ProbeError(
             f"a {type(module).__name__} is of no family known here",
