@@ -1,8 +1,10 @@
-"""Which of timm's architectures are read, and how exactly: python benchmarks/_architectures_timm.py
+"""Which of timm's architectures are read, and how exactly.
 
-Each is built small (two blocks, narrow heads, few patches where it takes that), with every parameter
-drawn, in float64. What is recorded at `z_out` is compared with timm's own `forward_intermediates`,
-and the attention maps with what the attention makes of the values.
+python benchmarks/_architectures_timm.py [NAME ...]
+
+Each is built small (two blocks, narrow heads, few patches where it takes that), with every
+parameter drawn, in float64. What is recorded at `z_out` is compared with timm's own
+`forward_intermediates`, and the attention maps with what the attention makes of the values.
 """
 
 import re
@@ -21,6 +23,7 @@ MODULES = (
     *("vitamin", "vision_transformer_sam", "hiera", "tnt", "pit", "convit", "crossvit", "xcit"),
     *("volo", "swin_transformer", "swin_transformer_v2", "levit", "mvitv2", "nest", "twins"),
 )
+_MOST = 100_000_000  # parameters, in the smallest form
 _SIZES = re.compile(r"_(\d{3})(?=$|_)")
 
 
@@ -46,38 +49,52 @@ def rows(chosen: list[str] | None = None) -> Iterator[Row]:
     """Each architecture built, wrapped and compared."""
     for name in chosen or names():
         torch.manual_seed(0)
+        with torch.device("meta"):
+            whole = timm.create_model(name)
         try:
-            model = built(name)
-        except Exception as error:  # timm's own refusal of a small size is no finding of ours
-            yield Row(name, f"not built: {type(error).__name__}: {error}")
-            continue
-        yield compared(name, model)
+            wp.wrap(whole)  # what a class or a block is refused for needs no numbers
+            model = built(name, whole)
+        except wp.ProbeError as error:
+            yield Row(name, str(error))
+        except (TypeError, ValueError, RuntimeError, AssertionError, KeyError) as error:
+            yield Row(name, f"not built in small: {error}")  # timm's own refusal
+        else:
+            yield compared(name, model)
 
 
-def built(name: str) -> torch.nn.Module:
-    """The smallest form of an architecture that timm builds."""
-    with torch.device("meta"):
-        whole: Any = timm.create_model(name)
+def built(name: str, whole: Any) -> torch.nn.Module:
+    """The smallest form of an architecture that timm builds.
+
+    Args: whole: the architecture as it is, on the meta device.
+    """
     tower = getattr(whole, "encoder", whole)
-    block = next(iter(getattr(tower, "blocks", ())), None)
-    heads = getattr(getattr(block, "attn", block), "num_heads", None)
-    patch = getattr(getattr(tower, "patch_embed", None), "patch_size", None)
+    first = tower.blocks[0]
     small: dict[str, Any] = {"depth": 2}
-    side = {"img_size": 4 * max(patch)} if isinstance(patch, tuple) else {}
+    heads = getattr(getattr(first, "attn", first), "num_heads", None)
+    shared = {getattr(getattr(each, "attn", each), "num_kv_heads", heads) for each in tower.blocks}
+    small |= {} if shared == {heads} else {"num_kv_heads": (min(shared), max(shared))}
+    patch = getattr(getattr(tower, "patch_embed", None), "patch_size", None)
+    side = {"img_size": 4 * max(patch) if max(patch) > 7 else 128} if patch else {}
     width = {"embed_dim": 16 * heads} if isinstance(heads, int) else {}
-    tries = ({**small, **side, **width}, {**small, **side}, {**small, **width}, small, {})
+    forms = ({**small, **side, **width}, {**small, **side}, {**small, **width}, small)
+    # Where the heads of keys are given block by block, there must be as many blocks as heads given.
+    tries = (*forms, *({**form, "num_kv_heads": (heads, heads)} for form in forms), {})
+    why: Exception = RuntimeError("no form of it is small enough")
     for arguments in tries:
         try:
+            with torch.device("meta"):
+                sketch = timm.create_model(name, pretrained=False, **arguments)
+            if sum(p.numel() for p in sketch.parameters()) > _MOST:
+                continue
             model = timm.create_model(name, pretrained=False, **arguments).eval().double()
-        except Exception:
-            if not arguments:
-                raise
+        except (TypeError, ValueError, RuntimeError, AssertionError, KeyError) as error:
+            why = error
             continue
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(0.05 * torch.randn_like(parameter))
         return model
-    raise AssertionError("the last try has no arguments")
+    raise why
 
 
 def compared(name: str, module: Any) -> Row:
@@ -89,7 +106,7 @@ def compared(name: str, module: Any) -> Row:
     images = torch.randn(1, *_input_size(module), dtype=torch.float64)
     with torch.inference_mode():
         own = _intermediates(module, images)
-        with wp.record(model, model.sites) as rec, _contexts(model) as contexts:
+        with wp.record(model, model.sites) as rec, _Contexts(model) as contexts:
             module(images)
     z_out = max(_apart(rec["z_out", n], own[n - 1]) for n in range(1, model.layers + 1))
     maps = []
@@ -113,7 +130,7 @@ def _intermediates(module: Any, images: torch.Tensor) -> list[torch.Tensor]:
     options = {"output_fmt": "NLC", "intermediates_only": True}
     try:
         found = module.forward_intermediates(images, return_prefix_tokens=True, **options)
-    except TypeError:
+    except (TypeError, UnboundLocalError):  # a tower without prefix tokens
         found = module.forward_intermediates(images, **options)
     return [
         each if isinstance(each, torch.Tensor) else torch.cat([each[1], each[0]], dim=1)
@@ -121,7 +138,7 @@ def _intermediates(module: Any, images: torch.Tensor) -> list[torch.Tensor]:
     ]
 
 
-class _contexts:
+class _Contexts:
     """What each attention makes of the values, read by hooks of its own."""
 
     def __init__(self, model: Any) -> None:

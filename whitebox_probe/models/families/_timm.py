@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from whitebox_probe._core.errors import ProbeError
+from whitebox_probe._core.errors import ProbeError, SiteError
 from whitebox_probe.models.anatomy import Dims, Layer
 from whitebox_probe.models.families._qkv import QkvAnatomy, biased
 from whitebox_probe.models.families._timm_attention import Reader, reader
@@ -38,9 +38,16 @@ class TimmAnatomy(QkvAnatomy):
         Raises: SiteError for blocks and attentions of kinds that are not known.
         """
         blocks = self.blocks(module)
-        for number in range(1, len(blocks) + 1):
-            self.parts(module, number)
-        _, first = self.parts(module, 1)
+        read = [self.parts(module, number)[1] for number in range(1, len(blocks) + 1)]
+        shared = sorted({each.count("k") for each in read})
+        if len(shared) > 1:
+            raise SiteError(
+                "layers with different numbers of keys are not understood",
+                f"keys and values have {' or '.join(map(str, shared))} heads, and every layer's "
+                "are compared",
+                "Use a model whose layers all have as many",
+            )
+        first = read[0]
         K, d, p = first.subspaces("q").shape
         return Dims(len(blocks), dim=d, heads=K, dim_head=p, tokens=self._count(module))
 

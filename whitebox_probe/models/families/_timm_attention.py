@@ -269,7 +269,9 @@ def biases(attention: Any, given: dict[str, Any]) -> list[Tensor]:
     own = getattr(attention, "rel_pos", None)
     if own is not None:
         found.append(own.get_bias())
-    common = [given.get("shared_rel_pos_bias"), None if own is not None else given["shared_rel_pos"]]
+    common = [given.get("shared_rel_pos_bias")]
+    if own is None:
+        common.append(given.get("shared_rel_pos"))
     return found + [each for each in common if each is not None]
 
 

@@ -31,7 +31,7 @@ class Parts:
 
 
 def pre_norm(block: Any, path: str) -> Parts:
-    """x + attn(norm1(x)), then x + mlp(norm2(x)), each scaled where the block has a scale."""
+    """Blocks x + attn(norm1(x)), then x + mlp(norm2(x)), each scaled where the block has a scale."""
     _expect(block, "norm1", "attn", "drop_path1", "norm2", "mlp", "drop_path2")
     return Parts(
         f"{path}.attn",
@@ -66,7 +66,7 @@ def scaled(block: Any, path: str) -> Parts:
 
 
 def update_norm(block: Any, path: str) -> Parts:
-    """x + norm1(attn(x)), then x + norm2(mlp(x)): updates are normalised, and inputs are not."""
+    """Blocks x + norm1(attn(x)), then x + norm2(mlp(x)): updates are normalised, inputs are not."""
     _expect(block, "attn", "norm1", "drop_path1", "mlp", "norm2", "drop_path2")
     found = pre_norm(block, path)
     moved = {"z_in": Tap(f"{path}.attn", "input"), "z_half": Tap(f"{path}.mlp", "input")}
@@ -74,7 +74,7 @@ def update_norm(block: Any, path: str) -> Parts:
 
 
 def parallel(block: Any, path: str) -> Parts:
-    """x + attn(norm(x)) + mlp(norm(x)): there is no half step.
+    """Blocks x + attn(norm(x)) + mlp(norm(x)): there is no half step.
 
     `attn_out` is there only where the attention has an output map of its own; `second` is what is
     added to it, or all that is added.

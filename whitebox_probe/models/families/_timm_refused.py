@@ -41,4 +41,5 @@ def _widths(module: Any) -> list[int]:
     told = getattr(told, "info", told)
     if not isinstance(told, list):
         return []
-    return sorted({each["num_chs"] for each in told if isinstance(each, dict) and "num_chs" in each})
+    stages = [each for each in told if isinstance(each, dict)]
+    return sorted({each["num_chs"] for each in stages if "num_chs" in each})

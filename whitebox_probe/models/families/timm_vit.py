@@ -15,6 +15,7 @@ from whitebox_probe.models.keys.dinov2_names import is_dinov2, renamed
 from whitebox_probe.models.keys.dinov2_release import is_release, unchunked
 from whitebox_probe.models.keys.vit import BACKBONE, MARKS, encoder, is_eva, sizes
 
+
 class TimmViTAnatomy(TimmAnatomy):
     """Blocks of any kind that timm's VisionTransformer takes: pre-norm, res-post-norm, parallel."""
 
