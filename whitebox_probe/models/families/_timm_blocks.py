@@ -31,7 +31,7 @@ class Parts:
 
 
 def pre_norm(block: Any, path: str) -> Parts:
-    """Blocks x + attn(norm1(x)), then x + mlp(norm2(x)), each scaled where the block has a scale."""
+    """Blocks x + attn(norm1(x)), then x + mlp(norm2(x)), each scaled if the block has a scale."""
     _expect(block, "norm1", "attn", "drop_path1", "norm2", "mlp", "drop_path2")
     return Parts(
         f"{path}.attn",
