@@ -211,7 +211,8 @@ def test_its_own_file_is_loaded_with_its_arguments_and_probed(name, which, tmp_p
         model = wp.load(tmp_path / "x.pt", arch={"family": name, **arch})
     assert model.family.name == name
     inputs = inputs.float() if inputs.is_floating_point() else inputs
-    assert torch.equal(output_of(model.module, inputs), output_of(module, inputs))
+    with torch.inference_mode():  # fused attention with a bias computes otherwise for gradients
+        assert torch.equal(output_of(model.module, inputs), output_of(module, inputs))
     result = wp.probe(model, inputs, ["compression", "coding_rate"], progress=False)
     assert result.run["family"] == name
     assert result.curve("compression")["mean"].gt(0).all()

@@ -278,3 +278,55 @@ def test_the_training_mode_is_kept(network):
     wp.wrap(network, sites=SITES, example=torch.randn(2, 5, 4), **MAPPING)
     assert network.training
     assert network.blocks[0].training
+
+
+def test_a_layer_may_be_a_part_of_a_name_as_in_torchvision():
+    from torchvision.models import VisionTransformer
+
+    torch.manual_seed(0)
+    module = VisionTransformer(32, 8, 3, 4, 32, 48, num_classes=5).double().eval()
+    images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    block = "encoder.layers.encoder_layer_{layer}"
+    model = wp.wrap(
+        module,
+        sites={
+            "z_in": f"{block}:input",
+            "attn_in": f"{block}.ln_1:output",
+            "attn_out": f"{block}.dropout:output",
+            "z_half": f"{block}.ln_2:input",
+            "mlp_in": f"{block}.mlp:input",
+            "z_out": f"{block}:output",
+        },
+        heads=4,
+        subspaces={
+            f"qkv:{part}": f"{block}.self_attention.in_proj_weight:(3 K p) d" for part in "qkv"
+        },
+        prenorm=f"{block}.ln_1",
+        prefix_tokens=1,
+        example=images,
+    )
+    assert (model.layers, model.dims.dim, model.dims.heads) == (3, 32, 4)
+    with wp.record(model, ["z_in", "attn_in", "attn_out", "z_half", "z_out"]) as recording:
+        module(images)
+    for n, inner in enumerate(module.encoder.layers, start=1):
+        Z, half = recording["z_in", n], recording["z_half", n]
+        q, k, v = (recording["attn_in", n][:, None] @ model.subspaces(n, f"qkv:{s}") for s in "qkv")
+        biases = inner.self_attention.in_proj_bias.detach().reshape(3, 1, 4, 1, 8)
+        q, k, v = q + biases[0], k + biases[1], v + biases[2]
+        A = (q @ k.mT / 8**0.5).softmax(-1)
+        update = inner.self_attention.out_proj((A @ v).transpose(1, 2).flatten(2)).detach()
+        assert torch.allclose(recording["attn_out", n], update, rtol=0, atol=1e-12)
+        assert torch.allclose(Z + update, half, rtol=0, atol=1e-12)
+        assert torch.allclose(inner(Z).detach(), recording["z_out", n], rtol=0, atol=1e-12)
+
+
+def test_steps_that_are_numbered_on_are_found_by_twice_the_layer():
+    module = nn.Sequential(*(nn.Linear(8, 8) for _ in range(6)))
+    sites = {"z_half": "{2*layer}:output", "z_out": "{2*layer+1}:output"}
+    model = wp.wrap(module, sites=sites, example=torch.randn(2, 5, 8))
+    assert model.layers == 3
+    x = torch.randn(2, 5, 8)
+    with wp.record(model, ["z_half", "z_out"]) as recording:
+        module(x)
+    assert torch.equal(recording["z_half", 2], module[:3](x))
+    assert torch.equal(recording["z_out", 3], module(x))

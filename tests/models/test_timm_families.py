@@ -8,7 +8,7 @@ from timm.layers import GluMlp, SwiGLU
 from timm.layers.pos_embed_sincos import apply_rot_embed_cat
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.eva import Eva
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer import ParallelThingsBlock, VisionTransformer
 
 import whitebox_probe as wp
 from whitebox_probe import checkpoints
@@ -265,12 +265,14 @@ def test_a_mask_is_refused():
 
 
 REFUSED = {
-    "EvaBlockPostNorm are not understood": (Eva, {"use_post_norm": True}),
-    "heads that share keys and values": (
-        Eva,
-        {"attn_type": "rope", "qkv_fused": False, "num_kv_heads": 1},
+    "ParallelThingsBlock are not understood.*side by side": (
+        VisionTransformer,
+        {"block_fn": ParallelThingsBlock},
     ),
-    "attention of type DiffAttention": (VisionTransformer, {"attn_layer": "diff"}),
+    "different numbers of keys.*1 or 2 heads": (
+        Eva,
+        {"attn_type": "rope", "qkv_fused": False, "num_kv_heads": (1, 2)},
+    ),
 }
 
 
@@ -299,7 +301,7 @@ def test_a_timm_name_finds_its_family(name, family, sizes):
 
 
 def test_a_timm_model_of_another_class_is_refused():
-    with pytest.raises(ProbeError, match=r"'resnet18' cannot be probed: it is a ResNet"):
+    with pytest.raises(ProbeError, match=r"'resnet18' cannot be probed: it is a ResNet, and its"):
         wp.load("timm:resnet18", weights="random")
     with pytest.raises(ProbeError, match="timm has no model 'eva99'"):
         wp.load("timm:eva99", weights="random")

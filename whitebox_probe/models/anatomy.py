@@ -82,6 +82,8 @@ class Layer:
             in layers that have none.
         second: the second step's update as it is added, where it is one; read only to be verified.
         context: what the attention makes of the values, (B, n, K*p); read only to be verified.
+        out: the attention's output map, where its context passes no module: `attn_out` is what it
+            makes of the context; read only to be verified.
         after: in post-norm layers, the norms behind the two sums.
         causal: whether a token attends to itself and the tokens before it alone.
         absent: sites that this layer lacks, and why, beside those that its kind lacks.
@@ -97,6 +99,7 @@ class Layer:
     exempt: Mapping[str, str] = field(default_factory=dict)
     second: Tap | None = None
     context: Tap | None = None
+    out: nn.Module | None = None
     after: tuple[nn.Module, nn.Module] | None = None
     causal: bool = False
     absent: Mapping[str, str] = field(default_factory=dict)

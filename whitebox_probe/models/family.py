@@ -69,6 +69,10 @@ class Family(ABC):
     def matches(self, module: nn.Module) -> bool:
         """Whether a module the user already has is of this family."""
 
+    def refuses(self, module: nn.Module) -> str | None:
+        """Why a module of a library that the family knows is of no family, if it knows that."""
+        return None
+
     def inputs(self, arch: Mapping[str, Any], *, count: int = 3, seed: int = 0) -> Tensor:
         """Inputs that a network of these arguments takes, drawn at random: for tests.
 

@@ -8,62 +8,46 @@ A site is `PATH:input` or `PATH:output`, with `{layer}` in the path, and perhaps
     B n (3 K p)    queries, keys and values side by side, for heads_q, heads_k and heads_v
     B K n p, B n K p, and B K n n (attn_weights), B K n (memberships)
 
+`{layer}` may be a part of a name, as in `encoder_layer_{layer}`; `{2*layer}` and `{2*layer+1}`
+stand where the two steps of a layer are numbered on.
+
 A weight is a `PATH`, and perhaps `:LAYOUT`, of the same letters: `(K p) d` (a Linear; taken without
 a layout), `d (K p)`, `(3 K p) d`, `d (3 K p)` (for the bases qkv:q, qkv:k and qkv:v), `K d p`,
 `K p d`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import (
-    BasisError,
     DataError,
     ProbeError,
     ShapeError,
     SiteError,
-    nearest,
 )
 from whitebox_probe.models.anatomy import Anatomy, Dims, Layer, Tap
 from whitebox_probe.models.declared import Operator, Operators
 from whitebox_probe.models.hooks import attach_taps
+from whitebox_probe.models.layouts import (
+    ANY_WIDTH,
+    LAYOUTS,
+    Subspaces,
+    Weight,
+    at,
+    bases,
+    parts,
+    place,
+    with_layer,
+)
 from whitebox_probe.models.paths import nearest_paths, tensor_at
 from whitebox_probe.sites import SITES
 
-Subspaces = str | Callable[[nn.Module, int], Tensor]
-
-LAYER = "{layer}"
-TOKENS = ("B n d", "n B d")
-HEADS = ("B n (K p)", "B K n p", "B n K p", "B n (3 K p)")
-LAYOUTS: dict[str, tuple[str, ...]] = {
-    name: HEADS if name.startswith("heads") else TOKENS for name in SITES
-} | {"attn_weights": ("B K n n",), "memberships": ("B K n",)}
-WEIGHTS = ("(K p) d", "d (K p)", "(3 K p) d", "d (3 K p)", "K d p", "K p d")
-_ANY_WIDTH = ("mlp_hidden", "code")
 _MOST_LAYERS = 10_000
-
-
-@dataclass(frozen=True)
-class _Place:
-    """A site of the mapping, before the layer is put in."""
-
-    path: str
-    side: Literal["input", "output"]
-    layout: str
-
-
-@dataclass(frozen=True)
-class _Weight:
-    """A weight that holds U, before the layer is put in."""
-
-    path: str
-    layout: str
 
 
 class MappedAnatomy(Anatomy):
@@ -102,11 +86,11 @@ class MappedAnatomy(Anatomy):
         self._class = 0 if class_token is None and prefix_tokens == 1 else class_token
         self._grid = grid
         self._expect_place(None)
-        self._places = {name: _place(name, text) for name, text in sites.items()}
+        self._places = {name: place(name, text) for name, text in sites.items()}
         if not self._places:
             raise SiteError("sites is empty", "there is nothing to record", "Map z_out at least")
-        self._bases = _bases(subspaces)
-        self._prenorm = None if prenorm is None else _with_layer("prenorm", prenorm)
+        self._bases = bases(subspaces)
+        self._prenorm = None if prenorm is None else with_layer("prenorm", prenorm)
         self.default_basis = next(iter(self._bases), "native")
         unmapped = "the mapping given to wrap() does not have it"
         self.absent = {name: unmapped for name in SITES if name not in self._places}
@@ -166,17 +150,17 @@ class MappedAnatomy(Anatomy):
 
     def _taps(self, layer: int) -> dict[str, Tap]:
         return {
-            name: Tap(self._at(place.path, layer), place.side, partial(self._arranged, name))
-            for name, place in self._places.items()
+            name: Tap(self._at(mapped.path, layer), mapped.side, partial(self._arranged, name))
+            for name, mapped in self._places.items()
         }
 
     def _subspaces(self, module: nn.Module, layer: int, basis: str) -> Tensor:
         """U (K, d, p): what the function gives, or the weight's parts."""
         given, s = self._bases[basis], self._dims
-        if not isinstance(given, _Weight):
+        if not isinstance(given, Weight):
             U = given(module, layer)
         else:
-            U = _parts(self._weight(module, given, layer), given.layout, basis, s.heads or 1)
+            U = parts(self._weight(module, given, layer), given.layout, basis, s.heads or 1)
         wanted = (s.heads, s.dim, s.dim_head)  # 0: not known yet
         pairs = zip(wanted, U.shape, strict=False)
         if U.ndim != 3 or any(size not in (0, found) for size, found in pairs):
@@ -189,16 +173,16 @@ class MappedAnatomy(Anatomy):
         return U
 
     def _at(self, path: str, layer: int) -> str:
-        return path.replace(LAYER, str(self._first + layer - 1))
+        return at(path, self._first + layer - 1)
 
     def _paths(self) -> Iterator[tuple[str, str, bool]]:
         """(what, path, whether it is a weight) of everything that is mapped."""
-        for name, place in self._places.items():
-            yield f"site '{name}'", place.path, False
+        for name, mapped in self._places.items():
+            yield f"site '{name}'", mapped.path, False
         if self._prenorm is not None:
             yield "prenorm", self._prenorm, False
         for name, given in self._bases.items():
-            if isinstance(given, _Weight):
+            if isinstance(given, Weight):
                 yield f"subspaces '{name}'", given.path, True
 
     def _count(self, module: nn.Module, asked: int | None) -> int:
@@ -236,7 +220,7 @@ class MappedAnatomy(Anatomy):
     def _settle_heads(self, module: nn.Module, heads: int | None) -> None:
         """Take from the first layer's subspaces what was not given of K, d and p."""
         for basis, given in self._bases.items():
-            if isinstance(given, _Weight) and "K p" in given.layout and heads is None:
+            if isinstance(given, Weight) and "K p" in given.layout and heads is None:
                 raise ProbeError(
                     f"the number of heads of subspaces '{basis}' is not known",
                     f"the layout '{given.layout}' does not tell K from p",
@@ -272,7 +256,7 @@ class MappedAnatomy(Anatomy):
                 "Give the place of the class token among all tokens",
             )
 
-    def _weight(self, module: nn.Module, weight: _Weight, layer: int) -> Tensor:
+    def _weight(self, module: nn.Module, weight: Weight, layer: int) -> Tensor:
         found = tensor_at(module, self._at(weight.path, layer))
         assert found is not None, "paths are checked when the mapping is made"
         return found
@@ -285,7 +269,7 @@ class MappedAnatomy(Anatomy):
         def count(name: str, layer: int, tensor: Tensor) -> None:
             passed[name, layer] = passed.get((name, layer), 0) + 1
             s, axis = self._dims, SITES[name].token_axis
-            prefix_only = SITES[name].per_head or name in _ANY_WIDTH
+            prefix_only = SITES[name].per_head or name in ANY_WIDTH
             d = s.dim or (0 if prefix_only else tensor.shape[-1])
             self._dims = Dims(s.layers, d, s.heads, s.dim_head, tensor.shape[axis])
 
@@ -304,13 +288,13 @@ class MappedAnatomy(Anatomy):
                     (str(error).splitlines() or [type(error).__name__])[0],
                     "Pass an input that the module takes",
                 ) from error
-        for name, place in self._places.items():
+        for name, mapped in self._places.items():
             for layer in layers:
                 times = passed.get((name, layer), 0)
                 if times != 1:
                     raise SiteError(
                         f"site '{name}' of layer {layer} passed {times} times",
-                        f"module '{self._at(place.path, layer)}' was called so often",
+                        f"module '{self._at(mapped.path, layer)}' was called so often",
                         "Read it from a module that every forward pass calls once",
                     )
 
@@ -319,7 +303,7 @@ class MappedAnatomy(Anatomy):
         layout, s = self._places[site].layout, self._dims
         heads = s.heads or 1
         p = s.dim_head or (s.dim // heads if s.dim else 0)
-        wanted = {"K": heads, "d": 0 if site in _ANY_WIDTH else s.dim, "p": p}
+        wanted = {"K": heads, "d": 0 if site in ANY_WIDTH else s.dim, "p": p}
         wanted |= {"(K p)": heads * p, "(3 K p)": 3 * heads * p}
         letters = layout.replace("3 K p", "3_K_p").replace("(K p", "(K_p").split()
         fits = tensor.ndim == len(letters) and all(
@@ -329,9 +313,9 @@ class MappedAnatomy(Anatomy):
         if not fits:
             others = ", ".join(f"'{other}'" for other in LAYOUTS[site] if other != layout)
             known = ", ".join(f"{k} = {v}" for k, v in wanted.items() if v and len(k) == 1)
-            place = self._places[site]
+            mapped = self._places[site]
             raise SiteError(
-                f"site '{site}' has shape {tuple(tensor.shape)} at '{place.path}:{place.side}'",
+                f"site '{site}' has shape {tuple(tensor.shape)} at '{mapped.path}:{mapped.side}'",
                 f"'{layout}' is needed" + (f" with {known}" if known else ""),
                 f"Name another module, or its layout ({others})" if others else "Name another one",
             )
@@ -342,86 +326,3 @@ class MappedAnatomy(Anatomy):
         if layout == "B n K p":
             return tensor.transpose(1, 2)
         return tensor.transpose(0, 1) if layout == "n B d" else tensor
-
-
-def _with_layer(what: str, path: str) -> str:
-    if LAYER not in path.split("."):
-        raise SiteError(
-            f"the path '{path}' of {what} has no {LAYER}",
-            "it must name one module a layer",
-            f"Put {LAYER} where the layer's number stands, as in blocks.{LAYER}.norm",
-        )
-    return path
-
-
-def _place(name: str, text: str) -> _Place:
-    """Read `PATH:side` or `PATH:side:LAYOUT`."""
-    if name not in SITES:
-        raise SiteError(f"'{name}' is no site", "its name is not known", nearest(name, SITES))
-    path, _, rest = text.partition(":")
-    side, _, layout = rest.partition(":")
-    if side not in ("input", "output"):
-        raise SiteError(
-            f"site '{name}' is mapped to '{text}'",
-            "it does not say whether a module's input or output is meant",
-            f"Write '{path}:input' or '{path}:output'",
-        )
-    allowed = LAYOUTS[name]
-    layout = " ".join(layout.split()) or allowed[0]
-    if layout not in allowed or ("3" in layout and name == "heads"):
-        raise SiteError(
-            f"site '{name}' has the layout '{layout}'",
-            "it is none of those known for it",
-            nearest(layout, [a for a in allowed if "3" not in a or name != "heads"]),
-        )
-    which = cast(Literal["input", "output"], side)
-    return _Place(_with_layer(f"site '{name}'", path), which, layout)
-
-
-def _bases(
-    given: Subspaces | Mapping[str, Subspaces] | None,
-) -> dict[str, _Weight | Callable[[nn.Module, int], Tensor]]:
-    """Subspaces by basis name; a weight's text is read."""
-    if given is None:
-        return {}
-    named = given if isinstance(given, Mapping) else {"native": given}
-    found: dict[str, _Weight | Callable[[nn.Module, int], Tensor]] = {}
-    for name, each in named.items():
-        if not isinstance(each, str):
-            found[name] = each
-            continue
-        path, _, layout = each.partition(":")
-        layout = " ".join(layout.split()) or WEIGHTS[0]
-        fused = "3" in layout
-        if layout not in WEIGHTS or (fused and name not in ("qkv:q", "qkv:k", "qkv:v")):
-            raise BasisError(
-                f"subspaces '{name}' have the layout '{layout}'",
-                "only the bases qkv:q, qkv:k and qkv:v are thirds of a weight"
-                if layout in WEIGHTS
-                else "it is none of those known",
-                nearest(layout, [w for w in WEIGHTS if "3" not in w or layout not in WEIGHTS]),
-            )
-        found[name] = _Weight(_with_layer(f"subspaces '{name}'", path), layout)
-    return found
-
-
-def _parts(weight: Tensor, layout: str, basis: str, heads: int) -> Tensor:
-    """U (K, d, p) of a weight in one of the `WEIGHTS` layouts.
-
-    Raises: ShapeError for a weight that the heads do not share.
-    """
-    if layout in ("K d p", "K p d"):
-        return weight.mT if layout == "K p d" else weight
-    if layout.startswith("d"):
-        weight = weight.mT
-    rows = weight.shape[0] if weight.ndim == 2 else 0
-    thirds = 3 if "3" in layout else 1
-    if rows == 0 or rows % (heads * thirds):
-        raise ShapeError(
-            f"the weight of subspaces '{basis}' has shape {tuple(weight.shape)}",
-            f"'{layout}' is needed, with K = {heads}",
-            "Check heads=, and the layout behind the weight's path",
-        )
-    if thirds == 3:
-        weight = weight.chunk(3)["qkv".index(basis[-1])]
-    return weight.unflatten(0, (heads, -1)).mT

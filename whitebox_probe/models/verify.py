@@ -120,19 +120,42 @@ def _check(
         site = model.heads_site(basis)
         if site is not None and "heads_are_projections" not in layer.exempt:
             _check_heads(model, n, basis, got[site], got["attn_in"])
-    if _CONTEXT in got and "attn_weights" in got:
-        V = got.get("heads_v", got.get("heads"))
-        if V is not None:
-            A = got["attn_weights"].to(V)
-            V = V.repeat_interleave(A.shape[1] // V.shape[1], dim=1)  # of queries that share them
-            made = (A @ V).transpose(1, 2).flatten(2)
-            if not _close(made, got[_CONTEXT]):
-                raise _failed(model, n, "an attention that is not the softmax of its heads' q k^T")
+    _check_context(model, layer, got)
+    _check_step(model, layer, got)
     if "attn_weights" in got:
         later = not bool(got["attn_weights"].triu(1).any())
         if later != layer.causal and got["attn_weights"].shape[-1] > 1:
             told = "sees no later token" if later else "sees later tokens"
             raise _failed(model, n, f"an attention that {told}, and is said to do otherwise")
+
+
+def _check_context(model: ProbeModel, layer: Layer, got: Mapping[str, Tensor]) -> None:
+    """The attention's weights, times the values, give its context, or what its map makes of it."""
+    V = got.get("heads_v", got.get("heads"))
+    if V is None or "attn_weights" not in got or (_CONTEXT not in got and layer.out is None):
+        return
+    A = got["attn_weights"].to(V)
+    V = V.repeat_interleave(A.shape[1] // V.shape[1], dim=1)  # of queries that share them
+    made = (A @ V).transpose(1, 2).flatten(2)
+    want = got.get(_CONTEXT)
+    if want is None and layer.out is not None:
+        made, want = layer.out.forward(made), got.get("attn_out")
+    if want is not None and not _close(made, want):
+        what = "an attention that is not the softmax of its heads' q k^T"
+        raise _failed(model, layer.number, what)
+
+
+def _check_step(model: ProbeModel, layer: Layer, got: Mapping[str, Tensor]) -> None:
+    """A proximal step in a square dictionary gives z_out of mlp_in, by its operators."""
+    D, lam, eta = (layer.operators.get(name) for name in ("D", "lam", "eta"))
+    square = isinstance(D, Tensor) and D.shape[0] == D.shape[1]
+    if not square or lam is None or eta is None or "code" in got or not {"mlp_in"} <= set(got):
+        return
+    assert isinstance(D, Tensor)
+    Y = got["mlp_in"]
+    made = torch.relu(Y + eta * (Y - Y @ D.to(Y).mT) @ D.to(Y) - eta * lam)
+    if not _close(made, got["z_out"]):
+        raise _failed(model, layer.number, "a second step that is not the proximal one of its D")
 
 
 def _check_shapes(model: ProbeModel, layer: Layer, got: Mapping[str, Tensor]) -> None:

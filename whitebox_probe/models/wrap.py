@@ -68,7 +68,7 @@ def wrap(
             code at `z_out`, or at `code` where h is more than d; codes are not negative.
         causal: whether a token's attention sees only itself and those before it.
 
-    Raises: ProbeError when the module is of no known family, or is a DataParallel wrapper;
+    Raises: ProbeError when the module is of no known family, or is or holds a wrapper;
         SiteError, BasisError or ShapeError for a mapping that does not fit the module.
 
     Example:
@@ -84,6 +84,7 @@ def wrap(
             "Pass its .module, and use torchrun for many devices",
         )
     _expect_bare(module)
+    _expect_whole(module)
     if preprocess == "imagenet":
         preprocess = Preprocess.imagenet()
     found: Family | None
@@ -96,6 +97,7 @@ def wrap(
                 "the other arguments of a mapping have no meaning without them",
                 "Add sites={'z_out': 'path.of.{layer}:output'}, or leave them out",
             )
+        _expect_bare_parts(module)
         found = _found(module, family)
         anatomy: Anatomy = found.anatomy
     elif family is not None:
@@ -154,6 +156,34 @@ def _expect_bare(module: nn.Module) -> None:
             )
 
 
+def _expect_whole(module: nn.Module) -> None:
+    """Refuse a module that FSDP has cut up: this process has only a part of each weight."""
+    kinds = ("FullyShardedDataParallel", "FSDPModule")
+    if any(kind.__name__ in kinds for part in module.modules() for kind in type(part).__mro__):
+        raise ProbeError(
+            f"a {type(module).__name__} that FSDP has cut up cannot be probed",
+            "subspaces are read from whole weights, and a process holds a part of each",
+            "Load its full state dict into the model without FSDP, and use torchrun for many "
+            "devices",
+        )
+
+
+def _expect_bare_parts(module: nn.Module) -> None:
+    """Refuse a module whose parts are wrapped one by one, for which no family is recognised."""
+    wrappers = {
+        "CheckpointWrapper": "before checkpoint_wrapper() is applied",
+        "OptimizedModule": "before its parts are compiled",
+    }
+    for path, part in module.named_modules():
+        fix = wrappers.get(type(part).__name__)
+        if fix is not None:
+            raise ProbeError(
+                f"'{path}' is a {type(part).__name__}" if path else "a CheckpointWrapper is given",
+                "it hides the block that its sites are read from",
+                f"Pass the model as it is {fix}",
+            )
+
+
 def _prompts(module: nn.Module) -> list[str]:
     """The kinds of a peft wrapper's adapters that are in no layer: prompts and prefixes."""
     configs = getattr(module, "peft_config", None)
@@ -175,6 +205,15 @@ def _found(module: nn.Module, name: str | None) -> Family:
             )
         return found
     matching = [f for f in families().values() if f.matches(module)]
+    if not matching:
+        reasons = (family.refuses(module) for family in families().values())
+        why = next(filter(None, reasons), None)
+        if why is not None:
+            raise ProbeError(
+                f"a {type(module).__name__} cannot be probed as a whole",
+                why,
+                "Map what is alike in it with sites={'z_out': 'path.of.{layer}:output'}",
+            )
     if len(matching) != 1:
         raise ProbeError(
             f"a {type(module).__name__} is of no family known here",

@@ -63,16 +63,16 @@ class OneProjectionAnatomy(Anatomy):
 
     def dims(self, module: nn.Module) -> Dims:
         """Read the sizes from the first layer's attention."""
-        K, d, p = self._attention(module, self.parts(module, 1)).subspaces().shape
+        K, d, p = self.attention(module, self.parts(module, 1)).subspaces().shape
         return Dims(self.count(module), dim=d, heads=K, dim_head=p, tokens=self.tokens(module))
 
     def layer(self, module: nn.Module, number: int) -> Layer:
         """The attention's own sites are read where its projection leaves."""
         parts = self.parts(module, number)
-        attention = self._attention(module, parts)
+        attention = self.attention(module, parts)
         projected = f"{parts.attention}.{attention.projection}"
         own = {site: Tap(projected, "output", of) for site, of in attention.sites().items()}
-        step: Any = module.get_submodule(parts.step) if parts.step else None
+        step = self.step(module, parts) if parts.step else None
         return Layer(
             number,
             {**parts.taps, **own},
@@ -81,6 +81,7 @@ class OneProjectionAnatomy(Anatomy):
             operators={} if step is None else step.operators(),
             exempt=parts.exempt,
             causal=parts.causal,
+            out=self.out(module, parts),
         )
 
     def bases(self, module: nn.Module) -> tuple[str, ...]:
@@ -91,7 +92,16 @@ class OneProjectionAnatomy(Anatomy):
         """The output of the projection, as the release of CRATE hooks it."""
         return "heads"
 
-    def _attention(self, module: nn.Module, parts: Parts) -> OneProjection:
+    def attention(self, module: nn.Module, parts: Parts) -> OneProjection:
+        """What reads the attention: itself, where it is this package's own."""
         found = module.get_submodule(parts.attention)
         assert isinstance(found, OneProjection)
         return found
+
+    def step(self, module: nn.Module, parts: Parts) -> Any:
+        """What tells the operators of the proximal step: itself, likewise."""
+        return module.get_submodule(parts.step)
+
+    def out(self, module: nn.Module, parts: Parts) -> nn.Module | None:
+        """The attention's output map, where it is to be tried."""
+        return None

@@ -1,12 +1,18 @@
 """CRATE image classifiers: the network of the official release, its sites, its files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from whitebox_probe.models.anatomy import Tap
+from whitebox_probe.models.families._official import (
+    OfficialISTA,
+    OfficialMSSA,
+    is_official,
+    trial,
+)
 from whitebox_probe.models.families._one_projection import (
     ONE_PROJECTION,
     OneProjectionAnatomy,
@@ -17,6 +23,7 @@ from whitebox_probe.models.families._steps import (
     ISTA,
     MSSA,
     PUBLISHED_STEP,
+    OneProjection,
     Patches,
     PreNorm,
     patch_grid,
@@ -130,6 +137,25 @@ class CrateAnatomy(OneProjectionAnatomy):
         }
         return Parts(f"{first}.fn", f"{first}.norm", taps, step=f"{second}.fn")
 
+    def attention(self, module: nn.Module, parts: Parts) -> OneProjection:
+        """Its own, or one of the official code."""
+        found = module.get_submodule(parts.attention)
+        return found if isinstance(found, OneProjection) else OfficialMSSA(found)
+
+    def step(self, module: nn.Module, parts: Parts) -> Any:
+        """Its own, or one of the official code."""
+        found = module.get_submodule(parts.step)
+        return found if isinstance(found, ISTA) else OfficialISTA(found)
+
+    def out(self, module: nn.Module, parts: Parts) -> nn.Module | None:
+        """The official attention's output map."""
+        found: Any = module.get_submodule(parts.attention)
+        return None if isinstance(found, OneProjection) else found.to_out
+
+    def trial(self, module: nn.Module) -> Callable[[], object] | None:
+        """The official code's layers are run: they are not of this package."""
+        return None if isinstance(module, CRATE) else trial(module)
+
     def prefix_tokens(self, module: nn.Module) -> int:
         """The class token."""
         return 1
@@ -173,6 +199,10 @@ class CrateFamily(NetworkFamily):
             "mlp_head.1.weight": 2,
         },
     )
+
+    def matches(self, module: nn.Module) -> bool:
+        """One of this package, or a module of the official code, known by its structure."""
+        return isinstance(module, CRATE) or is_official(module)
 
     def assumed(self, arch: Mapping[str, Any]) -> dict[str, Any]:
         """The step size and sparsity weight of the published models."""

@@ -8,10 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from whitebox_probe._core.errors import LoadWarning, SiteError
+from whitebox_probe._core.errors import LoadWarning
 from whitebox_probe.checkpoints import listed
-from whitebox_probe.models.anatomy import Dims, Tap
-from whitebox_probe.models.families._qkv import QKV
 from whitebox_probe.models.families._timm import TimmAnatomy, create
 from whitebox_probe.models.families._timm_files import as_timm_names, fitted_positions, settled
 from whitebox_probe.models.family import Family, Recognised
@@ -22,74 +20,10 @@ from whitebox_probe.models.keys.jax_vit import MARKS as JAX
 from whitebox_probe.models.keys.jax_vit import heads, is_jax
 from whitebox_probe.models.keys.jax_vit import renamed as jax_renamed
 from whitebox_probe.models.keys.vit import BACKBONE, MARKS, encoder, in_training, is_eva, sizes
-from whitebox_probe.models.weights import affine
-
-_PARTS = ("norm1", "attn", "ls1", "drop_path1", "norm2", "mlp", "ls2", "drop_path2")
 
 
 class TimmViTAnatomy(TimmAnatomy):
-    """Blocks x + attn(norm1(x)), then x + mlp(norm2(x)), each scaled if there is LayerScale.
-
-    `heads_q`, `heads_k` and `heads_v` are the linear projections, before any query-key norm;
-    `attn_weights` has the norm. Attention pooling (SigLIP) is the head's and no layer.
-    """
-
-    def dims(self, module: nn.Module) -> Dims:
-        """Read the sizes from the first block's attention.
-
-        Raises: SiteError for blocks that are not pre-norm (parallel or post-norm ones), and for
-            attention of another kind (differential).
-        """
-        blocks: Any = module.get_submodule("blocks")
-        for block in blocks:
-            missing = [part for part in _PARTS if not hasattr(block, part)]
-            if missing or type(block).__name__ != "Block":
-                raise SiteError(
-                    f"blocks of type {type(block).__name__} are not understood",
-                    f"a pre-norm block with {', '.join(_PARTS)} is expected",
-                    "Use a timm VisionTransformer with the standard Block",
-                )
-            if type(block.attn).__name__ != "Attention":
-                raise SiteError(
-                    f"attention of type {type(block.attn).__name__} is not understood",
-                    "one softmax of queries and keys is expected",
-                    "Use a timm VisionTransformer with the standard Attention",
-                )
-        count: int | None = getattr(module.get_submodule("patch_embed"), "num_patches", None)
-        if getattr(module, "dynamic_img_size", False):
-            count = None
-        return Dims(
-            layers=len(blocks),
-            dim=blocks[0].attn.qkv.in_features,
-            heads=blocks[0].attn.num_heads,
-            dim_head=blocks[0].attn.head_dim,
-            tokens=None if count is None else count + self.prefix_tokens(module),
-        )
-
-    def head_taps(self, attention: Any, path: str) -> dict[str, Tap]:
-        """All of the fused projection's output."""
-
-        def split(projected: Tensor) -> Tensor:  # (B, n, 3*K*p) -> (3, B, K, n, p)
-            shape = (3, attention.num_heads, attention.head_dim)
-            return projected.unflatten(-1, shape).permute(2, 0, 3, 1, 4)
-
-        def third(which: int, projected: Tensor) -> Tensor:  # (B, n, 3*K*p) -> (B, K, n, p)
-            return split(projected)[which]
-
-        def weights(projected: Tensor) -> Tensor:  # (B, n, 3*K*p) -> (B, K, n, n)
-            q, k, _ = split(projected)
-            q, k = attention.q_norm(q), attention.k_norm(k)
-            return (q * attention.scale @ k.mT).softmax(dim=-1)
-
-        qkv = f"{path}.qkv"
-        taps = {f"heads_{b}": Tap(qkv, "output", partial(third, i)) for i, b in QKV}
-        return taps | {"attn_weights": Tap(qkv, "output", weights)}
-
-    def projection(self, attention: Any, third: str) -> tuple[Tensor, Tensor | None]:
-        """The named third of the fused projection."""
-        place, fused = "qkv".index(third), attention.qkv
-        weight, bias = affine(fused)
-        return weight.chunk(3)[place], None if bias is None else bias.chunk(3)[place]
+    """Blocks of any kind that timm's VisionTransformer takes: pre-norm, res-post-norm, parallel."""
 
 
 class TimmViTFamily(Family):
@@ -139,7 +73,7 @@ class TimmViTFamily(Family):
         return create(arch, VisionTransformer)
 
     def matches(self, module: nn.Module) -> bool:
-        """A VisionTransformer with pre-norm blocks."""
+        """A VisionTransformer; whether its blocks are known is looked at when sizes are read."""
         from timm.models.vision_transformer import VisionTransformer
 
         return isinstance(module, VisionTransformer)
