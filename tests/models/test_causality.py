@@ -1,11 +1,14 @@
 """Attention that looks ahead or does not: what a configuration says is tried."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 import whitebox_probe as wp
 from tests.conftest import small_vit
 from whitebox_probe._core.errors import SiteError
+from whitebox_probe.models.causality import expect_causality
 
 transformers = pytest.importorskip("transformers")
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -31,37 +34,25 @@ def test_what_is_stated_and_true_passes(name, options, causal):
     assert wp.wrap(network(name, **options)).layer(1).causal is causal
 
 
-def test_an_encoder_that_is_stated_to_be_causal_is_refused():
-    net = network("bert")
-    for layer in net.encoder.layer:
-        layer.attention.self.is_causal = True  # its masks still let everything through
-        layer.attention.self.forward = ahead(layer.attention.self)
-    with pytest.raises(SiteError, match="layer 1 .* attention looks ahead"):
-        wp.wrap(net)
+def tried(model, *, causal):
+    """The trial of a model whose layers say of themselves what they are told to."""
+    layers = {n: replace(model.layer(n), causal=causal) for n in range(1, model.layers + 1)}
+    trial = model.anatomy.trial(model.module)
+    with wp.record(model, "attn_out") as recording, torch.inference_mode():
+        trial()
+    before = {n: recording["attn_out", n] for n in layers}
+    with torch.inference_mode():
+        expect_causality(model, layers, trial, before)
 
 
-def ahead(attention):
-    """An attention whose every output holds the mean of all tokens."""
-    own = attention.forward
-
-    def forward(hidden_states, *args, **named):
-        out = own(hidden_states, *args, **named)
-        return (out[0] + hidden_states.mean(dim=1, keepdim=True), *out[1:])
-
-    return forward
-
-
-def test_a_decoder_that_is_not_stated_to_be_one_is_refused():
-    net = network("llama")
-    for layer in net.layers:
-        layer.self_attn.is_causal = False
-    net.config.is_decoder = False
-    causal = torch.full((4, 4), float("-inf")).triu(1)[None, None]
-    for layer in net.layers:
-        own = layer.self_attn.forward
-        layer.self_attn.forward = masked(own, causal)
-    with pytest.raises(SiteError, match="does not look ahead"):
-        wp.wrap(net)
+@pytest.mark.parametrize("name", ["bert", "llama"])
+def test_what_is_stated_against_what_the_attention_does_is_refused(name):
+    model = wp.wrap(network(name))
+    causal = name == "llama"
+    tried(model, causal=causal)
+    told = "layer 1 .* does not look ahead" if causal else "layer 1 .* attention looks ahead"
+    with pytest.raises(SiteError, match=told):
+        tried(model, causal=not causal)
 
 
 def test_a_network_whose_attention_is_switched_off_tells_nothing():
@@ -74,7 +65,3 @@ def test_a_network_whose_attention_is_switched_off_tells_nothing():
 @pytest.mark.parametrize("scale", [None, 1e-6])
 def test_vision_transformers_pass(scale):
     assert wp.wrap(small_vit(init_values=scale)).layers > 1
-
-
-def masked(own, mask):
-    return lambda *args, **named: own(*args, **named | {"attention_mask": mask})
