@@ -404,7 +404,7 @@ def test_shards_and_pytorchs_own_files_are_read(tmp_path):
     assert torch.equal(model.module(ids).last_hidden_state, want)
     assert len(model.sha256) == 64
     shards[1].rename(tmp_path / "away")
-    with pytest.raises(CheckpointError, match=f"names {shards[1].name}, and there is no such"):
+    with pytest.raises(CheckpointError, match=f"files are missing, such as {shards[1].name}"):
         wp.load(f"hf:{tmp_path / 'sharded'}")
 
     folder, state = tmp_path / "mine", whole.state_dict()
