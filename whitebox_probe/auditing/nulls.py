@@ -15,7 +15,7 @@ from whitebox_probe.models.wrap import wrap
 Untrained = Callable[[int], ProbeModel | nn.Module]
 
 DRAWS = 20
-SAMPLES = 32
+SAMPLES = 16
 """On which draws are measured: there are many of them, and their own spread is what counts."""
 INITIAL, PERMUTED = "random weights", "permuted weights"
 UNTRAINED = "untrained networks"

@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--null-limit",
         type=_shared.count,
-        default=32,
+        default=16,
         metavar="N",
         help="samples on which random weights are measured",
     )
