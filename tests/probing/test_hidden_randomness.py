@@ -2,6 +2,7 @@
 
 import json
 import random
+from functools import partial
 
 import numpy as np
 import pytest
@@ -175,24 +176,38 @@ def test_a_generator_that_a_part_holds_is_seeded_told_and_put_back(make):
     assert torch.equal(after, make()(x))  # the probe did not draw of it
 
 
+def bound(noise):
+    return lambda _, args, out: out + noise(out)
+
+
+def as_default(noise):
+    return lambda _, args, out, noise=noise: out + noise(out)
+
+
+def as_partial(noise):
+    return partial(lambda noise, _, args, out: out + noise(out), noise)
+
+
+class Hook:
+    def __init__(self, noise):
+        self.noise = noise
+
+    def __call__(self, _, args, out):
+        return out + self.noise(out)
+
+    def method(self, _, args, out):
+        return out + self.noise(out)
+
+
 @pytest.mark.parametrize("make", [Torch, NumPy])
-def test_a_generator_that_cannot_be_found_is_noticed(make):
+@pytest.mark.parametrize(
+    "hook", [bound, as_default, as_partial, Hook, lambda noise: Hook(noise).method]
+)
+def test_a_generator_that_a_hook_holds_is_seeded_told_and_put_back(make, hook):
     noise, network = make(), small_vit()
-    network.blocks[0].mlp.register_forward_hook(lambda _, args, out: out + noise(out))
+    network.blocks[0].mlp.register_forward_hook(hook(noise))
     model = wp.wrap(network, name="noisy")
-    with pytest.warns(DrawsWarning, match="noisy gives other numbers each time"):
-        result = wp.probe(model, torch.randn(4, 3, 12, 12), ["coding_rate"], progress=False)
-    assert result.run.network["draws"] == "unseeded"
-
-
-def test_a_model_that_counts_its_passes_is_noticed():
-    network = small_vit()
-    seen = []
-
-    def louder(_, args, out):
-        seen.append(1)
-        return out * len(seen)
-
-    network.norm_pre.register_forward_hook(louder)
-    with pytest.warns(DrawsWarning, match="keeps what it has seen"):
-        wp.probe(wp.wrap(network), torch.randn(4, 3, 12, 12), ["coding_rate"], progress=False)
+    images = torch.randn(4, 3, 12, 12)
+    with pytest.warns(DrawsWarning, match="noisy draws random numbers"):
+        one, two = (wp.probe(model, images, ["coding_rate"], progress=False) for _ in range(2))
+    assert one.frame.equals(two.frame)

@@ -23,6 +23,7 @@ from whitebox_probe.metrics.descent import DescentAchieved as _DescentAchieved
 from whitebox_probe.metrics.descent import DescentAchievedU as _DescentAchievedU
 from whitebox_probe.metrics.descent import DescentCosine as _DescentCosine
 from whitebox_probe.metrics.descent import DescentCosineCommon as _DescentCosineCommon
+from whitebox_probe.metrics.descent import DescentCosineMean as _DescentCosineMean
 from whitebox_probe.metrics.descent import DescentCosineU as _DescentCosineU
 from whitebox_probe.metrics.dictionary import DictionaryCoherence as _DictionaryCoherence
 from whitebox_probe.metrics.dictionary import DictionaryCondition as _DictionaryCondition
@@ -32,12 +33,14 @@ from whitebox_probe.metrics.geometry import TokenNorm as _TokenNorm
 from whitebox_probe.metrics.intrinsic_dimension import IntrinsicDimension as _IntrinsicDimension
 from whitebox_probe.metrics.lasso import LassoChange as _LassoChange
 from whitebox_probe.metrics.lasso import LassoGapClosed as _LassoGapClosed
+from whitebox_probe.metrics.lasso import LassoGapOfOthers as _LassoGapOfOthers
 from whitebox_probe.metrics.lasso import LassoKkt as _LassoKkt
 from whitebox_probe.metrics.lasso import LassoReconstruction as _LassoReconstruction
 from whitebox_probe.metrics.lasso import LassoVsZero as _LassoVsZero
 from whitebox_probe.metrics.neural_collapse import NeuralCollapse as _NeuralCollapse
 from whitebox_probe.metrics.pooled_rate import PooledRate as _PooledRate
 from whitebox_probe.metrics.rate_change import RateChangeCommon as _RateChangeCommon
+from whitebox_probe.metrics.rate_change import RateChangeMean as _RateChangeMean
 from whitebox_probe.metrics.rate_change import RateChangeNoSkip as _RateChangeNoSkip
 from whitebox_probe.metrics.rate_change import RateChangeRadial as _RateChangeRadial
 from whitebox_probe.metrics.rate_change import RateChangeShuffled as _RateChangeShuffled
@@ -332,6 +335,27 @@ class DescentCosineCommon(SampleMetric):
     def compute(self) -> Tensor:
         """The mean over samples."""
 
+class DescentCosineMean(SampleMetric):
+    """The part of `descent_cosine` that the mean update over other samples brings.
+
+    The mean is measured before (by `audit`): it is the same whatever the sample is.
+
+    <M, -grad f(Z)> / (|D| |grad f(Z)|), M_i the mean over samples of D_i, in -1 to 1
+
+    Yu et al. 2023, arXiv:2306.01129, equations 9 to 12; own definition
+
+    Shapes: Z (B, n, d) at z_in (paper); U (K, d, p)
+    """
+
+    definition: _DescentCosineMean
+    @property
+    def convention(self) -> str: ...
+    @property
+    def eps(self) -> float: ...
+    def __init__(self, *, convention: str = "paper", eps: float = 0.1, **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
 class DescentCosineU(SampleMetric):
     """Cosine between the step as derived and -grad R^c, on the tokens after the norm.
 
@@ -547,6 +571,27 @@ class LassoGapClosed(SampleMetric):
     def compute(self) -> Tensor:
         """The mean over samples."""
 
+class LassoGapOfOthers(SampleMetric):
+    """The same, were each code's entries handed to other atoms: a null of `lasso_gap_closed`.
+
+    Entries, their sizes and their number stay; a step that lowers the objective of a dictionary
+    that it does not use, as any shrinkage may, closes as much here. The optimum is the same: it
+    does not depend on the order of the atoms.
+
+    the share for codes A P and A_0 P, P one random order of the atoms, in share of the gap
+
+    own definition
+
+    Shapes: Z (B, n, d) at z_out (paper)
+    """
+
+    definition: _LassoGapOfOthers
+    @property
+    def convention(self) -> str: ...
+    def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
 class LassoKkt(SampleMetric):
     """How far the code is from fulfilling the conditions of the optimum.
 
@@ -722,6 +767,28 @@ class RateChangeCommon(SampleMetric):
     """
 
     definition: _RateChangeCommon
+    @property
+    def convention(self) -> str: ...
+    @property
+    def eps(self) -> float: ...
+    def __init__(self, *, convention: str = "paper", eps: float = 0.1, **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class RateChangeMean(SampleMetric):
+    """Change of R^c if each token got the mean of what the attention adds at its place elsewhere.
+
+    The mean is over other samples, and is measured before (by `audit`): what it does is done
+    without a look at the sample.
+
+    R^c(Z + M; U) - R^c(Z; U), M_i the mean over samples of D_i, in nats
+
+    own definition
+
+    Shapes: Z (B, n, d) at z_in (paper); U (K, d, p)
+    """
+
+    definition: _RateChangeMean
     @property
     def convention(self) -> str: ...
     @property

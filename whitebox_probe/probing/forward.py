@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -15,14 +13,12 @@ from whitebox_probe.checkpoints import listed
 from whitebox_probe.data.images import Transform, image_transform
 from whitebox_probe.data.source import Batch
 from whitebox_probe.data.text import TextReader
-from whitebox_probe.models.guest import is_compiled, state
+from whitebox_probe.models.guest import is_compiled
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
 from whitebox_probe.models.verify import verified_again
 from whitebox_probe.probing.padding import arguments
-from whitebox_probe.probing.randomness import repeats, seeded
-
-_repeated: WeakKeyDictionary[nn.Module, object] = WeakKeyDictionary()
+from whitebox_probe.probing.randomness import seeded
 
 
 def transform_of(
@@ -95,25 +91,6 @@ def run_batch(
     with seeded(model.module, seed_of(seed, int(batch.ids[0])), device) as drew:
         run_model(model, inputs, fast=fast, more=more)
         return drew()
-
-
-def is_repeatable(
-    model: ProbeModel, batch: Batch, device: torch.device, sites: Sequence[str], *, fast: bool
-) -> bool:
-    """Whether the first sample of a batch gives the same numbers when it is run again.
-
-    It does not where a model draws from a generator that is not found, or keeps what it has seen.
-    Tried once of a model, as long as nothing of it changes.
-    """
-    now = state(model.module), tuple(sites)
-    if _repeated.get(model.module) == now:
-        return True
-    mask = None if batch.mask is None else batch.mask[:1]
-    one = replace(batch, inputs=batch.inputs[:1], ids=batch.ids[:1], mask=mask)
-    same = repeats(model, lambda: run_batch(model, one, device, sites, fast=fast), sites)
-    if same:
-        _repeated[model.module] = now
-    return same
 
 
 def _expect_loaded(model: ProbeModel) -> None:

@@ -29,12 +29,11 @@ from whitebox_probe.probing import outcome
 from whitebox_probe.probing.bases import FITTED, Bases, bases_of
 from whitebox_probe.probing.collector import Collector, Parts
 from whitebox_probe.probing.fitting import Fit
-from whitebox_probe.probing.forward import is_repeatable, ready, run_batch, transform_of
+from whitebox_probe.probing.forward import ready, run_batch, transform_of
 from whitebox_probe.probing.identity import UNKNOWN, held, identity, spread
 from whitebox_probe.probing.padding import left_padding
 from whitebox_probe.probing.plan import Plan, Wanted, heads_site, planned
 from whitebox_probe.probing.processes import Processes, current
-from whitebox_probe.probing.randomness import Draws
 from whitebox_probe.probing.settings import Execution, Settings
 from whitebox_probe.probing.state import Saver, members_in, unread
 from whitebox_probe.probing.table import Table
@@ -194,7 +193,7 @@ class _Pass:
         if plan.needs_labels:
             _check_labels(self.source)
         self.fit: dict[str, Any] | None = None
-        self.drew: Draws = "nothing"
+        self.drew = False
         self.device = torch.device("cpu")
         self.start = time.perf_counter()
 
@@ -300,8 +299,8 @@ class _Pass:
             fast=self.settings.fast,
             seed=self.settings.seed,
         )
-        if self.drew != "nothing":
-            _tell_draws(self.model, self.drew)
+        if self.drew:
+            _tell_draws(self.model)
         saver.finish()
         self.processes.reduce(collector)
         if collector.table.used == 0:
@@ -358,7 +357,7 @@ class _Pass:
             model=self.title,
             family=model.anatomy.name,
             checkpoint={"name": model.entry.name if model.entry else None, "sha256": model.sha256},
-            network=_network(model, layers) | _draws(self.drew),
+            network=_network(model, layers) | ({"draws": "seeded"} if self.drew else {}),
             preprocess=None if model.preprocess is None else model.preprocess.told(),
             data=self._data(collector),
             count=len(samples.frame) if samples.rows else (self.source.count or 0),
@@ -433,16 +432,9 @@ class DrawsWarning(LoadWarning):
     """A model that draws random numbers in evaluation mode."""
 
 
-def _draws(drew: Draws) -> dict[str, Any]:
-    return {} if drew == "nothing" else {"draws": drew}
-
-
-def _tell_draws(model: ProbeModel, drew: Draws) -> None:
+def _tell_draws(model: ProbeModel) -> None:
     what = f"{model.name} draws random numbers in its forward pass"
     why = "its numbers depend on the seed, and on how samples are put into batches"
-    if drew == "unseeded":
-        what = f"{model.name} gives other numbers each time that it sees one sample"
-        why = "it draws from a generator that is not found, or keeps what it has seen before"
     fix = "Switch off what draws, such as a random mask, or compare several seeds"
     warnings.warn(DrawsWarning(what, why, fix), stacklevel=2)
 
@@ -499,10 +491,10 @@ def forward(
     dtype: torch.dtype,
     fast: bool,
     seed: int,
-) -> Draws:
+) -> bool:
     """Run the batches of this process through the model, and its tokens through the collector.
 
-    Returns: what the model drew.
+    Returns: whether the model drew random numbers.
     """
     from tqdm.auto import tqdm
 
@@ -517,7 +509,6 @@ def forward(
     dealt = {"first": processes.rank + saver.batches * processes.count, "step": processes.count}
     autocast = nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)
     table, drew = collector.table, False
-    again: bool | None = None
     every = range(1, model.layers + 1)
     taps = [(site, n, model.tap(site, n)) for n in every for site in sites]
     with bar, torch.inference_mode(), autocast, saver.listening():
@@ -525,8 +516,6 @@ def forward(
         for batch in saver.kept_on_error(classed(stream) if collector.needs_labels else stream):
             collector.skipped |= batch.skipped
             if len(batch.ids) > 0:
-                if again is None:
-                    again = is_repeatable(model, batch, device, sites, fast=fast)
                 grid = model.grid(batch.inputs)
                 left = left_padding(model, batch.inputs, batch.mask)
                 collector.start(batch.ids, batch.labels, batch.mask, grid, left)
@@ -536,9 +525,7 @@ def forward(
                 table.close(len(batch.ids))
             bar.update(len(batch.ids))
             saver.after_batch()
-    if again is False:
-        return "unseeded"
-    return "seeded" if drew else "nothing"
+    return drew
 
 
 def _measure(

@@ -1,25 +1,25 @@
 """What a model draws in its forward pass: seeded, noticed, and put back as it was.
 
 Torch's, NumPy's and Python's global generators, and those that the model's parts hold, are seeded
-for each pass. What else gives other numbers each time is found by running one sample twice.
+for each pass. One that nothing of the model leads to, such as a global of the user's own, is not
+found.
 """
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, Literal
+from functools import partial
+from types import FunctionType, MethodType
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from whitebox_probe._core.hashing import seed_of
-from whitebox_probe.models.hooks import attach
-from whitebox_probe.models.model import ProbeModel
 
-Draws = Literal["nothing", "seeded", "unseeded"]
 Owned = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
-_SLACK = 64
+_DEPTH = 6
 
 
 @contextmanager
@@ -45,24 +45,50 @@ def seeded(module: nn.Module, seed: int, device: torch.device) -> Iterator[Calla
 
 
 def owned(module: nn.Module) -> list[Owned]:
-    """The generators that a module's parts hold, in lists and mappings too, each once."""
+    """The generators that a module's parts and hooks hold, each once.
+
+    Those in attributes, in lists and mappings there, and in what hooks and functions in attributes
+    close over, are bound to or have as defaults.
+    """
     found: dict[int, Owned] = {}
     for part in module.modules():
-        for value in vars(part).values():
-            for each in _inside(value):
+        hooks = (*part._forward_hooks.values(), *part._forward_pre_hooks.values())
+        for value in (*vars(part).values(), *hooks):
+            for each in _inside(value, _DEPTH):
                 found.setdefault(id(each), each)
     return list(found.values())
 
 
-def _inside(value: Any, depth: int = 2) -> Iterator[Owned]:
+def _inside(value: Any, depth: int) -> Iterator[Owned]:
     if isinstance(value, Owned):
         yield value
-    elif depth and isinstance(value, list | tuple):
-        for each in value:
+    elif depth and not isinstance(value, nn.Module | Tensor | str | type):
+        for each in _held(value):
             yield from _inside(each, depth - 1)
-    elif depth and isinstance(value, Mapping):
-        for each in value.values():
-            yield from _inside(each, depth - 1)
+
+
+def _held(value: Any) -> list[Any]:
+    """What a container, a function, a partial or an object that is called holds."""
+    if isinstance(value, Mapping):
+        return list(value.values())
+    if isinstance(value, list | tuple):
+        return list(value)
+    if isinstance(value, partial):
+        return [value.func, *value.args, *value.keywords.values()]
+    if isinstance(value, MethodType):
+        return [value.__func__, value.__self__]
+    if isinstance(value, FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or () if _filled(cell)]
+        return [*cells, *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+    return list(vars(value).values()) if callable(value) and hasattr(value, "__dict__") else []
+
+
+def _filled(cell: Any) -> bool:
+    try:
+        _ = cell.cell_contents
+    except ValueError:
+        return False
+    return True
 
 
 def _state(generator: Owned) -> Any:
@@ -111,30 +137,3 @@ def _plain(state: Any) -> Any:
     if isinstance(state, Mapping):
         return {key: _plain(value) for key, value in state.items()}
     return tuple(map(_plain, state)) if isinstance(state, tuple) else state
-
-
-def repeats(model: ProbeModel, run: Callable[[], object], sites: Sequence[str]) -> bool:
-    """Whether two runs give the same numbers at the sites of every layer, but for rounding."""
-    found: list[dict[tuple[str, int], Tensor]] = []
-    for _ in range(2):
-        here: dict[tuple[str, int], Tensor] = {}
-
-        def keep(site: str, layer: int, tensor: Tensor, into: dict[Any, Tensor] = here) -> None:
-            into[site, layer] = tensor.clone()
-
-        with attach(model, sites, range(1, model.layers + 1), keep):
-            run()
-        found.append(here)
-    one, two = found
-    return one.keys() == two.keys() and all(_same(Z, two[at]) for at, Z in one.items())
-
-
-def _same(one: Tensor, two: Tensor) -> bool:
-    if one.shape != two.shape:
-        return False
-    if not one.is_floating_point():
-        return torch.equal(one, two)
-    one, two, eps = one.double(), two.double(), torch.finfo(one.dtype).eps
-    apart = (one - two).nan_to_num(0.0, 0.0, 0.0).norm()
-    finite = bool(torch.equal(one.isfinite(), two.isfinite()))
-    return finite and bool(apart <= _SLACK * eps * one.nan_to_num(0.0, 0.0, 0.0).norm())
