@@ -21,6 +21,7 @@ from whitebox_probe.checkpoints._registry import registry_path as registry_path
 from whitebox_probe.checkpoints._shards import digest as digest
 from whitebox_probe.checkpoints._shards import expect_whole as expect_whole
 from whitebox_probe.checkpoints._shards import is_index as is_index
+from whitebox_probe.checkpoints._shards import named as named
 from whitebox_probe.checkpoints._shards import of_transformers as of_transformers
 from whitebox_probe.checkpoints._shards import weights_in as weights_in
 from whitebox_probe.checkpoints._unwrapping import listed as listed

@@ -45,11 +45,10 @@ def is_index(path: Path) -> bool:
     )
 
 
-def pieces(index: Path) -> dict[Path, list[str]]:
-    """The files beside an index -> the keys that each is to hold.
+def named(index: Path) -> dict[Path, list[str]]:
+    """The files that an index names, whether they are there or not -> the keys that each holds.
 
-    Raises: CheckpointError for an index that is none, names other folders, or whose files are
-        not there.
+    Raises: CheckpointError for an index that is none, or names other folders.
     """
     table = _json(index).get("weight_map")
     if not isinstance(table, dict) or not table:
@@ -67,6 +66,15 @@ def pieces(index: Path) -> dict[Path, list[str]]:
                 "Put all files of the model into one folder",
             )
         found.setdefault(index.with_name(name), []).append(key)
+    return found
+
+
+def pieces(index: Path) -> dict[Path, list[str]]:
+    """The files beside an index -> the keys that each is to hold.
+
+    Raises: CheckpointError as `named` does, and for files that are not there.
+    """
+    found = named(index)
     missing = [path.name for path in found if not path.is_file()]
     if missing:
         raise CheckpointError(

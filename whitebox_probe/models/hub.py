@@ -1,11 +1,10 @@
 """Models of the Hugging Face hub by name: where their files are, and their configuration."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from whitebox_probe import checkpoints
 from whitebox_probe._core.errors import CheckpointError, MissingDependency, nearest
@@ -15,9 +14,6 @@ WEIGHTS, CONFIG, PROCESSOR = "model.safetensors", "config.json", "preprocessor_c
 _INDEX = ".index.json"
 _FORMS = (WEIGHTS, WEIGHTS + _INDEX, "pytorch_model.bin", "pytorch_model.bin" + _INDEX)
 """What save_pretrained writes, the first of them that is there being read."""
-if TYPE_CHECKING:
-    pass
-
 LENGTH = 128  # tokens in a window of text; every model of the hub takes that many
 
 
@@ -118,33 +114,11 @@ def fetched(entry: Checkpoint, *, progress: bool) -> Path:
             if not absent or each is wanted[-1]:
                 raise
             continue
-        for shard in _shards(path):
+        for shard in sorted(checkpoints.named(path)) if path.name.endswith(_INDEX) else ():
             part = replace(entry, source={**entry.source, "file": shard.name})
             checkpoints.fetch(part, progress=progress)
         break
     return path
-
-
-def _shards(path: Path) -> list[Path]:
-    """The files that an index names, in order; none of a file that is no index.
-
-    Raises: CheckpointError for an index that names none, or files elsewhere.
-    """
-    if not path.name.endswith(_INDEX):
-        return []
-    try:
-        names = sorted(set(json.loads(path.read_text())["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read", "it has no weight_map", "Copy the whole folder again"
-        ) from error
-    if not names or any(Path(name).name != name for name in names):
-        raise CheckpointError(
-            f"{path} cannot be read",
-            "it names no files beside itself",
-            "Copy the whole folder again",
-        )
-    return [path.with_name(name) for name in names]
 
 
 def adapters_beside(folder: Path, *, below: bool = True) -> list[str]:
