@@ -18,6 +18,7 @@ from whitebox_probe.auditing.grid import around, usual
 from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.auditing.verdicts import VERDICTS, Audit
 from whitebox_probe.models.registry import build
+from whitebox_probe.stats import t_interval
 
 IMAGES = torch.randn(12, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 BY_NAME = claims()
@@ -76,10 +77,38 @@ def test_the_effects_are_those_of_the_results(found):
     assert told == pytest.approx(change.mean(), rel=1e-5)
 
 
+def test_of_random_weights_no_more_is_measured_than_what_they_are_compared_by(found):
+    of_model = set(found.results["crate-tiny-fmnist"].frame["metric"])
+    drawn = set(found.nulls["crate-tiny-fmnist"][0].frame["metric"])
+    assert {"lasso_gap_closed", "descent_cosine", "attention_rate_change_radial"} <= drawn
+    controls = {"lasso_gap_others", "attention_rate_change_shuffled", "descent_cosine_common"}
+    assert controls <= of_model
+    assert not controls & drawn
+
+
+def test_several_seeds_are_told_together(found):
+    together = found.together().set_index("claim")
+    assert "ista_descends" not in together.index  # of one of them alone
+    mine = found.frame.query("claim == 'attention_aligned'")
+    row = together.loc["attention_aligned"]
+    assert row["mean"] == pytest.approx(mine["value"].mean())
+    low, high = t_interval(mine[["value"]].to_numpy())
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx((low[0], high[0]))
+    assert (row["models"], row["supported"]) == (2, (mine["verdict"] == "supported").sum())
+
+
+def test_subspaces_of_the_tokens_say_nothing_of_the_heads():
+    audit = wp.audit("crate-tiny-fmnist", IMAGES, limit=6, basis="pca", null=False, progress=False)
+    row = row_of(audit, "crate-tiny-fmnist", "incoherent_subspaces")
+    assert row["verdict"] == "not applicable"
+    assert "none of the heads' weights" in row["reason"]
+
+
 def test_other_settings_are_shown_and_count_where_the_claim_keeps_its_meaning(found):
     others = found.robustness.query("model == 'crate-tiny-fmnist' and claim == 'compresses'")
     told = others.set_index("setting")["counts"]
-    assert told[["eps=0.05", "class_token=False", "first_layer=3"]].all()
+    assert told[["eps=0.05", "class_token=False", "samples=16"]].all()
+    assert not told["first_layer=3"]  # six values are too few for the sign of five steps
     assert not told["first_layer=1"]  # the embedding
     assert "embedding" in others.set_index("setting").loc["first_layer=1", "why"]
     vit = found.robustness.query("model == 'vit-tiny-fmnist' and claim == 'objective_improves'")

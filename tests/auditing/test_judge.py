@@ -10,6 +10,7 @@ from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.auditing.claim import claims
 from whitebox_probe.auditing.judge import Measured, judge
 from whitebox_probe.auditing.thresholds import Thresholds
+from whitebox_probe.stats import permutation_p, sign_p
 
 LAYERS, SAMPLES = 8, 64
 FALLING = np.linspace(10, 8, LAYERS) + 0.05 * np.random.default_rng(1).standard_normal(
@@ -71,6 +72,27 @@ def test_a_rise_at_fixed_subspaces_contradicts_and_one_by_the_subspaces_does_not
     assert verdicts(tokens).loc["compresses", "verdict"] == "contradicted"
     frozen = rising | {("compression", "z_out"): FALLING[:, ::-1]}
     assert verdicts(frozen).loc["compresses", "verdict"] == "not supported"
+
+
+def test_a_fall_in_steps_that_go_both_ways_is_a_walks():
+    """Its trend is no chance, were the layers in any order; yet one of its steps goes up."""
+    steps = np.array([-0.6, -0.6, 0.5, -0.6, -0.6, -0.6])
+    fall = 12 + np.concatenate([[0, 0], np.cumsum(steps)])
+    assert permutation_p(fall[1:]) < 0.05 / 7 < 0.05 < sign_p(steps)
+    row = verdicts(compressing() | {("compression", "z_in"): fall + noise()}).loc["compresses"]
+    assert row["verdict"] == "not supported"
+    assert "both ways" in row["reason"]
+
+
+def test_half_of_the_samples_is_another_setting():
+    gap = {"lasso_gap_closed": np.r_[np.zeros(SAMPLES // 2), np.ones(SAMPLES // 2)][:, None]}
+    gap["lasso_gap_closed"] = gap["lasso_gap_closed"] + noise()
+    result = made_up.result(gap, layers=LAYERS, samples=SAMPLES)
+    other = replace(made_up.BASE, axis="class_token", class_token=True)
+    audit = judge({"made-up": Measured(result, made_up.BASE, [other], result)})
+    row = audit.frame.set_index("claim").loc["ista_descends"]
+    assert row["verdict"] == "depends on samples"
+    assert f"not with samples={SAMPLES // 2}" in row["reason"]
 
 
 def test_random_weights_that_show_as_much_take_the_support_away():

@@ -23,7 +23,7 @@ from whitebox_probe.auditing.verdicts import Audit
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.probing.bases import FREE
 from whitebox_probe.probing.means import mean_updates, with_means
-from whitebox_probe.probing.plan import Measurement, Request, planned
+from whitebox_probe.probing.plan import Request, planned
 from whitebox_probe.probing.probe import as_model, probe
 from whitebox_probe.probing.settings import Execution, Settings
 from whitebox_probe.results.result import Result
@@ -85,7 +85,7 @@ def audit(
     given = [models] if isinstance(models, Model) else models
     whole = [as_model(model) for model in given]
     for model in whole:
-        _expect_basis_named(model, basis)
+        _expect_basis(model, basis)
     one = {"basis": basis, "eps": eps, "lam": lam, "prenorm": prenorm, "class_token": class_token}
     _check_options(options, one, null, draws=draws, null_limit=null_limit, first_layer=first_layer)
     expect_names_differ([model.name for model in whole])
@@ -94,6 +94,7 @@ def audit(
     few = {k: v for k, v in common.items() if k != "progress"}
     few["limit"] = null_limit if limit is None else min(limit, null_limit)
     told: dict[str, Any] = {"limit": limit, **one, "first_layer": first_layer, "seed": seed}
+    told["device"] = str(options.get("device") or "cpu")
     told |= {name: value for name, value in options.items() if name in TAKING}
     measured: dict[str, Measured] = {}
     held: dict[tuple[str, ...], list[Result]] = {}  # steps of one training share random weights
@@ -113,13 +114,14 @@ def audit(
         if unsettled(Measured(result, base, others, other, absent=absent), t):
             other = probe(apart, data, wanted(apart, base, others)[0], **common)
         drawn = {}
+        of_draws = compared_with(base, absent)
         for kind in nulls.null_kinds(model, given=untrained is not None) if null else ():
             shared = nulls.identity(model) if kind == nulls.INITIAL else None
-            at = (kind, shared or model.name, repr(requests))
+            at = (kind, shared or model.name, repr(of_draws))
             if at not in held:
                 count = draws if kind != nulls.PERMUTED or model.entry is None else draws // 2
                 held[at] = [
-                    probe(with_means(each, None), data, requests, **few, progress=False)
+                    probe(with_means(each, None), data, of_draws, **few, progress=False)
                     for each in nulls.draws(
                         model, kind, max(2, count), seed=seed, untrained=untrained
                     )
@@ -127,6 +129,7 @@ def audit(
             drawn[kind] = held[at]
         measured[model.name] = Measured(result, base, others, other, drawn, absent)
     told |= {"null": null, "draws": draws, "null_limit": null_limit, "robustness": robustness}
+    told["robustness_limit"] = AROUND
     told["data"] = next((dict(each.result.run.data) for each in measured.values()), {})
     told["models"] = {name: _told(each) for name, each in measured.items()}
     told["count"] = {name: each.result.run.count for name, each in measured.items()}
@@ -232,7 +235,7 @@ def wanted(
         try:
             for request in claim.requests(base):
                 for each in planned(model, [request], Settings(), {}):
-                    _expect_basis(model, each)
+                    _expect_basis(model, None if each.basis is None else each.basis.name)
         except ProbeError as error:
             absent[claim.name] = f"{error.what}: {error.why}"
             continue
@@ -243,15 +246,28 @@ def wanted(
     return list(asked.values()), absent
 
 
-def _expect_basis_named(model: ProbeModel, basis: str | None) -> None:
-    """Raises: BasisError where a basis is asked for that the model does not have."""
+def compared_with(base: Setting, absent: Mapping[str, str]) -> list[Request]:
+    """What is measured of random weights, each once: what claims are compared by, and no more."""
+    asked = {
+        repr(request): request
+        for claim in claims().values()
+        if claim.name not in absent
+        for request in claim.compared_requests(base)
+    }
+    return list(asked.values())
+
+
+def _expect_basis(model: ProbeModel, basis: str | None) -> None:
+    """Raises: BasisError for subspaces that neither a model's weights nor its tokens give."""
     known = (*model.bases, *FREE)
-    if basis is not None and basis not in known:
-        raise BasisError(
-            f"{model.name} has no subspaces '{basis}'",
-            "an audit is of one basis, which each model has to have",
-            nearest(basis, known),
-        )
+    if basis is None or basis in known:
+        return
+    if model.bases:
+        why, fix = "an audit is of one basis, which each model has to have", nearest(basis, known)
+    else:
+        why = "its mapping names no subspaces"
+        fix = "Pass subspaces= to wrap(), or basis='pca'"
+    raise BasisError(f"{model.name} has no subspaces '{basis}'", why, fix)
 
 
 def _told(measured: Measured) -> dict[str, Any]:
@@ -265,14 +281,3 @@ def _told(measured: Measured) -> dict[str, Any]:
         "preprocess": run.preprocess,
         "nulls": {kind: len(drawn) for kind, drawn in measured.nulls.items()},
     }
-
-
-def _expect_basis(model: ProbeModel, measurement: Measurement) -> None:
-    """Raises: BasisError where a measure needs subspaces that neither weights nor tokens give."""
-    basis = measurement.basis
-    if basis is not None and basis.name not in (*model.bases, *FREE):
-        raise BasisError(
-            f"{model.name} has no subspaces '{basis.name}'",
-            "its mapping names none, or another",
-            "Pass subspaces= to wrap(), or basis='pca'",
-        )

@@ -23,6 +23,7 @@ from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.probing.plan import Request
 from whitebox_probe.stats import mean_interval, paired_p
 
+BOTH_WAYS = "its steps go both ways, as those of a walk without a direction"
 GROUP = "whitebox_probe.claims"
 Array = np.ndarray
 
@@ -77,7 +78,8 @@ class Claim(ABC):
         name: in tables. text: in words. statistic: what its effect is. unit: of the effect.
         rule: when it is supported. null: what random weights would have to do for the claim to say
         nothing of the training.
-        uses: what is measured for it; the first shows it against depth.
+        uses: what is measured for it; the first shows it against depth. compares: what of it random
+        weights are measured by, all of it where that is not given.
         wants: `low` or `high` values of the effect.
         keeps: the axes of the grid under which it keeps its meaning: one of them that overturns the
             verdict is told in its place. loses: those under which it does not -> why.
@@ -91,6 +93,7 @@ class Claim(ABC):
     unit: ClassVar[str]
     rule: ClassVar[str]
     uses: ClassVar[Sequence[Use]]
+    compares: ClassVar[Sequence[Use]] = ()
     wants: ClassVar[Literal["low", "high"]]
     keeps: ClassVar[Sequence[str]] = ()
     loses: ClassVar[Mapping[str, str]] = {}
@@ -105,9 +108,25 @@ class Claim(ABC):
     def sentence(self, found: Finding) -> str:
         """What was found, in one plain sentence with its numbers."""
 
+    def compared(self, result: Readings, setting: Setting, thresholds: Thresholds) -> float:
+        """What random weights show of the number that has to be beyond theirs.
+
+        A claim with `compares` reads it from these measures alone: controls and conditions are of
+        the model, and of many draws they cost the most. NaN where they show nothing.
+        """
+        return self.find(result, setting, thresholds).compared
+
     def requests(self, setting: Setting) -> list[Request]:
         """What is measured for it under a setting."""
         return [self._request(use, setting) for use in self.uses]
+
+    def compared_requests(self, setting: Setting) -> list[Request]:
+        """What is measured for it of random weights."""
+        if not self.compares:
+            return self.requests(setting)
+        return [
+            self._request(use, setting) for use in dict.fromkeys((self.uses[0], *self.compares))
+        ]
 
     @staticmethod
     def _request(use: Use, setting: Setting) -> Request:

@@ -20,6 +20,7 @@ AXES = (
     "first_layer",
     "embedding",
     "orthonormal",
+    "samples",
 )
 FIRST = 2
 """The layer at which curves start: what enters the first one is the embedding, on which no step has
@@ -35,6 +36,7 @@ class Setting:
         first_layer: where curves begin.
         swapped: whether bases are orthonormalised where the claim leaves them as they are, and left
             where it orthonormalises them.
+        samples: how many of them, the first ones; all where it is not given.
         axis: in which it differs from the usual setting; "" for that one.
     """
 
@@ -45,6 +47,7 @@ class Setting:
     class_token: bool = True
     first_layer: int = FIRST
     swapped: bool = False
+    samples: int | None = None
     axis: str = ""
 
     def orthonormal(self, usual: bool) -> bool:

@@ -31,6 +31,8 @@ from whitebox_probe.auditing.verdicts import (
 from whitebox_probe.results.result import Result
 from whitebox_probe.stats import holm, prediction_interval, rank_p
 
+LEAST_HALF = 8
+"""Samples, below which half of them say too little to overturn anything."""
 _OF_CURVES = ["claim", "model", "layer", "mean", "ci_low", "ci_high", "unit"]
 _OF_CURVES += ["null_mean", "null_least", "null_most"]
 
@@ -71,6 +73,8 @@ class _Read:
             return Finding(missing=absent[claim.name])
         if result.count == 1:
             return Finding(missing="one sample says nothing of the others")
+        if setting.samples is not None:
+            result = result.first(setting.samples)
         found = claim.find(result, setting, by)
         # A test over layers takes their means for exact: samples have to agree on the sign.
         if found.tested == "layers" and found.side and found.low <= 0 <= found.high:
@@ -173,7 +177,7 @@ def _judged(
 
 
 def _null(claim: Claim, own: Finding, read: _Read, t: Thresholds, family: int) -> dict[str, Any]:
-    """What no training shows, and whether the value lies beyond it on the claim's side.
+    """What no training shows, and whether the value lies beyond it, on the side that it is on.
 
     Of several kinds the one is told that it lies least beyond.
     """
@@ -182,12 +186,13 @@ def _null(claim: Claim, own: Finding, read: _Read, t: Thresholds, family: int) -
     told |= {**nothing, "beyond_null": ""}
     least = np.inf
     for kind, results in read.nulls.items() if not own.missing else ():
-        values = [read.find(claim, result, read.of.base, t).compared for result in results]
+        values = [claim.compared(result, read.of.base, t) for result in results]
         draws = np.array([value for value in values if not np.isnan(value)])
         if len(draws) < 2:
             continue
         low, high = prediction_interval(draws, family=family, level=1 - t.alpha)
-        beyond = low - own.compared if claim.wants == "low" else own.compared - high
+        lower = (claim.wants == "low") == (own.side >= 0)
+        beyond = low - own.compared if lower else own.compared - high
         if beyond < least:
             least = beyond
             told |= {
@@ -230,7 +235,11 @@ def _around(read: _Read, those: Sequence[Claim], t: Thresholds) -> list[_Around]
     if read.around is None:
         return []
     usual = _under(read.of.base, read, those, t)
-    return [usual, *(_under(each, read, those, t, usual) for each in read.of.others)]
+    others = list(read.of.others)
+    half = read.around.count // 2
+    if others and half >= LEAST_HALF:
+        others.append(replace(read.of.base, samples=half, axis="samples"))
+    return [usual, *(_under(each, read, those, t, usual) for each in others)]
 
 
 def _under(
@@ -341,8 +350,10 @@ def _verdict(
     if flips:
         axes = dict.fromkeys(flip.partition("=")[0] for flip in flips)
         return f"{DEPENDS} {', '.join(axes)}", f"{side} as usual, not with {', '.join(flips)}"
-    alone = "" if null["null"] or own.side < 0 else "no random weights to compare it with"
-    return side, own.why if own.side < 0 else alone
+    if own.side < 0:
+        shared = null["beyond_null"] == "no"
+        return side, own.why + (f", no more than with {null['null']}" if shared else "")
+    return side, "" if null["null"] else "no random weights to compare it with"
 
 
 def _curve(claim: Claim, name: str, read: _Read) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from whitebox_probe._core.errors import ResultError, nearest
 from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.results.folder import read_seal, save_sealed
 from whitebox_probe.results.result import Result
+from whitebox_probe.stats import hierarchical_interval
 
 SUPPORTED, NOT_SUPPORTED, CONTRADICTED = "supported", "not supported", "contradicted"
 NOT_APPLICABLE, DEPENDS = "not applicable", "depends on"
@@ -42,8 +43,8 @@ class Audit:
             `compared` what of the value has to be beyond random weights;
             `null_low` and `null_high` the 95% prediction interval of one more draw of random
             weights, corrected over the claims as well, `null_p` the value's rank among the draws,
-            and `beyond_null` whether it lies outside, on the claim's side; `robust` which other
-            setting overturns it, if any; `verdict`, and `reason`.
+            and `beyond_null` whether it lies outside, on the side of its effect; `robust` which
+            other setting overturns it, if any; `verdict`, and `reason`.
         robustness: the same effect under each other setting, and whether it agrees.
         parts: other numbers of each effect, by name.
         curves: the measure behind each claim against depth, with the least and most of the draws.
@@ -137,6 +138,36 @@ class Audit:
         order = list(dict.fromkeys(told["claim"]))
         wide = told.pivot(index="claim", columns="model", values="told").loc[order]
         return wide[list(dict.fromkeys(told["model"]))]
+
+    def together(self) -> pd.DataFrame:
+        """Of each claim the mean effect over models, as of one recipe's seeds, and its interval.
+
+        The models are what was drawn anew: see `hierarchical_interval`. Those of which a claim has
+        no effect are left out.
+
+        Returns: one row a claim that two models or more have: claim, unit, models, mean, ci_low,
+            ci_high, and of how many models it is supported, and contradicted.
+        """
+        rows = []
+        for claim, of in self.frame.groupby("claim", sort=False):
+            found = of[of["value"].notna()]
+            if len(found) < 2:
+                continue
+            low, high = hierarchical_interval([np.array([v]) for v in found["value"]])
+            rows.append(
+                {
+                    "claim": claim,
+                    "unit": found["unit"].iloc[0],
+                    "models": len(found),
+                    "mean": float(found["value"].mean()),
+                    "ci_low": low,
+                    "ci_high": high,
+                    SUPPORTED: int((found["verdict"] == SUPPORTED).sum()),
+                    CONTRADICTED: int((found["verdict"] == CONTRADICTED).sum()),
+                }
+            )
+        columns = ["claim", "unit", "models", "mean", "ci_low", "ci_high", SUPPORTED, CONTRADICTED]
+        return pd.DataFrame(rows, columns=columns)
 
     def sentences(self) -> list[str]:
         """One plain sentence a model and claim: the verdict, and what it rests on."""

@@ -17,6 +17,7 @@ from torch import Tensor
 from whitebox_probe._core.checks import expect_shape
 from whitebox_probe._core.errors import ProbeError, ShapeError
 from whitebox_probe._core.hashing import seed_of
+from whitebox_probe._core.onednn import linear
 from whitebox_probe.metrics import _linalg
 from whitebox_probe.metrics.measure import SampleMeasure
 from whitebox_probe.metrics.tokens import LayerTokens
@@ -79,29 +80,32 @@ def lasso_optimum(
     A = Y.new_zeros(*Y.shape[:-1], D.shape[-1]) if start is None else start.clamp_min(0.0)
     _expect(A, Y, D)
     D = D.to(Y)
-    first = lasso_objective(A, Y, D, lam=lam)
-    best, gap = A.clone(), _gap(A, Y, D, lam, first)
-    G, C = D.mT @ D, Y @ D - lam
+    first, gap = _value_and_gap(A, Y, D, lam)
+    best = A.clone()
     length = 1 / float(squared_norm(D).clamp_min(torch.finfo(D.dtype).tiny))
+    # A gradient step is linear: A - length (A G - C) = A M + length C.
+    C = length * (Y @ D - lam)
+    M = torch.eye(D.shape[1], dtype=D.dtype, device=D.device) - length * (D.mT @ D)
     # Each sample has its own restarts and its own end: no other of its batch shows in its value.
     rows = torch.arange(len(Y), device=Y.device)
-    ahead, weight, least = A, Y.new_ones(len(Y)), first
+    ahead, weight, least = A.clone(), Y.new_ones(len(Y)), first
     for step in range(1, steps + 1):
-        moved = torch.add(ahead - length * (ahead @ G), C, alpha=length).clamp_min_(0.0)
+        moved = linear(ahead, M).add_(C).clamp_min_(0.0)  # M is symmetric
+        way = moved - A
         # Momentum that points uphill is dropped.
-        uphill = ((ahead - moved) * (moved - A)).sum(dim=(-2, -1)) > 0
+        uphill = ahead.sub_(moved).mul_(way).sum(dim=(-2, -1)) > 0
         after = torch.where(uphill, 1.0, (1 + (1 + 4 * weight**2).sqrt()) / 2)
         push = torch.where(uphill, 0.0, (weight - 1) / after)[:, None, None]
-        ahead, A, weight = moved + push * (moved - A), moved, after
+        ahead, A, weight = way.mul_(push).add_(moved), moved, after
         if step % _EVERY and step != steps:
             continue
-        value = lasso_objective(A, Y, D, lam=lam)
+        value, above = _value_and_gap(A, Y, D, lam)
         better = value < least
         best[rows[better]] = A[better]
         least = torch.minimum(value, least)
-        gap[rows] = torch.minimum(gap[rows], _gap(A, Y, D, lam, value)).clamp_min(0.0)
-        way = (first[rows] - least).clamp_min(1e-9 * first[rows])
-        going = (gap[rows] > tolerance * way) & gap[rows].isfinite()
+        gap[rows] = torch.minimum(gap[rows], above).clamp_min(0.0)
+        done = (first[rows] - least).clamp_min(1e-9 * first[rows])
+        going = (gap[rows] > tolerance * done) & gap[rows].isfinite()
         if not bool(going.any()):
             break
         if not bool(going.all()):
@@ -110,14 +114,15 @@ def lasso_optimum(
     return best, gap
 
 
-def _gap(A: Tensor, Y: Tensor, D: Tensor, lam: float, value: Tensor) -> Tensor:
-    """The objective less its dual at the residual, scaled into what the dual allows."""
+def _value_and_gap(A: Tensor, Y: Tensor, D: Tensor, lam: float) -> tuple[Tensor, Tensor]:
+    """The objective, and what it lies above its dual at the residual, scaled into the allowed."""
     A, Y, D = _linalg.upcast(A), _linalg.upcast(Y), _linalg.upcast(D)
     R = Y - A @ D.mT
+    value = 0.5 * R.square().sum(dim=(-2, -1)) + lam * A.abs().sum(dim=(-2, -1))
     steepest = (R @ D).amax(dim=-1, keepdim=True).clamp_min(torch.finfo(R.dtype).tiny)
     theta = R * (lam / steepest).clamp_max(1.0)
-    dual = 0.5 * (Y.square() - (Y - theta).square()).sum(dim=(-2, -1))
-    return value - dual
+    dual = (theta * (Y - 0.5 * theta)).sum(dim=(-2, -1))
+    return value, value - dual
 
 
 def lasso_kkt(A: Tensor, Y: Tensor, D: Tensor, *, lam: float) -> Tensor:

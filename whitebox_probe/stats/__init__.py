@@ -18,6 +18,7 @@ from whitebox_probe.stats.intervals import (
 from whitebox_probe.stats.significance import (
     LEAST_P,
     fewest_layers,
+    fewest_steps,
     holm,
     paired_p,
     paired_ps,
@@ -40,6 +41,7 @@ __all__ = [
     "effect_size",
     "few_note",
     "fewest_layers",
+    "fewest_steps",
     "hierarchical_interval",
     "holm",
     "interpolate",

@@ -73,6 +73,15 @@ def fewest_layers(alpha: float = 0.05) -> int:
     raise ValueError(f"no curve has a p of {alpha}: the least that is told is {1 / (1 + DRAWS)}")
 
 
+def fewest_steps(alpha: float = 0.05) -> int:
+    """The fewest steps of one sign whose `sign_p` is at or below `alpha`.
+
+    >>> fewest_steps(0.05)
+    6
+    """
+    return math.ceil(1 - math.log2(alpha))
+
+
 def doubled_ranks(values: Array) -> Integers:
     """Twice the rank of each value among its row, whole numbers even where some are tied.
 

@@ -23,8 +23,9 @@ class AttentionAligned(Claim):
         "layers"
     )
     uses = (COSINE, COMMON, MEAN)
+    compares = (COSINE,)
     wants = "high"
-    keeps = ("eps", "basis", "class_token", "orthonormal")
+    keeps = ("eps", "basis", "class_token", "orthonormal", "samples")
     loses = {"prenorm": "the attention sees the tokens after its norm: R^c there is what it lowers"}
     place = 5
 
@@ -50,6 +51,10 @@ class AttentionAligned(Claim):
         }
         p = max(paired_p(each), paired_p(own), paired_p(looking))
         return Finding(value, low, high, p, "samples", side, why, parts)
+
+    def compared(self, result: Readings, setting: Setting, thresholds: Thresholds) -> float:
+        """The cosine."""
+        return float(self.values(result, COSINE, setting).mean())
 
     def sentence(self, found: Finding) -> str:
         """The cosine."""

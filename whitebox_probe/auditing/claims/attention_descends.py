@@ -32,8 +32,9 @@ class AttentionDescends(Claim):
         "do when they are handed to other tokens; and in more than half of the layers"
     )
     uses = (CHANGE, COMMON, RADIAL, TANGENTIAL, SHUFFLED, MEAN, RATE)
+    compares = (CHANGE, RADIAL, TANGENTIAL, RATE)
     wants = "low"
-    keeps = ("eps", "basis", "class_token", "orthonormal")
+    keeps = ("eps", "basis", "class_token", "orthonormal", "samples")
     loses = {"prenorm": "the attention sees the tokens after its norm: R^c there is what it lowers"}
     place = 6
 
@@ -71,13 +72,20 @@ class AttentionDescends(Claim):
             "tangential_nats": float(tangential.mean()),
             "shuffled_nats": float(shuffled.mean()),
             "mean_nats": float(mean.mean()),
-            "own_share": float(own.mean() / total.mean()),
+            "own_share": self.compared(result, setting, t),
             "layers": shares(change, -1),
         }
         p = max(p, paired_p(own), paired_p(beyond), paired_p(looking))
         return Finding(
             value, low, high, p, "samples", side, why, parts, compared=parts["own_share"]
         )
+
+    def compared(self, result: Readings, setting: Setting, thresholds: Thresholds) -> float:
+        """The share that is not of a common shift."""
+        radial, tangential, rate = (
+            self.values(result, use, setting).sum(axis=1) for use in (RADIAL, TANGENTIAL, RATE)
+        )
+        return float((radial + tangential).mean() / rate.mean())
 
     def sentence(self, found: Finding) -> str:
         """The change and its parts."""

@@ -2,11 +2,18 @@
 
 import numpy as np
 
-from whitebox_probe.auditing.claim import Claim, Finding, Use, from_layer, ratio_of
+from whitebox_probe.auditing.claim import BOTH_WAYS, Claim, Finding, Use, from_layer, ratio_of
 from whitebox_probe.auditing.grid import Setting
 from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
-from whitebox_probe.stats import fewest_layers, paired_p, permutation_p, spearman
+from whitebox_probe.stats import (
+    fewest_layers,
+    fewest_steps,
+    paired_p,
+    permutation_p,
+    sign_p,
+    spearman,
+)
 
 BEFORE, AFTER = (Use("compression", site, "official") for site in ("z_in", "z_out"))
 WORK = (Use("attention_rate_change_radial"), Use("attention_rate_change_tangential"))
@@ -32,14 +39,16 @@ class Compresses(Claim):
     )
     unit = "share of R^c"
     rule = (
-        "R^c falls by at least `change`, layer after layer (permutation test of Spearman's rho); "
+        "R^c falls by at least `change`, layer after layer (permutation test of Spearman's rho, "
+        "and a sign test of the steps: a walk has a trend, and no direction); "
         "so it does at fixed U; and the attention takes part, by half of `change` of R^c over all "
         "layers: without a common shift of all tokens, beyond the mean update of other samples, "
         "and by more than its updates do when they are handed to other tokens"
     )
     uses = (BEFORE, AFTER, *WORK, CHANGE, SHUFFLED, MEAN, RATE)
+    compares = (*WORK, RATE)
     wants = "low"
-    keeps = ("eps", "basis", "class_token", "first_layer", "orthonormal")
+    keeps = ("eps", "basis", "class_token", "first_layer", "orthonormal", "samples")
     loses = {"embedding": "what enters the first layer is the embedding: no step has acted on it"}
     place = 1
 
@@ -48,7 +57,7 @@ class Compresses(Claim):
         whole = self.values(result, BEFORE, setting)
         curve = from_layer(whole, setting.first_layer)
         count = curve.shape[1]
-        if count < fewest_layers(thresholds.alpha):
+        if count < max(fewest_layers(thresholds.alpha), fewest_steps(thresholds.alpha) + 1):
             return Finding(missing=f"{count} layers are too few to tell a trend from chance")
         first = curve[:, 0]
         value, low, high, _ = ratio_of(curve[:, -1] - first, first)
@@ -68,9 +77,11 @@ class Compresses(Claim):
             "attention_nats": float(np.mean(work)),
             "beyond_shuffled_nats": float(np.mean(own)),
             "beyond_mean_nats": float(np.mean(looking)),
-            "attention_share": float(shares[0].mean()),
+            "attention_share": self.compared(result, setting, thresholds),
         }
         side, why = _side(value, moved, shares, thresholds)
+        if side and sign_p(np.diff(curve.mean(axis=0))) > thresholds.alpha:
+            side, why = 0, BOTH_WAYS
         return Finding(
             value,
             low,
@@ -82,6 +93,11 @@ class Compresses(Claim):
             parts,
             compared=parts["attention_share"],
         )
+
+    def compared(self, result: Readings, setting: Setting, thresholds: Thresholds) -> float:
+        """The attention's part without a common shift, over R^c as its steps see it."""
+        radial, tangential, rate = (self.values(result, use, setting) for use in (*WORK, RATE))
+        return float((radial + tangential).sum(axis=1).mean() / rate.mean())
 
     def sentence(self, found: Finding) -> str:
         """The change, and how much of it is the tokens'."""

@@ -10,6 +10,7 @@ from whitebox_probe.auditing.claim import Claim, Finding, Use
 from whitebox_probe.auditing.grid import Setting
 from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
+from whitebox_probe.probing.bases import FREE
 from whitebox_probe.results.result import Result
 
 OVERLAP, CHANCE = Use("overlap_mean", convention=None), Use("overlap_random", convention=None)
@@ -44,6 +45,8 @@ class IncoherentSubspaces(Claim):
 
     def find(self, result: Readings, setting: Setting, thresholds: Thresholds) -> Finding:
         """The place, tested against uniformly drawn subspaces."""
+        if setting.basis in FREE and setting.basis != "qk":
+            return Finding(missing=f"{setting.basis} subspaces are none of the heads' weights")
         overlap, random = (
             self.rows(result, use, setting)["mean"].to_numpy() for use in (OVERLAP, CHANCE)
         )

@@ -23,8 +23,9 @@ class IstaDescends(Claim):
         "it: F rises by `gap` of the way"
     )
     uses = (GAP, CHANGE, STEP, ZERO, OTHERS)
+    compares = (GAP,)
     wants = "high"
-    keeps = ("class_token",)
+    keeps = ("class_token", "samples")
     place = 7
 
     def find(self, result: Readings, setting: Setting, thresholds: Thresholds) -> Finding:
@@ -54,6 +55,10 @@ class IstaDescends(Claim):
         else:
             side, why, p = 1, "", max(p, paired_p(each - others))
         return Finding(value, low, high, p, "samples", side, why, parts)
+
+    def compared(self, result: Readings, setting: Setting, thresholds: Thresholds) -> float:
+        """The share of the gap."""
+        return float(self.values(result, GAP, setting).mean())
 
     def sentence(self, found: Finding) -> str:
         """The share, the change, and the step's length."""

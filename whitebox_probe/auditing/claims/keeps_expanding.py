@@ -24,7 +24,7 @@ class KeepsExpanding(Claim):
     )
     uses = (RATE,)
     wants = "high"
-    keeps = ("eps", "class_token", "first_layer")
+    keeps = ("eps", "class_token", "first_layer", "samples")
     loses = {"embedding": "what enters the first layer is the embedding: no step has acted on it"}
     place = 2
     exempt = {

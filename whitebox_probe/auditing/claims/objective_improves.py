@@ -2,11 +2,18 @@
 
 import numpy as np
 
-from whitebox_probe.auditing.claim import Claim, Finding, Use, mean_of
+from whitebox_probe.auditing.claim import BOTH_WAYS, Claim, Finding, Use, mean_of
 from whitebox_probe.auditing.grid import Setting
 from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
-from whitebox_probe.stats import fewest_layers, permutation_p, spearman, trend
+from whitebox_probe.stats import (
+    fewest_layers,
+    fewest_steps,
+    permutation_p,
+    sign_p,
+    spearman,
+    trend,
+)
 
 SRR = Use("sparse_rate_reduction", orthonormal=True)
 DELTA = Use("rate_reduction", orthonormal=True)
@@ -22,11 +29,13 @@ class ObjectiveImproves(Claim):
     unit = "share of R"
     rule = (
         "it rises by at least `change` of R, layer after layer (permutation test of Spearman's "
-        "rho), in at least `rises` of the steps by their own test, and falls in none"
+        "rho, and a sign test of the steps: a walk has a trend, and no direction), in at least "
+        "`rises` of the steps by their own test, and falls in none"
     )
     uses = (SRR, DELTA, RATE)
+    compares = (SRR, RATE)
     wants = "high"
-    keeps = ("eps", "prenorm", "basis", "lam", "class_token", "orthonormal")
+    keeps = ("eps", "prenorm", "basis", "lam", "class_token", "orthonormal", "samples")
     place = 8
 
     def find(self, result: Readings, setting: Setting, thresholds: Thresholds) -> Finding:
@@ -35,7 +44,7 @@ class ObjectiveImproves(Claim):
         delta = self.values(result, DELTA, setting)
         rate = self.values(result, RATE, setting)[:, 0].mean()
         count = values.shape[1]
-        if count < fewest_layers(thresholds.alpha):
+        if count < max(fewest_layers(thresholds.alpha), fewest_steps(thresholds.alpha) + 1):
             return Finding(missing=f"{count} layers are too few to tell a trend from chance")
         value, low, high = mean_of((values[:, -1] - values[:, 0]) / rate)
         means = values.mean(axis=0)
@@ -55,7 +64,14 @@ class ObjectiveImproves(Claim):
         # Few samples have no p: a step that falls in each of them falls.
         every = float((np.diff(values, axis=1) < 0).all(axis=0).mean())
         side, why = _side(value, steps.rising, max(steps.falling, every), thresholds)
+        if side and sign_p(np.diff(means)) > thresholds.alpha:
+            side, why = 0, BOTH_WAYS
         return Finding(value, low, high, permutation_p(means), "layers", side, why, parts)
+
+    def compared(self, result: Readings, setting: Setting, thresholds: Thresholds) -> float:
+        """The change over R."""
+        values, rate = (self.values(result, use, setting) for use in (SRR, RATE))
+        return float((values[:, -1] - values[:, 0]).mean() / rate[:, 0].mean())
 
     def sentence(self, found: Finding) -> str:
         """R - R^c and |Z|_0 apart, and the lam at which the sign turns."""

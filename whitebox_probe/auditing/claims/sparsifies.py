@@ -6,7 +6,7 @@ from whitebox_probe.auditing.claim import Claim, Finding, Use, ratio_of
 from whitebox_probe.auditing.grid import Setting
 from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
-from whitebox_probe.stats import fewest_layers, permutation_p, sign_p, spearman
+from whitebox_probe.stats import fewest_layers, fewest_steps, permutation_p, sign_p, spearman
 
 SHARE = Use("l0")
 
@@ -24,7 +24,7 @@ class Sparsifies(Claim):
     )
     uses = (SHARE,)
     wants = "low"
-    keeps = ("class_token",)
+    keeps = ("class_token", "samples")
     place = 3
 
     def find(self, result: Readings, setting: Setting, thresholds: Thresholds) -> Finding:
@@ -34,10 +34,8 @@ class Sparsifies(Claim):
         if 1 - means.min() < thresholds.zeros:
             return Finding(missing="the model makes no exact zeros")
         steps = np.diff(means)
-        if (
-            len(means) < fewest_layers(thresholds.alpha)
-            or 0.5 ** (len(steps) - 1) > thresholds.alpha
-        ):
+        fewest = max(fewest_layers(thresholds.alpha), fewest_steps(thresholds.alpha) + 1)
+        if len(means) < fewest:
             return Finding(missing=f"{len(means)} layers are too few to tell a trend from chance")
         value, low, high, _ = ratio_of(values[:, -1] - values[:, 0], values[:, 0])
         side = 0 if abs(value) < thresholds.change else 1 if value < 0 else -1
