@@ -73,6 +73,32 @@ def flat(layers, samples, *, seed, spread=1.0):
     return means + 0.1 * random.standard_normal((samples, layers))
 
 
+def walk(layers, samples, *, seed, spread=1.0):
+    """Curves that are walks: each layer adds to the one before, up or down by chance."""
+    random = np.random.default_rng(seed)
+    means = 10 + np.cumsum(spread * random.standard_normal(layers))
+    return means + 0.1 * random.standard_normal((samples, layers))
+
+
+def shows_nothing(curves, layers, *, seed, samples=16):
+    """Values of a model of which everything is in favour of the claims but its curves.
+
+    Args: curves: `flat` or `walk`.
+    """
+    random = np.random.default_rng(seed)
+    R = curves(layers, samples, seed=seed, spread=2)
+    step = -1 + 0.1 * random.standard_normal((samples, 1))
+    values = {
+        ("compression", "z_in"): R,
+        ("compression", "z_out"): R - 1,
+        "attention_rate_change_tangential": step,
+        "attention_rate_change": step,
+        "l0": curves(layers, samples, seed=seed + 10_000, spread=1) / 20,
+        "sparse_rate_reduction": curves(layers, samples, seed=seed + 20_000, spread=2),
+    }
+    return {name: np.broadcast_to(each, (samples, layers)) for name, each in values.items()}
+
+
 def together(one, other):
     """A Result with the rows of both, of two settings."""
     there = other.samples.rename(columns={c: f"{c} beside" for c in other.samples.columns})

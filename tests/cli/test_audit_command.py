@@ -30,11 +30,25 @@ def test_the_checkpoints_of_a_training_are_judged_one_by_one(tmp_path, capsys):
     assert (tmp_path / "audit.png").is_file()
 
 
+def test_the_seeds_of_a_recipe_are_told_together(tmp_path, capsys):
+    files = [str(WEIGHTS / f"crate-tiny-fmnist{end}.safetensors") for end in ("-init", "")]
+    command = ["audit", "--seeds", *files, "--arch", "crate-tiny-fmnist", "--no-null"]
+    assert cli.main([*command, "--no-robustness", "--out", str(tmp_path), *FEW]) == 0
+    printed = capsys.readouterr().out
+    table = printed[printed.index("mean effect [95% over seeds]") :]
+    assert "attention_descends" in table
+    whole = json.loads((tmp_path / "audit.json").read_text())
+    values = [row["value"] for row in whole["verdicts"] if row["claim"] == "ista_descends"]
+    line = next(line for line in table.splitlines() if line.startswith("ista_descends"))
+    assert f"{sum(values) / 2:.3g}" in line
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
         ([], "no MODEL is given"),
-        (["crate-tiny-fmnist", "--checkpoints", "a.pt"], "MODELs and --checkpoints are both given"),
+        (["crate-tiny-fmnist", "--checkpoints", "a.pt"], "MODELs and --checkpoints are given"),
+        (["--seeds", "a.pt"], "--seeds has one file"),
         (["crate-tiny-fmnist", "--threshold", "cosin=0.2"], "there is no threshold 'cosin'"),
         (["crate-tiny-fmnist", "--threshold", "gap=3"], "the threshold 'gap' is 3"),
         (["crate-tiny-fmnist", "--explain", "compress"], "unknown claim 'compress'"),

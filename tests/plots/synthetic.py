@@ -72,7 +72,7 @@ def audit(*models):
             frame.append(
                 {"model": model, "claim": claim.name, "text": claim.text, "value": -0.000123}
                 | {"ci_low": -0.00456, "ci_high": 0.000789, "verdict": verdict}
-                | {"reason": "its layers have no such step"}
+                | {"reason": "its layers have no such step", "unit": "share of R^c"}
             )
             if verdict != "not applicable":
                 layer = np.arange(1, LAYERS + 1)

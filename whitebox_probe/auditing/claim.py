@@ -21,7 +21,7 @@ from whitebox_probe.auditing.grid import AXES, Setting
 from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.probing.plan import Request
-from whitebox_probe.stats import mean_interval, paired_p
+from whitebox_probe.stats import fewest_layers, fewest_steps, mean_interval, paired_p
 
 BOTH_WAYS = "its steps go both ways, as those of a walk without a direction"
 GROUP = "whitebox_probe.claims"
@@ -52,6 +52,7 @@ class Finding:
         why: what it lacks to be supported; "" where it lacks nothing.
         parts: other numbers of it, by name.
         missing: why there is none.
+        few: why it is too small a thing to be judged, as a trend over four layers; it is told.
     """
 
     value: float = float("nan")
@@ -63,6 +64,7 @@ class Finding:
     why: str = ""
     parts: Mapping[str, float] = field(default_factory=dict)
     missing: str = ""
+    few: str = ""
     compared: float = float("nan")
 
     def __post_init__(self) -> None:
@@ -169,6 +171,12 @@ class Claim(ABC):
 def from_layer(values: Array, first: int) -> Array:
     """The columns from a layer on; of values (samples, layers)."""
     return values[:, first - 1 :]
+
+
+def too_few(layers: int, thresholds: Thresholds) -> str:
+    """Why so many layers tell no trend from chance, and no walk from a direction; "" if they do."""
+    least = max(fewest_layers(thresholds.alpha), fewest_steps(thresholds.alpha) + 1)
+    return f"{layers} layers are too few to tell a trend from chance" if layers < least else ""
 
 
 def mean_of(values: Array, *, seed: int = 0) -> tuple[float, float, float]:

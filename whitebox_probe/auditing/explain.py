@@ -36,7 +36,9 @@ def _model(audit: Audit, claim: str, row: dict[Any, Any]) -> list[str]:
     interval = f"[{row['ci_low']:.3g}, {row['ci_high']:.3g}]"
     lines += _wrapped(f"{row['sentence']}.", "  ")
     lines.append(f"  effect       {row['value']:.4g} {interval} over {row['samples']} samples")
-    lines.append(f"  p            {row['p']:.2g} by {row['tested']}, {row['p_holm']:.2g} corrected")
+    if row["tested"]:
+        told = f"{row['p']:.2g} by {row['tested']}, {row['p_holm']:.2g} corrected"
+        lines.append(f"  p            {told}")
     if row["null"]:
         if row["compared"] != row["value"]:
             lines.append(f"  of its own   {row['compared']:.4g}, which random weights have to miss")

@@ -76,6 +76,8 @@ class _Read:
         if setting.samples is not None:
             result = result.first(setting.samples)
         found = claim.find(result, setting, by)
+        if found.few:
+            return replace(found, side=0, p=float("nan"), tested="")
         # A test over layers takes their means for exact: samples have to agree on the sign.
         if found.tested == "layers" and found.side and found.low <= 0 <= found.high:
             return replace(found, side=0, why="its interval over samples holds no effect at all")
@@ -141,7 +143,7 @@ def _judged(
     """Of each claim its row, the rows of its other settings, what was found, and its curve."""
     read = _Read(measured)
     found = {claim.name: read.find(claim, read.result, measured.base, t) for claim in those}
-    tested = [each for each in found.values() if not each.missing]
+    tested = [each for each in found.values() if not (each.missing or each.few)]
     corrected = _corrected(found)
     around = _around(read, those, t)
     made = []
@@ -150,7 +152,7 @@ def _judged(
         null = _null(claim, own, read, t, len(tested))
         p = corrected[claim.name]
         decided = own.side if p <= t.alpha else 0
-        others = [] if own.missing else _others(claim, name, decided, around, t)
+        others = [] if own.missing or own.few else _others(claim, name, decided, around, t)
         verdict, reason = _verdict(own, p, null, others, t)
         row = {
             "model": name,
@@ -166,7 +168,7 @@ def _judged(
             "tested": own.tested,
             "samples": read.result.count,
             **null,
-            "robust": "" if own.missing else _robust(others),
+            "robust": "" if own.missing or own.few else _robust(others),
             "verdict": verdict,
             "reason": reason,
             "sentence": "" if own.missing else claim.sentence(own),
@@ -279,7 +281,8 @@ def _others(
         if not claim.looks_at(each.setting):
             continue
         other = each.found[claim.name]
-        counts = each.setting.axis in claim.keeps and not other.missing
+        absent = other.missing or other.few
+        counts = each.setting.axis in claim.keeps and not absent
         rows.append(
             {
                 "model": name,
@@ -288,8 +291,8 @@ def _others(
                 "counts": counts,
                 "value": other.value,
                 "p": other.p,
-                "agrees": not other.missing and _side_of(claim.name, decided, each, t) == usual,
-                "why": claim.loses.get(each.setting.axis, "") or other.missing or other.why,
+                "agrees": not absent and _side_of(claim.name, decided, each, t) == usual,
+                "why": claim.loses.get(each.setting.axis, "") or absent or other.why,
             }
         )
     return rows
@@ -335,8 +338,8 @@ def _verdict(
     t: Thresholds,
 ) -> tuple[str, str]:
     """The verdict, and the reason of one that is not plain support."""
-    if own.missing:
-        return NOT_APPLICABLE, own.missing
+    if own.missing or own.few:
+        return NOT_APPLICABLE, own.missing or own.few
     if own.side == 0:
         return NOT_SUPPORTED, own.why
     if not p <= t.alpha:

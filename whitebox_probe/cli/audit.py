@@ -4,7 +4,8 @@ A row a claim: its effect with its 95% interval, its p corrected over the claims
 random weights, whether another setting overturns it, and a verdict: supported, not supported,
 contradicted, depends on (a setting), or not applicable. MODEL is what `run` takes: a name,
 timm:NAME, hf:NAME or a file; of several files of one training each is judged, in their order, with
---checkpoints. --explain CLAIM prints what was compared with what.
+--checkpoints; of several seeds of one recipe each, and their mean, with --seeds. --explain CLAIM
+prints what was compared with what.
 
 Writes audit.csv, audit-robustness.csv (every other setting), audit-parts.csv, audit-curves.csv,
 audit.json (all of it, and what it depends on) and a figure of one page. Files of the same name in
@@ -37,6 +38,7 @@ EXAMPLES = (
     "audit model_best.pth.tar --arch crate_small --preprocess imagenet --data imagenet/val "
     "--limit 500 --out audit",
     "audit --checkpoints ckpt-0.pt ckpt-1000.pt ckpt-9000.pt --out audit-training",
+    "audit --seeds seed-1.pt seed-2.pt seed-3.pt --out audit-seeds",
 )
 _WIDTH = 100
 
@@ -52,6 +54,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="files of one training, from first to last: claims are about training, and each step "
         "gets its verdicts",
+    )
+    add(
+        "--seeds",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="files of one recipe trained with several seeds: each gets its verdicts, and the mean "
+        "effect over them an interval over seeds",
     )
     add("--out", type=Path, required=True, metavar="DIR", help="folder of tables and the figure")
     add(
@@ -117,14 +127,20 @@ def run(args: argparse.Namespace) -> None:
         raise ProbeError(
             f"--{several[0]} has several values", "a verdict is of one", "Name one, and audit again"
         )
-    if bool(args.models) == bool(args.checkpoints):
+    ways = {"MODELs": args.models, "--checkpoints": args.checkpoints, "--seeds": args.seeds}
+    several = [name for name, files in ways.items() if files]
+    if len(several) != 1:
         raise ProbeError(
-            "MODELs and --checkpoints are both given" if args.models else "no MODEL is given",
-            "an audit is of models, or of the checkpoints of one training",
-            "Name models, or files behind --checkpoints",
+            f"{' and '.join(several)} are given" if several else "no MODEL is given",
+            "an audit is of models, of the checkpoints of one training, or of its seeds",
+            "Name models, or files behind --checkpoints or --seeds",
+        )
+    if len(args.seeds) == 1:
+        raise ProbeError(
+            "--seeds has one file", "an interval over seeds is of two or more", "Name more"
         )
     _shared.writable(args.out)
-    for name in (*args.models, *args.checkpoints):
+    for name in (*args.models, *args.checkpoints, *args.seeds):
         _model.known(name, args.arch)  # a wrong name is told before torch is loaded
     from whitebox_probe import plots
     from whitebox_probe.auditing.audit import audit
@@ -150,6 +166,8 @@ def run(args: argparse.Namespace) -> None:
         result.save(args.out / "results" / name.replace("/", "-"))
     paths = plots.save(plots.figures["audit"](found), args.out / "audit", args.formats)
     print(told(found))
+    if args.seeds:
+        print("\n" + told_together(found))
     for claim in explained:
         print("\n" + found.explain(claim))
     print(f"\nwhat each effect is, and the rules: {args.out / 'audit.json'}, or --explain CLAIM")
@@ -157,14 +175,15 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _models(args: argparse.Namespace) -> "Sequence[ProbeModel]":
-    """The models, those of --checkpoints named by their files."""
+    """The models, those of --checkpoints and --seeds named by their files."""
     if args.models:
         return [_model.loaded(name, args, progress=not args.quiet) for name in args.models]
-    steps = [_model.loaded(name, args, progress=not args.quiet) for name in args.checkpoints]
-    names = [Path(name).stem if Path(name).is_file() else name for name in args.checkpoints]
+    files = args.checkpoints or args.seeds
+    found = [_model.loaded(name, args, progress=not args.quiet) for name in files]
+    names = [Path(name).stem if Path(name).is_file() else name for name in files]
     if len(set(names)) < len(names):  # trainings often keep files of one name in folders
-        names = [str(Path(name).with_suffix("")) for name in args.checkpoints]
-    return [replace(model, name=name) for model, name in zip(steps, names, strict=True)]
+        names = [str(Path(name).with_suffix("")) for name in files]
+    return [replace(model, name=name) for model, name in zip(found, names, strict=True)]
 
 
 def _expect_claims(names: Sequence[str], known: Sequence[str]) -> None:
@@ -191,6 +210,23 @@ def told(found: "Audit") -> str:
         lines += textwrap.wrap(text, _WIDTH, subsequent_indent="    ")
     few = few_note(min(found.frame["samples"]))
     return "\n".join([*lines, "", few] if few else lines)
+
+
+def told_together(found: "Audit") -> str:
+    """The table of mean effects over the seeds of one recipe, with intervals over seeds."""
+    rows = [
+        [
+            row["claim"],
+            f"{row['models']}",
+            _interval(row["mean"], row["ci_low"], row["ci_high"]),
+            row["unit"],
+            f"{row['supported']}",
+            f"{row['contradicted']}",
+        ]
+        for row in found.together().to_dict("records")
+    ]
+    header = ["claim", "seeds", "mean effect [95% over seeds]", "unit", "supported", "contradicted"]
+    return _shared.table(rows, header)
 
 
 def _row(row: dict[Any, Any]) -> list[str]:

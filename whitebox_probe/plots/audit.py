@@ -30,6 +30,10 @@ LOOKS = {
 }
 
 
+# What an axis says already needs no words above it.
+_UNITS = {"-1 orthogonal, 0 chance, 1 identical": "(0 is chance)"}
+
+
 @figure(takes="audit")
 def audit(
     found: "Audit",
@@ -65,6 +69,7 @@ def audit(
     if not models:
         raise ProbeError("there is nothing to draw", "the audit is empty", "Audit a model")
     looks = style.looks(models, labels=labels, palette=palette)
+    starting = _starting(found)
     across, _, fixed = extent(size, width, usual="text", height=TALL)
     if not fixed and width is None:
         across *= max(1, len(models) / 4)
@@ -83,23 +88,33 @@ def audit(
                 curve = found.curves.query("claim == @claim and model == @model")
                 cell = sheet.axes[row, column]
                 _cell(sheet, cell, frame[of].iloc[0], curve, looks[model])
+                if claim in starting and not curve.empty:
+                    cell.axvline(starting[claim], color="0.6", linewidth=0.6, linestyle=":")
             _claim(sheet, row, _words(found, claim))
         for column, model in enumerate(models):
             sheet.axes[-1, column].set_xlabel(r"layer $\ell$", fontsize=sheet.points(7))
             _model(sheet, column, looks[model])
         if sheet.own:
             sheet.figure.align_ylabels(sheet.axes[:, 0])
-            _around(sheet, title)
+            _around(sheet, title, dotted=bool(starting))
         elif title:
             sheet.ax.set_title(title, loc="left")
     return sheet.figure
 
 
-def _around(sheet: Page, title: str | None) -> None:
+def _around(sheet: Page, title: str | None, *, dotted: bool) -> None:
     note = "grey: draws of random weights, mean and range    coloured band: 95% interval"
+    note += "    dotted: where the effect begins" if dotted else ""
     sheet.figure.supxlabel(note, fontsize=sheet.points(6.5), color="0.3")
     if title:
         _fit.fit(sheet.figure.suptitle(title), sheet.figure.bbox.width)
+
+
+def _starting(found: "Audit") -> dict[str, int]:
+    """Claim -> the layer from which its effect is read, where that is not the first."""
+    first = int(found.settings.get("first_layer", 1))
+    with_it = [name for name, rule in found.rules.items() if "`first_layer`" in rule["statistic"]]
+    return dict.fromkeys(with_it, first) if first > 1 else {}
 
 
 def _words(found: "Audit", claim: str) -> str:
@@ -168,6 +183,7 @@ def _cell(sheet: Page, ax: "Axes", row: Any, curve: pd.DataFrame, look: style.Lo
     title.set_in_layout(False)
     _fit.fit(title, 1.15 * _room(sheet, ax), most=1)
     told = f"{row['value']:.3g} [{row['ci_low']:.3g}, {row['ci_high']:.3g}]".replace("-", "−")
+    told += f" {_symbols(_UNITS.get(row['unit'], row['unit']))}"
     said = ax.text(
         0.5, 1.02, told,
         transform=ax.transAxes, ha="center", va="bottom", fontsize=size(6, ax=ax), color="0.35",

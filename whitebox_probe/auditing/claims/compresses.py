@@ -2,13 +2,19 @@
 
 import numpy as np
 
-from whitebox_probe.auditing.claim import BOTH_WAYS, Claim, Finding, Use, from_layer, ratio_of
+from whitebox_probe.auditing.claim import (
+    BOTH_WAYS,
+    Claim,
+    Finding,
+    Use,
+    from_layer,
+    ratio_of,
+    too_few,
+)
 from whitebox_probe.auditing.grid import Setting
 from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.stats import (
-    fewest_layers,
-    fewest_steps,
     paired_p,
     permutation_p,
     sign_p,
@@ -57,8 +63,8 @@ class Compresses(Claim):
         whole = self.values(result, BEFORE, setting)
         curve = from_layer(whole, setting.first_layer)
         count = curve.shape[1]
-        if count < max(fewest_layers(thresholds.alpha), fewest_steps(thresholds.alpha) + 1):
-            return Finding(missing=f"{count} layers are too few to tell a trend from chance")
+        if count < 2:
+            return Finding(missing="one layer has no change with depth")
         first = curve[:, 0]
         value, low, high, _ = ratio_of(curve[:, -1] - first, first)
         tokens = from_layer(self.values(result, AFTER, setting) - whole, setting.first_layer)
@@ -92,6 +98,7 @@ class Compresses(Claim):
             why,
             parts,
             compared=parts["attention_share"],
+            few=too_few(count, thresholds),
         )
 
     def compared(self, result: Readings, setting: Setting, thresholds: Thresholds) -> float:

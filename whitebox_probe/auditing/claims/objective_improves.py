@@ -2,13 +2,11 @@
 
 import numpy as np
 
-from whitebox_probe.auditing.claim import BOTH_WAYS, Claim, Finding, Use, mean_of
+from whitebox_probe.auditing.claim import BOTH_WAYS, Claim, Finding, Use, mean_of, too_few
 from whitebox_probe.auditing.grid import Setting
 from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.stats import (
-    fewest_layers,
-    fewest_steps,
     permutation_p,
     sign_p,
     spearman,
@@ -44,8 +42,8 @@ class ObjectiveImproves(Claim):
         delta = self.values(result, DELTA, setting)
         rate = self.values(result, RATE, setting)[:, 0].mean()
         count = values.shape[1]
-        if count < max(fewest_layers(thresholds.alpha), fewest_steps(thresholds.alpha) + 1):
-            return Finding(missing=f"{count} layers are too few to tell a trend from chance")
+        if count < 2:
+            return Finding(missing="one layer has no change with depth")
         value, low, high = mean_of((values[:, -1] - values[:, 0]) / rate)
         means = values.mean(axis=0)
         # What the two measures differ by is lam |Z|_0.
@@ -66,7 +64,9 @@ class ObjectiveImproves(Claim):
         side, why = _side(value, steps.rising, max(steps.falling, every), thresholds)
         if side and sign_p(np.diff(means)) > thresholds.alpha:
             side, why = 0, BOTH_WAYS
-        return Finding(value, low, high, permutation_p(means), "layers", side, why, parts)
+        few = too_few(count, thresholds)
+        p = permutation_p(means)
+        return Finding(value, low, high, p, "layers", side, why, parts, few=few)
 
     def compared(self, result: Readings, setting: Setting, thresholds: Thresholds) -> float:
         """The change over R."""
