@@ -1,0 +1,151 @@
+"""Where heads look: maps over the image, and the least part of it that holds most of their mass."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from whitebox_probe._core.errors import ProbeError, ResultError
+from whitebox_probe.plots._palette import colour_map
+from whitebox_probe.plots._pictures import MOST, Options, images_of, picture, sheet
+from whitebox_probe.plots.kind import figure
+from whitebox_probe.results.view import View
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SITE = "attn_weights"
+Query = Literal["class", "mean"] | tuple[int, int]
+
+
+@figure(takes="view", options=Options)
+def attention(
+    view: View,
+    *,
+    layer: int | None = None,
+    query: Query | None = None,
+    heads: Sequence[int] | int | None = None,
+    mass: float | None = None,
+    **options: Any,
+) -> "Figure":
+    """Each head's attention over the image, one row a sample: what a token looks at.
+
+    Each map has its own scale, from none to its largest weight: where a head looks is drawn, not how
+    sharply.
+
+    Args:
+        view: from `wp.view`, of images, with the site attn_weights.
+        layer: counted from 1; the last one if not given.
+        query: whose attention: of the `class` token, of the patch in (row, column), which is marked,
+            or the `mean` over all patches; the class token's if there is one, else the mean.
+        heads: counted from 1; the first eight if not given.
+        mass: draw, in place of weights, the fewest patches that hold this share of them, as in
+            figure 1 of arXiv:2104.14294 (0.6 there).
+
+    Raises: ResultError for what the view does not hold; ProbeError for a query or mass that cannot
+        be.
+    References: Caron et al. 2021, arXiv:2104.14294; Yu et al. 2023, arXiv:2308.16271 (CRATE).
+    """
+    given = Options(**options)
+    images, samples = images_of(view), given.of(view)
+    layer = view.layers[-1] if layer is None else layer
+    maps = maps_of(view, layer, query)[samples]
+    shown = _heads(heads, maps.shape[1])
+    if mass is not None:
+        if not 0 < mass < 1:
+            raise ProbeError(
+                f"mass is {mass}", "it is the share of attention that is shown", "Use mass=0.6"
+            )
+        maps = heaviest(maps, mass)
+    maps = view.in_grid(maps)
+    height, width = images.shape[1:3]
+    columns = ["image", *(f"head {head}" for head in shown)]
+    with sheet(
+        given,
+        rows=given.names(view, samples),
+        columns=columns,
+        shape=height / width,
+        panels=f"{len(samples)} samples x {len(columns)} columns",
+    ) as made:
+        for row, sample in enumerate(samples):
+            picture(made.axes[row, 0], images[sample])
+            if isinstance(query, tuple):
+                _mark(made.axes[row, 0], query, view, images.shape[1:3])
+            for column, head in enumerate(shown, start=1):
+                seen = maps[row, head - 1]
+                picture(
+                    made.axes[row, column],
+                    seen,
+                    cmap=colour_map(given.palette),
+                    vmin=0,
+                    vmax=seen.max() or 1,
+                    extent=(0, width, height, 0),
+                )
+    return made.figure
+
+
+def maps_of(view: View, layer: int, query: Query | None) -> np.ndarray:
+    """The attention of a query to the patches: (B, K, patches), each row of it adding up to 1."""
+    weights = view.at(SITE, layer)
+    patches = list(view.patches)
+    if query is None:
+        query = "mean" if view.class_index is None else "class"
+    if query == "class":
+        if view.class_index is None:
+            raise ResultError(
+                f"{view.model} has no class token",
+                "its attention is that of patches",
+                "Use query='mean', or query=(row, column)",
+            )
+        found = weights[:, :, view.class_index, :][..., patches]
+    elif query == "mean":
+        found = weights[:, :, patches, :][..., patches].mean(axis=2)
+    else:
+        found = weights[:, :, patches[_place(view, query)], :][..., patches]
+    whole: np.ndarray = found / np.maximum(found.sum(axis=-1, keepdims=True), 1e-30)
+    return whole
+
+
+def heaviest(maps: np.ndarray, mass: float) -> np.ndarray:
+    """1 for the fewest entries that hold a share of each row, 0 for the others: (..., n)."""
+    order = np.argsort(-maps, axis=-1, kind="stable")
+    held = np.cumsum(np.take_along_axis(maps, order, axis=-1), axis=-1)
+    before = held - np.take_along_axis(maps, order, axis=-1)
+    kept = np.zeros_like(maps)
+    np.put_along_axis(kept, order, (before < mass).astype(maps.dtype), axis=-1)
+    return kept
+
+
+def _place(view: View, query: Any) -> int:
+    rows, columns = view.grid or (0, 0)
+    fits = isinstance(query, tuple) and len(query) == 2
+    if not fits or not (0 <= query[0] < rows and 0 <= query[1] < columns):
+        raise ProbeError(
+            f"query={query!r} is no token of the image",
+            f"its patches are (0, 0) to ({rows - 1}, {columns - 1})",
+            "Use 'class', 'mean' or a patch (row, column)",
+        )
+    return int(query[0]) * columns + int(query[1])
+
+
+def _mark(ax: Any, query: tuple[int, int], view: View, size: tuple[int, ...]) -> None:
+    """A frame about the patch whose attention is drawn."""
+    from matplotlib.patches import Rectangle
+
+    assert view.grid is not None
+    tall, wide = size[0] / view.grid[0], size[1] / view.grid[1]
+    at = (query[1] * wide - 0.5, query[0] * tall - 0.5)
+    ax.add_patch(Rectangle(at, wide, tall, fill=False, edgecolor="#D55E00", linewidth=1.2))
+
+
+def _heads(heads: Sequence[int] | int | None, count: int) -> list[int]:
+    asked = [heads] if isinstance(heads, int) else heads
+    shown = list(range(1, min(count, MOST) + 1)) if asked is None else list(asked)
+    wrong = [head for head in shown if head not in range(1, count + 1)]
+    if wrong or not shown:
+        raise ResultError(
+            f"head {wrong[0]} cannot be drawn" if wrong else "no head is to be drawn",
+            f"the layer has heads 1 to {count}",
+            "Name heads in that range",
+        )
+    return shown
