@@ -1,8 +1,11 @@
 """Wrappers around a model: taken off where the model inside computes the same, else refused."""
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 
 from whitebox_probe._core.errors import ProbeError
@@ -16,7 +19,29 @@ _INSIDE = {
     ),
 }
 """Wrappers whose model computes the same without them -> where it is."""
-_SHARDED = "torch.distributed.fsdp.fully_sharded_data_parallel.FullyShardedDataParallel"
+_SHARDED = ("FullyShardedDataParallel", "FSDPModule")
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Whether a module is compiled, in whole or in part: hooks inside would be compiled with it."""
+    return any(
+        getattr(part, "_compiled_call_impl", None) is not None or hasattr(part, "_orig_mod")
+        for part in module.modules()
+    )
+
+
+@contextmanager
+def as_written(module: nn.Module) -> Iterator[None]:
+    """Run what is compiled as it is written: no hook may be set inside compiled code.
+
+    A compiled wrapper around the module is such too, and only its library tells that there may be
+    one.
+    """
+    if not is_compiled(module) and "torch._dynamo" not in sys.modules:
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
 
 
 def inside(module: nn.Module) -> nn.Module:
@@ -79,12 +104,8 @@ def _prompts(module: nn.Module) -> list[str]:
 
 def _refuse_shards(module: nn.Module) -> None:
     """Weights in shards: no process has the subspaces outside a forward pass."""
-    wrapped = any(
-        f"{kind.__module__}.{kind.__qualname__}" == _SHARDED
-        for part in module.modules()
-        for kind in type(part).__mro__
-    )
-    if wrapped or any(_is_shard(p) for p in module.parameters()):
+    kinds = (kind.__name__ for part in module.modules() for kind in type(part).__mro__)
+    if any(name in _SHARDED for name in kinds) or any(map(_is_shard, module.parameters())):
         raise ProbeError(
             f"a {type(module).__name__} whose weights are in shards cannot be probed",
             "FSDP and tensor parallelism keep a part of each weight in each process, and "
