@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from whitebox_probe._core.errors import InternalError, ProbeError
 from whitebox_probe.models.anatomy import Tap
 from whitebox_probe.models.model import ProbeModel
+from whitebox_probe.models.wrappers import as_written
 
 Sink = Callable[[str, int, Tensor], None]
 
@@ -38,12 +39,13 @@ def attach_taps(
     """Call `sink(name, layer, tensor)` for each (name, layer, tap) while the block runs.
 
     The tensor is the model's own (detached, no copy): a sink that keeps it must clone it, since a
-    later in-place operation may overwrite it.
+    later in-place operation may overwrite it. What is compiled runs as it is written meanwhile.
 
     Raises: InternalError, from the forward pass, where the sink fails.
     """
     with ExitStack() as stack:
         shapes: dict[str, torch.Size] = {}
+        stack.enter_context(as_written(module))
         for name, layer, tap in taps:
             part = module.get_submodule(tap.module)
             hook = partial(_read, tap, sink, name, layer, shapes)

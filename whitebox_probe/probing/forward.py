@@ -13,10 +13,10 @@ from whitebox_probe.checkpoints import listed
 from whitebox_probe.data.images import Transform, image_transform
 from whitebox_probe.data.source import Batch
 from whitebox_probe.data.text import TextReader
-from whitebox_probe.models.guest import is_compiled
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
 from whitebox_probe.models.verify import verified_again
+from whitebox_probe.models.wrappers import is_compiled
 from whitebox_probe.probing.padding import arguments
 from whitebox_probe.probing.randomness import seeded
 
