@@ -52,7 +52,7 @@ class NamedAnatomy(MappedAnatomy):
         self._attention = {k: joined(root, v) for k, v in fields.get("attention", {}).items()}
         self._more = {n: self._rooted(fields[n]) for n in ("second", "context") if n in fields}
         self._after = [joined(root, path) for path in fields.get("after", ())]
-        self._run = joined(root, fields.get("run", ""))
+        self._run = joined(root, fields["run"]) if "run" in fields else None
         self._patch = value_at(module, fields["patch"]) if "patch" in fields else None
         options = self._options(module, fields) | dict(changes)
         if not options.get("prefix_tokens"):
@@ -113,13 +113,15 @@ class NamedAnatomy(MappedAnatomy):
         rows, columns = (size // side for size, side in zip(inputs.shape[-2:], sides, strict=True))
         return int(rows), int(columns)
 
-    def trial(self, module: nn.Module) -> Callable[[], object]:
-        """The layers alone, on random tokens."""
-        return partial(self._try_layers, module)
+    def trial(self, module: nn.Module) -> Callable[[], object] | None:
+        """The layers alone, on random tokens; as `MappedAnatomy` does where no `run` is given."""
+        if self._run is None:
+            return super().trial(module)
+        return partial(self._try_layers, module, self._run)
 
-    def _try_layers(self, module: nn.Module) -> None:
+    def _try_layers(self, module: nn.Module, run: str) -> None:
         x = tokens(module, self.dims(module).dim, 5)
-        module.get_submodule(self._run)(x if self._first_batch else x.transpose(0, 1))
+        module.get_submodule(run)(x if self._first_batch else x.transpose(0, 1))
 
     def _rooted(self, text: str) -> str:
         """A site's text below the root; tokens first where the module has them so."""
