@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from whitebox_probe._core.errors import InternalError, ProbeError
 from whitebox_probe.models.anatomy import Tap
 from whitebox_probe.models.model import ProbeModel
+from whitebox_probe.models.weights import devices_of
 from whitebox_probe.models.wrappers import as_written
 
 Sink = Callable[[str, int, Tensor], None]
@@ -39,10 +40,14 @@ def attach_taps(
     """Call `sink(name, layer, tensor)` for each (name, layer, tap) while the block runs.
 
     The tensor is the model's own (detached, no copy): a sink that keeps it must clone it, since a
-    later in-place operation may overwrite it. What is compiled runs as it is written meanwhile.
+    later in-place operation may overwrite it. Of a model on several devices all are handed on at
+    the first one. What is compiled runs as it is written meanwhile.
 
     Raises: InternalError, from the forward pass, where the sink fails.
     """
+    places = devices_of(module)
+    if len(places) > 1:  # layers' tensors are compared and put together
+        sink = partial(_handed_on, sink, places[0])
     with ExitStack() as stack:
         shapes: dict[str, torch.Size] = {}
         stack.enter_context(as_written(module))
@@ -60,6 +65,10 @@ def attach_taps(
             )
             stack.callback(handle.remove)
         yield
+
+
+def _handed_on(sink: Sink, place: torch.device, name: str, layer: int, tensor: Tensor) -> None:
+    sink(name, layer, tensor.to(place))
 
 
 def is_ours(hook: Any) -> bool:

@@ -190,6 +190,20 @@ def _matching(module: nn.Module) -> list[Family]:
     return [f for f in families().values() if f.matches(module)]
 
 
+def _inside(module: nn.Module) -> tuple[str, str, str] | None:
+    """The first part of a module that can be wrapped: its path, its class, and what to do."""
+    for path, part in module.named_modules():
+        if not path:
+            continue
+        fix = f"Pass that part to wrap(): module.get_submodule('{path}')"
+        written = [each.name for each, _ in recognised(part)]
+        if written:
+            return path, type(part).__name__, f"{fix}, or all with mapping='{written[0]}'"
+        if _matching(part):
+            return path, type(part).__name__, fix
+    return None
+
+
 def _found(module: nn.Module, name: str | None) -> Family:
     """The family of that name, or the one that a module is of."""
     if name is not None:
@@ -211,12 +225,22 @@ def _found(module: nn.Module, name: str | None) -> Family:
                 why,
                 "Map what is alike in it with sites={'z_out': 'path.of.{layer}:output'}",
             )
-    if len(matching) != 1:
+    if not matching:
+        inside = _inside(module)
         raise ProbeError(
             f"a {type(module).__name__} is of no family known here",
-            f"{len(matching)} families match it",
-            f"Name one: family={' | '.join(families())}; or map it with sites="
-            "{'z_out': 'path.of.{layer}:output'}, or with a mapping="
+            f"its part '{inside[0]}' is a {inside[1]}, which is"
+            if inside
+            else "it is neither built as one of them, nor of a class that a mapping is written for",
+            inside[2]
+            if inside
+            else "Map it with sites={'z_out': 'path.of.{layer}:output'}, or with a mapping="
             f"{' | '.join(shipped())}",
+        )
+    if len(matching) > 1:
+        raise ProbeError(
+            f"a {type(module).__name__} is of several families",
+            f"they are {', '.join(family.name for family in matching)}",
+            f"Name one: family={' | '.join(family.name for family in matching)}",
         )
     return matching[0]

@@ -14,11 +14,19 @@ _INSIDE = {
     "torch.nn.parallel.data_parallel.DataParallel": "module",
     "torch.nn.parallel.distributed.DistributedDataParallel": "module",
     "torch._dynamo.eval_frame.OptimizedModule": "_orig_mod",
+    "torch.optim.swa_utils.AveragedModel": "module",
+    "timm.utils.model_ema.ModelEma": "ema",
+    "timm.utils.model_ema.ModelEmaV2": "module",
+    "timm.utils.model_ema.ModelEmaV3": "module",
     "torch.distributed.algorithms._checkpoint.checkpoint_wrapper.CheckpointWrapper": (
         "_checkpoint_wrapped_module"
     ),
 }
 """Wrappers whose model computes the same without them -> where it is."""
+_PROGRAMS = (
+    *("torch.jit._script.RecursiveScriptModule", "torch.jit._trace.TopLevelTracedModule"),
+    "torch.jit._script.ScriptModule",
+)
 _SHARDED = ("FullyShardedDataParallel", "FSDPModule")
 
 
@@ -47,14 +55,18 @@ def as_written(module: nn.Module) -> Iterator[None]:
 def inside(module: nn.Module) -> nn.Module:
     """A module without the wrappers around it that change nothing of what it computes.
 
-    Copies on several devices, compilation and recomputation for gradients are such.
+    Copies on several devices, averages, compilation and recomputation for gradients are such, and
+    peft's, whose adapters are in the layers.
     """
     while True:
         names = [f"{kind.__module__}.{kind.__qualname__}" for kind in type(module).__mro__]
         found = next((_INSIDE[name] for name in names if name in _INSIDE), None)
-        if found is None:
+        if found is not None:
+            module = getattr(module, found)
+        elif _is_peft(module) and not _prompts(module):
+            module = module.get_base_model()  # type: ignore[operator]
+        else:
             return module
-        module = getattr(module, found)
 
 
 def bare(module: nn.Module) -> nn.Module:
@@ -63,8 +75,10 @@ def bare(module: nn.Module) -> nn.Module:
     Raises: ProbeError for wrappers without which the model is another, or has no weights.
     """
     module = inside(module)
+    _refuse_programs(module)
     _refuse_adapters(module)
     _refuse_shards(module)
+    _refuse_quantised(module)
     return module
 
 
@@ -85,12 +99,33 @@ def _refuse_adapters(module: nn.Module) -> None:
             "Use an adapter that is in the layers, such as LoRA; .get_base_model() measures the "
             "base model alone",
         )
-    if any(kind.__name__ == "PeftModel" for kind in type(module).__mro__):
+
+
+def _is_peft(module: nn.Module) -> bool:
+    return any(kind.__name__ in ("PeftModel", "PeftMixedModel") for kind in type(module).__mro__)
+
+
+def _refuse_programs(module: nn.Module) -> None:
+    """TorchScript, whose parts run as one: hooks in it are not called."""
+    kinds = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(module).__mro__}
+    if not kinds.isdisjoint(_PROGRAMS):
         raise ProbeError(
-            f"a {type(module).__name__} is a wrapper and no model of a family",
-            "sites are read from the modules inside it",
-            "Pass its .get_base_model(): adapters that are in its layers are measured",
+            f"a {type(module).__name__} cannot be probed",
+            "it is TorchScript, whose parts are run as one program",
+            "Wrap the model that it was made of; its state_dict() fits there",
         )
+
+
+def _refuse_quantised(module: nn.Module) -> None:
+    """Linear maps in whole numbers, scaled by the largest activation of all tokens together."""
+    for path, part in module.named_modules():
+        if type(part).__module__.startswith(("torch.ao.nn.quantized", "torch.nn.quantized")):
+            raise ProbeError(
+                f"a {type(module).__name__} with quantised layers cannot be probed",
+                f"'{path}' is a {type(part).__module__}.{type(part).__name__}, which rounds all "
+                "tokens together, and keeps no weight that a subspace can be read from",
+                "Wrap the model as it was before torch.ao quantised it",
+            )
 
 
 def _prompts(module: nn.Module) -> list[str]:

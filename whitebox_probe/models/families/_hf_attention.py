@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from whitebox_probe._core.errors import SiteError
 from whitebox_probe.models.anatomy import Tap
 from whitebox_probe.models.families._qkv import QKV
-from whitebox_probe.models.weights import affine, shape_of
+from whitebox_probe.models.weights import affine, devices_of, shape_of
 
 Cut = Literal["sections", "grouped", "quarters"]
 
@@ -203,6 +203,9 @@ class Weights(Tap):
         Raises: SiteError where the module's code does not give them.
         """
         attention: nn.Module = self._attention  # type: ignore[attr-defined]
+        if "_hf_hook" in vars(attention):
+            here = devices_of(attention)[0]
+            args, last = _moved(tuple(args), here), _moved(dict(last), here)
         with torch.no_grad():
             again = _copy(attention)
             x = next(t for t in (*args, *last.values()) if isinstance(t, Tensor))
@@ -256,6 +259,21 @@ class Weights(Tap):
         return torch.zeros(mask.shape, dtype=x.dtype, device=x.device).masked_fill(~mask, least)
 
 
+def _is_methods(function: Any, part: Any) -> bool:
+    return getattr(function, "__self__", None) is part
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    """Tensors at a device, in tuples and dicts too."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, tuple | list):
+        return type(value)(_moved(each, device) for each in value)
+    if isinstance(value, dict):
+        return {key: _moved(each, device) for key, each in value.items()}
+    return value
+
+
 def _copy(part: Any) -> Any:
     """A module that shares its tensors, and has no hooks; its attention is written out.
 
@@ -268,12 +286,15 @@ def _copy(part: Any) -> Any:
     for name in _HOOKS:
         held[name] = type(held[name])()
     replaced = held.get("forward")
-    if replaced is not None and any(part.children()):
-        if getattr(replaced, "__self__", None) is not part:
+    before = held.get("_old_forward")  # as accelerate keeps it, whose hooks move what goes in
+    if _is_methods(before, part) and "_hf_hook" in held:
+        held["forward"] = before.__func__.__get__(twin)
+    elif replaced is not None and any(part.children()):
+        if not _is_methods(replaced, part):
             raise SiteError(
                 f"the attention of a {type(part).__name__} is not to be had",
                 "its forward was replaced, and runs the module's own parts",
-                "Remove what replaced it (such as accelerate's hooks), or record other sites",
+                "Remove what replaced it, or record other sites",
             )
         held["forward"] = replaced.__func__.__get__(twin)
     held["_modules"] = {

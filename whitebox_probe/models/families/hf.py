@@ -9,7 +9,7 @@ from torch import Tensor, float32, nn
 from whitebox_probe._core.errors import LoadWarning
 from whitebox_probe.checkpoints import HEADS, listed
 from whitebox_probe.models.families._hf_anatomy import HfAnatomy
-from whitebox_probe.models.families._hf_files import in_todays_names, tower_of
+from whitebox_probe.models.families._hf_files import in_todays_names, is_tower, tower_of
 from whitebox_probe.models.family import Family, Recognised
 from whitebox_probe.models.hub import configuration, transformers
 
@@ -17,6 +17,8 @@ from whitebox_probe.models.hub import configuration, transformers
 _TASKS = (
     *("lm_head.", "cls.", "score.", "classifier.", "qa_outputs.", "generator_predictions."),
     *("discriminator_predictions.", "transform.", "predictions.", "dense.", "out_proj."),
+    *("pre_classifier.", "vocab_transform.", "vocab_layer_norm.", "vocab_projector."),
+    *("decoder.bias", "head.dense.", "head.norm."),
 )
 _BOOKKEEPING = ("architectures", "dtype", "torch_dtype", "transformers_version")
 _BUFFERS = (".attn.bias", ".attn.masked_bias", ".position_ids", ".rotary_emb.inv_freq")
@@ -44,6 +46,13 @@ _BERT = {
     "embeddings.token_type_embeddings.weight": 2,
     "encoder.layer.0.attention.self.query.weight": 2,
 }
+
+
+def _is_encoder(config: Any, module: nn.Module) -> bool:
+    """Whether the encoder alone of an encoder and decoder was saved, such as a T5EncoderModel."""
+    saved = getattr(config, "architectures", None) or ()
+    both = hasattr(module, "encoder") and hasattr(module, "decoder")
+    return both and any(name.endswith("EncoderModel") for name in saved)
 
 
 class HfFamily(Family):
@@ -101,6 +110,8 @@ class HfFamily(Family):
             chosen["attn_implementation"] = arguments.pop("attn_implementation")
         config = configuration(arguments)
         module: nn.Module = transformers().AutoModel.from_config(config, dtype=float32, **chosen)
+        if tower is None and _is_encoder(config, module):
+            tower = "encoder"
         return module if tower is None else tower_of(module, tower)
 
     def matches(self, module: nn.Module) -> bool:
@@ -186,6 +197,8 @@ class HfFamily(Family):
     ) -> list[LoadWarning]:
         """Which tensors beside the base model are of no known head."""
         network: Any = module
+        if is_tower(module):
+            return []  # it was asked for alone
         prefix = f"{network.base_model_prefix}."
         told = [key for key in weights if not key.startswith((prefix, *_TASKS))]
         if not told or not any(key.startswith(prefix) for key in weights):
