@@ -232,7 +232,6 @@ def test_a_tensor_of_ids_is_probed(kind, convention):
         ("nystromformer", {}, "an attention through landmarks"),
         ("longformer", {"attention_window": 4}, "an attention in windows that cuts the text"),
         ("big_bird", {}, "an attention over blocks of tokens, some drawn at random"),
-        ("albert", {"embedding_size": 16}, "one set of weights that is run once a layer"),
         ("fnet", {}, "a Fourier transform and no attention"),
         ("bros", {}, "cannot be tried on a small input: You have to specify bbox"),
         ("deberta", {}, "it has no q_proj, k_proj and v_proj, nor .* only in_proj"),

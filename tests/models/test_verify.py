@@ -1,5 +1,6 @@
 """What a site and a basis say is what the model did, tried once when it is wrapped."""
 
+import copy
 import time
 import warnings
 
@@ -171,9 +172,48 @@ def test_every_layer_is_tried(layer, part):
 
 def test_a_module_that_is_run_twice_is_told():
     module, _ = network("timm_vit")
-    module.blocks[1] = module.blocks[0]
-    with pytest.raises(SiteError, match="more than once"):
+    module.blocks[1].attn.q_norm = module.blocks[1].norm1
+    module.blocks[1].attn.k_norm = nn.Identity()
+    with pytest.raises(SiteError, match="more than once|cannot be tried"):
         wp.wrap(module)
+
+
+def test_layers_that_share_a_module_are_each_read_in_their_pass():
+    module, inputs = network("timm_vit")
+    apart = copy.deepcopy(module)
+    apart.blocks[1] = copy.deepcopy(apart.blocks[0])
+    module.blocks[1] = module.blocks[0]
+    shared, own = wp.wrap(module), wp.wrap(apart)
+    for layers in ([1, 2], [2]):
+        with torch.no_grad(), wp.record(own, own.sites, layers) as want:
+            apart(inputs)
+        with torch.no_grad(), wp.record(shared, shared.sites, layers) as got:
+            module(inputs)
+        for site in own.sites:
+            assert all(torch.equal(got[site, n], want[site, n]) for n in layers), site
+    assert not torch.equal(got["z_out", 2], got["z_in", 2])
+    numbers = [wp.probe(m, inputs, ["l0", "compression"], progress=False) for m in (shared, own)]
+    assert numbers[0].frame.drop(columns="model").equals(numbers[1].frame.drop(columns="model"))
+
+
+def test_a_pass_that_ends_in_the_middle_does_not_shift_the_next():
+    module, inputs = network("timm_vit")
+    module.blocks[1] = module.blocks[0]
+    model, stops = wp.wrap(module), iter([False, True])
+
+    def stop(*_):
+        if next(stops, False):
+            raise ValueError("stop")
+
+    handle = module.blocks[0].register_forward_pre_hook(stop)
+    with torch.no_grad(), wp.record(model, ["z_out"]) as got:
+        with pytest.raises(ValueError, match="stop"):
+            module(inputs)
+        module(inputs)
+        handle.remove()
+    with torch.no_grad(), wp.record(model, ["z_out"]) as want:
+        module(inputs)
+    assert torch.equal(got["z_out", 2], want["z_out", 2])
 
 
 def test_what_fsdp_has_cut_up_is_named():

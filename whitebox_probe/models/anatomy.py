@@ -27,6 +27,8 @@ class Tap:
             the tensor; only on the input side.
         like: a module that is given the tokens as (B, n, d), where this one is given them as
             (B*n, d): the tensor takes their shape.
+        turn: which pass of the module is read (from 0), and of how many in one forward pass: layers
+            may share a module (`models/turns.py`).
     """
 
     module: str
@@ -35,6 +37,7 @@ class Tap:
     keywords: tuple[str, ...] = ()
     like: str = ""
     beside: tuple[int, ...] = ()
+    turn: tuple[int, int] = (0, 1)
 
     def read(self, args: Any, last: Any) -> Tensor:
         """The site's tensor, detached, from what a hook is given.

@@ -53,7 +53,11 @@ def attach_taps(
         stack.enter_context(as_written(module))
         for name, layer, tap in taps:
             part = module.get_submodule(tap.module)
-            hook = partial(_read, tap, sink, name, layer, shapes)
+            passes = [0]
+            hook = partial(_read, tap, sink, name, layer, shapes, passes)
+            if tap.turn != (0, 1):
+                again = partial(_begin, passes)
+                stack.callback(module.register_forward_pre_hook(again).remove)
             if tap.like:
                 like = module.get_submodule(tap.like)
                 note = partial(_note, shapes, tap.like)
@@ -73,7 +77,12 @@ def _handed_on(sink: Sink, place: torch.device, name: str, layer: int, tensor: T
 
 def is_ours(hook: Any) -> bool:
     """Whether a hook is one of those that read sites: it changes nothing."""
-    return isinstance(hook, partial) and hook.func in (_read, _note)
+    return isinstance(hook, partial) and hook.func in (_read, _note, _begin)
+
+
+def _begin(passes: list[int], module: nn.Module, args: Any) -> None:
+    """Another forward pass of the whole: the last one may have ended in the middle."""
+    passes[0] = 0
 
 
 def _note(shapes: dict[str, torch.Size], path: str, module: nn.Module, args: Any, kw: Any) -> None:
@@ -87,6 +96,7 @@ def _read(
     name: str,
     layer: int,
     shapes: dict[str, torch.Size],
+    passes: list[int],
     module: nn.Module,
     args: Any,
     last: Any,
@@ -96,6 +106,10 @@ def _read(
     What fails here fails inside the model's forward pass, and is told apart from an input that the
     model cannot take.
     """
+    turn, turns = tap.turn
+    now, passes[0] = passes[0] % turns, passes[0] + 1
+    if now != turn:
+        return
     try:
         tensor = tap.read(args, last)
         if tap.like and tensor.ndim == 2:

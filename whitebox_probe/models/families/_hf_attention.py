@@ -209,7 +209,7 @@ class Weights(Tap):
         with torch.no_grad():
             again = _copy(attention)
             x = next(t for t in (*args, *last.values()) if isinstance(t, Tensor))
-            given = inspect.signature(attention.forward).bind(*args, **last)
+            given = inspect.signature(again.forward).bind(*args, **last)
             for name, value in self._arguments(given.arguments, x).items():
                 given.arguments[name] = value
             found = again.forward(*given.args, **given.kwargs)
@@ -245,7 +245,10 @@ class Weights(Tap):
                 )
             own = "mask" if "mask" in names and "attention_mask" not in names else "attention_mask"
             mask = self._mask(given.get(own, more.get(own)), x)
-            (changed if own in names else more)[own] = mask
+            if own in names:
+                changed[own] = mask
+            elif mask is not None:  # not all that take further arguments know of one
+                more[own] = mask
         return changed | ({"kwargs": more} if more else {})
 
     def _mask(self, mask: Tensor | None, x: Tensor) -> Tensor | None:
@@ -280,7 +283,10 @@ def _copy(part: Any) -> Any:
     It is no `copy.copy`, which modules with parametrisations refuse.
     Raises: SiteError where the forward was replaced by one that is bound to the module.
     """
-    twin = object.__new__(type(part))
+    kind = type(part)
+    if kind.__name__.endswith("SdpaSelfAttention"):  # its fused form is a class of its own
+        kind = kind.__mro__[1]
+    twin = object.__new__(kind)
     held = twin.__dict__
     held.update(vars(part))
     for name in _HOOKS:
