@@ -2,17 +2,19 @@
 
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from whitebox_probe import checkpoints
-from whitebox_probe._core.errors import CheckpointError, MissingDependency, nearest
+from whitebox_probe._core.errors import CheckpointError, LoadWarning, MissingDependency, nearest
 from whitebox_probe.checkpoints import Checkpoint
 
 WEIGHTS, CONFIG, PROCESSOR = "model.safetensors", "config.json", "preprocessor_config.json"
 _INDEX = ".index.json"
+_ABSENT = ("EntryNotFoundError", "RemoteEntryNotFoundError")
 _FORMS = (WEIGHTS, WEIGHTS + _INDEX, "pytorch_model.bin", "pytorch_model.bin" + _INDEX)
 """What save_pretrained writes, the first of them that is there being read."""
 _FOREIGN = ("*.gguf", "consolidated*", "*.pth", "*.pt", "*.onnx", "*/*.onnx", "*.ot", "*.npz")
@@ -197,6 +199,8 @@ def configuration(arch: Mapping[str, Any]) -> Any:
                 f"Check {CONFIG} in {folder}; code that comes with a model is not run",
             ) from error
         _expect_plain(config, model)
+        if _takes_pictures(config) and not Path(model).is_dir():
+            _fetch_processor(model, folder)
         _check_options(config, options)
         for key, value in options.items():
             setattr(config, key, value)
@@ -266,6 +270,37 @@ def _folder(model: str, revision: str) -> Path:
     source = _in_repository(model, CONFIG, revision)
     wanted = Checkpoint(name=f"{Path(model).name}-config", family="hf", arch={}, source=source)
     return checkpoints.fetch(wanted, progress=False).parent
+
+
+def _takes_pictures(config: Any) -> bool:
+    """Whether a configuration is of a model of images, or has one inside."""
+    return any(hasattr(config, name) for name in ("patch_size", "vision_config"))
+
+
+def _fetch_processor(model: str, folder: Path) -> None:
+    """Have the file of a model's image processor beside its configuration, if it has one.
+
+    Args: folder: of the configuration, in the hub's cache, where it has the name of its revision.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    source = _in_repository(model, PROCESSOR, folder.name)
+    wanted = Checkpoint(name=f"{Path(model).name}-processor", family="hf", arch={}, source=source)
+    if try_to_load_from_cache(model, PROCESSOR, revision=folder.name) is not None:
+        return  # it is there, or known not to be
+    try:
+        checkpoints.fetch(wanted, progress=False)
+    except CheckpointError as error:
+        if type(error.__cause__).__name__ in _ABSENT:
+            return
+        warnings.warn(
+            LoadWarning(
+                f"how images are prepared for '{model}' is not known",
+                f"its {PROCESSOR} is not here, and cannot be fetched: {error.why}",
+                "Say it with preprocess=, such as preprocess='imagenet'",
+            ),
+            stacklevel=2,
+        )
 
 
 def _check_options(config: Any, options: Mapping[str, Any]) -> None:

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import SiteError
+from whitebox_probe.models.hub import PROCESSOR
 from whitebox_probe.models.preprocess import Preprocess
 
 _CLASS = ("cls_token", "class_embedding")
 _RESAMPLING = {0: "nearest", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming", 1: "lanczos"}
-PROCESSOR = "preprocessor_config.json"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from torch import Tensor, float32, nn
 from whitebox_probe._core.errors import LoadWarning
 from whitebox_probe.checkpoints import HEADS, listed
 from whitebox_probe.models.families._hf_anatomy import HfAnatomy
+from whitebox_probe.models.families._hf_examples import EXAMPLES
 from whitebox_probe.models.families._hf_files import in_todays_names, is_tower, tower_of
 from whitebox_probe.models.family import Family, Recognised
 from whitebox_probe.models.hub import configuration, transformers
@@ -64,23 +65,7 @@ class HfFamily(Family):
 
     name = "hf"
     reads = HfAnatomy
-    example = tuple(
-        {
-            "hidden_size": 16,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "vocab_size": 23,
-            "max_position_embeddings": 20,
-            "bos_token_id": 0,
-            "eos_token_id": 0,
-        }
-        | kind
-        for kind in (
-            {"model_type": "gpt2"},
-            {"model_type": "bert"},
-            {"model_type": "llama", "num_key_value_heads": 1},
-        )
-    )
+    example = EXAMPLES
     tested = (
         "tokens, attention and A V against what transformers itself returns, in float64 with "
         "random weights, for the types in `tests/models/test_hf_types.py`, without deviation; "
@@ -200,7 +185,8 @@ class HfFamily(Family):
         if is_tower(module):
             return []  # it was asked for alone
         prefix = f"{network.base_model_prefix}."
-        told = [key for key in weights if not key.startswith((prefix, *_TASKS))]
+        own = network.state_dict()
+        told = [k for k in weights if not k.startswith((prefix, *_TASKS)) and k not in own]
         if not told or not any(key.startswith(prefix) for key in weights):
             return []
         warning = LoadWarning(
