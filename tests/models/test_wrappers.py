@@ -112,3 +112,105 @@ def test_moved_weights_give_the_same_numbers_or_one_line():
     assert rec["z_out", 2].shape == (4, 10, 16)
     with pytest.raises(ProbeError, match="no weights at .*offloaded"):
         numbers(away)
+
+
+def test_an_average_of_weights_is_taken_off():
+    torch.manual_seed(0)
+    average = torch.optim.swa_utils.AveragedModel(model())
+    assert numbers(wp.wrap(average)).equals(numbers(wp.wrap(model())))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_torchscript_and_whole_numbers_are_refused_in_one_line():
+    with pytest.raises(ProbeError, match=r"it is TorchScript.*Wrap the model that it was made of"):
+        wp.wrap(torch.jit.script(nn.Linear(2, 2)))
+    quantised = torch.ao.quantization.quantize_dynamic(model(), {nn.Linear}, dtype=torch.qint8)
+    with pytest.raises(ProbeError, match=r"quantised layers cannot be probed: 'blocks.0.attn.qkv'"):
+        wp.wrap(quantised)
+
+
+class Packed(nn.Module):
+    """A linear layer whose weight is packed in 4 bits, two rows in a byte, as libraries keep it."""
+
+    def __init__(self, linear):
+        super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.scale = nn.Parameter(linear.weight.detach().abs().amax(dim=1, keepdim=True) / 7)
+        whole = (linear.weight.detach() / self.scale).round().clamp(-8, 7).to(torch.int8) + 8
+        low, high = whole.to(torch.uint8).chunk(2)
+        self.register_buffer("packed", low | (high << 4))
+        self.bias = linear.bias
+
+    def weight_of(self):
+        rows = torch.cat([self.packed & 15, self.packed >> 4])
+        return (rows.float() - 8) * self.scale
+
+    def forward(self, x):
+        return nn.functional.linear(x, self.weight_of(), self.bias)
+
+
+def test_packed_weights_are_read_as_what_they_compute():
+    packed, plain = model(), model()
+    for one, other in zip(packed.blocks, plain.blocks, strict=True):
+        one.attn.qkv = Packed(one.attn.qkv)
+        with torch.no_grad():
+            other.attn.qkv.weight.copy_(one.attn.qkv.weight_of())
+    got, want = wp.wrap(packed), wp.wrap(plain)
+    for layer in (1, 2):
+        U = [m.subspaces(layer, "qkv:k") for m in (got, want)]
+        assert torch.allclose(*U, atol=1e-6)
+    frames = [numbers(each) for each in (got, want)]
+    assert torch.allclose(*(torch.tensor(f["mean"].to_numpy()) for f in frames), rtol=1e-5)
+
+
+def test_weights_of_two_types_are_told_where_the_model_itself_does_not_run():
+    mixed = model()
+    mixed.blocks[1].mlp.to(torch.bfloat16)
+    with pytest.raises(ProbeError, match=r"Convert it to one type.*bfloat16 and float32"):
+        wp.wrap(mixed)
+
+
+def test_the_part_that_is_meant_is_named():
+    class Task(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.loss, self.net = nn.Linear(2, 2), model()
+
+    with pytest.raises(ProbeError, match=r"its part 'net' is a VisionTransformer.*'net'\)"):
+        wp.wrap(Task())
+
+
+def test_a_model_on_several_devices_stays_there(monkeypatch):
+    from whitebox_probe.models import hooks
+    from whitebox_probe.probing import forward
+
+    two = [torch.device("cpu"), torch.device("cuda:1")]
+    network = model()
+    wrapped, want = wp.wrap(network), numbers(wp.wrap(model()))
+    for place in (forward, hooks):
+        monkeypatch.setattr(place, "devices_of", lambda _: two)
+    monkeypatch.setattr(type(network), "to", lambda *_: pytest.fail("it was moved"))
+    assert numbers(wrapped).equals(want)
+    with pytest.raises(ProbeError, match="device 'cpu' cannot be used.*spread over several"):
+        wp.probe(wrapped, IMAGES, "l0", device="cpu", progress=False)
+
+
+def test_a_language_model_that_accelerate_has_placed_has_its_attention():
+    accelerate = pytest.importorskip("accelerate")
+    transformers = pytest.importorskip("transformers")
+    from whitebox_probe.models.registry import families
+
+    family, ids = families()["hf"], torch.arange(2, 20).view(2, 9)
+    for arch in family.example[2:4]:
+        torch.manual_seed(0)
+        plain = family.build(arch).eval()
+        torch.manual_seed(0)
+        placed = family.build(arch).eval()
+        assert isinstance(placed, transformers.PreTrainedModel)
+        accelerate.dispatch_model(placed, {"": "cpu"}, force_hooks=True)
+        names = ["attention_entropy", "l0"]
+        frames = [
+            wp.probe(wp.wrap(m), ids, names, sites={"l0": "z_out"}, progress=False).frame
+            for m in (placed, plain)
+        ]
+        assert frames[0].equals(frames[1])
