@@ -120,7 +120,7 @@ def test_an_average_of_weights_is_taken_off():
     assert numbers(wp.wrap(average)).equals(numbers(wp.wrap(model())))
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*deprecated")
 def test_torchscript_and_whole_numbers_are_refused_in_one_line():
     with pytest.raises(ProbeError, match=r"it is TorchScript.*Wrap the model that it was made of"):
         wp.wrap(torch.jit.script(nn.Linear(2, 2)))
