@@ -69,7 +69,7 @@ class HfFamily(Family):
     tested = (
         "tokens, attention and A V against what transformers itself returns, in float64 with "
         "random weights, for the types in `tests/models/test_hf_types.py`, without deviation; "
-        "144 types by `benchmarks/architectures.py` (RESULTS.md); saved folders, shards and bare "
+        "145 types by `benchmarks/architectures.py` (RESULTS.md); saved folders, shards and bare "
         "files of GPT-2 and BERT. `minilm-l6` was run: sentences of one meaning lie near each "
         "other (marker `weights`)"
     )
