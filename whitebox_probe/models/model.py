@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from whitebox_probe._core.errors import BasisError, SiteError, nearest
 from whitebox_probe.models.anatomy import Anatomy, Dims, Layer, Tap
 from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
+from whitebox_probe.models.turns import Turns, in_turn, turns_of
 from whitebox_probe.sites import SITES
 
 if TYPE_CHECKING:
@@ -186,4 +188,8 @@ class ProbeModel:
                 f"the model has {self.layers} layers",
                 f"Use a layer from 1 to {self.layers}",
             )
-        return self.anatomy.layer(self.module, number)
+        return in_turn(self.anatomy.layer(self.module, number), self._turns)
+
+    @cached_property
+    def _turns(self) -> Turns:
+        return turns_of(self.anatomy, self.module, self.layers)

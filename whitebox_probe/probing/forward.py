@@ -13,10 +13,11 @@ from whitebox_probe.checkpoints import listed
 from whitebox_probe.data.images import Transform, image_transform
 from whitebox_probe.data.source import Batch
 from whitebox_probe.data.text import TextReader
-from whitebox_probe.models.guest import is_compiled
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
 from whitebox_probe.models.verify import verified_again
+from whitebox_probe.models.weights import devices_of
+from whitebox_probe.models.wrappers import is_compiled
 from whitebox_probe.probing.padding import arguments
 from whitebox_probe.probing.randomness import seeded
 
@@ -48,14 +49,21 @@ def ready(model: ProbeModel, device: str | torch.device | None) -> Iterator[torc
     """
     _expect_loaded(model)
     verified_again(model)
-    before = model.device
+    before, spread = model.device, len(devices_of(model.module)) > 1
+    if spread and device is not None:
+        raise ProbeError(
+            f"device '{device}' cannot be used",
+            f"{model.name} is spread over several, and stays where it is",
+            "Leave device out",
+        )
     try:
         where = before if device is None else torch.device(device)
         if where.type == "mps":
             raise RuntimeError("measures are taken in float64, which it does not have")
         if where.type == "meta":  # moving there would lose the weights
             raise RuntimeError("it holds shapes, and no numbers")
-        model.module.to(where)
+        if not spread:
+            model.module.to(where)
     except (RuntimeError, AssertionError) as error:
         model.module.to(before)  # a part of it may have been moved
         raise ProbeError(
@@ -68,7 +76,8 @@ def ready(model: ProbeModel, device: str | torch.device | None) -> Iterator[torc
     finally:
         for part, training in modes:
             part.training = training
-        model.module.to(before)
+        if not spread:
+            model.module.to(before)
 
 
 def run_batch(

@@ -24,6 +24,7 @@ from whitebox_probe.data.source import Batch, Source, classed, open_data
 from whitebox_probe.metrics._linalg import unguarded
 from whitebox_probe.models.hooks import attach_taps
 from whitebox_probe.models.model import ProbeModel
+from whitebox_probe.models.weights import at_home
 from whitebox_probe.probing import null as nulls
 from whitebox_probe.probing import outcome
 from whitebox_probe.probing.bases import FITTED, Bases, bases_of
@@ -475,7 +476,7 @@ def _in_its_precision(norm: nn.Module) -> Callable[[Tensor], Tensor]:
             norm = copy.deepcopy(norm)
             norm, own = (norm.float(), torch.float32) if half else (norm, own)
     # forward, not the module itself: its hooks may be ours, and would call themselves.
-    return lambda Z: norm.forward(Z if own is None else Z.to(own))
+    return lambda Z: at_home(norm, Z if own is None else Z.to(own))
 
 
 def forward(
