@@ -10,10 +10,11 @@ from whitebox_probe._core import onednn
 from whitebox_probe._core.errors import DataError, ProbeError
 from whitebox_probe._core.hashing import seed_of
 from whitebox_probe.checkpoints import listed
-from whitebox_probe.data.images import Transform, image_transform
+from whitebox_probe.data.images import Transform
 from whitebox_probe.data.source import Batch
 from whitebox_probe.data.text import TextReader
 from whitebox_probe.models.guest import is_compiled
+from whitebox_probe.models.images import transform_of_images
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
 from whitebox_probe.models.verify import verified_again
@@ -29,15 +30,7 @@ def transform_of(
         return None
     if isinstance(preprocess, TextPreprocess):
         return TextReader(preprocess.tokenizer, preprocess.length)
-    return image_transform(
-        size=preprocess.size,
-        mean=preprocess.mean,
-        std=preprocess.std,
-        mode=preprocess.mode,
-        crop=preprocess.crop,
-        interpolation=preprocess.interpolation,
-        crop_mode=preprocess.crop_mode,
-    )
+    return transform_of_images(preprocess)
 
 
 @contextmanager
