@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from whitebox_probe._core.errors import DataError, LoadWarning
 from whitebox_probe.data._digest import combined
-from whitebox_probe.data.source import Batch, Source, classed, open_data
+from whitebox_probe.data.given import expected
+from whitebox_probe.data.source import Batch, Source, classed
 from whitebox_probe.metrics._linalg import unguarded
 from whitebox_probe.models.hooks import attach_taps
 from whitebox_probe.models.model import ProbeModel
@@ -29,7 +30,7 @@ from whitebox_probe.probing import outcome
 from whitebox_probe.probing.bases import FITTED, Bases, bases_of
 from whitebox_probe.probing.collector import Collector, Parts
 from whitebox_probe.probing.fitting import Fit
-from whitebox_probe.probing.forward import ready, run_batch, transform_of
+from whitebox_probe.probing.forward import opened, ready, run_batch
 from whitebox_probe.probing.identity import UNKNOWN, held, identity, spread
 from whitebox_probe.probing.padding import left_padding
 from whitebox_probe.probing.plan import Plan, Wanted, heads_site, planned
@@ -132,6 +133,7 @@ def probe(
         ProcessError when another process has ended, or a checkpoint is of another run;
         NonFiniteError, after the pass, if the features of a sample are not finite.
     """
+    data, fit_data = expected(data), expected(fit_data)
     model = as_model(model)
     settings = Settings.of(
         convention=convention,
@@ -179,10 +181,9 @@ class _Pass:
         self.model, self.plan, self.title = model, plan, title
         self.settings, self.execution = settings, execution
         self.data, self.fit_data = data, fit_data
-        self.transform = transform_of(model.preprocess)
-        self.source = open_data(
+        self.source = opened(
+            model,
             data,
-            transform=self.transform,
             limit=settings.limit,
             seed=settings.seed,
             on_error=settings.on_error,
@@ -241,7 +242,6 @@ class _Pass:
             self.fit_data,
             self.settings.fit_limit,
             self.source,
-            self.transform,
             self.execution.batch_size,
             self.device,
             self.settings.fast,
@@ -456,7 +456,7 @@ def _check_labels(source: Source) -> None:
     if not source.labelled:
         raise DataError(
             f"{source.name} has no labels",
-            "a class-wise measure is asked for",
+            f"a class-wise measure is asked for{f', and {source.why}' if source.why else ''}",
             "Pass a Dataset of (input, label) pairs, a folder with one subfolder a class, "
             "or leave the measure out",
         )
@@ -517,7 +517,7 @@ def forward(
             collector.skipped |= batch.skipped
             if len(batch.ids) > 0:
                 grid = model.grid(batch.inputs)
-                left = left_padding(model, batch.inputs, batch.mask)
+                left = left_padding(model, batch.inputs, batch.mask, batch.attended)
                 collector.start(batch.ids, batch.labels, batch.mask, grid, left)
                 table.open(batch.ids, batch.identities)
                 with attach_taps(model.module, taps, collector.take):

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from whitebox_probe._core.errors import DataError, ProbeError
-from whitebox_probe.data.source import Batch, open_data
+from whitebox_probe.data.source import Batch
 from whitebox_probe.metrics._linalg import rounding, upcast
 from whitebox_probe.metrics.similarity import (
     SAMPLES_PER_DIRECTION,
@@ -30,7 +30,7 @@ from whitebox_probe.metrics.similarity import (
 )
 from whitebox_probe.models.hooks import attach
 from whitebox_probe.models.model import ProbeModel
-from whitebox_probe.probing.forward import ready, run_batch, transform_of
+from whitebox_probe.probing.forward import opened, ready, run_batch
 from whitebox_probe.probing.groups import expect_some, measured_mean
 from whitebox_probe.results.similarity import Similarity
 
@@ -72,8 +72,7 @@ def similarity(
 
     models = (first, second)
     sources = [
-        open_data(data, transform=transform_of(m.preprocess), limit=limit, seed=seed)
-        for m in models
+        opened(m, data, limit=limit, seed=seed) for m in models
     ]
     same = first is second
     shape = (first.layers, second.layers)
