@@ -3,7 +3,7 @@
 import hashlib
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -136,6 +136,19 @@ class ImageFolder(Dataset[Any]):
         self.transform = transform
         self.folder = folder
         self._settle({str(p.relative_to(folder)): p.stat().st_size for p in self.files})
+
+    @classmethod
+    def listed(cls, files: Sequence[Path], transform: Transform) -> "ImageFolder":
+        """Images by their paths, without classes."""
+        found = cls.__new__(cls)
+        found.left_out = {}
+        found.transform = transform
+        found.folder = Path(os.path.commonpath([path.absolute().parent for path in files]))
+        found._settle(
+            {str(p.absolute().relative_to(found.folder)): p.stat().st_size for p in files}
+        )
+        found.classes = None
+        return found
 
     def of(self, members: Mapping[str, int]) -> "ImageFolder":
         """The folder with the files that it once held, some of which may be gone."""

@@ -18,6 +18,10 @@ from whitebox_probe.data.kind import Kind, Opened
 from whitebox_probe.data.text import TextReader
 
 
+HUB = "hf:"
+"""Begins the name of a data set of the Hugging Face hub."""
+
+
 @cache
 def readers() -> dict[str, Any]:
     """Name -> the file of this folder that reads it."""
@@ -38,6 +42,7 @@ def path_of(data: Any) -> Path | None:
     if isinstance(data, Path):
         return data
     is_path = isinstance(data, str) and data != "" and data not in readers()
+    is_path = is_path and not data.startswith(HUB)
     return Path(data) if is_path else None
 
 
