@@ -103,9 +103,7 @@ def expect_key(key: str, keys: list[str], what: str, option: str) -> str:
     Raises: DataError if it is not there.
     """
     if key not in keys:
-        raise DataError(
-            f"{what} has no '{key}'", f"{option}='{key}' was given", nearest(key, keys)
-        )
+        raise DataError(f"{what} has no '{key}'", f"{option}='{key}' was given", nearest(key, keys))
     return key
 
 

@@ -86,9 +86,7 @@ def parts_of(
             "Give (input, class, mask), or a part of it",
         )
     why = _no_class(others[0]) if others and not labels else ""
-    return Parts(
-        inputs, labels[0] if labels else None, masks[0] if masks else None, why=why
-    )
+    return Parts(inputs, labels[0] if labels else None, masks[0] if masks else None, why=why)
 
 
 def _by_name(
@@ -142,8 +140,9 @@ def _is_row(whole: Any, axes: int) -> bool:
 
 def _no_class(part: Any) -> str:
     """Why what stands where a class would is none."""
-    if isinstance(part, str) or (isinstance(part, list | tuple) and part and
-                                 isinstance(part[0], str)):
+    if isinstance(part, str) or (
+        isinstance(part, list | tuple) and part and isinstance(part[0], str)
+    ):
         text = part if isinstance(part, str) else part[0]
         return f"its class is a text ('{text[:40]}'), and a class is a whole number"
     if isinstance(part, float | np.floating):

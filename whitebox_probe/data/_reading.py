@@ -89,10 +89,8 @@ class Reading:
             assert isinstance(given, Tensor)
             inputs = self._as_it_is(given[:room], what)
             made = list(inputs)
-        known = [
-            self._identity(*each) for each in zip(items, made, masks, strict=True)
-        ]
-        cut = {
+        known = [self._identity(*each) for each in zip(items, made, masks, strict=True)]
+        cut: dict[str, Any] = {
             name: None if (value := getattr(parts, name)) is None else value[:room]
             for name in ("label", "mask", "attended")
         }

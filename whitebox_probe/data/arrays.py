@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from whitebox_probe._core.errors import DataError
-from whitebox_probe.data import _digest, names
+from whitebox_probe.data import _digest, _paths, names
 from whitebox_probe.data.choices import OF_SAMPLES, OF_TEXTS, Choices
 from whitebox_probe.data.datasets import Datasets
 from whitebox_probe.data.images import Transform
@@ -45,7 +45,7 @@ class Arrays(Kind):
     ) -> Opened:
         """The rows of the array, read from a file when they are asked for."""
         in_memory = isinstance(data, np.ndarray)
-        array = data if in_memory else loaded(Path(data))
+        array = data if in_memory else _one(Path(data))
         if array.ndim == 0:
             raise DataError(
                 "an array without axes cannot be opened",
@@ -64,6 +64,14 @@ class Arrays(Kind):
         fingerprint = f"{array.shape}-{_digest.of_array(np.asarray(known))}"
         return Opened(array, name, fingerprint)
 
+    def expect(self, data: Any) -> None:
+        """Check that a file is there.
+
+        Raises: DataError.
+        """
+        if isinstance(data, str | Path):
+            _paths.files_of(Path(data))
+
     def examples(self, folder: Path) -> Mapping[str, Any]:
         """Six inputs of four numbers."""
         plain = np.arange(24.0, dtype=np.float32).reshape(6, 4)
@@ -77,6 +85,19 @@ class Arrays(Kind):
             "not finite": broken,
             "wrong type": np.array(1.0),
         }
+
+
+def _one(path: Path) -> Any:
+    """The one array that a path or a pattern names.
+
+    Raises: DataError for several: arrays may be of many shapes.
+    """
+    files = _paths.files_of(path)
+    if len(files) > 1:
+        raise DataError(
+            f"{path} names {len(files)} arrays", "one is read at a time", "Put them into one"
+        )
+    return loaded(files[0])
 
 
 def loaded(path: Path) -> Any:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from whitebox_probe._core.errors import DataError
-from whitebox_probe.data import _digest, _keys, names
+from whitebox_probe.data import _digest, _keys, _paths, names
 from whitebox_probe.data._reading import Reading
 from whitebox_probe.data.arrays import loaded
 from whitebox_probe.data.choices import OF_SAMPLES, OF_TEXTS, Choices
@@ -69,6 +69,14 @@ class Columns(Kind):
             fingerprint = f"{len(rows)}-{key}-{hashed}"
             return Opened(rows, name, fingerprint, choices=choices)
         return opened
+
+    def expect(self, data: Any) -> None:
+        """Check that a file is there.
+
+        Raises: DataError.
+        """
+        if isinstance(data, str | Path):
+            _paths.files_of(Path(data))
 
     def examples(self, folder: Path) -> Mapping[str, Any]:
         """Six inputs of four numbers, of three classes."""

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import DataError
-from whitebox_probe.data._once import once
 from whitebox_probe.data._prepared import transform_of
 from whitebox_probe.data.choices import Choices
 from whitebox_probe.data.images import Transform
+from whitebox_probe.data.once import once
 from whitebox_probe.data.text import TextReader
 from whitebox_probe.models.model import ProbeModel
 
@@ -86,7 +86,7 @@ def data(
         >>> data({"scan": np.zeros((6, 8, 8), np.uint8)}, column="scan")
         Data(dict, column='scan')
     """
-    said = {
+    said: dict[str, Any] = {
         "column": column,
         "label": label,
         "mask": mask,

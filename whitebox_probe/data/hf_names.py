@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ class HubNames(Kind):
             raise MissingDependency(
                 f"data '{data}' need the package datasets",
                 "it is not installed",
-                "Run: pip install datasets",
+                "Run: pip install whitebox-probe[datasets]",
             )
 
     def open(self, data: Any, transform: Transform | TextReader | None) -> Opened:
@@ -56,8 +57,7 @@ class HubNames(Kind):
         self.expect(data)
         found = _loaded(data)
         opened = HfDatasets().open_as(found, transform, choices)
-        object.__setattr__(opened, "name", data.removeprefix(HUB))
-        return opened
+        return replace(opened, name=data.removeprefix(HUB))
 
     def examples(self, folder: Path) -> Mapping[str, Any]:
         """Six pictures of one grey each, of two classes, in the library's own folders."""

@@ -44,6 +44,14 @@ class ImageFiles(Kind):
         name = Path(data).name
         return Opened(images, name, images.fingerprint, identify=images.identify)
 
+    def expect(self, data: Any) -> None:
+        """Check that a file is there.
+
+        Raises: DataError.
+        """
+        if isinstance(data, str | Path):
+            _paths.files_of(Path(data))
+
     def examples(self, folder: Path) -> Mapping[str, Any]:
         """Six pictures of one grey each; one that is a text inside."""
         for what, values in {"a": range(6), "b": range(6), "c": range(5)}.items():

@@ -5,7 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset, TensorDataset, default_collate
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    IterableDataset,
+    TensorDataset,
+    default_collate,
+)
 
 from whitebox_probe._core.errors import DataError
 from whitebox_probe.data._reading import Reading

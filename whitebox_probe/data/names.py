@@ -17,7 +17,6 @@ from whitebox_probe.data.images import ImageArray, Transform
 from whitebox_probe.data.kind import Kind, Opened
 from whitebox_probe.data.text import TextReader
 
-
 HUB = "hf:"
 """Begins the name of a data set of the Hugging Face hub."""
 

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from whitebox_probe._core.errors import DataError
-from whitebox_probe.data import _keys, _paths, names
+from whitebox_probe.data import _paths, names
 from whitebox_probe.data.choices import OF_SAMPLES, OF_TEXTS, Choices
 from whitebox_probe.data.datasets import Datasets
 from whitebox_probe.data.images import Transform
@@ -83,12 +83,15 @@ class Shards(Kind):
                 "a packed tar can only be read from its beginning",
                 "Unpack it to a plain .tar, with gunzip, say",
             )
+        _paths.files_of(Path(data))
 
     def examples(self, folder: Path) -> Mapping[str, Any]:
         """Six pictures of one grey each, in two shards; one that is a text inside."""
         values = {"plain": range(6), "other": range(100, 150, 8), "empty": (), "wrong": range(5)}
         for what, greys in values.items():
-            members = [(f"{n}.png", _png(grey, 9 + (what == "other"))) for n, grey in enumerate(greys)]
+            members = [
+                (f"{n}.png", _png(grey, 9 + (what == "other"))) for n, grey in enumerate(greys)
+            ]
             if what == "wrong":
                 members.append(("5.png", b"no picture"))
             classes = [(name.replace("png", "cls"), b"1") for name, _ in members]
@@ -139,7 +142,9 @@ class _Samples:
             return _decoded(end.rpartition(".")[2], content)
         except (OSError, ValueError) as error:
             told = (str(error).splitlines() or [""])[0]
-            raise DataError(f"{what} cannot be read", told, "Mend or leave out the sample") from error
+            raise DataError(
+                f"{what} cannot be read", told, "Mend or leave out the sample"
+            ) from error
 
 
 def _decoded(end: str, content: bytes) -> Any:

@@ -28,8 +28,7 @@ from whitebox_probe.data._sample import (
 from whitebox_probe.data._sample import classed as classed
 from whitebox_probe.data._streams import given_once
 from whitebox_probe.data.catalogue import open_any
-from whitebox_probe.data.choices import Choices
-from whitebox_probe.data.given import Data, as_chosen
+from whitebox_probe.data.given import as_chosen
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.kind import Opened
 from whitebox_probe.data.text import TextReader
@@ -44,8 +43,8 @@ class Source:
     Attributes:
         name: what the table calls the data. fingerprint: hash of what is known before they are
             read, "" for a loader. count: number of samples, None for a loader of unknown length.
-        numbers: of the samples that it gives, () for a loader. labelled: whether they have classes, or it is
-            not known; why: what they have in their place.
+        numbers: of the samples that it gives, () for a loader. labelled: whether they have classes,
+            or it is not known; why: what they have in their place.
         batches: called with (batch size, workers), yields `Batch`es; with first= and step= too, it
             yields of these only every step-th, from the first-th on (not for a loader).
         left_out: why a part of the data is no sample -> its names, such as paths of files.
@@ -173,9 +172,7 @@ def _drawn(
     return [left[i] for i in chosen.sort().values.tolist()]
 
 
-def _by_number(
-    opened: Opened, reading: Reading, numbers: Sequence[int], *, skip: bool
-) -> Source:
+def _by_number(opened: Opened, reading: Reading, numbers: Sequence[int], *, skip: bool) -> Source:
     """Samples that are asked for one by one, and may be shared between processes."""
     numbered = Numbered(
         opened.dataset,
@@ -245,9 +242,7 @@ def _labelled(numbered: Numbered, numbers: Sequence[int]) -> tuple[bool, str]:
     return False, ""
 
 
-def _in_their_order(
-    opened: Opened, reading: Reading, limit: int | None, *, skip: bool
-) -> Source:
+def _in_their_order(opened: Opened, reading: Reading, limit: int | None, *, skip: bool) -> Source:
     """Batches as they come, their samples numbered in that order."""
     numbered = Numbered(opened.dataset, opened.name, reading=reading, skip=skip)
 

@@ -10,11 +10,11 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from whitebox_probe._core.errors import DataError, ProbeError
 from whitebox_probe.data import _documents
-from whitebox_probe.data._once import Once, once
 from whitebox_probe.data._reading import Reading
 from whitebox_probe.data.choices import OF_SAMPLES, OF_TEXTS, Choices
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.kind import Kind, Opened
+from whitebox_probe.data.once import Once, once
 from whitebox_probe.data.text import TextReader
 
 

@@ -61,6 +61,14 @@ class Texts(Kind):
             texts = [part for text in texts for part in text.split(choices.separator)]
         return _documents.joined(texts, path.name, Reading(transform, choices))
 
+    def expect(self, data: Any) -> None:
+        """Check that a file is there.
+
+        Raises: DataError.
+        """
+        if isinstance(data, str | Path):
+            _paths.files_of(Path(data))
+
     def examples(self, folder: Path) -> Mapping[str, Any]:
         """Files of a few lines; the wrong one is not UTF-8."""
         contents = {

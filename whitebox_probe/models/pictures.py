@@ -100,9 +100,7 @@ def unreadable(what: str, error: Exception) -> DataError:
     told = str(error) or type(error).__name__
     if "cannot identify image file" in told:
         told = "no format of images is recognised in it"
-    return DataError(
-        f"{what} is not a readable image", told, "Remove the file or replace it"
-    )
+    return DataError(f"{what} is not a readable image", told, "Remove the file or replace it")
 
 
 def _channels_last(array: NDArray[Any], what: str) -> NDArray[Any]:

@@ -360,7 +360,7 @@ class _Pass:
             network=_network(model, layers) | ({"draws": "seeded"} if self.drew else {}),
             preprocess=None if model.preprocess is None else model.preprocess.told(),
             data=self._data(collector),
-            count=len(samples.frame) if samples.rows else (self.source.count or 0),
+            count=len(samples.frame) if samples.rows else self._count(collector),
             layers=s.layers,
             dim=d,
             heads=K,
@@ -388,6 +388,10 @@ class _Pass:
             null_of=self.title.partition(NULL_SEPARATOR)[0] if is_null else "",
             null_line=nulls.null_named(own[0]).line if len(own) == 1 else None,
         )
+
+    def _count(self, collector: Collector) -> int:
+        """How many samples were read; of weights alone none were, and all are meant."""
+        return collector.table.used if self.plan.tokens else self.source.count or 0
 
     def _data(self, collector: Collector) -> dict[str, Any]:
         """What was measured, and what of it was left out."""

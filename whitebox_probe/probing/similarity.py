@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from whitebox_probe._core.errors import DataError, ProbeError
+from whitebox_probe.data.given import expected
 from whitebox_probe.data.source import Batch
 from whitebox_probe.metrics._linalg import rounding, upcast
 from whitebox_probe.metrics.similarity import (
@@ -70,10 +71,9 @@ def similarity(
     """
     from tqdm.auto import tqdm
 
+    data = expected(data)
     models = (first, second)
-    sources = [
-        opened(m, data, limit=limit, seed=seed) for m in models
-    ]
+    sources = [opened(m, data, limit=limit, seed=seed) for m in models]
     same = first is second
     shape = (first.layers, second.layers)
     pairs = [(i, j) for i in range(shape[0]) for j in range(shape[1]) if not same or i <= j]
