@@ -16,6 +16,7 @@ from whitebox_probe.data import _prepared
 from whitebox_probe.data._left_out import LeftOutWarning
 from whitebox_probe.data._parts import Parts
 from whitebox_probe.data._reading import Reading
+from whitebox_probe.data.choices import Choices
 from whitebox_probe.data.kind import Opened
 from whitebox_probe.data.text import TextReader, open_tokenizer
 
@@ -39,14 +40,14 @@ def joined(texts: Sequence[str], name: str, reading: Reading) -> Opened:
     if not len(windows):
         raise DataError(f"{name} holds no text", "all its documents are empty", "Pass texts")
     if not windows.left_out:
-        return Opened(windows, name, windows.fingerprint)
+        return Opened(windows, name, windows.fingerprint, choices=Choices())
     left_out = windows.left_out
     what = f"{len(left_out)} of {len(texts)} documents of {name} are left out"
     fix = f"The {len(windows)} others are measured"
     warnings.warn(
         LeftOutWarning(what, f"they are {EMPTY}; the first one is {left_out[0]}", fix), stacklevel=2
     )
-    return Opened(windows, name, windows.fingerprint, left_out={EMPTY: left_out})
+    return Opened(windows, name, windows.fingerprint, left_out={EMPTY: left_out}, choices=Choices())
 
 
 class DocumentWindows(Dataset[Parts]):
@@ -113,7 +114,8 @@ def streamed(rows: Iterable[Any], name: str, reading: Reading) -> Opened:
     next thousand, and is left out at the end.
     """
     reader = _prepared.for_text(reading.transform, name)
-    return Opened(_Windows(rows, name, reader, reading), name, numbered=False, single=True)
+    windows = _Windows(rows, name, reader, reading)
+    return Opened(windows, name, numbered=False, single=True, choices=Choices())
 
 
 class _Windows:

@@ -98,7 +98,9 @@ def _by_name(
     beside = {name: value for name, value in named.items() if name != key}
     at, why = _keys.label_key(beside, what, choices)
     label = None
-    if at is not None:
+    if at is not None and isinstance(named[at], bytes) and named[at].strip().isdigit():
+        label = int(named[at])  # of a shard that was not decoded
+    elif at is not None:
         label = _class_in(named[at]) if axes == 1 else _classes_in(named[at])
         why = _no_class(named[at]) if label is None and named[at] is not None else ""
         if label is None and choices.label is not None and named[at] is not None:

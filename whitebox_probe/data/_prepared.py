@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from whitebox_probe._core.errors import DataError
+from whitebox_probe.data.choices import Choices
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.kind import Opened
 from whitebox_probe.data.text import TextReader
@@ -67,4 +68,4 @@ def text_windows(text: str | Path, name: str, transform: Transform | TextReader 
     Raises: DataError if the transform reads images, or is not known.
     """
     windows = for_text(transform, name).windows(text)
-    return Opened(windows, name, windows.fingerprint)
+    return Opened(windows, name, windows.fingerprint, choices=Choices())

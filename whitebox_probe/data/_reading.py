@@ -5,6 +5,7 @@ image, the path or the bytes of a file, whole numbers of two axes or three) is p
 of a file is.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from whitebox_probe.data._parts import Parts, parts_of
 from whitebox_probe.data.choices import Choices
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.text import TextReader
-from whitebox_probe.models.pictures import is_encoded, picture_of
+from whitebox_probe.models.pictures import CHANNELS, is_encoded, picture_of
 
 _PIXELS = 32
 """No normalised image holds larger numbers: white is at most 1 / std above its mean."""
@@ -143,6 +144,12 @@ class Reading:
             raise DataError(
                 f"{what} is a text", "those before it are none", "Pass texts alone, or none"
             )
+        if isinstance(item, str) and not os.path.exists(item):
+            raise DataError(
+                f"{what} is a text, and no path of a file ('{item[:60]}')",
+                "the model reads images",
+                "Pass images or their paths, or use a language model",
+            )
         if item is None:
             raise DataError(f"{what} is None", "it holds no input", "Leave it out")
         transform = _prepared.for_images(self.transform, what)
@@ -157,6 +164,12 @@ class Reading:
             small = item.dtype in (torch.uint8, torch.int8, torch.int16, torch.uint16, torch.uint32)
             return item.long() if small else item
         if self.reads == "images" and item.numel() and not item.is_nested:
+            if item.ndim > 2 and item.shape[-1] in CHANNELS and item.shape[-3] not in CHANNELS:
+                raise DataError(
+                    f"{what} of shape {tuple(item.shape)} has its channels last",
+                    "fractions are a model's inputs as they are, and it takes (C, H, W)",
+                    "Move that axis, or pass wp.data(..., pixels=True) if white is 1",
+                )
             low, high = item.aminmax()
             if low >= 0 and high > _PIXELS and high <= 65535:
                 raise DataError(

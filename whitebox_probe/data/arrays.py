@@ -109,6 +109,8 @@ def loaded(path: Path) -> Any:
         return np.load(path, mmap_mode="r" if path.suffix == SUFFIX else None, allow_pickle=False)
     except Exception as error:  # whatever a broken file leads NumPy and zipfile to
         told = (str(error).splitlines() or [type(error).__name__])[0]
+        if "pickle" in told or "Python objects" in told:
+            told = "it holds Python objects, which are not read, or it is no file of NumPy's"
         raise DataError(
             f"{path} cannot be read", told, "Save it with numpy.save or numpy.savez, of numbers"
         ) from error

@@ -34,7 +34,10 @@ class Columns(Kind):
         """Whether it is a mapping and no data set, or a path that ends in .npz and is no folder."""
         path = names.path_of(data)
         is_file = path is not None and path.suffix == SUFFIX and not os.path.isdir(path)
-        return is_file or (isinstance(data, Mapping) and not hasattr(data, "column_names"))
+        is_table = type(data).__name__ == "DataFrame" and hasattr(data, "to_dict")
+        return (
+            is_file or is_table or (isinstance(data, Mapping) and not hasattr(data, "column_names"))
+        )
 
     def open(self, data: Any, transform: Transform | TextReader | None) -> Opened:
         """The rows of the columns."""
@@ -44,29 +47,23 @@ class Columns(Kind):
         self, data: Any, transform: Transform | TextReader | None, choices: Choices
     ) -> Opened:
         """The rows of the columns, as samples with keys."""
+        name = type(data).__name__
+        if hasattr(data, "to_dict") and not isinstance(data, Mapping):
+            data = data.to_dict("list")  # a DataFrame's
         if isinstance(data, Mapping):
-            columns, name = {str(key): value for key, value in data.items()}, type(data).__name__
+            columns = {str(key): value for key, value in data.items()}
         else:
             columns, name = _of_file(Path(data)), Path(data).name
         rows = _Rows(columns, name)
         reading = Reading(transform, choices)
-        if len(columns) == 1 and choices.column is None:
+        known = {*_keys.IMAGES, *_keys.FILES, *_keys.IDS, *_keys.TEXTS}
+        if len(columns) == 1 and choices.column is None and not known & columns.keys():
             choices = Choices(**(choices.given() | {"column": next(iter(columns))}))
             reading = Reading(transform, choices)
         key = _keys.input_key(dict.fromkeys(columns), f"a {name}", reading.choices, reading.reads)
         opened = Datasets().open_as(rows, transform, choices)
         if isinstance(opened.dataset, _Rows):
-            known = columns[key]
-            whole = known if isinstance(known, Tensor) else None
-            array = known if isinstance(known, np.ndarray) and known.dtype.kind in "biuf" else None
-            hashed = (
-                _digest.of_tensor(whole)
-                if whole is not None
-                else _digest.of_array(array)
-                if array is not None
-                else opened.fingerprint
-            )
-            fingerprint = f"{len(rows)}-{key}-{hashed}"
+            fingerprint = f"{len(rows)}-{key}-{_hashed(columns[key]) or opened.fingerprint}"
             return Opened(rows, name, fingerprint, choices=choices)
         return opened
 
@@ -106,6 +103,7 @@ class _Rows:
                 f"they are of several lengths: {told}" if told else "it holds no list or array",
                 "Give each as many values as there are samples",
             )
+        self.called = name
         self.count = next(iter(sizes.values()))
 
     def __len__(self) -> int:
@@ -113,6 +111,14 @@ class _Rows:
 
     def __getitem__(self, number: int) -> Mapping[str, Any]:
         return {key: each[number] for key, each in self.columns.items()}
+
+
+def _hashed(column: Any) -> str:
+    """The hash of a column of numbers; "" of any other."""
+    if isinstance(column, Tensor):
+        return _digest.of_tensor(column)
+    is_numbers = isinstance(column, np.ndarray) and column.dtype.kind in "biuf"
+    return _digest.of_array(column) if is_numbers else ""
 
 
 def _is_column(value: Any) -> bool:

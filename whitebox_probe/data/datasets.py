@@ -46,15 +46,12 @@ class Datasets(Kind):
         self, data: Any, transform: Transform | TextReader | None, choices: Choices
     ) -> Opened:
         """The data set as it is; of texts, their windows."""
-        known, name = "", type(data).__name__
+        name = str(getattr(data, "called", type(data).__name__))
         reading = Reading(transform, choices)
-        if len(data) > 0:
-            with suppress(DataError):  # told with its number when the pass reads it
-                parts = reading.parts(read(data, 0, "its first sample"), 1, "its first sample")
-                first = parts.inputs
-                if isinstance(first, str) and reading.reads == "text":
-                    return _documents.of_rows(_texts(data, name, reading), name, reading)
-                known = _known(first)
+        first = _first(data, name, reading)
+        if isinstance(first, str) and reading.reads == "text":
+            return _documents.of_rows(_texts(data, name, reading), name, reading)
+        known = _known(first)
         choices.expect(OF_SAMPLES, f"a {name} whose samples are no texts")
         return Opened(data, name, f"{len(data)}-{known}")
 
@@ -70,6 +67,18 @@ class Datasets(Kind):
             "not finite": TensorDataset(broken, classes),
             "wrong type": [("a text", 0)] * 6,
         }
+
+
+def _first(data: Any, name: str, reading: Reading) -> Any:
+    """The first input, of texts the first that is there; None for one that cannot be read."""
+    with suppress(DataError):  # told with its number when the pass reads it
+        for number in range(len(data)):
+            what = f"sample {number} of {name}"
+            whole = read(data, number, what)
+            found = None if whole is None else reading.parts(whole, 1, what).inputs
+            if found is not None or reading.reads != "text":
+                return found
+    return None
 
 
 def _known(first: Any) -> str:

@@ -17,8 +17,12 @@ class Once:
         self._read = False
 
     def first(self) -> list[Any]:
-        """The first of what it gives, which is given again; nothing of an empty one."""
-        if not self._start and not self._read:
+        """The first of what it gives, which is given again; nothing of an empty one.
+
+        Raises: DataError if it has been read.
+        """
+        self._expect_unread()
+        if not self._start:
             self._start = [each for each in [next(self.iterator, _END)] if each is not _END]
         return self._start
 
@@ -27,18 +31,26 @@ class Once:
 
         Raises: DataError for the second time.
         """
-        if self._read:
-            raise DataError(
-                f"a {self.name} can be read once",
-                "it has been read, and is needed again (a fitted basis, a second model or pass)",
-                "Pass a list of it, or an iterable that begins anew, such as an IterableDataset",
-            )
+        self._expect_unread()
         self._read = True
         start, self._start = self._start, []
         return chain(start, self.iterator)
 
+    def _expect_unread(self) -> None:
+        if self._read:
+            raise read_already(self.name)
+
 
 _END = object()
+
+
+def read_already(name: str) -> DataError:
+    """That an iterator has nothing left to give."""
+    return DataError(
+        f"a {name} can be read once",
+        "it has been read, and is needed again (a fitted basis, a second model or pass)",
+        "Pass a list of it, or an iterable that begins anew, such as an IterableDataset",
+    )
 
 
 def once(data: Any) -> Any:

@@ -59,9 +59,9 @@ class Shards(Kind):
     ) -> Opened:
         """The samples of all shards, in their order; of texts, their windows."""
         self.expect(data)
-        samples = _Samples(_paths.files_of(Path(data)))
-        opened = Datasets().open_as(samples, transform, choices)
         name = Path(data).name
+        samples = _Samples(_paths.files_of(Path(data)), name)
+        opened = Datasets().open_as(samples, transform, choices)
         if isinstance(opened.dataset, _Samples):
             return Opened(samples, name, samples.fingerprint)
         return opened
@@ -105,8 +105,9 @@ class Shards(Kind):
 class _Samples:
     """Samples of shards by their numbers, each a mapping from the ends of names to contents."""
 
-    def __init__(self, shards: list[Path]) -> None:
+    def __init__(self, shards: list[Path], name: str) -> None:
         self.shards = shards
+        self.called = name
         self.samples: list[tuple[str, dict[str, Place]]] = []
         digest = hashlib.sha256()
         for number, shard in enumerate(shards):

@@ -51,21 +51,30 @@ class Streams(Kind):
         data = once(data)
         name = data.name if isinstance(data, Once) else type(data).__name__
         first = start_of(data, name)
+        if not first and isinstance(data, Once):
+            raise DataError(
+                f"a {name} gives no sample",
+                "it is empty, or has been read: it can be read once",
+                "Pass a list of what it gives",
+            )
         if not first:
             return Opened(data, name, numbered=False, count=0, single=True)
         reading = Reading(transform, choices)
         parts = reading.parts(first[0], 1, f"the first sample of {name}")
-        if reading.reads == "text" and isinstance(parts.inputs, str):
+        if reading.reads == "text" and isinstance(parts.inputs, str | None):
             rows = _documents.Column(data, reading)
             return _documents.streamed(rows, name, reading)
         choices.expect(OF_SAMPLES, f"samples of a {name} that are no texts")
+        single = reading.reads is None or reading.is_single(first[0])
+        if not single:
+            parts = reading.parts(first[0], 2, f"the first batch of {name}")
         return Opened(
             data,
             name,
             numbered=False,
-            count=len(data) if isinstance(data, Sized) else None,
+            count=len(data) if isinstance(data, Sized) and single else None,
             labelled=parts.label is not None,
-            single=reading.reads is None or reading.is_single(first[0]),
+            single=single,
         )
 
     def examples(self, folder: Path) -> Mapping[str, Any]:
