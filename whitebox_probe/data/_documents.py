@@ -16,7 +16,7 @@ from whitebox_probe.data import _prepared
 from whitebox_probe.data._left_out import LeftOutWarning
 from whitebox_probe.data._parts import Parts
 from whitebox_probe.data._reading import Reading
-from whitebox_probe.data.choices import Choices
+from whitebox_probe.data.choices import OF_TEXTS, Choices
 from whitebox_probe.data.kind import Opened
 from whitebox_probe.data.text import TextReader, open_tokenizer
 
@@ -33,6 +33,7 @@ def joined(texts: Sequence[str], name: str, reading: Reading) -> Opened:
     Raises: DataError where the model reads no text, or there is none.
     """
     choices, transform = reading.choices, reading.transform
+    choices.expect(OF_TEXTS, f"the texts of {name}")
     if choices.windows == "packed":
         between = LINE if choices.separator is None else choices.separator
         return _prepared.text_windows(between.join(texts), name, transform)
@@ -113,6 +114,7 @@ def streamed(rows: Iterable[Any], name: str, reading: Reading) -> Opened:
     Texts are joined and made tokens a thousand at a time; what does not fill a window stays for the
     next thousand, and is left out at the end.
     """
+    reading.choices.expect(OF_TEXTS, f"the texts of {name}")
     reader = _prepared.for_text(reading.transform, name)
     windows = _Windows(rows, name, reader, reading)
     return Opened(windows, name, numbered=False, single=True, choices=Choices())

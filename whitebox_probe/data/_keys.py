@@ -55,8 +55,10 @@ def input_key(parts: Mapping[str, Any], what: str, choices: Choices, reads: str 
     groups = {"images": (pictures, ANY), "text": (texts, ANY)}.get(
         reads or "", ((*pictures, *texts), ANY)
     )
-    for group in groups:
+    for group in (*groups, FILES):
         fitting = [key for key in keys if key.lower() in group]
+        if group == FILES and reads != "text":  # of a shard: `left.jpg`
+            fitting = [key for key in keys if key.lower().rpartition(".")[2] in group]
         if len(fitting) == 1:
             return fitting[0]
         if fitting:

@@ -69,7 +69,7 @@ class Choices:
         """
         for name, value in self.given().items():
             if name not in taken:
-                words = ", ".join(sorted(taken)) or "none"
+                words = ", ".join(sorted(taken)) or "nothing"
                 raise DataError(
                     f"{name}={value!r} says nothing of {what}",
                     f"what can be chosen there is {words}",

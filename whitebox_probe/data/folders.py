@@ -35,6 +35,7 @@ class Folders(Kind):
     words = "a folder of images (any depth)"
     reads = "images"
     by_path = True
+    options = frozenset[str]()
     exempt = {"not finite": "pixels are whole numbers: a picture of fractions is refused"}
 
     def takes(self, data: Any) -> bool:

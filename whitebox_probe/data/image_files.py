@@ -22,6 +22,7 @@ class ImageFiles(Kind):
     words = "an image, its file, or a pattern such as 'photos/*.jpg'"
     reads = "images"
     by_path = True
+    options = frozenset[str]()
     exempt = {
         "empty": "a pattern that no file fits is told as such, and names no data",
         "not finite": "pixels are whole numbers: a picture of fractions is refused",

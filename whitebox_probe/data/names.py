@@ -55,6 +55,7 @@ class Names(Kind):
     words = "the name of a data set"
     reads = "either"
     by_path = True
+    options = frozenset[str]()
     exempt = {
         "other": "a name stands for one content",
         "empty": "no data set without samples has a name",

@@ -26,6 +26,7 @@ from whitebox_probe.data.kind import Kind, Opened
 from whitebox_probe.data.text import TextReader
 
 SUFFIX = ".tar"
+_END = 1024
 _AFAR = ("http://", "https://", "s3://", "gs://", "pipe:")
 Place = tuple[int, int, int]
 """Which shard, the first byte, and how many."""
@@ -176,6 +177,7 @@ def _members(shard: Path, number: int) -> dict[str, dict[str, Place]]:
                     continue  # folders, links, hidden files
                 place = (number, member.offset_data, member.size)
                 found.setdefault(f"{folder}/{stem}".lstrip("/"), {})[end.lower()] = place
+        _expect_end(shard)  # tarfile ends without a word where a file is cut off
     except (tarfile.TarError, OSError, EOFError) as error:
         raise DataError(
             f"the shard {shard} cannot be read",
@@ -183,6 +185,18 @@ def _members(shard: Path, number: int) -> dict[str, dict[str, Place]]:
             "Fetch it again, or leave it out",
         ) from error
     return found
+
+
+def _expect_end(shard: Path) -> None:
+    """Check that a tar has its end mark, two empty blocks.
+
+    Raises: OSError.
+    """
+    with shard.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _END))
+        if size < _END or any(file.read()):
+            raise OSError("it is cut off: the mark of its end is missing")
 
 
 def _png(grey: int, size: int) -> bytes:

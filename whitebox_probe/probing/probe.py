@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from whitebox_probe._core.errors import DataError, LoadWarning
 from whitebox_probe.data._digest import combined
-from whitebox_probe.data.given import expected
+from whitebox_probe.data.given import Data, expected
 from whitebox_probe.data.source import Batch, Source, classed
 from whitebox_probe.metrics._linalg import unguarded
 from whitebox_probe.models.hooks import attach_taps
@@ -405,6 +405,8 @@ class _Pass:
             told["classes"] = combined(ids, known)
         skipped = [{"sample": n, "why": collector.skipped[n]} for n in sorted(collector.skipped)]
         told |= {"skipped": skipped} if skipped else {}
+        chosen = self.data.choices.given() if isinstance(self.data, Data) else {}
+        told |= {"read with": chosen} if chosen else {}
         return told | ({"left_out": left_out} if left_out else {})
 
 
