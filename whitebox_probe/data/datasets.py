@@ -29,7 +29,7 @@ class Datasets(Kind):
     """
 
     name = "dataset"
-    words = "a torch Dataset"
+    words = "a torch Dataset, or a list of samples"
     general = True
     options = OF_SAMPLES | OF_TEXTS
 

@@ -26,7 +26,7 @@ class HfDatasets(Kind):
     """
 
     name = "hf_dataset"
-    words = f"a Hugging Face dataset with a column '{COLUMN}', of images or of ids"
+    words = "a Hugging Face dataset of texts, images or ids"
     reads = "text"
     options = OF_SAMPLES | OF_TEXTS
     exempt = {"not finite": "its samples are whole numbers, the ids of tokens"}

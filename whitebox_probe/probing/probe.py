@@ -85,9 +85,10 @@ def probe(
 
     Args:
         model: from `wp.load` or `wp.wrap`; a checkpoint's name or a module is loaded or wrapped.
-        data: a registry name, a folder of images, a tensor of inputs, a Dataset or a DataLoader;
-            for a language model also a .txt file, a Hugging Face dataset with a column `text`, or
-            `TextWindows`. Tokens that the samples' masks leave out are never measured.
+        data: a registry name, a path (a folder of images, a file, shards), a tensor or an array, a
+            list, a mapping, a Dataset, a DataLoader, a Hugging Face dataset, or anything that can
+            be iterated (docs/data.md); `wp.data` says which key or column is meant, and how texts
+            become windows. Tokens that the samples' masks leave out are never measured.
         metrics: names from the catalogue, metric objects, or `Request`s, which have settings of
             their own; all default ones when not given.
         sites: metric name -> site or sites, to measure elsewhere than the convention's own site.
