@@ -161,6 +161,14 @@ class TestPixels:
         assert "look like pixels" in told
         assert "pixels=True" in told
 
+    def test_a_model_of_large_inputs_is_given_them(self, inputs):
+        large = wp.Preprocess(size=12, mean=(0.0,) * 3, std=(1 / 255,) * 3, crop=1.0)
+        model = wp.wrap(small_crate(), preprocess=large)
+        made = model.prepare(PIXELS)
+        assert made.max() > 200
+        for data in (made, PIXELS):
+            assert torch.equal(read(model, data)[0], made)
+
     def test_whose_white_or_channels_are_not_known_are_told(self, model, inputs):
         assert "channels last" in line(model, inputs.permute(0, 2, 3, 1).numpy())
         with pytest.raises(DataError, match="first axis or the last"):

@@ -97,7 +97,7 @@ def _by_name(
     inputs = named[key]
     beside = {name: value for name, value in named.items() if name != key}
     at, why = _keys.label_key(beside, what, choices)
-    label = None
+    label: Any = None
     if at is not None and isinstance(named[at], bytes) and named[at].strip().isdigit():
         label = int(named[at])  # of a shard that was not decoded
     elif at is not None:

@@ -8,6 +8,7 @@ of a file is.
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ from whitebox_probe.data.images import Transform
 from whitebox_probe.data.text import TextReader
 from whitebox_probe.models.pictures import CHANNELS, is_encoded, picture_of
 
-_PIXELS = 32
-"""No normalised image holds larger numbers: white is at most 1 / std above its mean."""
+_PIXELS, _WHITE_OF_16 = 32, 65535
+"""Numbers of this size are pixels, unless the model's own preprocessing makes such of white."""
+_MARGIN = 4
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,7 @@ class Reading:
                     "Move that axis, or pass wp.data(..., pixels=True) if white is 1",
                 )
             low, high = item.aminmax()
-            if low >= 0 and high > _PIXELS and high <= 65535:
+            if low >= 0 and _PIXELS < high <= _WHITE_OF_16 and high > _MARGIN * self._white:
                 raise DataError(
                     f"{what} holds fractions from {float(low):g} to {float(high):g}",
                     "fractions are a model's inputs as they are, which are normalised; these look "
@@ -179,6 +181,13 @@ class Reading:
                     "Pass whole numbers (uint8), wp.data(..., pixels=True), or model.prepare(...)",
                 )
         return item
+
+    @cached_property
+    def _white(self) -> float:
+        """What the model's preprocessing makes of white."""
+        assert self.transform is not None
+        assert not isinstance(self.transform, TextReader)
+        return float(self.transform(Image.new("RGB", (16, 16), "white")).max())
 
     def cast(self, array: np.ndarray[Any, Any]) -> Tensor:
         """An array as a tensor: of 64 bits, NumPy's own default, as the model's weights are."""
