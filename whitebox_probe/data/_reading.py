@@ -144,7 +144,9 @@ class Reading:
             )
         if isinstance(item, str) and self.reads == "text":
             raise DataError(
-                f"{what} is a text", "those before it are none", "Pass texts alone, or none"
+                f"{what} is a text",
+                "texts are cut into windows before they are put into batches",
+                "Pass the texts themselves: a list, a Dataset, a column or a stream of them",
             )
         if isinstance(item, str) and not os.path.exists(item):
             raise DataError(
