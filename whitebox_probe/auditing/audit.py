@@ -20,6 +20,8 @@ from whitebox_probe.auditing.grid import FIRST, Setting, around, usual
 from whitebox_probe.auditing.judge import Measured, judge, unsettled
 from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.auditing.verdicts import Audit
+from whitebox_probe.data.given import expected
+from whitebox_probe.data.once import Once
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.probing.bases import FREE
 from whitebox_probe.probing.means import mean_updates, with_means
@@ -83,6 +85,13 @@ def audit(
     Raises: ProbeError as `probe` does, and for two models of one name.
     """
     given = [models] if isinstance(models, Model) else models
+    data = expected(data)
+    if isinstance(getattr(data, "data", data), Once):
+        raise DataError(
+            "an audit reads its data several times",
+            "a generator, or another iterator, can be read once",
+            "Pass a list of it, or an iterable that begins anew, such as an IterableDataset",
+        )
     whole = [as_model(model) for model in given]
     for model in whole:
         _expect_basis(model, basis)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from whitebox_probe._core import launch
 from whitebox_probe._core.errors import ProbeError, ProcessError
 from whitebox_probe._core.io import atomic_path
-from whitebox_probe.cli import _model, _options, _shared
+from whitebox_probe.cli import _data, _model, _options, _shared
 from whitebox_probe.probing.settings import Execution, Settings
 
 if TYPE_CHECKING:
@@ -71,14 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add = _model.add_options(parser).add_argument
     add("--name", help="what tables and figures call the model (default: its own name)")
-    data = parser.add_argument_group("the data")
-    add = data.add_argument
-    add(
-        "--data",
-        default="fashion-mnist",
-        help="name (whitebox-probe list --data), folder of images, or text file (.txt)",
-    )
-    _options.add_settings(data, "limit")
+    _data.add_options(parser)
     measures = parser.add_argument_group("the measures")
     add = measures.add_argument
     add(
@@ -173,11 +166,12 @@ def _measured(
 
     for metric in args.metrics or ():
         expect_packages(measure_named(metric))  # told before the weights are read
+    data = _data.given(args)
     with in_turn():
         model = _model.loaded(args.model, args, progress=not args.quiet and launch.rank() == 0)
     return probe(
         model,
-        args.data,
+        data,
         args.metrics,
         sites=sites,
         name=args.name,

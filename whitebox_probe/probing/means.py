@@ -10,13 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from whitebox_probe.data.source import open_data
 from whitebox_probe.metrics.tokens import MEAN, MEAN_OF
 from whitebox_probe.models.anatomy import Anatomy, Dims, Layer
 from whitebox_probe.models.hooks import attach
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.models.preprocess import Preprocess
-from whitebox_probe.probing.forward import ready, run_batch, transform_of
+from whitebox_probe.probing.forward import opened, ready, run_batch
 
 SITE = "attn_out"
 
@@ -67,9 +66,7 @@ def mean_updates(
             whole[:n] += new
             held[layer] = whole
 
-    source = open_data(
-        data, transform=transform_of(model.preprocess), limit=limit, seed=seed, on_error=on_error
-    )
+    source = opened(model, data, limit=limit, seed=seed, on_error=on_error)
     kind = getattr(torch, dtype)
     with ready(model, device) as where, torch.inference_mode():
         half = torch.autocast(where.type, dtype=kind, enabled=kind != torch.float32)
