@@ -117,6 +117,7 @@ def audit(
         means = mean_updates(model, data, **_of_pass(common)) if "attn_out" in model.sites else None
         apart = with_means(model, means)
         requests, absent = wanted(apart, base, ())
+        _expect_some(model, requests, absent)
         try:
             result, other = _of_model(apart, data, requests, base, others, common, absent)
         except ProbeError as error:
@@ -306,6 +307,17 @@ def compared_with(base: Setting, absent: Mapping[str, str]) -> list[Request]:
         for request in claim.compared_requests(base)
     }
     return list(asked.values())
+
+
+def _expect_some(model: ProbeModel, requests: Sequence[Request], absent: Mapping[str, str]) -> None:
+    """Raises: ProbeError where no claim at all can be measured."""
+    if not requests:
+        claim, why = next(iter(absent.items()))
+        raise ProbeError(
+            f"no claim can be judged on {model.name}",
+            f"each lacks something, as {claim}: {why}",
+            "Map more of its sites: z_in, z_out, attn_in and attn_out",
+        )
 
 
 def _expect_layers(model: ProbeModel, first_layer: int) -> None:
