@@ -1,19 +1,17 @@
 """Which of timm's architectures are read, and how exactly.
 
-python benchmarks/_architectures_timm.py [NAME ...]
-
 Each is built small (two blocks, narrow heads, few patches where it takes that), with every
 parameter drawn, in float64. What is recorded at `z_out` is compared with timm's own
 `forward_intermediates`, and the attention maps with what the attention makes of the values.
 """
 
 import re
-import sys
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import timm
 import torch
+from _rows import Row, apart
 
 import whitebox_probe as wp
 
@@ -25,15 +23,6 @@ MODULES = (
 )
 _MOST = 100_000_000  # parameters, in the smallest form
 _SIZES = re.compile(r"_(\d{3})(?=$|_)")
-
-
-class Row(NamedTuple):
-    """What was found: `outcome` is "loads" or why not; deviations are relative to the largest."""
-
-    name: str
-    outcome: str
-    z_out: float | None = None
-    attention: float | None = None
 
 
 def names() -> list[str]:
@@ -108,12 +97,12 @@ def compared(name: str, module: Any) -> Row:
         own = _intermediates(module, images)
         with wp.record(model, model.sites) as rec, _Contexts(model) as contexts:
             module(images)
-    z_out = max(_apart(rec["z_out", n], own[n - 1]) for n in range(1, model.layers + 1))
+    z_out = max(apart(rec["z_out", n], own[n - 1]) for n in range(1, model.layers + 1))
     maps = []
     for n in range(1, model.layers + 1):
         A, V = rec["attn_weights", n], rec["heads_v", n]
         V = V.repeat_interleave(A.shape[1] // V.shape[1], dim=1)
-        maps.append(_apart((A @ V).transpose(1, 2).flatten(2), contexts[n]))
+        maps.append(apart((A @ V).transpose(1, 2).flatten(2), contexts[n]))
     return Row(name, "loads", z_out, max(maps))
 
 
@@ -160,23 +149,3 @@ class _Contexts:
     def __exit__(self, *error: object) -> None:
         for handle in self._handles:
             handle.remove()
-
-
-def _apart(got: torch.Tensor, want: torch.Tensor) -> float:
-    if got.shape != want.shape:
-        return float("inf")
-    return float((got - want).abs().max() / want.abs().max())
-
-
-def main() -> None:
-    """Print the table, and how many load."""
-    found = []
-    for row in rows(sys.argv[1:] or None):
-        found.append(row)
-        numbers = "" if row.z_out is None else f"{row.z_out:.1e} | {row.attention:.1e}"
-        print(f"| {row.name} | {row.outcome} | {numbers or '|'} |", flush=True)
-    print(f"{sum(row.outcome == 'loads' for row in found)} of {len(found)} load")
-
-
-if __name__ == "__main__":
-    main()

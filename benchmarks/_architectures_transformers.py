@@ -8,10 +8,11 @@ plain form). What is recorded at `z_in` and `z_out` is compared with the library
 import logging
 import warnings
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import transformers
+from _rows import Row, apart
 from torch import nn
 
 import whitebox_probe as wp
@@ -47,15 +48,6 @@ _SMALL = {
     0: ("pad_token_id", "bos_token_id", "eos_token_id"),
     1: ("n_group", "topk_group", "first_k_dense_replace", "n_shared_experts"),
 }
-
-
-class Row(NamedTuple):
-    """What was found: `outcome` is "loads" or why not; deviations are relative to the largest."""
-
-    name: str
-    outcome: str
-    z_out: float | None = None
-    attention: float | None = None
 
 
 def names() -> list[str]:
@@ -147,19 +139,13 @@ def compared(name: str, module: Any) -> Row:
     if states is None or len(states) <= last:
         return Row(name, "refused: transformers gives no hidden_states to compare with")
     states = states[-last - 1 :]
-    apart = [_apart(rec["z_in", n], states[n - 1]) for n in range(1, last + 1)]
-    apart += [_apart(rec["z_out", n], states[n]) for n in range(1, last)]
+    tokens = [apart(rec["z_in", n], states[n - 1]) for n in range(1, last + 1)]
+    tokens += [apart(rec["z_out", n], states[n]) for n in range(1, last)]
     maps = []
     for n in range(1, last + 1):
         A, V = rec["attn_weights", n], rec["heads_v", n]
         V = V.repeat_interleave(A.shape[1] // V.shape[1], dim=1)
-        maps.append(_apart((A.to(V) @ V).transpose(1, 2).flatten(2), contexts[n]))
+        maps.append(apart((A.to(V) @ V).transpose(1, 2).flatten(2), contexts[n]))
         if out.attentions is not None and out.attentions[n - 1] is not None:
-            maps.append(_apart(A, out.attentions[n - 1]))
-    return Row(name, "loads", max(apart), max(maps))
-
-
-def _apart(got: torch.Tensor, want: torch.Tensor) -> float:
-    if got.shape != want.shape:
-        return float("inf")
-    return float((got - want).abs().max() / want.abs().max())
+            maps.append(apart(A, out.attentions[n - 1]))
+    return Row(name, "loads", max(tokens), max(maps))

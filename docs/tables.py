@@ -80,6 +80,22 @@ def forms(_: str) -> str:
     return grid(["form", "what it is"], [[f"`{name}`", text] for name, text in FORMS.items()])
 
 
+def kinds_of_data(_: str) -> str:
+    """Every kind of data, where it can be named, and what can be chosen of it."""
+    from whitebox_probe.data.catalogue import kinds
+
+    rows = [
+        [
+            f"`{name}`",
+            kind.words,
+            "`--data` and Python" if kind.by_path else "Python",
+            ", ".join(f"`{option}`" for option in sorted(kind.options)),
+        ]
+        for name, kind in kinds().items()
+    ]
+    return grid(["kind", "what it is", "where", "options"], rows)
+
+
 def nulls(_: str) -> str:
     """What stands in for the tokens, the subspaces or the weights."""
     from whitebox_probe.probing.null import kinds
@@ -173,6 +189,7 @@ TABLES: dict[str, tuple[str, Callable[[str], str]]] = {
     "measures": ("measures.md", measures),
     "forms": ("measures.md", forms),
     "nulls": ("measures.md", nulls),
+    "kinds of data": ("data.md", kinds_of_data),
     "claims": ("measures.md", claims),
     "thresholds": ("measures.md", thresholds),
     "families": ("families.md", families),

@@ -19,6 +19,8 @@ _HOMES = {
     "Audit": "auditing.verdicts",
     "Thresholds": "auditing.thresholds",
     "audit": "auditing.audit",
+    "data": "data.given",
+    "Data": "data.given",
     "probe": "probing.probe",
     "Preprocess": "models.preprocess",
     "ProbeModel": "models.model",
@@ -41,6 +43,7 @@ __all__ = [
     "AssumedWarning",
     "Audit",
     "Comparison",
+    "Data",
     "Preprocess",
     "ProbeError",
     "ProbeModel",
@@ -52,6 +55,7 @@ __all__ = [
     "Thresholds",
     "audit",
     "compare",
+    "data",
     "load",
     "metrics",
     "nulls",
@@ -65,6 +69,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "data":  # the room itself, which can be called: importing any of it sets this name
+        return importlib.import_module(f"{__name__}.data")
     if name in _FOLDERS:
         return importlib.import_module(f"{__name__}.{_FOLDERS[name]}")
     if name == "__version__":

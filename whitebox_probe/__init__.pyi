@@ -19,6 +19,8 @@ from whitebox_probe.auditing import reference as reference
 from whitebox_probe.auditing.audit import audit as audit
 from whitebox_probe.auditing.thresholds import Thresholds as Thresholds
 from whitebox_probe.auditing.verdicts import Audit as Audit
+from whitebox_probe.data.given import Data as Data
+from whitebox_probe.data.given import data as data
 from whitebox_probe.models.load import load as load
 from whitebox_probe.models.model import ProbeModel as ProbeModel
 from whitebox_probe.models.preprocess import Preprocess as Preprocess
@@ -39,6 +41,7 @@ __all__ = [
     "AssumedWarning",
     "Audit",
     "Comparison",
+    "Data",
     "Preprocess",
     "ProbeError",
     "ProbeModel",
@@ -50,6 +53,7 @@ __all__ = [
     "Thresholds",
     "audit",
     "compare",
+    "data",
     "load",
     "metrics",
     "nulls",

@@ -59,10 +59,10 @@ def test_the_shipped_models_get_the_verdicts_that_the_docs_tell(found):
 
 def test_the_effects_are_those_of_the_results(found):
     result = found.results["crate-tiny-fmnist"]
-    R = result.values("compression", "z_in", convention="official", basis="native", eps=0.1,
-                      class_token=True)  # fmt: skip
+    where = {"convention": "official", "basis": "native", "eps": 0.1, "class_token": True}
+    R, left = (result.values("compression", site, **where) for site in ("z_in", "z_out"))
     row = row_of(found, "crate-tiny-fmnist", "compresses")
-    assert row["value"] == pytest.approx(R[:, -1].mean() / R[:, 1].mean() - 1)
+    assert row["value"] == pytest.approx((left - R)[:, 1:].sum(axis=1).mean() / R[:, 1].mean())
     assert row["ci_low"] < row["value"] < row["ci_high"]
     where = {"basis": "qkv:k", "eps": 0.1, "class_token": True, "prenorm": True}
     result = found.results["vit-tiny-fmnist"]
@@ -84,6 +84,45 @@ def test_of_random_weights_no_more_is_measured_than_what_they_are_compared_by(fo
     controls = {"lasso_gap_others", "attention_rate_change_shuffled", "descent_cosine_common"}
     assert controls <= of_model
     assert not controls & drawn
+
+
+def test_one_bad_sample_is_left_out_and_costs_no_other():
+    model = wp.reference.networks()["equation-12"]
+    module, tokens = model.build(0), model.data(0, 24)
+
+    def spoil(attention, inputs, output):
+        bad = (inputs[0] == tokens[3]).all(dim=(1, 2)) if inputs[0].shape[1:] == (32, 32) else None
+        return output if bad is None else output.masked_fill(bad[:, None, None], torch.nan)
+
+    handle = module.module.layers[0].attention.register_forward_hook(spoil)
+    try:
+        with pytest.raises(ProbeError, match="1 of 24 samples"):
+            wp.audit(module, tokens, progress=False)
+        audit = wp.audit(module, tokens, nonfinite="drop", progress=False)
+    finally:
+        handle.remove()
+    rows = audit.frame.set_index("claim")
+    assert (rows["samples"] == 23).all()
+    assert rows.loc["attention_descends", "verdict"] == "supported"
+
+
+def test_a_claim_that_cannot_be_measured_costs_no_other():
+    """Codes with negative entries, under a dictionary that is declared."""
+    known = wp.reference.networks()["ista-identity"]
+    model = known.build(0)
+    handle = model.module.layers[9].second.register_forward_hook(lambda _, x, y: y - 0.1)
+    try:
+        rows = wp.audit(model, known.data(0, 12), progress=False).frame.set_index("claim")
+    finally:
+        handle.remove()
+    assert rows.loc["ista_descends", "verdict"] == "not applicable"
+    assert "negative entries" in rows.loc["ista_descends", "reason"]
+    assert rows.loc["incoherent_subspaces", "verdict"] == "supported"
+
+
+def test_curves_begin_at_a_layer_that_is_there():
+    with pytest.raises(ProbeError, match="first_layer is 20: crate-tiny-fmnist has 8 layers"):
+        wp.audit("crate-tiny-fmnist", IMAGES, first_layer=20, **FEW)
 
 
 def test_several_seeds_are_told_together(found):
@@ -211,6 +250,9 @@ def test_a_mapped_module_is_judged_on_what_its_sites_allow():
     layer = nn.TransformerEncoderLayer(16, nhead=2, batch_first=True)
     network = nn.TransformerEncoder(layer, num_layers=6)
     sites = {"z_in": "layers.{layer}:input", "attn_in": "layers.{layer}:input"}
+    with pytest.raises(ProbeError, match="no claim can be judged on .*z_out"):
+        wp.audit(wp.wrap(network, sites=sites, dim=16, heads=2), torch.randn(6, 9, 16), **FEW)
+    sites["z_out"] = "layers.{layer}:output"
     model = wp.wrap(network, sites=sites, dim=16, heads=2)
     audit = wp.audit(model, torch.randn(6, 9, 16), **FEW)
     rows = audit.frame.set_index("claim")

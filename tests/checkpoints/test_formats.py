@@ -145,3 +145,33 @@ def test_names_that_would_write_on_the_terminal_are_cleaned(tmp_path: Path) -> N
         read_state_dict(tmp_path / "x")
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("x.pth", b'{"error": "Repository not found"}', "it is a JSON text"),
+        ("x.pth", b"hello world\n", "it is a text"),
+        ("x.pth", b"\x78\x9c" + bytes(40), "it is compressed by zlib"),
+        ("__0_0.distcp", b"PK\x03\x04" + bytes(40), "torch.distributed.*dcp_to_torch"),
+        ("x.ckpt.index", b"\x00\x01" * 40, "a part of a TensorFlow checkpoint"),
+        ("x.ckpt.data-00000-of-00001", b"\x00\x01" * 40, "a part of a TensorFlow checkpoint"),
+        ("saved_model.pb", b"\n\x3e\n\x04data" * 9, "a graph of TensorFlow"),
+    ],
+)
+def test_another_kind_of_file_is_named(
+    tmp_path: Path, name: str, content: bytes, told: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=told):
+        read_state_dict(tmp_path / name)
+
+
+def test_state_dicts_that_lie_deep_are_told_with_the_wrapper_that_takes_them(
+    tmp_path: Path,
+) -> None:
+    path, held = tmp_path / "x.pth", {"w": torch.ones(2, 2)}
+    torch.save({"a": {"b": {"c": {"d": held}}}, "epoch": 1}, path)
+    with pytest.raises(CheckpointError, match=r"further down.*wrapper='a\.b\.c\.d'"):
+        read_state_dict(path)
+    assert read_state_dict(path, wrapper="a.b.c.d")["w"].sum() == 4

@@ -140,7 +140,7 @@ def test_a_truncated_file_is_one_clear_line(tmp_path: Path, form: str, share: fl
     ("content", "message"),
     [
         (b"", "is empty"),
-        (b"epoch,loss\n1,2\n", "is not a whole checkpoint"),
+        (b"epoch,loss\n1,2\n", "it is a text"),
         (b"<!DOCTYPE html><html>quota</html>", "it is a web page"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS.*git lfs pull"),
     ],

@@ -44,12 +44,21 @@ VISION = {
         [f"{key}={value}" for key, value in TIMM.items()],
         "timm:eva02_tiny_patch14_224",
     ),
+    "timm_kin": (
+        TIMM | {"model": "beit_base_patch16_224"},
+        [f"{key}={value}" for key, value in TIMM.items()],
+        "timm:beit_base_patch16_224",
+    ),
 }
 # family -> the network, and the arguments that a user adds
 TEXT = {
     "crate_gpt": (
         {"vocabulary": 23, "block_size": 12, "dim": 16, "depth": 2, "heads": 2, "atoms": 64},
         {"heads": 2},
+    ),
+    "nanogpt": (
+        {"vocabulary": 23, "block_size": 12, "dim": 16, "depth": 2, "heads": 2},
+        {"heads": 2, "act": "gelu"},
     ),
     "tost_gpt": ({"vocabulary": 23, "block_size": 12, "dim": 16, "depth": 2, "heads": 2}, {}),
     "crate_bert": (
@@ -70,7 +79,7 @@ TEXT = {
     ),
 }
 
-NANOGPT = ("crate_gpt", "tost_gpt")  # whose files hold the weights as `model`
+NANOGPT = ("crate_gpt", "nanogpt", "tost_gpt")  # whose files hold the weights as `model`
 
 
 @pytest.fixture(scope="module")

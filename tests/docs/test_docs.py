@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import warnings
 from pathlib import Path
 
 import pytest
@@ -142,3 +143,14 @@ def test_the_checks_that_are_named_are_there():
     named = set(re.findall(r"`([a-z_/]+\.py)`", page))
     assert len(named) > 30
     assert {path for path in named if not (ROOT / "tests" / path).is_file()} == set()
+
+
+def test_the_page_of_data_runs():
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "data.md").read_text(), re.S)
+    assert len(blocks) == 4
+    names = {"__name__": "data"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for block in blocks:
+            exec(compile(block, "data.md", "exec"), names)
+    assert names["alone"].run["data"]["read with"] == {"windows": "documents"}

@@ -5,8 +5,10 @@ import math
 import numpy as np
 import oracle
 import pytest
+import timm
 import torch
 
+import whitebox_probe as wp
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.metrics import functional as F
 
@@ -46,3 +48,30 @@ def test_class_share():
     torch.testing.assert_close(F.attention_class_share(A, prefix=1), want)
     with pytest.raises(ProbeError, match="no class token"):
         F.attention_class_share(A, prefix=0)
+
+
+def test_a_map_that_is_no_distribution_is_refused():
+    mixed = torch.softmax(torch.randn(2, 3, 5, 5, generator=torch.Generator().manual_seed(0)), -1)
+    mixed = mixed - 0.5 * mixed.flip(1)
+    sunk = torch.full((2, 3, 5, 5), 0.1)
+    for A, why in ((mixed, "negative weights"), (sunk, "do not sum to 1")):
+        with pytest.raises(ProbeError, match=f"no distribution.*{why}"):
+            F.attention_entropy(A)
+        with pytest.raises(ProbeError, match=f"no distribution.*{why}"):
+            F.attention_class_share(A, prefix=1)
+    with pytest.raises(ProbeError, match="negative weights"):
+        F.attention_distance(mixed, prefix=1, grid=(2, 2))
+    even = F.attention_distance(torch.full((2, 3, 5, 5), 0.2), prefix=1, grid=(2, 2))
+    assert torch.allclose(F.attention_distance(sunk, prefix=1, grid=(2, 2)), even)
+
+
+def test_a_row_in_half_precision_is_a_distribution():
+    A = torch.softmax(torch.randn(1, 2, 300, 300) * 4, -1)
+    for kind in (torch.bfloat16, torch.float16):
+        assert torch.allclose(F.attention_entropy(A.to(kind)), F.attention_entropy(A), atol=0.05)
+
+
+def test_cait_has_no_entropy():
+    module = timm.create_model("cait_xxs24_224", depth=2, img_size=32, num_classes=0).eval()
+    with pytest.raises(ProbeError, match="negative weights.*Leave this measure out"):
+        wp.probe(wp.wrap(module), torch.randn(2, 3, 32, 32), "attention_entropy", progress=False)

@@ -13,6 +13,7 @@ from whitebox_probe._core.errors import (  # noqa: E402
     BasisError,
     CheckpointError,
     DataError,
+    LoadWarning,
     MissingDependency,
     SiteError,
 )
@@ -232,7 +233,6 @@ def test_a_tensor_of_ids_is_probed(kind, convention):
         ("nystromformer", {}, "an attention through landmarks"),
         ("longformer", {"attention_window": 4}, "an attention in windows that cuts the text"),
         ("big_bird", {}, "an attention over blocks of tokens, some drawn at random"),
-        ("albert", {"embedding_size": 16}, "one set of weights that is run once a layer"),
         ("fnet", {}, "a Fourier transform and no attention"),
         ("bros", {}, "cannot be tried on a small input: You have to specify bbox"),
         ("deberta", {}, "it has no q_proj, k_proj and v_proj, nor .* only in_proj"),
@@ -306,6 +306,65 @@ def test_a_model_in_the_hubs_cache_needs_no_network(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(CheckpointError, match="HF_HUB_OFFLINE is set"):
         wp.load("hf:some/other")
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A hub of one repository, some/vit, whose files are fetched one by one into the cache."""
+    from huggingface_hub import constants, errors
+
+    from whitebox_probe.checkpoints import _fetch
+
+    cache, there = tmp_path / "cache", tmp_path / "there"
+    there.mkdir()
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    snapshot = cache / "models--some--vit" / "snapshots" / "abc"
+    asked = []
+
+    def download(repo, file, *, revision, **_):
+        asked.append(file)
+        if not (there / file).is_file():
+            absent = errors.RemoteEntryNotFoundError
+            error = absent.__new__(absent)
+            error.args = (f"no {file}",)
+            raise error
+        snapshot.mkdir(parents=True, exist_ok=True)
+        (snapshot.parents[1] / "refs").mkdir(exist_ok=True)
+        (snapshot.parents[1] / "refs" / "main").write_text("abc")
+        (snapshot / file).write_bytes((there / file).read_bytes())
+        return str(snapshot / file)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    monkeypatch.setattr(_fetch, "unreachable", lambda _: "")
+    config = transformers.CONFIG_MAPPING["vit"](
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24,
+        image_size=24, patch_size=8,
+    )  # fmt: skip
+    transformers.ViTModel(config).save_pretrained(there)
+    return there, asked
+
+
+def test_a_vision_model_of_the_hub_comes_with_its_image_processor(hub):
+    there, asked = hub
+    stated = {"size": {"height": 24, "width": 24}, "image_mean": [0.1] * 3, "image_std": [0.2] * 3}
+    (there / "preprocessor_config.json").write_text(json.dumps(stated | {"resample": 3}))
+    model = wp.load("hf:some/vit")
+    assert set(asked) == {"config.json", "preprocessor_config.json", "model.safetensors"}
+    assert model.preprocess == wp.Preprocess(
+        24, (0.1,) * 3, (0.2,) * 3, "RGB", 1.0, "bicubic", "squash"
+    )
+    asked.clear()
+    assert wp.load("hf:some/vit").preprocess == model.preprocess
+    assert not asked
+
+
+def test_a_vision_model_without_an_image_processor_loads(hub, monkeypatch):
+    assert wp.load("hf:some/vit").preprocess is None
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.warns(LoadWarning, match="preprocessor_config.json is not here.*imagenet"):
+        assert wp.load("hf:some/vit").layers == 2
 
 
 def write(state, file, kind):

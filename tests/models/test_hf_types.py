@@ -80,6 +80,8 @@ TEXT = {
     "xglm": {},
     "biogpt": {},
     "bert": {},
+    "albert": {"num_hidden_layers": 4},
+    "albert-groups": {"num_hidden_layers": 4, "num_hidden_groups": 2, "inner_group_num": 2},
     "roberta": {},
     "xlm-roberta": {},
     "camembert": {},
@@ -108,6 +110,8 @@ VISION = {
     "ijepa": {},
     "clip_vision_model": {},
     "siglip_vision_model": {},
+    "data2vec-vision": {},
+    "dpt": {"backbone_out_indices": [0, 1], "is_hybrid": False, "neck_hidden_sizes": [8, 8, 8, 8]},
     "beit": {"use_relative_position_bias": True},
     "beit-shared": {"use_shared_relative_position_bias": True},
 }

@@ -115,10 +115,6 @@ class TestWrapErrors:
         with pytest.raises(ProbeError, match="unknown model family 'timm_vitt'.*'timm_vit'"):
             wp.wrap(small_vit(), family="timm_vitt")
 
-    def test_a_dataparallel_wrapper(self):
-        with pytest.raises(ProbeError, match=r"DataParallel.*\.module"):
-            wp.wrap(nn.DataParallel(small_vit()))
-
     def test_blocks_of_another_kind(self):
         from timm.models.vision_transformer import ParallelThingsBlock
 

@@ -1,12 +1,12 @@
 """What a site and a basis say is what the model did, tried once when it is wrapped."""
 
+import copy
 import time
 import warnings
 
 import pytest
 import torch
 from torch import nn
-from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
 import whitebox_probe as wp
 from whitebox_probe._core.errors import CheckpointError, LoadWarning, ProbeError, SiteError
@@ -55,6 +55,7 @@ def network(name, which=0):
 def projections(module):
     """Where the heads' projections are, whatever the family calls them."""
     ends = ("attn.qkv", "fn.qkv", "self.qkv", "c_attn", "k_proj", "self.key", "to_qkv", "qkv")
+    ends += ("attention.key", "query_key_value")
     for path, part in list(module.named_modules()):
         if path.endswith(ends) and isinstance(getattr(part, "weight", None), torch.Tensor):
             yield path, part
@@ -172,23 +173,48 @@ def test_every_layer_is_tried(layer, part):
 
 def test_a_module_that_is_run_twice_is_told():
     module, _ = network("timm_vit")
+    module.blocks[1].attn.q_norm = module.blocks[1].norm1
+    module.blocks[1].attn.k_norm = nn.Identity()
+    with pytest.raises(SiteError, match="more than once|cannot be tried"):
+        wp.wrap(module)
+
+
+def test_layers_that_share_a_module_are_each_read_in_their_pass():
+    module, inputs = network("timm_vit")
+    apart = copy.deepcopy(module)
+    apart.blocks[1] = copy.deepcopy(apart.blocks[0])
     module.blocks[1] = module.blocks[0]
-    with pytest.raises(SiteError, match="more than once"):
-        wp.wrap(module)
+    shared, own = wp.wrap(module), wp.wrap(apart)
+    for layers in ([1, 2], [2]):
+        with torch.no_grad(), wp.record(own, own.sites, layers) as want:
+            apart(inputs)
+        with torch.no_grad(), wp.record(shared, shared.sites, layers) as got:
+            module(inputs)
+        for site in own.sites:
+            assert all(torch.equal(got[site, n], want[site, n]) for n in layers), site
+    assert not torch.equal(got["z_out", 2], got["z_in", 2])
+    numbers = [wp.probe(m, inputs, ["l0", "compression"], progress=False) for m in (shared, own)]
+    assert numbers[0].frame.drop(columns="model").equals(numbers[1].frame.drop(columns="model"))
 
 
-def test_a_compiled_wrapper_is_named():
-    with pytest.raises(ProbeError, match="_orig_mod"):
-        wp.wrap(torch.compile(network("timm_vit")[0], backend="eager"))
+def test_a_pass_that_ends_in_the_middle_does_not_shift_the_next():
+    module, inputs = network("timm_vit")
+    module.blocks[1] = module.blocks[0]
+    model, stops = wp.wrap(module), iter([False, True])
 
+    def stop(*_):
+        if next(stops, False):
+            raise ValueError("stop")
 
-@pytest.mark.parametrize("kind", ["CheckpointWrapper", "OptimizedModule"])
-def test_wrapped_blocks_are_named(kind):
-    module, _ = network("timm_vit")
-    wrapped = checkpoint_wrapper if kind == "CheckpointWrapper" else torch.compile
-    module.blocks[1] = wrapped(module.blocks[1])
-    with pytest.raises(ProbeError, match=f"'blocks.1' is a {kind}: .*Pass the model"):
-        wp.wrap(module)
+    handle = module.blocks[0].register_forward_pre_hook(stop)
+    with torch.no_grad(), wp.record(model, ["z_out"]) as got:
+        with pytest.raises(ValueError, match="stop"):
+            module(inputs)
+        module(inputs)
+        handle.remove()
+    with torch.no_grad(), wp.record(model, ["z_out"]) as want:
+        module(inputs)
+    assert torch.equal(got["z_out", 2], want["z_out", 2])
 
 
 def test_what_fsdp_has_cut_up_is_named():
@@ -197,7 +223,7 @@ def test_what_fsdp_has_cut_up_is_named():
 
     module, _ = network("timm_vit")
     module.blocks[1].mlp.act = FSDPModule()
-    with pytest.raises(ProbeError, match="FSDP has cut up .*full state dict"):
+    with pytest.raises(ProbeError, match="weights are in shards .*full_state_dict"):
         wp.wrap(module)
 
 
@@ -233,9 +259,8 @@ def test_peft_layers_are_read_merged():
         r=2, target_modules=["q_proj", "k_proj"], init_lora_weights=False, lora_alpha=64
     )
     outer = peft.get_peft_model(module, config).eval()
-    with pytest.raises(ProbeError, match="get_base_model"):
-        wp.wrap(outer)
-    inner = wp.wrap(outer.get_base_model())
+    inner = wp.wrap(outer)
+    assert inner.module is outer.get_base_model()
     assert fits(inner, inputs)
     U = [inner.subspaces(n, "qkv:k").clone() for n in (1, 2)]
     merged = wp.wrap(outer.merge_and_unload())

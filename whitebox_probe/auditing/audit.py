@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from types import MappingProxyType
 from typing import Any
 
 from torch import nn
@@ -9,17 +10,20 @@ from torch import nn
 from whitebox_probe._core.errors import (
     BasisError,
     DataError,
+    NonFiniteError,
     ProbeError,
     SettingError,
     expect_names_differ,
     nearest,
 )
 from whitebox_probe.auditing import nulls
-from whitebox_probe.auditing.claim import claims
+from whitebox_probe.auditing.claim import Claim, claims
 from whitebox_probe.auditing.grid import FIRST, Setting, around, usual
 from whitebox_probe.auditing.judge import Measured, judge, unsettled
 from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.auditing.verdicts import Audit
+from whitebox_probe.data.given import expected
+from whitebox_probe.data.once import Once
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.probing.bases import FREE
 from whitebox_probe.probing.means import mean_updates, with_means
@@ -83,12 +87,21 @@ def audit(
     Raises: ProbeError as `probe` does, and for two models of one name.
     """
     given = [models] if isinstance(models, Model) else models
+    data = expected(data)
+    if isinstance(getattr(data, "data", data), Once):
+        raise DataError(
+            "an audit reads its data several times",
+            "a generator, or another iterator, can be read once",
+            "Pass a list of it, or an iterable that begins anew, such as an IterableDataset",
+        )
     whole = [as_model(model) for model in given]
     for model in whole:
         _expect_basis(model, basis)
     one = {"basis": basis, "eps": eps, "lam": lam, "prenorm": prenorm, "class_token": class_token}
     _check_options(options, one, null, draws=draws, null_limit=null_limit, first_layer=first_layer)
     expect_names_differ([model.name for model in whole])
+    for model in whole:
+        _expect_layers(model, first_layer)
     t = thresholds if isinstance(thresholds, Thresholds) else Thresholds.of(**(thresholds or {}))
     common = {"limit": limit, "seed": seed, **options}
     few = {k: v for k, v in common.items() if k != "progress"}
@@ -104,7 +117,13 @@ def audit(
         means = mean_updates(model, data, **_of_pass(common)) if "attn_out" in model.sites else None
         apart = with_means(model, means)
         requests, absent = wanted(apart, base, ())
-        result, other = _of_model(apart, data, requests, base, others, common)
+        _expect_some(model, requests, absent)
+        try:
+            result, other = _of_model(apart, data, requests, base, others, common, absent)
+        except ProbeError as error:
+            absent |= _unmeasured(apart, data, base, common, error)
+            requests, _ = wanted(apart, base, (), absent)
+            result, other = _of_model(apart, data, requests, base, others, common, absent)
         if len(result.samples) < 2:
             raise DataError(
                 "one sample is too few for an audit",
@@ -112,7 +131,7 @@ def audit(
                 "Use more samples, or a larger limit",
             )
         if unsettled(Measured(result, base, others, other, absent=absent), t):
-            other = probe(apart, data, wanted(apart, base, others)[0], **common)
+            other = probe(apart, data, wanted(apart, base, others, absent)[0], **common)
         drawn = {}
         of_draws = compared_with(base, absent)
         for kind in nulls.null_kinds(model, given=untrained is not None) if null else ():
@@ -151,6 +170,7 @@ def _of_model(
     base: Setting,
     others: Sequence[Setting],
     options: Mapping[str, Any],
+    absent: Mapping[str, str],
 ) -> tuple[Result, Result | None]:
     """The model under the usual setting, and under the others, in one pass where samples are few.
 
@@ -162,7 +182,7 @@ def _of_model(
     limit = known if options["limit"] is None else options["limit"]
     if not others:
         return probe(model, data, usually, **options), None
-    around_it, _ = wanted(model, base, others)
+    around_it, _ = wanted(model, base, others, absent)
     if limit is not None and limit <= AROUND:
         whole = probe(model, data, around_it, **options)
         return whole, whole
@@ -225,13 +245,45 @@ def _expect_one(name: str, value: Any) -> None:
         )
 
 
+def _unmeasured(
+    model: ProbeModel, data: Any, base: Setting, options: Mapping[str, Any], error: ProbeError
+) -> dict[str, str]:
+    """Claim -> why it cannot be measured of these tokens, where that is why a pass was refused.
+
+    Raises: the error itself, where it is of all claims, or of none of them alone.
+    """
+    if isinstance(error, DataError | NonFiniteError):
+        raise error
+    found, few = {}, {**options, "progress": False}
+    for claim in claims().values():
+        requests, absent = wanted(model, base, (), {}, [claim])
+        if absent:
+            continue
+        try:
+            probe(model, data, requests, **few)
+        except ProbeError as own:
+            found[claim.name] = f"{own.what}: {own.why}"
+    if not found or len(found) == len(claims()):
+        raise error
+    return found
+
+
 def wanted(
-    model: ProbeModel, base: Setting, others: Sequence[Setting]
+    model: ProbeModel,
+    base: Setting,
+    others: Sequence[Setting],
+    without: Mapping[str, str] = MappingProxyType({}),
+    of: Sequence[Claim] | None = None,
 ) -> tuple[list[Request], dict[str, str]]:
-    """What all claims measure of a model, each once; and claim -> why it cannot be measured."""
+    """What claims measure of a model, each once; and claim -> why it cannot be measured.
+
+    Args: without: claims that are left out. of: the claims, all when not given.
+    """
     asked: dict[str, Request] = {}
     absent: dict[str, str] = {}
-    for claim in claims().values():
+    for claim in claims().values() if of is None else of:
+        if claim.name in without:
+            continue
         try:
             for request in claim.requests(base):
                 for each in planned(model, [request], Settings(), {}):
@@ -255,6 +307,28 @@ def compared_with(base: Setting, absent: Mapping[str, str]) -> list[Request]:
         for request in claim.compared_requests(base)
     }
     return list(asked.values())
+
+
+def _expect_some(model: ProbeModel, requests: Sequence[Request], absent: Mapping[str, str]) -> None:
+    """Raises: ProbeError where no claim at all can be measured."""
+    if not requests:
+        claim, why = next(iter(absent.items()))
+        raise ProbeError(
+            f"no claim can be judged on {model.name}",
+            f"each lacks something, as {claim}: {why}",
+            "Map more of its sites: z_in, z_out, attn_in and attn_out",
+        )
+
+
+def _expect_layers(model: ProbeModel, first_layer: int) -> None:
+    """Raises: SettingError for curves that would begin behind the last layer."""
+    if first_layer > model.layers:
+        raise SettingError(
+            f"first_layer is {first_layer}",
+            f"{model.name} has {model.layers} layers, and curves begin at one of them",
+            f"Use first_layer={min(FIRST, model.layers)}",
+            setting="first_layer",
+        )
 
 
 def _expect_basis(model: ProbeModel, basis: str | None) -> None:

@@ -21,9 +21,11 @@ from whitebox_probe.auditing.grid import AXES, Setting
 from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.probing.plan import Request
-from whitebox_probe.stats import fewest_layers, fewest_steps, mean_interval, paired_p
+from whitebox_probe.stats import fewest_layers, fewest_steps, mean_interval, paired_p, sign_p
 
-BOTH_WAYS = "its steps go both ways, as those of a walk without a direction"
+WALKS = "its steps do not tell it from a walk without a direction"
+OVER_LAYERS = 3
+"""Claims about curves over depth, which share the level of the sign test of their steps."""
 GROUP = "whitebox_probe.claims"
 Array = np.ndarray
 
@@ -173,9 +175,32 @@ def from_layer(values: Array, first: int) -> Array:
     return values[:, first - 1 :]
 
 
+def walks(curve: Array, thresholds: Thresholds) -> bool:
+    """Whether the steps of a curve could as well have gone the other way each.
+
+    By a sign test at a level that the claims over layers share (Bonferroni).
+
+    Shapes: curve (L,).
+    """
+    return not sign_p(np.diff(curve)) <= thresholds.alpha / OVER_LAYERS
+
+
+def one_way(means: Array, side: int, thresholds: Thresholds) -> bool:
+    """Whether what layers do has a side that no chance of theirs gives it, by a sign test.
+
+    Where layers are too few for the test, all of them have to be on that side.
+
+    Shapes: means (L,).
+    """
+    if len(means) < fewest_steps(thresholds.alpha):
+        return bool((np.sign(means) == side).all())
+    return sign_p(means) <= thresholds.alpha
+
+
 def too_few(layers: int, thresholds: Thresholds) -> str:
     """Why so many layers tell no trend from chance, and no walk from a direction; "" if they do."""
-    least = max(fewest_layers(thresholds.alpha), fewest_steps(thresholds.alpha) + 1)
+    steps = fewest_steps(thresholds.alpha / OVER_LAYERS)
+    least = max(fewest_layers(thresholds.alpha), steps + 1)
     return f"{layers} layers are too few to tell a trend from chance" if layers < least else ""
 
 

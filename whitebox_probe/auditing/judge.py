@@ -76,6 +76,8 @@ class _Read:
         if setting.samples is not None:
             result = result.first(setting.samples)
         found = claim.find(result, setting, by)
+        if not found.missing and np.isnan(found.value):
+            return Finding(missing="what it is about is zero, or no number")
         if found.few:
             return replace(found, side=0, p=float("nan"), tested="")
         # A test over layers takes their means for exact: samples have to agree on the sign.

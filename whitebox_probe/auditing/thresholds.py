@@ -27,6 +27,10 @@ class Thresholds:
     cosine: float = _of(0.1, 0, 1, "mean cosine that an update must reach along a direction")
     keeps: float = _of(0.8, 0, 1, "share of its first value that R must keep")
     gap: float = _of(0.1, 0, 1, "share of the distance to its optimum that a step must close")
+    part: float = _of(0.25, 0, 1, "share of what a step does that controls must leave of it")
+    scaling: float = _of(
+        0.02, 0, 1, "share of what a step closes that scaling its start must leave of it"
+    )
     position: float = _of(
         0.1, 0, 1, "how far subspaces must lie from chance, towards orthogonal or identical ones"
     )
@@ -70,6 +74,6 @@ class Thresholds:
         What is looked for there is a reversal, or nothing left of an effect; not that it is a
         little smaller.
         """
-        sizes = ("change", "step", "cosine", "gap", "position")
+        sizes = ("change", "step", "cosine", "gap", "part", "position")
         kept = {each.name: getattr(self, each.name) for each in fields(self)}
         return Thresholds(**{k: v / 2 if k in sizes else v for k, v in kept.items()})

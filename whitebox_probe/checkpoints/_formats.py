@@ -28,6 +28,7 @@ _STARTS: dict[bytes, tuple[str, str]] = {
         (b"ggml", b"lmgg", b"ggjt", b"tjgg", b"ggmf", b"fmgg"),
         ("it is a GGML file, weights packed for llama.cpp", "Get the model's safetensors instead"),
     ),
+    **dict.fromkeys((b"\x78\x01", b"\x78\x9c", b"\x78\xda"), ("it is compressed by zlib", _UNPACK)),
     b"PAR1": ("it is a Parquet file, a table", "Give the file that holds the weights"),
     b"%PDF": ("it is a PDF", "Give the file that holds the weights"),
     b"\x89PNG": ("it is a PNG image", "Give the file that holds the weights"),
@@ -35,6 +36,17 @@ _STARTS: dict[bytes, tuple[str, str]] = {
     b"\x93NUMPY": ("it is one NumPy array", "Save all arrays by name with numpy.savez"),
     b"<?xml": ("it is an XML text", "Give the file that holds the weights"),
 }
+
+
+_ENDS: dict[str, tuple[str, str]] = {
+    r"\.distcp$": (
+        "it is a part of a torch.distributed checkpoint",
+        "Join them: python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER FILE",
+    ),
+    r"\.(index|data-\d+-of-\d+|meta)$": ("it is a part of a TensorFlow checkpoint", _CONVERT),
+    r"\.pb$": ("it is a graph of TensorFlow", _CONVERT),
+}
+"""Ends of names -> the same, where the bytes do not tell."""
 
 
 def first_bytes(path: Path) -> bytes:
@@ -70,6 +82,17 @@ def damaged(path: Path, why: object) -> CheckpointError:
     )
 
 
+def is_text(start: bytes) -> str | None:
+    """What a file of text is, by its beginning, which is no pickle; None for other files."""
+    try:
+        text = start.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    if not all(character.isprintable() or character.isspace() for character in text):
+        return None
+    return "it is a JSON text" if text.lstrip()[:1] in ("{", "[") else "it is a text"
+
+
 def expect_readable(path: Path, start: bytes) -> None:
     """Refuse a file of a kind that is not read, by its name and with what to do.
 
@@ -77,6 +100,9 @@ def expect_readable(path: Path, start: bytes) -> None:
     """
     for begins, (what, fix) in _STARTS.items():
         if start.startswith(begins):
+            raise _other(path, what, fix)
+    for ends, (what, fix) in _ENDS.items():
+        if re.search(ends, path.name.lower()):
             raise _other(path, what, fix)
     if start[257:262] == b"ustar":
         raise _other(path, "it is a tar archive", _UNPACK)

@@ -1,7 +1,7 @@
 """Where in a file's contents its state dict is, and keys without what wrappers put into them."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -172,7 +172,22 @@ def _told(loaded: Mapping[Any, Any]) -> str:
         return "its tensors were written by pickle.dump, and not by torch.save"
     near = [_mixed("it", loaded), *(_inside(loaded, key) for key in loaded)]
     told = "; ".join(list(filter(None, near))[:2])
+    if not told and (paths := list(_deep(loaded))):
+        example = clean(".".join(paths[0]))
+        return (
+            f"its state dicts are further down, at {listed([' -> '.join(path) for path in paths])} "
+            f"(wrapper='{example}' takes the first)"
+        )
     return told or f"its keys are {listed([str(key) for key in loaded]) or 'none'}"
+
+
+def _deep(held: Mapping[Any, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The keys, one in another, under which state dicts lie in a file's dicts."""
+    for key, value in held.items():
+        if _is_tensors(value):
+            yield (*above, str(key))
+        elif isinstance(value, Mapping) and len(above) < 6:
+            yield from _deep(value, (*above, str(key)))
 
 
 def _inside(loaded: Mapping[Any, Any], key: Any) -> str:

@@ -15,6 +15,7 @@ from whitebox_probe.checkpoints._formats import (
     expect_readable,
     first_bytes,
     is_arrays,
+    is_text,
 )
 from whitebox_probe.checkpoints._onnx import read_onnx
 from whitebox_probe.checkpoints._pickles import Damaged, Harmful, Made
@@ -259,10 +260,10 @@ def _pickled(path: Path, start: bytes) -> Any:
                 path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
             )
     except Exception:  # of hostile bytes, anything; the other reader says what is wrong
-        return _as_data(path)
+        return _as_data(path, start)
 
 
-def _as_data(path: Path) -> Any:
+def _as_data(path: Path, start: bytes) -> Any:
     try:
         return read_records(path)
     except Harmful as error:
@@ -272,6 +273,8 @@ def _as_data(path: Path) -> Any:
             "Ask its author for safetensors or a plain state dict",
         ) from error
     except Damaged as error:
+        if (text := is_text(start)) is not None:
+            raise no_weights(path, f"{text}, such as an error that was saved for it") from error
         raise damaged(path, clean(str(error), 160)) from error
 
 

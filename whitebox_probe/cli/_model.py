@@ -1,6 +1,7 @@
 """The options that say which model, and how it is loaded: what `run` and `audit` share."""
 
 import argparse
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ from whitebox_probe.cli import _shared
 if TYPE_CHECKING:
     from whitebox_probe.models.model import ProbeModel
 
+# What `models/factory.py` takes, which this does not import.
+_PYTHON = re.compile(r"(?!(?:timm|hf|text):)(?:.+\.py|[A-Za-z_][\w.]*):[A-Za-z_][\w.]*")
 _FILES = frozenset({".pth", ".pt", ".tar", ".bin", ".ckpt", ".safetensors"})
 
 
@@ -17,7 +20,17 @@ def add_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Add what a file does not hold, and which weights are meant."""
     group = parser.add_argument_group("the model")
     add = group.add_argument
-    add("--arch", help="architecture of a file: whitebox-probe list --architectures, or timm:NAME")
+    add(
+        "--arch",
+        help="architecture of a file: whitebox-probe list --architectures, timm:NAME, or what "
+        "makes the network, as model.py:make (its code is run)",
+    )
+    add(
+        "--mapping",
+        metavar="NAME",
+        help="where the sites of what model.py:make makes are: whitebox-probe list --mappings, or "
+        "a .yaml file (default: by its class)",
+    )
     add(
         "--set",
         dest="settings",
@@ -43,6 +56,11 @@ def add_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     return group
 
 
+def is_python(model: str) -> bool:
+    """Whether a model is named by what makes it, as model.py:make; told without torch."""
+    return _PYTHON.fullmatch(model) is not None
+
+
 def loaded(name: str, args: argparse.Namespace, *, progress: bool) -> "ProbeModel":
     """The model of that name or file, by the options.
 
@@ -57,6 +75,7 @@ def loaded(name: str, args: argparse.Namespace, *, progress: bool) -> "ProbeMode
             weights=args.weights,
             wrapper=args.wrapper,
             preprocess=args.preprocess,
+            mapping=args.mapping,
             seed=args.seed,
             progress=progress,
             **_shared.settings(args.settings, load),
@@ -68,7 +87,7 @@ def loaded(name: str, args: argparse.Namespace, *, progress: bool) -> "ProbeMode
 
 def known(model: str, arch: str | None) -> None:
     """Tell a wrong name at once, before torch is loaded."""
-    if arch is not None or Path(model).exists():
+    if arch is not None or Path(model).exists() or is_python(model):
         return
     if "/" in model or Path(model).suffix in _FILES:
         if not model.startswith(_shared.LIBRARIES):

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import ProbeError
-from whitebox_probe.cli import _model, _options, _shared
+from whitebox_probe.cli import _data, _model, _options, _shared
 
 if TYPE_CHECKING:
     from whitebox_probe.auditing.verdicts import Audit
@@ -72,13 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="print what was compared with what for a claim, or for all; again for each",
     )
     _model.add_options(parser)
-    data = parser.add_argument_group("the data")
-    data.add_argument(
-        "--data",
-        default="fashion-mnist",
-        help="name (whitebox-probe list --data), folder of images, or text file (.txt)",
-    )
-    _options.add_settings(data, "limit")
+    _data.add_options(parser)
     verdicts = parser.add_argument_group("the verdicts")
     add = verdicts.add_argument
     add("--no-null", action="store_true", help="do not measure random weights beside each model")
@@ -149,9 +143,10 @@ def run(args: argparse.Namespace) -> None:
 
     explained = list(claims()) if "all" in args.explain else args.explain
     _expect_claims(explained, list(claims()))
+    data = _data.given(args)
     found = audit(
         _models(args),
-        args.data,
+        data,
         null=not args.no_null,
         draws=args.draws,
         null_limit=args.null_limit,

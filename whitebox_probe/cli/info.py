@@ -10,10 +10,11 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import ProbeError, nearest
-from whitebox_probe.cli import _shared
+from whitebox_probe.cli import _model, _shared
 
 if TYPE_CHECKING:
     from whitebox_probe.checkpoints import Checkpoint
+    from whitebox_probe.models.model import ProbeModel
 
 HELP = "everything that is known of one checkpoint, metric or data set"
 EXAMPLES = (
@@ -22,6 +23,7 @@ EXAMPLES = (
     "info crate-tiny-kjv",
     "info compression",
     "info fashion-mnist",
+    "info model.py:make --mapping torch-encoder-prenorm",
 )
 
 
@@ -30,7 +32,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "name",
         metavar="NAME",
-        help="of a checkpoint (or timm:NAME, hf:NAME), an architecture, a metric or a data set",
+        help="of a checkpoint (or timm:NAME, hf:NAME, model.py:make), an architecture, a metric, a "
+        "mapping or a data set",
+    )
+    parser.add_argument(
+        "--mapping",
+        metavar="NAME",
+        help="where the sites of what model.py:make makes are (list --mappings, or a .yaml file)",
+    )
+    parser.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        type=_shared.setting,
+        default=[],
+        metavar="KEY=VALUE",
+        help="an argument of model.py:make, as depth=6; again for each",
     )
 
 
@@ -38,6 +55,9 @@ def run(args: argparse.Namespace) -> None:
     """Run the command."""
     from whitebox_probe import checkpoints
 
+    if args.mapping is not None or args.settings or _model.is_python(args.name):
+        _own(args)
+        return
     if args.name in checkpoints.registry() or args.name.startswith(_shared.LIBRARIES):
         _checkpoint(_shared.named(args.name), args.name)
         return
@@ -49,19 +69,31 @@ def run(args: argparse.Namespace) -> None:
     from whitebox_probe.data.catalogue import reader_of
     from whitebox_probe.data.names import names
     from whitebox_probe.metrics.catalogue import catalogue
+    from whitebox_probe.models.named import shipped
 
     if args.name in catalogue():
         _metric(args.name)
     elif (reader := reader_of(args.name)) is not None:
         facts = {"data": args.name, "what it is": reader.NAMES[args.name]}
         _print(facts | reader.about(args.name))
+    elif args.name in shipped():
+        _print({"mapping": args.name, **shipped()[args.name].fields})
     else:
         known = [*checkpoints.registry(), *checkpoints.architectures(), *catalogue(), *names()]
+        known += shipped()
         raise ProbeError(
             f"nothing is called '{args.name}'",
-            "it is no checkpoint, architecture, metric or data set",
+            "it is no checkpoint, architecture, metric, mapping or data set",
             nearest(args.name, known),
         )
+
+
+def _own(args: argparse.Namespace) -> None:
+    """A network that a function of the user's makes: here it is built, and tried."""
+    from whitebox_probe.models.load import load
+
+    model = load(args.name, mapping=args.mapping, **_shared.settings(args.settings, load))
+    _print({"made by": args.name, "family": model.anatomy.name, **_sizes(model)})
 
 
 def _checkpoint(entry: "Checkpoint", name: str) -> None:
@@ -104,12 +136,15 @@ def _network(family: str, arch: Mapping[str, Any], name: str) -> dict[str, objec
 
     with torch.device("meta"):
         module = build(family, arch, source=name)
-    model = ProbeModel(module, family_named(family).anatomy, name)
+    return _sizes(ProbeModel(module, family_named(family).anatomy, name))
+
+
+def _sizes(model: "ProbeModel") -> dict[str, object]:
     s = model.dims
     return {
         "sizes": f"{s.layers} layers, n = {s.tokens or 'any number of'} tokens, d = {s.dim}, "
         f"K = {s.heads} heads of p = {s.dim_head}",
-        "parameters": f"{sum(p.numel() for p in module.parameters()):,}",
+        "parameters": f"{sum(p.numel() for p in model.module.parameters()):,}",
         "sites": ", ".join(model.sites),
         "bases": ", ".join(model.bases) + " (the first is used when none is named)",
     }

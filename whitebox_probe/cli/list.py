@@ -6,7 +6,14 @@ from whitebox_probe._core import discover
 from whitebox_probe.cli import _shared
 
 HELP = "checkpoints, architectures, metrics, data sets, figures"
-EXAMPLES = ("list", "list --architectures", "list --metrics", "list --data", "list --sites")
+EXAMPLES = (
+    "list",
+    "list --architectures",
+    "list --metrics",
+    "list --data",
+    "list --sites",
+    "list --mappings",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--metrics", action="store_true", help="measures, with formula and source")
     what.add_argument("--data", action="store_true", help="names for run --data")
     what.add_argument("--figures", action="store_true", help="names of the figures")
+    what.add_argument("--mappings", action="store_true", help="names for run --mapping")
     what.add_argument("--sites", action="store_true", help="the named places in a layer")
 
 
@@ -35,6 +43,11 @@ def run(args: argparse.Namespace) -> None:
 
         rows = [[s.name, s.shape, s.meaning] for s in SITES.values()]
         print(_shared.table(rows, ["site", "shape", "what it holds"]))
+    elif args.mappings:
+        from whitebox_probe.models.named import shipped
+
+        rows = [[name, str(each.fields.get("about", ""))] for name, each in shipped().items()]
+        print(_shared.table(rows, ["mapping", "of which modules"]))
     elif args.architectures:
         from whitebox_probe.checkpoints import architectures
 

@@ -1,10 +1,10 @@
 """Measure one model on one data set, layer by layer, and save the result.
 
-MODEL is a name of the registry (whitebox-probe list), timm:NAME, hf:NAME (a language model), or a
-file. A file's family and sizes are read from it; what it does not hold is given with --set, or all
-of it with --arch. The folder given by --out gets table.csv and table.parquet (every layer and
-measure with its interval), samples.parquet (every sample), matrices.npz (coherence), and run.json
-(where it all came from).
+MODEL is a name of the registry (whitebox-probe list), timm:NAME, hf:NAME, a file, or what makes a
+network of your own (model.py:make, package.module:make). A file's family and sizes are read from
+it; what it does not hold is given with --set, or all of it with --arch. The folder given by --out
+gets table.csv and table.parquet (every layer and measure with its interval), samples.parquet (every
+sample), matrices.npz (coherence), and run.json (where it all came from).
 
 While it runs the folder holds what was measured so far. A run that was stopped, by Ctrl-C or by
 force, goes on with: whitebox-probe run --resume DIR. Started by torchrun, the processes share the
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from whitebox_probe._core import launch
 from whitebox_probe._core.errors import ProbeError, ProcessError
 from whitebox_probe._core.io import atomic_path
-from whitebox_probe.cli import _model, _options, _shared
+from whitebox_probe.cli import _data, _model, _options, _shared
 from whitebox_probe.probing.settings import Execution, Settings
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ EXAMPLES = (
     "--out runs/mine",
     "run crate_mae.pth --set heads=12 --set lam=0.5 --preprocess imagenet --data imagenet/val "
     "--out runs/mae",
+    "run weights.pth --arch model.py:make --mapping mine.yaml --data photos --out runs/own",
     "run --resume runs/mine",
 )
 ARGUMENTS = "arguments.json"
@@ -51,7 +52,8 @@ _SETTINGS = tuple(each.name for each in fields(Settings))
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add = parser.add_argument
-    add("model", metavar="MODEL", nargs="?", help="checkpoint name, timm:NAME, hf:NAME, or a file")
+    kinds = "checkpoint name, timm:NAME, hf:NAME, a file, or model.py:make"
+    add("model", metavar="MODEL", nargs="?", help=kinds)
     add("--out", type=Path, metavar="DIR", help="folder of the result")
     add("--overwrite", action="store_true", help="replace a result that is in --out")
     add(
@@ -69,14 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add = _model.add_options(parser).add_argument
     add("--name", help="what tables and figures call the model (default: its own name)")
-    data = parser.add_argument_group("the data")
-    add = data.add_argument
-    add(
-        "--data",
-        default="fashion-mnist",
-        help="name (whitebox-probe list --data), folder of images, or text file (.txt)",
-    )
-    _options.add_settings(data, "limit")
+    _data.add_options(parser)
     measures = parser.add_argument_group("the measures")
     add = measures.add_argument
     add(
@@ -171,11 +166,12 @@ def _measured(
 
     for metric in args.metrics or ():
         expect_packages(measure_named(metric))  # told before the weights are read
+    data = _data.given(args)
     with in_turn():
         model = _model.loaded(args.model, args, progress=not args.quiet and launch.rank() == 0)
     return probe(
         model,
-        args.data,
+        data,
         args.metrics,
         sites=sites,
         name=args.name,

@@ -2,17 +2,23 @@
 
 A class is one whole number. A mask says which of n tokens are measured: n booleans, or 0 and 1 as
 tokenizers give them. Any other row of numbers beside an input is refused: it would be a mask that
-nobody heeds. So is whatever else stands in a tuple of three parts or more.
+nobody heeds. So is whatever else stands in a tuple of three parts or more. Parts that have names
+(a mapping, a named tuple, a dataclass) are found by them: `_keys`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from whitebox_probe._core.errors import DataError
+from whitebox_probe.data import _keys
+from whitebox_probe.data.choices import Choices
+from whitebox_probe.models.pictures import is_encoded
 
 
 @dataclass(frozen=True)
@@ -20,24 +26,45 @@ class Parts:
     """What a sample or a loader's batch consists of.
 
     Attributes: inputs: as they were given. label: a sample's class, or those of a batch (B,).
-        mask: which tokens are measured, (n,) or (B, n).
+        mask: which tokens are measured, (n,) or (B, n). attended: which of them are no padding,
+            where that is known. why: what stands where a class would, and is none.
     """
 
     inputs: Any
     label: Any = None
     mask: Tensor | None = None
+    attended: Tensor | None = None
+    why: str = ""
 
 
-def parts_of(whole: Any, axes: int, what: str) -> Parts:
+def parts_of(
+    whole: Any,
+    axes: int,
+    what: str,
+    choices: Choices = Choices(),  # noqa: B008 (frozen)
+    reads: str | None = None,
+) -> Parts:
     """The parts of a sample (axes 1) or of a loader's batch (axes 2).
 
     What stands beside an input in a pair and is no row of numbers, such as a caption, is left
     alone: it says nothing of tokens. In a longer tuple every part has to be understood.
 
+    Args: choices: of keys. reads: what the model takes: "images", "text", or not known.
     Raises: DataError for numbers that are neither a mask nor a class, and for a tuple of three
-        parts or more that holds something else, or two of a kind.
+        parts or more that holds something else, or two of a kind; where keys may mean two things.
     """
-    if not isinstance(whole, tuple | list) or len(whole) == 0:
+    if isinstance(whole, Parts):
+        return whole
+    if (named := _keys.named_parts(whole)) is not None and not is_encoded(whole):
+        return _by_name(named, axes, what, choices, reads)
+    for name in ("column", "label", "mask"):
+        if getattr(choices, name) is not None:
+            raise DataError(
+                f"{what} has no keys",
+                f"it is a {type(whole).__name__}, and {name}='{getattr(choices, name)}' was given",
+                f"Leave {name} out",
+            )
+    if not isinstance(whole, tuple | list) or len(whole) == 0 or _is_row(whole, axes):
         return Parts(whole)
     inputs, *beside = whole
     labels, masks, others = [], [], []
@@ -58,31 +85,92 @@ def parts_of(whole: Any, axes: int, what: str) -> Parts:
             "a class and a mask of its tokens are all that is read",
             "Give (input, class, mask), or a part of it",
         )
-    return Parts(inputs, labels[0] if labels else None, masks[0] if masks else None)
+    why = _no_class(others[0]) if others and not labels else ""
+    return Parts(inputs, labels[0] if labels else None, masks[0] if masks else None, why=why)
 
 
-def class_of(whole: Any) -> int | None:
-    """The class of a sample, if a whole number stands beside its input.
+def _by_name(
+    named: Mapping[str, Any], axes: int, what: str, choices: Choices, reads: str | None
+) -> Parts:
+    """The parts of a sample or a batch by their keys."""
+    key = _keys.input_key(named, what, choices, reads)
+    inputs = named[key]
+    beside = {name: value for name, value in named.items() if name != key}
+    at, why = _keys.label_key(beside, what, choices)
+    label: Any = None
+    if at is not None and isinstance(named[at], bytes) and named[at].strip().isdigit():
+        label = int(named[at])  # of a shard that was not decoded
+    elif at is not None:
+        label = _class_in(named[at]) if axes == 1 else _classes_in(named[at])
+        why = _no_class(named[at]) if label is None and named[at] is not None else ""
+        if label is None and choices.label is not None and named[at] is not None:
+            raise DataError(f"'{at}' of {what} is no class", why, "Choose another label")
+    if reads == "text" or key.lower() in _keys.IDS:
+        masks = _keys.masks_of(beside, inputs, axes, what, choices)
+        return Parts(inputs, label, *masks, why=why)
+    own = choices.mask or ("mask" if "mask" in beside else None)
+    if own is None:
+        return Parts(inputs, label, why=why)
+    _keys.expect_key(own, list(beside), what, "mask")
+    found = None if named[own] is None else _mask_in(named[own], inputs, axes, what)
+    if found is None and choices.mask is not None:
+        raise DataError(
+            f"'{own}' of {what} is no mask of tokens",
+            f"it is a {type(named[own]).__name__}",
+            "Give one truth value a token",
+        )
+    return Parts(inputs, label, found, why=why)
 
-    Of what is not understood there is none: what puts a loader's batches together may mend it.
-    """
-    try:
-        label: int | None = parts_of(whole, 1, "the sample").label
-    except DataError:
-        return None
-    return label
+
+def _is_row(whole: Any, axes: int) -> bool:
+    """Whether a list is one sample's numbers, or one batch's samples, and no tuple of parts."""
+    if not isinstance(whole, list):
+        return False
+    first = whole[0]
+    if axes == 1:
+        return all(isinstance(each, int | float | np.number) for each in whole) or all(
+            isinstance(each, list) for each in whole
+        )
+    pictures = (np.ndarray, Image.Image, bytes, str)
+    samples = all(isinstance(each, pictures) for each in whole)
+    # Two tensors are a pair of inputs and classes, as torch collates them.
+    alike = isinstance(first, Tensor) and first.ndim > 0 and len(whole) > 2
+    return samples or (
+        alike and all(isinstance(each, Tensor) and each.ndim == first.ndim for each in whole)
+    )
+
+
+def _no_class(part: Any) -> str:
+    """Why what stands where a class would is none."""
+    if isinstance(part, str) or (
+        isinstance(part, list | tuple) and part and isinstance(part[0], str)
+    ):
+        text = part if isinstance(part, str) else part[0]
+        return f"its class is a text ('{text[:40]}'), and a class is a whole number"
+    if isinstance(part, float | np.floating):
+        return "its class is a fraction, and a class is a whole number"
+    if isinstance(part, Tensor | np.ndarray):
+        kind = str(part.dtype).removeprefix("torch.")
+        shape = tuple(part.shape)
+        return f"its class is {kind} of shape {shape}, and a class is one whole number"
+    return f"its class is a {type(part).__name__}, and a class is a whole number"
 
 
 def _class_in(part: Any) -> int | None:
     """A sample's class, if that is what a part of it is."""
-    if isinstance(part, Tensor) and part.ndim == 0 and not part.is_floating_point():
-        return int(part)
+    if isinstance(part, Tensor | np.ndarray) and part.ndim == 0:
+        whole = not torch.as_tensor(part).is_floating_point()
+        return int(part) if whole else None
     is_whole = isinstance(part, int | np.integer) and not isinstance(part, bool)
     return int(part) if is_whole else None
 
 
 def _classes_in(part: Any) -> Tensor | None:
     """A batch's classes (B,), if that is what a part of it is."""
+    if isinstance(part, list) and part and all(_class_in(each) is not None for each in part):
+        return torch.tensor([_class_in(each) for each in part])
+    if isinstance(part, np.ndarray) and part.dtype.kind in "iu":
+        part = torch.as_tensor(part.astype(np.int64))
     is_row = isinstance(part, Tensor) and part.ndim == 1 and not part.is_floating_point()
     return part if is_row else None
 

@@ -3,9 +3,12 @@
 from pathlib import Path
 
 from whitebox_probe._core.errors import DataError
+from whitebox_probe.data.choices import Choices
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.kind import Opened
 from whitebox_probe.data.text import TextReader
+from whitebox_probe.models.images import transform_of_images
+from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
 
 
 def for_images(transform: Transform | TextReader | None, name: str) -> Transform:
@@ -28,10 +31,21 @@ def for_images(transform: Transform | TextReader | None, name: str) -> Transform
     return transform
 
 
-def text_windows(text: str | Path, name: str, transform: Transform | TextReader | None) -> Opened:
-    """Windows of a text by the model's own tokenizer.
+def transform_of(
+    preprocess: Preprocess | TextPreprocess | None,
+) -> Transform | TextReader | None:
+    """What makes a model's input of an image or a text, if it is known."""
+    if preprocess is None:
+        return None
+    if isinstance(preprocess, TextPreprocess):
+        return TextReader(preprocess.tokenizer, preprocess.length)
+    return transform_of_images(preprocess)
 
-    Raises: DataError if the transform reads images, or is not known.
+
+def for_text(transform: Transform | TextReader | None, name: str) -> TextReader:
+    """The transform, which makes windows of a text.
+
+    Raises: DataError if it reads images, or is not known.
     """
     if transform is None:
         raise DataError(
@@ -45,5 +59,13 @@ def text_windows(text: str | Path, name: str, transform: Transform | TextReader 
             "the model reads images",
             "Pass images, such as 'fashion-mnist' or a folder, or use a language model",
         )
-    windows = transform.windows(text)
-    return Opened(windows, name, windows.fingerprint)
+    return transform
+
+
+def text_windows(text: str | Path, name: str, transform: Transform | TextReader | None) -> Opened:
+    """Windows of a text by the model's own tokenizer.
+
+    Raises: DataError if the transform reads images, or is not known.
+    """
+    windows = for_text(transform, name).windows(text)
+    return Opened(windows, name, windows.fingerprint, choices=Choices())

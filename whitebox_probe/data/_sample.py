@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from whitebox_probe._core.errors import DataError, ProbeError
-from whitebox_probe.data import _digest
-from whitebox_probe.data._parts import Parts, parts_of
+from whitebox_probe.data._parts import Parts
+from whitebox_probe.data._reading import Reading
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,10 @@ class Batch:
 
     Attributes: ids: numbers (B,). inputs (B, ...). identities: what tells the samples apart, 64
         bits each, (B,). labels: classes (B,), if known. mask: which tokens count (B, n).
+        attended: which tokens are no padding (B, n), where the data say so.
         skipped: numbers of samples that were to be there and cannot be read -> why.
-        classless: the number of the first sample without a class, if one has none.
+        classless: the number of the first sample without a class, if one has none, and why: what
+        stands in its place.
     """
 
     ids: Tensor
@@ -28,8 +30,10 @@ class Batch:
     identities: Tensor
     labels: Tensor | None = None
     mask: Tensor | None = None
+    attended: Tensor | None = None
     skipped: Mapping[int, str] = field(default_factory=dict)
     classless: int | None = None
+    why: str = ""
 
 
 class Numbered(Dataset[Any]):
@@ -47,6 +51,7 @@ class Numbered(Dataset[Any]):
         gone: Collection[int] = (),
         *,
         classify: Callable[[int], int] | None = None,
+        reading: Reading = Reading(),  # noqa: B008 (frozen)
         skip: bool = False,
     ) -> None:
         self.dataset = dataset
@@ -54,6 +59,7 @@ class Numbered(Dataset[Any]):
         self.identify = identify
         self.gone = frozenset(gone)
         self.classify = classify
+        self.reading = reading
         self.skip = skip
 
     def __getitem__(self, number: int) -> "Sample | Unread":
@@ -61,15 +67,20 @@ class Numbered(Dataset[Any]):
         what = f"sample {number} of {self.name}"
         try:
             whole = read(self.dataset, number, what)
-            parts = parts_of(whole, 1, what)
-            _check(parts.inputs, what)
-            known = None
-            if self.identify is None:
-                known = _digest.of_sample(parts.inputs, parts.mask)
-            identity = self.identify(number) if self.identify is not None else known
+            return self.made(whole, number)
         except ProbeError as error:
             return self.unread(number, error)
-        assert identity is not None
+
+    def made(self, whole: Any, number: int) -> "Sample | Unread":
+        """The sample of what the data gave for it, or what is wrong with it."""
+        what = f"sample {number} of {self.name}"
+        try:
+            parts, identity = self.reading.sample(whole, what, identify=self.identify is None)
+            check_finite(parts.inputs, what)
+            if self.identify is not None:
+                identity = self.identify(number)
+        except ProbeError as error:
+            return self.unread(number, error)
         return Sample(number, parts, identity)
 
     def unread(self, number: int, error: ProbeError) -> "Unread":
@@ -117,14 +128,16 @@ class Classes(Dataset[Any]):
         if isinstance(found, Unread):
             return found
         label: int | None = found.parts.label
-        return Unread(number, without_class(number), skip=False) if label is None else label
+        if label is None:
+            return Unread(number, without_class(number, found.parts.why), skip=False)
+        return label
 
 
-def without_class(number: int) -> DataError:
+def without_class(number: int, why: str = "") -> DataError:
     """That a sample has no class, where a class-wise measure is taken."""
     return DataError(
         f"sample {number} has no class",
-        "a class-wise measure is asked for, which takes every sample's",
+        why or "a class-wise measure is asked for, which takes every sample's",
         "Give it one (a whole number beside the input), or leave it or the measure out",
     )
 
@@ -170,6 +183,7 @@ def collate(items: Sequence[Sample | Unread]) -> Batch | ProbeError:
     numbers = [each.number for each in samples]
     inputs = [each.parts.inputs for each in samples]
     masks = [each.parts.mask for each in samples]
+    attended = [each.parts.attended for each in samples]
     classes = [each.parts.label for each in samples]
     try:
         return Batch(
@@ -179,6 +193,8 @@ def collate(items: Sequence[Sample | Unread]) -> Batch | ProbeError:
             skipped=skipped,
             labels=None if None in classes else torch.tensor(classes),
             classless=numbers[classes.index(None)] if None in classes else None,
+            why=samples[classes.index(None)].parts.why if None in classes else "",
+            attended=None if None in attended else _stacked(attended, numbers, "mask"),
             mask=None if all(m is None for m in masks) else _stacked(masks, numbers, "mask"),
         )
     except DataError as error:
@@ -226,37 +242,25 @@ def agreeing(batches: Iterable[Batch | ProbeError]) -> Iterator[Batch]:
         yield batch
 
 
-def batch_of(whole: Any, seen: int, room: int | None) -> Batch:
+def batch_of(whole: Any, seen: int, room: int | None, reading: Reading) -> Batch:
     """A loader's batch, numbered from `seen` and cut to the room that is left.
 
     Raises: DataError.
     """
-    what = f"the loader's batch from sample {seen} on"
-    parts = parts_of(whole, 2, what)
-    inputs, mask, labels = parts.inputs, parts.mask, parts.label
-    if not isinstance(inputs, Tensor) or inputs.ndim == 0:
-        raise DataError(
-            f"{what} is a {type(inputs).__name__}",
-            "the model takes tensors",
-            "Let it give tensors (B, ...), or pairs of them and classes (B,) or masks (B, n)",
-        )
-    inputs = inputs[:room]
-    labels = labels if labels is None else labels[:room]
-    mask = mask if mask is None else mask[:room]
+    parts, known = reading.batch(whole, f"the loader's batch from sample {seen} on", room)
+    inputs: Tensor = parts.inputs
     if inputs.is_floating_point() and not inputs.isfinite().all():
         bad = (~inputs.flatten(1).isfinite().all(dim=1)).nonzero()[0, 0]
-        _check(inputs[bad], f"sample {seen + int(bad)} of the loader")
-    ids = torch.arange(seen, seen + len(inputs))
-    masks = [None] * len(inputs) if mask is None else list(mask)
-    known = [_digest.of_sample(item, here) for item, here in zip(inputs, masks, strict=True)]
-    identities = torch.tensor(known, dtype=torch.int64)
+        check_finite(inputs[bad], f"sample {seen + int(bad)} of the loader")
     return Batch(
-        ids=ids,
+        ids=torch.arange(seen, seen + len(inputs)),
         inputs=inputs,
-        identities=identities,
-        labels=labels,
-        mask=mask,
-        classless=seen if labels is None else None,
+        identities=torch.tensor(known, dtype=torch.int64),
+        labels=parts.label,
+        mask=parts.mask,
+        attended=parts.attended,
+        classless=seen if parts.label is None else None,
+        why=parts.why,
     )
 
 
@@ -267,21 +271,15 @@ def classed(batches: Iterable[Batch]) -> Iterator[Batch]:
     """
     for batch in batches:
         if batch.classless is not None:
-            raise without_class(batch.classless)
+            raise without_class(batch.classless, batch.why)
         yield batch
 
 
-def _check(item: Any, what: str) -> None:
-    """Refuse an input that is no tensor of finite numbers.
+def check_finite(item: Tensor, what: str) -> None:
+    """Refuse an input with NaN or infinity.
 
     Raises: DataError.
     """
-    if not isinstance(item, Tensor):
-        raise DataError(
-            f"{what} is a {type(item).__name__}",
-            "the model takes tensors",
-            "Give the Dataset a transform that makes a tensor",
-        )
     if item.is_floating_point() and not item.isfinite().all():
         raise DataError(
             f"{what} holds NaN or infinity",

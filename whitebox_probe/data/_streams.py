@@ -18,7 +18,7 @@ from whitebox_probe.data._sample import Batch
 Reader = Callable[[Iterable[Any]], Iterator[Batch]]
 
 
-def given_once(loader: DataLoader[Any], batches: Iterable[Batch], read: Reader) -> Iterator[Batch]:
+def given_once(loader: Any, batches: Iterable[Batch], read: Reader) -> Iterator[Batch]:
     """The batches of a loader, of which no sample may come from each of several workers.
 
     A sample that is the same as one before it is looked up in what one worker alone gives: once
@@ -27,7 +27,8 @@ def given_once(loader: DataLoader[Any], batches: Iterable[Batch], read: Reader) 
     Args: read: makes batches of what a loader gives.
     Raises: DataError.
     """
-    shared = isinstance(loader.dataset, IterableDataset) and loader.num_workers > 1
+    is_loader = isinstance(loader, DataLoader)
+    shared = is_loader and isinstance(loader.dataset, IterableDataset) and loader.num_workers > 1
     if not shared:
         yield from batches
         return

@@ -10,6 +10,7 @@ from typing import Any
 import whitebox_probe.data as rooms
 from whitebox_probe._core import discover
 from whitebox_probe._core.errors import DataError, PluginError, ProbeError, nearest
+from whitebox_probe.data.choices import Choices
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.kind import Kind, Opened
 from whitebox_probe.data.names import Names, readers
@@ -44,7 +45,11 @@ def _entries() -> dict[str, list[EntryPoint]]:
     return discover.plugins(GROUP)
 
 
-def open_any(data: Any, transform: Transform | TextReader | None) -> Opened:
+def open_any(
+    data: Any,
+    transform: Transform | TextReader | None,
+    choices: Choices = Choices(),  # noqa: B008 (frozen)
+) -> Opened:
     """Open data by the one kind that takes them.
 
     Another package is imported only if no kind of this one takes them.
@@ -53,14 +58,29 @@ def open_any(data: Any, transform: Transform | TextReader | None) -> Opened:
     """
     own = _taking(data, kinds())
     if own is not None:
-        return kinds()[own].open(data, transform)
+        choices.expect(kinds()[own].options, kinds()[own].words)
+        return kinds()[own].open_as(data, transform, choices)
     other = _taking(data, added())
     if other is None:
         raise _unknown(data)
-    opened = _asked(other, added()[other].open, data, transform)
+    choices.expect(added()[other].options, added()[other].words)
+    opened = _asked(other, added()[other].open_as, data, transform, choices)
     if not isinstance(opened, Opened):
         raise _unusable(other, f"it opens data as {type(opened).__name__}, not as Opened")
     return opened
+
+
+def expect_known(data: Any, choices: Choices) -> None:
+    """Check, without reading data, that a kind takes them and has the library that it needs.
+
+    Raises: DataError, MissingDependency; PluginError.
+    """
+    own = _taking(data, kinds())
+    if own is not None:
+        choices.expect(kinds()[own].options, kinds()[own].words)
+        kinds()[own].expect(data)
+    elif _taking(data, added()) is None:
+        raise _unknown(data)
 
 
 def reader_of(name: str) -> Any:

@@ -1,47 +1,59 @@
 """A torch Dataset, or anything else that has a length and gives samples by their numbers."""
 
-from collections.abc import Mapping, Sized
+from collections.abc import Iterator, Mapping, Sized
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
-from torch.utils.data import TensorDataset
+from torch.utils.data import IterableDataset, TensorDataset
 
 from whitebox_probe._core.errors import DataError
-from whitebox_probe.data import _digest
+from whitebox_probe.data import _digest, _documents
+from whitebox_probe.data._reading import Reading
 from whitebox_probe.data._sample import read
+from whitebox_probe.data.choices import OF_SAMPLES, OF_TEXTS, Choices
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.kind import Kind, Opened
 from whitebox_probe.data.text import TextReader
 
 
 class Datasets(Kind):
-    """A map-style Dataset, or a list of samples.
+    """A map-style Dataset, or a list of samples: tensors, arrays, PIL images, paths, texts.
 
     The fingerprint is the length and a hash of the first input: all that is known before the pass,
     as reading the rest might take hours. What was read is known by the samples themselves.
     """
 
     name = "dataset"
-    words = "a torch Dataset"
+    words = "a torch Dataset, or a list of samples"
     general = True
+    options = OF_SAMPLES | OF_TEXTS
 
     def takes(self, data: Any) -> bool:
         """Whether it has a length and items by number."""
         sized = isinstance(data, Sized) and hasattr(data, "__getitem__")
-        return sized and not isinstance(data, str | bytes | Mapping)
+        return sized and not isinstance(data, str | bytes | Mapping | IterableDataset)
 
     def open(self, data: Any, transform: Transform | TextReader | None) -> Opened:
         """The data set as it is."""
-        known = ""
-        if len(data) > 0:
-            with suppress(DataError):  # told with its number when the pass reads it
-                whole = read(data, 0, "its first sample")
-                first = whole[0] if isinstance(whole, tuple | list) and len(whole) else whole
-                known = _digest.of_tensor(first) if isinstance(first, Tensor) else ""
-        return Opened(data, type(data).__name__, f"{len(data)}-{known}")
+        return self.open_as(data, transform, Choices())
+
+    def open_as(
+        self, data: Any, transform: Transform | TextReader | None, choices: Choices
+    ) -> Opened:
+        """The data set as it is; of texts, their windows."""
+        name = str(getattr(data, "called", type(data).__name__))
+        reading = Reading(transform, choices)
+        first = _first(data, name, reading)
+        if isinstance(first, str) and reading.reads == "text":
+            return _documents.of_rows(_texts(data, name, reading), name, reading)
+        known = _known(first)
+        choices.expect(OF_SAMPLES, f"a {name} whose samples are no texts")
+        return Opened(data, name, f"{len(data)}-{known}")
 
     def examples(self, folder: Path) -> Mapping[str, Any]:
         """Six inputs of four numbers, of three classes."""
@@ -55,3 +67,31 @@ class Datasets(Kind):
             "not finite": TensorDataset(broken, classes),
             "wrong type": [("a text", 0)] * 6,
         }
+
+
+def _first(data: Any, name: str, reading: Reading) -> Any:
+    """The first input, of texts the first that is there; None for one that cannot be read."""
+    with suppress(DataError):  # told with its number when the pass reads it
+        for number in range(len(data)):
+            what = f"sample {number} of {name}"
+            whole = read(data, number, what)
+            found = None if whole is None else reading.parts(whole, 1, what).inputs
+            if found is not None or reading.reads != "text":
+                return found
+    return None
+
+
+def _known(first: Any) -> str:
+    """What is known of a data set by its first input."""
+    if isinstance(first, Image.Image):
+        return _digest.of_array(np.asarray(first))
+    if isinstance(first, np.ndarray) and first.dtype.kind in "biuf":
+        return _digest.of_array(first)
+    return _digest.of_tensor(first) if isinstance(first, Tensor) else ""
+
+
+def _texts(data: Any, name: str, reading: Reading) -> Iterator[Any]:
+    for number in range(len(data)):
+        what = f"sample {number} of {name}"
+        whole = read(data, number, what)
+        yield None if whole is None else reading.parts(whole, 1, what).inputs

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from whitebox_probe._core.errors import DataError
 from whitebox_probe.data import _digest, _prepared, names
 from whitebox_probe.data._left_out import LeftOutWarning as LeftOutWarning
 from whitebox_probe.data._left_out import in_words
-from whitebox_probe.data.images import Transform, eight_bits
+from whitebox_probe.data.images import Transform
 from whitebox_probe.data.kind import Kind, Opened
 from whitebox_probe.data.text import TextReader
+from whitebox_probe.models.pictures import picture_of, unreadable
 
 FURTHER = "further frames of a file"
 _PAGED = frozenset({".gif", ".tif", ".tiff"})
@@ -34,6 +35,7 @@ class Folders(Kind):
     words = "a folder of images (any depth)"
     reads = "images"
     by_path = True
+    options = frozenset[str]()
     exempt = {"not finite": "pixels are whole numbers: a picture of fractions is refused"}
 
     def takes(self, data: Any) -> bool:
@@ -136,6 +138,19 @@ class ImageFolder(Dataset[Any]):
         self.folder = folder
         self._settle({str(p.relative_to(folder)): p.stat().st_size for p in self.files})
 
+    @classmethod
+    def listed(cls, files: Sequence[Path], transform: Transform) -> "ImageFolder":
+        """Images by their paths, without classes."""
+        found = cls.__new__(cls)
+        found.left_out = {}
+        found.transform = transform
+        found.folder = Path(os.path.commonpath([path.absolute().parent for path in files]))
+        found._settle(
+            {str(p.absolute().relative_to(found.folder)): p.stat().st_size for p in files}
+        )
+        found.classes = None
+        return found
+
     def of(self, members: Mapping[str, int]) -> "ImageFolder":
         """The folder with the files that it once held, some of which may be gone."""
         found = copy(self)
@@ -158,7 +173,7 @@ class ImageFolder(Dataset[Any]):
 
     def __getitem__(self, index: int) -> Tensor | tuple[Tensor, int]:
         """The prepared image, with its class if the subfolders say it."""
-        prepared = self.transform(_read(self.files[index]))
+        prepared = self.transform(picture_of(self.files[index], str(self.files[index])))
         return prepared if self.classes is None else (prepared, self.classes[index])
 
     def identify(self, index: int) -> int:
@@ -170,7 +185,7 @@ class ImageFolder(Dataset[Any]):
         try:
             return _digest.of_bytes(path.read_bytes())
         except OSError as error:
-            raise _unreadable(path, error) from error
+            raise unreadable(str(path), error) from error
 
 
 def _below(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
@@ -218,26 +233,3 @@ def _frames(path: Path) -> int:
             return int(getattr(image, "n_frames", 1))
     except Exception:  # decoders raise whatever a broken file leads them to
         return 1
-
-
-def _read(path: Path) -> Image.Image:
-    """The whole picture, with 8 bits a channel.
-
-    Raises: DataError.
-    """
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return eight_bits(image, str(path))
-    except (DataError, MemoryError):
-        raise
-    except Exception as error:  # decoders raise whatever a broken file leads them to
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> DataError:
-    return DataError(
-        f"{path} is not a readable image",
-        str(error) or type(error).__name__,
-        "Remove the file or replace it",
-    )

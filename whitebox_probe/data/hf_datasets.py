@@ -1,33 +1,34 @@
-"""A Hugging Face dataset with a column of texts."""
+"""A Hugging Face dataset of images, of texts or of ids, whole or streamed."""
 
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from whitebox_probe._core.errors import DataError
-from whitebox_probe.data import _prepared
-from whitebox_probe.data._left_out import LeftOutWarning
+from whitebox_probe.data import _documents, _keys
+from whitebox_probe.data._documents import NULL as NULL
+from whitebox_probe.data._reading import Reading
+from whitebox_probe.data.choices import OF_SAMPLES, OF_TEXTS, Choices
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.kind import Kind, Opened
+from whitebox_probe.data.streams import start_of
 from whitebox_probe.data.text import TextReader
 
 COLUMN = "text"
-NULL = "without a text (null)"
 
 
 class HfDatasets(Kind):
-    """The rows of the column `text`, joined by line ends and cut into windows of tokens.
+    """Rows of a dataset with named columns.
 
-    Rows without a text (null) are left out, and counted.
+    Of a column of texts the rows are joined and cut into windows of tokens; rows without a text
+    (null) are left out, and counted. Rows of images or of ids are samples.
     """
 
     name = "hf_dataset"
-    words = f"a Hugging Face dataset with a column '{COLUMN}'"
+    words = "a Hugging Face dataset of texts, images or ids"
     reads = "text"
+    options = OF_SAMPLES | OF_TEXTS
     exempt = {"not finite": "its samples are whole numbers, the ids of tokens"}
 
     def takes(self, data: Any) -> bool:
@@ -35,21 +36,37 @@ class HfDatasets(Kind):
         return hasattr(data, "column_names")
 
     def open(self, data: Any, transform: Transform | TextReader | None) -> Opened:
-        """Windows of the rows, by the model's own tokenizer."""
-        name, (rows, nulls) = type(data).__name__, _rows_of(data)
-        if nulls and not rows:
+        """Windows of the rows, by the model's own tokenizer; or the rows."""
+        return self.open_as(data, transform, Choices())
+
+    def open_as(
+        self, data: Any, transform: Transform | TextReader | None, choices: Choices
+    ) -> Opened:
+        """Windows of the column that is chosen or goes by its name; or the rows, as samples."""
+        name = type(data).__name__
+        columns = data.column_names
+        if isinstance(columns, Mapping):
             raise DataError(
-                f"a {name} holds no text",
-                f"all {len(nulls)} rows of its column '{COLUMN}' are null",
-                "Pass data with texts",
+                f"a {name} of {', '.join(columns)} cannot be opened",
+                "it is several data sets",
+                f"Pass one of them, such as data['{next(iter(columns), 'train')}']",
             )
-        opened = _prepared.text_windows("\n".join(rows), name, transform)
-        if not nulls:
-            return opened
-        what = f"{len(nulls)} of {len(rows) + len(nulls)} rows of a {name} are left out"
-        why = f"they are null in its column '{COLUMN}'; the first one is row {nulls[0]}"
-        warnings.warn(LeftOutWarning(what, why, "The others are measured"), stacklevel=2)
-        return replace(opened, left_out={NULL: [f"row {number}" for number in nulls]})
+        streamed = not isinstance(data, Sized)
+        first = start_of(data, name) if streamed or (columns and len(data)) else []
+        first = [data[0]] if first and not streamed and not isinstance(first[0], Mapping) else first
+        if not columns and first and isinstance(first[0], Mapping):
+            columns = list(first[0])
+        columns = list(columns or [])
+        reading = Reading(transform, choices)
+        column = _column(data, columns, name, reading)
+        reading = replace(reading, choices=replace(choices, column=column))
+        if _is_text(data, column, first):
+            if streamed:
+                texts = _documents.Column(data, reading)
+                return _documents.streamed(texts, name, reading)
+            return _documents.of_rows(data[column], name, reading, column)
+        choices.expect(OF_SAMPLES, f"a column of a {name} that holds no texts ('{column}')")
+        return _rows(data, columns, column, name, reading, first)
 
     def examples(self, folder: Path) -> Mapping[str, Any]:
         """Two rows each, in what has the library's shape: the library itself is optional."""
@@ -72,40 +89,94 @@ class _Rows:
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
 
-    def __getitem__(self, name: str) -> Sequence[str]:
-        return self.columns[name]
+    def __getitem__(self, key: str | int) -> Any:
+        if isinstance(key, str):
+            return self.columns[key]
+        return {name: rows[key] for name, rows in self.columns.items()}
 
 
-def _rows_of(data: Any) -> tuple[list[str], list[int]]:
-    """The texts of the column in their order, and the numbers of the rows that have none.
+def _column(data: Any, columns: list[str], name: str, reading: Reading) -> str:
+    """The column of the model's input.
 
-    Raises: DataError without that column, or where a row holds something else.
+    Raises: DataError where none or several can be meant.
     """
-    columns = data.column_names
-    if isinstance(columns, Mapping):
+    chosen, what = reading.choices.column, f"a {name}"
+    if chosen is not None:
+        return _keys.expect_key(chosen, columns, what, "column")
+    of_features = _of_features(data, reading.reads)
+    if len(of_features) == 1 and not set(columns) & {*_keys.IMAGES, *_keys.IDS, *_keys.TEXTS}:
+        return of_features[0]
+    try:
+        return _keys.input_key(dict.fromkeys(columns), what, reading.choices, reading.reads)
+    except DataError as error:
+        if reading.reads != "text" or not error.what.startswith("which part"):
+            raise
         raise DataError(
-            f"a {type(data).__name__} of {', '.join(columns)} cannot be opened",
-            "it is several data sets",
-            f"Pass one of them, such as data['{next(iter(columns), 'train')}']",
+            f"a {name} has no column '{COLUMN}'",
+            f"its columns are {', '.join(columns) or 'not known'}",
+            "Choose one with wp.data(..., column=...), or --column",
+        ) from error
+
+
+def _of_features(data: Any, reads: str | None) -> list[str]:
+    """The columns of images, or of texts, as the features of a dataset say them."""
+    features = getattr(data, "features", None)
+    if not isinstance(features, Mapping) or reads is None:
+        return []
+    if reads == "images":
+        return [name for name, kind in features.items() if type(kind).__name__ == "Image"]
+    is_text = ("string", "large_string")
+    return [name for name, kind in features.items() if getattr(kind, "dtype", "") in is_text]
+
+
+def _is_text(data: Any, column: str, first: list[Any]) -> bool:
+    features = getattr(data, "features", None)
+    kind = features.get(column) if isinstance(features, Mapping) else None
+    if type(kind).__name__ == "Value":
+        return kind.dtype in ("string", "large_string")  # type: ignore[union-attr]
+    if first and isinstance(first[0], Mapping) and column in first[0]:
+        return first[0][column] is None or isinstance(first[0][column], str)
+    return column in _keys.TEXTS
+
+
+def _rows(
+    data: Any, columns: list[str], column: str, name: str, reading: Reading, first: list[Any]
+) -> Opened:
+    """Rows as samples: those of a stream in their order, others by their numbers."""
+    if not isinstance(data, Sized):
+        parts = [reading.parts(each, 1, f"the first row of a {name}") for each in first]
+        return Opened(
+            data,
+            name,
+            numbered=False,
+            count=None if parts else 0,
+            labelled=bool(parts) and parts[0].label is not None,
+            single=True,
+            choices=reading.choices,
         )
-    if not columns or COLUMN not in columns:
-        raise DataError(
-            f"a {type(data).__name__} has no column '{COLUMN}'",
-            f"its columns are {', '.join(columns or []) or 'not known'}",
-            f"Name it so, with data.rename_column(..., '{COLUMN}')",
-        )
-    rows: list[str] = []
-    nulls: list[int] = []
-    for number, given in enumerate(data[COLUMN]):
-        row = given.as_py() if hasattr(given, "as_py") else given  # Arrow's own format
-        if isinstance(row, str):
-            rows.append(row)
-        elif pd.api.types.is_scalar(row) and pd.isna(row):
-            nulls.append(number)
-        else:
-            raise DataError(
-                f"row {number} of a {type(data).__name__} is a {type(row).__name__}",
-                f"its column '{COLUMN}' is to hold texts",
-                "Make a text of it, such as with data.map",
-            )
-    return rows, nulls
+    of_text = {column: None} | dict.fromkeys(columns)
+    label, _ = _keys.label_key(of_text, f"a {name}", reading.choices)
+    features = getattr(data, "features", None)
+    kind = features.get(label) if isinstance(features, Mapping) else None
+    found: Any = data
+    if label is not None and getattr(kind, "dtype", "") in ("string", "large_string"):
+        found = _Named(data, label)
+    known = getattr(data, "_fingerprint", "")
+    return Opened(found, name, f"{len(data)}-{column}-{known}", choices=reading.choices)
+
+
+class _Named:
+    """Rows whose classes are texts, as the numbers of these in their sorted order."""
+
+    def __init__(self, data: Any, label: str) -> None:
+        self.data, self.label = data, label
+        self.numbers = {text: n for n, text in enumerate(sorted(set(data[label]) - {None}))}
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, number: int) -> Any:
+        row = dict(self.data[number])
+        if isinstance(row[self.label], str):
+            row[self.label] = self.numbers[row[self.label]]
+        return row

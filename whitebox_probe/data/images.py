@@ -1,50 +1,17 @@
-"""Images as a model's inputs, prepared as it was trained."""
-
-from collections.abc import Callable
+"""Images of one array, with their labels; how an image is prepared is in `models/images.py`."""
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from whitebox_probe._core.errors import DataError, nearest
 from whitebox_probe.data import _digest
-
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF 6.0, section 8
-Transform = Callable[[Image.Image], Tensor]
-
-
-def eight_bits(image: Image.Image, name: str = "the picture") -> Image.Image:
-    """A picture whose pixels have 8 bits a channel, as every model's preprocessing takes them.
-
-    Of 16 bits, each grey g becomes g/257, rounded: black stays 0, and white becomes 255. Pillow
-    would cut all above 255 off. A TIFF may state fewer bits, or that white is 0: both are heeded.
-    Other modes are left as they are.
-
-    Raises: DataError for pixels of 32 bits or fractions, whose white no file states.
-    """
-    of_png = image.mode == "I" and image.format == "PNG"  # so Pillow opens 16 bits before 11.3
-    if of_png or image.mode.startswith("I;16"):
-        white, reversed_ = _scale(image)
-        greys = np.asarray(image).astype(np.float64) * (255 / white)
-        return Image.fromarray(np.rint(255 - greys if reversed_ else greys).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise DataError(
-            f"the white of {name} is not known",
-            f"its pixels are {'fractions' if image.mode == 'F' else 'numbers'} of 32 bits",
-            "Save it with 8 or 16 bits a pixel",
-        )
-    return image
-
-
-def _scale(image: Image.Image) -> tuple[int, bool]:
-    """The largest grey of more than 8 bits, and whether it stands for black."""
-    tags = getattr(image, "tag_v2", {})  # of a TIFF alone
-    bits = tags.get(_BITS_PER_SAMPLE, 16)
-    bits = bits[0] if isinstance(bits, tuple) else bits
-    return 2**bits - 1, tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+from whitebox_probe.models.images import CROP_MODES as CROP_MODES
+from whitebox_probe.models.images import RESAMPLING as RESAMPLING
+from whitebox_probe.models.images import Transform as Transform
+from whitebox_probe.models.images import eight_bits as eight_bits
+from whitebox_probe.models.images import image_transform as image_transform
 
 
 class ImageArray(Dataset[tuple[Tensor, int]]):
@@ -72,84 +39,3 @@ class ImageArray(Dataset[tuple[Tensor, int]]):
     def classify(self, index: int) -> int:
         """The image's label."""
         return int(self.labels[index])
-
-
-RESAMPLING = {
-    "nearest": Image.Resampling.NEAREST,
-    "nearest-exact": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "box": Image.Resampling.BOX,
-    "hamming": Image.Resampling.HAMMING,
-    "lanczos": Image.Resampling.LANCZOS,
-}
-
-
-CROP_MODES = ("center", "squash", "border")
-
-
-def image_transform(
-    *,
-    size: int | tuple[int, int],
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    mode: str,
-    crop: float,
-    interpolation: str,
-    crop_mode: str = "center",
-) -> Transform:
-    """PIL image -> normalised tensor (C, height, width): resize, centre crop, scale, normalise.
-
-    The same to the last bit as torchvision's Resize, CenterCrop, PILToTensor and Normalize of a PIL
-    image, and as timm's transform of a size that is no square or another crop mode (tested). Theirs
-    are not called because `import torchvision` alone takes over a second, which every first probe
-    would wait for.
-
-    Args: as of `Preprocess`.
-    Raises: DataError for an interpolation or a crop mode that is not known.
-    """
-    for value, allowed, what, why in (
-        (interpolation, RESAMPLING, "interpolation", "it says how an image is resized"),
-        (crop_mode, CROP_MODES, "crop_mode", "it says what becomes of its proportions"),
-    ):
-        if value not in allowed:
-            raise DataError(f"unknown {what} '{value}'", why, nearest(value, allowed))
-    how = RESAMPLING[interpolation]
-    high, wide = (size, size) if isinstance(size, int) else size
-    centre, spread = (torch.tensor(each)[:, None, None] for each in (mean, std))
-    colour = (
-        tuple(round(255 * each) for each in mean) if crop_mode == "border" else (0,) * len(mean)
-    )
-
-    def apply(image: Image.Image) -> Tensor:
-        whole = eight_bits(image).convert(mode)
-        wanted = _resized(whole.size, (wide, high), crop, crop_mode)
-        resized = whole if wanted == whole.size else whole.resize(wanted, how)
-        left, top = map(_edge, wanted, (wide, high))
-        # Of an image that is smaller than the crop, what lies outside is black, or a border.
-        canvas = Image.new(mode, (wide, high), colour if len(colour) > 1 else colour[0])
-        canvas.paste(resized, (-left, -top))
-        tensor = torch.from_numpy(np.array(canvas)).reshape(high, wide, -1).permute(2, 0, 1)
-        return (tensor.float() / 255 - centre) / spread
-
-    return apply
-
-
-def _resized(
-    sides: tuple[int, int], model: tuple[int, int], crop: float, crop_mode: str
-) -> tuple[int, int]:
-    """Width and height of an image before it is cropped to the model's."""
-    scaled = (int(model[0] / crop), int(model[1] / crop))
-    if crop_mode == "squash":
-        return scaled
-    if crop_mode == "center" and scaled[0] == scaled[1]:  # the shorter side, as torchvision has it
-        short, long = scaled[0], int(scaled[0] * max(sides) / min(sides))
-        return (short, long) if sides[0] <= sides[1] else (long, short)
-    ratios = [side / target for side, target in zip(sides, scaled, strict=True)]
-    ratio = max(ratios) if crop_mode == "border" else min(ratios)
-    return round(sides[0] / ratio), round(sides[1] / ratio)
-
-
-def _edge(side: int, size: int) -> int:
-    """Where the middle `size` pixels of a side begin: before it, if they are more than it has."""
-    return -((size - side) // 2) if side < size else round((side - size) / 2)

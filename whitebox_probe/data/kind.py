@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from whitebox_probe.data.choices import OF_SAMPLES, Choices
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.text import TextReader
 
@@ -29,6 +30,8 @@ class Opened:
             instead: they are neither drawn nor shared between processes.
         count, labelled: of batches alone: the number of samples, if known, and whether they have
             classes.
+        single: whether what is not numbered gives single samples, of which batches are made; None
+            where that is to be seen from the first. choices: in place of those of the user.
         left_out: why a part of the data is no sample -> its names, such as paths of files.
         members, again: of files, their names -> sizes in bytes, and what opens those of an earlier
             run, of which `gone` are no longer there: numbers stay what they were.
@@ -40,6 +43,8 @@ class Opened:
     numbered: bool = True
     count: int | None = None
     labelled: bool = False
+    single: bool | None = False
+    choices: Choices | None = None
     identify: Callable[[int], int] | None = None
     classify: Callable[[int], int] | None = None
     members: Mapping[str, int] | None = None
@@ -59,6 +64,7 @@ class Kind(ABC):
         reads: what `open` is given a transform for: "images", "text", "either", or "inputs", which
             are the model's as they are.
         by_path: whether data are named by a path or a word, as on the command line.
+        options: the `Choices` that it heeds.
         general: whether it takes what no other kind of this package does. Of the others, no two
             take the same data.
         exempt: each contract of tests/contract/test_every_source.py that it cannot keep -> why.
@@ -67,6 +73,7 @@ class Kind(ABC):
     name: ClassVar[str]
     words: ClassVar[str]
     reads: ClassVar[str] = "inputs"
+    options: ClassVar[frozenset[str]] = OF_SAMPLES
     by_path: ClassVar[bool] = False
     general: ClassVar[bool] = False
     exempt: ClassVar[Mapping[str, str]] = {}
@@ -80,6 +87,22 @@ class Kind(ABC):
         """Open data that it takes.
 
         Raises: DataError.
+        """
+
+    def open_as(
+        self, data: Any, transform: Transform | TextReader | None, choices: Choices
+    ) -> Opened:
+        """Open data as the user chose: for a kind whose opening depends on it.
+
+        Those of single samples (`column`, `label`, `mask`, `pixels`) are heeded when these are
+        read, whatever opens the data.
+        """
+        return self.open(data, transform)
+
+    def expect(self, data: Any) -> None:  # noqa: B027 (most need no library)
+        """Check that what reads data is installed, before any work.
+
+        Raises: MissingDependency.
         """
 
     @abstractmethod

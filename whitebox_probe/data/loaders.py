@@ -5,10 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    IterableDataset,
+    TensorDataset,
+    default_collate,
+)
 
 from whitebox_probe._core.errors import DataError
-from whitebox_probe.data._parts import class_of
+from whitebox_probe.data._reading import Reading
+from whitebox_probe.data.choices import Choices
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.kind import Kind, Opened
 from whitebox_probe.data.text import TextReader
@@ -29,7 +36,16 @@ class Loaders(Kind):
         return isinstance(data, DataLoader)
 
     def open(self, data: Any, transform: Transform | TextReader | None) -> Opened:
-        """The loader's batches; of a data set with a length, their number and classes too."""
+        """The loader's batches."""
+        return self.open_as(data, transform, Choices())
+
+    def open_as(
+        self, data: Any, transform: Transform | TextReader | None, choices: Choices
+    ) -> Opened:
+        """The loader's batches; of a data set with a length, their number and classes too.
+
+        A loader without a batch size (None) gives what its data set gives: samples, or batches.
+        """
         dataset = data.dataset
         sized = isinstance(dataset, Sized) and not isinstance(dataset, IterableDataset)
         count, dropped = _count(data)
@@ -39,12 +55,14 @@ class Loaders(Kind):
                 f"its {len(dropped)} samples do not fill one, and it has drop_last=True",
                 "Use drop_last=False, or smaller batches",
             )
+        whole = data.batch_sampler is None
         return Opened(
             data,
             f"DataLoader of {type(dataset).__name__}",
             numbered=False,
-            count=count,
-            labelled=sized and count != 0 and class_of(dataset[0]) is not None,
+            count=None if whole and count else count,
+            labelled=whole or not sized or _labelled(data, Reading(transform, choices)),
+            single=None if whole else False,
             left_out={DROPPED if count is not None else AT_MOST: dropped} if dropped else {},
         )
 
@@ -57,8 +75,23 @@ class Loaders(Kind):
             "plain": DataLoader(TensorDataset(inputs, classes), batch_size=2),
             "empty": DataLoader(TensorDataset(inputs[:0], classes[:0])),
             "not finite": DataLoader(TensorDataset(broken, classes), batch_size=2),
-            "wrong type": DataLoader([{"input_ids": row} for row in inputs]),  # type: ignore[arg-type]
+            "wrong type": DataLoader([{"words": "a text"} for _ in inputs]),  # type: ignore[arg-type]
         }
+
+
+def _labelled(loader: DataLoader[Any], reading: Reading) -> bool:
+    """Whether a class stands beside the first input.
+
+    Of what is not understood there is none, unless the loader's own way of putting batches together
+    may add one: that is seen when they come.
+    """
+    if loader.collate_fn is not default_collate:
+        return True
+    try:
+        dataset: Any = loader.dataset
+        return reading.parts(dataset[0], 1, "the first sample").label is not None
+    except (DataError, LookupError):
+        return True
 
 
 def _count(loader: DataLoader[Any]) -> tuple[int | None, list[str]]:

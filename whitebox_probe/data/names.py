@@ -12,10 +12,15 @@ from typing import Any
 
 import whitebox_probe.data as rooms
 from whitebox_probe._core import discover
-from whitebox_probe.data import _digest, _prepared
+from whitebox_probe.data import _digest, _documents, _prepared
+from whitebox_probe.data._reading import Reading
+from whitebox_probe.data.choices import Choices
 from whitebox_probe.data.images import ImageArray, Transform
 from whitebox_probe.data.kind import Kind, Opened
 from whitebox_probe.data.text import TextReader
+
+HUB = "hf:"
+"""Begins the name of a data set of the Hugging Face hub."""
 
 
 @cache
@@ -38,6 +43,7 @@ def path_of(data: Any) -> Path | None:
     if isinstance(data, Path):
         return data
     is_path = isinstance(data, str) and data != "" and data not in readers()
+    is_path = is_path and not data.startswith(HUB)
     return Path(data) if is_path else None
 
 
@@ -51,6 +57,7 @@ class Names(Kind):
     words = "the name of a data set"
     reads = "either"
     by_path = True
+    options = frozenset({"separator", "windows"})
     exempt = {
         "other": "a name stands for one content",
         "empty": "no data set without samples has a name",
@@ -72,9 +79,19 @@ class Names(Kind):
 
     def open(self, data: Any, transform: Transform | TextReader | None) -> Opened:
         """The images that its file reads, or windows of the text."""
+        return self.open_as(data, transform, Choices())
+
+    def open_as(
+        self, data: Any, transform: Transform | TextReader | None, choices: Choices
+    ) -> Opened:
+        """The images that its file reads, or windows of the text, whose lines may be documents."""
         content = self.readers[data].read(data)
+        if isinstance(content, str) and choices.windows == "documents":
+            texts = content.split(choices.separator or _documents.LINE)
+            return _documents.joined(texts, data, Reading(transform, choices))
         if isinstance(content, str):
             return _prepared.text_windows(content, data, transform)
+        choices.expect(frozenset(), f"the images of {data}")
         images, labels = content
         dataset = ImageArray(images, labels, _prepared.for_images(transform, data))
         return Opened(

@@ -2,8 +2,9 @@
 
 import signal
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Subset
 
 from whitebox_probe._core.errors import DataError, ProbeError
+from whitebox_probe.data._reading import Reading
 from whitebox_probe.data._sample import Batch as Batch
 from whitebox_probe.data._sample import (
     Classes,
@@ -26,6 +28,7 @@ from whitebox_probe.data._sample import (
 from whitebox_probe.data._sample import classed as classed
 from whitebox_probe.data._streams import given_once
 from whitebox_probe.data.catalogue import open_any
+from whitebox_probe.data.given import as_chosen
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.kind import Opened
 from whitebox_probe.data.text import TextReader
@@ -40,7 +43,8 @@ class Source:
     Attributes:
         name: what the table calls the data. fingerprint: hash of what is known before they are
             read, "" for a loader. count: number of samples, None for a loader of unknown length.
-        numbers: of the samples that it gives, () for a loader. labelled: whether they have classes.
+        numbers: of the samples that it gives, () for a loader. labelled: whether they have classes,
+            or it is not known; why: what they have in their place.
         batches: called with (batch size, workers), yields `Batch`es; with first= and step= too, it
             yields of these only every step-th, from the first-th on (not for a loader).
         left_out: why a part of the data is no sample -> its names, such as paths of files.
@@ -55,6 +59,7 @@ class Source:
     batches: Callable[..., Iterator[Batch]]
     numbers: Sequence[int] = ()
     labelled: bool = False
+    why: str = ""
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
     identities: Callable[[Sequence[int], int], list[int | None]] | None = None
     classes: Callable[[Sequence[int], int], list[int | None]] | None = None
@@ -76,7 +81,7 @@ class Source:
                 if each
             ]
             why = " and ".join(told) or "one came twice"
-        elif self.count is None or self.count == len(ids):
+        elif self.count is None or self.count == len(ids) + len(skipped):
             return
         else:
             why = "it says how many it has, and gives another number"
@@ -96,6 +101,8 @@ def open_data(
     without: Collection[int] = (),
     on_error: str = "stop",
     before: Mapping[str, int] | None = None,
+    input_name: str | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Source:
     """Open data for a probe.
 
@@ -110,6 +117,7 @@ def open_data(
         seed: of the draw. without: numbers of samples that are not to be drawn.
         on_error: what becomes of a sample that cannot be read: `stop`, or `skip`. before: `members`
             of an earlier source of the same data, whose numbers stay when files are gone.
+        input_name, dtype: of the model: the name of its input, the type of its weights.
 
     Raises: DataError; PluginError for a kind that another package adds.
     """
@@ -117,22 +125,25 @@ def open_data(
         raise DataError(
             f"limit is {limit}", "at least one sample is needed", "Use a limit of 1 or more"
         )
-    opened = _as_before(open_any(data, transform), before)
+    data, transform, choices = as_chosen(data, transform)
+    choices = replace(choices, input_name=input_name, dtype=dtype)
+    opened = _as_before(open_any(data, transform, choices), before)
+    reading = Reading(transform, opened.choices or choices)
     count = len(opened.dataset) if opened.numbered else opened.count
     if count == 0:
         raise DataError(
             f"{opened.name} is empty", "it holds no sample", "Pass data with at least one sample"
         )
     if not opened.numbered:
-        if on_error == "skip":
+        if on_error == "skip" and not opened.single:
             raise DataError(
                 f"no sample of {opened.name} can be skipped",
                 "a loader hands out whole batches",
                 "Pass the loader's Dataset, or on_error='stop'",
             )
-        return _in_their_order(opened, limit)
+        return _in_their_order(opened, reading, limit, skip=on_error == "skip")
     numbers = _drawn(opened, limit=limit, seed=seed, without=without)
-    return _by_number(opened, numbers, skip=on_error == "skip")
+    return _by_number(opened, reading, numbers, skip=on_error == "skip")
 
 
 def _as_before(opened: Opened, before: Mapping[str, int] | None) -> Opened:
@@ -161,7 +172,7 @@ def _drawn(
     return [left[i] for i in chosen.sort().values.tolist()]
 
 
-def _by_number(opened: Opened, numbers: Sequence[int], *, skip: bool) -> Source:
+def _by_number(opened: Opened, reading: Reading, numbers: Sequence[int], *, skip: bool) -> Source:
     """Samples that are asked for one by one, and may be shared between processes."""
     numbered = Numbered(
         opened.dataset,
@@ -169,6 +180,7 @@ def _by_number(opened: Opened, numbers: Sequence[int], *, skip: bool) -> Source:
         opened.identify,
         opened.gone,
         classify=opened.classify,
+        reading=reading,
         skip=skip,
     )
 
@@ -200,13 +212,15 @@ def _by_number(opened: Opened, numbers: Sequence[int], *, skip: bool) -> Source:
                 raise each.error
         return [None if isinstance(each, Unread) else each for each in found]
 
+    labelled, why = _labelled(numbered, numbers)
     return Source(
         name=opened.name,
         fingerprint=opened.fingerprint,
         count=len(numbers),
         batches=batches,
         numbers=numbers,
-        labelled=_labelled(numbered, numbers),
+        labelled=labelled,
+        why=why,
         left_out=opened.left_out,
         identities=partial(told, Identities(numbered)),
         classes=partial(told, Classes(numbered)),
@@ -214,27 +228,41 @@ def _by_number(opened: Opened, numbers: Sequence[int], *, skip: bool) -> Source:
     )
 
 
-def _labelled(numbered: Numbered, numbers: Sequence[int]) -> bool:
-    """Whether the first sample that is not skipped has a class.
+def _labelled(numbered: Numbered, numbers: Sequence[int]) -> tuple[bool, str]:
+    """Whether the first sample that is not skipped has a class, and what stands in its place.
 
     Raises: DataError for one that cannot be read, or if none can.
     """
     for number in numbers:
         found = numbered[number]
         if isinstance(found, Sample):
-            return found.parts.label is not None
+            return found.parts.label is not None, found.parts.why
         if not found.skip or number == numbers[-1]:
             raise found.error
-    return False
+    return False, ""
 
 
-def _in_their_order(opened: Opened, limit: int | None) -> Source:
+def _in_their_order(opened: Opened, reading: Reading, limit: int | None, *, skip: bool) -> Source:
     """Batches as they come, their samples numbered in that order."""
+    numbered = Numbered(opened.dataset, opened.name, reading=reading, skip=skip)
 
     def batches(batch_size: int, workers: int, *, first: int = 0, step: int = 1) -> Iterator[Batch]:
         assert (first, step) == (0, 1)
-        read = agreeing(_cut(opened.dataset, limit))
-        yield from given_once(opened.dataset, read, partial(_cut, limit=None))
+
+        def read(loader: Iterable[Any], most: int | None = None) -> Iterator[Batch]:
+            whole = _read(loader)
+            single = opened.single
+            if single is None:  # to be seen from what comes first
+                start = next(whole, None)
+                if start is None:
+                    return iter(())
+                single = reading.is_single(start)
+                whole = chain([start], whole)
+            if single:
+                return agreeing(_batched(whole, numbered, batch_size, most))
+            return agreeing(_cut(whole, reading, most))
+
+        yield from given_once(opened.dataset, read(opened.dataset, limit), read)
 
     count = opened.count
     if count is not None and limit is not None:
@@ -249,9 +277,9 @@ def _in_their_order(opened: Opened, limit: int | None) -> Source:
     )
 
 
-def _cut(loader: Iterable[Any], limit: int | None) -> Iterator[Batch]:
-    """A loader's batches, up to so many samples."""
-    seen = 0
+def _read(loader: Iterable[Any]) -> Iterator[Any]:
+    """What a loader or a stream gives; what its own code raises is told in one line."""
+    given = 0
     stream = iter(loader)
     while True:
         try:
@@ -260,14 +288,38 @@ def _cut(loader: Iterable[Any], limit: int | None) -> Iterator[Batch]:
             return
         except (ProbeError, MemoryError):
             raise
-        except Exception as error:  # whatever the code of the loader's data set raises
+        except Exception as error:  # whatever the code of the data set raises
             told = (str(error).strip().splitlines() or [""])[-1]
+            is_loader = isinstance(loader, DataLoader)
             raise DataError(
-                f"the loader's batch from sample {seen} on cannot be read",
+                f"the {'loader' if is_loader else 'stream'} cannot be read behind {given} "
+                f"{'batches' if is_loader else 'samples'}",
                 f"{type(error).__name__}: {told}",
                 "Mend its data set",
             ) from error
-        batch = batch_of(whole, seen, None if limit is None else limit - seen)
+        yield whole
+        given += 1
+
+
+def _batched(
+    stream: Iterable[Any], numbered: Numbered, size: int, limit: int | None
+) -> Iterator[Batch | ProbeError]:
+    """Single samples, up to so many, numbered as they come and put into batches."""
+    held: list[Sample | Unread] = []
+    for number, whole in enumerate(islice(stream, limit)):
+        held.append(numbered.made(whole, number))
+        if len(held) == size:
+            yield collate(held)
+            held = []
+    if held:
+        yield collate(held)
+
+
+def _cut(whole: Iterable[Any], reading: Reading, limit: int | None) -> Iterator[Batch]:
+    """A loader's batches, up to so many samples."""
+    seen = 0
+    for each in whole:
+        batch = batch_of(each, seen, None if limit is None else limit - seen, reading)
         yield batch
         seen += len(batch.ids)
         if limit is not None and seen >= limit:

@@ -15,7 +15,10 @@ from whitebox_probe.data.text import TextReader
 
 
 class Tensors(Kind):
-    """A tensor (N, ...): N inputs of a model as they are, without classes."""
+    """A tensor (N, ...), without classes: a model's inputs as they are, or pixels of images.
+
+    Whole numbers of images are pixels; fractions and ids of tokens are inputs.
+    """
 
     name = "tensor"
     words = "a tensor of inputs (N, ...)"

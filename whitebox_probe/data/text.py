@@ -92,7 +92,7 @@ class TextWindows(Dataset[tuple[Tensor, Tensor]]):
         frame: bool = True,
         drop_last: bool = False,
     ) -> None:
-        self.name, content = _read(text)
+        self.name, content = read_text(text)
         found = open_tokenizer(tokenizer)
         before, after = (found.before, found.after) if frame else ((), ())
         room = length - len(before) - len(after)
@@ -149,7 +149,7 @@ def _framed(windows: Tensor, before: tuple[int, ...], after: tuple[int, ...], la
     return framed
 
 
-def _read(text: str | Path) -> tuple[str, str]:
+def read_text(text: str | Path) -> tuple[str, str]:
     """The name and the content of a text that is given by its path or as it is."""
     if isinstance(text, str) and not (text.endswith(SUFFIX) and "\n" not in text):
         return f"text of {len(text)} characters", text

@@ -5,10 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from whitebox_probe.data import _prepared, names
+from whitebox_probe._core.errors import DataError
+from whitebox_probe.data import _documents, _paths, _prepared, names
+from whitebox_probe.data._reading import Reading
+from whitebox_probe.data.choices import Choices
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.kind import Kind, Opened
-from whitebox_probe.data.text import SUFFIX, TextReader, TextWindows
+from whitebox_probe.data.text import SUFFIX, TextReader, TextWindows, read_text
 
 
 class Texts(Kind):
@@ -16,6 +19,7 @@ class Texts(Kind):
 
     name = "text"
     words = f"a text file ({SUFFIX})"
+    options = frozenset({"separator", "windows"})
     reads = "text"
     by_path = True
     exempt = {"not finite": "its samples are whole numbers, the ids of tokens"}
@@ -28,9 +32,42 @@ class Texts(Kind):
 
     def open(self, data: Any, transform: Transform | TextReader | None) -> Opened:
         """Windows of a file, by the model's own tokenizer; `TextWindows` as they are."""
+        return self.open_as(data, transform, Choices())
+
+    def open_as(
+        self, data: Any, transform: Transform | TextReader | None, choices: Choices
+    ) -> Opened:
+        """Windows of files, divided into documents at the separator; each file ends one.
+
+        Raises: DataError where one window a document is asked for, and nothing says where it ends.
+        """
         if isinstance(data, TextWindows):
+            choices.expect(frozenset(), "TextWindows, which are cut already")
             return Opened(data, data.name, data.fingerprint)
-        return _prepared.text_windows(Path(data), Path(data).name, transform)
+        path = Path(data)
+        is_plain = not choices.given()
+        files = [path] if is_plain and not path.is_file() and not _is_pattern(path) else None
+        files = _paths.files_of(path) if files is None else files
+        if len(files) == 1 and choices.windows == "packed":
+            return _prepared.text_windows(files[0], path.name, transform)
+        if len(files) == 1 and choices.separator is None:
+            raise DataError(
+                f"where the documents of {path} end is not known",
+                "one window a document is asked for",
+                r"Say what stands between them: separator='\n\n', or --separator '\n\n'",
+            )
+        texts = [read_text(file)[1] for file in files]
+        if choices.separator is not None and choices.windows == "documents":
+            texts = [part for text in texts for part in text.split(choices.separator)]
+        return _documents.joined(texts, path.name, Reading(transform, choices))
+
+    def expect(self, data: Any) -> None:
+        """Check that a file is there.
+
+        Raises: DataError.
+        """
+        if isinstance(data, str | Path):
+            _paths.files_of(Path(data))
 
     def examples(self, folder: Path) -> Mapping[str, Any]:
         """Files of a few lines; the wrong one is not UTF-8."""
@@ -43,3 +80,7 @@ class Texts(Kind):
         for what, content in contents.items():
             (folder / f"{what}{SUFFIX}").write_bytes(content)
         return {what: folder / f"{what}{SUFFIX}" for what in contents}
+
+
+def _is_pattern(path: Path) -> bool:
+    return any(sign in str(path) for sign in "*?[{")

@@ -24,6 +24,7 @@ from whitebox_probe.metrics.descent import DescentAchievedU as _DescentAchievedU
 from whitebox_probe.metrics.descent import DescentCosine as _DescentCosine
 from whitebox_probe.metrics.descent import DescentCosineCommon as _DescentCosineCommon
 from whitebox_probe.metrics.descent import DescentCosineMean as _DescentCosineMean
+from whitebox_probe.metrics.descent import DescentCosineShared as _DescentCosineShared
 from whitebox_probe.metrics.descent import DescentCosineU as _DescentCosineU
 from whitebox_probe.metrics.dictionary import DictionaryCoherence as _DictionaryCoherence
 from whitebox_probe.metrics.dictionary import DictionaryCondition as _DictionaryCondition
@@ -34,6 +35,7 @@ from whitebox_probe.metrics.intrinsic_dimension import IntrinsicDimension as _In
 from whitebox_probe.metrics.lasso import LassoChange as _LassoChange
 from whitebox_probe.metrics.lasso import LassoGapClosed as _LassoGapClosed
 from whitebox_probe.metrics.lasso import LassoGapOfOthers as _LassoGapOfOthers
+from whitebox_probe.metrics.lasso import LassoGapShrunk as _LassoGapShrunk
 from whitebox_probe.metrics.lasso import LassoKkt as _LassoKkt
 from whitebox_probe.metrics.lasso import LassoReconstruction as _LassoReconstruction
 from whitebox_probe.metrics.lasso import LassoVsZero as _LassoVsZero
@@ -43,6 +45,7 @@ from whitebox_probe.metrics.rate_change import RateChangeCommon as _RateChangeCo
 from whitebox_probe.metrics.rate_change import RateChangeMean as _RateChangeMean
 from whitebox_probe.metrics.rate_change import RateChangeNoSkip as _RateChangeNoSkip
 from whitebox_probe.metrics.rate_change import RateChangeRadial as _RateChangeRadial
+from whitebox_probe.metrics.rate_change import RateChangeShared as _RateChangeShared
 from whitebox_probe.metrics.rate_change import RateChangeShuffled as _RateChangeShuffled
 from whitebox_probe.metrics.rate_change import RateChangeSkip as _RateChangeSkip
 from whitebox_probe.metrics.rate_change import RateChangeTangential as _RateChangeTangential
@@ -356,6 +359,28 @@ class DescentCosineMean(SampleMetric):
     def compute(self) -> Tensor:
         """The mean over samples."""
 
+class DescentCosineShared(SampleMetric):
+    """The part of `descent_cosine` that what looks at no token brings.
+
+    That is the shift that all tokens of the sample share, and what their places get beyond one in
+    other samples (measured before, by `audit`).
+
+    <m + M - <M>, -grad f(Z)> / (|D| |grad f(Z)|), M_i the mean over samples of D_i, in -1 to 1
+
+    Yu et al. 2023, arXiv:2306.01129, equations 9 to 12; own definition
+
+    Shapes: Z (B, n, d) at z_in (paper); U (K, d, p)
+    """
+
+    definition: _DescentCosineShared
+    @property
+    def convention(self) -> str: ...
+    @property
+    def eps(self) -> float: ...
+    def __init__(self, *, convention: str = "paper", eps: float = 0.1, **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
 class DescentCosineU(SampleMetric):
     """Cosine between the step as derived and -grad R^c, on the tokens after the norm.
 
@@ -586,6 +611,26 @@ class LassoGapOfOthers(SampleMetric):
     """
 
     definition: _LassoGapOfOthers
+    @property
+    def convention(self) -> str: ...
+    def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class LassoGapShrunk(SampleMetric):
+    """The same for the step's start, shrunk or stretched as the step does it on the whole.
+
+    The code at the end is its start times <A, A_0>/|A_0|^2, and something more. What that scaling
+    closes asks for no dictionary: a step that does nothing else closes no more than this.
+
+    the share for codes c A_0, c = <A, A_0> / |A_0|_F^2 of each sample, in share of the gap
+
+    own definition
+
+    Shapes: Z (B, n, d) at z_out (paper)
+    """
+
+    definition: _LassoGapShrunk
     @property
     def convention(self) -> str: ...
     def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None: ...
@@ -827,6 +872,28 @@ class RateChangeRadial(SampleMetric):
     """
 
     definition: _RateChangeRadial
+    @property
+    def convention(self) -> str: ...
+    @property
+    def eps(self) -> float: ...
+    def __init__(self, *, convention: str = "paper", eps: float = 0.1, **kwargs: Any) -> None: ...
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+
+class RateChangeShared(SampleMetric):
+    """Change of R^c by what of the attention's update looks at no token.
+
+    Each token gets the shift that all tokens of its sample share, and what tokens at its place get
+    beyond such a shift in other samples (measured before, by `audit`).
+
+    R^c(Z + m + M - <M>; U) - R^c(Z; U), M_i the mean over samples of D_i, <M> over tokens, in nats
+
+    own definition
+
+    Shapes: Z (B, n, d) at z_in (paper); U (K, d, p)
+    """
+
+    definition: _RateChangeShared
     @property
     def convention(self) -> str: ...
     @property

@@ -27,6 +27,9 @@ __all__ = [
     "attention_entropy",
 ]
 
+_SLACK = 0.05
+"""By how much the sum of a row may be off 1 by rounding: of a long row in bfloat16, at most."""
+
 
 def attention_entropy(A: Tensor) -> Tensor:
     """Entropy of each row of attention, averaged over rows: 0 (one token) to ln n (all alike).
@@ -39,7 +42,32 @@ def attention_entropy(A: Tensor) -> Tensor:
     return expect_finite(_entropy(A), name="attention entropy")
 
 
+def _expect_distributions(A: Tensor, *, whole: bool = True) -> None:
+    """Refuse maps that are no distributions over the tokens; NaN is let through, to be told.
+
+    Args: whole: whether the rows that are measured have to sum to 1.
+    Raises: ProbeError.
+    """
+    if bool((A < 0).any()):
+        raise _no_distribution(
+            "it has negative weights, as where heads are mixed (CaiT) or two maps subtracted "
+            "(differential attention)"
+        )
+    total = A.sum(dim=-1, dtype=torch.float64)
+    if whole and bool(((total - 1).abs() > _SLACK).logical_and(total != 0).any()):
+        raise _no_distribution("its rows do not sum to 1, as where a sink takes a part of them")
+
+
+def _no_distribution(why: str) -> ProbeError:
+    return ProbeError(
+        "an attention map is no distribution over the tokens",
+        why,
+        "Leave this measure out for this model; record 'attn_weights' for the maps themselves",
+    )
+
+
 def _entropy(A: Tensor) -> Tensor:
+    _expect_distributions(A)
     A = _linalg.upcast(A)
     return _over_rows(-torch.special.xlogy(A, A).sum(dim=-1), A)
 
@@ -84,6 +112,7 @@ def _distance(A: Tensor, extra: tuple[int, ...], grid: tuple[int, int] | None) -
     across = [torch.arange(size) for size in grid]
     place = torch.cartesian_prod(*across).double().to(A.device)
     apart = torch.cdist(place.view(-1, 2), place.view(-1, 2))
+    _expect_distributions(A, whole=False)
     total = A.sum(dim=-1)
     weighed = (A * apart).sum(dim=-1) / total.masked_fill(total == 0, 1.0)
     return _over_rows(weighed, rows)
@@ -109,6 +138,7 @@ def _class_share(A: Tensor, extra: tuple[int, ...], class_index: int | None) -> 
             "none is among its tokens, or it is left out",
             "Leave out attention_class_share, or measure with the class token",
         )
+    _expect_distributions(A)
     patches = _patches(A, extra)
     return _over_rows(_linalg.upcast(A[..., patches, class_index]), A[..., patches, :])
 

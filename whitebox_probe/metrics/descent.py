@@ -25,6 +25,7 @@ from whitebox_probe.metrics.rate_change import (
     rate_at,
     rate_moved,
     rate_of,
+    shared_update,
     through,
 )
 from whitebox_probe.metrics.tokens import MEAN, MEAN_OF, LayerTokens, Norm, project
@@ -35,6 +36,7 @@ __all__ = [
     "DescentCosine",
     "DescentCosineCommon",
     "DescentCosineMean",
+    "DescentCosineShared",
     "DescentCosineU",
     "compression_gradient",
     "descent_achieved",
@@ -248,13 +250,8 @@ class DescentCosineCommon(_OfStep):
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """Of the step: what is left of the cosine is the tokens' own."""
-        D, gradient = _linalg.upcast(layer.at("attn_out")), self.gradient(layer, site)
-        common = D.mean(dim=-2, keepdim=True).expand_as(D)
-        norms = torch.linalg.vector_norm(D, dim=(-2, -1)) * torch.linalg.vector_norm(
-            gradient, dim=(-2, -1)
-        )
-        inner = -(common * gradient).sum(dim=(-2, -1))
-        return inner / norms.masked_fill(norms == 0, 1.0)
+        D = _linalg.upcast(layer.at("attn_out"))
+        return _part(D.mean(dim=-2, keepdim=True), D, self.gradient(layer, site))
 
 
 class DescentCosineMean(_OfStep):
@@ -272,12 +269,37 @@ class DescentCosineMean(_OfStep):
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """Of the step: what is left of the cosine looks at the sample."""
-        D, gradient = _linalg.upcast(layer.at("attn_out")), self.gradient(layer, site)
-        norms = torch.linalg.vector_norm(D, dim=(-2, -1)) * torch.linalg.vector_norm(
-            gradient, dim=(-2, -1)
-        )
-        inner = -(layer.mean_update() * gradient).sum(dim=(-2, -1))
-        return inner / norms.masked_fill(norms == 0, 1.0)
+        D = _linalg.upcast(layer.at("attn_out"))
+        return _part(layer.mean_update(), D, self.gradient(layer, site))
+
+
+class DescentCosineShared(_OfStep):
+    """The part of `descent_cosine` that what looks at no token brings.
+
+    That is the shift that all tokens of the sample share, and what their places get beyond one in
+    other samples (measured before, by `audit`).
+    """
+
+    name = "descent_cosine_shared"
+    formula = "<m + M - <M>, -grad f(Z)> / (|D| |grad f(Z)|), M_i the mean over samples of D_i"
+    label = r"$\cos(\Delta_{\mathrm{attn}},\,-\nabla R^c)$ by what looks at no token"
+    better = None
+    needs_operators = (MEAN, MEAN_OF)
+    invariances = frozenset({"head_order", "rotation_in_subspace"})
+
+    def measure(self, layer: LayerTokens, site: str) -> Tensor:
+        """Of the step: what is left of the cosine looks at the tokens."""
+        D = _linalg.upcast(layer.at("attn_out"))
+        return _part(shared_update(D, layer.mean_update()), D, self.gradient(layer, site))
+
+
+def _part(part: Tensor, whole: Tensor, gradient: Tensor) -> Tensor:
+    """Of the cosine of the whole with -gradient, what a part of it brings."""
+    norms = torch.linalg.vector_norm(whole, dim=(-2, -1)) * torch.linalg.vector_norm(
+        gradient, dim=(-2, -1)
+    )
+    inner = -(part * gradient).sum(dim=(-2, -1))
+    return inner / norms.masked_fill(norms == 0, 1.0)
 
 
 class DescentAchieved(_OfStep):

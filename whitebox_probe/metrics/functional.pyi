@@ -27,6 +27,7 @@ from whitebox_probe.metrics.lasso import lasso_kkt as lasso_kkt
 from whitebox_probe.metrics.lasso import lasso_objective as lasso_objective
 from whitebox_probe.metrics.lasso import lasso_optimum as lasso_optimum
 from whitebox_probe.metrics.neural_collapse import neural_collapse as neural_collapse
+from whitebox_probe.metrics.rate_change import shared_update as shared_update
 from whitebox_probe.metrics.rate_change import shuffled_update as shuffled_update
 from whitebox_probe.metrics.rate_change import split_update as split_update
 from whitebox_probe.metrics.rate_reduction import rate_reduction as rate_reduction

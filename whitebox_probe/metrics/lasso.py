@@ -26,6 +26,7 @@ __all__ = [
     "LassoChange",
     "LassoGapClosed",
     "LassoGapOfOthers",
+    "LassoGapShrunk",
     "LassoKkt",
     "LassoReconstruction",
     "LassoVsZero",
@@ -322,6 +323,31 @@ class LassoGapOfOthers(LassoGapClosed):
         random = torch.Generator().manual_seed(seed_of("order of atoms", D.shape[1]))
         other = D[:, torch.randperm(D.shape[1], generator=random).to(D.device)]
         before, after = (lasso_objective(codes, Y, other, lam=lam) for codes in (A0, A))
+        finite = before.isfinite() & after.isfinite()
+        least = torch.minimum(self.least(layer, site), torch.minimum(before, after))
+        return _share(before, after, least).masked_fill(~finite, torch.nan)
+
+
+class LassoGapShrunk(LassoGapClosed):
+    """The same for the step's start, shrunk or stretched as the step does it on the whole.
+
+    The code at the end is its start times <A, A_0>/|A_0|^2, and something more. What that scaling
+    closes asks for no dictionary: a step that does nothing else closes no more than this.
+    """
+
+    name = "lasso_gap_shrunk"
+    formula = "the share for codes c A_0, c = <A, A_0> / |A_0|_F^2 of each sample"
+    source = "own definition"
+    label = "share of the gap that is closed by scaling"
+    better = None
+
+    def _share(self, layer: LayerTokens, site: str) -> Tensor:
+        A, Y, D, lam, A0 = self.some(layer, site)
+        A0 = _linalg.upcast(A0)
+        squares = A0.square().sum(dim=(-2, -1))
+        scale = (_linalg.upcast(A) * A0).sum(dim=(-2, -1)) / squares.masked_fill(squares == 0, 1.0)
+        scaled = scale[:, None, None] * A0
+        before, after = (lasso_objective(codes, Y, D, lam=lam) for codes in (A0, scaled))
         finite = before.isfinite() & after.isfinite()
         least = torch.minimum(self.least(layer, site), torch.minimum(before, after))
         return _share(before, after, least).masked_fill(~finite, torch.nan)

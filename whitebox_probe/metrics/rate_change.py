@@ -25,9 +25,11 @@ __all__ = [
     "RateChangeMean",
     "RateChangeNoSkip",
     "RateChangeRadial",
+    "RateChangeShared",
     "RateChangeShuffled",
     "RateChangeSkip",
     "RateChangeTangential",
+    "shared_update",
     "shuffled_update",
     "split_update",
 ]
@@ -67,6 +69,21 @@ def shuffled_update(update: Tensor, ids: Tensor | None = None) -> Tensor:
         order = torch.randperm(update.shape[1], generator=random).to(update.device)
         out[row] = update[row, order]
     return out
+
+
+def shared_update(update: Tensor, mean: Tensor) -> Tensor:
+    """What of an update looks at no token: its sample's shift, and what each place gets elsewhere.
+
+    m + (M - mean over the tokens of M), m the mean of the update over its tokens: whatever adds one
+    vector that depends on the sample and one that depends on the place is this, wholly.
+
+    Shapes: update D and mean M (B, n, d) -> (B, n, d), float64.
+    Raises: ShapeError.
+    """
+    _expect_pair(mean, update)
+    update, mean = _linalg.upcast(update), _linalg.upcast(mean)
+    own, others = (each.mean(dim=-2, keepdim=True) for each in (update, mean))
+    return own + mean - others
 
 
 def _expect_pair(Z: Tensor, update: Tensor) -> None:
@@ -199,12 +216,17 @@ def _mean(layer: LayerTokens, Z: Tensor, D: Tensor) -> Tensor:
     return layer.mean_update()
 
 
+def _shared(layer: LayerTokens, Z: Tensor, D: Tensor) -> Tensor:
+    return shared_update(D, layer.mean_update())
+
+
 _MOVES: dict[str, Callable[[LayerTokens, Tensor, Tensor], Tensor]] = {
     "common": _common,
     "common, radial": _without_tangential,
     "whole": _whole,
     "shuffled": _shuffled,
     "mean": _mean,
+    "shared": _shared,
 }
 
 
@@ -290,5 +312,22 @@ class RateChangeMean(_PartOfChange):
     formula = "R^c(Z + M; U) - R^c(Z; U), M_i the mean over samples of D_i"
     label = r"$R^c$ by the mean of $\Delta_{\mathrm{attn}}$ over samples"
     way = ("start", "mean")
+    needs_operators = (MEAN, MEAN_OF)
+    invariances = frozenset({"head_order", "rotation_in_subspace"})
+
+
+class RateChangeShared(_PartOfChange):
+    """Change of R^c by what of the attention's update looks at no token.
+
+    Each token gets the shift that all tokens of its sample share, and what tokens at its place get
+    beyond such a shift in other samples (measured before, by `audit`).
+    """
+
+    name = "attention_rate_change_shared"
+    formula = (
+        "R^c(Z + m + M - <M>; U) - R^c(Z; U), M_i the mean over samples of D_i, <M> over tokens"
+    )
+    label = r"$R^c$ by what of $\Delta_{\mathrm{attn}}$ looks at no token"
+    way = ("start", "shared")
     needs_operators = (MEAN, MEAN_OF)
     invariances = frozenset({"head_order", "rotation_in_subspace"})

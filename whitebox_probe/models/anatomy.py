@@ -23,8 +23,12 @@ class Tap:
     Attributes:
         keywords: names of keyword arguments of the call that `transform` is given too, None for
             those the call does not have; only on the input side.
+        beside: places of other positional arguments of the call that `transform` is given after
+            the tensor; only on the input side.
         like: a module that is given the tokens as (B, n, d), where this one is given them as
             (B*n, d): the tensor takes their shape.
+        turn: which pass of the module is read (from 0), and of how many in one forward pass: layers
+            may share a module (`models/turns.py`).
     """
 
     module: str
@@ -32,6 +36,8 @@ class Tap:
     transform: Callable[..., Tensor] | None = None
     keywords: tuple[str, ...] = ()
     like: str = ""
+    beside: tuple[int, ...] = ()
+    turn: tuple[int, int] = (0, 1)
 
     def read(self, args: Any, last: Any) -> Tensor:
         """The site's tensor, detached, from what a hook is given.
@@ -53,7 +59,9 @@ class Tap:
         with torch.no_grad():
             tensor = given.detach()
             more = {name: last.get(name) for name in self.keywords}
-            return tensor if self.transform is None else self.transform(tensor, **more)
+            if self.transform is None:
+                return tensor
+            return self.transform(tensor, *(args[i].detach() for i in self.beside), **more)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ the tokens before stays as it was; elsewhere it moves.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from itertools import count
 from typing import Any
 
 import torch
@@ -71,13 +72,20 @@ def _updates(
 @contextmanager
 def _exchanged(module: nn.Module, entry: Tap) -> Iterator[None]:
     """The last token at a tap is another one while this is open."""
-    part = module.get_submodule(entry.module)
+    part, passes = module.get_submodule(entry.module), count()
+
+    def mine() -> bool:
+        """Whether it is the first layer's pass of the module, where layers share it."""
+        return next(passes) % entry.turn[1] == entry.turn[0]
+
     if entry.side == "input":
         handle = part.register_forward_pre_hook(
-            lambda _, args, named: _with_first(args, named), with_kwargs=True
+            lambda _, args, named: _with_first(args, named) if mine() else None, with_kwargs=True
         )
     else:
-        handle = part.register_forward_hook(lambda _, args, out: _other_last(out))
+        handle = part.register_forward_hook(
+            lambda _, args, out: _other_last(out) if mine() else out
+        )
     try:
         yield
     finally:

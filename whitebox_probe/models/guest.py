@@ -1,21 +1,14 @@
 """Trying a module without a trace: what it holds, and whether that has changed since."""
 
 from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from whitebox_probe.models.hooks import is_ours
-
-
-def is_compiled(module: nn.Module) -> bool:
-    """Whether a module is compiled, in whole or in part: hooks inside would be compiled with it."""
-    return any(
-        getattr(part, "_compiled_call_impl", None) is not None or hasattr(part, "_orig_mod")
-        for part in module.modules()
-    )
+from whitebox_probe.models.wrappers import as_written
 
 
 @contextmanager
@@ -31,9 +24,7 @@ def guest(module: nn.Module) -> Iterator[None]:
     before = _contents(module)
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            # Inside what is compiled no hook may be set: it is tried as it is written.
-            eager = torch.compiler.set_stance("force_eager") if is_compiled(module) else None
-            with torch.inference_mode(), eager or nullcontext():
+            with torch.inference_mode(), as_written(module):
                 yield
     finally:
         _put_back(before)

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from whitebox_probe._core.errors import InternalError, ProbeError
 from whitebox_probe.models.anatomy import Tap
 from whitebox_probe.models.model import ProbeModel
+from whitebox_probe.models.weights import devices_of
+from whitebox_probe.models.wrappers import as_written
 
 Sink = Callable[[str, int, Tensor], None]
 
@@ -38,15 +40,24 @@ def attach_taps(
     """Call `sink(name, layer, tensor)` for each (name, layer, tap) while the block runs.
 
     The tensor is the model's own (detached, no copy): a sink that keeps it must clone it, since a
-    later in-place operation may overwrite it.
+    later in-place operation may overwrite it. Of a model on several devices all are handed on at
+    the first one. What is compiled runs as it is written meanwhile.
 
     Raises: InternalError, from the forward pass, where the sink fails.
     """
+    places = devices_of(module)
+    if len(places) > 1:  # layers' tensors are compared and put together
+        sink = partial(_handed_on, sink, places[0])
     with ExitStack() as stack:
         shapes: dict[str, torch.Size] = {}
+        stack.enter_context(as_written(module))
         for name, layer, tap in taps:
             part = module.get_submodule(tap.module)
-            hook = partial(_read, tap, sink, name, layer, shapes)
+            passes = [0]
+            hook = partial(_read, tap, sink, name, layer, shapes, passes)
+            if tap.turn != (0, 1):
+                again = partial(_begin, passes)
+                stack.callback(module.register_forward_pre_hook(again).remove)
             if tap.like:
                 like = module.get_submodule(tap.like)
                 note = partial(_note, shapes, tap.like)
@@ -60,9 +71,18 @@ def attach_taps(
         yield
 
 
+def _handed_on(sink: Sink, place: torch.device, name: str, layer: int, tensor: Tensor) -> None:
+    sink(name, layer, tensor.to(place))
+
+
 def is_ours(hook: Any) -> bool:
     """Whether a hook is one of those that read sites: it changes nothing."""
-    return isinstance(hook, partial) and hook.func in (_read, _note)
+    return isinstance(hook, partial) and hook.func in (_read, _note, _begin)
+
+
+def _begin(passes: list[int], module: nn.Module, args: Any) -> None:
+    """Another forward pass of the whole: the last one may have ended in the middle."""
+    passes[0] = 0
 
 
 def _note(shapes: dict[str, torch.Size], path: str, module: nn.Module, args: Any, kw: Any) -> None:
@@ -76,6 +96,7 @@ def _read(
     name: str,
     layer: int,
     shapes: dict[str, torch.Size],
+    passes: list[int],
     module: nn.Module,
     args: Any,
     last: Any,
@@ -85,6 +106,10 @@ def _read(
     What fails here fails inside the model's forward pass, and is told apart from an input that the
     model cannot take.
     """
+    turn, turns = tap.turn
+    now, passes[0] = passes[0] % turns, passes[0] + 1
+    if now != turn:
+        return
     try:
         tensor = tap.read(args, last)
         if tap.like and tensor.ndim == 2:

@@ -1,19 +1,24 @@
 """Models of the Hugging Face hub by name: where their files are, and their configuration."""
 
+import json
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from whitebox_probe import checkpoints
-from whitebox_probe._core.errors import CheckpointError, MissingDependency, nearest
+from whitebox_probe._core.errors import CheckpointError, LoadWarning, MissingDependency, nearest
 from whitebox_probe.checkpoints import Checkpoint
 
 WEIGHTS, CONFIG, PROCESSOR = "model.safetensors", "config.json", "preprocessor_config.json"
 _INDEX = ".index.json"
+_ABSENT = ("EntryNotFoundError", "RemoteEntryNotFoundError")
 _FORMS = (WEIGHTS, WEIGHTS + _INDEX, "pytorch_model.bin", "pytorch_model.bin" + _INDEX)
 """What save_pretrained writes, the first of them that is there being read."""
+_FOREIGN = ("*.gguf", "consolidated*", "*.pth", "*.pt", "*.onnx", "*/*.onnx", "*.ot", "*.npz")
+_VARIANT = r"model\.[\w-]+\.safetensors"
 LENGTH = 128  # tokens in a window of text; every model of the hub takes that many
 
 
@@ -69,6 +74,12 @@ def expect_weights(folder: Path) -> None:
     if not folder.is_dir():
         return
     adapters = adapters_beside(folder)
+    if adapters and not any((folder / form).is_file() for form in _FORMS):
+        raise CheckpointError(
+            f"{folder} holds an adapter, and not the model that it changes",
+            f"there are {', '.join(adapters)}, of '{_base_of(folder)}'",
+            "Load it with peft (AutoPeftModel.from_pretrained), and pass the model to wrap()",
+        )
     if adapters:
         raise CheckpointError(
             f"{folder} holds an adapter beside the weights",
@@ -78,8 +89,25 @@ def expect_weights(folder: Path) -> None:
     if any((folder / form).is_file() for form in _FORMS):
         return
     forms = ("model*.safetensors*", "pytorch_model*", "*.h5", "*.msgpack")
-    others = sorted(path.name for form in forms for path in folder.glob(form))
+    others = sorted({path.name for form in forms for path in folder.glob(form)})
+    foreign = sorted(
+        {str(path.relative_to(folder)) for form in _FOREIGN for path in folder.glob(form)}
+    )
     below = sorted(path.parent for form in _FORMS for path in folder.glob(f"checkpoint-*/{form}"))
+    if not others and foreign:
+        raise CheckpointError(
+            f"{folder} holds no {WEIGHTS}",
+            f"its weights are in {', '.join(foreign[:4])}, of another format",
+            "Get the model's safetensors, or load that file by its own path with arch=",
+        )
+    variants = [name.split(".")[1] for name in others if re.fullmatch(_VARIANT, name)]
+    if variants:
+        raise CheckpointError(
+            f"{folder} holds no {WEIGHTS}",
+            f"its weights are in {others[0]}, a variant of it",
+            f"Rename it to {WEIGHTS}, or write it with transformers: AutoModel.from_pretrained("
+            f"'{folder}', variant='{variants[0]}').save_pretrained('NEW')",
+        )
     if not others:
         raise CheckpointError(
             f"{folder} holds no weights",
@@ -133,6 +161,15 @@ def adapters_beside(folder: Path, *, below: bool = True) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in paths if path.is_file())
 
 
+def _base_of(folder: Path) -> str:
+    """The model that an adapter is of, as its configuration says."""
+    try:
+        stated = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        return str(stated["base_model_name_or_path"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "a model that is not named there"
+
+
 def _in_repository(model: str, file: str, revision: str) -> dict[str, str]:
     return {"kind": "huggingface", "repo": model, "file": file, "revision": revision}
 
@@ -149,15 +186,21 @@ def configuration(arch: Mapping[str, Any]) -> Any:
     if "model" in options:
         model, revision = options.pop("model"), options.pop("revision", "main")
         folder = _folder(model, revision)
+        _expect_known(folder, model)
         try:
-            config = library.AutoConfig.from_pretrained(folder)
-        except (OSError, ValueError, KeyError) as error:
+            config = library.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        except Exception as error:  # its checks raise errors of many kinds
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             raise CheckpointError(
                 f"the configuration of '{model}' cannot be read",
-                str(error).splitlines()[0],
+                (lines[-1] if "validat" in lines[0] else lines[0])
+                if lines
+                else type(error).__name__,
                 f"Check {CONFIG} in {folder}; code that comes with a model is not run",
             ) from error
         _expect_plain(config, model)
+        if _takes_pictures(config) and not Path(model).is_dir():
+            _fetch_processor(model, folder)
         _check_options(config, options)
         for key, value in options.items():
             setattr(config, key, value)
@@ -173,6 +216,35 @@ def configuration(arch: Mapping[str, Any]) -> Any:
         config = library.AutoConfig.for_model(kind, **options)
     config.use_cache = False
     return config
+
+
+def _expect_known(folder: Path, model: str) -> None:
+    """Refuse what transformers would run the code of, or hand to another library.
+
+    Raises: CheckpointError.
+    """
+    try:
+        stated = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return  # transformers says what is wrong
+    if not isinstance(stated, Mapping):
+        return
+    kind, library = stated.get("model_type"), transformers()
+    if stated.get("auto_map") and kind not in library.CONFIG_MAPPING:
+        raise CheckpointError(
+            f"the network of '{model}' is made by code that comes with it",
+            f"its {CONFIG} names it (auto_map), and transformers {library.__version__} has no "
+            f"model_type '{kind}'; such code is not run",
+            "Load it with transformers yourself (trust_remote_code=True), and pass the module to "
+            "wrap() with sites= or a mapping",
+        )
+    if kind in (None, "timm_wrapper") and "architecture" in stated:
+        name = stated["architecture"]
+        raise CheckpointError(
+            f"'{model}' is a model of timm",
+            f"its {CONFIG} names the architecture {name}",
+            f"Load its file with arch='timm:{name}', or timm:{name} by name",
+        )
 
 
 def _expect_plain(config: Any, model: str) -> None:
@@ -198,6 +270,37 @@ def _folder(model: str, revision: str) -> Path:
     source = _in_repository(model, CONFIG, revision)
     wanted = Checkpoint(name=f"{Path(model).name}-config", family="hf", arch={}, source=source)
     return checkpoints.fetch(wanted, progress=False).parent
+
+
+def _takes_pictures(config: Any) -> bool:
+    """Whether a configuration is of a model of images, or has one inside."""
+    return any(hasattr(config, name) for name in ("patch_size", "vision_config"))
+
+
+def _fetch_processor(model: str, folder: Path) -> None:
+    """Have the file of a model's image processor beside its configuration, if it has one.
+
+    Args: folder: of the configuration, in the hub's cache, where it has the name of its revision.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    source = _in_repository(model, PROCESSOR, folder.name)
+    wanted = Checkpoint(name=f"{Path(model).name}-processor", family="hf", arch={}, source=source)
+    if try_to_load_from_cache(model, PROCESSOR, revision=folder.name) is not None:
+        return  # it is there, or known not to be
+    try:
+        checkpoints.fetch(wanted, progress=False)
+    except CheckpointError as error:
+        if type(error.__cause__).__name__ in _ABSENT:
+            return
+        warnings.warn(
+            LoadWarning(
+                f"how images are prepared for '{model}' is not known",
+                f"its {PROCESSOR} is not here, and cannot be fetched: {error.why}",
+                "Say it with preprocess=, such as preprocess='imagenet'",
+            ),
+            stacklevel=2,
+        )
 
 
 def _check_options(config: Any, options: Mapping[str, Any]) -> None:

@@ -16,9 +16,11 @@ LAYER = "{layer}"
 _LAYER = re.compile(r"\{(?:(\d+)\*)?layer(?:\+(\d+))?\}")
 TOKENS = ("B n d", "n B d")
 HEADS = ("B n (K p)", "B K n p", "B n K p", "B n (3 K p)")
+MADE = "q k"
+"""Of attn_weights: the module takes queries and keys (B, K, n, p) in front of its arguments."""
 LAYOUTS: dict[str, tuple[str, ...]] = {
     name: HEADS if name.startswith("heads") else TOKENS for name in SITES
-} | {"attn_weights": ("B K n n",), "memberships": ("B K n",)}
+} | {"attn_weights": ("B K n n", MADE), "memberships": ("B K n",)}
 WEIGHTS = ("(K p) d", "d (K p)", "(3 K p) d", "d (3 K p)", "K d p", "K p d")
 ANY_WIDTH = ("mlp_hidden", "code")
 
@@ -64,7 +66,7 @@ def with_layer(what: str, path: str) -> str:
     return path
 
 
-def place(name: str, text: str) -> Place:
+def place(name: str, text: str, *, layered: bool = True) -> Place:
     """Read `PATH:side` or `PATH:side:LAYOUT`."""
     if name not in SITES:
         raise SiteError(f"'{name}' is no site", "its name is not known", nearest(name, SITES))
@@ -85,7 +87,7 @@ def place(name: str, text: str) -> Place:
             nearest(layout, [a for a in allowed if "3" not in a or name != "heads"]),
         )
     which = cast(Literal["input", "output"], side)
-    return Place(with_layer(f"site '{name}'", path), which, layout)
+    return Place(with_layer(f"site '{name}'", path) if layered else path, which, layout)
 
 
 def bases(

@@ -18,6 +18,7 @@ from whitebox_probe._core.errors import (
     nearest,
 )
 from whitebox_probe.checkpoints import Checkpoint
+from whitebox_probe.models.factory import OWN, is_reference, made, made_random, reference_in
 from whitebox_probe.models.family import Family
 from whitebox_probe.models.hub import (
     WEIGHTS,
@@ -50,6 +51,7 @@ def load(
     name: str | None = None,
     wrapper: str | None = None,
     preprocess: Preprocess | TextPreprocess | str | None = None,
+    mapping: str | Path | None = None,
     progress: bool = True,
     **options: Any,
 ) -> ProbeModel:
@@ -59,9 +61,11 @@ def load(
         source: a name from checkpoints.yaml, `timm:NAME` for any timm vision transformer, `hf:NAME`
             for a model of the Hugging Face hub (or its folder), of text or of images, a file
             (safetensors, a plain state dict, a training checkpoint that holds one, or the index of
-            a sharded model), or a folder that holds one such file.
+            a sharded model), a folder that holds one such file, or what makes a module of your own,
+            `package.module:make` or `file.py:make`.
         arch: for a file: the name of an architecture or entry of checkpoints.yaml, `timm:NAME`,
-            `hf:NAME`, or a mapping with `family` and the arguments of its network. Without it the
+            `hf:NAME`, a mapping with `family` and the arguments of its network, or what makes the
+            network (`file.py:make`), called with the options; its code is run. Without it the
             family and its sizes are read from the file; what no file holds is asked for
             (`heads=6`), and what every published model has alike is taken from those, with a
             warning (`AssumedWarning`) unless it is passed (`eta=0.1, lam=0.1`).
@@ -75,6 +79,8 @@ def load(
             name of a registry entry that was trained alike, or `imagenet` (resize, centre crop of
             7/8, ImageNet's means and spreads, at the network's own size or 224). For a language
             model a `TextPreprocess`, or `text:TOKENIZER@LENGTH`, such as `text:bytes@128`.
+        mapping: of a module that `file.py:make` makes, where its sites are: the name of a mapping
+            that comes with the package, or a YAML file; see `wrap`.
         progress: show a progress bar while downloading.
         options: arguments of the network that replace those of the entry, such as `lam=0.5`.
 
@@ -85,6 +91,11 @@ def load(
         >>> load("crate-tiny-fmnist").layers
         8
     """
+    if mapping is not None or is_reference(source) or is_reference(arch):
+        own = _own(source, arch, weights, name, wrapper, preprocess, mapping, options)
+        if weights == "random":
+            return load_random(own, seed=seed)
+        return own
     guessed = arch is not None or "heads" in options
     entry, path = _entry(source, arch, wrapper, options)
     if options:
@@ -127,6 +138,44 @@ def load(
     if assumed and path is not None and not isinstance(arch, str):
         warnings.warn(AssumedWarning(str(path), assumed, family.assumed_from), stacklevel=2)
     return model
+
+
+def _own(
+    source: str | Path,
+    arch: str | Mapping[str, Any] | None,
+    weights: str,
+    name: str | None,
+    wrapper: str | None,
+    preprocess: Preprocess | TextPreprocess | str | None,
+    mapping: str | Path | None,
+    options: Mapping[str, Any],
+) -> ProbeModel:
+    """A module of the user's own, with the weights that it is made with, or those of a file.
+
+    Raises: what `reference_in` and `made` raise.
+    """
+    reference = reference_in(source, arch)
+    of_file = not is_reference(source)
+
+    def prepared(module: nn.Module) -> Preprocess | TextPreprocess | None:
+        if preprocess is None or not isinstance(preprocess, str):
+            return preprocess
+        size = {"image_size": getattr(module, "image_size", None)}  # as torchvision keeps it
+        reads = _prepared(preprocess, Checkpoint("", OWN, {**size, **options}, {}))
+        return TextPreprocess(**reads) if "tokenizer" in reads else Preprocess(**reads)
+
+    found = made(
+        reference,
+        options,
+        weights=_weights_at(Path(source)) if of_file else None,
+        mapping=mapping,
+        name=name,
+        wrapper=wrapper,
+        prepared=prepared,
+    )
+    for note in found.notes:
+        warnings.warn(note, stacklevel=3)
+    return found.model
 
 
 def _entry(
@@ -261,6 +310,8 @@ def load_random(model: ProbeModel, *, seed: int = 0) -> ProbeModel:
             "a wrapped module does not say how it was built",
             "Wrap an untrained module of the same architecture and probe it",
         )
+    if model.entry.family == OWN:
+        return made_random(model, model.entry, seed)
     return _random(model.entry, seed)
 
 

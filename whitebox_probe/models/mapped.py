@@ -7,6 +7,8 @@ A site is `PATH:input` or `PATH:output`, with `{layer}` in the path, and perhaps
     B n (K p)      heads side by side, the layout of a projection: taken for heads without a layout
     B n (3 K p)    queries, keys and values side by side, for heads_q, heads_k and heads_v
     B K n p, B n K p, and B K n n (attn_weights), B K n (memberships)
+    q k            of attn_weights, at the input of a module whose first arguments are queries and
+                   keys (B, K, n, p): their softmax is taken, with an `attn_bias` it is given
 
 `{layer}` may be a part of a name, as in `encoder_layer_{layer}`; `{2*layer}` and `{2*layer+1}`
 stand where the two steps of a layer are numbered on.
@@ -36,6 +38,8 @@ from whitebox_probe.models.hooks import attach_taps
 from whitebox_probe.models.layouts import (
     ANY_WIDTH,
     LAYOUTS,
+    MADE,
+    Place,
     Subspaces,
     Weight,
     at,
@@ -44,6 +48,7 @@ from whitebox_probe.models.layouts import (
     place,
     with_layer,
 )
+from whitebox_probe.models.maps import MASKS, softmax
 from whitebox_probe.models.paths import nearest_paths, tensor_at
 from whitebox_probe.sites import SITES
 
@@ -149,10 +154,23 @@ class MappedAnatomy(Anatomy):
         return {"grid": grid, "causal": self._causal, "prenorm": self._prenorm}
 
     def _taps(self, layer: int) -> dict[str, Tap]:
-        return {
-            name: Tap(self._at(mapped.path, layer), mapped.side, partial(self._arranged, name))
-            for name, mapped in self._places.items()
-        }
+        taps = {}
+        for name in self._places:
+            here = self._place(name, layer)
+            path = self._at(here.path, layer)
+            if here.layout == MADE:
+                taps[name] = Tap(path, here.side, self._softmax, MASKS, beside=(1,))
+            else:
+                taps[name] = Tap(path, here.side, partial(self._arranged, name))
+        return taps
+
+    def _place(self, name: str, layer: int) -> Place:
+        """Where a site is in a layer, before its number is put in."""
+        return self._places[name]
+
+    def _softmax(self, q: Tensor, k: Tensor, **given: Any) -> Tensor:
+        """Softmax attention (B, K, n, n) of queries and keys (B, K, n, p)."""
+        return softmax(q, k, causal=self._causal, **given)
 
     def _subspaces(self, module: nn.Module, layer: int, basis: str) -> Tensor:
         """U (K, d, p): what the function gives, or the weight's parts."""

@@ -3,15 +3,17 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from whitebox_probe._core.errors import BasisError, SiteError, nearest
+from whitebox_probe._core.errors import BasisError, DataError, SiteError, nearest
 from whitebox_probe.models.anatomy import Anatomy, Dims, Layer, Tap
 from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
+from whitebox_probe.models.turns import Turns, in_turn, turns_of
 from whitebox_probe.sites import SITES
 
 if TYPE_CHECKING:
@@ -135,6 +137,28 @@ class ProbeModel:
         """Rows and columns of the patches of a batch of inputs, where they are known."""
         return self.anatomy.grid(self.module, inputs)
 
+    def prepare(self, images: Any) -> Tensor:
+        """Images as the model takes them, (N, C, H, W): the same to the bit as those of files.
+
+        Args: images: one or several, of any sizes: PIL images, paths, bytes of files, arrays or
+            tensors (H, W), (H, W, C) or (C, H, W) of whole numbers up to 255, of 16 bits, or of
+            fractions up to 1; or all of them as one array (N, ...).
+        Raises: DataError for what is no image, and where the model's preprocessing is not known.
+        """
+        from whitebox_probe.models.images import transform_of_images
+        from whitebox_probe.models.pictures import prepared
+
+        if not isinstance(self.preprocess, Preprocess):
+            reads = isinstance(self.preprocess, TextPreprocess)
+            raise DataError(
+                f"{self.name} cannot prepare images",
+                "it reads text" if reads else "it does not say how (size, mean and std)",
+                "Use wp.data of a text"
+                if reads
+                else "Load or wrap it with preprocess='imagenet', or a Preprocess of its own",
+            )
+        return prepared(images, transform_of_images(self.preprocess)).to(self.device)
+
     def heads_site(self, basis: str) -> str | None:
         """The site whose per-head tokens are those of a basis of the model's own, if any."""
         return self.anatomy.official_site(basis) if basis in self.bases else None
@@ -186,4 +210,8 @@ class ProbeModel:
                 f"the model has {self.layers} layers",
                 f"Use a layer from 1 to {self.layers}",
             )
-        return self.anatomy.layer(self.module, number)
+        return in_turn(self.anatomy.layer(self.module, number), self._turns)
+
+    @cached_property
+    def _turns(self) -> Turns:
+        return turns_of(self.anatomy, self.module, self.layers)

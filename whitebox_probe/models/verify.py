@@ -20,7 +20,7 @@ from whitebox_probe.models.causality import expect_causality
 from whitebox_probe.models.guest import guest, state
 from whitebox_probe.models.hooks import attach_taps
 from whitebox_probe.models.model import ProbeModel
-from whitebox_probe.models.weights import tokens
+from whitebox_probe.models.weights import at_home, tokens
 from whitebox_probe.sites import SITES
 
 _tried: WeakKeyDictionary[nn.Module, tuple[int, object]] = WeakKeyDictionary()
@@ -81,9 +81,7 @@ def _try_layers(
         except Exception as error:
             lines = str(error).splitlines() or [type(error).__name__]
             raise SiteError(
-                f"{model.name} cannot be tried on a small input",
-                lines[0],
-                "Use a model that takes images or token ids alone",
+                f"{model.name} cannot be tried on a small input", lines[0], _remedy(model.module)
             ) from error
     expect_causality(model, layers, trial, {n: here.get("attn_out") for n, here in found.items()})
     for n, layer in layers.items():
@@ -91,6 +89,14 @@ def _try_layers(
         if missing:
             raise _failed(model, n, f"'{missing[0]}' does not pass in a forward pass")
         _check(model, layer, found[n], found.get(n - 1, {}).get("z_out"))
+
+
+def _remedy(module: nn.Module) -> str:
+    """What to do with a model that did not run: its types, if it has several, may be why."""
+    kinds = {str(p.dtype).removeprefix("torch.") for p in module.parameters()}
+    if len(kinds & {"float64", "float32", "bfloat16", "float16"}) > 1:
+        return f"Convert it to one type, as its weights are of {' and '.join(sorted(kinds))}"
+    return "Use a model that takes images or token ids alone"
 
 
 def _check(
@@ -111,7 +117,7 @@ def _check(
             raise _failed(model, n, "an update by the MLP that is not simply added")
     if "norm_before_attention" not in layer.exempt and {"z_in", "attn_in"} <= set(got):
         Z = got["z_in"]
-        if not _close(Z if layer.norm is None else layer.norm.forward(Z), got["attn_in"]):
+        if not _close(Z if layer.norm is None else at_home(layer.norm, Z), got["attn_in"]):
             raise _failed(model, n, "an attention whose input is not what its norm makes of z_in")
     follows = before is None or "layers_follow" in layer.exempt or _close(before, got["z_in"])
     if not follows:
@@ -139,7 +145,7 @@ def _check_context(model: ProbeModel, layer: Layer, got: Mapping[str, Tensor]) -
     made = (A @ V).transpose(1, 2).flatten(2)
     want = got.get(_CONTEXT)
     if want is None and layer.out is not None:
-        made, want = layer.out.forward(made), got.get("attn_out")
+        made, want = at_home(layer.out, made), got.get("attn_out")
     if want is not None and not _close(made, want):
         what = "an attention that is not the softmax of its heads' q k^T"
         raise _failed(model, layer.number, what)
@@ -221,7 +227,7 @@ def _try_projections(model: ProbeModel) -> None:
 def _adds(before: Tensor, update: Tensor, after: Tensor, norm: nn.Module | None) -> bool:
     """Whether the update is added, and then normalised where there is a norm behind it."""
     if norm is not None:
-        return _close(norm.forward(before + update), after)
+        return _close(at_home(norm, before + update), after)
     got, want = after.double() - before.double(), update.double()
     return _near(got, want, after.double(), after.dtype)
 

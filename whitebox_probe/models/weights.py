@@ -4,6 +4,7 @@ A plain layer's own weight is what it computes. Any other one (an adapter's, a q
 whose forward was replaced) is asked: run on the unit vectors, it gives its map.
 """
 
+from itertools import chain
 from typing import Any
 
 import torch
@@ -71,6 +72,20 @@ def applied(linear: Any, x: Tensor) -> Tensor:
         return nn.functional.linear(x, linear.weight, linear.bias)
     out: Tensor = linear.forward(x)
     return out
+
+
+def devices_of(module: nn.Module) -> list[torch.device]:
+    """The devices that a module's tensors lie on, the first parameter's first; `meta` is none."""
+    tensors = chain(module.parameters(), module.buffers())
+    found = dict.fromkeys(tensor.device for tensor in tensors)
+    return [device for device in found if device.type != "meta"]
+
+
+def at_home(part: nn.Module, x: Tensor) -> Tensor:
+    """What a part makes of a tensor, without its hooks; both may lie on other devices."""
+    here = devices_of(part) or [x.device]
+    out: Tensor = part.forward(x.to(here[0]))
+    return out.to(x.device)
 
 
 def tokens(module: nn.Module, dim: int, count: int = 4) -> Tensor:

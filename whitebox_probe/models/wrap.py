@@ -1,7 +1,8 @@
 """`wrap`: a torch module that the user already has -> a model to probe."""
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -11,9 +12,12 @@ from whitebox_probe.models.declared import Operator
 from whitebox_probe.models.family import Family
 from whitebox_probe.models.mapped import MappedAnatomy, Subspaces
 from whitebox_probe.models.model import ProbeModel
+from whitebox_probe.models.named import Written, mapping_named, placed, recognised, shipped
+from whitebox_probe.models.named_anatomy import NamedAnatomy
 from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
 from whitebox_probe.models.registry import families, family_named
 from whitebox_probe.models.verify import verified
+from whitebox_probe.models.wrappers import bare
 
 
 def wrap(
@@ -36,6 +40,7 @@ def wrap(
     example: Tensor | None = None,
     operators: Mapping[str, Operator] | None = None,
     causal: bool = False,
+    mapping: str | Path | None = None,
 ) -> ProbeModel:
     """Make a module that you already have ready for probing.
 
@@ -67,8 +72,12 @@ def wrap(
             transposes), or a function of (module, layer). Its tokens are at the site `mlp_in`, its
             code at `z_out`, or at `code` where h is more than d; codes are not negative.
         causal: whether a token's attention sees only itself and those before it.
+        mapping: name of a mapping that comes with the package (`mappings/`), or the path of a YAML
+            file like them; the arguments above but `sites` are then changes of it. The class of a
+            module says which one it is when nothing is given.
 
-    Raises: ProbeError when the module is of no known family, or is or holds a wrapper;
+    Raises: ProbeError when the module is of no known family, or is a wrapper without which it is
+        another;
         SiteError, BasisError or ShapeError for a mapping that does not fit the module.
 
     Example:
@@ -77,120 +86,122 @@ def wrap(
         >>> wrap(network, sites={"z_out": "layers.{layer}:output"}, dim=8).layers
         3
     """
-    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        raise ProbeError(
-            f"a {type(module).__name__} cannot be probed",
-            "its replicas would each record a part of the tokens",
-            "Pass its .module, and use torchrun for many devices",
-        )
-    _expect_bare(module)
-    _expect_whole(module)
+    module = bare(module)
     if preprocess == "imagenet":
         preprocess = Preprocess.imagenet()
-    found: Family | None
-    if sites is None:
-        sizes = (layers, heads, dim_head, dim, class_token, grid)
-        options = (*sizes, subspaces, prenorm, example, operators)
-        if first_layer or prefix_tokens or causal or any(option is not None for option in options):
-            raise ProbeError(
-                "a mapping without sites",
-                "the other arguments of a mapping have no meaning without them",
-                "Add sites={'z_out': 'path.of.{layer}:output'}, or leave them out",
+    changes: dict[str, Any] = {
+        "layers": layers,
+        "first_layer": first_layer or None,
+        "heads": heads,
+        "dim_head": dim_head,
+        "dim": dim,
+        "subspaces": subspaces,
+        "prenorm": prenorm,
+        "prefix_tokens": prefix_tokens or None,
+        "class_token": class_token,
+        "grid": grid,
+        "example": example,
+        "operators": operators,
+        "causal": causal or None,
+    }
+    changes = {key: value for key, value in changes.items() if value is not None}
+    _expect_one(family, sites, mapping)
+
+    def model(anatomy: Anatomy, of: Family | None) -> ProbeModel:
+        return verified(
+            ProbeModel(
+                module=module,
+                anatomy=anatomy,
+                name=name or type(module).__name__.lower(),
+                family=of,
+                preprocess=preprocess or anatomy.preprocess(module),
             )
-        _expect_bare_parts(module)
-        found = _found(module, family)
-        anatomy: Anatomy = found.anatomy
-    elif family is not None:
+        )
+
+    if sites is not None:
+        return model(MappedAnatomy(module, sites, **changes), None)
+    if mapping is not None:
+        written = mapping_named(mapping)
+        return _tried(module, [(written, placed(written, module))], changes, model)
+    known = recognised(module) if family is None and not _matching(module) else []
+    if known:
+        return _tried(module, known, changes, model)
+    if changes:
         raise ProbeError(
-            f"family '{family}' and sites are both given",
+            "a mapping without sites",
+            "the other arguments of a mapping have no meaning without them",
+            "Add sites={'z_out': 'path.of.{layer}:output'}, or leave them out",
+        )
+    found = _found(module, family)
+    return model(found.anatomy, found)
+
+
+def _expect_one(
+    family: str | None, sites: Mapping[str, str] | None, mapping: str | Path | None
+) -> None:
+    """A family, sites and a written mapping exclude each other.
+
+    Raises: ProbeError.
+    """
+    given = {"sites": sites, "mapping": mapping}
+    told = [key for key, value in given.items() if value is not None]
+    if family is not None and told:
+        raise ProbeError(
+            f"family '{family}' and {told[0]} are both given",
             "a family knows its own sites",
             "Leave one of them out",
         )
-    else:
-        found = None
-        anatomy = MappedAnatomy(
-            module,
-            sites,
-            layers=layers,
-            first_layer=first_layer,
-            heads=heads,
-            dim_head=dim_head,
-            dim=dim,
-            subspaces=subspaces,
-            prenorm=prenorm,
-            prefix_tokens=prefix_tokens,
-            class_token=class_token,
-            grid=grid,
-            example=example,
-            operators=operators,
-            causal=causal,
-        )
-    model = ProbeModel(
-        module=module,
-        anatomy=anatomy,
-        name=name or type(module).__name__.lower(),
-        family=found,
-        preprocess=preprocess or anatomy.preprocess(module),
-    )
-    return verified(model)
-
-
-def _expect_bare(module: nn.Module) -> None:
-    """Refuse wrappers of a model, whose own family cannot be seen."""
-    inner = {"PeftModel": "get_base_model()", "OptimizedModule": "_orig_mod"}
-    prompts = _prompts(module)
-    if prompts:
+    if len(told) > 1:
         raise ProbeError(
-            f"a {type(module).__name__} with {', '.join(prompts)} cannot be probed",
-            "what it has learned is put in front of the tokens or the keys by the wrapper, and the "
-            "model inside it is the base model without it",
-            "Use an adapter that is in the layers, such as LoRA; .get_base_model() measures the "
-            "base model alone",
-        )
-    for kind in type(module).__mro__:
-        if kind.__name__ in inner:
-            raise ProbeError(
-                f"a {type(module).__name__} is a wrapper and no model of a family",
-                "sites are read from the modules inside it",
-                f"Pass its .{inner[kind.__name__]}: adapters that are in its layers are measured",
-            )
-
-
-def _expect_whole(module: nn.Module) -> None:
-    """Refuse a module that FSDP has cut up: this process has only a part of each weight."""
-    kinds = ("FullyShardedDataParallel", "FSDPModule")
-    if any(kind.__name__ in kinds for part in module.modules() for kind in type(part).__mro__):
-        raise ProbeError(
-            f"a {type(module).__name__} that FSDP has cut up cannot be probed",
-            "subspaces are read from whole weights, and a process holds a part of each",
-            "Load its full state dict into the model without FSDP, and use torchrun for many "
-            "devices",
+            "sites and a mapping are both given",
+            "a mapping says where its sites are",
+            "Leave one of them out, or write the sites into a mapping of your own",
         )
 
 
-def _expect_bare_parts(module: nn.Module) -> None:
-    """Refuse a module whose parts are wrapped one by one, for which no family is recognised."""
-    wrappers = {
-        "CheckpointWrapper": "before checkpoint_wrapper() is applied",
-        "OptimizedModule": "before its parts are compiled",
-    }
+def _tried(
+    module: nn.Module,
+    written: Sequence[tuple[Written, str]],
+    changes: Mapping[str, Any],
+    model: Callable[[Anatomy, Family | None], ProbeModel],
+) -> ProbeModel:
+    """The first of several written mappings that holds in a module.
+
+    A site that a mapping calls optional is left out where it does not hold, and asking for it says
+    why.
+
+    Raises: ProbeError of the last one.
+    """
+    failed: ProbeError | None = None
+    for one, root in written:
+        for without in ((), *([one.fields["optional"]] if one.fields.get("optional") else [])):
+            told = "" if failed is None else f"{failed.what}: {failed.why}"
+            try:
+                left = {site: told for site in without}
+                return model(NamedAnatomy(module, one, root, changes, left), None)
+            except ProbeError as error:
+                failed = error
+    assert failed is not None, "there is at least one mapping"
+    raise failed
+
+
+def _matching(module: nn.Module) -> list[Family]:
+    """The families that a module is of."""
+    return [f for f in families().values() if f.matches(module)]
+
+
+def _inside(module: nn.Module) -> tuple[str, str, str] | None:
+    """The first part of a module that can be wrapped: its path, its class, and what to do."""
     for path, part in module.named_modules():
-        fix = wrappers.get(type(part).__name__)
-        if fix is not None:
-            raise ProbeError(
-                f"'{path}' is a {type(part).__name__}" if path else "a CheckpointWrapper is given",
-                "it hides the block that its sites are read from",
-                f"Pass the model as it is {fix}",
-            )
-
-
-def _prompts(module: nn.Module) -> list[str]:
-    """The kinds of a peft wrapper's adapters that are in no layer: prompts and prefixes."""
-    configs = getattr(module, "peft_config", None)
-    if not isinstance(configs, Mapping):
-        return []
-    found = [c for c in configs.values() if getattr(c, "is_prompt_learning", False)]
-    return list(dict.fromkeys(type(config).__name__.removesuffix("Config") for config in found))
+        if not path:
+            continue
+        fix = f"Pass that part to wrap(): module.get_submodule('{path}')"
+        written = [each.name for each, _ in recognised(part)]
+        if written:
+            return path, type(part).__name__, f"{fix}, or all with mapping='{written[0]}'"
+        if _matching(part):
+            return path, type(part).__name__, fix
+    return None
 
 
 def _found(module: nn.Module, name: str | None) -> Family:
@@ -204,7 +215,7 @@ def _found(module: nn.Module, name: str | None) -> Family:
                 "Leave family out to have it recognised",
             )
         return found
-    matching = [f for f in families().values() if f.matches(module)]
+    matching = _matching(module)
     if not matching:
         reasons = (family.refuses(module) for family in families().values())
         why = next(filter(None, reasons), None)
@@ -214,11 +225,22 @@ def _found(module: nn.Module, name: str | None) -> Family:
                 why,
                 "Map what is alike in it with sites={'z_out': 'path.of.{layer}:output'}",
             )
-    if len(matching) != 1:
+    if not matching:
+        inside = _inside(module)
         raise ProbeError(
             f"a {type(module).__name__} is of no family known here",
-            f"{len(matching)} families match it",
-            f"Name one: family={' | '.join(families())}; or map it with sites="
-            "{'z_out': 'path.of.{layer}:output'}",
+            f"its part '{inside[0]}' is a {inside[1]}, which is"
+            if inside
+            else "it is neither built as one of them, nor of a class that a mapping is written for",
+            inside[2]
+            if inside
+            else "Map it with sites={'z_out': 'path.of.{layer}:output'}, or with a mapping="
+            f"{' | '.join(shipped())}",
+        )
+    if len(matching) > 1:
+        raise ProbeError(
+            f"a {type(module).__name__} is of several families",
+            f"they are {', '.join(family.name for family in matching)}",
+            f"Name one: family={' | '.join(family.name for family in matching)}",
         )
     return matching[0]

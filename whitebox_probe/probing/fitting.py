@@ -10,12 +10,10 @@ from torch import Tensor
 
 from whitebox_probe._core.errors import DataError
 from whitebox_probe.data._digest import combined
-from whitebox_probe.data.images import Transform
-from whitebox_probe.data.source import Batch, Source, open_data
-from whitebox_probe.data.text import TextReader
+from whitebox_probe.data.source import Batch, Source
 from whitebox_probe.models.hooks import attach
 from whitebox_probe.models.model import ProbeModel
-from whitebox_probe.probing.forward import run_batch
+from whitebox_probe.probing.forward import opened, run_batch
 from whitebox_probe.probing.groups import measured_rows
 
 SEED = 1
@@ -35,7 +33,6 @@ class Fit:
     fit_data: Any
     limit: int
     measured: Source
-    transform: Transform | TextReader | None
     batch_size: int
     device: torch.device
     fast: bool
@@ -48,9 +45,9 @@ class Fit:
         Raises: DataError when none is left.
         """
         same = self.fit_data is None
-        return open_data(
+        return opened(
+            self.model,
             self.data if same else self.fit_data,
-            transform=self.transform,
             limit=self.limit,
             seed=SEED,
             on_error=self.on_error,

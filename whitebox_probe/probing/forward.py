@@ -1,7 +1,9 @@
 """Running a model: on its device, in evaluation mode, and as it was found afterwards."""
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,33 +12,32 @@ from whitebox_probe._core import onednn
 from whitebox_probe._core.errors import DataError, ProbeError
 from whitebox_probe._core.hashing import seed_of
 from whitebox_probe.checkpoints import listed
-from whitebox_probe.data.images import Transform, image_transform
-from whitebox_probe.data.source import Batch
-from whitebox_probe.data.text import TextReader
-from whitebox_probe.models.guest import is_compiled
+from whitebox_probe.data._prepared import transform_of as transform_of
+from whitebox_probe.data.source import Batch, Source, open_data
 from whitebox_probe.models.model import ProbeModel
-from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
 from whitebox_probe.models.verify import verified_again
+from whitebox_probe.models.weights import devices_of
+from whitebox_probe.models.wrappers import is_compiled
 from whitebox_probe.probing.padding import arguments
 from whitebox_probe.probing.randomness import seeded
 
 
-def transform_of(
-    preprocess: Preprocess | TextPreprocess | None,
-) -> Transform | TextReader | None:
-    """What makes a model's input of an image or a text, if it is known."""
-    if preprocess is None:
-        return None
-    if isinstance(preprocess, TextPreprocess):
-        return TextReader(preprocess.tokenizer, preprocess.length)
-    return image_transform(
-        size=preprocess.size,
-        mean=preprocess.mean,
-        std=preprocess.std,
-        mode=preprocess.mode,
-        crop=preprocess.crop,
-        interpolation=preprocess.interpolation,
-        crop_mode=preprocess.crop_mode,
+def input_of(model: ProbeModel) -> tuple[str | None, torch.dtype | None]:
+    """The name of a model's input, and the type of the numbers that it takes."""
+    module = model.module
+    name = getattr(module, "main_input_name", None)
+    if not isinstance(name, str):
+        taken = inspect.signature(module.forward).parameters
+        name = next(iter(taken), None)
+    kinds = {p.dtype for p in module.parameters() if p.is_floating_point()}
+    return name, next(iter(kinds)) if len(kinds) == 1 else None
+
+
+def opened(model: ProbeModel, data: Any, **options: Any) -> Source:
+    """Data as a model takes them; options as for `open_data`."""
+    name, dtype = input_of(model)
+    return open_data(
+        data, transform=transform_of(model.preprocess), input_name=name, dtype=dtype, **options
     )
 
 
@@ -48,14 +49,21 @@ def ready(model: ProbeModel, device: str | torch.device | None) -> Iterator[torc
     """
     _expect_loaded(model)
     verified_again(model)
-    before = model.device
+    before, spread = model.device, len(devices_of(model.module)) > 1
+    if spread and device is not None:
+        raise ProbeError(
+            f"device '{device}' cannot be used",
+            f"{model.name} is spread over several, and stays where it is",
+            "Leave device out",
+        )
     try:
         where = before if device is None else torch.device(device)
         if where.type == "mps":
             raise RuntimeError("measures are taken in float64, which it does not have")
         if where.type == "meta":  # moving there would lose the weights
             raise RuntimeError("it holds shapes, and no numbers")
-        model.module.to(where)
+        if not spread:
+            model.module.to(where)
     except (RuntimeError, AssertionError) as error:
         model.module.to(before)  # a part of it may have been moved
         raise ProbeError(
@@ -68,7 +76,8 @@ def ready(model: ProbeModel, device: str | torch.device | None) -> Iterator[torc
     finally:
         for part, training in modes:
             part.training = training
-        model.module.to(before)
+        if not spread:
+            model.module.to(before)
 
 
 def run_batch(
@@ -87,7 +96,7 @@ def run_batch(
     Returns: whether the model drew random numbers.
     """
     inputs = batch.inputs.to(device, non_blocking=True)
-    more = arguments(model, inputs, batch.mask, sites)
+    more = arguments(model, inputs, batch.mask, sites, batch.attended)
     with seeded(model.module, seed_of(seed, int(batch.ids[0])), device) as drew:
         run_model(model, inputs, fast=fast, more=more)
         return drew()

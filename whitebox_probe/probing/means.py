@@ -10,13 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from whitebox_probe.data.source import open_data
 from whitebox_probe.metrics.tokens import MEAN, MEAN_OF
 from whitebox_probe.models.anatomy import Anatomy, Dims, Layer
 from whitebox_probe.models.hooks import attach
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.models.preprocess import Preprocess
-from whitebox_probe.probing.forward import ready, run_batch, transform_of
+from whitebox_probe.probing.forward import opened, ready, run_batch
 
 SITE = "attn_out"
 
@@ -25,11 +24,11 @@ SITE = "attn_out"
 class Means:
     """The mean update of a model's layers.
 
-    Attributes: of: layer -> (n, d), float64. ids: the samples that it is the mean of, (N,).
+    Attributes: of: layer -> (n, d), float64. ids: layer -> the samples that it is the mean of.
     """
 
     of: Mapping[int, Tensor]
-    ids: Tensor
+    ids: Mapping[int, Tensor]
 
 
 def mean_updates(
@@ -46,41 +45,44 @@ def mean_updates(
 ) -> Means:
     """Run samples through a model, and average what its attention adds, place by place.
 
-    Windows of fewer tokens than the longest enter at the places that they have.
+    Windows of fewer tokens than the longest enter at the places that they have; samples whose
+    update is not finite do not enter.
 
     Args: as for `probe`; `limit` draws the samples that `probe` draws.
     """
     sums: dict[int, Tensor] = {}
     counts: dict[int, Tensor] = {}
-    ids: list[Tensor] = []
+    ids: dict[int, list[Tensor]] = {}
+    at_hand: list[Tensor] = []
     mask: list[Tensor | None] = [None]
 
     def add(_: str, layer: int, D: Tensor) -> None:
         D = D.detach().double().cpu()
         here = torch.ones(D.shape[:2]) if mask[0] is None else mask[0].cpu().float()
+        D = D.masked_fill(here[..., None] == 0, 0.0)
+        whole = D.flatten(1).isfinite().all(dim=1)
+        D, here = D[whole], here[whole]
+        ids.setdefault(layer, []).append(at_hand[0].cpu()[whole])
         n = D.shape[1]
         longest = max(n, len(sums[layer]) if layer in sums else 0)
         for held, new in ((sums, (D * here[..., None]).sum(dim=0)), (counts, here.sum(dim=0))):
-            whole = new.new_zeros(longest, *new.shape[1:], dtype=torch.float64)
+            both = new.new_zeros(longest, *new.shape[1:], dtype=torch.float64)
             if layer in held:
-                whole[: len(held[layer])] += held[layer]
-            whole[:n] += new
-            held[layer] = whole
+                both[: len(held[layer])] += held[layer]
+            both[:n] += new
+            held[layer] = both
 
-    source = open_data(
-        data, transform=transform_of(model.preprocess), limit=limit, seed=seed, on_error=on_error
-    )
+    source = opened(model, data, limit=limit, seed=seed, on_error=on_error)
     kind = getattr(torch, dtype)
     with ready(model, device) as where, torch.inference_mode():
         half = torch.autocast(where.type, dtype=kind, enabled=kind != torch.float32)
         with half, attach(model, [SITE], range(1, model.layers + 1), add):
             for batch in source.batches(batch_size, 0):
                 if len(batch.ids):
-                    ids.append(batch.ids)
-                    mask[0] = batch.mask
+                    at_hand[:], mask[0] = [batch.ids], batch.mask
                     run_batch(model, batch, where, [SITE], fast=fast, seed=seed)
     means = {n: sums[n] / counts[n].clamp_min(1)[:, None] for n in sums}
-    return Means(means, torch.cat(ids) if ids else torch.empty(0, dtype=torch.int64))
+    return Means(means, {n: torch.cat(of) for n, of in ids.items()})
 
 
 def with_means(model: ProbeModel, means: Means | None) -> ProbeModel:
@@ -102,7 +104,7 @@ class _WithMeans(Anatomy):
         if self._means is None:
             told = {MEAN: torch.zeros(0, 0), MEAN_OF: torch.empty(0, dtype=torch.int64)}
         else:
-            told = {MEAN: self._means.of[number], MEAN_OF: self._means.ids}
+            told = {MEAN: self._means.of[number], MEAN_OF: self._means.ids[number]}
         return replace(found, operators=dict(found.operators) | told)
 
     def dims(self, module: nn.Module) -> Dims:

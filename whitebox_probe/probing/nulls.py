@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from whitebox_probe._core.errors import ProbeError
+from whitebox_probe.data.given import expected
 from whitebox_probe.models.load import load_random
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.probing.null import kinds as known
@@ -40,6 +41,7 @@ def nulls(
     Returns: kind -> Result, in the order of `kinds`.
     Raises: ProbeError for an unknown kind, and for random weights of a module without an entry.
     """
+    data = expected(data)
     model = as_model(model)
     if kinds is None:
         kinds = [kind for kind, null in known().items() if null.usual]

@@ -26,14 +26,19 @@ _FIX = "Pass windows without padding: pack the texts, or use TextWindows with dr
 
 
 def arguments(
-    model: ProbeModel, ids: Tensor, mask: Tensor | None, sites: Sequence[str]
+    model: ProbeModel,
+    ids: Tensor,
+    mask: Tensor | None,
+    sites: Sequence[str],
+    attended: Tensor | None = None,
 ) -> Mapping[str, Tensor]:
     """What the model is to be given beside the ids of a batch (B, n): nothing without padding.
 
     Args: mask: which tokens are measured, (B, n). sites: those that are read.
+        attended: which tokens are no padding, where the data say so; else it is told by the mask.
     Raises: DataError for padding that the model would attend to, or that would shift positions.
     """
-    found = _padding(model, ids, mask)
+    found = _padding(model, ids, mask, attended)
     if found is None:
         return {}
     left, right = found
@@ -54,21 +59,44 @@ def arguments(
     return {name: value.to(ids.device) for name, value in more.items()}
 
 
-def left_padding(model: ProbeModel, ids: Tensor, mask: Tensor | None) -> Tensor | None:
+def left_padding(
+    model: ProbeModel, ids: Tensor, mask: Tensor | None, attended: Tensor | None = None
+) -> Tensor | None:
     """How many tokens pad each window of a batch in front, (B,); None where none does."""
-    found = _padding(model, ids, mask)
+    found = _padding(model, ids, mask, attended)
     return None if found is None or not bool(found[0].any()) else found[0].sum(dim=1)
 
 
-def _padding(model: ProbeModel, ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor] | None:
+def _padding(
+    model: ProbeModel, ids: Tensor, mask: Tensor | None, attended: Tensor | None
+) -> tuple[Tensor, Tensor] | None:
     """Which tokens pad windows of text on the left, and on the right, each (B, n)."""
     if mask is None or ids.ndim != 2 or ids.is_floating_point() or mask.shape != ids.shape:
         return None
+    if attended is not None:
+        return _stated(attended.cpu())
     taken = inspect.signature(model.module.forward).parameters
     # A network that takes no mask was trained on whole windows: its first token is text.
     marked = _causal(model) and "attention_mask" in taken
     marks = Marks.of(model.module) if marked else None
     return padding_of(ids.cpu(), mask.cpu(), pad_id(model.module), marks)
+
+
+def _stated(attended: Tensor) -> tuple[Tensor, Tensor]:
+    """Which tokens pad each window on its left, and on its right, as the data state it.
+
+    Raises: DataError for what is left out in the midst of a window.
+    """
+    off = ~attended
+    left = off.long().cumprod(dim=1).bool()
+    right = off.flip(1).long().cumprod(dim=1).flip(1).bool()
+    if bool((off & ~left & ~right).any()):
+        raise DataError(
+            "an attention mask leaves tokens out in the midst of a window",
+            "padding stands at its ends",
+            "Give masks of padding alone; of what is not measured, another (mask=...)",
+        )
+    return left, right & ~left
 
 
 @dataclass(frozen=True)

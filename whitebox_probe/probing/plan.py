@@ -255,9 +255,20 @@ def _listed(wanted: Wanted | Sequence[Wanted] | None) -> list[Any]:
     return [wanted] if alone or not isinstance(wanted, Sequence) else list(wanted)
 
 
+def _made(wanted: Any) -> Any:
+    """What was asked for; of a class its measure's name, which takes the settings of the call."""
+    if not isinstance(wanted, type):
+        return wanted
+    kind = getattr(wanted, "kind", wanted)  # of a torchmetrics class made of a measure
+    if not (isinstance(kind, type) and issubclass(kind, Measure)):
+        return wanted
+    return kind.name if catalogue().get(kind.name) is kind else kind()
+
+
 def _request(wanted: Any) -> Request:
+    wanted = _made(wanted)
     if isinstance(wanted, Request):
-        inner = getattr(wanted.metric, "definition", wanted.metric)
+        inner = _made(getattr(wanted.metric, "definition", wanted.metric))
         return replace(wanted, metric=inner)
     measure = getattr(wanted, "definition", wanted)  # of a torchmetrics module made of a measure
     if not isinstance(measure, str | Measure):

@@ -20,16 +20,18 @@ from torch import Tensor, nn
 
 from whitebox_probe._core.errors import DataError, LoadWarning
 from whitebox_probe.data._digest import combined
-from whitebox_probe.data.source import Batch, Source, classed, open_data
+from whitebox_probe.data.given import Data, expected
+from whitebox_probe.data.source import Batch, Source, classed
 from whitebox_probe.metrics._linalg import unguarded
 from whitebox_probe.models.hooks import attach_taps
 from whitebox_probe.models.model import ProbeModel
+from whitebox_probe.models.weights import at_home
 from whitebox_probe.probing import null as nulls
 from whitebox_probe.probing import outcome
 from whitebox_probe.probing.bases import FITTED, Bases, bases_of
 from whitebox_probe.probing.collector import Collector, Parts
 from whitebox_probe.probing.fitting import Fit
-from whitebox_probe.probing.forward import ready, run_batch, transform_of
+from whitebox_probe.probing.forward import opened, ready, run_batch
 from whitebox_probe.probing.identity import UNKNOWN, held, identity, spread
 from whitebox_probe.probing.padding import left_padding
 from whitebox_probe.probing.plan import Plan, Wanted, heads_site, planned
@@ -84,9 +86,10 @@ def probe(
 
     Args:
         model: from `wp.load` or `wp.wrap`; a checkpoint's name or a module is loaded or wrapped.
-        data: a registry name, a folder of images, a tensor of inputs, a Dataset or a DataLoader;
-            for a language model also a .txt file, a Hugging Face dataset with a column `text`, or
-            `TextWindows`. Tokens that the samples' masks leave out are never measured.
+        data: a registry name, a path (a folder of images, a file, shards), a tensor or an array, a
+            list, a mapping, a Dataset, a DataLoader, a Hugging Face dataset, or anything that can
+            be iterated (docs/data.md); `wp.data` says which key or column is meant, and how texts
+            become windows. Tokens that the samples' masks leave out are never measured.
         metrics: names from the catalogue, metric objects, or `Request`s, which have settings of
             their own; all default ones when not given.
         sites: metric name -> site or sites, to measure elsewhere than the convention's own site.
@@ -132,6 +135,7 @@ def probe(
         ProcessError when another process has ended, or a checkpoint is of another run;
         NonFiniteError, after the pass, if the features of a sample are not finite.
     """
+    data, fit_data = expected(data), expected(fit_data)
     model = as_model(model)
     settings = Settings.of(
         convention=convention,
@@ -179,10 +183,9 @@ class _Pass:
         self.model, self.plan, self.title = model, plan, title
         self.settings, self.execution = settings, execution
         self.data, self.fit_data = data, fit_data
-        self.transform = transform_of(model.preprocess)
-        self.source = open_data(
+        self.source = opened(
+            model,
             data,
-            transform=self.transform,
             limit=settings.limit,
             seed=settings.seed,
             on_error=settings.on_error,
@@ -241,7 +244,6 @@ class _Pass:
             self.fit_data,
             self.settings.fit_limit,
             self.source,
-            self.transform,
             self.execution.batch_size,
             self.device,
             self.settings.fast,
@@ -360,7 +362,7 @@ class _Pass:
             network=_network(model, layers) | ({"draws": "seeded"} if self.drew else {}),
             preprocess=None if model.preprocess is None else model.preprocess.told(),
             data=self._data(collector),
-            count=len(samples.frame) if samples.rows else (self.source.count or 0),
+            count=len(samples.frame) if samples.rows else self._count(collector),
             layers=s.layers,
             dim=d,
             heads=K,
@@ -389,6 +391,10 @@ class _Pass:
             null_line=nulls.null_named(own[0]).line if len(own) == 1 else None,
         )
 
+    def _count(self, collector: Collector) -> int:
+        """How many samples were read; of weights alone none were, and all are meant."""
+        return collector.table.used if self.plan.tokens else self.source.count or 0
+
     def _data(self, collector: Collector) -> dict[str, Any]:
         """What was measured, and what of it was left out."""
         ids, identities, _ = collector.table.kept()
@@ -401,6 +407,8 @@ class _Pass:
             told["classes"] = combined(ids, known)
         skipped = [{"sample": n, "why": collector.skipped[n]} for n in sorted(collector.skipped)]
         told |= {"skipped": skipped} if skipped else {}
+        chosen = self.data.choices.given() if isinstance(self.data, Data) else {}
+        told |= {"read with": chosen} if chosen else {}
         return told | ({"left_out": left_out} if left_out else {})
 
 
@@ -456,7 +464,7 @@ def _check_labels(source: Source) -> None:
     if not source.labelled:
         raise DataError(
             f"{source.name} has no labels",
-            "a class-wise measure is asked for",
+            f"a class-wise measure is asked for{f', and {source.why}' if source.why else ''}",
             "Pass a Dataset of (input, label) pairs, a folder with one subfolder a class, "
             "or leave the measure out",
         )
@@ -475,7 +483,7 @@ def _in_its_precision(norm: nn.Module) -> Callable[[Tensor], Tensor]:
             norm = copy.deepcopy(norm)
             norm, own = (norm.float(), torch.float32) if half else (norm, own)
     # forward, not the module itself: its hooks may be ours, and would call themselves.
-    return lambda Z: norm.forward(Z if own is None else Z.to(own))
+    return lambda Z: at_home(norm, Z if own is None else Z.to(own))
 
 
 def forward(
@@ -517,7 +525,7 @@ def forward(
             collector.skipped |= batch.skipped
             if len(batch.ids) > 0:
                 grid = model.grid(batch.inputs)
-                left = left_padding(model, batch.inputs, batch.mask)
+                left = left_padding(model, batch.inputs, batch.mask, batch.attended)
                 collector.start(batch.ids, batch.labels, batch.mask, grid, left)
                 table.open(batch.ids, batch.identities)
                 with attach_taps(model.module, taps, collector.take):

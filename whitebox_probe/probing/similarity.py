@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from whitebox_probe._core.errors import DataError, ProbeError
-from whitebox_probe.data.source import Batch, open_data
+from whitebox_probe.data.given import expected
+from whitebox_probe.data.source import Batch
 from whitebox_probe.metrics._linalg import rounding, upcast
 from whitebox_probe.metrics.similarity import (
     SAMPLES_PER_DIRECTION,
@@ -30,7 +31,7 @@ from whitebox_probe.metrics.similarity import (
 )
 from whitebox_probe.models.hooks import attach
 from whitebox_probe.models.model import ProbeModel
-from whitebox_probe.probing.forward import ready, run_batch, transform_of
+from whitebox_probe.probing.forward import opened, ready, run_batch
 from whitebox_probe.probing.groups import expect_some, measured_mean
 from whitebox_probe.results.similarity import Similarity
 
@@ -70,11 +71,9 @@ def similarity(
     """
     from tqdm.auto import tqdm
 
+    data = expected(data)
     models = (first, second)
-    sources = [
-        open_data(data, transform=transform_of(m.preprocess), limit=limit, seed=seed)
-        for m in models
-    ]
+    sources = [opened(m, data, limit=limit, seed=seed) for m in models]
     same = first is second
     shape = (first.layers, second.layers)
     pairs = [(i, j) for i in range(shape[0]) for j in range(shape[1]) if not same or i <= j]

@@ -26,15 +26,15 @@ from whitebox_probe.data.kind import Kind, Opened
 
 
 class Archives(Kind):
-    """The array `images` of a .npz file."""
+    """The array `images` of a NumPy archive, by an ending of its own."""
 
     name = "archive"
-    words = "a NumPy archive (.npz)"
+    words = "a NumPy archive (.pics)"
     by_path = True
     exempt = {"not finite": "it is a test"}
 
     def takes(self, data):
-        return isinstance(data, str | Path) and Path(data).suffix == ".npz"
+        return isinstance(data, str | Path) and Path(data).suffix == ".pics"
 
     def open(self, data, transform):
         with np.load(data) as file:
@@ -118,7 +118,7 @@ def install(tmp_path, monkeypatch, clean):
 def archive(tmp_path):
     images = torch.randn(6, 3, 12, 12).numpy()
     np.savez(tmp_path / "pictures.npz", images=images)
-    return tmp_path / "pictures.npz"
+    return (tmp_path / "pictures.npz").rename(tmp_path / "pictures.pics")
 
 
 def probed(data, **options):
@@ -150,10 +150,10 @@ def test_a_new_kind_is_one_file(put, archive, capsys):
         open_data(archive)
     put("archives", KIND)
     check_archive(archive)
-    with pytest.raises(ProbeError, match=r"a NumPy archive \(\.npz\)"):
+    with pytest.raises(ProbeError, match=r"a NumPy archive \(\.pics\)"):
         open_data("no-such-data")
     assert cli.main(["list", "--data"]) == 0
-    assert "a NumPy archive (.npz)" in capsys.readouterr().out
+    assert "a NumPy archive (.pics)" in capsys.readouterr().out
 
 
 def test_a_new_named_data_set_is_one_file(put, capsys):
@@ -182,7 +182,7 @@ def test_a_kind_comes_before_the_general_one_whatever_its_file_is_called(put):
 def test_a_new_kind_is_another_packages(install, archive, capsys):
     install(KIND, ("archive", ":Archives"))
     check_archive(archive)
-    with pytest.raises(ProbeError, match=r"a NumPy archive \(\.npz\)"):
+    with pytest.raises(ProbeError, match=r"a NumPy archive \(\.pics\)"):
         open_data("no-such-data")
     assert cli.main(["list", "--data"]) == 0
     assert "archive" in capsys.readouterr().out

@@ -1,13 +1,13 @@
 """The attention step, by its direction."""
 
-from whitebox_probe.auditing.claim import Claim, Finding, Use, mean_of, shares
+from whitebox_probe.auditing.claim import Claim, Finding, Use, mean_of, one_way, shares
 from whitebox_probe.auditing.grid import Setting
 from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.stats import paired_p
 
 COSINE, COMMON = Use("descent_cosine"), Use("descent_cosine_common")
-MEAN = Use("descent_cosine_mean")
+MEAN, SHARED = Use("descent_cosine_mean"), Use("descent_cosine_shared")
 
 
 class AttentionAligned(Claim):
@@ -19,10 +19,10 @@ class AttentionAligned(Claim):
     unit = "cosine"
     rule = (
         "the mean is at least `cosine`, half of that without the shift that all tokens share, half "
-        "of that without the mean update of other samples, and above 0 in more than half of the "
-        "layers"
+        "of that without the mean update of other samples, half without all of it that looks at no "
+        "token; and layers agree on the side (a sign test of their means; all, where they are few)"
     )
-    uses = (COSINE, COMMON, MEAN)
+    uses = (COSINE, COMMON, MEAN, SHARED)
     compares = (COSINE,)
     wants = "high"
     keeps = ("eps", "basis", "class_token", "orthonormal", "samples")
@@ -34,6 +34,7 @@ class AttentionAligned(Claim):
         values = self.values(result, COSINE, setting)
         own = (values - self.values(result, COMMON, setting)).mean(axis=1)
         looking = (values - self.values(result, MEAN, setting)).mean(axis=1)
+        seen = (values - self.values(result, SHARED, setting)).mean(axis=1)
         each = values.mean(axis=1)
         value, low, high = mean_of(each)
         side = 0 if abs(value) < thresholds.cosine else 1 if value > 0 else -1
@@ -42,14 +43,16 @@ class AttentionAligned(Claim):
             side, why = 0, "what points there is a shift that all tokens share"
         elif side and side * float(looking.mean()) < thresholds.cosine / 2:
             side, why = 0, "the mean update of other samples points there as well"
-        elif side and shares(values, side) <= 0.5:
-            side, why = 0, "it does so in half of the layers at most"
+        elif side and side * float(seen.mean()) < thresholds.cosine / 2:
+            side, why = 0, "what points there looks at no token"
+        elif side and not one_way(values.mean(axis=0), side, thresholds):
+            side, why = 0, "its layers do not agree on the side"
         parts = {
             "own": float(own.mean()),
             "looking": float(looking.mean()),
             "layers": shares(values, 1),
         }
-        p = max(paired_p(each), paired_p(own), paired_p(looking))
+        p = max(map(paired_p, (each, own, looking, seen)))
         return Finding(value, low, high, p, "samples", side, why, parts)
 
     def compared(self, result: Readings, setting: Setting, thresholds: Thresholds) -> float:

@@ -8,7 +8,7 @@ from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.stats import paired_p
 
-RATE = Use("coding_rate", convention="official")
+RATE, LEFT = (Use("coding_rate", site, "official") for site in ("z_in", "z_out"))
 
 
 class KeepsExpanding(Claim):
@@ -16,13 +16,13 @@ class KeepsExpanding(Claim):
 
     name = "keeps_expanding"
     text = "R of the whole does not collapse"
-    statistic = "R (official convention) of the last layer over that of layer {first}"
+    statistic = "R (official convention) of what leaves the last layer over that of layer {first}"
     unit = "ratio"
     rule = (
-        "the ratio is at least `keeps`, in the last layer and in every one on the way there, and "
+        "the ratio is at least `keeps`, behind the last layer and in every one before, and "
         "more than with random weights"
     )
-    uses = (RATE,)
+    uses = (RATE, LEFT)
     wants = "high"
     keeps = ("eps", "class_token", "first_layer", "samples")
     loses = {"embedding": "what enters the first layer is the embedding: no step has acted on it"}
@@ -33,7 +33,8 @@ class KeepsExpanding(Claim):
 
     def find(self, result: Readings, setting: Setting, thresholds: Thresholds) -> Finding:
         """The ratio, tested against `keeps`."""
-        values = from_layer(self.values(result, RATE, setting), setting.first_layer)
+        entering, leaving = (self.values(result, use, setting) for use in self.uses)
+        values = from_layer(np.hstack([entering, leaving[:, -1:]]), setting.first_layer)
         if values.shape[1] < 2:
             return Finding(missing="one layer has no change with depth")
         first, last = values[:, 0], values[:, -1]
@@ -52,6 +53,6 @@ class KeepsExpanding(Claim):
     def sentence(self, found: Finding) -> str:
         """The ratio, and the least of the way."""
         return (
-            f"R of the last layer is {found.value:.1%} of what it is where steps begin to act, and "
-            f"{found.parts['least']:.1%} where it is least"
+            f"R behind the last layer is {found.value:.1%} of what it is where steps begin to act, "
+            f"and {found.parts['least']:.1%} where it is least"
         )

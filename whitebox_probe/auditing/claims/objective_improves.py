@@ -2,13 +2,12 @@
 
 import numpy as np
 
-from whitebox_probe.auditing.claim import BOTH_WAYS, Claim, Finding, Use, mean_of, too_few
+from whitebox_probe.auditing.claim import WALKS, Claim, Finding, Use, mean_of, too_few, walks
 from whitebox_probe.auditing.grid import Setting
 from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.stats import (
     permutation_p,
-    sign_p,
     spearman,
     trend,
 )
@@ -62,8 +61,8 @@ class ObjectiveImproves(Claim):
         # Few samples have no p: a step that falls in each of them falls.
         every = float((np.diff(values, axis=1) < 0).all(axis=0).mean())
         side, why = _side(value, steps.rising, max(steps.falling, every), thresholds)
-        if side and sign_p(np.diff(means)) > thresholds.alpha:
-            side, why = 0, BOTH_WAYS
+        if side and walks(means, thresholds):
+            side, why = 0, WALKS
         few = too_few(count, thresholds)
         p = permutation_p(means)
         return Finding(value, low, high, p, "layers", side, why, parts, few=few)

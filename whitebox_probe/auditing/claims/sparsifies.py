@@ -1,12 +1,10 @@
 """Sparsity: the share of non-zero entries falls."""
 
-import numpy as np
-
-from whitebox_probe.auditing.claim import Claim, Finding, Use, ratio_of, too_few
+from whitebox_probe.auditing.claim import WALKS, Claim, Finding, Use, ratio_of, too_few, walks
 from whitebox_probe.auditing.grid import Setting
 from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
-from whitebox_probe.stats import permutation_p, sign_p, spearman
+from whitebox_probe.stats import permutation_p, spearman
 
 SHARE = Use("l0")
 
@@ -33,14 +31,15 @@ class Sparsifies(Claim):
         means = values.mean(axis=0)
         if 1 - means.min() < thresholds.zeros:
             return Finding(missing="the model makes no exact zeros")
-        steps = np.diff(means)
-        if not len(steps):
+        if len(means) < 2:
             return Finding(missing="one layer has no change with depth")
         value, low, high, _ = ratio_of(values[:, -1] - values[:, 0], values[:, 0])
         side = 0 if abs(value) < thresholds.change else 1 if value < 0 else -1
         why = "" if side > 0 else "it rises" if side else f"it changes by {value:+.1%} only"
         parts = {"rho": spearman(means), "first": float(means[0]), "last": float(means[-1])}
-        p = max(permutation_p(means), sign_p(steps))
+        if side and walks(means, thresholds):
+            side, why = 0, WALKS
+        p = permutation_p(means)
         few = too_few(len(means), thresholds)
         return Finding(value, low, high, p, "layers", side, why, parts, few=few)
 

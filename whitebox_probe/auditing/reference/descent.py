@@ -164,6 +164,38 @@ class Both(nn.Module):
         return self.one(Z, X) + self.other(Z, X)
 
 
+class Averages(nn.Module):
+    """Each token gets a share of the mean of all tokens."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, Z: Tensor, X: Tensor) -> Tensor:
+        """(B, n, d) twice -> (B, n, d)."""
+        return self.share * Z.mean(dim=-2, keepdim=True).expand_as(Z)
+
+
+def _averages_and_places(seed: int) -> ProbeModel:
+    """A shift that depends on the sample, and one that depends on the place."""
+    U = frame(seed)
+    vector = torch.randn(DIM, generator=generator(seed, 3))
+    vector = vector - vector.mean()
+    vector = vector / torch.linalg.vector_norm(vector)
+    signs = (torch.arange(TOKENS) % 2 * 2 - 1)[:, None]
+    steps = [Both(Averages(0.7), Bias(signs * vector)) for _ in range(LAYERS)]
+    return wrapped([Layer(U, step, norm=layer_norm()) for step in steps], "averages-and-places")
+
+
+def _signs(seed: int) -> ProbeModel:
+    """Six layers along the gradient's fall and four against it, in an order of chance."""
+    U = frame(seed)
+    order = torch.randperm(LAYERS, generator=generator(seed, 6))
+    signs = torch.where(order < 6, 1.0, -1.0).tolist()
+    layers = [Layer(U, Gradient(U, sign * KAPPA["none"], "none")) for sign in signs]
+    return wrapped(layers, "signs-by-chance")
+
+
 def _bias_and_a_trace(seed: int) -> ProbeModel:
     U = frame(seed)
     vector = torch.randn(DIM, generator=generator(seed, 3))
@@ -263,6 +295,23 @@ NETWORKS = (
         "the bias does the work: what the step does is sure, and less than a thousandth of R^c",
         _bias_and_a_trace,
         _up,
+        _all(NOT_SUPPORTED),
+    ),
+    Reference(
+        "averages-and-places",
+        "seven tenths of the mean token, and a vector up and down by place",
+        "one depends on the sample and the other on the place: no token's update looks at it, and "
+        "neither control alone takes off both",
+        _averages_and_places,
+        _up,
+        _all(NOT_SUPPORTED),
+    ),
+    Reference(
+        "signs-by-chance",
+        "attention = -κ∇R^c in six layers and +κ∇R^c in four, in an order of chance",
+        "ten throws of a coin give six heads or more in four of ten cases",
+        _signs,
+        _down,
         _all(NOT_SUPPORTED),
     ),
     Reference(

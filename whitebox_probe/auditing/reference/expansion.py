@@ -54,6 +54,12 @@ _STILL = [0] * LAYERS
 _ROWS: tuple[tuple[str, str, list[int], str], ...] = (
     ("collapse", "are squashed in the fourth layer", [0, 0, 0, 1, 0, 0, 0, 0, 0, 0], CONTRADICTED),
     (
+        "collapse-at-the-end",
+        "are squashed in the last layer",
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+        CONTRADICTED,
+    ),
+    (
         "collapse-and-return",
         "are squashed in the fourth layer, and given back in the last but one",
         [0, 0, 0, 1, 0, 0, 0, 0, -1, 0],

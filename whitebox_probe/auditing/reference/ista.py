@@ -103,6 +103,11 @@ def _turned(random: torch.Generator) -> Tensor:
     return (axes @ turn @ axes.T).float()
 
 
+def _about_the_diagonal(random: torch.Generator) -> Tensor:
+    """Atoms that are mostly an axis each, and longer than 1."""
+    return 1.5 * torch.eye(DIM) + 0.8 * torch.randn(DIM, DIM, generator=random) / DIM**0.5
+
+
 def _overcomplete(random: torch.Generator) -> Tensor:
     """Unit atoms about two directions that point away from each other, half of them about each.
 
@@ -150,7 +155,7 @@ _KINDS = {
 }
 
 
-_OTHERS = {"bare-relu": Rectify, "halved": Halve}
+_OTHERS = {"bare-relu": Rectify, "halved": Halve, "halved-diagonal": Halve}
 
 
 def _dictionary(kind: _Kind, seed: int) -> Tensor:
@@ -221,6 +226,7 @@ def _beside_the_long_atom(seed: int, samples: int) -> Tensor:
 
 _LONG_ATOM = _Kind("", _one_long, (0.3, 0.3), _root_mean_square)
 _BARE = _Kind("", rotation, (0.1, 0.1), layer_norm)
+_DIAGONAL = _Kind("", _about_the_diagonal, (0.1, 0.1), layer_norm)
 
 NETWORKS = (
     *(reference for name, kind in _KINDS.items() for reference in _pair(name, kind)),
@@ -239,6 +245,22 @@ NETWORKS = (
         _steps("halved", _BARE, 0.1, SHORT),
         partial(mixture, weak=0.15),
         {"ista_descends": NOT_SUPPORTED, "incoherent_subspaces": SUPPORTED},
+    ),
+    Reference(
+        "halved-diagonal",
+        "the same, with a D whose atoms are mostly an axis each",
+        "shrinkage lowers this objective most of the way, and it does nothing else",
+        _steps("halved-diagonal", _DIAGONAL, 0.1, SHORT),
+        partial(mixture, weak=0.15),
+        {"ista_descends": NOT_SUPPORTED, "incoherent_subspaces": SUPPORTED},
+    ),
+    Reference(
+        "ista-short",
+        "exact ISTA, D a random rotation, η = 0.1/|D|², as published, after LayerNorm",
+        "below 2/|D|² a proximal gradient step lowers its objective, unless it is at the least",
+        _steps("ista-short", _BARE, 0.1, 0.1),
+        partial(mixture, weak=0.15),
+        {"ista_descends": SUPPORTED, "incoherent_subspaces": SUPPORTED},
     ),
     Reference(
         "ista-one-long-atom",

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from whitebox_probe._core.errors import SiteError
 from whitebox_probe.models.anatomy import Tap
 from whitebox_probe.models.families._qkv import QKV
-from whitebox_probe.models.weights import affine, shape_of
+from whitebox_probe.models.weights import affine, devices_of, shape_of
 
 Cut = Literal["sections", "grouped", "quarters"]
 
@@ -203,10 +203,13 @@ class Weights(Tap):
         Raises: SiteError where the module's code does not give them.
         """
         attention: nn.Module = self._attention  # type: ignore[attr-defined]
+        if "_hf_hook" in vars(attention):
+            here = devices_of(attention)[0]
+            args, last = _moved(tuple(args), here), _moved(dict(last), here)
         with torch.no_grad():
             again = _copy(attention)
             x = next(t for t in (*args, *last.values()) if isinstance(t, Tensor))
-            given = inspect.signature(attention.forward).bind(*args, **last)
+            given = inspect.signature(again.forward).bind(*args, **last)
             for name, value in self._arguments(given.arguments, x).items():
                 given.arguments[name] = value
             found = again.forward(*given.args, **given.kwargs)
@@ -242,7 +245,10 @@ class Weights(Tap):
                 )
             own = "mask" if "mask" in names and "attention_mask" not in names else "attention_mask"
             mask = self._mask(given.get(own, more.get(own)), x)
-            (changed if own in names else more)[own] = mask
+            if own in names:
+                changed[own] = mask
+            elif mask is not None:  # not all that take further arguments know of one
+                more[own] = mask
         return changed | ({"kwargs": more} if more else {})
 
     def _mask(self, mask: Tensor | None, x: Tensor) -> Tensor | None:
@@ -256,24 +262,45 @@ class Weights(Tap):
         return torch.zeros(mask.shape, dtype=x.dtype, device=x.device).masked_fill(~mask, least)
 
 
+def _is_methods(function: Any, part: Any) -> bool:
+    return getattr(function, "__self__", None) is part
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    """Tensors at a device, in tuples and dicts too."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, tuple | list):
+        return type(value)(_moved(each, device) for each in value)
+    if isinstance(value, dict):
+        return {key: _moved(each, device) for key, each in value.items()}
+    return value
+
+
 def _copy(part: Any) -> Any:
     """A module that shares its tensors, and has no hooks; its attention is written out.
 
     It is no `copy.copy`, which modules with parametrisations refuse.
     Raises: SiteError where the forward was replaced by one that is bound to the module.
     """
-    twin = object.__new__(type(part))
+    kind = type(part)
+    if kind.__name__.endswith("SdpaSelfAttention"):  # its fused form is a class of its own
+        kind = kind.__mro__[1]
+    twin = object.__new__(kind)
     held = twin.__dict__
     held.update(vars(part))
     for name in _HOOKS:
         held[name] = type(held[name])()
     replaced = held.get("forward")
-    if replaced is not None and any(part.children()):
-        if getattr(replaced, "__self__", None) is not part:
+    before = held.get("_old_forward")  # as accelerate keeps it, whose hooks move what goes in
+    if _is_methods(before, part) and "_hf_hook" in held:
+        held["forward"] = before.__func__.__get__(twin)
+    elif replaced is not None and any(part.children()):
+        if not _is_methods(replaced, part):
             raise SiteError(
                 f"the attention of a {type(part).__name__} is not to be had",
                 "its forward was replaced, and runs the module's own parts",
-                "Remove what replaced it (such as accelerate's hooks), or record other sites",
+                "Remove what replaced it, or record other sites",
             )
         held["forward"] = replaced.__func__.__get__(twin)
     held["_modules"] = {

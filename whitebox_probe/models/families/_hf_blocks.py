@@ -29,8 +29,6 @@ _UNLIKE = {
     "funnel": "an attention over pooled tokens",
     "perceiver": "an attention from latent vectors to the tokens",
     "shortconv": "a convolution in place of some attentions",
-    "<albertlayer": "one set of weights that is run once a layer, so that its layers cannot be "
-    "told apart where they are read",
 }
 """Words in the names of classes -> why their layers are not measured."""
 _CAUSAL = frozenset({"clip_text_model", "openai-gpt", "imagegpt"})
@@ -42,11 +40,11 @@ class Blocks:
     """The blocks of a module: where they stand, their pattern, their attention, their MLP's end.
 
     Attributes:
+        places: of each layer, the path of its block: one path of several that share their weights.
         down: of each layer, the path of the MLP's last linear map in it; None where it has experts.
     """
 
-    path: str
-    count: int
+    places: tuple[str, ...]
     pattern: Pattern
     attention: Projected
     down: tuple[str | None, ...]
@@ -54,7 +52,12 @@ class Blocks:
 
     def at(self, layer: int, part: str) -> str:
         """The path of a part of a layer (from 1); of the layer itself when `part` is empty."""
-        return f"{self.path}.{layer - 1}" + (f".{part}" if part else "")
+        return self.places[layer - 1] + (f".{part}" if part else "")
+
+    @property
+    def count(self) -> int:
+        """How many layers there are."""
+        return len(self.places)
 
 
 def find(module: nn.Module) -> Blocks:
@@ -63,14 +66,15 @@ def find(module: nn.Module) -> Blocks:
     Raises: SiteError that names the part that is not understood.
     """
     config: Any = module.config
-    path, stack = _stack(module)
+    places = _shared(module) or _stack(module)
+    stack = [module.get_submodule(place) for place in places]
     first = stack[0]
     own = _configuration(first, config)
     pattern = pattern_of(first, own)
     attention = projected(first, pattern.attention, own)
     down = tuple(down_of(block, pattern) for block in stack)
     causal = _causal(first.get_submodule(attention.path), own)
-    return Blocks(path, len(stack), pattern, attention, down, causal)
+    return Blocks(tuple(places), pattern, attention, down, causal)
 
 
 def checked(module: nn.Module) -> Blocks:
@@ -122,8 +126,21 @@ def _causal(attention: Any, own: Any) -> bool:
     return kind in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in fills
 
 
-def _stack(module: nn.Module) -> tuple[str, nn.ModuleList]:
-    """The one list of blocks with attention.
+def _shared(module: nn.Module) -> list[str]:
+    """The places of ALBERT's layers in their order: groups of layers that are run several times."""
+    found: list[str] = []
+    for name, part in module.named_modules():
+        if type(part).__name__ == "AlbertTransformer":
+            own: Any = part.config
+            for layer in range(own.num_hidden_layers):
+                group = int(layer / (own.num_hidden_layers / own.num_hidden_groups))
+                at = f"{name}.albert_layer_groups.{group}.albert_layers".lstrip(".")
+                found += [f"{at}.{inner}" for inner in range(own.inner_group_num)]
+    return found
+
+
+def _stack(module: nn.Module) -> list[str]:
+    """The places of the blocks of the one list of blocks with attention.
 
     Raises: SiteError where there are several, naming each tower, or none.
     """
@@ -135,7 +152,8 @@ def _stack(module: nn.Module) -> tuple[str, nn.ModuleList]:
     if not found:
         raise _unlike(module, "no list of layers with an attention in each")
     if len(found) == 1:
-        return next(iter(found.items()))
+        path, blocks = next(iter(found.items()))
+        return [f"{path}.{number}".lstrip(".") for number in range(len(blocks))]
     towers = list(dict.fromkeys(_tower(module, path) for path in found))
     raise SiteError(
         f"a {type(module).__name__} has {len(found)} stacks of layers",

@@ -37,6 +37,11 @@ def tower_of(module: nn.Module, path: str) -> nn.Module:
     return inner
 
 
+def is_tower(module: nn.Module) -> bool:
+    """Whether it was taken out of a larger model."""
+    return _WHOLE in vars(module)
+
+
 def in_todays_names(weights: dict[str, Tensor], network: Any) -> dict[str, Tensor]:
     """The base model's tensors of a file, under the names that it has today.
 

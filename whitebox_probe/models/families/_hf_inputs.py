@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import SiteError
+from whitebox_probe.models.hub import PROCESSOR
 from whitebox_probe.models.preprocess import Preprocess
 
 _CLASS = ("cls_token", "class_embedding")
 _RESAMPLING = {0: "nearest", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming", 1: "lanczos"}
-PROCESSOR = "preprocessor_config.json"
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def _expect_ids(module: nn.Module) -> None:
         embedding: Any = module.get_input_embeddings()  # type: ignore[operator]
     except NotImplementedError:
         embedding = None
-    if takes != "input_ids" or getattr(embedding, "num_embeddings", None) is None:
+    if takes != "input_ids" or not hasattr(embedding, "weight"):
         raise SiteError(
             f"a {type(module).__name__} cannot be measured as it is",
             f"it takes {takes}, and neither token ids nor images through an embedding of its own",
@@ -153,7 +153,7 @@ def _expect_ids(module: nn.Module) -> None:
 def ids(module: nn.Module) -> Tensor:
     """A few token ids, (1, 4), from the middle of the vocabulary: special ones are at its ends."""
     embedding: Any = module.get_input_embeddings()  # type: ignore[operator]
-    count: int = embedding.num_embeddings
+    count: int = getattr(embedding, "num_embeddings", None) or embedding.weight.shape[0]
     return (torch.arange(4, device=embedding.weight.device)[None] + count // 2) % count
 
 

@@ -95,6 +95,17 @@ PATTERNS = (
         half=("attention", "output"),
         **_BERT_MLP,
     ),
+    Pattern(
+        "ALBERT",
+        frozenset({"attention", "ffn", "ffn_output", "full_layer_layer_norm"}),
+        "attention",
+        "ffn",
+        update="attention.output_dropout",
+        second="ffn_output",
+        down="ffn_output",
+        after=("attention.LayerNorm", "full_layer_layer_norm"),
+        half=("attention", "output"),
+    ),
     _pre("Granite", *_LLAMA, scale=_RESIDUAL),
     _pre("Llama", *_LLAMA),
     _pre(

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from whitebox_probe._core.errors import SiteError
 from whitebox_probe.models.anatomy import Tap
 from whitebox_probe.models.weights import affine
+from whitebox_probe.models.wrappers import inside, kind_of
 
 GIVEN = ("rope", "attn_mask", "is_causal", "shared_rel_pos_bias", "shared_rel_pos")
 """What an attention is called with beside the tokens, as keywords."""
@@ -217,7 +218,8 @@ def reader(attention: nn.Module, path: str) -> Reader:
 
     Raises: SiteError for one of another kind.
     """
-    kind = type(attention).__name__
+    attention = inside(attention)
+    kind = kind_of(attention)
     if kind not in READERS:
         raise SiteError(
             f"attention of type {kind} is not understood",

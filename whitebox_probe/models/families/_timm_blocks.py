@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from whitebox_probe._core.errors import SiteError
 from whitebox_probe.models.anatomy import Tap
+from whitebox_probe.models.wrappers import inside, kind_of
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,8 @@ def parts(block: nn.Module, path: str) -> Parts:
 
     Raises: SiteError for a block of another kind, or without a part of its kind.
     """
-    kind = type(block).__name__
+    block = inside(block)
+    kind = kind_of(block)
     if kind not in KINDS:
         raise SiteError(
             f"blocks of type {kind} are not understood",

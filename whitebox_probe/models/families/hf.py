@@ -9,7 +9,8 @@ from torch import Tensor, float32, nn
 from whitebox_probe._core.errors import LoadWarning
 from whitebox_probe.checkpoints import HEADS, listed
 from whitebox_probe.models.families._hf_anatomy import HfAnatomy
-from whitebox_probe.models.families._hf_files import in_todays_names, tower_of
+from whitebox_probe.models.families._hf_examples import EXAMPLES
+from whitebox_probe.models.families._hf_files import in_todays_names, is_tower, tower_of
 from whitebox_probe.models.family import Family, Recognised
 from whitebox_probe.models.hub import configuration, transformers
 
@@ -17,6 +18,8 @@ from whitebox_probe.models.hub import configuration, transformers
 _TASKS = (
     *("lm_head.", "cls.", "score.", "classifier.", "qa_outputs.", "generator_predictions."),
     *("discriminator_predictions.", "transform.", "predictions.", "dense.", "out_proj."),
+    *("pre_classifier.", "vocab_transform.", "vocab_layer_norm.", "vocab_projector."),
+    *("decoder.bias", "head.dense.", "head.norm."),
 )
 _BOOKKEEPING = ("architectures", "dtype", "torch_dtype", "transformers_version")
 _BUFFERS = (".attn.bias", ".attn.masked_bias", ".position_ids", ".rotary_emb.inv_freq")
@@ -46,6 +49,13 @@ _BERT = {
 }
 
 
+def _is_encoder(config: Any, module: nn.Module) -> bool:
+    """Whether the encoder alone of an encoder and decoder was saved, such as a T5EncoderModel."""
+    saved = getattr(config, "architectures", None) or ()
+    both = hasattr(module, "encoder") and hasattr(module, "decoder")
+    return both and any(name.endswith("EncoderModel") for name in saved)
+
+
 class HfFamily(Family):
     """Causal models, encoders and vision towers of transformers, of the kinds in a table of blocks.
 
@@ -55,27 +65,11 @@ class HfFamily(Family):
 
     name = "hf"
     reads = HfAnatomy
-    example = tuple(
-        {
-            "hidden_size": 16,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "vocab_size": 23,
-            "max_position_embeddings": 20,
-            "bos_token_id": 0,
-            "eos_token_id": 0,
-        }
-        | kind
-        for kind in (
-            {"model_type": "gpt2"},
-            {"model_type": "bert"},
-            {"model_type": "llama", "num_key_value_heads": 1},
-        )
-    )
+    example = EXAMPLES
     tested = (
         "tokens, attention and A V against what transformers itself returns, in float64 with "
         "random weights, for the types in `tests/models/test_hf_types.py`, without deviation; "
-        "144 types by `benchmarks/architectures.py` (RESULTS.md); saved folders, shards and bare "
+        "145 types by `benchmarks/architectures.py` (RESULTS.md); saved folders, shards and bare "
         "files of GPT-2 and BERT. `minilm-l6` was run: sentences of one meaning lie near each "
         "other (marker `weights`)"
     )
@@ -101,6 +95,8 @@ class HfFamily(Family):
             chosen["attn_implementation"] = arguments.pop("attn_implementation")
         config = configuration(arguments)
         module: nn.Module = transformers().AutoModel.from_config(config, dtype=float32, **chosen)
+        if tower is None and _is_encoder(config, module):
+            tower = "encoder"
         return module if tower is None else tower_of(module, tower)
 
     def matches(self, module: nn.Module) -> bool:
@@ -186,8 +182,11 @@ class HfFamily(Family):
     ) -> list[LoadWarning]:
         """Which tensors beside the base model are of no known head."""
         network: Any = module
+        if is_tower(module):
+            return []  # it was asked for alone
         prefix = f"{network.base_model_prefix}."
-        told = [key for key in weights if not key.startswith((prefix, *_TASKS))]
+        own = network.state_dict()
+        told = [k for k in weights if not k.startswith((prefix, *_TASKS)) and k not in own]
         if not told or not any(key.startswith(prefix) for key in weights):
             return []
         warning = LoadWarning(

@@ -1,0 +1,499 @@
+"""Whatever form samples come in, they are the same samples, or one line tells what is not known."""
+
+import dataclasses
+import io
+import json
+import tarfile
+from collections import namedtuple
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+
+import whitebox_probe as wp
+from tests.conftest import small_crate
+from whitebox_probe._core.errors import DataError, MissingDependency
+from whitebox_probe.data import open_data
+from whitebox_probe.data.once import Once
+from whitebox_probe.probing.forward import opened
+
+RNG = np.random.default_rng(0)
+PIXELS = (RNG.random((6, 12, 9)) * 255).astype(np.uint8)
+CLASSES = torch.arange(6) % 2
+PICTURES = [Image.fromarray(each) for each in PIXELS]
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A model of images of 12 x 12, which knows how they are prepared."""
+    prepare = wp.Preprocess(size=12, mean=(0.4,) * 3, std=(0.3,) * 3, crop=1.0)
+    return wp.wrap(small_crate(), name="small", preprocess=prepare)
+
+
+@pytest.fixture(scope="module")
+def inputs(model):
+    return model.prepare(PIXELS)
+
+
+def read(model, data, **options):
+    """Inputs and classes of all samples."""
+    batches = list(opened(model, data, **options).batches(4, 0))
+    labels = [batch.labels for batch in batches]
+    found = torch.cat([batch.inputs for batch in batches])
+    return found, None if None in labels else torch.cat(labels)
+
+
+def line(model, data, **options):
+    """The one line that is told of data that cannot be read to their end."""
+    with pytest.raises(wp.ProbeError) as error:
+        list(opened(model, data, **options).batches(4, 0))
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+class Rows(Dataset):
+    """Six samples, made by a function of their numbers."""
+
+    def __init__(self, make):
+        self.make = make
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, number):
+        return self.make(number)
+
+
+class Stream(IterableDataset):
+    def __init__(self, make):
+        self.make = make
+
+    def __iter__(self):
+        return (self.make(number) for number in range(6))
+
+
+Named = namedtuple("Named", "label image")
+
+
+@dataclasses.dataclass
+class Record:
+    image: object
+    target: object
+
+
+def png(number):
+    held = io.BytesIO()
+    PICTURES[number].save(held, "PNG")
+    return held.getvalue()
+
+
+def shard(path, members):
+    with tarfile.open(path, "w") as tar:
+        for name, content in members:
+            about = tarfile.TarInfo(name)
+            about.size = len(content)
+            tar.addfile(about, io.BytesIO(content))
+    return path
+
+
+class TestPixels:
+    @pytest.mark.parametrize(
+        "form",
+        [
+            lambda a: a,
+            lambda a: a[:, None],
+            lambda a: a[..., None],
+            lambda a: np.repeat(a[..., None], 3, axis=-1),
+            lambda a: np.repeat(a[:, None], 3, axis=1),
+            lambda a: torch.tensor(a)[:, None],
+            lambda a: a.astype(np.int64),
+            lambda a: a.astype(np.uint16) * 257,
+            list,
+            lambda a: [Image.fromarray(each) for each in a],
+            lambda a: [Image.fromarray(each).convert("RGBA") for each in a],
+            lambda a: {"image": a},
+            lambda a: wp.data(a / 255, pixels=True),
+            lambda a: wp.data((a[..., None] / 255).astype(np.float32), pixels=True),
+            lambda a: wp.data(a.astype(np.float32), pixels=True),
+            lambda a: (Image.fromarray(each) for each in a),
+            lambda a: DataLoader(torch.tensor(a)[:, None], 4),
+            lambda a: DataLoader(list(a), 4, collate_fn=list),
+            lambda a: DataLoader(list(a), 4, collate_fn=lambda batch: {"image": batch}),
+        ],
+    )
+    def test_of_any_form_are_prepared_as_those_of_files(self, model, inputs, form):
+        assert torch.equal(read(model, form(PIXELS))[0], inputs)
+
+    def test_of_files_are_the_same_to_the_bit(self, model, inputs, tmp_path):
+        for number, picture in enumerate(PICTURES):
+            picture.save(tmp_path / f"{number}.png")
+        paths = [tmp_path / f"{number}.png" for number in range(6)]
+        encoded = [{"image": {"bytes": None, "path": str(path)}} for path in paths]
+        for data in (
+            tmp_path,
+            paths,
+            [str(path) for path in paths],
+            [path.read_bytes() for path in paths],
+            tmp_path / "*.png",
+            str(tmp_path / "{0..5}.png"),
+            encoded,
+        ):
+            assert torch.equal(read(model, data)[0], inputs)
+        assert torch.equal(model.prepare(paths), inputs)
+        ids = [opened(model, data).identities(range(6), 0) for data in (tmp_path, paths, encoded)]
+        assert ids[0] == ids[1] == ids[2]
+
+    def test_of_several_sizes_make_one_batch(self, model):
+        pictures = [each.resize((20 + n, 30 - n)) for n, each in enumerate(PICTURES)]
+        assert torch.equal(read(model, pictures)[0], model.prepare(pictures))
+        assert model.prepare(pictures).shape == (6, 3, 12, 12)
+
+    def test_one_picture_is_one_sample(self, model, inputs):
+        assert torch.equal(read(model, PICTURES[2])[0], inputs[2:3])
+        assert torch.equal(model.prepare(PICTURES[2]), inputs[2:3])
+
+    @pytest.mark.parametrize("form", [lambda x: x, lambda x: x.numpy(), lambda x: DataLoader(x, 3)])
+    def test_by_their_size_are_not_taken_for_inputs(self, model, form):
+        told = line(model, form(torch.tensor(PIXELS)[:, None].float()))
+        assert "look like pixels" in told
+        assert "pixels=True" in told
+
+    def test_a_model_of_large_inputs_is_given_them(self, inputs):
+        large = wp.Preprocess(size=12, mean=(0.0,) * 3, std=(1 / 255,) * 3, crop=1.0)
+        model = wp.wrap(small_crate(), preprocess=large)
+        made = model.prepare(PIXELS)
+        assert made.max() > 200
+        for data in (made, PIXELS):
+            assert torch.equal(read(model, data)[0], made)
+
+    def test_whose_white_or_channels_are_not_known_are_told(self, model, inputs):
+        assert "channels last" in line(model, inputs.permute(0, 2, 3, 1).numpy())
+        with pytest.raises(DataError, match="first axis or the last"):
+            model.prepare([np.zeros((3, 9, 3), np.uint8)])
+        with pytest.raises(DataError, match="white .* is not known: its numbers go from -1"):
+            model.prepare(np.full((4, 4), -1.0))
+        with pytest.raises(DataError, match="image 1 holds no image: it is None"):
+            model.prepare([PICTURES[0], None])
+        with pytest.raises(DataError, match="no image to prepare"):
+            model.prepare([])
+
+    def test_of_a_model_that_does_not_say_how_are_told(self):
+        bare = wp.wrap(small_crate())
+        assert "cannot be prepared" in line(bare, PICTURES)
+        with pytest.raises(DataError, match="does not say how"):
+            bare.prepare(PICTURES)
+
+
+def test_numpy_inputs_are_of_the_models_own_precision(model, inputs):
+    assert torch.equal(read(model, inputs.double().numpy())[0], inputs)
+    double = wp.wrap(small_crate().double(), preprocess=model.preprocess)
+    assert read(double, inputs.double().numpy())[0].dtype == torch.float64
+    assert torch.equal(read(model, inputs.numpy().astype(">f4"))[0], inputs)
+
+
+class TestKeys:
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda x, y: {"pixel_values": x, "labels": y},
+            lambda x, y: {"image": x, "label": y, "caption": "a", "__key__": "7"},
+            lambda x, y: {"x": x, "y": torch.tensor(y)},
+            lambda x, y: Named(y, x),
+            lambda x, y: Record(x, y),
+            lambda x, y: (x, y),
+            lambda x, y: (x, np.int64(y)),
+        ],
+    )
+    def test_of_samples_batches_and_streams_say_the_same(self, model, inputs, make):
+        def one(number):
+            return make(inputs[number], int(CLASSES[number]))
+
+        forms = [Rows(one), Stream(one), [one(n) for n in range(6)], (one(n) for n in range(6))]
+        if not isinstance(one(0), Record):  # torch does not put these together
+            forms += [DataLoader(Rows(one), 4), DataLoader(Stream(one), 4)]
+            forms += [DataLoader(Rows(one), None), DataLoader(Stream(one), None)]
+        for data in forms:
+            source = opened(model, data)
+            assert source.labelled
+            found, labels = read(model, data) if not hasattr(data, "send") else (None, None)
+            if found is not None:
+                assert torch.equal(found, inputs)
+                assert torch.equal(labels, CLASSES)
+
+    def test_of_columns_of_one_length(self, model, inputs, tmp_path):
+        transformers = pytest.importorskip("transformers")
+        columns = {"pixel_values": inputs, "labels": CLASSES}
+        np.savez(tmp_path / "a.npz", image=PIXELS, label=CLASSES.numpy())
+        table = pd.DataFrame({"image": list(PIXELS), "label": CLASSES.tolist()})
+        for data in (
+            columns,
+            transformers.BatchFeature(columns),
+            {"pixel_values": list(inputs.numpy()), "labels": CLASSES.tolist()},
+            tmp_path / "a.npz",
+            table,
+            DataLoader(Rows(lambda n: {k: v[n] for k, v in columns.items()}), 4),
+        ):
+            found, labels = read(model, data)
+            assert torch.equal(found, inputs)
+            assert torch.equal(labels, CLASSES)
+        assert "several lengths: 'x' has 6, 'y' has 2" in line(
+            model, {"x": inputs, "y": CLASSES[:2]}
+        )
+
+    def test_that_may_mean_two_things_are_told_with_the_option(self, model, inputs):
+        both = Rows(lambda n: {"pixel_values": inputs[n], "image": PICTURES[n]})
+        assert "'pixel_values' and 'image': each may" in line(model, both)
+        assert "column='pixel_values'" in line(model, both)
+        for column in ("pixel_values", "image"):
+            assert torch.equal(read(model, wp.data(both, column=column))[0], inputs)
+        strange = Rows(lambda n: {"scan": inputs[n], "age": 3})
+        assert "its keys are scan, age" in line(model, strange)
+        assert torch.equal(read(model, wp.data(strange, column="scan"))[0], inputs)
+        assert "Did you mean 'scan'" in line(model, wp.data(strange, column="scam"))
+        assert "has no keys" in line(model, wp.data(Rows(lambda n: inputs[n]), column="scan"))
+
+    def test_of_the_models_own_input_come_first(self, inputs):
+        transformers = pytest.importorskip("transformers")
+        size = {"image_size": 12, "patch_size": 4, "num_channels": 3, "hidden_size": 16}
+        config = transformers.ViTConfig(
+            **size, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24
+        )
+        vit = wp.wrap(transformers.ViTModel(config).eval())
+        ones = torch.ones(6, 3, dtype=torch.long)
+        whole = {"input_ids": ones, "attention_mask": ones, "image": PIXELS, "pixel_values": inputs}
+        assert torch.equal(read(vit, whole)[0], inputs)
+
+    def test_of_classes_that_are_none_are_told_where_they_are_needed(self, model, inputs):
+        def told(make, **said):
+            data = wp.data(Rows(make), **said)
+            with pytest.raises(DataError) as error:
+                wp.probe(model, data, ["class_rate"], progress=False)
+            return str(error.value)
+
+        assert "its class is a text ('cat')" in told(lambda n: (inputs[n], "cat"))
+        assert "its class is float32" in told(lambda n: (inputs[n], torch.tensor(1.0)))
+
+        def two(n):
+            return {"image": inputs[n], "fine_label": n % 2, "coarse_label": 0}
+
+        assert "label=" in told(two)
+        assert torch.equal(read(model, wp.data(Rows(two), label="fine_label"))[1], CLASSES)
+        assert "is a text" in told(lambda n: {"image": inputs[n], "a": "x"}, label="a")
+
+
+class TestStreams:
+    def test_a_limit_takes_the_first(self, model, inputs):
+        source = opened(model, Stream(lambda n: inputs[n]), limit=4)
+        batches = list(source.batches(3, 2))
+        assert [batch.ids.tolist() for batch in batches] == [[0, 1, 2], [3]]
+
+    def test_of_batches_are_read_as_such(self, model, inputs):
+        pairs = zip(inputs.split(4), CLASSES.split(4), strict=True)
+        data = ((part, labels) for part, labels in pairs)
+        found, labels = read(model, data)
+        assert torch.equal(found, inputs)
+        assert torch.equal(labels, CLASSES)
+
+    def test_an_iterator_is_read_once_and_says_so(self, model, inputs):
+        kept = wp.data(each for each in inputs)
+        first = wp.probe(model, kept, ["l0"], progress=False)
+        assert first.run["count"] == 6
+        with pytest.raises(DataError, match="a generator can be read once: it has been read"):
+            wp.probe(model, kept, ["l0"], progress=False)
+        with pytest.raises(DataError, match="can be read once"):
+            wp.probe(model, iter(inputs), ["compression"], basis="pca", limit=3, progress=False)
+        with pytest.raises(DataError, match="an audit reads its data several times"):
+            wp.audit(model, iter(inputs), progress=False)
+        with pytest.raises(DataError, match="gives no sample: it is empty, or has been read"):
+            wp.probe(model, iter([]), ["l0"], progress=False)
+
+    def test_the_first_sample_is_looked_at_and_not_lost(self):
+        once = Once(iter("abc"))
+        assert once.first() == once.first() == ["a"]
+        assert list(once) == ["a", "b", "c"]
+
+    def test_a_sample_that_cannot_be_read_can_be_skipped(self, model, inputs):
+        def make(number):
+            return None if number == 3 else inputs[number]
+
+        assert "sample 3 of Stream is None" in line(model, Stream(make))
+        for data in (Stream(make), Rows(make), [make(n) for n in range(6)]):
+            with pytest.warns(UserWarning, match="1 of .* skipped"):
+                result = wp.probe(model, data, ["l0"], on_error="skip", progress=False)
+            assert result.samples.index.tolist() == [0, 1, 2, 4, 5]
+            assert result.run["data"]["skipped"][0]["sample"] == 3
+
+    def test_their_own_errors_are_told_in_one_line(self, model, inputs):
+        told = line(model, Stream(lambda n: inputs[n] if n < 3 else 1 // 0))
+        assert "behind 3 samples: ZeroDivisionError" in told
+        assert "cannot be read: ZeroDivisionError" in line(model, Stream(lambda n: 1 // 0))
+
+
+class TestShards:
+    def write(self, folder, **more):
+        members = [
+            (f"a/{n}.{end}", content)
+            for n in range(6)
+            for end, content in (("png", png(n)), ("cls", str(n % 2).encode()))
+        ]
+        shard(folder / "s-00.tar", members[:6])
+        shard(folder / "s-01.tar", members[6:])
+        return folder / "s-{00..01}.tar"
+
+    def test_are_read_where_they_lie(self, model, inputs, tmp_path):
+        pattern = self.write(tmp_path)
+        for data in (pattern, str(tmp_path / "s-*.tar")):
+            found, labels = read(model, data)
+            assert torch.equal(found, inputs)
+            assert torch.equal(labels, CLASSES)
+        drawn = opened(model, pattern, limit=2, seed=1)
+        assert [b.ids.tolist() for b in drawn.batches(4, 1)] == [list(drawn.numbers)]
+
+    def test_hold_classes_and_keys_in_json(self, model, inputs, tmp_path):
+        ends = [
+            ("png", png),
+            ("jpg", png),
+            ("json", lambda n: json.dumps({"label": n % 2}).encode()),
+        ]
+        members = [(f"{n}.{end}", make(n)) for n in range(6) for end, make in ends]
+        path = shard(tmp_path / "a.tar", members)
+        assert "'png' and 'jpg'" in line(model, path)
+        found, labels = read(model, wp.data(path, column="jpg"))
+        assert torch.equal(found, inputs)
+        assert torch.equal(labels, CLASSES)
+
+    def test_that_are_broken_are_told(self, model, tmp_path):
+        whole = shard(tmp_path / "a.tar", [(f"{n}.png", png(n)) for n in range(6)]).read_bytes()
+        (tmp_path / "cut.tar").write_bytes(whole[:2100])
+        assert "cut.tar cannot be read: it is cut off" in line(model, tmp_path / "cut.tar")
+        (tmp_path / "no.tar").write_bytes(b"no tar" * 400)
+        assert "no.tar cannot be read" in line(model, tmp_path / "no.tar")
+        assert "none.tar cannot be read: there is no such file" in line(model, "none.tar")
+        for far, why in (
+            ("https://a.org/{0..9}.tar", "not on this machine"),
+            ("a.tar.gz", "packed"),
+        ):
+            with pytest.raises(DataError, match=why):
+                wp.data(far)
+
+    def test_as_webdataset_gives_them(self, model, inputs):
+        def undecoded(n):
+            return {"__key__": str(n), "__url__": "a.tar", "png": png(n), "cls": b"%d" % (n % 2)}
+
+        for make in (undecoded, lambda n: (PICTURES[n], n % 2)):
+            for data in (Stream(make), DataLoader(Stream(make), batch_size=None)):
+                found, labels = read(model, data)
+                assert torch.equal(found, inputs)
+                assert torch.equal(labels, CLASSES)
+
+
+class TestFilesOfArrays:
+    def test_are_read_row_by_row(self, model, inputs, tmp_path):
+        np.save(tmp_path / "pixels.npy", PIXELS)
+        np.save(tmp_path / "inputs.npy", inputs.numpy())
+        for name in ("pixels.npy", "inputs.npy"):
+            assert torch.equal(read(model, str(tmp_path / name))[0], inputs)
+
+    def test_are_never_unpickled(self, model, tmp_path):
+        np.save(tmp_path / "a.npy", np.array([{}], dtype=object), allow_pickle=True)
+        np.savez(tmp_path / "b.npz", x=np.array([{}], dtype=object))
+        (tmp_path / "c.npy").write_bytes(b"nothing")
+        for name in ("a.npy", "b.npz", "c.npy"):
+            told = line(model, tmp_path / name)
+            assert "cannot be read" in told
+            assert "load it unsafely" not in told
+
+
+class TestHuggingFace:
+    @pytest.fixture
+    def data(self):
+        datasets = pytest.importorskip("datasets")
+        kinds = {"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])}
+        rows = {"image": PICTURES, "label": CLASSES.tolist()}
+        return datasets.Dataset.from_dict(rows, features=datasets.Features(kinds))
+
+    def test_images_of_any_form_are_the_same(self, model, inputs, data, tmp_path):
+        import datasets
+
+        raw = data.cast_column("image", datasets.Image(decode=False))
+        data.save_to_disk(str(tmp_path / "saved"))
+        for form in (
+            data,
+            raw,
+            data.to_iterable_dataset(),
+            raw.to_iterable_dataset(),
+            data.with_format("torch"),
+            data.with_format("numpy"),
+            data.rename_column("image", "scan"),
+            f"hf:{tmp_path / 'saved'}",
+            DataLoader(data.with_format("torch"), 4),
+            data.with_transform(
+                lambda rows: {"image": list(model.prepare(rows["image"])), "label": rows["label"]}
+            ),
+        ):
+            found, labels = read(model, form)
+            assert torch.equal(found, inputs)
+            assert torch.equal(labels, CLASSES)
+
+    def test_texts_are_classes_by_their_order(self, model, data):
+        named = data.remove_columns("label").add_column("kind", ["x", "y"] * 3)
+        assert torch.equal(read(model, wp.data(named, label="kind"))[1], CLASSES)
+
+    def test_splits_are_chosen(self, model, inputs, data, tmp_path):
+        import datasets
+
+        datasets.DatasetDict(train=data, test=data).save_to_disk(str(tmp_path / "two"))
+        assert "has 2 splits: they are train, test" in line(model, f"hf:{tmp_path / 'two'}")
+        assert torch.equal(read(model, f"hf:{tmp_path / 'two'}:test")[0], inputs)
+        assert "Did you mean 'test'" in line(model, f"hf:{tmp_path / 'two'}:tst")
+
+    def test_a_missing_library_is_told_before_any_work(self, monkeypatch):
+        from whitebox_probe.data import hf_names
+
+        monkeypatch.setattr(hf_names, "find_spec", lambda name: None)
+        with pytest.raises(MissingDependency, match=r"need the package datasets.*\[datasets\]"):
+            wp.probe("no-such-model", "hf:mnist", progress=False)
+
+
+def test_what_is_chosen_in_vain_is_told(model, inputs, tmp_path):
+    with pytest.raises(DataError, match="windows='documents' says nothing of a tensor"):
+        wp.data(inputs, windows="documents")
+    with pytest.raises(DataError, match="column='image' says nothing of the name of a data set"):
+        wp.data("kjv", column="image")
+    with pytest.raises(wp.ProbeError, match="Did you mean 'documents'"):
+        wp.data("kjv", windows="document")
+    with pytest.raises(DataError, match="data of type int cannot be opened"):
+        wp.data(3)
+
+
+def test_data_say_what_they_are_and_give_batches(model, inputs):
+    data = wp.data({"scan": PIXELS, "label": CLASSES}, column="scan", model=model)
+    assert repr(data) == "Data(dict, column='scan', model=small)"
+    (batch,) = data.batches(6)
+    assert torch.equal(batch.inputs, inputs)
+    assert torch.equal(batch.labels, CLASSES)
+    assert wp.data(data, label="label").choices.given() == {"column": "scan", "label": "label"}
+    result = wp.probe(model, data, ["l0"], progress=False)
+    assert result.run["data"]["read with"] == {"column": "scan"}
+
+
+def test_the_room_of_data_is_a_function_too():
+    import inspect
+
+    import whitebox_probe.data.text  # noqa: F401 (importing it sets the name)
+
+    assert isinstance(wp.data([1.0]), wp.Data)
+    assert "column" in inspect.signature(wp.data).parameters
+
+
+def test_classes_of_metrics_are_measured_as_their_instances(model, inputs):
+    want = wp.probe(model, inputs, ["compression"], eps=0.5, progress=False)
+    found = wp.probe(model, inputs, wp.metrics.Compression, eps=0.5, progress=False)
+    assert (want.frame["mean"] == found.frame["mean"]).all()
+    assert wp.probe(model, inputs, [wp.metrics.L0, "hoyer"], progress=False).run["count"] == 6
+    data = TensorDataset(inputs, CLASSES)
+    assert wp.probe(model, DataLoader(data), ["class_rate"], progress=False).run["count"] == 6
+    assert open_data(inputs).count == 6

@@ -1,0 +1,205 @@
+"""Texts as the windows that a language model reads: packed together, or one a document."""
+
+import hashlib
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+import pandas as pd
+import torch
+from torch.utils.data import Dataset
+
+from whitebox_probe._core.errors import DataError
+from whitebox_probe.data import _prepared
+from whitebox_probe.data._left_out import LeftOutWarning
+from whitebox_probe.data._parts import Parts
+from whitebox_probe.data._reading import Reading
+from whitebox_probe.data.choices import OF_TEXTS, Choices
+from whitebox_probe.data.kind import Opened
+from whitebox_probe.data.text import TextReader, open_tokenizer
+
+NULL = "without a text (null)"
+EMPTY = "without a token that is text"
+LINE = "\n"
+_AT_ONCE = 1000
+"""Texts of a stream that are joined before they are made tokens."""
+
+
+def joined(texts: Sequence[str], name: str, reading: Reading) -> Opened:
+    """Windows of texts by the model's own tokenizer, as the user chose them.
+
+    Raises: DataError where the model reads no text, or there is none.
+    """
+    choices, transform = reading.choices, reading.transform
+    choices.expect(OF_TEXTS, f"the texts of {name}")
+    if choices.windows == "packed":
+        between = LINE if choices.separator is None else choices.separator
+        return _prepared.text_windows(between.join(texts), name, transform)
+    windows = DocumentWindows(texts, _prepared.for_text(transform, name))
+    if not len(windows):
+        raise DataError(f"{name} holds no text", "all its documents are empty", "Pass texts")
+    if not windows.left_out:
+        return Opened(windows, name, windows.fingerprint, choices=Choices())
+    left_out = windows.left_out
+    what = f"{len(left_out)} of {len(texts)} documents of {name} are left out"
+    fix = f"The {len(windows)} others are measured"
+    warnings.warn(
+        LeftOutWarning(what, f"they are {EMPTY}; the first one is {left_out[0]}", fix), stacklevel=2
+    )
+    return Opened(windows, name, windows.fingerprint, left_out={EMPTY: left_out}, choices=Choices())
+
+
+class DocumentWindows(Dataset[Parts]):
+    """One window of n tokens a document, cut off or padded to the right.
+
+    Attributes: left_out: the names of documents without a token that is text, such as empty ones.
+    """
+
+    def __init__(self, texts: Sequence[str], reader: TextReader) -> None:
+        framed = _Framed(reader)
+        made = [framed.document(text) for text in texts]
+        self.left_out = [f"document {n}" for n, each in enumerate(made) if each is None]
+        self.windows = [each for each in made if each is not None]
+        digest = hashlib.sha256(str(reader.length).encode())
+        for each in self.windows:
+            for part in (each.inputs, each.mask):
+                digest.update(part.numpy().tobytes())  # type: ignore[union-attr]
+        self.fingerprint = digest.hexdigest()[:16]
+
+    def __len__(self) -> int:
+        """Number of documents that hold text."""
+        return len(self.windows)
+
+    def __getitem__(self, index: int) -> Parts:
+        """A window, which of its tokens are measured, and which are no padding."""
+        return self.windows[index]
+
+
+class _Framed:
+    """Windows of a model's tokens, each framed by its special ones."""
+
+    def __init__(self, reader: TextReader) -> None:
+        self.tokenizer = open_tokenizer(reader.tokenizer)
+        self.length = reader.length
+        frame = len(self.tokenizer.before) + len(self.tokenizer.after)
+        self.room = reader.length - frame
+        self.special = torch.tensor(sorted(self.tokenizer.special), dtype=torch.int64)
+        if self.room < 1:
+            raise DataError(
+                f"a window of {reader.length} tokens has no room for text",
+                f"{frame} of them are special tokens",
+                "Use longer windows",
+            )
+
+    def window(self, ids: Sequence[int]) -> Parts:
+        """The window of at most `room` ids."""
+        whole = [*self.tokenizer.before, *ids[: self.room], *self.tokenizer.after]
+        padding = [self.tokenizer.pad] * (self.length - len(whole))
+        window = torch.tensor(whole + padding, dtype=torch.int64)
+        attended = torch.arange(self.length) < len(whole)
+        mask = attended & ~torch.isin(window, self.special)
+        return Parts(window, mask=mask, attended=attended)
+
+    def document(self, text: str) -> Parts | None:
+        """The window of a document; None where none of its tokens is text."""
+        found = self.window(self.tokenizer.encode(text))
+        return found if found.mask is not None and bool(found.mask.any()) else None
+
+
+def streamed(rows: Iterable[Any], name: str, reading: Reading) -> Opened:
+    """Windows of a stream of texts, in their order; a limit takes the first ones.
+
+    Texts are joined and made tokens a thousand at a time; what does not fill a window stays for the
+    next thousand, and is left out at the end.
+    """
+    reading.choices.expect(OF_TEXTS, f"the texts of {name}")
+    reader = _prepared.for_text(reading.transform, name)
+    windows = _Windows(rows, name, reader, reading)
+    return Opened(windows, name, numbered=False, single=True, choices=Choices())
+
+
+class _Windows:
+    """Windows of texts, made while they are read."""
+
+    def __init__(
+        self, rows: Iterable[Any], name: str, reader: TextReader, reading: Reading
+    ) -> None:
+        self.rows, self.name, self.reader = rows, name, reader
+        self.choices = reading.choices
+
+    def __iter__(self) -> Iterator[Parts]:
+        framed, texts = _Framed(self.reader), self._texts()
+        if self.choices.windows == "documents":
+            return (w for text in texts if (w := framed.document(text)) is not None)
+        return self._packed(framed, texts)
+
+    def _texts(self) -> Iterator[str]:
+        for number, row in enumerate(self.rows):
+            text = text_of(row, number, self.name, self.choices.column)
+            if text is not None:
+                yield text
+
+    def _packed(self, framed: _Framed, texts: Iterator[str]) -> Iterator[Parts]:
+        between = LINE if self.choices.separator is None else self.choices.separator
+        ids, start = list[int](), ""
+        while block := list(islice(texts, _AT_ONCE)):
+            ids += framed.tokenizer.encode(start + between.join(block))
+            start = between
+            while len(ids) >= framed.room:
+                yield framed.window(ids[: framed.room])
+                del ids[: framed.room]
+
+
+class Column:
+    """The texts of a stream whose samples hold more than them."""
+
+    def __init__(self, stream: Iterable[Any], reading: Reading) -> None:
+        self.stream, self.reading = stream, reading
+
+    def __iter__(self) -> Iterator[Any]:
+        """One text after the other."""
+        for number, whole in enumerate(self.stream):
+            yield self.reading.parts(whole, 1, f"sample {number} of the stream").inputs
+
+
+def text_of(row: Any, number: int, name: str, column: str | None = None) -> str | None:
+    """The text of a row; None for one without (null).
+
+    Raises: DataError where the row holds something else.
+    """
+    text = row.as_py() if hasattr(row, "as_py") else row  # Arrow's own format
+    if isinstance(text, str):
+        return text
+    if pd.api.types.is_scalar(text) and pd.isna(text):
+        return None
+    where = f"its column '{column}'" if column else "it"
+    raise DataError(
+        f"row {number} of a {name} is a {type(text).__name__}",
+        f"{where} is to hold texts",
+        "Make a text of it, such as with data.map",
+    )
+
+
+def of_rows(rows: Iterable[Any], name: str, reading: Reading, column: str | None = None) -> Opened:
+    """Windows of rows, some of which may hold no text (null): they are left out, and counted.
+
+    Raises: DataError where none holds one.
+    """
+    found = [text_of(row, number, name, column) for number, row in enumerate(rows)]
+    texts = [text for text in found if text is not None]
+    nulls = [number for number, text in enumerate(found) if text is None]
+    of = f"its column '{column}'" if column else "it"
+    if nulls and not texts:
+        raise DataError(
+            f"a {name} holds no text", f"all {len(nulls)} rows of {of} are null", "Pass texts"
+        )
+    opened = joined(texts, name, reading)
+    if not nulls:
+        return opened
+    what = f"{len(nulls)} of {len(found)} rows of a {name} are left out"
+    why = f"they are null in {of}; the first one is row {nulls[0]}"
+    warnings.warn(LeftOutWarning(what, why, "The others are measured"), stacklevel=2)
+    rest = dict(opened.left_out)
+    return replace(opened, left_out=rest | {NULL: [f"row {number}" for number in nulls]})

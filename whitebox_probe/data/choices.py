@@ -1,0 +1,77 @@
+"""What a user says of data that do not say it themselves: which key, where documents end."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+
+from whitebox_probe._core.errors import DataError, SettingError, nearest
+
+WINDOWS = ("packed", "documents")
+OF_SAMPLES = frozenset({"column", "label", "mask", "pixels"})
+OF_TEXTS = frozenset({"column", "separator", "windows"})
+_OF_MODEL = ("input_name", "dtype")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """How data are to be read.
+
+    Attributes:
+        column: the key or column of the images, texts or ids. label: of the classes. mask: of which
+            tokens are measured.
+        separator: what stands between documents: rows are joined by it, a file is divided at it.
+        windows: of a text: `packed` (one stream, cut into full windows) or `documents` (one window
+            each, cut off or padded).
+        pixels: whether fractions are pixels from 0 to 1 that are to be prepared, and not inputs.
+        input_name, dtype: of the model: the name of its input, and the type of its weights.
+    """
+
+    column: str | None = None
+    label: str | None = None
+    mask: str | None = None
+    separator: str | None = None
+    windows: str = "packed"
+    pixels: bool = False
+    input_name: str | None = None
+    dtype: torch.dtype | None = None
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without the data.
+
+        Raises: SettingError.
+        """
+        if self.windows not in WINDOWS:
+            raise SettingError(
+                f"unknown windows '{self.windows}'",
+                "it says how documents become windows",
+                nearest(str(self.windows), WINDOWS),
+                setting="windows",
+            )
+        for name in ("column", "label", "mask", "separator"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, str) or value == ""):
+                why = "it is a text of one character or more"
+                raise SettingError(f"{name} is {value!r}", why, "Name it", setting=name)
+
+    def given(self) -> dict[str, Any]:
+        """What the user said, by name."""
+        return {
+            each.name: getattr(self, each.name)
+            for each in fields(self)
+            if each.name not in _OF_MODEL and getattr(self, each.name) != each.default
+        }
+
+    def expect(self, taken: frozenset[str], what: str) -> None:
+        """Check that a kind of data heeds all that was said.
+
+        Raises: DataError for a choice that nobody would heed.
+        """
+        for name, value in self.given().items():
+            if name not in taken:
+                words = ", ".join(sorted(taken)) or "nothing"
+                raise DataError(
+                    f"{name}={value!r} says nothing of {what}",
+                    f"what can be chosen there is {words}",
+                    "Leave it out",
+                )

@@ -1,0 +1,213 @@
+"""Shards as webdataset writes them: tar files whose members of one name make a sample.
+
+They are read as they lie, by where each member begins: samples have numbers, so that they can be
+drawn, skipped, and shared between processes, and nothing is unpacked. What webdataset's own
+pipelines give is a stream, which is read as any other.
+"""
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from whitebox_probe._core.errors import DataError
+from whitebox_probe.data import _paths, names
+from whitebox_probe.data.choices import OF_SAMPLES, OF_TEXTS, Choices
+from whitebox_probe.data.datasets import Datasets
+from whitebox_probe.data.images import Transform
+from whitebox_probe.data.kind import Kind, Opened
+from whitebox_probe.data.text import TextReader
+
+SUFFIX = ".tar"
+_END = 1024
+_AFAR = ("http://", "https://", "s3://", "gs://", "pipe:")
+Place = tuple[int, int, int]
+"""Which shard, the first byte, and how many."""
+
+
+class Shards(Kind):
+    """Tar files (.tar) of samples: `000.jpg`, `000.cls` and `000.json` are one.
+
+    The class is in `.cls`, or in the `label` of `.json`; a text is in `.txt`.
+    """
+
+    name = "shards"
+    words = f"webdataset shards ({SUFFIX}), such as 'train-{{000..009}}.tar'"
+    reads = "images"
+    by_path = True
+    options = OF_SAMPLES | OF_TEXTS
+    exempt = {"not finite": "pixels are whole numbers: a picture of fractions is refused"}
+
+    def takes(self, data: Any) -> bool:
+        """Whether it is a path or a pattern that ends in .tar, or in .tar and a packing."""
+        path = names.path_of(data)
+        is_shard = path is not None and SUFFIX in path.suffixes[-2:]
+        return is_shard and not os.path.isdir(str(data))
+
+    def open(self, data: Any, transform: Transform | TextReader | None) -> Opened:
+        """The samples of all shards, in their order."""
+        return self.open_as(data, transform, Choices())
+
+    def open_as(
+        self, data: Any, transform: Transform | TextReader | None, choices: Choices
+    ) -> Opened:
+        """The samples of all shards, in their order; of texts, their windows."""
+        self.expect(data)
+        name = Path(data).name
+        samples = _Samples(_paths.files_of(Path(data)), name)
+        opened = Datasets().open_as(samples, transform, choices)
+        if isinstance(opened.dataset, _Samples):
+            return Opened(samples, name, samples.fingerprint)
+        return opened
+
+    def expect(self, data: Any) -> None:
+        """Refuse what cannot be read where it lies.
+
+        Raises: DataError.
+        """
+        if str(data).startswith(_AFAR):
+            raise DataError(
+                f"shards at {data} cannot be read",
+                "they are not on this machine",
+                "Fetch them, or pass webdataset.WebDataset(...), which is read as a stream",
+            )
+        if not str(data).endswith(SUFFIX):
+            raise DataError(
+                f"{data} cannot be read as shards",
+                "a packed tar can only be read from its beginning",
+                "Unpack it to a plain .tar, with gunzip, say",
+            )
+        _paths.files_of(Path(data))
+
+    def examples(self, folder: Path) -> Mapping[str, Any]:
+        """Six pictures of one grey each, in two shards; one that is a text inside."""
+        values = {"plain": range(6), "other": range(100, 150, 8), "empty": (), "wrong": range(5)}
+        for what, greys in values.items():
+            members = [
+                (f"{n}.png", _png(grey, 9 + (what == "other"))) for n, grey in enumerate(greys)
+            ]
+            if what == "wrong":
+                members.append(("5.png", b"no picture"))
+            classes = [(name.replace("png", "cls"), b"1") for name, _ in members]
+            both = [each for pair in zip(members, classes, strict=True) for each in pair]
+            for shard, part in enumerate((both[:6], both[6:])):
+                _write(folder / f"{what}-{shard}.tar", part)
+        found = {what: folder / f"{what}-{{0..1}}.tar" for what in values}
+        return {("wrong type" if what == "wrong" else what): p for what, p in found.items()}
+
+
+class _Samples:
+    """Samples of shards by their numbers, each a mapping from the ends of names to contents."""
+
+    def __init__(self, shards: list[Path], name: str) -> None:
+        self.shards = shards
+        self.called = name
+        self.samples: list[tuple[str, dict[str, Place]]] = []
+        digest = hashlib.sha256()
+        for number, shard in enumerate(shards):
+            for key, members in _members(shard, number).items():
+                self.samples.append((key, members))
+                sizes = sorted((end, place[2]) for end, place in members.items())
+                digest.update(f"{key} {sizes}\n".encode())
+        self.fingerprint = digest.hexdigest()[:16]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, number: int) -> Mapping[str, Any]:
+        key, members = self.samples[number]
+        found = {end: self._content(end, place, key) for end, place in members.items()}
+        about = found.pop("json", None)
+        more = {name: each for name, each in about.items() if name not in found} if about else {}
+        return found | more
+
+    def _content(self, end: str, place: Place, key: str) -> Any:
+        """What a member holds.
+
+        Raises: DataError where it is cut off, or is not what its name says.
+        """
+        shard, start, size = place
+        what = f"{self.shards[shard].name}: {key}.{end}"
+        try:
+            with self.shards[shard].open("rb") as file:
+                file.seek(start)
+                content = file.read(size)
+            if len(content) < size:
+                raise ValueError("the shard ends before it")
+            return _decoded(end.rpartition(".")[2], content)
+        except (OSError, ValueError) as error:
+            told = (str(error).splitlines() or [""])[0]
+            raise DataError(
+                f"{what} cannot be read", told, "Mend or leave out the sample"
+            ) from error
+
+
+def _decoded(end: str, content: bytes) -> Any:
+    if end in ("cls", "index"):
+        return int(content.decode("utf-8"))
+    if end in ("txt", "text"):
+        return content.decode("utf-8")
+    if end == "json":
+        found = json.loads(content.decode("utf-8"))
+        return found if isinstance(found, dict) else {}
+    if end == "npy":
+        return np.load(io.BytesIO(content), allow_pickle=False)
+    return content
+
+
+def _members(shard: Path, number: int) -> dict[str, dict[str, Place]]:
+    """The samples of a shard: key -> end of a name -> where its content lies.
+
+    Raises: DataError for what is no tar, or is cut off.
+    """
+    found: dict[str, dict[str, Place]] = {}
+    try:
+        with tarfile.open(shard, "r:") as tar:
+            for member in tar:
+                folder, _, file = member.name.rpartition("/")
+                stem, dot, end = file.partition(".")
+                if not member.isfile() or not dot or not stem or "__MACOSX" in folder:
+                    continue  # folders, links, hidden files
+                place = (number, member.offset_data, member.size)
+                found.setdefault(f"{folder}/{stem}".lstrip("/"), {})[end.lower()] = place
+        _expect_end(shard)  # tarfile ends without a word where a file is cut off
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise DataError(
+            f"the shard {shard} cannot be read",
+            (str(error).splitlines() or [type(error).__name__])[0],
+            "Fetch it again, or leave it out",
+        ) from error
+    return found
+
+
+def _expect_end(shard: Path) -> None:
+    """Check that a tar has its end mark, two empty blocks.
+
+    Raises: OSError.
+    """
+    with shard.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _END))
+        if size < _END or any(file.read()):
+            raise OSError("it is cut off: the mark of its end is missing")
+
+
+def _png(grey: int, size: int) -> bytes:
+    held = io.BytesIO()
+    Image.new("L", (size, 9), grey).save(held, "PNG")
+    return held.getvalue()
+
+
+def _write(path: Path, members: list[tuple[str, bytes]]) -> None:
+    with tarfile.open(path, "w") as tar:
+        for name, content in members:
+            about = tarfile.TarInfo(name)
+            about.size = len(content)
+            tar.addfile(about, io.BytesIO(content))

@@ -1,0 +1,204 @@
+"""GPT-2 as nanoGPT has it, and the baselines beside CRATE-LM: the network, its sites, its files."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from whitebox_probe.models.anatomy import Dims, Layer, Tap
+from whitebox_probe.models.families._gpt import GPT
+from whitebox_probe.models.families._qkv import QKV, QkvAnatomy, biased
+from whitebox_probe.models.families._steps import attention_weights, head_width
+from whitebox_probe.models.family import NetworkFamily, Recognised
+from whitebox_probe.models.keys.gpt import frame, marks, tied
+from whitebox_probe.models.weights import affine
+
+_ACTS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU}
+
+
+class Attention(nn.Module):
+    """Softmax attention over a token and those before it, of one fused projection.
+
+    Shapes: X (B, n, d) -> (B, n, d).
+    """
+
+    def __init__(self, dim: int, heads: int, *, bias: bool) -> None:
+        super().__init__()
+        self.heads, self.dim_head = heads, head_width(dim, heads)
+        self.c_attn = nn.Linear(dim, 3 * dim, bias=bias)
+        self.c_proj = nn.Linear(dim, dim, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        fused = self.c_attn(x)
+        q, k, v = (self.split(which, fused) for which in range(3))
+        out = F.scaled_dot_product_attention(q, k, v, is_causal=True)  # (B, K, n, p)
+        return self.c_proj(out.transpose(1, 2).flatten(2))
+
+    def split(self, which: int, fused: Tensor) -> Tensor:
+        """Queries, keys or values (0, 1, 2) of the fused projection: -> (B, K, n, p)."""
+        third = fused.chunk(3, dim=-1)[which]
+        return third.unflatten(-1, (self.heads, self.dim_head)).transpose(1, 2)
+
+    def weights(self, fused: Tensor) -> Tensor:
+        """The softmax that fused attention never forms: (B, n, 3*d) -> (B, K, n, n)."""
+        return attention_weights(self.split(0, fused), self.split(1, fused), causal=True)
+
+
+class MLP(nn.Module):
+    """One hidden layer, four times as wide in every published model."""
+
+    def __init__(self, dim: int, hidden: int, act: str, *, bias: bool) -> None:
+        super().__init__()
+        self.c_fc = nn.Linear(dim, hidden, bias=bias)
+        self.act = _ACTS[act]()
+        self.c_proj = nn.Linear(hidden, dim, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c_proj(self.act(self.c_fc(x)))
+
+
+class Block(nn.Module):
+    """Attention, then the MLP, each behind a norm and with a skip connection."""
+
+    def __init__(self, dim: int, heads: int, hidden: int, act: str, *, bias: bool) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(dim, bias=bias)
+        self.attn = Attention(dim, heads, bias=bias)
+        self.ln_2 = nn.LayerNorm(dim, bias=bias)
+        self.mlp = MLP(dim, hidden, act, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.ln_1(x))
+        return x + self.mlp(self.ln_2(x))
+
+
+class NanoGPT(GPT):
+    """Causal language model.
+
+    Shapes: ids (B, n) -> logits of the last token (B, 1, vocabulary).
+    Args:
+        hidden: width of the MLP's hidden layer, 4 d if not given.
+        act: `gelu`, in its exact form, as nanoGPT has it; `relu` as the baselines of CRATE-LM.
+        bias: of linear maps and norms alike.
+    Raises: DataError for ids outside the vocabulary, or more of them than `block_size`.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocabulary: int = 50304,
+        block_size: int = 1024,
+        dim: int,
+        depth: int,
+        heads: int,
+        hidden: int | None = None,
+        act: Literal["gelu", "relu"] = "gelu",
+        bias: bool = True,
+    ) -> None:
+        if act not in _ACTS:
+            raise ValueError(f"act is '{act}', and not {' or '.join(_ACTS)}")
+        super().__init__(
+            vocabulary=vocabulary,
+            block_size=block_size,
+            dim=dim,
+            depth=depth,
+            block=lambda: Block(dim, heads, hidden or 4 * dim, act, bias=bias),
+            norm=nn.LayerNorm(dim, bias=bias),
+        )
+
+
+class NanoGptAnatomy(QkvAnatomy):
+    """Pre-norm blocks; the heads' tokens are thirds of the fused projection's output."""
+
+    def dims(self, module: Any) -> Dims:
+        """Read the sizes from the first block's attention; a window may have any length."""
+        first = module.transformer.h[0].attn
+        width = first.c_proj.out_features
+        return Dims(len(module.transformer.h), width, first.heads, first.dim_head, None)
+
+    def layer(self, module: nn.Module, number: int) -> Layer:
+        """A block; U_k^T is rows k*p to (k+1)*p of a third of the fused weight."""
+        path = f"transformer.h.{number - 1}"
+        block: Any = module.get_submodule(path)
+        fused = f"{path}.attn.c_attn"
+        heads = {
+            f"heads_{third}": Tap(fused, "output", partial(block.attn.split, which))
+            for which, third in QKV
+        }
+        taps = {
+            "z_in": Tap(path, "input"),
+            "attn_in": Tap(f"{path}.ln_1", "output"),
+            **heads,
+            "attn_weights": Tap(fused, "output", block.attn.weights),
+            "attn_out": Tap(f"{path}.attn", "output"),
+            "z_half": Tap(f"{path}.ln_2", "input"),
+            "mlp_in": Tap(f"{path}.ln_2", "output"),
+            "mlp_hidden": Tap(f"{path}.mlp.c_proj", "input"),
+            "z_out": Tap(path, "output"),
+        }
+
+        def subspaces(basis: str) -> Tensor:
+            weight, _ = affine(block.attn.c_attn)
+            third = weight.chunk(3)["qkv".index(basis[-1])]
+            return third.unflatten(0, (block.attn.heads, -1)).mT  # (K, d, p)
+
+        return Layer(
+            number,
+            taps,
+            block.ln_1,
+            subspaces,
+            exempt=biased([affine(block.attn.c_attn)[1]]),
+            second=Tap(f"{path}.mlp", "output"),
+            context=Tap(f"{path}.attn.c_proj", "input"),
+            causal=True,
+        )
+
+    def prefix_tokens(self, module: nn.Module) -> int:
+        """None: a window starts with text."""
+        return 0
+
+
+class NanoGptFamily(NetworkFamily):
+    """GPT-2 in nanoGPT's files, as the baselines of CRATE-LM and ToST; input is token ids (B, n).
+
+    References: Radford et al. 2019; Bai and Ma 2024, arXiv:2410.16443.
+    """
+
+    name = "nanogpt"
+    network = NanoGPT
+    reads = NanoGptAnatomy
+    example = tuple(
+        {"vocabulary": 23, "block_size": 8, "dim": 16, "depth": 2, "heads": 2, **kind}
+        for kind in ({"act": "gelu"}, {"act": "relu", "bias": False})
+    )
+    tested = (
+        "every site and the logits against transformers' GPT-2 with the same weights, in float64; "
+        "nanoGPT's file with its arguments, with and without biases. No released file was seen"
+    )
+    fingerprints = marks({"ln_1.weight": 1, "attn.c_attn.weight": 2, "mlp.c_fc.weight": 2})
+
+    def recognise(self, shapes: Mapping[str, tuple[int, ...]]) -> Recognised | None:
+        """A fused projection (3d, d): a Linear, where transformers' GPT-2 has it transposed."""
+        if not self.marked(shapes):
+            return None
+        fused, dim = shapes["transformer.h.0.attn.c_attn.weight"]
+        hidden, into = shapes["transformer.h.0.mlp.c_fc.weight"]
+        if fused != 3 * dim or into != dim:
+            return None
+        arch = frame(shapes) | {"hidden": hidden, "bias": "transformer.h.0.ln_1.bias" in shapes}
+        return Recognised(arch, inner=dim, ask={"act": tuple(_ACTS)})
+
+    def head_arguments(self, heads: int, inner: int) -> dict[str, Any]:
+        """The heads share the model's width."""
+        return {"heads": heads}
+
+    def convert(
+        self, weights: dict[str, Tensor], module: nn.Module, *, source: Mapping[str, Any]
+    ) -> dict[str, Tensor]:
+        """As of every model in nanoGPT's frame.
+
+        Raises: CheckpointError where embedding and head differ: the network ties them.
+        """
+        return tied(weights, of="nanoGPT model")

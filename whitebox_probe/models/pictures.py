@@ -1,0 +1,143 @@
+"""Whatever holds an image, as a picture: arrays, tensors, files and bytes.
+
+Of an array the axis of 1, 3 or 4 entries counts the channels, whether it is the first or the last.
+"""
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from whitebox_probe._core.errors import DataError
+from whitebox_probe.models.images import Transform, eight_bits
+
+CHANNELS = (1, 3, 4)
+_WHITE = 255
+_WHITE_OF_16 = 65535
+
+
+def is_encoded(item: Any) -> bool:
+    """Whether it is what a Hugging Face dataset gives for an image that it does not decode."""
+    return isinstance(item, Mapping) and set(item) == {"bytes", "path"}
+
+
+def picture_of(item: Any, what: str) -> Image.Image:
+    """The picture with 8 bits a channel, as it would be read from a file.
+
+    Args:
+        item: a PIL image; a path or the bytes of a file; an array or a tensor (H, W), (H, W, C) or
+            (C, H, W): whole numbers from 0 to 255, 16 bits, or fractions from 0 to 1.
+        what: names it in errors.
+    Raises: DataError for what is no image, or whose white is not known.
+    """
+    if isinstance(item, Image.Image):
+        return eight_bits(item, what)
+    if is_encoded(item):
+        item = item["path"] if item["bytes"] is None else item["bytes"]
+    if isinstance(item, str | Path):
+        return _opened(Path(item), str(item))
+    if isinstance(item, bytes | bytearray):
+        return _opened(io.BytesIO(item), what)
+    if isinstance(item, Tensor):
+        item = (item.float() if item.dtype == torch.bfloat16 else item).numpy(force=True)
+    if isinstance(item, np.ndarray) and item.dtype.kind in "uif":
+        return Image.fromarray(_bytes(_channels_last(item, what), what))
+    told = "an array of truth values" if isinstance(item, np.ndarray) else type(item).__name__
+    raise DataError(
+        f"{what} holds no image" if item is None else f"{what} is no image",
+        f"it is {'None' if item is None else told}",
+        "Give a PIL image, a path, or an array of whole numbers from 0 to 255",
+    )
+
+
+def prepared(images: Any, transform: Transform) -> Tensor:
+    """Images of any sizes as one batch (N, C, H, W), each prepared as one of a file.
+
+    Args: images: one, or several: a list, or an array or tensor of four axes (of three, where no
+        axis at either end has 1, 3 or 4 entries: greys).
+    Raises: DataError for none, and for what is no image.
+    """
+    several = [images] if _is_one(images) else list(images)
+    if not several:
+        raise DataError(
+            "there is no image to prepare", "the list is empty", "Pass one image or more"
+        )
+    return torch.stack(
+        [transform(picture_of(each, f"image {number}")) for number, each in enumerate(several)]
+    )
+
+
+def _is_one(images: Any) -> bool:
+    if isinstance(images, np.ndarray | Tensor):
+        ends = images.ndim == 3 and {images.shape[0], images.shape[-1]} & set(CHANNELS)
+        return images.ndim < 3 or bool(ends)
+    return (
+        isinstance(images, Image.Image | str | bytes | bytearray | Path | Mapping)
+        or images is None
+        or not isinstance(images, Iterable | Sequence)
+    )
+
+
+def _opened(file: Path | io.BytesIO, what: str) -> Image.Image:
+    try:
+        with Image.open(file) as image:
+            image.load()
+            return eight_bits(image, what)
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:  # decoders raise whatever a broken file leads them to
+        raise unreadable(what, error) from error
+
+
+def unreadable(what: str, error: Exception) -> DataError:
+    """That a file is no image, or not a whole one."""
+    told = str(error) or type(error).__name__
+    if "cannot identify image file" in told:
+        told = "no format of images is recognised in it"
+    return DataError(f"{what} is not a readable image", told, "Remove the file or replace it")
+
+
+def _channels_last(array: NDArray[Any], what: str) -> NDArray[Any]:
+    """The array as (H, W), or (H, W, C) with more than one channel."""
+    if array.size == 0:
+        raise DataError(f"{what} is empty", f"its shape is {array.shape}", "Leave it out")
+    if array.ndim == 2:
+        return array
+    first, last = (array.ndim == 3 and array.shape[at] in CHANNELS for at in (0, -1))
+    if first == last:
+        why = "its channels may be the first axis or the last" if first else "it has no channels"
+        raise DataError(
+            f"{what} of shape {array.shape} is no image",
+            f"{why}: one of its three axes has to have 1, 3 or 4 entries, or it has two",
+            "Pass (H, W), (H, W, C), (C, H, W) or a PIL image",
+        )
+    whole = array.transpose(1, 2, 0) if first else array
+    return whole[..., 0] if whole.shape[-1] == 1 else whole
+
+
+def _bytes(array: NDArray[Any], what: str) -> NDArray[np.uint8]:
+    """Pixels from 0 to 255, of whole numbers or of fractions from 0 to 1.
+
+    Raises: DataError where neither fits.
+    """
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray(array)
+    if array.dtype == np.uint16:
+        return np.rint(array.astype(np.float64) * (_WHITE / _WHITE_OF_16)).astype(np.uint8)
+    low, high = float(array.min()), float(array.max())
+    whole = array.dtype.kind in "ui" or bool((array == np.rint(array)).all())
+    if low >= 0 and high <= 1 and array.dtype.kind == "f":
+        return np.rint(array.astype(np.float64) * _WHITE).astype(np.uint8)
+    if low >= 0 and high <= _WHITE and whole:
+        return array.astype(np.uint8)
+    raise DataError(
+        f"the white of {what} is not known",
+        f"its numbers go from {low:g} to {high:g}",
+        "Pass whole numbers from 0 to 255, fractions from 0 to 1, or 16 bits (uint16)",
+    )
