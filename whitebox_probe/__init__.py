@@ -36,6 +36,8 @@ _HOMES = {
     "compare": "results.compare",
     "Similarity": "results.similarity",
     "similarity": "probing.similarity",
+    "View": "results.view",
+    "view": "probing.view",
 }
 _FOLDERS = {"metrics": "metrics", "plots": "plots", "reference": "auditing.reference"}
 
@@ -53,6 +55,7 @@ __all__ = [
     "Similarity",
     "TextPreprocess",
     "Thresholds",
+    "View",
     "audit",
     "compare",
     "data",
@@ -64,6 +67,7 @@ __all__ = [
     "record",
     "reference",
     "similarity",
+    "view",
     "wrap",
 ]
 

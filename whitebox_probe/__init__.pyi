@@ -31,11 +31,13 @@ from whitebox_probe.probing.plan import Request as Request
 from whitebox_probe.probing.probe import probe as probe
 from whitebox_probe.probing.recorder import record as record
 from whitebox_probe.probing.similarity import similarity as similarity
+from whitebox_probe.probing.view import view as view
 from whitebox_probe.results.compare import Comparison as Comparison
 from whitebox_probe.results.compare import compare as compare
 from whitebox_probe.results.result import Result as Result
 from whitebox_probe.results.run import Run as Run
 from whitebox_probe.results.similarity import Similarity as Similarity
+from whitebox_probe.results.view import View as View
 
 __all__ = [
     "AssumedWarning",
@@ -51,6 +53,7 @@ __all__ = [
     "Similarity",
     "TextPreprocess",
     "Thresholds",
+    "View",
     "audit",
     "compare",
     "data",
@@ -62,6 +65,7 @@ __all__ = [
     "record",
     "reference",
     "similarity",
+    "view",
     "wrap",
 ]
 

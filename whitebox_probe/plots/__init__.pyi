@@ -17,8 +17,52 @@ from whitebox_probe.auditing.verdicts import Audit
 from whitebox_probe.plots.style import save as save
 from whitebox_probe.results.result import Result
 from whitebox_probe.results.similarity import Similarity
+from whitebox_probe.results.view import View
 
 figures: Mapping[str, Callable[..., Figure]]
+
+def attention(
+    view: View,
+    *,
+    layer: int | None = None,
+    query: Literal["class", "mean"] | tuple[int, int] | None = None,
+    heads: Sequence[int] | int | None = None,
+    mass: float | None = None,
+    samples: Sequence[int] | int | None = None,
+    labels: Mapping[str, str] | Sequence[str] | None = None,
+    palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
+    axes: Any = None,
+    size: tuple[float, float] | None = None,
+    width: Literal["column", "text"] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Each head's attention over the image, one row a sample: what a token looks at.
+
+    Each map has its own scale, from none to its largest weight: where a head looks is drawn, not
+    how
+    sharply.
+
+    Args:
+        view: from `wp.view`, of images, with the site attn_weights.
+        layer: counted from 1; the last one if not given.
+        query: whose attention: of the `class` token, of the patch in (row, column), which is
+        marked,
+            or the `mean` over all patches; the class token's if there is one, else the mean.
+        heads: counted from 1; the first eight if not given.
+        mass: draw, in place of weights, the fewest patches that hold this share of them, as in
+            figure 1 of arXiv:2104.14294 (0.6 there).
+        samples: which of the view, counted from 0; the first eight if not given.
+        labels: what samples are called: a list in their order, or a mapping from their labels.
+        palette: a colour map's name.
+        axes: draw in these axes, one a picture, row by row, and return their figure.
+        size: (width, height) in inches.
+        width: `column` or `text` of a paper; as your figure.figsize, or `text`, if not given.
+        title: above the pictures.
+
+    Raises: ResultError for what the view does not hold; ProbeError for a query or mass that cannot
+        be.
+    References: Caron et al. 2021, arXiv:2104.14294; Yu et al. 2023, arXiv:2308.16271 (CRATE).
+    """
 
 def audit(
     found: Audit,
@@ -438,4 +482,80 @@ def subspace_overlap(
         colorbar: beside the panels.
 
     Raises: ResultError when a result holds no such matrix, or no such layer.
+    """
+
+def token_pca(
+    view: View,
+    *,
+    site: str = "z_out",
+    layers: Sequence[int] | int | None = None,
+    foreground: bool = True,
+    samples: Sequence[int] | int | None = None,
+    labels: Mapping[str, str] | Sequence[str] | None = None,
+    palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
+    axes: Any = None,
+    size: tuple[float, float] | None = None,
+    width: Literal["column", "text"] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """The patches' leading principal components as colours, one row a sample, one column a layer.
+
+    Of each layer the patches of all samples are taken together. Their first component tells
+    foreground from background (the side that the images' borders are on), and the next three, of
+    the
+    foreground alone, are red, green and blue: like colours are like tokens, in all images of a
+    column.
+
+    Args:
+        view: from `wp.view`, of images.
+        site: where tokens are taken.
+        layers: counted from 1; at most seven, spread over the depth, if not given.
+        foreground: whether the first component sets the background apart, in white; else the first
+            three are the colours of all patches.
+        samples: which of the view, counted from 0; the first eight if not given.
+        labels: what samples are called: a list in their order, or a mapping from their labels.
+        palette: a colour map's name.
+        axes: draw in these axes, one a picture, row by row, and return their figure.
+        size: (width, height) in inches.
+        width: `column` or `text` of a paper; as your figure.figsize, or `text`, if not given.
+        title: above the pictures.
+
+    Raises: ResultError for what the view does not hold, or tokens of fewer than four directions.
+    References: Oquab et al. 2023, arXiv:2304.07193, figure 1; Yu et al. 2023, arXiv:2308.16271.
+    """
+
+def tokens(
+    view: View,
+    *,
+    site: str = "z_out",
+    layers: Sequence[int] | int | None = None,
+    sort: bool = True,
+    samples: Sequence[int] | int | None = None,
+    labels: Mapping[str, str] | Sequence[str] | None = None,
+    palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
+    axes: Any = None,
+    size: tuple[float, float] | None = None,
+    width: Literal["column", "text"] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """The entries of a sample's tokens: one panel a layer, tokens down, features across.
+
+    Under each panel stands the share of entries that are not exactly zero. Colours of a row of
+    panels share one scale, up to the 99.5th percentile of its sizes: white is zero.
+
+    Args:
+        view: from `wp.view`.
+        site: where tokens are taken.
+        layers: counted from 1; at most eight, spread over the depth, if not given.
+        sort: order features by their mean size in the last panel, the same in all of them.
+        samples: which of the view, counted from 0; the first eight if not given.
+        labels: what samples are called: a list in their order, or a mapping from their labels.
+        palette: a colour map's name.
+        axes: draw in these axes, one a picture, row by row, and return their figure.
+        size: (width, height) in inches.
+        width: `column` or `text` of a paper; as your figure.figsize, or `text`, if not given.
+        title: above the pictures.
+
+    Raises: ResultError for what the view does not hold.
+    References: Yu et al. 2023, arXiv:2306.01129, figure 6.
     """

@@ -27,8 +27,8 @@ def tokens(
 ) -> "Figure":
     """The entries of a sample's tokens: one panel a layer, tokens down, features across.
 
-    Above each panel stands the share of entries that are not exactly zero. Colours of a row of panels
-    share one scale, up to the 99.5th percentile of its sizes: white is zero.
+    Under each panel stands the share of entries that are not exactly zero. Colours of a row of
+    panels share one scale, up to the 99.5th percentile of its sizes: white is zero.
 
     Args:
         view: from `wp.view`.
@@ -48,7 +48,7 @@ def tokens(
     with sheet(
         given,
         rows=given.names(view, samples),
-        columns=["" for _ in shown],
+        columns=[rf"$\ell={layer}$" for layer in shown],
         panels=f"{len(samples)} samples x {len(shown)} layers",
     ) as made:
         for row, stack in enumerate(held):
@@ -68,6 +68,4 @@ def tokens(
                 ax.set_box_aspect(1)
                 bare(ax)
                 ax.set_xlabel(f"{(Z != 0).mean():.0%} ≠ 0", fontsize=made.points(6, ax=ax))
-        for ax, layer in zip(made.axes[0], shown, strict=True):
-            ax.set_title(rf"$\ell={layer}$", fontsize=made.points(7, ax=ax))
     return made.figure
