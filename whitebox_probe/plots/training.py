@@ -1,0 +1,204 @@
+"""Measures over a training: the checkpoints' results against their steps."""
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from whitebox_probe._core.errors import ProbeError, ResultError, nearest
+from whitebox_probe.plots import _fit, _labels, style
+from whitebox_probe.plots._comparable import check_results
+from whitebox_probe.plots._palette import Palette, colour_map
+from whitebox_probe.plots.kind import figure
+from whitebox_probe.plots.page import Page, Size, extent, page, refuse_size
+from whitebox_probe.results.result import Result
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FORMS = ("curves", "heatmap")
+_LAST_NUMBER = re.compile(r"\d+(?!.*\d)")
+_LIGHT = 0.88  # of a colour map: what is lighter does not show on white
+
+
+@figure(takes="results")
+def over_steps(
+    *results: Result,
+    metric: str = "compression",
+    steps: Sequence[float] | None = None,
+    form: Literal["curves", "heatmap"] = "curves",
+    layers: Sequence[int] | None = None,
+    site: str | None = None,
+    log: bool | None = None,
+    labels: style.Labels = None,
+    palette: Palette = None,
+    ax: "Axes | None" = None,
+    size: Size = None,
+    width: style.Width | None = None,
+    title: str | None = None,
+) -> "Figure":
+    """A measure of each layer over a training, one result a checkpoint.
+
+    Args:
+        metric: its name in the table.
+        steps: of the results, in their order; if not given, the last number in each one's name
+            (`ckpt-1000`), and 0 for an initialisation (`-init`).
+        form: `curves`, one a layer, dark for the first ones; or a `heatmap` of layers by steps.
+        layers: which to draw, counted from 1; all if not given.
+        site: which one, if the measure was taken at several.
+        log: whether steps are on a logarithmic axis, whose 0 is kept; if they span a factor of a
+            hundred, if not given.
+        labels: what steps are called under a heatmap: a mapping from the results' names, or a list.
+        palette: a colour map's name.
+        ax: draw in these axes, and return their figure.
+        size: (width, height) in inches.
+        width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
+        title: above the axes.
+
+    Raises: ResultError for fewer than two results, or of different measures; ProbeError for steps
+        that are not known, or a form that there is not.
+    """
+    check_results(results)
+    refuse_size(ax, size, width, "ax")
+    if form not in FORMS:
+        raise ProbeError(f"there is no form '{form}'", "it is unknown", nearest(str(form), FORMS))
+    at = _steps(results, steps)
+    order = np.argsort(at, kind="stable")
+    at, ordered = np.asarray(at, dtype=float)[order], [results[i] for i in order]
+    curves = [result.curve(metric, site) for result in ordered]
+    means = np.stack([curve["mean"].to_numpy() for curve in curves])  # (steps, layers)
+    known = curves[0]["layer"].tolist()
+    shown = known if layers is None else list(layers)
+    wrong = [layer for layer in shown if layer not in known]
+    if wrong or not shown:
+        raise ResultError(
+            f"layer {wrong[0]} cannot be drawn" if wrong else "no layer is to be drawn",
+            f"the results have layers {known[0]} to {known[-1]}",
+            "Name layers in that range",
+        )
+    means = means[:, [known.index(layer) for layer in shown]]
+    inches = extent(size, width, usual="column", height={"column": 2.3, "text": 2.9})
+    with page(ax, inches=inches, panels="one") as sheet:
+        cmap = _map(palette)
+        label = _labels.axis(ordered[0].run, curves[0])
+        if form == "curves":
+            _curves(sheet, at, means, shown, cmap, label)
+            _axis(sheet, at, log)
+        else:
+            named = style.named([result.model for result in ordered], labels)
+            words = [named.get(r.model, _told(step)) for r, step in zip(ordered, at, strict=True)]
+            _heatmap(sheet, means, shown, words, cmap, label)
+        sheet.ax.set_xlabel("training step")
+        if title:
+            sheet.ax.set_title(title)
+        if sheet.own:
+            _fit.lay_out(sheet.figure)
+            for text, room in (
+                (sheet.ax.yaxis.label, sheet.ax.get_window_extent().height),
+                (sheet.ax.title, sheet.ax.get_window_extent().width),
+            ):
+                _fit.fit(text, room)
+    return sheet.figure
+
+
+def _steps(results: Sequence[Result], steps: Sequence[float] | None) -> list[float]:
+    """The step of each result.
+
+    Raises: ProbeError where they are not known, of another number, or the same.
+    """
+    names = [result.model for result in results]
+    if len(names) < 2:
+        raise ResultError(
+            "one result is no training", "a step is drawn beside others", "Pass two or more"
+        )
+    if steps is None:
+        found = []
+        for name in names:
+            number = _LAST_NUMBER.search(name.removesuffix(style.INIT))
+            if name.endswith(style.INIT) or number is None:
+                found.append(0.0 if name.endswith(style.INIT) else float("nan"))
+            else:
+                found.append(float(number.group()))
+        unknown = [name for name, step in zip(names, found, strict=True) if np.isnan(step)]
+        if unknown or len(set(found)) < len(found):
+            raise ProbeError(
+                f"the step of '{unknown[0]}' is not known" if unknown else "two steps are the same",
+                "they are the last numbers of the results' names",
+                "Pass steps=, one a result",
+            )
+        return found
+    if len(steps) != len(names) or len(set(steps)) < len(names):
+        raise ProbeError(
+            f"{len(set(steps))} steps are given for {len(names)} results",
+            "each result is of its own step",
+            "Pass as many, all different",
+        )
+    return [float(step) for step in steps]
+
+
+def _map(palette: Palette) -> Any:
+    from matplotlib import colormaps
+
+    name = colour_map(palette) if isinstance(palette, str) else "viridis"
+    return colormaps[name] if isinstance(name, str) else name
+
+
+def _curves(
+    sheet: Page, at: np.ndarray, means: np.ndarray, layers: Sequence[int], cmap: Any, label: str
+) -> None:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import LinearSegmentedColormap, Normalize
+
+    colours = [cmap(_LIGHT * i / max(1, len(layers) - 1)) for i in range(len(layers))]
+    for values, colour in zip(means.T, colours, strict=True):
+        sheet.ax.plot(at, values, color=colour, marker="o", markersize=2.2)
+    sheet.ax.set_ylabel(label)
+    if len(layers) == 1:
+        return
+    bar = sheet.figure.colorbar(
+        ScalarMappable(
+            Normalize(layers[0], layers[-1]), LinearSegmentedColormap.from_list("layers", colours)
+        ),
+        ax=sheet.ax,
+        pad=0.02,
+        aspect=25,
+    )
+    bar.outline.set_linewidth(0)
+    bar.set_label(r"layer $\ell$")
+    bar.set_ticks([layers[0], layers[-1]])
+
+
+def _axis(sheet: Page, at: np.ndarray, log: bool | None) -> None:
+    positive = at[at > 0]
+    wide = len(positive) > 1 and positive.max() / positive.min() >= 100
+    if log or (log is None and wide):
+        sheet.ax.set_xscale("symlog", linthresh=float(positive.min()) if len(positive) else 1.0)
+
+
+def _heatmap(
+    sheet: Page,
+    means: np.ndarray,
+    layers: Sequence[int],
+    words: Sequence[str],
+    cmap: Any,
+    label: str,
+) -> None:
+    image = sheet.ax.imshow(
+        means.T, cmap=cmap, origin="lower", aspect="auto", interpolation="nearest"
+    )
+    sheet.ax.grid(visible=False)
+    step = max(1, -(-len(words) // 8))
+    sheet.ax.set_xticks(range(0, len(words), step), words[::step])
+    rows = max(1, -(-len(layers) // 12))
+    sheet.ax.set_yticks(range(0, len(layers), rows), [str(layer) for layer in layers[::rows]])
+    sheet.ax.set_ylabel(r"layer $\ell$")
+    bar = sheet.figure.colorbar(image, ax=sheet.ax, pad=0.02, aspect=25)
+    bar.outline.set_linewidth(0)
+    bar.set_label(label)
+    _fit.fit(bar.ax.yaxis.label, sheet.ax.get_window_extent().height)
+
+
+def _told(step: float) -> str:
+    return f"{step:,.0f}" if step == round(step) else f"{step:g}"
