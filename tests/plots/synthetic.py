@@ -10,6 +10,7 @@ from whitebox_probe.auditing.verdicts import Audit
 from whitebox_probe.metrics.catalogue import catalogue
 from whitebox_probe.results.result import Result
 from whitebox_probe.results.similarity import Similarity
+from whitebox_probe.results.view import View
 
 LAYERS = 3
 SIZES = {"layers": LAYERS, "tokens": 10, "dim": 16, "heads": 2, "dim_head": 8}
@@ -106,6 +107,18 @@ def images():
     return shown, shown / 2, random.uniform(size=(2, 1, 8, 8)) > 0.5
 
 
+def view(signed=False):
+    """Three images of four by four patches behind a class token, with two heads, in three layers."""
+    random = np.random.default_rng(0)
+    sites = {}
+    for layer in range(1, LAYERS + 1):
+        sites["z_out", layer] = random.standard_normal((3, 17, 8)).astype(np.float32)
+        weights = random.uniform(size=(3, 2, 17, 17)).astype(np.float32)
+        sites["attn_weights", layer] = weights / weights.sum(axis=-1, keepdims=True)
+    images = random.uniform(size=(3, 16, 16, 3))
+    return View("crate", sites, images, grid=(4, 4), patches=tuple(range(1, 17)), class_index=0)
+
+
 def inputs(takes, *, names=("crate", "crate-init", "vit", "vit-init")):
     """What a figure is drawn of, by what it says that it takes."""
     if takes == "results":
@@ -116,4 +129,6 @@ def inputs(takes, *, names=("crate", "crate-init", "vit", "vit-init")):
         return (audit(*names[:2]),)
     if takes == "images":
         return images()
+    if takes == "view":
+        return (view(),)
     raise AssertionError(f"nothing is made up for a figure that takes {takes}: add it here")

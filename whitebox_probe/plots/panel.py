@@ -1,0 +1,115 @@
+"""Several measures of the same models, side by side."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from whitebox_probe._core.errors import ProbeError
+from whitebox_probe.plots import _curves, _fit, _legend, style
+from whitebox_probe.plots._comparable import BANDS, check_results
+from whitebox_probe.plots._palette import Palette
+from whitebox_probe.plots.kind import figure
+from whitebox_probe.plots.page import Size, extent, page, refuse_size
+from whitebox_probe.results.result import Result
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+USUAL = ("compression", "coding_rate", "rate_reduction", "l0")
+_TALL = 1.75  # inches a row
+
+
+@figure(takes="results")
+def panel(
+    *results: Result,
+    metrics: Sequence[str] | None = None,
+    columns: int | None = None,
+    convention: str | None = None,
+    band: _curves.Band = "ci",
+    relative_depth: bool = False,
+    labels: style.Labels = None,
+    palette: Palette = None,
+    axes: Any = None,
+    size: Size = None,
+    width: style.Width | None = None,
+    title: str | None = None,
+) -> "Figure":
+    """Several measures against depth, one panel each, with one legend for all of them.
+
+    Args:
+        metrics: names in the table; if not given, those of R^c, R, their difference and l0 that
+            every result holds.
+        columns: panels in a row; two, or three of more than four, if not given.
+        convention: which one, if measures were taken in both.
+        band: what is shaded: 95% interval of the mean, std over samples, or standard error.
+        relative_depth: draw against layer / number of layers.
+        labels: what models are called: a mapping from their names, or a list in their order.
+        palette: colours of models: a list, a mapping from their names, or a colour map's name.
+        axes: draw in these axes, one a measure, row by row, and return their figure.
+        size: (width, height) in inches.
+        width: `column` or `text` of a paper; as your figure.figsize, or `text`, if not given.
+        title: above the panels.
+
+    Raises: ResultError when a result lacks a measure; ProbeError where there is none to draw.
+    """
+    check_results(results)
+    refuse_size(axes, size, width, "axes")
+    asked = _asked(results, metrics)
+    across = columns or (3 if len(asked) > 4 else min(2, len(asked)))
+    rows = math.ceil(len(asked) / across)
+    inches = extent(size, width, usual="text", height=rows * _TALL)
+    shape = (1, len(asked)) if axes is not None else (rows, across)
+    with page(axes, inches=inches, shape=shape, panels=f"{len(asked)} measures") as sheet:
+        cells = list(sheet.axes.flat)
+        for ax, metric in zip(cells, asked, strict=False):
+            options = _curves.Options(
+                convention=_of(results, metric, convention),
+                band=band,
+                relative_depth=relative_depth,
+                labels=labels,
+                palette=palette,
+                ax=ax,
+                legend=False,
+            )
+            _curves.draw(results, metric, options)
+        for ax in cells[len(asked) :]:
+            ax.remove()
+        for ax in cells[: len(asked) - across]:
+            ax.set_xlabel("")
+        handles = cells[0].get_legend_handles_labels()[0]
+        shaded = any(ax.collections for ax in cells[: len(asked)])
+        _legend.draw(sheet, handles, bands=[BANDS[band]] if band and shaded else [], note=None)
+        if title and sheet.own:
+            _fit.fit(sheet.figure.suptitle(title), sheet.figure.bbox.width)
+        elif title:
+            cells[0].set_title(title)
+        if sheet.own:
+            _fit.lay_out(sheet.figure)
+            for ax in cells[: len(asked)]:
+                _fit.fit(ax.yaxis.label, ax.get_window_extent().height)
+    return sheet.figure
+
+
+def _asked(results: Sequence[Result], metrics: Sequence[str] | None) -> list[str]:
+    """The measures that are drawn.
+
+    Raises: ProbeError where there is none.
+    """
+    if metrics is not None:
+        found = [metrics] if isinstance(metrics, str) else list(metrics)
+    else:
+        held = set.intersection(*(set(result.frame["metric"]) for result in results))
+        found = [metric for metric in USUAL if metric in held]
+    if not found:
+        raise ProbeError(
+            "there is no measure to draw",
+            "none is named" if metrics is not None else f"no result holds {', '.join(USUAL)}",
+            "Name some with metrics=[...]",
+        )
+    return found
+
+
+def _of(results: Sequence[Result], metric: str, convention: str | None) -> str | None:
+    """The convention that is asked for, of measures that have it."""
+    rows = results[0].frame.query("metric == @metric")
+    return convention if convention in set(rows.get("convention", [])) else None
