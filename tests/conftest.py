@@ -1,10 +1,19 @@
 """What the tests share: small models of each family, and reproducible tokens."""
 
+import os
 import sys
 from pathlib import Path
 
-import pytest
-import torch
+# Every worker of pytest-xdist, and every process that its tests start, has its share of the cores:
+# threads that wait for a core which another worker holds made the suite five times as long. Set
+# before torch is imported, which reads it once.
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if _WORKERS > 1:
+    for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(_name, str(max(1, (os.cpu_count() or 1) // _WORKERS)))
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent))  # `import oracle`
 

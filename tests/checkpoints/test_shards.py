@@ -120,3 +120,12 @@ def test_a_folder_without_a_choice_says_what_it_holds(
         (tmp_path / name).write_bytes(b"x")
     with pytest.raises(CheckpointError, match=told):
         weights_in(tmp_path)
+
+
+@pytest.mark.parametrize("form", ["safetensors", "bin"])
+def test_one_of_several_files_is_not_the_whole_of_a_folder(tmp_path: Path, form: str) -> None:
+    """It would load as a network of fewer layers."""
+    sharded(tmp_path, form).unlink()
+    next(path for path in sorted(tmp_path.iterdir()) if "00002-of" in path.name).unlink()
+    with pytest.raises(CheckpointError, match="is one of 2 files of a model"):
+        weights_in(tmp_path)

@@ -204,7 +204,7 @@ def test_a_changed_checkpoint_refuses(call, tmp_path, monkeypatch):
     monkeypatch.setattr(_loading, "load", lambda *args, **kwargs: wp.wrap(module, name="crate"))
     images = tmp_path / "images"
     images.mkdir()
-    monkeypatch.setattr("whitebox_probe.probing.probe.open_data", opened := Opened())
+    monkeypatch.setattr("whitebox_probe.probing.forward.open_data", opened := Opened())
     words = ("run", tmp_path / "weights.safetensors", "--arch", "crate_small", "--batch-size", "1")
     taken, calls = Collector.take, []
 

@@ -255,3 +255,12 @@ class TestCommand:
         for name in ("none.tar", "none-{0..3}.npy", "none*.png"):
             assert self.run(tmp_path / "out", "crate-tiny-fmnist", "--data", name) == 2
             assert "cannot be read" in capsys.readouterr().err
+
+
+def test_a_separator_is_somewhere_and_line_ends_are_any_systems(model, tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_bytes(b"one two three\r\n\r\nfour five six\r\n\r\nseven eight\r\n")
+    said = {"separator": "\n\n", "windows": "documents"}
+    assert len(windows(model, wp.data(str(path), **said))[0]) == 3
+    with pytest.raises(wp.ProbeError, match="separator '@@@' is nowhere in text.txt"):
+        windows(model, wp.data(str(path), separator="@@@", windows="documents"))

@@ -275,3 +275,19 @@ def test_a_type_that_writes_and_fills_no_masks_is_causal(attention):
         module.layers[1].input_residual.mul_(1.5)
     with pytest.raises(wp.ProbeError, match="layer 2 .*that is not simply added"):
         wp.wrap(module)
+
+
+def test_a_masked_autoencoder_that_hides_nothing_has_its_patches_in_order():
+    config = transformers.ViTMAEConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
+        image_size=16, patch_size=4, mask_ratio=0.0,
+    )  # fmt: skip
+    network = transformers.ViTMAEModel(config).eval()
+    images = torch.randn(4, 3, 16, 16)
+    embeddings = network.embeddings
+    with torch.no_grad():
+        want = embeddings.patch_embeddings(images) + embeddings.position_embeddings[:, 1:]
+    model = wp.wrap(network)
+    with wp.record(model, ["z_in"], [1]) as recording:
+        wp.probe(model, images, ["token_norm"], fast=False, progress=False)
+    torch.testing.assert_close(recording["z_in", 1][-4:, 1:], want)

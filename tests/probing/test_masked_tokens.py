@@ -115,7 +115,7 @@ def expect_unpadded(model, left, right, pad):
     torch.testing.assert_close(got, want, rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "llama", "bert"])
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "bert", "roberta"])
 @pytest.mark.parametrize(("left", "right"), [(0, 4), (2, 0), (5, 0), (3, 2)])
 def test_padding_is_told_by_its_mask_whatever_its_id(kind, left, right):
     """As of tokenizer.pad_token = tokenizer.eos_token, with another id in the configuration."""

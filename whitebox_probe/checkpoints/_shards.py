@@ -117,6 +117,8 @@ def weights_in(folder: Path) -> Path:
     whole = [p for p in whole if not p.name.startswith("adapter_")]
     indices = [p for p in files if p.name.endswith(INDEX)]
     if len(indices or whole) == 1 and not _is_of_processes(names):
+        if not indices:
+            expect_whole(whole[0])  # the others may be missing, and it would be a shorter network
         return (indices or whole)[0]
     raise _no_choice(folder, names, [path.name for path in whole])
 

@@ -51,6 +51,21 @@ def joined(texts: Sequence[str], name: str, reading: Reading) -> Opened:
     return Opened(windows, name, windows.fingerprint, left_out={EMPTY: left_out}, choices=Choices())
 
 
+def parted(texts: Sequence[str], separator: str, name: str) -> list[str]:
+    """The documents of texts, divided at a separator; line ends of any system are line ends.
+
+    Raises: DataError where the separator is in none of them: each would be cut off as one document.
+    """
+    plain = [text.replace("\r\n", "\n") if "\r" not in separator else text for text in texts]
+    if not any(separator in text for text in plain):
+        raise DataError(
+            f"the separator {separator!r} is nowhere in {name}",
+            "all of a text would be one document, of which one window is measured",
+            "Name what stands between its documents, or use windows='packed'",
+        )
+    return [part for text in plain for part in text.split(separator)]
+
+
 class DocumentWindows(Dataset[Parts]):
     """One window of n tokens a document, cut off or padded to the right.
 

@@ -87,7 +87,7 @@ class Names(Kind):
         """The images that its file reads, or windows of the text, whose lines may be documents."""
         content = self.readers[data].read(data)
         if isinstance(content, str) and choices.windows == "documents":
-            texts = content.split(choices.separator or _documents.LINE)
+            texts = _documents.parted([content], choices.separator or _documents.LINE, data)
             return _documents.joined(texts, data, Reading(transform, choices))
         if isinstance(content, str):
             return _prepared.text_windows(content, data, transform)

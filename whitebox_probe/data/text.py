@@ -213,7 +213,14 @@ def _of_file(path: Path) -> Tokenizer:
     _draw_nothing(found)
 
     def encode(text: str, *, framed: bool = False) -> list[int]:
-        return list(found.encode(text, add_special_tokens=framed).ids)
+        try:
+            return list(found.encode(text, add_special_tokens=framed).ids)
+        except (TypeError, UnicodeEncodeError) as error:
+            raise DataError(
+                "a text cannot be made tokens",
+                "it holds half of a surrogate pair, which is no character",
+                "Read its file as UTF-8, and replace what is not",
+            ) from error
 
     unknown = getattr(found.model, "unk_token", None)
     added = found.get_added_tokens_decoder().items()

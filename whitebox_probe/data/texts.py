@@ -58,7 +58,7 @@ class Texts(Kind):
             )
         texts = [read_text(file)[1] for file in files]
         if choices.separator is not None and choices.windows == "documents":
-            texts = [part for text in texts for part in text.split(choices.separator)]
+            texts = _documents.parted(texts, choices.separator, path.name)
         return _documents.joined(texts, path.name, Reading(transform, choices))
 
     def expect(self, data: Any) -> None:

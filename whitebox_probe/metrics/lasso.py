@@ -272,10 +272,13 @@ class LassoGapClosed(OfLasso):
     def _share(self, layer: LayerTokens, site: str) -> Tensor:
         A, Y, D, lam, A0 = self.some(layer, site)
         before, after = (lasso_objective(codes, Y, D, lam=lam) for codes in (A0, A))
+        return self.closed(layer, site, before, after)
+
+    def closed(self, layer: LayerTokens, site: str, before: Tensor, after: Tensor) -> Tensor:
+        """The share of the way from one objective to F* that another has come; NaN for neither."""
         finite = before.isfinite() & after.isfinite()
-        least = torch.minimum(self.least(layer, site), after)
-        share = _share(before, after, least)
-        return share.masked_fill(~finite, torch.nan)
+        least = torch.minimum(self.least(layer, site), torch.minimum(before, after))
+        return _share(before, after, least).masked_fill(~finite, torch.nan)
 
     def some(self, layer: LayerTokens, site: str) -> tuple[Tensor, Tensor, Tensor, float, Tensor]:
         """A, Y, D, lam and A_0 of `TOKENS` tokens at most."""
@@ -323,9 +326,7 @@ class LassoGapOfOthers(LassoGapClosed):
         random = torch.Generator().manual_seed(seed_of("order of atoms", D.shape[1]))
         other = D[:, torch.randperm(D.shape[1], generator=random).to(D.device)]
         before, after = (lasso_objective(codes, Y, other, lam=lam) for codes in (A0, A))
-        finite = before.isfinite() & after.isfinite()
-        least = torch.minimum(self.least(layer, site), torch.minimum(before, after))
-        return _share(before, after, least).masked_fill(~finite, torch.nan)
+        return self.closed(layer, site, before, after)
 
 
 class LassoGapShrunk(LassoGapClosed):
@@ -348,9 +349,7 @@ class LassoGapShrunk(LassoGapClosed):
         scale = (_linalg.upcast(A) * A0).sum(dim=(-2, -1)) / squares.masked_fill(squares == 0, 1.0)
         scaled = scale[:, None, None] * A0
         before, after = (lasso_objective(codes, Y, D, lam=lam) for codes in (A0, scaled))
-        finite = before.isfinite() & after.isfinite()
-        least = torch.minimum(self.least(layer, site), torch.minimum(before, after))
-        return _share(before, after, least).masked_fill(~finite, torch.nan)
+        return self.closed(layer, site, before, after)
 
 
 class LassoVsZero(OfLasso):

@@ -183,13 +183,16 @@ def _cell(sheet: Page, ax: "Axes", row: Any, curve: pd.DataFrame, look: style.Lo
     title.set_in_layout(False)
     _fit.fit(title, 1.15 * _room(sheet, ax), most=1)
     told = f"{row['value']:.3g} [{row['ci_low']:.3g}, {row['ci_high']:.3g}]".replace("-", "−")
-    told += f" {_symbols(_UNITS.get(row['unit'], row['unit']))}"
+    unit = _symbols(_UNITS.get(row["unit"], row["unit"]))
     said = ax.text(
-        0.5, 1.02, told,
+        0.5, 1.02, f"{told} {unit}",
         transform=ax.transAxes, ha="center", va="bottom", fontsize=size(6, ax=ax), color="0.35",
     )  # fmt: skip
     said.set_in_layout(False)  # axes are not made narrower than their column for it
-    _fit.fit(said, 1.15 * _room(sheet, ax), most=1)
+    whole = _fit.points(said)
+    if _fit.fit(said, 1.15 * _room(sheet, ax), most=1) and _fit.points(said) < 0.8 * whole:
+        said.set(text=told, fontsize=whole)  # its unit is in the rules too
+        _fit.fit(said, 1.15 * _room(sheet, ax), most=1)
 
 
 def _room(sheet: Page, ax: "Axes") -> float:

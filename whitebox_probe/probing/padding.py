@@ -38,11 +38,11 @@ def arguments(
         attended: which tokens are no padding, where the data say so; else it is told by the mask.
     Raises: DataError for padding that the model would attend to, or that would shift positions.
     """
+    taken = inspect.signature(model.module.forward).parameters
     found = _padding(model, ids, mask, attended)
     if found is None:
-        return {}
+        return _in_order(model, ids) if ids.ndim == 4 and "noise" in taken else {}
     left, right = found
-    taken = inspect.signature(model.module.forward).parameters
     causal = _causal(model)
     if not bool(left.any()) and (not bool(right.any()) or causal):
         return {}  # what stands behind a token changes nothing of it
@@ -52,11 +52,29 @@ def arguments(
         raise _refused(model, "attention maps are read without an attention mask")
     keep = ~(left | right)
     more = {"attention_mask": keep.long()}
-    if bool(left.any()) and not _counts_itself(model.module):
+    if bool(left.any()):
         if "position_ids" not in taken:
             raise _refused(model, "it takes no positions, and padding on the left shifts them")
-        more["position_ids"] = (keep.long().cumsum(dim=1) - 1).clamp_min(0)
+        before = _position_of_padding(model.module)
+        counted = keep.long().cumsum(dim=1)
+        # Told, and not left to the model: it knows padding by one id, and any may stand there.
+        more["position_ids"] = (
+            (counted - 1).clamp_min(0) if before is None else counted * keep + before
+        )
     return {name: value.to(ids.device) for name, value in more.items()}
+
+
+def _in_order(model: ProbeModel, images: Tensor) -> Mapping[str, Tensor]:
+    """For a masked autoencoder of transformers, which sorts its patches by noise: their own order.
+
+    With a mask_ratio of 0 it hides none of them, and would shuffle them all the same.
+    """
+    counts = (getattr(part, "num_patches", None) for part in model.module.modules())
+    patches = next((count for count in counts if isinstance(count, int)), None)
+    if patches is None:
+        return {}
+    order = torch.arange(patches, dtype=images.dtype, device=images.device)
+    return {"noise": order.expand(len(images), -1)}
 
 
 def left_padding(
@@ -173,12 +191,14 @@ def _causal(model: ProbeModel) -> bool:
     return stated or any("Causal" in type(part).__name__ for part in module.modules())
 
 
-def _counts_itself(module: nn.Module) -> bool:
-    """Whether positions are counted from the first token that is no padding, as in RoBERTa."""
-    return any(
-        name.endswith("position_embeddings") and getattr(part, "padding_idx", None) is not None
-        for name, part in module.named_modules()
-    )
+def _position_of_padding(module: nn.Module) -> int | None:
+    """The position that padding has, behind which those of tokens begin, as in RoBERTa."""
+    for name, part in module.named_modules():
+        if name.endswith("position_embeddings"):
+            found = getattr(part, "padding_idx", None)
+            if found is not None:
+                return int(found)
+    return None
 
 
 def _refused(model: ProbeModel, why: str) -> DataError:

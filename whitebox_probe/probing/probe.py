@@ -419,7 +419,10 @@ class SkippedWarning(LoadWarning):
 def _tell_skipped(source: Source, skipped: Mapping[int, str]) -> None:
     if skipped:
         first = min(skipped)
-        what = f"{len(skipped)} of {source.count} samples of {source.name} are skipped"
+        of = "" if source.count is None else f" of {source.count}"
+        many = source.count is not None or len(skipped) > 1
+        samples, are = ("samples", "are") if many else ("sample", "is")
+        what = f"{len(skipped)}{of} {samples} of {source.name} {are} skipped"
         why = f"they cannot be read; the first one is sample {first}: {skipped[first]}"
         fix = "The others are measured, and run.json lists those that are not"
         warnings.warn(SkippedWarning(what, why, fix), stacklevel=2)

@@ -6,11 +6,7 @@ from whitebox_probe.auditing.claim import WALKS, Claim, Finding, Use, mean_of, t
 from whitebox_probe.auditing.grid import Setting
 from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
-from whitebox_probe.stats import (
-    permutation_p,
-    spearman,
-    trend,
-)
+from whitebox_probe.stats import permutation_p, spearman, trend
 
 SRR = Use("sparse_rate_reduction", orthonormal=True)
 DELTA = Use("rate_reduction", orthonormal=True)
