@@ -89,9 +89,15 @@ def audit(*models):
                         unit="nats",
                     )
                 )
-    nothing = pd.DataFrame()
+    settings = ("layers 2..", "eps 0.2", "half of the samples", "official")
+    others = [
+        {"model": row["model"], "claim": row["claim"], "setting": setting}
+        | {"counts": (i + j) % 5 != 0, "agrees": (i + j) % 3 != 0, "value": 0.1, "p": 0.01}
+        for i, row in enumerate(frame)
+        for j, setting in enumerate(settings)
+    ]
     curve = pd.concat(curves, ignore_index=True)
-    return Audit(pd.DataFrame(frame), nothing, nothing, curve, Thresholds())
+    return Audit(pd.DataFrame(frame), pd.DataFrame(others), pd.DataFrame(), curve, Thresholds())
 
 
 def similarity(first="a", second="b"):
@@ -107,8 +113,8 @@ def images():
     return shown, shown / 2, random.uniform(size=(2, 1, 8, 8)) > 0.5
 
 
-def view(signed=False):
-    """Three images of four by four patches behind a class token, with two heads, in three layers."""
+def view():
+    """Three images of four by four patches behind a class token, two heads, three layers."""
     random = np.random.default_rng(0)
     sites = {}
     for layer in range(1, LAYERS + 1):

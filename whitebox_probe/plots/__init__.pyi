@@ -39,15 +39,14 @@ def attention(
     """Each head's attention over the image, one row a sample: what a token looks at.
 
     Each map has its own scale, from none to its largest weight: where a head looks is drawn, not
-    how
-    sharply.
+    how sharply.
 
     Args:
         view: from `wp.view`, of images, with the site attn_weights.
         layer: counted from 1; the last one if not given.
         query: whose attention: of the `class` token, of the patch in (row, column), which is
-        marked,
-            or the `mean` over all patches; the class token's if there is one, else the mean.
+            marked, or the `mean` over all patches; the class token's if there is one, else the
+            mean.
         heads: counted from 1; the first eight if not given.
         mass: draw, in place of weights, the fewest patches that hold this share of them, as in
             figure 1 of arXiv:2104.14294 (0.6 there).
@@ -261,6 +260,104 @@ def curves(
     Raises: ProbeError.
     """
 
+def over_steps(
+    *results: Result,
+    metric: str = "compression",
+    steps: Sequence[float] | None = None,
+    form: Literal["curves", "heatmap"] = "curves",
+    layers: Sequence[int] | None = None,
+    site: str | None = None,
+    log: bool | None = None,
+    labels: Mapping[str, str] | Sequence[str] | None = None,
+    palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
+    ax: Axes | None = None,
+    size: tuple[float, float] | None = None,
+    width: Literal["column", "text"] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """A measure of each layer over a training, one result a checkpoint.
+
+    Args:
+        metric: its name in the table.
+        steps: of the results, in their order; if not given, the last number in each one's name
+            (`ckpt-1000`), and 0 for an initialisation (`-init`). Where those tell no steps apart,
+            results are drawn side by side, in their order, under their names.
+        form: `curves`, one a layer, dark for the first ones; or a `heatmap` of layers by steps.
+        layers: which to draw, counted from 1; all if not given.
+        site: which one, if the measure was taken at several.
+        log: whether steps are on a logarithmic axis, whose 0 is kept; if they span a factor of a
+            hundred, if not given.
+        labels: what results are called, under a heatmap or side by side: a mapping from their
+            names, or a list.
+        palette: a colour map's name.
+        ax: draw in these axes, and return their figure.
+        size: (width, height) in inches.
+        width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
+        title: above the axes.
+
+    Raises: ResultError for fewer than two results, or of different measures; ProbeError for steps
+        that are not known, or a form that there is not.
+    """
+
+def panel(
+    *results: Result,
+    metrics: Sequence[str] | None = None,
+    columns: int | None = None,
+    convention: str | None = None,
+    band: Literal["ci", "std", "sem"] | None = "ci",
+    relative_depth: bool = False,
+    labels: Mapping[str, str] | Sequence[str] | None = None,
+    palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
+    axes: Any = None,
+    size: tuple[float, float] | None = None,
+    width: Literal["column", "text"] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Several measures against depth, one panel each, with one legend for all of them.
+
+    Args:
+        metrics: names in the table; if not given, those of R^c, R, their difference and l0 that
+            every result holds.
+        columns: panels in a row; two, or three of more than four, if not given.
+        convention: which one, if measures were taken in both.
+        band: what is shaded: 95% interval of the mean, std over samples, or standard error.
+        relative_depth: draw against layer / number of layers.
+        labels: what models are called: a mapping from their names, or a list in their order.
+        palette: colours of models: a list, a mapping from their names, or a colour map's name.
+        axes: draw in these axes, one a measure, row by row, and return their figure.
+        size: (width, height) in inches.
+        width: `column` or `text` of a paper; as your figure.figsize, or `text`, if not given.
+        title: above the panels.
+
+    Raises: ResultError when a result lacks a measure; and where there is none to draw.
+    """
+
+def rate_change_parts(
+    *results: Result,
+    labels: Mapping[str, str] | Sequence[str] | None = None,
+    palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
+    axes: Any = None,
+    size: tuple[float, float] | None = None,
+    width: Literal["column", "text"] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Which part of the attention's update changes R^c, in bars that add up; one panel a model.
+
+    Bars from zero are the common shift of all tokens, and what lies along and across each of them;
+    the black line is the whole change. Crosses are what the same updates do on other tokens, and
+    what the mean update of other samples does, where a result holds them: they are no part of it.
+
+    Args:
+        labels: what models are called: a mapping from their names, or a list in their order.
+        palette: three colours, of the parts in their order.
+        axes: draw in these axes, one a model, and return their figure.
+        size: (width, height) in inches.
+        width: `column` or `text` of a paper; as your figure.figsize, or by the number of models.
+        title: above the panels.
+
+    Raises: ResultError when a result lacks a part.
+    """
+
 def rate_reduction(
     *results: Result,
     site: str | None = None,
@@ -334,6 +431,33 @@ def reconstruction(
         title: above the pictures.
 
     Raises: ProbeError for shapes that do not fit each other.
+    """
+
+def robustness(
+    found: Audit,
+    *,
+    labels: Mapping[str, str] | Sequence[str] | None = None,
+    palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
+    axes: Any = None,
+    size: tuple[float, float] | None = None,
+    width: Literal["column", "text"] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Whether the verdict on each claim stands under each other setting, one panel a model.
+
+    Green agrees with the usual setting, orange with a cross overturns it; grey with a dot takes the
+    claim its meaning, or has nothing to judge. Empty: the claim does not depend on the setting.
+
+    Args:
+        found: from `wp.audit`, with other settings.
+        labels: what models are called: a mapping from their names, or a list in their order.
+        palette: colours of the models' names: a list, a mapping, or a colour map's name.
+        axes: draw in these axes, one a model, and return their figure.
+        size: (width, height) in inches.
+        width: `column` or `text` of a paper; as your figure.figsize, or `text`, if not given.
+        title: above the panels.
+
+    Raises: ResultError for an audit without other settings.
     """
 
 def similarity(
@@ -502,8 +626,7 @@ def token_pca(
 
     Of each layer the patches of all samples are taken together. Their first component tells
     foreground from background (the side that the images' borders are on), and the next three, of
-    the
-    foreground alone, are red, green and blue: like colours are like tokens, in all images of a
+    the foreground alone, are red, green and blue: like colours are like tokens, in all images of a
     column.
 
     Args:

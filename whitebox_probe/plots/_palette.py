@@ -52,6 +52,20 @@ def colour_map(palette: Palette) -> "Colormap | str":
     return _named(palette) if isinstance(palette, str) else str(setting("image.cmap"))
 
 
+def map_of_values(palette: Palette, usual: str | None = None) -> "Colormap | str":
+    """The colour map of a figure in which nothing but values is coloured.
+
+    Raises: ProbeError for what names none, as a list of colours.
+    """
+    if palette is not None and not isinstance(palette, str):
+        raise ProbeError(
+            f"palette={palette!r} is no colour map",
+            "values are coloured here, and not models",
+            "Use the name of one, such as viridis or cividis",
+        )
+    return usual if palette is None and usual else colour_map(palette)
+
+
 def _default() -> Sequence[Any]:
     """The user's own cycle of colours, if there is one."""
     key = "axes.prop_cycle"

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MOST = 8
 """Rows or columns, of which more are too small to see anything in."""
+OF_SAMPLES = {"names": "its labels are of samples, and a view is of one model"}
+"""What the contract of figures leaves out here."""
 _NAMES = 0.55  # inches that words before a row may take
 
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from whitebox_probe._core.errors import ProbeError, ResultError
-from whitebox_probe.plots._palette import colour_map
-from whitebox_probe.plots._pictures import MOST, Options, images_of, picture, sheet
+from whitebox_probe.plots._palette import map_of_values
+from whitebox_probe.plots._pictures import MOST, OF_SAMPLES, Options, images_of, picture, sheet
 from whitebox_probe.plots.kind import figure
 from whitebox_probe.results.view import View
 
@@ -18,7 +18,7 @@ SITE = "attn_weights"
 Query = Literal["class", "mean"] | tuple[int, int]
 
 
-@figure(takes="view", options=Options)
+@figure(takes="view", options=Options, exempt=OF_SAMPLES)
 def attention(
     view: View,
     *,
@@ -30,14 +30,15 @@ def attention(
 ) -> "Figure":
     """Each head's attention over the image, one row a sample: what a token looks at.
 
-    Each map has its own scale, from none to its largest weight: where a head looks is drawn, not how
-    sharply.
+    Each map has its own scale, from none to its largest weight: where a head looks is drawn, not
+    how sharply.
 
     Args:
         view: from `wp.view`, of images, with the site attn_weights.
         layer: counted from 1; the last one if not given.
-        query: whose attention: of the `class` token, of the patch in (row, column), which is marked,
-            or the `mean` over all patches; the class token's if there is one, else the mean.
+        query: whose attention: of the `class` token, of the patch in (row, column), which is
+            marked, or the `mean` over all patches; the class token's if there is one, else the
+            mean.
         heads: counted from 1; the first eight if not given.
         mass: draw, in place of weights, the fewest patches that hold this share of them, as in
             figure 1 of arXiv:2104.14294 (0.6 there).
@@ -76,7 +77,7 @@ def attention(
                 picture(
                     made.axes[row, column],
                     seen,
-                    cmap=colour_map(given.palette),
+                    cmap=map_of_values(given.palette),
                     vmin=0,
                     vmax=seen.max() or 1,
                     extent=(0, width, height, 0),

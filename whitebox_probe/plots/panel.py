@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from whitebox_probe._core.errors import ProbeError
+from whitebox_probe._core.errors import ResultError
 from whitebox_probe.plots import _curves, _fit, _legend, style
 from whitebox_probe.plots._comparable import BANDS, check_results
 from whitebox_probe.plots._palette import Palette
@@ -50,7 +50,7 @@ def panel(
         width: `column` or `text` of a paper; as your figure.figsize, or `text`, if not given.
         title: above the panels.
 
-    Raises: ResultError when a result lacks a measure; ProbeError where there is none to draw.
+    Raises: ResultError when a result lacks a measure; and where there is none to draw.
     """
     check_results(results)
     refuse_size(axes, size, width, "axes")
@@ -93,7 +93,7 @@ def panel(
 def _asked(results: Sequence[Result], metrics: Sequence[str] | None) -> list[str]:
     """The measures that are drawn.
 
-    Raises: ProbeError where there is none.
+    Raises: ResultError where there is none.
     """
     if metrics is not None:
         found = [metrics] if isinstance(metrics, str) else list(metrics)
@@ -101,10 +101,10 @@ def _asked(results: Sequence[Result], metrics: Sequence[str] | None) -> list[str
         held = set.intersection(*(set(result.frame["metric"]) for result in results))
         found = [metric for metric in USUAL if metric in held]
     if not found:
-        raise ProbeError(
-            "there is no measure to draw",
-            "none is named" if metrics is not None else f"no result holds {', '.join(USUAL)}",
-            "Name some with metrics=[...]",
+        raise ResultError(
+            "no measure is named" if metrics is not None else f"'{USUAL[0]}' is not in the results",
+            "there is nothing to draw",
+            "Name some that they hold with metrics=[...]",
         )
     return found
 

@@ -84,12 +84,12 @@ def _panel(ax: Any, result: Result, colours: list[Any]) -> list[Any]:
     if lacking or WHOLE not in held:
         name = f"{WHOLE}_{lacking[0]}" if lacking else WHOLE
         raise ResultError(
-            f"the result of {result.model} lacks '{name}'",
+            f"'{name}' is not in the result of {result.model}",
             "the change is drawn with all of its parts",
             f"Probe with {WHOLE}, {', '.join(f'{WHOLE}_{part}' for part in PARTS)}",
         )
     handles = []
-    above, below = 0.0, 0.0
+    above = below = np.zeros(1)
     for (part, words), colour in zip(PARTS.items(), colours, strict=False):
         curve = result.curve(f"{WHOLE}_{part}")
         values = curve["mean"].to_numpy()

@@ -31,7 +31,7 @@ def robustness(
     width: style.Width | None = None,
     title: str | None = None,
 ) -> "Figure":
-    """Each claim under each other setting, one panel a model: does its verdict stand?
+    """Whether the verdict on each claim stands under each other setting, one panel a model.
 
     Green agrees with the usual setting, orange with a cross overturns it; grey with a dot takes the
     claim its meaning, or has nothing to judge. Empty: the claim does not depend on the setting.

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from whitebox_probe._core.errors import ResultError
-from whitebox_probe.plots._pictures import MOST, Options, images_of, layers_of, picture, sheet
+from whitebox_probe.plots._pictures import (
+    MOST,
+    OF_SAMPLES,
+    Options,
+    images_of,
+    layers_of,
+    picture,
+    sheet,
+)
 from whitebox_probe.plots.kind import figure
 from whitebox_probe.results.view import View
 
@@ -16,7 +24,11 @@ if TYPE_CHECKING:
 _TAIL = 1.0  # percent of values that end at black and at full colour
 
 
-@figure(takes="view", options=Options)
+@figure(
+    takes="view",
+    options=Options,
+    exempt=OF_SAMPLES | {"palette": "its colours are three components, red, green and blue"},
+)
 def token_pca(
     view: View,
     *,
@@ -28,8 +40,9 @@ def token_pca(
     """The patches' leading principal components as colours, one row a sample, one column a layer.
 
     Of each layer the patches of all samples are taken together. Their first component tells
-    foreground from background (the side that the images' borders are on), and the next three, of the
-    foreground alone, are red, green and blue: like colours are like tokens, in all images of a column.
+    foreground from background (the side that the images' borders are on), and the next three, of
+    the foreground alone, are red, green and blue: like colours are like tokens, in all images of a
+    column.
 
     Args:
         view: from `wp.view`, of images.

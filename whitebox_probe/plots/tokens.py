@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from whitebox_probe.plots._palette import colour_map
-from whitebox_probe.plots._pictures import MOST, Options, bare, layers_of, sheet
+from whitebox_probe.plots._palette import map_of_values
+from whitebox_probe.plots._pictures import MOST, OF_SAMPLES, Options, bare, layers_of, sheet
 from whitebox_probe.plots.kind import figure
 from whitebox_probe.results.view import View
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _CLIP = 99.5  # percent of entries that the colours are spread over
 
 
-@figure(takes="view", options=Options)
+@figure(takes="view", options=Options, exempt=OF_SAMPLES)
 def tokens(
     view: View,
     *,
@@ -44,7 +44,7 @@ def tokens(
     shown = layers_of(view, site, layers, MOST)
     held = [np.stack([view.at(site, layer)[n] for layer in shown]) for n in samples]
     signed = any((each < 0).any() for each in held)
-    cmap = colour_map(given.palette) if given.palette else "RdBu_r" if signed else "Greys"
+    cmap = map_of_values(given.palette, "RdBu_r" if signed else "Greys")
     with sheet(
         given,
         rows=given.names(view, samples),

@@ -8,8 +8,8 @@ import numpy as np
 
 from whitebox_probe._core.errors import ProbeError, ResultError, nearest
 from whitebox_probe.plots import _fit, _labels, style
-from whitebox_probe.plots._comparable import check_results
-from whitebox_probe.plots._palette import Palette, colour_map
+from whitebox_probe.plots._comparable import check_options, check_results
+from whitebox_probe.plots._palette import Palette, map_of_values
 from whitebox_probe.plots.kind import figure
 from whitebox_probe.plots.page import Page, Size, extent, page, refuse_size
 from whitebox_probe.results.result import Result
@@ -44,13 +44,15 @@ def over_steps(
     Args:
         metric: its name in the table.
         steps: of the results, in their order; if not given, the last number in each one's name
-            (`ckpt-1000`), and 0 for an initialisation (`-init`).
+            (`ckpt-1000`), and 0 for an initialisation (`-init`). Where those tell no steps apart,
+            results are drawn side by side, in their order, under their names.
         form: `curves`, one a layer, dark for the first ones; or a `heatmap` of layers by steps.
         layers: which to draw, counted from 1; all if not given.
         site: which one, if the measure was taken at several.
         log: whether steps are on a logarithmic axis, whose 0 is kept; if they span a factor of a
             hundred, if not given.
-        labels: what steps are called under a heatmap: a mapping from the results' names, or a list.
+        labels: what results are called, under a heatmap or side by side: a mapping from their
+            names, or a list.
         palette: a colour map's name.
         ax: draw in these axes, and return their figure.
         size: (width, height) in inches.
@@ -61,13 +63,15 @@ def over_steps(
         that are not known, or a form that there is not.
     """
     check_results(results)
+    check_options(results, metric, None, None)
     refuse_size(ax, size, width, "ax")
     if form not in FORMS:
         raise ProbeError(f"there is no form '{form}'", "it is unknown", nearest(str(form), FORMS))
-    at = _steps(results, steps)
+    found = [result.curve(metric, site) for result in results]
+    at, numbered = _steps(results, steps)
     order = np.argsort(at, kind="stable")
-    at, ordered = np.asarray(at, dtype=float)[order], [results[i] for i in order]
-    curves = [result.curve(metric, site) for result in ordered]
+    at, ordered = at[order], [results[i] for i in order]
+    curves = [found[i] for i in order]
     means = np.stack([curve["mean"].to_numpy() for curve in curves])  # (steps, layers)
     known = curves[0]["layer"].tolist()
     shown = known if layers is None else list(layers)
@@ -83,14 +87,22 @@ def over_steps(
     with page(ax, inches=inches, panels="one") as sheet:
         cmap = _map(palette)
         label = _labels.axis(ordered[0].run, curves[0])
+        named = style.named([result.model for result in ordered], labels)
+        words = [
+            named.get(r.model, _told(step) if numbered else r.model)
+            for r, step in zip(ordered, at, strict=True)
+        ]
         if form == "curves":
             _curves(sheet, at, means, shown, cmap, label)
-            _axis(sheet, at, log)
+            if numbered:
+                _axis(sheet, at, log)
+            else:
+                _under(sheet, words, first=1)
         else:
-            named = style.named([result.model for result in ordered], labels)
-            words = [named.get(r.model, _told(step)) for r, step in zip(ordered, at, strict=True)]
             _heatmap(sheet, means, shown, words, cmap, label)
-        sheet.ax.set_xlabel("training step")
+            if not numbered:
+                _under(sheet, words, first=0)
+        sheet.ax.set_xlabel("training step" if numbered else "checkpoint")
         if title:
             sheet.ax.set_title(title)
         if sheet.own:
@@ -103,10 +115,11 @@ def over_steps(
     return sheet.figure
 
 
-def _steps(results: Sequence[Result], steps: Sequence[float] | None) -> list[float]:
-    """The step of each result.
+def _steps(results: Sequence[Result], steps: Sequence[float] | None) -> tuple[np.ndarray, bool]:
+    """The step of each result, and whether it is one; else its place among them.
 
-    Raises: ProbeError where they are not known, of another number, or the same.
+    Raises: ResultError for fewer than two results; ProbeError for steps of another number, or two
+        that are the same.
     """
     names = [result.model for result in results]
     if len(names) < 2:
@@ -114,34 +127,50 @@ def _steps(results: Sequence[Result], steps: Sequence[float] | None) -> list[flo
             "one result is no training", "a step is drawn beside others", "Pass two or more"
         )
     if steps is None:
-        found = []
-        for name in names:
-            number = _LAST_NUMBER.search(name.removesuffix(style.INIT))
-            if name.endswith(style.INIT) or number is None:
-                found.append(0.0 if name.endswith(style.INIT) else float("nan"))
-            else:
-                found.append(float(number.group()))
-        unknown = [name for name, step in zip(names, found, strict=True) if np.isnan(step)]
-        if unknown or len(set(found)) < len(found):
-            raise ProbeError(
-                f"the step of '{unknown[0]}' is not known" if unknown else "two steps are the same",
-                "they are the last numbers of the results' names",
-                "Pass steps=, one a result",
-            )
-        return found
+        told = [_number(name) for name in names]
+        apart = len(set(told)) == len(told) and any(not n.endswith(style.INIT) for n in names)
+        if apart and not np.isnan(told).any():
+            return np.asarray(told), True
+        return np.arange(1.0, len(names) + 1), False
     if len(steps) != len(names) or len(set(steps)) < len(names):
         raise ProbeError(
             f"{len(set(steps))} steps are given for {len(names)} results",
             "each result is of its own step",
             "Pass as many, all different",
         )
-    return [float(step) for step in steps]
+    return np.asarray(steps, dtype=float), True
+
+
+def _number(name: str) -> float:
+    """The last number in a name; 0 of an initialisation, NaN where there is none."""
+    if name.endswith(style.INIT):
+        return 0.0
+    found = _LAST_NUMBER.search(name)
+    return float(found.group()) if found else float("nan")
+
+
+def _under(sheet: Page, words: Sequence[str], *, first: int) -> None:
+    """Names of checkpoints under their places."""
+    ax = sheet.ax
+    small = sheet.points(6, ax=ax)
+    every = -(-len(words) // 12)
+    at = range(first, first + len(words), every)
+    ax.set_xticks(at, words[::every], fontsize=small)
+    length = _fit.ruler(ax.get_xticklabels()[0])
+    room = 0.9 * ax.get_window_extent().width / len(at)
+    lines = [_fit.wrapped(word, room, length) for word in words[::every]]
+    flat = len(at) <= 5 or all(len(e) <= 6 and max(map(length, e)) <= room for e in lines)
+    if not flat:  # aslant, two lines each
+        most = max(map(length, words)) / 2
+        lines = [_fit.wrapped(word, 1.3 * most, length) for word in words[::every]]
+    slant: dict[str, Any] = {} if flat else {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
+    ax.set_xticks(at, ["\n".join(each) for each in lines], fontsize=small, **slant)
 
 
 def _map(palette: Palette) -> Any:
     from matplotlib import colormaps
 
-    name = colour_map(palette) if isinstance(palette, str) else "viridis"
+    name = map_of_values(palette, "viridis")
     return colormaps[name] if isinstance(name, str) else name
 
 

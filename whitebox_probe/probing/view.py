@@ -91,7 +91,8 @@ def _pixels(inputs: Tensor, preprocess: Any) -> np.ndarray:
     """
     pixels = inputs.float().permute(0, 2, 3, 1).numpy()
     if isinstance(preprocess, Preprocess) and len(preprocess.mean) == pixels.shape[-1]:
-        pixels = pixels * np.float32(preprocess.std) + np.float32(preprocess.mean)
+        std, mean = (np.asarray(each, np.float32) for each in (preprocess.std, preprocess.mean))
+        pixels = pixels * std + mean
     else:
         pixels = (pixels - pixels.min()) / max(float(np.ptp(pixels)), 1e-12)
     shown = pixels if pixels.shape[-1] in (1, 3) else pixels[..., :1]
