@@ -106,10 +106,8 @@ class Run(ABC, Generic[Of]):
                 "seconds": round(time.perf_counter() - start, 1),
             }
         )
-        if epoch == 0:
-            self._save("early")
-        if epoch + 1 == self.recipe.epochs:
-            self._save("final")
+        last = epoch + 1 == self.recipe.epochs
+        self._save("final" if last else f"epoch-{epoch + 1:02d}")
         self._keep()
 
     def _step(self, step: int, batch: Tensor, random: torch.Generator) -> float:
