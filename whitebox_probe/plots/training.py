@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from whitebox_probe._core.errors import ProbeError, ResultError, nearest
-from whitebox_probe.plots import _fit, _labels, style
+from whitebox_probe.plots import _fit, _labels, _sequence, style
 from whitebox_probe.plots._comparable import check_options, check_results
 from whitebox_probe.plots._palette import Palette, map_of_values
 from whitebox_probe.plots.kind import figure
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 FORMS = ("curves", "heatmap")
 _LAST_NUMBER = re.compile(r"\d+(?!.*\d)")
-_LIGHT = 0.88  # of a colour map: what is lighter does not show on white
 
 
 @figure(takes="results")
@@ -85,7 +84,6 @@ def over_steps(
     means = means[:, [known.index(layer) for layer in shown]]
     inches = extent(size, width, usual="column", height={"column": 2.3, "text": 2.9})
     with page(ax, inches=inches, panels="one") as sheet:
-        cmap = _map(palette)
         label = _labels.axis(ordered[0].run, curves[0])
         named = style.named([result.model for result in ordered], labels)
         words = [
@@ -93,13 +91,13 @@ def over_steps(
             for r, step in zip(ordered, at, strict=True)
         ]
         if form == "curves":
-            _curves(sheet, at, means, shown, cmap, label)
+            _curves(sheet, at, means, shown, _sequence.colours(len(shown), palette), label)
             if numbered:
                 _axis(sheet, at, log)
             else:
                 _under(sheet, words, first=1)
         else:
-            _heatmap(sheet, means, shown, words, cmap, label)
+            _heatmap(sheet, means, shown, words, map_of_values(palette, "viridis"), label)
             if not numbered:
                 _under(sheet, words, first=0)
         sheet.ax.set_xlabel("training step" if numbered else "checkpoint")
@@ -167,36 +165,13 @@ def _under(sheet: Page, words: Sequence[str], *, first: int) -> None:
     ax.set_xticks(at, ["\n".join(each) for each in lines], fontsize=small, **slant)
 
 
-def _map(palette: Palette) -> Any:
-    from matplotlib import colormaps
-
-    name = map_of_values(palette, "viridis")
-    return colormaps[name] if isinstance(name, str) else name
-
-
 def _curves(
-    sheet: Page, at: np.ndarray, means: np.ndarray, layers: Sequence[int], cmap: Any, label: str
+    sheet: Page, at: np.ndarray, means: np.ndarray, layers: Sequence[int], of: list[Any], label: str
 ) -> None:
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import LinearSegmentedColormap, Normalize
-
-    colours = [cmap(_LIGHT * i / max(1, len(layers) - 1)) for i in range(len(layers))]
-    for values, colour in zip(means.T, colours, strict=True):
+    for values, colour in zip(means.T, of, strict=True):
         sheet.ax.plot(at, values, color=colour, marker="o", markersize=2.2)
     sheet.ax.set_ylabel(label)
-    if len(layers) == 1:
-        return
-    bar = sheet.figure.colorbar(
-        ScalarMappable(
-            Normalize(layers[0], layers[-1]), LinearSegmentedColormap.from_list("layers", colours)
-        ),
-        ax=sheet.ax,
-        pad=0.02,
-        aspect=25,
-    )
-    bar.outline.set_linewidth(0)
-    bar.set_label(r"layer $\ell$")
-    bar.set_ticks([layers[0], layers[-1]])
+    _sequence.add_bar(sheet.ax, of, layers, r"layer $\ell$")
 
 
 def _axis(sheet: Page, at: np.ndarray, log: bool | None) -> None:
