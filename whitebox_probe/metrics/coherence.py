@@ -286,9 +286,11 @@ class Coherence(WeightMeasure):
                 "principal_angle_min": apart.min().item(),
                 "principal_angle_mean": apart.mean().item(),
             }
-        return numbers, {"coherence": pairwise, "overlap": overlaps, "angles": _of_pairs(angles)} | {
-            "angles_random": torch.tensor(random_angles(d, p), dtype=torch.float64)
-        }
+        return numbers, {
+            "coherence": pairwise,
+            "overlap": overlaps,
+            "angles": _of_pairs(angles),
+        } | {"angles_random": torch.tensor(random_angles(d, p), dtype=torch.float64)}
 
     def _without(
         self, U: Tensor, Q: Tensor, having: Tensor

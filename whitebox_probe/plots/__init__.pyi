@@ -140,6 +140,7 @@ def coding_rate(
 def coherence(
     *results: Result,
     matrix: str = "coherence",
+    centred: bool | None = None,
     layers: Sequence[int] | None = None,
     labels: Mapping[str, str] | Sequence[str] | None = None,
     palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
@@ -149,11 +150,16 @@ def coherence(
     title: str | None = None,
     colorbar: bool = True,
 ) -> Figure:
-    """Heatmaps of pairwise coherence between heads: dark for orthogonal, light for shared.
+    """Heatmaps of pairwise coherence between heads, against that of random subspaces.
+
+    Centred: blue pairs share less than two subspaces drawn at random, red ones more; a head with
+    itself is left out. Else dark for orthogonal, light for shared.
 
     Args:
         matrix: `coherence`, the K x K spectral norms of products of orthonormal bases, `overlap`,
             |U^T U| of all K*p basis vectors, or another one of the results, with values 0 to 1.
+        centred: subtract what random subspaces of each model's sizes give; if not given, where the
+            matrix is `coherence` and every result holds that.
         layers: which to draw, counted from 1; if not given, at most eight, spread over the depth.
         labels: what models are called: a mapping from their names, or a list in their order.
         palette: a colour map's name; or colours of the models' names, as a list or a mapping.
@@ -163,7 +169,8 @@ def coherence(
         title: above the panels.
         colorbar: beside the panels.
 
-    Raises: ResultError when a result holds no such matrix, or no such layer.
+    Raises: ResultError when a result holds no such matrix, or no such layer; ProbeError when what
+        random subspaces give is not known.
     """
 
 def compression(
@@ -260,6 +267,72 @@ def curves(
     Raises: ProbeError.
     """
 
+def eps_sweep(
+    *results: Result,
+    metric: str = "compression",
+    site: str | None = None,
+    relative: bool = True,
+    labels: Mapping[str, str] | Sequence[str] | None = None,
+    palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
+    axes: Any = None,
+    size: tuple[float, float] | None = None,
+    width: Literal["column", "text"] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """A rate at each coding precision that it was taken with, one panel a model.
+
+    Rates of several eps are of several sizes: relative curves show whether their form is the same.
+
+    Args:
+        metric: its name in the table.
+        site: which one, if the measure was taken at several.
+        relative: draw each curve as a share of its first layer.
+        labels: what models are called: a mapping from their names, or a list in their order.
+        palette: a colour map's name.
+        axes: draw in these axes, one a model, and return their figure.
+        size: (width, height) in inches.
+        width: `column` or `text` of a paper; as your figure.figsize, or by the number of models.
+        title: above the panels.
+
+    Raises: ResultError when a result lacks the measure, or holds it with no eps; when they share
+        none.
+    """
+
+def fidelity(
+    *results: Result,
+    columns: int | None = None,
+    convention: str | None = None,
+    band: Literal["ci", "std", "sem"] | None = "ci",
+    relative_depth: bool = False,
+    labels: Mapping[str, str] | Sequence[str] | None = None,
+    palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
+    axes: Any = None,
+    size: tuple[float, float] | None = None,
+    width: Literal["column", "text"] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """How near each layer is to the step that it was derived as, one panel a measure.
+
+    The attention's update against the descent of R^c: their cosine, the share of the descent that
+    it achieves, and its change of R^c. The ISTA block: which share of the way to the optimum of its
+    LASSO it goes. Those that every result holds are drawn; a ViT has no LASSO.
+
+    Args:
+        columns: panels in a row; two, or three of more than four, if not given.
+        convention: which one, if measures were taken in both.
+        band: what is shaded: 95% interval of the mean, std over samples, or standard error.
+        relative_depth: draw against layer / number of layers.
+        labels: what models are called: a mapping from their names, or a list in their order.
+        palette: colours of models: a list, a mapping from their names, or a colour map's name.
+        axes: draw in these axes, one a measure, row by row, and return their figure.
+        size: (width, height) in inches.
+        width: `column` or `text` of a paper; as your figure.figsize, or `text`, if not given.
+        title: above the panels.
+
+    Raises: ResultError when the results share none of them.
+    References: Yu et al. 2023, arXiv:2306.01129, sections 2.3 and 2.4.
+    """
+
 def over_steps(
     *results: Result,
     metric: str = "compression",
@@ -329,7 +402,39 @@ def panel(
         width: `column` or `text` of a paper; as your figure.figsize, or `text`, if not given.
         title: above the panels.
 
-    Raises: ResultError when a result lacks a measure; and where there is none to draw.
+    Raises: ResultError when a result lacks a measure, and where there is none to draw.
+    """
+
+def principal_angles(
+    *results: Result,
+    layers: Sequence[int] | None = None,
+    centred: bool = True,
+    labels: Mapping[str, str] | Sequence[str] | None = None,
+    palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
+    axes: Any = None,
+    size: tuple[float, float] | None = None,
+    width: Literal["column", "text"] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Principal angles between heads' subspaces at each layer, in their order; one panel a model.
+
+    Of the p angles of each pair of heads the mean over pairs is drawn, and of at most three layers
+    the smallest and the largest of any pair as thin lines. 0 degrees: a direction that both heads
+    hold; 90: none is shared. Below the line of random subspaces heads share more than by chance.
+
+    Args:
+        layers: which to draw, counted from 1; all if not given.
+        centred: draw what is above and below the angles of subspaces drawn at random, in place of
+            the angles.
+        labels: what models are called: a mapping from their names, or a list in their order.
+        palette: a colour map's name.
+        axes: draw in these axes, one a model, and return their figure.
+        size: (width, height) in inches.
+        width: `column` or `text` of a paper; as your figure.figsize, or by the number of models.
+        title: above the panels.
+
+    Raises: ResultError when a result lacks the matrix `angles`, or a layer.
+    References: Björck and Golub 1973, Mathematics of Computation 27.
     """
 
 def rate_change_parts(
@@ -582,6 +687,35 @@ def sparsity(
     Raises: ProbeError.
     """
 
+def spectra(
+    *results: Result,
+    layers: Sequence[int] | None = None,
+    log: bool = True,
+    labels: Mapping[str, str] | Sequence[str] | None = None,
+    palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
+    axes: Any = None,
+    size: tuple[float, float] | None = None,
+    width: Literal["column", "text"] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """The spectrum of a sample's tokens at each layer, averaged over samples; one panel a model.
+
+    The steeper it falls, the fewer directions the tokens use.
+
+    Args:
+        layers: which to draw, counted from 1; all if not given.
+        log: whether shares are on a logarithmic axis; those below 1e-8 of the leading one, which
+            are rounding, are left out.
+        labels: what models are called: a mapping from their names, or a list in their order.
+        palette: a colour map's name.
+        axes: draw in these axes, one a model, and return their figure.
+        size: (width, height) in inches.
+        width: `column` or `text` of a paper; as your figure.figsize, or by the number of models.
+        title: above the panels.
+
+    Raises: ResultError when a result lacks the matrix `token_spectrum`, or a layer.
+    """
+
 def subspace_overlap(
     *results: Result,
     layers: Sequence[int] | None = None,
@@ -593,7 +727,10 @@ def subspace_overlap(
     title: str | None = None,
     colorbar: bool = True,
 ) -> Figure:
-    """Heatmaps of |U^T U|, K*p by K*p, as in figure 7 of arXiv:2306.01129.
+    """Heatmaps of |U^T U|, K*p by K*p, as in figure 7 of arXiv:2306.01129; lines part the heads.
+
+    The scale ends where 99.5% of the entries off the diagonal do, which is 1 everywhere: on a scale
+    from 0 to 1 nothing else would be seen.
 
     Args:
         layers: which to draw, counted from 1; if not given, at most eight, spread over the depth.

@@ -29,30 +29,29 @@ def add_bar(
     values: Sequence[float],
     label: str,
     *,
-    every: bool = False,
     words: Sequence[str] | None = None,
 ) -> None:
     """A bar beside the axes that says which colour is which value; none for a single one.
 
-    Args: of: colours. every: a tick at each value; else at the first and the last one. words: of
-        the ticks, if they are not the values themselves.
+    Args: of: colours. words: of each value, at steps of one size; if not given, the bar is smooth,
+        and its ends are told.
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import BoundaryNorm, LinearSegmentedColormap, ListedColormap, Normalize
 
     if len(values) < 2:
         return
-    first = axes if not isinstance(axes, Sequence) else axes[0]
-    if every:
-        norm: Any = BoundaryNorm([i - 0.5 for i in range(len(values) + 1)], len(values))
-        mapped = ScalarMappable(norm, ListedColormap(list(of)))
+    first = axes[0] if isinstance(axes, Sequence) else axes
+    if words is not None:
+        steps = [i - 0.5 for i in range(len(values) + 1)]
+        mapped = ScalarMappable(BoundaryNorm(steps, len(values)), ListedColormap(list(of)))
         ticks: list[float] = list(range(len(values)))
     else:
-        norm = Normalize(values[0], values[-1])
-        mapped = ScalarMappable(norm, LinearSegmentedColormap.from_list("sequence", list(of)))
+        ends = Normalize(values[0], values[-1])
+        mapped = ScalarMappable(ends, LinearSegmentedColormap.from_list("sequence", list(of)))
         ticks = [values[0], values[-1]]
     bar = first.figure.colorbar(mapped, ax=axes, pad=0.02, aspect=25)
-    bar.outline.set_linewidth(0)  # type: ignore[operator]
+    bar.outline.set_linewidth(0)
     bar.set_label(label)
     bar.set_ticks(ticks, labels=words)
     bar.ax.tick_params(which="minor", length=0)

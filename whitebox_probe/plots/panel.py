@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import ResultError
@@ -19,26 +20,11 @@ USUAL = ("compression", "coding_rate", "rate_reduction", "l0")
 _TALL = 1.75  # inches a row
 
 
-@figure(takes="results")
-def panel(
-    *results: Result,
-    metrics: Sequence[str] | None = None,
-    columns: int | None = None,
-    convention: str | None = None,
-    band: _curves.Band = "ci",
-    relative_depth: bool = False,
-    labels: style.Labels = None,
-    palette: Palette = None,
-    axes: Any = None,
-    size: Size = None,
-    width: style.Width | None = None,
-    title: str | None = None,
-) -> "Figure":
-    """Several measures against depth, one panel each, with one legend for all of them.
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Keywords of every figure of several measures.
 
     Args:
-        metrics: names in the table; if not given, those of R^c, R, their difference and l0 that
-            every result holds.
         columns: panels in a row; two, or three of more than four, if not given.
         convention: which one, if measures were taken in both.
         band: what is shaded: 95% interval of the mean, std over samples, or standard error.
@@ -49,43 +35,73 @@ def panel(
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `text`, if not given.
         title: above the panels.
+    """
 
-    Raises: ResultError when a result lacks a measure; and where there is none to draw.
+    columns: int | None = None
+    convention: str | None = None
+    band: _curves.Band = "ci"
+    relative_depth: bool = False
+    labels: style.Labels = None
+    palette: Palette = None
+    axes: Any = None
+    size: Size = None
+    width: style.Width | None = None
+    title: str | None = None
+
+
+@figure(takes="results", options=Options)
+def panel(*results: Result, metrics: Sequence[str] | None = None, **options: Any) -> "Figure":
+    """Several measures against depth, one panel each, with one legend for all of them.
+
+    Args:
+        metrics: names in the table; if not given, those of R^c, R, their difference and l0 that
+            every result holds.
+
+    Raises: ResultError when a result lacks a measure, and where there is none to draw.
     """
     check_results(results)
-    refuse_size(axes, size, width, "axes")
-    asked = _asked(results, metrics)
-    across = columns or (3 if len(asked) > 4 else min(2, len(asked)))
-    rows = math.ceil(len(asked) / across)
-    inches = extent(size, width, usual="text", height=rows * _TALL)
-    shape = (1, len(asked)) if axes is not None else (rows, across)
-    with page(axes, inches=inches, shape=shape, panels=f"{len(asked)} measures") as sheet:
+    return draw(results, _asked(results, metrics), Options(**options))
+
+
+def draw(results: Sequence[Result], metrics: Sequence[str], options: Options) -> "Figure":
+    """One panel a measure.
+
+    Raises: ResultError when a result lacks one.
+    """
+    refuse_size(options.axes, options.size, options.width, "axes")
+    across = options.columns or (3 if len(metrics) > 4 else min(2, len(metrics)))
+    rows = math.ceil(len(metrics) / across)
+    inches = extent(options.size, options.width, usual="text", height=rows * _TALL)
+    shape = (1, len(metrics)) if options.axes is not None else (rows, across)
+    measures = f"{len(metrics)} measures"
+    with page(options.axes, inches=inches, shape=shape, panels=measures) as sheet:
         cells = list(sheet.axes.flat)
-        for ax, metric in zip(cells, asked, strict=False):
-            options = _curves.Options(
-                convention=_of(results, metric, convention),
-                band=band,
-                relative_depth=relative_depth,
-                labels=labels,
-                palette=palette,
+        drawn = cells[: len(metrics)]
+        for ax, metric in zip(drawn, metrics, strict=True):
+            one = _curves.Options(
+                convention=_of(results, metric, options.convention),
+                band=options.band,
+                relative_depth=options.relative_depth,
+                labels=options.labels,
+                palette=options.palette,
                 ax=ax,
                 legend=False,
             )
-            _curves.draw(results, metric, options)
-        for ax in cells[len(asked) :]:
+            _curves.draw(results, metric, one)
+        for ax in cells[len(metrics) :]:
             ax.remove()
-        for ax in cells[: len(asked) - across]:
+        for ax in drawn[: len(metrics) - across]:
             ax.set_xlabel("")
-        handles = cells[0].get_legend_handles_labels()[0]
-        shaded = any(ax.collections for ax in cells[: len(asked)])
-        _legend.draw(sheet, handles, bands=[BANDS[band]] if band and shaded else [], note=None)
-        if title and sheet.own:
-            _fit.fit(sheet.figure.suptitle(title), sheet.figure.bbox.width)
-        elif title:
-            cells[0].set_title(title)
+        shaded = any(ax.collections for ax in drawn)
+        bands = [BANDS[options.band]] if options.band and shaded else []
+        _legend.draw(sheet, drawn[0].get_legend_handles_labels()[0], bands=bands, note=None)
+        if options.title and sheet.own:
+            _fit.fit(sheet.figure.suptitle(options.title), sheet.figure.bbox.width)
+        elif options.title:
+            drawn[0].set_title(options.title)
         if sheet.own:
             _fit.lay_out(sheet.figure)
-            for ax in cells[: len(asked)]:
+            for ax in drawn:
                 _fit.fit(ax.yaxis.label, ax.get_window_extent().height)
     return sheet.figure
 
