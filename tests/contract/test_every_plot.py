@@ -93,7 +93,7 @@ def of_results():
 
 def of_depth():
     """Figures of one measure against depth."""
-    return [n for n in of_results() if "band" in parameters(n) and "metrics" not in parameters(n)]
+    return [name for name in of_results() if {"band", "ax"} <= set(parameters(name))]
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -244,9 +244,9 @@ def test_labels_take_the_place_of_names(name):
 @pytest.mark.parametrize("name", applying("palette"))
 def test_a_palette_colours_what_is_drawn(name):
     plain = pixels(drawn(name))
-    values = kind(name).takes == "view" or name == "over_steps"
-    models = kind(name).takes != "results" or name in of_depth() or name == "panel"
-    palette = "magma" if values or not models else "tab10"
+    options = parameters(name)
+    values = kind(name).takes in ("view", "results") and "band" not in options
+    palette = "magma" if values else "tab10"
     assert (pixels(drawn(name, palette=palette)) != plain).any()
     with pytest.raises(ProbeError, match="is no colour( map)?: |in palette= is no colour"):
         drawn(name, palette=["red-ish"] * 4)

@@ -44,6 +44,7 @@ def result(model, metrics=None, *, convention="paper", spread=True, seed=0, **ru
             table.append(
                 {"model": model, "layer": layer, "site": site.replace("{heads}", "heads_k")}
                 | {"metric": metric, "basis": "qkv:k+qr", "convention": convention}
+                | {"eps": 0.1 if kind.group == "rate" else float("nan")}
                 | {"mean": mean, "std": 3 * half, "sem": half / 2}
                 | {"ci_low": mean - half, "ci_high": mean + half, "count": 50}
             )
@@ -51,6 +52,9 @@ def result(model, metrics=None, *, convention="paper", spread=True, seed=0, **ru
         name: random.uniform(size=(LAYERS, size, size))
         for name, size in (("coherence", 2), ("overlap", 16))
     }
+    matrices["angles"] = np.sort(random.uniform(0, 90, size=(LAYERS, 1, 8)))
+    matrices["angles_random"] = np.tile(np.linspace(20, 88, 8), (LAYERS, 1))
+    matrices["token_spectrum"] = -np.sort(-random.dirichlet(np.ones(16), size=LAYERS))
     told = SIZES | {"model": model, "family": "timm_vit", "convention": convention, "eps": 0.1}
     told |= {"basis": "qkv:k+qr", "prenorm": True, "class_token": True, "seed": 0, "bounds": {}}
     line = run.pop("null_line", None)
