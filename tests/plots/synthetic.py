@@ -118,7 +118,7 @@ def images():
 
 
 def view():
-    """Three images of four by four patches behind a class token, two heads, three layers."""
+    """Three samples of 17 tokens, two heads, three layers: images, and words beside them."""
     random = np.random.default_rng(0)
     sites = {}
     for layer in range(1, LAYERS + 1):
@@ -126,7 +126,12 @@ def view():
         weights = random.uniform(size=(3, 2, 17, 17)).astype(np.float32)
         sites["attn_weights", layer] = weights / weights.sum(axis=-1, keepdims=True)
     images = random.uniform(size=(3, 16, 16, 3))
-    return View("crate", sites, images, grid=(4, 4), patches=tuple(range(1, 17)), class_index=0)
+    words = tuple(
+        tuple(f" {'abc'[i % 3] * (1 + (i + j) % 5)}" for i in range(17)) for j in range(3)
+    )
+    return View(
+        "crate", sites, images, words, grid=(4, 4), patches=tuple(range(1, 17)), class_index=0
+    )
 
 
 def inputs(takes, *, names=("crate", "crate-init", "vit", "vit-init")):

@@ -15,6 +15,7 @@ from typing import Any
 from whitebox_probe._core import discover
 from whitebox_probe.plots.kind import Draw, kind_of
 from whitebox_probe.plots.style import save as save
+from whitebox_probe.plots.text import text_html as text_html
 
 GROUP = "whitebox_probe.figures"
 
@@ -81,4 +82,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*figures, "figures", "save"])
+    return sorted([*figures, "figures", "save", "text_html"])

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy import ndarray
 
 from whitebox_probe.auditing.verdicts import Audit
 from whitebox_probe.plots.style import save as save
@@ -743,6 +744,38 @@ def subspace_overlap(
         colorbar: beside the panels.
 
     Raises: ResultError when a result holds no such matrix, or no such layer.
+    """
+
+def text(
+    view: View,
+    *,
+    value: Literal["norm", "l0", "change", "received", "attended"] | ndarray = "norm",
+    layer: int | None = None,
+    samples: Sequence[int] | int | None = None,
+    labels: Mapping[str, str] | Sequence[str] | None = None,
+    palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
+    axes: Any = None,
+    size: tuple[float, float] | None = None,
+    width: Literal["column", "text"] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Texts with each token on the colour of a number of its own, one below the other.
+
+    Args:
+        view: from `wp.view`, of texts.
+        value: `norm` of the token at z_out, `l0` (its share of non-zeros), `change` (by the layer,
+            relative), `received` or `attended` (attention, mean over heads); or numbers, (samples,
+            tokens).
+        layer: counted from 1; the last one if not given.
+        samples: which of the view, counted from 0; the first eight if not given.
+        labels: what samples are called: a list in their order, or a mapping from their labels.
+        palette: a colour map's name.
+        axes: draw in these axes, one a picture, row by row, and return their figure.
+        size: (width, height) in inches.
+        width: `column` or `text` of a paper; as your figure.figsize, or `text`, if not given.
+        title: above the pictures.
+
+    Raises: ResultError for what the view does not hold; ProbeError for another value.
     """
 
 def token_pca(

@@ -97,16 +97,17 @@ def sheet(
     rows: Sequence[str],
     columns: Sequence[str],
     shape: float = 1.0,
+    wide: float = 1.3,
     panels: str,
 ) -> Iterator[Page]:
     """A page of pictures, one a row and column; words are set when they are drawn.
 
-    Args: shape: height over width of a picture.
+    Args: shape: height over width of a picture. wide: inches that one takes at most by itself.
     """
     refuse_size(options.axes, options.size, options.width, "axes")
     across, _, fixed = extent(options.size, options.width, usual="text", height=1)
     if options.size is None and options.width is None and not fixed:
-        across = min(across, 1.3 * len(columns) + 0.6)
+        across = min(across, wide * len(columns) + 0.6)
     named = _NAMES if any(rows) else 0.05
     tall = options.size[1] if options.size else 0
     tall = tall or len(rows) * (shape * (across - named) / len(columns) + 0.06) + 0.35

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import DataError, SiteError
+from whitebox_probe.data.text import open_tokenizer
 from whitebox_probe.models.model import ProbeModel
-from whitebox_probe.models.preprocess import Preprocess
+from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
 from whitebox_probe.probing.forward import opened, ready, run_batch
 from whitebox_probe.probing.probe import as_model
 from whitebox_probe.probing.recorder import record
@@ -78,10 +79,19 @@ def _seen(model: ProbeModel, inputs: Tensor, held: dict[tuple[str, int], np.ndar
         model=model.name,
         sites=held,
         images=images,
+        texts=_words(inputs, model.preprocess),
         grid=model.grid(inputs) if images is not None else None,
         patches=tuple(n for n in range(tokens) if n not in extra),
         class_index=model.class_index,
     )
+
+
+def _words(inputs: Tensor, preprocess: Any) -> tuple[tuple[str, ...], ...] | None:
+    """What each token stands for; None where the model does not name its tokenizer."""
+    if inputs.ndim != 2 or not isinstance(preprocess, TextPreprocess):
+        return None
+    word = open_tokenizer(preprocess.tokenizer).word
+    return tuple(tuple(word(i) for i in row) for row in inputs.tolist())
 
 
 def _pixels(inputs: Tensor, preprocess: Any) -> np.ndarray:
