@@ -36,6 +36,7 @@ _HOMES = {
     "compare": "results.compare",
     "Similarity": "results.similarity",
     "similarity": "probing.similarity",
+    "segmentation": "results.attention_maps",
     "View": "results.view",
     "view": "probing.view",
 }
@@ -66,6 +67,7 @@ __all__ = [
     "probe",
     "record",
     "reference",
+    "segmentation",
     "similarity",
     "view",
     "wrap",

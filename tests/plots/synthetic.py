@@ -8,6 +8,7 @@ import pandas as pd
 from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.auditing.verdicts import Audit
 from whitebox_probe.metrics.catalogue import catalogue
+from whitebox_probe.results.attention_maps import segmentation
 from whitebox_probe.results.result import Result
 from whitebox_probe.results.similarity import Similarity
 from whitebox_probe.results.view import View
@@ -126,12 +127,9 @@ def view():
         weights = random.uniform(size=(3, 2, 17, 17)).astype(np.float32)
         sites["attn_weights", layer] = weights / weights.sum(axis=-1, keepdims=True)
     images = random.uniform(size=(3, 16, 16, 3))
-    words = tuple(
-        tuple(f" {'abc'[i % 3] * (1 + (i + j) % 5)}" for i in range(17)) for j in range(3)
-    )
-    return View(
-        "crate", sites, images, words, grid=(4, 4), patches=tuple(range(1, 17)), class_index=0
-    )
+    words = tuple(tuple(" " + "a" * (1 + (i + j) % 5) for i in range(17)) for j in range(3))
+    patches = tuple(range(1, 17))
+    return View("crate", sites, images, words, grid=(4, 4), patches=patches, class_index=0)
 
 
 def inputs(takes, *, names=("crate", "crate-init", "vit", "vit-init")):
@@ -146,4 +144,8 @@ def inputs(takes, *, names=("crate", "crate-init", "vit", "vit-init")):
         return images()
     if takes == "view":
         return (view(),)
+    if takes == "scores":
+        masks = np.zeros((3, 16, 16), dtype=bool)
+        masks[:, 4:12, 4:12] = True
+        return (segmentation(view(), masks),)
     raise AssertionError(f"nothing is made up for a figure that takes {takes}: add it here")

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy import ndarray
+from pandas import DataFrame
 
 from whitebox_probe.auditing.verdicts import Audit
 from whitebox_probe.plots.style import save as save
@@ -564,6 +565,33 @@ def robustness(
         title: above the panels.
 
     Raises: ResultError for an audit without other settings.
+    """
+
+def segmentation(
+    scores: DataFrame,
+    *,
+    labels: Mapping[str, str] | Sequence[str] | None = None,
+    palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
+    ax: Axes | None = None,
+    size: tuple[float, float] | None = None,
+    width: Literal["column", "text"] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """The segmentation score of each head at each layer, a dot each, and what chance gives.
+
+    The line follows the best head of each layer, with its 95% interval: it was picked as the best
+    on the same samples, so that its interval says how sure its score is, and not that it is best.
+
+    Args:
+        scores: from `wp.segmentation`.
+        labels: of the best head's line: a mapping from `best head`.
+        palette: its colour: a list of one, or a colour map's name.
+        ax: draw in these axes, and return their figure.
+        size: (width, height) in inches.
+        width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
+        title: above the axes.
+
+    Raises: ResultError for a table of another kind.
     """
 
 def similarity(

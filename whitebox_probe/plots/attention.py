@@ -1,21 +1,17 @@
 """Where heads look: maps over the image, and the least part of it that holds most of their mass."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import ProbeError, ResultError
 from whitebox_probe.plots._palette import map_of_values
 from whitebox_probe.plots._pictures import MOST, OF_SAMPLES, Options, images_of, picture, sheet
 from whitebox_probe.plots.kind import figure
+from whitebox_probe.results.attention_maps import Query, heaviest, maps_of
 from whitebox_probe.results.view import View
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-SITE = "attn_weights"
-Query = Literal["class", "mean"] | tuple[int, int]
 
 
 @figure(takes="view", options=Options, exempt=OF_SAMPLES)
@@ -83,50 +79,6 @@ def attention(
                     extent=(0, width, height, 0),
                 )
     return made.figure
-
-
-def maps_of(view: View, layer: int, query: Query | None) -> np.ndarray:
-    """The attention of a query to the patches: (B, K, patches), each row of it adding up to 1."""
-    weights = view.at(SITE, layer)
-    patches = list(view.patches)
-    if query is None:
-        query = "mean" if view.class_index is None else "class"
-    if query == "class":
-        if view.class_index is None:
-            raise ResultError(
-                f"{view.model} has no class token",
-                "its attention is that of patches",
-                "Use query='mean', or query=(row, column)",
-            )
-        found = weights[:, :, view.class_index, :][..., patches]
-    elif query == "mean":
-        found = weights[:, :, patches, :][..., patches].mean(axis=2)
-    else:
-        found = weights[:, :, patches[_place(view, query)], :][..., patches]
-    whole: np.ndarray = found / np.maximum(found.sum(axis=-1, keepdims=True), 1e-30)
-    return whole
-
-
-def heaviest(maps: np.ndarray, mass: float) -> np.ndarray:
-    """1 for the fewest entries that hold a share of each row, 0 for the others: (..., n)."""
-    order = np.argsort(-maps, axis=-1, kind="stable")
-    held = np.cumsum(np.take_along_axis(maps, order, axis=-1), axis=-1)
-    before = held - np.take_along_axis(maps, order, axis=-1)
-    kept = np.zeros_like(maps)
-    np.put_along_axis(kept, order, (before < mass).astype(maps.dtype), axis=-1)
-    return kept
-
-
-def _place(view: View, query: Any) -> int:
-    rows, columns = view.grid or (0, 0)
-    fits = isinstance(query, tuple) and len(query) == 2
-    if not fits or not (0 <= query[0] < rows and 0 <= query[1] < columns):
-        raise ProbeError(
-            f"query={query!r} is no token of the image",
-            f"its patches are (0, 0) to ({rows - 1}, {columns - 1})",
-            "Use 'class', 'mean' or a patch (row, column)",
-        )
-    return int(query[0]) * columns + int(query[1])
 
 
 def _mark(ax: Any, query: tuple[int, int], view: View, size: tuple[int, ...]) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Kind", "figure", "kind_of"]
 
-Takes = Literal["results", "similarity", "audit", "images", "view"]
+Takes = Literal["results", "similarity", "audit", "images", "view", "scores"]
 Draw = Callable[..., "Figure"]
 
 
@@ -29,8 +29,8 @@ class Kind:
     """What a figure is drawn of.
 
     Attributes:
-        takes: `results` (any number of them), or one `similarity`, `audit`, `view`, or batch of
-            `images`.
+        takes: `results` (any number of them), or one `similarity`, `audit`, `view`, table of
+            `scores`, or batch of `images`.
         rows: the measures of the table that are its own.
         group: it draws every measure of this group, named with `metric=`.
         matrices: the matrices that it draws.
