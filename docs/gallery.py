@@ -7,8 +7,7 @@ gallery. It takes some minutes; nothing is fetched.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +18,23 @@ HERE = Path(__file__).parent
 PICTURES = HERE / "figures" / "gallery"
 MODELS = ("crate-tiny-fmnist", "crate-tiny-fmnist-init", "vit-tiny-fmnist")
 DATA = "fashion-mnist"
+TRAINING: tuple[str, ...] = ()
+"""Checkpoints between the initialisation and the last, in their order."""
 DPI = 110
 HEAD = """# Gallery
 
-Every figure of `wp.plots`, drawn of the models that ship with the package by `python docs/gallery.py`.
-Each is one call; `labels`, `palette`, `size`, `width`, `title` and the caller's own axes are options of
-all of them. The words under a picture say how to read it; what it shows holds for these small models.
+Every figure of `wp.plots`, drawn of the models that ship with the package, by
+`python docs/gallery.py`. Each is one call; `labels`, `palette`, `size`, `width`, `title` and the
+caller's own axes are options of all of them. The words under a picture say how to read it; what it
+shows holds for these small models.
 """
 RATES = ["compression", "coding_rate", "rate_reduction", "sparse_rate_reduction", "l0", "hoyer"]
 PARTS = [
     f"attention_rate_change{part}"
-    for part in ("", "_common", "_radial", "_tangential", "_shuffled", "_mean")
+    for part in ("", "_common", "_radial", "_tangential", "_shuffled")
 ]
 FIDELITY = ["descent_cosine", "descent_achieved"]
 MATRICES = ["coherence", "token_spectrum", "stable_rank"]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What a figure is drawn of, and the call as it is printed."""
-
-    given: Callable[[], tuple[Any, ...]]
-    call: str
-    keywords: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Inputs:
@@ -77,10 +70,7 @@ class Inputs:
 
     def training(self) -> tuple[wp.Result, ...]:
         """Of the checkpoints of one training."""
-        from whitebox_probe.checkpoints.registry import registry
-
-        names = [n for n in registry() if n.startswith(MODELS[0]) and n != MODELS[0]]
-        order = [MODELS[1], *sorted(n for n in names if n != MODELS[1]), MODELS[0]]
+        order = [MODELS[1], *TRAINING, MODELS[0]]
         return self.once("training", lambda: tuple(_probe(m, RATES) for m in order))
 
     def view(self) -> tuple[wp.View, ...]:
@@ -121,4 +111,81 @@ class Inputs:
         flat = shown.reshape(len(shown), *shown.shape[1:3]).astype(float)
         left, sigma, right = np.linalg.svd(flat)
         rebuilt = (left[:, :, :4] * sigma[:, None, :4]) @ right[:, :4]
-        return shown.transpose(0, 3, 1, 2), rebuilt[:, None], None
+        return tuple(
+            np.repeat(each, 3, axis=1) for each in (shown.transpose(0, 3, 1, 2), rebuilt[:, None])
+        )
+
+
+OF = {
+    "over_steps": ("training", {"labels": None}),
+    "eps_sweep": ("swept", {}),
+    "fidelity": ("crate", {}),
+    "rate_change_parts": ("pair", {}),
+    "text": ("text", {"value": "norm", "layer": 3}),
+    "curves": ("results", {"metric": "stable_rank"}),
+    "sparsity": ("results", {"metric": "hoyer"}),
+    "reconstruction": ("images", {"mean": (0.0,) * 3, "std": (1.0,) * 3}),
+    "attention": ("view", {"layer": 6}),
+}
+"""Figure -> what it is drawn of, and its keywords, where these are not what its kind says."""
+USUAL = {
+    "results": "results",
+    "similarity": "similarity",
+    "audit": "audit",
+    "images": "images",
+    "view": "view",
+    "scores": "scores",
+}
+
+
+def recipe(name: str) -> tuple[str, dict[str, Any]]:
+    """What a figure is drawn of, and its keywords."""
+    kind = kind_of(wp.plots.figures[name])
+    assert kind is not None
+    of, keywords = OF.get(name, (USUAL[kind.takes], {}))
+    return of, {key: value for key, value in keywords.items() if value is not None}
+
+
+def draw() -> None:
+    """Draw all of them, and write the page."""
+    inputs = Inputs()
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    parts = [HEAD]
+    for name, figure in wp.plots.figures.items():
+        of, keywords = recipe(name)
+        drawn = figure(*getattr(inputs, of)(), **keywords)
+        with_picture = PICTURES / f"{name}.png"
+        drawn.savefig(with_picture, dpi=DPI, metadata={"Software": None})
+        print(with_picture.name, f"{with_picture.stat().st_size / 1000:.0f} kB")
+        told = "".join(f", {key}={value!r}" for key, value in keywords.items())
+        summary, _, rest = (inspect.getdoc(figure) or "").partition("\n\n")
+        more = rest.split("Args:")[0].split("Raises:")[0].strip()
+        words = " ".join(f"{summary}\n\n{more}".split())
+        parts.append(
+            f"## `{name}`\n\n![{name}](figures/gallery/{name}.png)\n\n{words}\n\n"
+            f"```python\nwp.plots.{name}({ARGUMENTS[of]}{told})\n```\n"
+        )
+    (HERE / "gallery.md").write_text("\n".join(parts))
+
+
+ARGUMENTS = {
+    "results": "crate, untrained, vit",
+    "pair": "crate, vit",
+    "crate": "crate, untrained",
+    "swept": "crate, vit",
+    "training": "*checkpoints",
+    "view": "view",
+    "text": "view",
+    "scores": "scores",
+    "similarity": "found",
+    "audit": "audit",
+    "images": "images, rebuilt",
+}
+
+
+def _probe(model: str, metrics: list[str], **options: Any) -> wp.Result:
+    return wp.probe(wp.load(model), DATA, metrics, limit=100, progress=False, **options)
+
+
+if __name__ == "__main__":
+    draw()
