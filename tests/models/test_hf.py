@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -350,9 +351,8 @@ def test_a_vision_model_of_the_hub_comes_with_its_image_processor(hub):
     (there / "preprocessor_config.json").write_text(json.dumps(stated | {"resample": 3}))
     model = wp.load("hf:some/vit")
     assert set(asked) == {"config.json", "preprocessor_config.json", "model.safetensors"}
-    assert model.preprocess == wp.Preprocess(
-        24, (0.1,) * 3, (0.2,) * 3, "RGB", 1.0, "bicubic", "squash"
-    )
+    said = wp.Preprocess(24, (0.1,) * 3, (0.2,) * 3, "RGB", 1.0, "bicubic", "squash")
+    assert replace(model.preprocess, processor=None) == said
     asked.clear()
     assert wp.load("hf:some/vit").preprocess == model.preprocess
     assert not asked

@@ -9,7 +9,9 @@ from whitebox_probe import checkpoints
 from whitebox_probe._core.errors import CheckpointError, LoadWarning
 from whitebox_probe.checkpoints import Checkpoint
 
-WEIGHTS, CONFIG, PROCESSOR = "model.safetensors", "config.json", "preprocessor_config.json"
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+"""Where a model's image processor is kept, alone or with a tokenizer's settings (by now)."""
 _INDEX = ".index.json"
 _ABSENT = ("EntryNotFoundError", "RemoteEntryNotFoundError")
 FORMS = (WEIGHTS, WEIGHTS + _INDEX, "pytorch_model.bin", "pytorch_model.bin" + _INDEX)
@@ -81,20 +83,22 @@ def fetch_processor(model: str, folder: Path) -> None:
     """
     from huggingface_hub import try_to_load_from_cache
 
-    source = in_repository(model, PROCESSOR, folder.name)
-    wanted = Checkpoint(name=f"{Path(model).name}-processor", family="hf", arch={}, source=source)
-    if try_to_load_from_cache(model, PROCESSOR, revision=folder.name) is not None:
-        return  # it is there, or known not to be
-    try:
-        checkpoints.fetch(wanted, progress=False)
-    except CheckpointError as error:
-        if type(error.__cause__).__name__ in _ABSENT:
-            return
-        warnings.warn(
-            LoadWarning(
+    for file in PROCESSORS:
+        if (known := try_to_load_from_cache(model, file, revision=folder.name)) is not None:
+            if isinstance(known, str):
+                return
+            continue  # it is known not to be there
+        source = in_repository(model, file, folder.name)
+        name = f"{Path(model).name}-processor"
+        try:
+            checkpoints.fetch(Checkpoint(name, "hf", {}, source), progress=False)
+        except CheckpointError as error:
+            if type(error.__cause__).__name__ in _ABSENT:
+                continue
+            note = LoadWarning(
                 f"how images are prepared for '{model}' is not known",
-                f"its {PROCESSOR} is not here, and cannot be fetched: {error.why}",
+                f"its {file} is not here, and cannot be fetched: {error.why}",
                 "Say it with preprocess=, such as preprocess='imagenet'",
-            ),
-            stacklevel=2,
-        )
+            )
+            warnings.warn(note, stacklevel=2)
+        return
