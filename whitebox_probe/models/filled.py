@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,6 @@ from torch import Tensor, nn
 from whitebox_probe import checkpoints
 from whitebox_probe._core.errors import LoadWarning
 from whitebox_probe.checkpoints import Checkpoint
-from whitebox_probe.models.family import Family
 from whitebox_probe.models.fields import with_tokenizer
 from whitebox_probe.models.model import ProbeModel, sizes_of
 from whitebox_probe.models.placing import Placed, placed_as, read_placed
@@ -27,19 +27,36 @@ def random_of(entry: Checkpoint, seed: int) -> ProbeModel:
     return _finish(replace(entry, name=f"{entry.name}-random"), module, None)
 
 
+def settled(
+    entry: Checkpoint, path: Path, wrapper: str | None
+) -> tuple[Checkpoint, dict[str, Any], Placed | None]:
+    """The entry with what a user's file has otherwise than the architecture that is named.
+
+    With it come these arguments, and the file's tensors where they were looked at.
+    """
+    if "model" not in entry.arch:
+        return entry, {}, None
+    family = family_named(entry.family)
+    placed = read_placed(path, wrapper=wrapper, families=[family])
+    try:
+        changed = family.settled(entry.arch, _shapes(placed.weights))
+    except (TypeError, RuntimeError, AssertionError, ValueError, LookupError, ArithmeticError):
+        return entry, {}, placed  # it cannot be built, which `build` tells
+    return replace(entry, arch={**entry.arch, **changed}), changed, placed
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+
+
 def pretrained(
-    entry: Checkpoint, path: Path, wrapper: str | None, *, own: bool
+    entry: Checkpoint, path: Path, wrapper: str | None, *, placed: Placed | None = None
 ) -> tuple[ProbeModel, list[LoadWarning]]:
     """The model with a file's weights, and what a user should know of the file.
 
-    Args: own: whether it is a user's file, which may differ from the architecture that is named.
+    Args: placed: its tensors, where they were read before.
     """
     family = family_named(entry.family)
-    placed: Placed | None = None
-    if own and "model" in entry.arch:
-        placed = read_placed(path, wrapper=wrapper, families=[family])
-        shapes = {key: tuple(tensor.shape) for key, tensor in placed.weights.items()}
-        entry = replace(entry, arch={**entry.arch, **family.settled(entry.arch, shapes)})
     module = build(entry.family, entry.arch, source=entry.name)
     sizes_of(family.anatomy, module)  # told before keys that do not fit
     weights, notes = placed or read_placed(path, wrapper=wrapper, families=[family])
@@ -53,16 +70,20 @@ def pretrained(
             found = family.convert(weights, module, source=entry.source)
             expected = module.state_dict()
     notes = [*notes, *family.notes(weights, module, source=entry.source)]
-    _expect_fit(family, expected, found, path)
+    _expect_fit(entry, expected, found, path)
     module.load_state_dict(found, strict=True)
     return _finish(entry, module, checkpoints.digest(path)), notes
 
 
 def _expect_fit(
-    family: Family, expected: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path
+    entry: Checkpoint, expected: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path
 ) -> None:
-    shapes = {key: tuple(tensor.shape) for key, tensor in expected.items()}
+    family, shapes = family_named(entry.family), _shapes(expected)
     fix = "Give the architecture it was trained with"
+    if changes := family.fitting(shapes, _shapes(found)):
+        words = ", ".join(f"{key}={value}" for key, value in changes.items())
+        flags = " ".join(f"--set {key}={value}" for key, value in changes.items())
+        fix = f"Its shapes are those of {words}: pass it ({flags})"
     if any(k in found and found[k].shape != shapes.get(k) for k in family.positions):
         fix += (
             ", or resample its position embeddings with interpolate_positions=True "

@@ -13,7 +13,7 @@ from whitebox_probe._core.errors import AssumedWarning, LoadWarning, ProbeError
 from whitebox_probe.checkpoints import Checkpoint
 from whitebox_probe.models.factory import OWN, is_reference, made, made_random, reference_in
 from whitebox_probe.models.fields import fields_named, size_stated
-from whitebox_probe.models.filled import pretrained, random_of
+from whitebox_probe.models.filled import pretrained, random_of, settled
 from whitebox_probe.models.folders import adapters_beside, expect_weights
 from whitebox_probe.models.hub import WEIGHTS, fetched
 from whitebox_probe.models.model import ProbeModel
@@ -83,9 +83,13 @@ def load(
         entry = replace(entry, arch={**entry.arch, **options})
     if name is not None:
         entry = replace(entry, name=name)
+    placed, changed = None, dict(options)
+    if path is not None:
+        entry, found, placed = settled(entry, path, wrapper or entry.wrapper)
+        changed |= found
     if preprocess is not None:
         entry = replace(entry, preprocess=fields_named(preprocess, entry))
-    elif "size" in entry.preprocess and (size := size_stated(options)) is not None:
+    elif "size" in entry.preprocess and (size := size_stated(changed)) is not None:
         # The network's own input: the entry's size is that of the images it was trained on.
         entry = replace(entry, preprocess={**entry.preprocess, "size": size})
     family = family_named(entry.family)
@@ -100,7 +104,7 @@ def load(
             file = fetched(entry, progress=progress)
         else:
             file = path or checkpoints.fetch(entry, progress=progress)
-        model, notes = pretrained(entry, file, wrapper or entry.wrapper, own=path is not None)
+        model, notes = pretrained(entry, file, wrapper or entry.wrapper, placed=placed)
         if path is not None and guessed:
             expect_heads(model)
         # Any file may lie among others' folders; what save_pretrained wrote has a folder alone.

@@ -12,6 +12,7 @@ from whitebox_probe.models.fields import with_tokenizer
 from whitebox_probe.models.hub import hub_entry
 from whitebox_probe.models.recognise import recognised
 from whitebox_probe.models.registry import family_of_timm
+from whitebox_probe.models.trained import as_trained, fields_trained
 
 TIMM = "timm:"
 HF = "hf:"
@@ -69,11 +70,21 @@ def _of_file(path: Path, arch: str | Mapping[str, Any]) -> Checkpoint:
                 "the arguments alone do not say which network they are of",
                 "Add family, such as arch={'family': 'crate', ...}",
             )
-        return Checkpoint(name=title, family=arguments.pop("family"), arch=arguments, source=here)
+        family = arguments.pop("family")
+        if "model" in arguments and family.startswith("timm"):
+            arguments = as_trained(path, arguments)
+        return Checkpoint(name=title, family=family, arch=arguments, source=here)
     if arch.startswith((TIMM, HF)):
-        return replace(_of_library(arch), name=title, source=here)
+        like = _of_library(arch)
+        if arch.startswith(TIMM):
+            like = replace(like, arch=as_trained(path, like.arch))
+        return replace(like, name=title, source=here)
     if arch in checkpoints.registry():
         like = checkpoints.entry(arch)
+        if "model" in like.arch:
+            arguments = as_trained(path, like.arch)
+            stated = {**like.preprocess, **fields_trained(arguments)} if like.preprocess else {}
+            like = replace(like, arch=arguments, preprocess=stated)
         changed = {"preprocess": with_tokenizer(like), "source": here}
         return replace(like, name=title, sha256=None, size=None, **changed)  # type: ignore[arg-type]
     family, arguments = checkpoints.architecture(arch)
