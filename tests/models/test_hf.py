@@ -549,3 +549,12 @@ class TestErrors:
         with pytest.raises(MissingDependency, match=r"whitebox-probe\[text\]"):
             build("hf", {"model_type": "gpt2"}, source="x")
         assert not families()["hf"].matches(torch.nn.Linear(2, 2))
+
+
+def test_a_type_of_no_pattern_is_refused_before_its_weights_are_fetched(hub):
+    there, asked = hub
+    config = transformers.MambaConfig(vocab_size=23, hidden_size=16, num_hidden_layers=2)
+    config.save_pretrained(there)
+    with pytest.raises(SiteError, match="MambaModel"):
+        wp.load("hf:some/vit")
+    assert set(asked) == {"config.json"}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from whitebox_probe import checkpoints
-from whitebox_probe._core.errors import LoadWarning
+from whitebox_probe._core.errors import CheckpointError, LoadWarning
 from whitebox_probe.checkpoints import Checkpoint
 from whitebox_probe.models.fields import with_tokenizer
 from whitebox_probe.models.model import ProbeModel, sizes_of
@@ -25,6 +25,22 @@ def random_of(entry: Checkpoint, seed: int) -> ProbeModel:
         torch.manual_seed(seed)
         module = build(entry.family, entry.arch, source=entry.name)
     return _finish(replace(entry, name=f"{entry.name}-random"), module, None)
+
+
+def expect_understood(entry: Checkpoint) -> None:
+    """Refuse an architecture of no family before its weights are fetched.
+
+    Raises: ProbeError, SiteError.
+    """
+    family = family_named(entry.family)
+    try:
+        with torch.device("meta"):
+            module = build(entry.family, entry.arch, source=entry.name)
+    except CheckpointError as error:
+        if error.__cause__ is None:
+            raise
+        return  # some compute with numbers while they are made: told once they are really made
+    sizes_of(family.anatomy, module)
 
 
 def settled(

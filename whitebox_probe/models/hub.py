@@ -71,6 +71,14 @@ def fetched(entry: Checkpoint, *, progress: bool) -> Path:
     return path
 
 
+def is_here(entry: Checkpoint) -> bool:
+    """Whether an entry's weights are on this machine, in one of the forms that are read."""
+    if entry.source["kind"] != "huggingface" or "file" not in entry.source:
+        return checkpoints.locate(entry) is not None
+    forms = (replace(entry, source={**entry.source, "file": form}) for form in FORMS)
+    return any(checkpoints.locate(each) is not None for each in (entry, *forms))
+
+
 def in_repository(model: str, file: str, revision: str) -> dict[str, str]:
     """Where a file of a repository of the hub is, as an entry's source."""
     return {"kind": "huggingface", "repo": model, "file": file, "revision": revision}

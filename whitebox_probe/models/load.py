@@ -13,9 +13,9 @@ from whitebox_probe._core.errors import AssumedWarning, LoadWarning, ProbeError
 from whitebox_probe.checkpoints import Checkpoint
 from whitebox_probe.models.factory import OWN, is_reference, made, made_random, reference_in
 from whitebox_probe.models.fields import fields_named, size_stated
-from whitebox_probe.models.filled import pretrained, random_of, settled
+from whitebox_probe.models.filled import expect_understood, pretrained, random_of, settled
 from whitebox_probe.models.folders import adapters_beside, expect_weights
-from whitebox_probe.models.hub import WEIGHTS, fetched
+from whitebox_probe.models.hub import WEIGHTS, fetched, is_here
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.models.plausible import expect_heads
 from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
@@ -100,6 +100,8 @@ def load(
     else:
         if path is None and (str(source).startswith(HF) or Path(source).is_dir()):
             expect_weights(Path(str(source).removeprefix(HF)))
+        if path is None and not is_here(entry):
+            expect_understood(entry)
         if path is None and str(source).startswith(HF):
             file = fetched(entry, progress=progress)
         else:
