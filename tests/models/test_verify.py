@@ -10,7 +10,7 @@ from torch import nn
 
 import whitebox_probe as wp
 from whitebox_probe._core.errors import CheckpointError, LoadWarning, ProbeError, SiteError
-from whitebox_probe.models.hub import expect_weights
+from whitebox_probe.models.folders import expect_weights
 from whitebox_probe.models.registry import families
 
 HF = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 40}
