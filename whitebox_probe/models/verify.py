@@ -127,6 +127,8 @@ def _check(
         if site is not None and "heads_are_projections" not in layer.exempt:
             _check_heads(model, n, basis, got[site], got["attn_in"])
     _check_context(model, layer, got)
+    if layer.update is not None and not _close(layer.update(got["attn_in"]), got["attn_out"]):
+        raise _failed(model, n, "an attention that is not the one of its family")
     _check_step(model, layer, got)
     if "attn_weights" in got:
         later = not bool(got["attn_weights"].triu(1).any())
