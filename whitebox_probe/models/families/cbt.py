@@ -180,6 +180,7 @@ class CbtFamily(NetworkFamily):
     fingerprints = (
         {
             "transformer.layers.0.0.fn.step_rep": 3,
+            "transformer.layers.0.0.fn.step_x": 3,
             "transformer.layers.0.0.fn.proj.weight": 2,
             "transformer.layers.0.1.fn.weight": 2,
             "to_patch_embedding.proj.0.0.weight": 4,
@@ -200,7 +201,7 @@ class CbtFamily(NetworkFamily):
         """A step size for each head, which also tells their number; a square grid of patches."""
         if not self.marked(shapes):
             return None
-        step, _, ista, first, positions, head = (shapes[key] for key in self.fingerprints[0])
+        step, _, _, ista, first, positions, head = (shapes[key] for key in self.fingerprints[0])
         side = grid_side(positions[1])
         if ista[0] != ista[1] or side * side + 1 != positions[1]:
             return None
