@@ -20,6 +20,7 @@ from whitebox_probe.models.causality import expect_causality
 from whitebox_probe.models.guest import guest, state
 from whitebox_probe.models.hooks import attach_taps
 from whitebox_probe.models.model import ProbeModel
+from whitebox_probe.models.offloaded import without_weights
 from whitebox_probe.models.weights import at_home, tokens
 from whitebox_probe.sites import SITES
 
@@ -33,7 +34,7 @@ def verified(model: ProbeModel) -> ProbeModel:
     Raises: SiteError naming the layer and the part that is not as its family says.
     """
     module, anatomy = model.module, model.anatomy
-    if any(p.is_meta for p in module.parameters()):
+    if without_weights(module):
         return model
     trial = anatomy.trial(module)
     with guest(module):

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from whitebox_probe.models.families._steps import SubspaceAttention
+from whitebox_probe.models.offloaded import fetched
 from whitebox_probe.models.weights import tokens
 
 
@@ -33,7 +34,7 @@ class OfficialISTA:
         """The dictionary D (d, d), the sparsity weight, the step size."""
         step = self._step
         return {
-            "D": step.weight.detach(),
+            "D": fetched(step, "weight").detach(),
             "lam": float(step.lambd),
             "eta": float(step.step_size),
         }

@@ -22,6 +22,7 @@ from whitebox_probe.models.families._steps import (
 from whitebox_probe.models.family import NetworkFamily, Recognised
 from whitebox_probe.models.keys.counts import grid_side, numbered
 from whitebox_probe.models.keys.positions import rule
+from whitebox_probe.models.offloaded import fetched
 
 POOLED = 8
 """The side of the grid of representatives in every published model."""
@@ -82,7 +83,8 @@ class OfficialCBSA(Contraction):
     def __init__(self, attention: Any) -> None:
         inner, heads = int(attention.proj.out_features), int(attention.heads)
         super().__init__(heads, inner // heads)
-        self.step_x, self.step_rep = attention.step_x, attention.step_rep
+        for name in ("step_x", "step_rep"):
+            setattr(self, name, nn.Parameter(fetched(attention, name), requires_grad=False))
         self.proj, self.to_out = attention.proj, attention.to_out
 
     def forward(self, x: Tensor) -> Tensor:
