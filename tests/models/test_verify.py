@@ -54,7 +54,17 @@ def network(name, which=0):
 
 def projections(module):
     """Where the heads' projections are, whatever the family calls them."""
-    ends = ("attn.qkv", "fn.qkv", "self.qkv", "c_attn", "k_proj", "self.key", "to_qkv", "qkv")
+    ends = (
+        "attn.qkv",
+        "fn.qkv",
+        "fn.proj",
+        "self.qkv",
+        "c_attn",
+        "k_proj",
+        "self.key",
+        "to_qkv",
+        "qkv",
+    )
     ends += ("attention.key", "query_key_value")
     for path, part in list(module.named_modules()):
         if path.endswith(ends) and isinstance(getattr(part, "weight", None), torch.Tensor):

@@ -25,6 +25,7 @@ from whitebox_probe.data.source import Batch, Source, classed
 from whitebox_probe.metrics._linalg import unguarded
 from whitebox_probe.models.hooks import attach_taps
 from whitebox_probe.models.model import ProbeModel
+from whitebox_probe.models.offloaded import copied, hook_of
 from whitebox_probe.models.weights import at_home
 from whitebox_probe.probing import null as nulls
 from whitebox_probe.probing import outcome
@@ -478,6 +479,7 @@ def _in_its_precision(norm: nn.Module) -> Callable[[Tensor], Tensor]:
 
     It is also followed backwards, which parameters made under `torch.inference_mode` do not allow.
     """
+    norm = copied(norm) if hook_of(norm) is not None else norm
     tensors = [*norm.parameters(), *norm.buffers()]
     own = next((parameter.dtype for parameter in norm.parameters()), None)
     half = own in (torch.bfloat16, torch.float16)

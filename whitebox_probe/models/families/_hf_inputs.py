@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from whitebox_probe._core.errors import SiteError
 from whitebox_probe.models.hub import PROCESSORS
+from whitebox_probe.models.offloaded import device_of
 from whitebox_probe.models.preprocess import Preprocess
 from whitebox_probe.models.processors import preprocess_in
 
@@ -100,7 +101,8 @@ def sample(module: nn.Module) -> Callable[[], object]:
     weights: Any = next(p for p in module.parameters() if p.is_floating_point())
     random = torch.Generator().manual_seed(0)
     shape = (1, pictures.channels, *pictures.size)
-    return partial(_see, module, pictures, torch.randn(shape, generator=random).to(weights))
+    picture = torch.randn(shape, generator=random).to(device_of(module), weights.dtype)
+    return partial(_see, module, pictures, picture)
 
 
 def _see(module: nn.Module, pictures: Pictures, picture: Tensor) -> None:
@@ -155,7 +157,7 @@ def ids(module: nn.Module) -> Tensor:
     """A few token ids, (1, 4), from the middle of the vocabulary: special ones are at its ends."""
     embedding: Any = module.get_input_embeddings()  # type: ignore[operator]
     count: int = getattr(embedding, "num_embeddings", None) or embedding.weight.shape[0]
-    return (torch.arange(4, device=embedding.weight.device)[None] + count // 2) % count
+    return (torch.arange(4, device=device_of(embedding))[None] + count // 2) % count
 
 
 def _beside(module: nn.Module) -> Path | None:
