@@ -112,8 +112,11 @@ def build(family: str, arch: Mapping[str, Any], *, source: str) -> nn.Module:
 
 
 _SIZES = frozenset(
-    "image_size img_size patch_size channels dim embed_dim heads num_heads n_head dim_head layers "
-    "depth n_layer".split()
+    {
+        *("image_size", "img_size", "patch_size", "channels"),
+        *("dim", "embed_dim", "heads", "num_heads", "n_head", "dim_head"),
+        *("layers", "depth", "n_layer"),
+    }
 )
 _STEPS = ("eta", "lam")
 _MOST = 1 << 20
