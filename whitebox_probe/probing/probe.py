@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from whitebox_probe._core.errors import DataError, LoadWarning
 from whitebox_probe.data._digest import combined
+from whitebox_probe.data._left_out import LeftOutWarning
 from whitebox_probe.data.given import Data, expected
 from whitebox_probe.data.source import Batch, Source, classed
 from whitebox_probe.metrics._linalg import unguarded
@@ -312,6 +313,8 @@ class _Pass:
             )
         self.source.expect_whole(collector.table.kept()[0], collector.skipped)
         _tell_skipped(self.source, collector.skipped)
+        if self.plan.needs_labels:
+            _tell_unclassed(self.source, collector.classes)
 
     def _put_together(
         self, collector: Collector, bases: Bases, layers: Mapping[int, Parts]
@@ -427,6 +430,17 @@ def _tell_skipped(source: Source, skipped: Mapping[int, str]) -> None:
         why = f"they cannot be read; the first one is sample {first}: {skipped[first]}"
         fix = "The others are measured, and run.json lists those that are not"
         warnings.warn(SkippedWarning(what, why, fix), stacklevel=2)
+
+
+def _tell_unclassed(source: Source, classes: Mapping[int, int]) -> None:
+    """Warn of samples whose label stands for no class, where classes are compared."""
+    without = sorted(number for number, label in classes.items() if label < 0)
+    if without:
+        what = f"{len(without)} of {len(classes)} samples of {source.name} have no class"
+        first = f"sample {without[0]} has {classes[without[0]]}"
+        why = f"a label below 0 stands for none; {first}"
+        fix = "They are left out of what compares classes, and of nothing else"
+        warnings.warn(LeftOutWarning(what, why, fix), stacklevel=2)
 
 
 class UnknownNetworkWarning(LoadWarning):
