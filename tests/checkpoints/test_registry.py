@@ -49,6 +49,10 @@ def test_the_architectures_are_the_papers() -> None:
 PUBLIC = {  # where the lineage's public checkpoints are: a Drive id, or a repository and its file
     "crate-small-in1k": "1hYgDJl4EKHYfKprwhEjmWmWHuxnK6_h8",
     "crate-demo-in21k": "crate-demo.pth",
+    "cbt-tiny-in1k": "1GovOGBPDkHJDpOYX8KVJJeDrjwQvHfhb",
+    "cbt-small-in1k": "1sKZBbIxvgPJmfO89TKaggKD0EdUJ7jSu",
+    "cbt-base-in1k": "1CouOjiy3T9YRhYJFk4gL8PVOgiJ-bFgn",
+    "cbt-large-in1k": "1xdEClU6xb5qSwxvDZROKfLac8mJ7R6vb",
     "crate-mae-base": "11i5BMwymqOsunq44WD3omN5mS6ZREQPO",
     "crate-mae-base-lam0.5": "1NKgKLBcvtDB_EAjFF74Luql2pwCtFTpo",
     "crate-mae-base-lam5.0": "crate-mae-base-lmd5.0-checkpoint-799.pth",

@@ -3,6 +3,7 @@
 import argparse
 import os
 import pickle
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import safetensors.torch
 import torch
 
 from whitebox_probe._core.errors import CheckpointError, NonFiniteError
-from whitebox_probe.checkpoints import check_keys, read_state_dict
+from whitebox_probe.checkpoints import check_keys, read_arguments, read_state_dict
 
 STATE = OrderedDict(a=torch.arange(6.0).view(2, 3), b=torch.tensor([1, 2]))
 
@@ -230,3 +231,48 @@ def test_what_is_nearly_a_state_dict_is_told(tmp_path: Path, thing: Any, told: s
         (key,) = thing
         with pytest.raises(CheckpointError, match=told):
             read_state_dict(saved(tmp_path, thing), wrapper=key)
+
+
+def flipped(path: Path, at: int) -> None:
+    held = bytearray(path.read_bytes())
+    held[at] ^= 1
+    path.write_bytes(bytes(held))
+
+
+@pytest.mark.parametrize("beside", [None, Path("a")])  # what only the reader of records reads
+def test_a_flipped_bit_in_a_file_of_torch_save_is_told(tmp_path: Path, beside: Any) -> None:
+    numbers = torch.arange(64.0)
+    path = saved(tmp_path, {"state_dict": {"a": numbers}, "path": beside})
+    assert torch.equal(read_state_dict(path)["a"], numbers)
+    flipped(path, path.read_bytes().index(numbers.numpy().tobytes()) + 17)
+    with pytest.raises(CheckpointError, match=r"is damaged: .*data/0.*CRC-32.*Get the file again"):
+        read_state_dict(path)
+    assert read_arguments(path) == {}  # which reads none of these numbers
+
+
+def test_a_flipped_bit_in_what_describes_the_tensors_is_told(tmp_path: Path) -> None:
+    path = saved(tmp_path, {"state_dict": {"weight": torch.ones(3)}, "arch": "vit_small"})
+    flipped(path, path.read_bytes().index(b"vit_small"))
+    for read in (read_state_dict, read_arguments):
+        with pytest.raises(CheckpointError, match=r"is damaged: .*data\.pkl"):
+            read(path)
+
+
+def test_a_file_without_checksums_is_read(tmp_path: Path) -> None:
+    torch.serialization.set_crc32_options(False)
+    try:
+        path = saved(tmp_path, STATE)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert same(read_state_dict(path))
+
+
+def test_records_that_lie_in_one_another_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.pkl", pickle.dumps({}))
+        archive.writestr("a/data/0", bytes(range(256)) * 64)
+        archive.infolist().append(archive.getinfo("a/data/0"))
+        archive.infolist().append(archive.getinfo("a/data/0"))
+    with pytest.raises(CheckpointError, match="its records overlap"):
+        read_state_dict(path)

@@ -33,6 +33,7 @@ VISION = {
     ),
     "crate_alpha": (IMAGES | SIZES | {"depth": 2, "classes": 5}, ["heads=2"], None),
     "tost": ({"patch_size": 4, "dim": 16, "depth": 2, "heads": 2, "classes": 5}, [], "model"),
+    "cbt": (IMAGES | {"dim": 16, "depth": 2, "heads": 2, "classes": 5}, [], "state_dict"),
     "aot": (IMAGES | SIZES | {"depth": 2, "classes": 5}, ["heads=2"], None),
     "timm_vit": (
         TIMM | {"model": "vit_tiny_patch16_224"},

@@ -264,3 +264,108 @@ def test_a_separator_is_somewhere_and_line_ends_are_any_systems(model, tmp_path)
     assert len(windows(model, wp.data(str(path), **said))[0]) == 3
     with pytest.raises(wp.ProbeError, match="separator '@@@' is nowhere in text.txt"):
         windows(model, wp.data(str(path), separator="@@@", windows="documents"))
+
+
+class TestStreamsOfDocuments:
+    """A stream counts what gives no window as every other form does."""
+
+    ROWS = ["a layer", None, "", "short", ""]
+
+    @pytest.mark.parametrize("form", ["iterable", "hugging face"])
+    def test_what_is_left_out_is_told_and_counted(self, model, form):
+        data = Lines(self.ROWS)
+        if form == "hugging face":
+            datasets = pytest.importorskip("datasets")
+            data = datasets.Dataset.from_dict({"text": self.ROWS}).to_iterable_dataset()
+        with pytest.warns(LeftOutWarning) as told:
+            result = wp.probe(model, wp.data(data, windows="documents"), ["l0"], progress=False)
+        assert result.run["count"] == 2
+        assert result.run["data"]["left_out"] == {
+            "without a text (null)": 1,
+            "without a token that is text": 2,
+        }
+        lines = " ".join(str(each.message) for each in told)
+        assert "1 row of a" in lines
+        assert "first one is row 1" in lines
+        assert "2 rows of a" in lines
+        assert "first one is row 2" in lines
+
+    def test_only_what_was_read_counts(self, model):
+        data = wp.data(Lines(["a", "", "b", "", ""]), windows="documents")
+        with pytest.warns(LeftOutWarning, match="1 row of a Lines is left out"):
+            result = wp.probe(model, data, ["l0"], limit=2, progress=False)
+        assert result.run["data"]["left_out"] == {"without a token that is text": 1}
+
+    def test_a_second_pass_counts_anew(self, model):
+        source = opened(model, wp.data(Lines(self.ROWS), windows="documents"))
+        for _ in range(2):
+            with pytest.warns(LeftOutWarning):
+                list(source.batches(4, 0))
+        assert {why: len(rows) for why, rows in source.left_out.items()} == {
+            "without a text (null)": 1,
+            "without a token that is text": 2,
+        }
+
+    def test_packed_rows_without_a_text_are_told(self, model):
+        with pytest.warns(LeftOutWarning, match="1 row .*null.* first one is row 1"):
+            windows(model, Lines(["a" * 40, None, "b" * 40]))
+
+    def test_nothing_but_such_rows_is_no_text(self, model):
+        with pytest.raises(DataError, match="holds no text: all its documents are empty"):
+            windows(model, wp.data(Lines(["", ""]), windows="documents"))
+        for how in ("packed", "documents"):
+            with pytest.raises(DataError, match="holds no text: all its 2 rows are null"):
+                windows(model, wp.data(Lines([None, None]), windows=how))
+
+
+def test_texts_that_a_transform_renames_are_read(model):
+    datasets = pytest.importorskip("datasets")
+    plain = datasets.Dataset.from_dict({"body": TEXTS, "n": range(len(TEXTS))})
+    renamed = plain.with_transform(lambda rows: {"text": rows["body"]})
+    want = windows(model, TEXTS)[0]
+    assert torch.equal(windows(model, renamed)[0], want)
+    changed = plain.rename_column("body", "text").with_transform(
+        lambda rows: {"text": [text.upper() for text in rows["text"]], "n": rows["n"]}
+    )
+    upper = windows(model, [text.upper() for text in TEXTS])[0]
+    assert torch.equal(windows(model, changed)[0], upper)
+    mapped = plain.to_iterable_dataset().map(
+        lambda row: {"text": row["body"]}, remove_columns=["body"]
+    )
+    assert torch.equal(windows(model, mapped)[0], want)
+
+
+def test_a_folder_of_texts_is_streamed_by_its_name(model, tmp_path):
+    pytest.importorskip("datasets")
+    rows = pd.DataFrame({"body": TEXTS, "n": range(len(TEXTS))})
+    (tmp_path / "texts").mkdir()
+    rows.to_parquet(tmp_path / "texts" / "train.parquet")
+    name = f"hf:{tmp_path / 'texts'}"
+    for more in ("", ":train"):
+        data = wp.data(name + more, column="body", stream=True)
+        found = opened(model, data, limit=3)
+        assert found.numbers == ()
+        assert torch.equal(
+            torch.cat([b.inputs for b in found.batches(4, 0)]), windows(model, TEXTS)[0][:3]
+        )
+    with pytest.raises(DataError, match="stream=True says nothing of a text file"):
+        wp.data(tmp_path / "a.txt", stream=True)
+
+
+def test_the_command_streams_a_name(tmp_path, capsys):
+    pytest.importorskip("datasets")
+    (tmp_path / "texts").mkdir()
+    pd.DataFrame({"body": ["a layer compresses its tokens " * 9] * 9}).to_parquet(
+        tmp_path / "texts" / "train.parquet"
+    )
+    out = tmp_path / "out"
+    code = main(
+        [
+            *("run", "crate-tiny-kjv", "--data", f"hf:{tmp_path / 'texts'}:train", "--stream"),
+            *("--column", "body", "--metrics", "l0", "--limit", "3", "--out", str(out), "--quiet"),
+        ]
+    )
+    assert code == 0
+    run = wp.Result.load(out).run
+    assert run["count"] == 3
+    assert run["data"]["read with"] == {"column": "body", "stream": True}

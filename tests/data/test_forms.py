@@ -17,6 +17,7 @@ import whitebox_probe as wp
 from tests.conftest import small_crate
 from whitebox_probe._core.errors import DataError, MissingDependency
 from whitebox_probe.data import open_data
+from whitebox_probe.data._left_out import LeftOutWarning
 from whitebox_probe.data.once import Once
 from whitebox_probe.probing.forward import opened
 
@@ -284,6 +285,50 @@ class TestKeys:
         assert "is a text" in told(lambda n: {"image": inputs[n], "a": "x"}, label="a")
 
 
+class TestPatches:
+    """Images that were cut into patches come with padding that no measure would know of."""
+
+    PATCHES = {
+        "patches": torch.randn(2, 9, 768),
+        "patch_coord": torch.zeros(2, 9, 2, dtype=torch.int64),
+        "patch_valid": torch.ones(2, 9, dtype=torch.bool),
+    }
+
+    @pytest.mark.parametrize(
+        "form", ["batches", "batches with classes", "samples", "samples with classes", "columns"]
+    )
+    def test_are_refused_in_one_line(self, model, form):
+        one = {key: value[0] for key, value in self.PATCHES.items()}
+        data = {
+            "batches": DataLoader([self.PATCHES], batch_size=None),
+            "batches with classes": DataLoader([(self.PATCHES, CLASSES[:2])], batch_size=None),
+            "samples": [one] * 4,
+            "samples with classes": [(one, 1)] * 4,
+            "columns": self.PATCHES,
+        }[form]
+        told = line(model, data)
+        assert "patches of images, not images ('patch_coord')" in told
+        assert "Pass the images" in told
+
+
+def test_one_hot_classes_are_told_where_classes_are_asked_for(model, inputs):
+    data = TensorDataset(inputs, torch.nn.functional.one_hot(CLASSES))
+    with pytest.raises(DataError, match=r"no labels.*one-hot classes pass the numbers"):
+        wp.probe(model, data, ["class_rate"], progress=False)
+
+
+def test_samples_of_no_class_are_told(model, inputs):
+    classes = torch.tensor([0, 0, -1, 1, 1, -100])
+    data = TensorDataset(inputs, classes)
+    with pytest.warns(LeftOutWarning, match=r"2 of 6 samples .* no class: .*sample 2 has -1"):
+        result = wp.probe(model, data, ["class_rate"], progress=False)
+    some = TensorDataset(inputs[classes >= 0], classes[classes >= 0])
+    kept = wp.probe(model, some, ["class_rate"], progress=False)
+    assert result.run["labels"]["left_out"] == 2
+    np.testing.assert_allclose(result.frame["mean"], kept.frame["mean"], rtol=1e-9)
+    wp.probe(model, data, ["l0"], progress=False)  # of which no class is asked for
+
+
 class TestStreams:
     def test_a_limit_takes_the_first(self, model, inputs):
         source = opened(model, Stream(lambda n: inputs[n]), limit=4)
@@ -389,6 +434,37 @@ class TestShards:
                 assert torch.equal(found, inputs)
                 assert torch.equal(labels, CLASSES)
 
+    def test_in_a_list_or_a_folder(self, model, inputs, tmp_path):
+        self.write(tmp_path)
+        both = [tmp_path / "s-00.tar", str(tmp_path / "s-01.tar")]
+        assert torch.equal(read(model, both)[0], inputs)
+        told = line(model, tmp_path)
+        pattern = told.split("'")[-2]
+        assert pattern == str(tmp_path / "*.tar")
+        assert torch.equal(read(model, pattern)[0], inputs)
+        path = shard(tmp_path / "no-ends.tar", [(f"{n}", png(n)) for n in range(6)])
+        assert "'0' has none. Name members KEY.END" in line(model, path)
+
+    def test_as_their_index_gives_them(self, model, inputs):
+        rows = [
+            {".png": PICTURES[n], ".cls": n % 2, "__key__": str(n), "__index__": n}
+            for n in range(6)
+        ]
+        found, labels = read(model, rows)
+        assert torch.equal(found, inputs)
+        assert torch.equal(labels, CLASSES)
+
+    def test_batches_of_a_pipeline_are_told_how_to_be_skipped(self, model, inputs):
+        stream = Stream(lambda n: (inputs[:2], CLASSES[:2]))
+        for data in (stream, DataLoader(stream, batch_size=None)):
+            told = line(model, data, on_error="skip")
+            assert "hands out whole batches" in told
+            assert "single samples" in told
+            assert "loader's Dataset" not in told
+        loader = DataLoader(Stream(lambda n: (inputs[n], CLASSES[n])), batch_size=2)
+        assert "Pass the loader's Dataset" in line(model, loader, on_error="skip")
+        assert torch.equal(read(model, loader.dataset, on_error="skip")[0], inputs)
+
 
 class TestFilesOfArrays:
     def test_are_read_row_by_row(self, model, inputs, tmp_path):
@@ -441,6 +517,51 @@ class TestHuggingFace:
     def test_texts_are_classes_by_their_order(self, model, data):
         named = data.remove_columns("label").add_column("kind", ["x", "y"] * 3)
         assert torch.equal(read(model, wp.data(named, label="kind"))[1], CLASSES)
+
+    def test_keys_of_a_transform_are_those_of_its_samples(self, model, inputs, data):
+        def prepared(rows):
+            return {"pixel_values": list(model.prepare(rows["image"])), "labels": rows["label"]}
+
+        renamed = data.with_transform(prepared)
+        found, labels = read(model, renamed)
+        assert torch.equal(found, inputs)
+        assert torch.equal(labels, CLASSES)
+        data.set_transform(lambda rows: {"pixel_values": rows["image"], "kind": ["x", "y"]})
+        found, labels = read(model, wp.data(data, label="kind"), limit=1)
+        assert labels.tolist() in ([0], [1])
+        assert "no 'image'" in line(model, wp.data(renamed, column="image"))
+        only = data.with_format(None).with_format("torch", columns=["image"])
+        assert read(model, only)[1] is None
+
+    def test_texts_that_a_transform_gives_are_classes(self, model, inputs, data):
+        def named(rows):
+            return {"image": rows["image"], "label": ["xy"[n] for n in rows["label"]]}
+
+        found, labels = read(model, data.with_transform(named))
+        assert torch.equal(found, inputs)
+        assert torch.equal(labels, CLASSES)
+
+    def test_texts_as_classes_of_a_stream_are_told_or_numbered(self, model, inputs, data):
+        import datasets
+
+        named = data.remove_columns("label").add_column("kind", ["x", "y"] * 3)
+        stream = named.rename_column("kind", "label").to_iterable_dataset()
+        with pytest.raises(DataError) as error:
+            wp.probe(model, stream, ["class_rate"], progress=False)
+        assert "no labels" in str(error.value)
+        assert "text ('x'), and a stream does not say which there are" in str(error.value)
+        assert "cast_column('label', datasets.ClassLabel(names=[...]))" in str(error.value)
+        assert torch.equal(read(model, stream)[0], inputs)
+        chosen = wp.data(named.to_iterable_dataset(), label="kind")
+        assert "'kind' of a IterableDataset is no class" in line(model, chosen)
+        cast = stream.cast_column("label", datasets.ClassLabel(names=["x", "y"]))
+        assert torch.equal(read(model, cast)[1], CLASSES)
+
+    def test_a_saved_data_set_is_streamed_by_its_name(self, model, inputs, data, tmp_path):
+        data.save_to_disk(str(tmp_path / "saved"))
+        source = opened(model, wp.data(f"hf:{tmp_path / 'saved'}", stream=True))
+        assert source.numbers == ()
+        assert torch.equal(torch.cat([b.inputs for b in source.batches(4, 0)]), inputs)
 
     def test_splits_are_chosen(self, model, inputs, data, tmp_path):
         import datasets

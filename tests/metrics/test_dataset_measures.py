@@ -10,6 +10,7 @@ from torch.utils.data import TensorDataset
 
 import whitebox_probe as wp
 from whitebox_probe._core.errors import ShapeError
+from whitebox_probe.data._left_out import LeftOutWarning
 from whitebox_probe.metrics import functional as F
 from whitebox_probe.metrics import token_coherence
 from whitebox_probe.metrics.catalogue import catalogue
@@ -315,7 +316,8 @@ class TestDegenerate:
         labels = LABELS.where(torch.arange(40) % 9 > 1, none)
         kept = labels >= 0
         options = {"progress": False, "batch_size": batch_size}
-        got = wp.probe(crate, TensorDataset(IMAGES, labels), [name], **options)
+        with pytest.warns(LeftOutWarning, match="of 40 samples of TensorDataset have no class"):
+            got = wp.probe(crate, TensorDataset(IMAGES, labels), [name], **options)
         want = wp.probe(crate, TensorDataset(IMAGES[kept], labels[kept]), [name], **options)
         np.testing.assert_allclose(got.frame["mean"], want.frame["mean"], rtol=1e-9)
         left_out = int((~kept).sum())
@@ -323,7 +325,9 @@ class TestDegenerate:
         assert got.frame["note"].str.contains(told).all()
         assert not want.frame["note"].str.contains("left out").any()
         assert got.run.labels == want.run.labels | {"left_out": left_out}
-        bare = wp.probe(crate, TensorDataset(IMAGES, labels.fill_(none)), [name], **options).frame
+        nobody = TensorDataset(IMAGES, labels.fill_(none))
+        with pytest.warns(LeftOutWarning, match="40 of 40 samples"):
+            bare = wp.probe(crate, nobody, [name], **options).frame
         assert bare["mean"].isna().all()
         assert bare["note"].str.contains("none, as no sample has a class").all()
 

@@ -2,13 +2,11 @@
 
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import whitebox_probe as wp
 from whitebox_probe import checkpoints
 from whitebox_probe._core.errors import CheckpointError
-from whitebox_probe.data.images import image_transform
 from whitebox_probe.models.keys.dinov2_names import renamed
 
 ARCH = {
@@ -87,8 +85,7 @@ def test_imgfocus_tokens_are_those_of_onnxruntime():
     session = runtime.InferenceSession(
         graph.SerializeToString(), providers=["CPUExecutionProvider"]
     )
-    prepare = image_transform(**vars(model.preprocess))
-    images = torch.stack([prepare(Image.fromarray(i)) for i in load_sample_images().images])
+    images = model.prepare(list(load_sample_images().images))
     want = torch.from_numpy(session.run([final], {"input_image": images.numpy()})[0])
     with torch.no_grad():
         got = model.module.forward_features(images)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -350,9 +351,8 @@ def test_a_vision_model_of_the_hub_comes_with_its_image_processor(hub):
     (there / "preprocessor_config.json").write_text(json.dumps(stated | {"resample": 3}))
     model = wp.load("hf:some/vit")
     assert set(asked) == {"config.json", "preprocessor_config.json", "model.safetensors"}
-    assert model.preprocess == wp.Preprocess(
-        24, (0.1,) * 3, (0.2,) * 3, "RGB", 1.0, "bicubic", "squash"
-    )
+    said = wp.Preprocess(24, (0.1,) * 3, (0.2,) * 3, "RGB", 1.0, "bicubic", "squash")
+    assert replace(model.preprocess, processor=None) == said
     asked.clear()
     assert wp.load("hf:some/vit").preprocess == model.preprocess
     assert not asked
@@ -549,3 +549,12 @@ class TestErrors:
         with pytest.raises(MissingDependency, match=r"whitebox-probe\[text\]"):
             build("hf", {"model_type": "gpt2"}, source="x")
         assert not families()["hf"].matches(torch.nn.Linear(2, 2))
+
+
+def test_a_type_of_no_pattern_is_refused_before_its_weights_are_fetched(hub):
+    there, asked = hub
+    config = transformers.MambaConfig(vocab_size=23, hidden_size=16, num_hidden_layers=2)
+    config.save_pretrained(there)
+    with pytest.raises(SiteError, match="MambaModel"):
+        wp.load("hf:some/vit")
+    assert set(asked) == {"config.json"}

@@ -100,7 +100,7 @@ def test_wrappers_of_blocks_come_off(tmp_path, inside):
     assert same(wp.load(saved(tmp_path, state), **STATED))
 
 
-@pytest.mark.parametrize("family", ["crate", "crate_gpt", "crate_bert", "crate_mae", "tost"])
+@pytest.mark.parametrize("family", ["crate", "cbt", "crate_gpt", "crate_bert", "crate_mae", "tost"])
 def test_each_family_is_found_under_a_prefix(tmp_path, family):
     from whitebox_probe.models.registry import families
 

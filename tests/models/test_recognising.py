@@ -35,6 +35,11 @@ ASSUMED = {
         {"heads": 2},
         STEP | {"pad": 1},
     ),
+    "cbt": (
+        {"image_size": 12, "patch_size": 4, "dim": 16, "depth": 2, "heads": 2, "classes": 5},
+        {},
+        STEP,
+    ),
     "tost": (
         {"patch_size": 4, "dim": 16, "depth": 2, "heads": 2, "classes": 5},
         {},
@@ -133,6 +138,7 @@ RENAMED = {
     "crate_mae": "decoder_pos_embed",
     "crate_gpt": "transformer.wpe.weight",
     "crate_bert": "crate.embeddings.word_embeddings.weight",
+    "cbt": "transformer.layers.0.0.fn.step_rep",
     "tost": "blocks.0.attn.temp",
 }
 

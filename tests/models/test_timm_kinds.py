@@ -253,3 +253,16 @@ def test_a_block_that_only_looks_alike_is_refused():
     attention.forward = lambda x, **_: type(attention).forward(attention, 1.1 * x)
     with pytest.raises(SiteError, match="layer 2 of Beit"):
         wp.wrap(model)
+
+
+@pytest.mark.parametrize("name", ["timm:resnet18", "timm:swin_tiny_patch4_window7_224"])
+def test_an_architecture_of_no_family_is_refused_before_its_weights_are_fetched(name, monkeypatch):
+    def fetch(*_, **__):
+        raise AssertionError("it was fetched")
+
+    monkeypatch.setattr("whitebox_probe.checkpoints.fetch", fetch)
+    monkeypatch.setattr("whitebox_probe.checkpoints.locate", lambda _: None)
+    with pytest.raises(ProbeError, match=f"timm's '{name[5:]}' cannot be probed: it is a "):
+        wp.load(name)
+    with pytest.raises(AssertionError, match="it was fetched"):
+        wp.load("timm:deit_tiny_patch16_224")

@@ -10,7 +10,7 @@ from torch import nn
 
 import whitebox_probe as wp
 from whitebox_probe._core.errors import CheckpointError, LoadWarning, ProbeError, SiteError
-from whitebox_probe.models.hub import expect_weights
+from whitebox_probe.models.folders import expect_weights
 from whitebox_probe.models.registry import families
 
 HF = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 40}
@@ -54,7 +54,17 @@ def network(name, which=0):
 
 def projections(module):
     """Where the heads' projections are, whatever the family calls them."""
-    ends = ("attn.qkv", "fn.qkv", "self.qkv", "c_attn", "k_proj", "self.key", "to_qkv", "qkv")
+    ends = (
+        "attn.qkv",
+        "fn.qkv",
+        "fn.proj",
+        "self.qkv",
+        "c_attn",
+        "k_proj",
+        "self.key",
+        "to_qkv",
+        "qkv",
+    )
     ends += ("attention.key", "query_key_value")
     for path, part in list(module.named_modules()):
         if path.endswith(ends) and isinstance(getattr(part, "weight", None), torch.Tensor):

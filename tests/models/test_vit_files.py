@@ -225,3 +225,11 @@ def test_a_part_of_another_rank_is_named(tmp_path, key):
     torch.save(state, tmp_path / "x.pth")
     with pytest.raises(CheckpointError, match=f"1 wrongly shaped: {key}"):
         wp.load(tmp_path / "x.pth", heads=2)
+
+
+def test_a_table_of_more_tokens_than_the_file_has_is_told_as_that(tmp_path):
+    state = made(img_size=112, patch_size=8).state_dict()  # 14 x 14 patches, and a class token
+    del state["cls_token"]
+    told = "197 positions are of 14 x 14 patches and 1 in front of them, where the file has 0 such"
+    with pytest.raises(CheckpointError, match=told):
+        wp.load(saved(tmp_path, state), **STATED)

@@ -4,7 +4,7 @@ import os
 
 import pytest
 import torch
-from conftest import small_vit
+from conftest import small_crate, small_vit
 from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
@@ -101,17 +101,90 @@ def test_weights_in_shards_are_refused_in_one_line(one_process):
         wp.wrap(sharded)
 
 
-def test_moved_weights_give_the_same_numbers_or_one_line():
+def test_moved_weights_give_the_same_numbers():
     accelerate = pytest.importorskip("accelerate")
     moved = accelerate.dispatch_model(model(), {"": "cpu"}, force_hooks=True)
     assert numbers(wp.wrap(moved)).equals(numbers(wp.wrap(model())))
-    away = wp.wrap(accelerate.cpu_offload(model(), execution_device="cpu"))
-    with torch.no_grad(), wp.record(away, ["z_out"]) as rec:
-        out = away.module(IMAGES)
-    assert torch.equal(out, model()(IMAGES))
-    assert rec["z_out", 2].shape == (4, 10, 16)
-    with pytest.raises(ProbeError, match="no weights at .*offloaded"):
-        numbers(away)
+
+
+@pytest.mark.filterwarnings("ignore:.*device_map keys do not match")  # parameters of the whole
+@pytest.mark.parametrize("where", ["cpu", "disk", "some"])
+def test_offloaded_weights_are_brought_and_give_the_same_numbers(tmp_path, where):
+    accelerate = pytest.importorskip("accelerate")
+    plain = model()
+    if where == "cpu":
+        away = accelerate.cpu_offload(model(), execution_device="cpu")
+    elif where == "disk":
+        away = accelerate.disk_offload(model(), str(tmp_path), execution_device="cpu")
+    else:
+        places = dict.fromkeys([*plain._modules, "cls_token", "pos_embed"], "cpu")
+        del places["blocks"]
+        places |= {"blocks.0": "cpu", "blocks.1": "disk", "blocks.2": "disk"}
+        away = accelerate.dispatch_model(
+            model(), places, main_device="cpu", offload_dir=str(tmp_path), force_hooks=True
+        )
+    wrapped, bare = wp.wrap(away), wp.wrap(plain)
+    assert any(p.is_meta for p in away.parameters())
+    assert wrapped.device == torch.device("cpu")
+    assert numbers(wrapped).equals(numbers(bare))
+    assert any(p.is_meta for p in away.parameters())
+    for basis in bare.bases:
+        assert torch.equal(wrapped.subspaces(2, basis), bare.subspaces(2, basis))
+    with pytest.raises(ProbeError, match="offloaded, and stays where it is"):
+        wp.probe(wrapped, IMAGES, "l0", device="cpu", progress=False)
+    with pytest.raises(ProbeError, match="cannot be permuted: they are offloaded"):
+        wp.audit([wrapped], IMAGES, draws=2, progress=False)
+
+
+def test_offloaded_weights_are_told_apart_and_cast_with_the_norm():
+    accelerate = pytest.importorskip("accelerate")
+    from whitebox_probe.probing.identity import digest
+
+    other = model()
+    with torch.no_grad():
+        other.blocks[0].attn.qkv.weight += 1e-3
+    found = [digest(accelerate.cpu_offload(m, execution_device="cpu")) for m in (model(), other)]
+    assert found[0] == digest(model()) != found[1]
+    half = IMAGES.bfloat16()
+    away = accelerate.cpu_offload(model().bfloat16(), execution_device="cpu")
+    a, b = (
+        wp.probe(wp.wrap(m, name="x"), half, "compression", progress=False).frame["mean"]
+        for m in (away, model().bfloat16())
+    )
+    assert a.equals(b)
+
+
+def test_the_dictionary_and_a_mapped_weight_are_brought_too():
+    accelerate = pytest.importorskip("accelerate")
+    plain, away = small_crate(), small_crate()
+    away.load_state_dict(plain.state_dict())
+    away = accelerate.cpu_offload(away, execution_device="cpu")
+    D = wp.wrap(away).layer(2).operators["D"]
+    assert torch.equal(D, plain.transformer.layers[1][1].fn.weight)
+    weight = "transformer.layers.{layer}.0.fn.qkv.weight"
+    sites = {"z_out": "transformer.layers.{layer}.1:output"}
+    mapped = wp.wrap(away, sites=sites, heads=2, subspaces=weight)
+    assert torch.equal(mapped.subspaces(2), wp.wrap(plain).subspaces(2))
+
+
+def test_weights_that_are_used_without_their_parts_call_are_refused_in_one_line():
+    accelerate = pytest.importorskip("accelerate")
+    from whitebox_probe.models.registry import families
+
+    family = families()["timm_eva"]  # a bias kept apart: its attention uses qkv.weight as it is
+    away = family.build(family.example[0]).eval()
+    away = accelerate.cpu_offload(away, execution_device="cpu")
+    with pytest.raises(ProbeError, match=r"offloaded: 'blocks.0.attn.qkv' is not called"):
+        wp.wrap(away)
+
+
+def test_weights_that_a_hook_of_another_part_brings_are_refused_in_one_line():
+    accelerate = pytest.importorskip("accelerate")
+    away = accelerate.cpu_offload(
+        model(), execution_device="cpu", preload_module_classes=["VisionTransformer"]
+    )
+    with pytest.raises(ProbeError, match="no weights at .*a hook of another part brings them"):
+        numbers(wp.wrap(away))
 
 
 def test_an_average_of_weights_is_taken_off():

@@ -141,8 +141,12 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
 
     >>> nearest("z_oot", ["z_in", "z_out"])
     "Did you mean 'z_out'? Use one of: z_in, z_out"
+    >>> nearest("label", [])
+    'Leave it out: there is none to choose from'
     """
     names = list(allowed)
+    if not names:
+        return "Leave it out: there is none to choose from"
     close = difflib.get_close_matches(name, names, n=1)
     hint = f"Did you mean '{close[0]}'? " if close else ""
     return f"{hint}Use one of: {', '.join(names)}"

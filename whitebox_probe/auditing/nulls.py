@@ -7,9 +7,11 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from whitebox_probe._core.errors import ProbeError
 from whitebox_probe._core.hashing import seed_of
 from whitebox_probe.models.load import load_random
 from whitebox_probe.models.model import ProbeModel
+from whitebox_probe.models.offloaded import is_offloaded
 from whitebox_probe.models.wrap import wrap
 
 Untrained = Callable[[int], ProbeModel | nn.Module]
@@ -64,6 +66,12 @@ def draws(
 
 def _permuted(model: ProbeModel, seed: int) -> ProbeModel:
     """The same module with the entries of each of its parameters in another order."""
+    if is_offloaded(model.module):
+        raise ProbeError(
+            f"the weights of {model.name} cannot be permuted",
+            "they are offloaded, and brought for each pass",
+            "Load it whole, or give models without training (untrained=)",
+        )
     random = torch.Generator().manual_seed(seed)
     module = copy.deepcopy(model.module)
     with torch.no_grad():

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from whitebox_probe._core.errors import CheckpointError, LoadWarning, NonFiniteError
+from whitebox_probe.checkpoints._checksums import expect_sound
 from whitebox_probe.checkpoints._formats import (
     clean,
     damaged,
@@ -106,7 +107,7 @@ def read_arguments(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     # Only a pickle holds anything but tensors.
     if not is_index(path) and _reader(path, start := first_bytes(path)) is None:
-        loaded = _pickled(path, start)
+        loaded = _pickled(path, start, numbers=False)
         if isinstance(loaded, Mapping):
             found = _told(loaded)
     beside = path.with_name("config.json")
@@ -245,20 +246,24 @@ def _archive(path: Path) -> "dict[str, Tensor]":
     return tensors
 
 
-def _pickled(path: Path, start: bytes) -> Any:
-    """What torch.save wrote; where more than data stands in it, that is read as names alone."""
+def _pickled(path: Path, start: bytes, *, numbers: bool = True) -> Any:
+    """What torch.save wrote; where more than data stands in it, that is read as names alone.
+
+    Args: numbers: whether those of its tensors are needed, and so compared with their checksums.
+    """
     import torch
 
     expect_readable(path, start)
     if path.suffix.lower() == ".safetensors" and not start.startswith((b"PK", b"\x80")):
         raise damaged(path, "it does not begin as safetensors do")
+    is_zip = zipfile.is_zipfile(path)
+    if is_zip:
+        expect_sound(path, numbers=numbers)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of kinds of tensors that are refused afterwards
             # Only the zip format can be mapped; then an optimizer's moments are never read.
-            return torch.load(
-                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-            )
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except Exception:  # of hostile bytes, anything; the other reader says what is wrong
         return _as_data(path, start)
 
@@ -325,7 +330,7 @@ def _refuse_non_finite(tensors: "Mapping[str, Tensor]", path: Path) -> None:
         for key, tensor in tensors.items()
         if tensor.is_floating_point()
         and tensor.itemsize > 1  # of 8 bits: `check_keys` refuses them
-        and not bool(tensor.isfinite().all())
+        and not _finite(tensor)
     ]
     if bad:
         raise NonFiniteError(
@@ -333,3 +338,8 @@ def _refuse_non_finite(tensors: "Mapping[str, Tensor]", path: Path) -> None:
             f"{len(bad)} of {len(tensors)} tensors are not finite: {listed(bad)}",
             "Take a checkpoint from before the training diverged",
         )
+
+
+def _finite(tensor: "Tensor") -> bool:
+    """Whether every number is finite: NaN is passed on by the extremes, and infinity is one."""
+    return tensor.numel() == 0 or all(bool(end.isfinite()) for end in tensor.aminmax())

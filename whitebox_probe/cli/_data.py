@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from whitebox_probe.data.given import Data
 
 _SIGNS = {"\\n": "\n", "\\t": "\t", "\\r": "\r"}
-_CHOICES = ("column", "label", "separator", "windows", "pixels")
+_CHOICES = ("column", "label", "separator", "windows", "pixels", "stream")
 
 
 def add_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
@@ -41,6 +41,12 @@ def add_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         "--pixels",
         action="store_true",
         help="fractions of an array are pixels from 0 to 1, to be prepared, and not inputs",
+    )
+    add(
+        "--stream",
+        action="store_true",
+        help="read hf:NAME in its order while it comes, and do not fetch it whole; a run of it "
+        "cannot be gone on with",
     )
     _options.add_settings(group, "limit")
     return group

@@ -130,6 +130,9 @@ def run(args: argparse.Namespace) -> None:
         result = _measured(args, sites, processes.one_a_machine_first)
         processes.wait()
     except KeyboardInterrupt as stop:
+        if args.stream:
+            _leave_free(args.out)
+            raise
         how = str(stop) or "stopped"
         raise KeyboardInterrupt(
             f"{how}. Go on with: whitebox-probe run --resume {args.out}"
@@ -176,7 +179,7 @@ def _measured(
         sites=sites,
         name=args.name,
         progress=not args.quiet,
-        checkpoint=args.out,
+        checkpoint=None if args.stream else args.out,  # its samples have no numbers to go on from
         **_options.given(args, without=("checkpoint", "progress")),
     )
 

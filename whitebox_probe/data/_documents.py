@@ -132,29 +132,75 @@ def streamed(rows: Iterable[Any], name: str, reading: Reading) -> Opened:
     reading.choices.expect(OF_TEXTS, f"the texts of {name}")
     reader = _prepared.for_text(reading.transform, name)
     windows = _Windows(rows, name, reader, reading)
-    return Opened(windows, name, numbered=False, single=True, choices=Choices())
+    return Opened(
+        windows,
+        name,
+        numbered=False,
+        single=True,
+        choices=Choices(),
+        left_out=windows.left_out,
+        tell=windows.tell,
+    )
 
 
 class _Windows:
-    """Windows of texts, made while they are read."""
+    """Windows of texts, made while they are read.
+
+    Attributes: left_out: of the last reading so far: why a row gives no window -> which ones.
+    """
 
     def __init__(
         self, rows: Iterable[Any], name: str, reader: TextReader, reading: Reading
     ) -> None:
         self.rows, self.name, self.reader = rows, name, reader
         self.choices = reading.choices
+        self.left_out: dict[str, list[str]] = {}
 
     def __iter__(self) -> Iterator[Parts]:
+        self.left_out.clear()
         framed, texts = _Framed(self.reader), self._texts()
         if self.choices.windows == "documents":
-            return (w for text in texts if (w := framed.document(text)) is not None)
-        return self._packed(framed, texts)
+            return self._documents(framed, texts)
+        return self._packed(framed, (text for _, text in texts))
 
-    def _texts(self) -> Iterator[str]:
+    def tell(self) -> None:
+        """Warn of the rows that give no window."""
+        for why, rows in self.left_out.items():
+            some, it_is = ("row", "it is") if len(rows) == 1 else ("rows", "they are")
+            what = f"{len(rows)} {some} of a {self.name} {it_is.split()[1]} left out"
+            first = f"{it_is} {why}; the first one is {rows[0]}"
+            warnings.warn(LeftOutWarning(what, first, "The others are measured"), stacklevel=2)
+
+    def _texts(self) -> Iterator[tuple[int, str]]:
+        number = -1
         for number, row in enumerate(self.rows):
             text = text_of(row, number, self.name, self.choices.column)
             if text is not None:
-                yield text
+                yield number, text
+            else:
+                self._leave_out(number, NULL)
+        nulls = self.left_out.get(NULL, ())
+        if nulls and len(nulls) == number + 1:
+            raise DataError(
+                f"a {self.name} holds no text", f"all its {len(nulls)} rows are null", "Pass texts"
+            )
+
+    def _leave_out(self, number: int, why: str) -> None:
+        self.left_out.setdefault(why, []).append(f"row {number}")
+
+    def _documents(self, framed: _Framed, texts: Iterator[tuple[int, str]]) -> Iterator[Parts]:
+        read = 0
+        for number, text in texts:
+            window = framed.document(text)
+            if window is None:
+                self._leave_out(number, EMPTY)
+            else:
+                read += 1
+                yield window
+        if self.left_out and not read:
+            raise DataError(
+                f"a {self.name} holds no text", "all its documents are empty", "Pass texts"
+            )
 
     def _packed(self, framed: _Framed, texts: Iterator[str]) -> Iterator[Parts]:
         between = LINE if self.choices.separator is None else self.choices.separator

@@ -24,20 +24,37 @@ LABELS = ("label", "labels", "class", "classes", "target", "targets", "y", "cls"
 HIDDEN = ("key_padding_mask", "src_key_padding_mask")
 """Torch's own masks: True is padding."""
 _KNOWN = frozenset({*IMAGES, *FILES, *IDS, *TEXTS, *ANY, *LABELS})
+_PATCHES = ("patch_coord", "patch_valid", "spatial_shapes", "image_grid_thw")
+"""Beside images that were cut into patches, of which some are padding."""
 _SEGMENTS, _POSITIONS = "token_type_ids", "position_ids"
 _HEEDED = ("attention_mask", "special_tokens_mask", "mask", *HIDDEN)
 
 
 def named_parts(whole: Any) -> Mapping[str, Any] | None:
     """A sample or a batch whose parts have names, as a mapping; None for any other."""
-    if isinstance(whole, Mapping):
-        return {str(key): value for key, value in whole.items()}
+    if isinstance(whole, Mapping):  # wids' keys begin with a point, as ends of names do
+        return {str(key).removeprefix("."): value for key, value in whole.items()}
     if isinstance(whole, tuple) and hasattr(whole, "_fields"):
         found = dict(zip(whole._fields, whole, strict=True))
         return found if found.keys() & _KNOWN else None  # else by their places
     if dataclasses.is_dataclass(whole) and not isinstance(whole, type):
         return {each.name: getattr(whole, each.name) for each in dataclasses.fields(whole)}
     return None
+
+
+def expect_whole(parts: Any, what: str) -> None:
+    """Refuse images that were cut into patches (NaFlex), of which some are padding.
+
+    Raises: DataError.
+    """
+    found = [key for key in _PATCHES if isinstance(parts, Mapping) and key in parts]
+    if found:
+        raise DataError(
+            f"{what} holds patches of images, not images ('{found[0]}')",
+            "a model is given images of one size, which it cuts into patches itself: with patches "
+            "comes padding, which measures would take for tokens",
+            "Pass the images, of one size (N, C, H, W): a NaFlexViT takes them as they are",
+        )
 
 
 def input_key(parts: Mapping[str, Any], what: str, choices: Choices, reads: str | None) -> str:

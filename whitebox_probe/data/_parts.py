@@ -67,6 +67,7 @@ def parts_of(
     if not isinstance(whole, tuple | list) or len(whole) == 0 or _is_row(whole, axes):
         return Parts(whole)
     inputs, *beside = whole
+    _keys.expect_whole(inputs, what)
     labels, masks, others = [], [], []
     for part in beside:
         label = _class_in(part) if axes == 1 else _classes_in(part)
@@ -86,6 +87,9 @@ def parts_of(
             "Give (input, class, mask), or a part of it",
         )
     why = _no_class(others[0]) if others and not labels else ""
+    if masks and not labels:
+        why = "what stands beside its input is 0 and 1, which is a mask of tokens; of one-hot "
+        why += "classes pass the numbers, as argmax gives them"
     return Parts(inputs, labels[0] if labels else None, masks[0] if masks else None, why=why)
 
 
@@ -93,6 +97,7 @@ def _by_name(
     named: Mapping[str, Any], axes: int, what: str, choices: Choices, reads: str | None
 ) -> Parts:
     """The parts of a sample or a batch by their keys."""
+    _keys.expect_whole(named, what)
     key = _keys.input_key(named, what, choices, reads)
     inputs = named[key]
     beside = {name: value for name, value in named.items() if name != key}

@@ -189,7 +189,8 @@ class Reading:
         """What the model's preprocessing makes of white."""
         assert self.transform is not None
         assert not isinstance(self.transform, TextReader)
-        return float(self.transform(Image.new("RGB", (16, 16), "white")).max())
+        high, wide = getattr(self.transform, "size", (16, 16))  # some take no other one
+        return float(self.transform(Image.new("RGB", (wide, high), "white")).max())
 
     def cast(self, array: np.ndarray[Any, Any]) -> Tensor:
         """An array as a tensor: of 64 bits, NumPy's own default, as the model's weights are."""

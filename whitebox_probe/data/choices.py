@@ -10,6 +10,7 @@ from whitebox_probe._core.errors import DataError, SettingError, nearest
 WINDOWS = ("packed", "documents")
 OF_SAMPLES = frozenset({"column", "label", "mask", "pixels"})
 OF_TEXTS = frozenset({"column", "separator", "windows"})
+OF_NAMES = OF_SAMPLES | OF_TEXTS | {"stream"}
 _OF_MODEL = ("input_name", "dtype")
 
 
@@ -23,6 +24,8 @@ class Choices:
         separator: what stands between documents: rows are joined by it, a file is divided at it.
         windows: of a text: `packed` (one stream, cut into full windows) or `documents` (one window
             each, cut off or padded).
+        stream: whether a data set of the hub is read in its order while it comes, and not fetched
+            whole.
         pixels: whether fractions are pixels from 0 to 1 that are to be prepared, and not inputs.
         input_name, dtype: of the model: the name of its input, and the type of its weights.
     """
@@ -33,6 +36,7 @@ class Choices:
     separator: str | None = None
     windows: str = "packed"
     pixels: bool = False
+    stream: bool = False
     input_name: str | None = None
     dtype: torch.dtype | None = None
 

@@ -60,6 +60,7 @@ class Columns(Kind):
         if len(columns) == 1 and choices.column is None and not known & columns.keys():
             choices = Choices(**(choices.given() | {"column": next(iter(columns))}))
             reading = Reading(transform, choices)
+        _keys.expect_whole(columns, f"a {name}")
         key = _keys.input_key(dict.fromkeys(columns), f"a {name}", reading.choices, reading.reads)
         opened = Datasets().open_as(rows, transform, choices)
         if isinstance(opened.dataset, _Rows):

@@ -129,10 +129,13 @@ class ImageFolder(Dataset[Any]):
         self.files = files
         if not self.files:
             told = f"; {in_words(self.left_out)}" if self.left_out else ""
+            shards = next(folder.glob("*.tar"), None) is not None
             raise DataError(
                 f"the folder {folder} holds no image",
                 f"no file in it ends in {', '.join(sorted(SUFFIXES))}{told}",
-                "Pass a folder of images; subfolders are searched too",
+                f"Pass its shards by a pattern: '{folder / '*.tar'}'"
+                if shards
+                else "Pass a folder of images; subfolders are searched too",
             )
         self.transform = transform
         self.folder = folder

@@ -59,6 +59,7 @@ def data(
     separator: str | None = None,
     windows: str = "packed",
     pixels: bool = False,
+    stream: bool = False,
 ) -> Data:
     """Anything that holds samples, as `probe`, `audit` and `similarity` take it.
 
@@ -77,6 +78,8 @@ def data(
         windows: of texts: `packed` (one text, cut into full windows) or `documents` (one window a
             document: what is longer is cut off, what is shorter is padded, and never measured).
         pixels: fractions from 0 to 1 are pixels that are to be prepared, and not a model's inputs.
+        stream: `hf:NAME` is read in its order while it comes, and not fetched whole; a limit takes
+            the first samples.
 
     Raises: SettingError; DataError for data that no kind takes, MissingDependency for one that an
         optional library reads: both before anything is read.
@@ -93,6 +96,7 @@ def data(
         "separator": separator,
         "windows": windows,
         "pixels": pixels,
+        "stream": stream,
     }
     if isinstance(data, Data):
         own = data.choices.given()

@@ -1,6 +1,6 @@
 """A Hugging Face dataset of images, of texts or of ids, whole or streamed."""
 
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from whitebox_probe.data.streams import start_of
 from whitebox_probe.data.text import TextReader
 
 COLUMN = "text"
+_STRINGS = ("string", "large_string")
 
 
 class HfDatasets(Kind):
@@ -54,19 +55,18 @@ class HfDatasets(Kind):
         streamed = not isinstance(data, Sized)
         first = start_of(data, name) if streamed or (columns and len(data)) else []
         first = [data[0]] if first and not streamed and not isinstance(first[0], Mapping) else first
-        if not columns and first and isinstance(first[0], Mapping):
-            columns = list(first[0])
-        columns = list(columns or [])
+        # A transform (set_transform, map) may give other keys than the table has columns.
+        rows = list(first[0]) if first and isinstance(first[0], Mapping) else list(columns or [])
         reading = Reading(transform, choices)
-        column = _column(data, columns, name, reading)
+        column = _column(data, rows, name, reading)
         reading = replace(reading, choices=replace(choices, column=column))
         if _is_text(data, column, first):
             if streamed:
                 texts = _documents.Column(data, reading)
                 return _documents.streamed(texts, name, reading)
-            return _documents.of_rows(data[column], name, reading, column)
+            return _documents.of_rows(_values(data, column), name, reading, column)
         choices.expect(OF_SAMPLES, f"a column of a {name} that holds no texts ('{column}')")
-        return _rows(data, columns, column, name, reading, first)
+        return _rows(data, rows, column, name, reading, first)
 
     def examples(self, folder: Path) -> Mapping[str, Any]:
         """Two rows each, in what has the library's shape: the library itself is optional."""
@@ -103,7 +103,7 @@ def _column(data: Any, columns: list[str], name: str, reading: Reading) -> str:
     chosen, what = reading.choices.column, f"a {name}"
     if chosen is not None:
         return _keys.expect_key(chosen, columns, what, "column")
-    of_features = _of_features(data, reading.reads)
+    of_features = [each for each in _of_features(data, reading.reads) if each in columns]
     if len(of_features) == 1 and not set(columns) & {*_keys.IMAGES, *_keys.IDS, *_keys.TEXTS}:
         return of_features[0]
     try:
@@ -125,18 +125,25 @@ def _of_features(data: Any, reads: str | None) -> list[str]:
         return []
     if reads == "images":
         return [name for name, kind in features.items() if type(kind).__name__ == "Image"]
-    is_text = ("string", "large_string")
-    return [name for name, kind in features.items() if getattr(kind, "dtype", "") in is_text]
+    return [name for name, kind in features.items() if getattr(kind, "dtype", "") in _STRINGS]
 
 
 def _is_text(data: Any, column: str, first: list[Any]) -> bool:
+    row = first[0] if first and isinstance(first[0], Mapping) else {}
+    if row.get(column) is not None:
+        return isinstance(row[column], str)
     features = getattr(data, "features", None)
     kind = features.get(column) if isinstance(features, Mapping) else None
     if type(kind).__name__ == "Value":
-        return kind.dtype in ("string", "large_string")  # type: ignore[union-attr]
-    if first and isinstance(first[0], Mapping) and column in first[0]:
-        return first[0][column] is None or isinstance(first[0][column], str)
-    return column in _keys.TEXTS
+        return kind.dtype in _STRINGS  # type: ignore[union-attr]
+    return column in row or column in _keys.TEXTS
+
+
+def _values(data: Any, column: str) -> Iterable[Any]:
+    """A column of all rows: one that a transform makes is to be had of the rows alone."""
+    own = getattr(data, "format", None)
+    transformed = isinstance(own, Mapping) and own.get("type") == "custom"
+    return (data[n][column] for n in range(len(data))) if transformed else data[column]
 
 
 def _rows(
@@ -144,6 +151,10 @@ def _rows(
 ) -> Opened:
     """Rows as samples: those of a stream in their order, others by their numbers."""
     if not isinstance(data, Sized):
+        why = _text_class(name, columns, first, reading)
+        if why and reading.choices.label is not None:
+            fix = "Number its classes so, or leave label out"
+            raise DataError(f"'{reading.choices.label}' of a {name} is no class", why, fix)
         parts = [reading.parts(each, 1, f"the first row of a {name}") for each in first]
         return Opened(
             data,
@@ -151,18 +162,42 @@ def _rows(
             numbered=False,
             count=None if parts else 0,
             labelled=bool(parts) and parts[0].label is not None,
+            why=why or (parts[0].why if parts else ""),
             single=True,
             choices=reading.choices,
         )
-    of_text = {column: None} | dict.fromkeys(columns)
-    label, _ = _keys.label_key(of_text, f"a {name}", reading.choices)
+    label = _label(columns, name, reading)
     features = getattr(data, "features", None)
     kind = features.get(label) if isinstance(features, Mapping) else None
+    row = first[0] if first and isinstance(first[0], Mapping) else {}
     found: Any = data
-    if label is not None and getattr(kind, "dtype", "") in ("string", "large_string"):
+    if label is not None and (
+        isinstance(row.get(label), str)
+        or (row.get(label) is None and getattr(kind, "dtype", "") in _STRINGS)
+    ):
         found = _Named(data, label)
     known = getattr(data, "_fingerprint", "")
     return Opened(found, name, f"{len(data)}-{column}-{known}", choices=reading.choices)
+
+
+def _label(columns: list[str], name: str, reading: Reading) -> str | None:
+    of_text = {reading.choices.column or "": None} | dict.fromkeys(columns)
+    return _keys.label_key(of_text, f"a {name}", reading.choices)[0]
+
+
+def _text_class(name: str, columns: list[str], first: list[Any], reading: Reading) -> str:
+    """What is to be done of a stream whose classes are texts; "" of any other.
+
+    Texts are numbered in their sorted order, which shows when all are read.
+    """
+    label = _label(columns, name, reading)
+    row = first[0] if first and isinstance(first[0], Mapping) else {}
+    if label is None or not isinstance(row.get(label), str):
+        return ""
+    return (
+        f"its class is a text ('{row[label][:40]}'), and a stream does not say which there are: "
+        f"data.cast_column('{label}', datasets.ClassLabel(names=[...])) does, or read it whole"
+    )
 
 
 class _Named:
@@ -170,7 +205,8 @@ class _Named:
 
     def __init__(self, data: Any, label: str) -> None:
         self.data, self.label = data, label
-        self.numbers = {text: n for n, text in enumerate(sorted(set(data[label]) - {None}))}
+        texts = {each for each in _values(data, label) if isinstance(each, str)}
+        self.numbers = {text: n for n, text in enumerate(sorted(texts))}
 
     def __len__(self) -> int:
         return len(self.data)

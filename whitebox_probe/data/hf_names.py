@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from whitebox_probe._core.errors import DataError, MissingDependency, nearest
-from whitebox_probe.data.choices import OF_SAMPLES, OF_TEXTS, Choices
+from whitebox_probe.data.choices import OF_NAMES, Choices
 from whitebox_probe.data.hf_datasets import HfDatasets
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.kind import Kind, Opened
@@ -27,7 +27,7 @@ class HubNames(Kind):
     words = f"a Hugging Face dataset by name ({HUB}NAME[@CONFIG][:SPLIT])"
     reads = "images"
     by_path = True
-    options = OF_SAMPLES | OF_TEXTS
+    options = OF_NAMES
     exempt = {"not finite": "pixels are whole numbers: a picture of fractions is refused"}
 
     def takes(self, data: Any) -> bool:
@@ -55,8 +55,8 @@ class HubNames(Kind):
     ) -> Opened:
         """The data set, as one that is passed itself."""
         self.expect(data)
-        found = _loaded(data)
-        opened = HfDatasets().open_as(found, transform, choices)
+        found = _loaded(data, stream=choices.stream)
+        opened = HfDatasets().open_as(found, transform, replace(choices, stream=False))
         return replace(opened, name=data.removeprefix(HUB))
 
     def examples(self, folder: Path) -> Mapping[str, Any]:
@@ -77,8 +77,8 @@ class HubNames(Kind):
         return found | {"wrong type": f"{HUB}{folder / 'nowhere'}"}
 
 
-def _loaded(data: str) -> Any:
-    """The data set that a name stands for.
+def _loaded(data: str, *, stream: bool) -> Any:
+    """The data set that a name stands for, or the stream of it.
 
     Raises: DataError for whatever the library raises, and where a split has to be chosen.
     """
@@ -96,7 +96,7 @@ def _loaded(data: str) -> Any:
         if any((saved / each).is_file() for each in ("state.json", "dataset_dict.json")):
             made = datasets.load_from_disk(name)
         else:
-            made = datasets.load_dataset(name, config or None)
+            made = datasets.load_dataset(name, config or None, streaming=stream)
             # Splits are chosen below, where those that there are can be named.
     except Exception as error:  # the library raises whatever its readers raise
         told = (str(error).strip().splitlines() or [""])[0]
@@ -106,10 +106,10 @@ def _loaded(data: str) -> Any:
             "Check its name (hf:NAME[@CONFIG][:SPLIT]), or load it and pass the Dataset",
         ) from error
     if not isinstance(made, Mapping):
-        return made
+        return _as_stream(made) if stream else made
     splits = list(made)
     if split is None and len(splits) == 1:
-        return made[splits[0]]
+        split = splits[0]
     if split not in made:
         raise DataError(
             f"the data set '{whole}' has {len(splits)} splits"
@@ -118,4 +118,9 @@ def _loaded(data: str) -> Any:
             f"they are {', '.join(map(str, splits))}",
             f"Choose one: {HUB}{name}:{splits[0]}" if split is None else nearest(split, splits),
         )
-    return made[split]
+    return _as_stream(made[split]) if stream else made[split]
+
+
+def _as_stream(made: Any) -> Any:
+    """A data set as a stream: one of save_to_disk is opened whole."""
+    return made.to_iterable_dataset() if hasattr(made, "to_iterable_dataset") else made

@@ -28,11 +28,13 @@ class Opened:
             is known without reading it, and every sample has one.
         numbered: whether `dataset` gives any sample by its number. Batches come in their own order
             instead: they are neither drawn nor shared between processes.
-        count, labelled: of batches alone: the number of samples, if known, and whether they have
-            classes.
+        count, labelled, why: of batches alone: the number of samples, if known, whether they have
+            classes, and what they have in their place.
         single: whether what is not numbered gives single samples, of which batches are made; None
             where that is to be seen from the first. choices: in place of those of the user.
-        left_out: why a part of the data is no sample -> its names, such as paths of files.
+        left_out: why a part of the data is no sample -> its names, such as paths of files. A
+            stream fills it while it is read, from its beginning each time; `tell` is called when a
+            pass has ended, and warns of what it holds then.
         members, again: of files, their names -> sizes in bytes, and what opens those of an earlier
             run, of which `gone` are no longer there: numbers stay what they were.
     """
@@ -43,6 +45,7 @@ class Opened:
     numbered: bool = True
     count: int | None = None
     labelled: bool = False
+    why: str = ""
     single: bool | None = False
     choices: Choices | None = None
     identify: Callable[[int], int] | None = None
@@ -51,6 +54,7 @@ class Opened:
     again: "Callable[[Mapping[str, int]], Opened] | None" = None
     gone: Collection[int] = ()
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    tell: Callable[[], None] | None = None
 
 
 class Kind(ABC):

@@ -56,12 +56,16 @@ class Loaders(Kind):
                 "Use drop_last=False, or smaller batches",
             )
         whole = data.batch_sampler is None
+        labelled, why = (True, "")
+        if not whole and sized:
+            labelled, why = _labelled(data, Reading(transform, choices))
         return Opened(
             data,
             f"DataLoader of {type(dataset).__name__}",
             numbered=False,
             count=None if whole and count else count,
-            labelled=whole or not sized or _labelled(data, Reading(transform, choices)),
+            labelled=labelled,
+            why=why,
             single=None if whole else False,
             left_out={DROPPED if count is not None else AT_MOST: dropped} if dropped else {},
         )
@@ -79,19 +83,20 @@ class Loaders(Kind):
         }
 
 
-def _labelled(loader: DataLoader[Any], reading: Reading) -> bool:
-    """Whether a class stands beside the first input.
+def _labelled(loader: DataLoader[Any], reading: Reading) -> tuple[bool, str]:
+    """Whether a class stands beside the first input, and what stands in its place.
 
     Of what is not understood there is none, unless the loader's own way of putting batches together
     may add one: that is seen when they come.
     """
     if loader.collate_fn is not default_collate:
-        return True
+        return True, ""
     try:
         dataset: Any = loader.dataset
-        return reading.parts(dataset[0], 1, "the first sample").label is not None
+        parts = reading.parts(dataset[0], 1, "the first sample")
+        return parts.label is not None, parts.why
     except (DataError, LookupError):
-        return True
+        return True, ""
 
 
 def _count(loader: DataLoader[Any]) -> tuple[int | None, list[str]]:

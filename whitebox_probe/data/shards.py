@@ -46,10 +46,9 @@ class Shards(Kind):
     exempt = {"not finite": "pixels are whole numbers: a picture of fractions is refused"}
 
     def takes(self, data: Any) -> bool:
-        """Whether it is a path or a pattern that ends in .tar, or in .tar and a packing."""
-        path = names.path_of(data)
-        is_shard = path is not None and SUFFIX in path.suffixes[-2:]
-        return is_shard and not os.path.isdir(str(data))
+        """Whether it is a path that ends in .tar, or in .tar and a packing; or a list of them."""
+        several = isinstance(data, list) and len(data) > 0
+        return all(_is_shard(each) for each in (data if several else [data]))
 
     def open(self, data: Any, transform: Transform | TextReader | None) -> Opened:
         """The samples of all shards, in their order."""
@@ -60,8 +59,10 @@ class Shards(Kind):
     ) -> Opened:
         """The samples of all shards, in their order; of texts, their windows."""
         self.expect(data)
-        name = Path(data).name
-        samples = _Samples(_paths.files_of(Path(data)), name)
+        several = data if isinstance(data, list) else [data]
+        name = Path(several[0]).name + (", ..." if len(several) > 1 else "")
+        files = [file for each in several for file in _paths.files_of(Path(each))]
+        samples = _Samples(files, name)
         opened = Datasets().open_as(samples, transform, choices)
         if isinstance(opened.dataset, _Samples):
             return Opened(samples, name, samples.fingerprint)
@@ -72,6 +73,10 @@ class Shards(Kind):
 
         Raises: DataError.
         """
+        if isinstance(data, list):
+            for each in data:
+                self.expect(each)
+            return
         if str(data).startswith(_AFAR):
             raise DataError(
                 f"shards at {data} cannot be read",
@@ -103,6 +108,11 @@ class Shards(Kind):
         return {("wrong type" if what == "wrong" else what): p for what, p in found.items()}
 
 
+def _is_shard(data: Any) -> bool:
+    path = names.path_of(data)
+    return path is not None and SUFFIX in path.suffixes[-2:] and not os.path.isdir(str(data))
+
+
 class _Samples:
     """Samples of shards by their numbers, each a mapping from the ends of names to contents."""
 
@@ -117,6 +127,12 @@ class _Samples:
                 sizes = sorted((end, place[2]) for end, place in members.items())
                 digest.update(f"{key} {sizes}\n".encode())
         self.fingerprint = digest.hexdigest()[:16]
+        if not self.samples and (found := _first_of(shards)):
+            raise DataError(
+                f"the shards {name} hold no sample",
+                f"a member is a part of a sample by the end of its name, and '{found}' has none",
+                "Name members KEY.END, such as 000.jpg and 000.cls",
+            )
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -185,6 +201,16 @@ def _members(shard: Path, number: int) -> dict[str, dict[str, Place]]:
             "Fetch it again, or leave it out",
         ) from error
     return found
+
+
+def _first_of(shards: list[Path]) -> str:
+    """The name of the first file in shards; "" where there is none."""
+    for shard in shards:
+        with tarfile.open(shard, "r:") as tar:
+            found = next((each.name for each in tar if each.isfile()), "")
+        if found:
+            return found
+    return ""
 
 
 def _expect_end(shard: Path) -> None:

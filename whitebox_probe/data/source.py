@@ -138,12 +138,19 @@ def open_data(
         if on_error == "skip" and not opened.single:
             raise DataError(
                 f"no sample of {opened.name} can be skipped",
-                "a loader hands out whole batches",
-                "Pass the loader's Dataset, or on_error='stop'",
+                "it hands out whole batches",
+                _unbatched(opened),
             )
         return _in_their_order(opened, reading, limit, skip=on_error == "skip")
     numbers = _drawn(opened, limit=limit, seed=seed, without=without)
     return _by_number(opened, reading, numbers, skip=on_error == "skip")
+
+
+def _unbatched(opened: Opened) -> str:
+    """How to pass the single samples of what gives whole batches."""
+    if isinstance(opened.dataset, DataLoader) and opened.dataset.batch_sampler is not None:
+        return "Pass the loader's Dataset, or on_error='stop'"
+    return "Let it give single samples (without .batched(...), say), or on_error='stop'"
 
 
 def _as_before(opened: Opened, before: Mapping[str, int] | None) -> Opened:
@@ -263,6 +270,8 @@ def _in_their_order(opened: Opened, reading: Reading, limit: int | None, *, skip
             return agreeing(_cut(whole, reading, most))
 
         yield from given_once(opened.dataset, read(opened.dataset, limit), read)
+        if opened.tell is not None:
+            opened.tell()
 
     count = opened.count
     if count is not None and limit is not None:
@@ -273,6 +282,7 @@ def _in_their_order(opened: Opened, reading: Reading, limit: int | None, *, skip
         count=count,
         batches=batches,
         labelled=opened.labelled,
+        why=opened.why,
         left_out=opened.left_out,
     )
 

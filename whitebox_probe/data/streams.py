@@ -74,6 +74,7 @@ class Streams(Kind):
             numbered=False,
             count=len(data) if isinstance(data, Sized) and single else None,
             labelled=parts.label is not None,
+            why=parts.why,
             single=single,
         )
 

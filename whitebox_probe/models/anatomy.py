@@ -92,6 +92,7 @@ class Layer:
         context: what the attention makes of the values, (B, n, K*p); read only to be verified.
         out: the attention's output map, where its context passes no module: `attn_out` is what it
             makes of the context; read only to be verified.
+        update: what `attn_out` has to be of `attn_in`, where no map says it; only to be verified.
         after: in post-norm layers, the norms behind the two sums.
         causal: whether a token attends to itself and the tokens before it alone.
         absent: sites that this layer lacks, and why, beside those that its kind lacks.
@@ -108,6 +109,7 @@ class Layer:
     second: Tap | None = None
     context: Tap | None = None
     out: nn.Module | None = None
+    update: Callable[[Tensor], Tensor] | None = None
     after: tuple[nn.Module, nn.Module] | None = None
     causal: bool = False
     absent: Mapping[str, str] = field(default_factory=dict)

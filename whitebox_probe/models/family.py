@@ -108,6 +108,15 @@ class Family(ABC):
         """Arguments of a named architecture that a user's file settles otherwise than the name."""
         return {}
 
+    def fitting(
+        self, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
+    ) -> dict[str, Any]:
+        """Arguments with which a network would have the shapes of a file that does not fit it.
+
+        They are advice, and empty where none is known.
+        """
+        return {}
+
     def marked(self, shapes: Mapping[str, tuple[int, ...]]) -> bool:
         """Whether a state dict has all keys of one of the fingerprints."""
         return any(

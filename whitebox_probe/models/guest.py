@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from whitebox_probe.models.hooks import is_ours
+from whitebox_probe.models.offloaded import device_of
 from whitebox_probe.models.wrappers import as_written
 
 
@@ -18,7 +19,7 @@ def guest(module: nn.Module) -> Iterator[None]:
     Loose tensors stay as the trial made them: weights that hooks make in front of a pass are such.
     """
     modes = [(part, part.training) for part in module.modules()]
-    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    device = device_of(module)
     module.eval()
     _renew(module)
     before = _contents(module)

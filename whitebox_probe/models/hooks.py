@@ -7,6 +7,7 @@ hook is removed even after an exception.
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from whitebox_probe._core.errors import InternalError, ProbeError
 from whitebox_probe.models.anatomy import Tap
 from whitebox_probe.models.model import ProbeModel
+from whitebox_probe.models.offloaded import hook_of
 from whitebox_probe.models.weights import devices_of
 from whitebox_probe.models.wrappers import as_written
 
@@ -43,14 +45,17 @@ def attach_taps(
     later in-place operation may overwrite it. Of a model on several devices all are handed on at
     the first one. What is compiled runs as it is written meanwhile.
 
-    Raises: InternalError, from the forward pass, where the sink fails.
+    Raises: InternalError, from the forward pass, where the sink fails; ProbeError at the end where
+        offloaded weights were used and not brought.
     """
+    taps = list(taps)
     places = devices_of(module)
     if len(places) > 1:  # layers' tensors are compared and put together
         sink = partial(_handed_on, sink, places[0])
     with ExitStack() as stack:
         shapes: dict[str, torch.Size] = {}
         stack.enter_context(as_written(module))
+        stack.enter_context(_all_brought(module, [tap.module for _, _, tap in taps]))
         for name, layer, tap in taps:
             part = module.get_submodule(tap.module)
             passes = [0]
@@ -71,13 +76,47 @@ def attach_taps(
         yield
 
 
+@contextmanager
+def _all_brought(module: nn.Module, paths: Iterable[str]) -> Iterator[None]:
+    """See that each part whose weights are offloaded is called, in the lists that are tapped.
+
+    Weights are brought for the call of their part alone. Used without one, as by a function that is
+    given `self.qkv.weight`, they are on the meta device, where torch may compute with anything.
+
+    Raises: ProbeError.
+    """
+    lists = {".".join(takewhile(lambda name: not name.isdigit(), p.split("."))) for p in paths}
+    kept = {
+        f"{path}.{name}" if name else path: part
+        for path in lists
+        for name, part in module.get_submodule(path).named_modules()
+        if hook_of(part) is not None and [*part.parameters(recurse=False)]
+    }
+    missed = dict(kept)
+    with ExitStack() as stack:
+        for path, part in kept.items():
+            hook = partial(_called, missed, path)
+            stack.callback(part.register_forward_pre_hook(hook).remove)
+        yield
+    if 0 < len(missed) < len(kept):  # none is called where nothing was run
+        raise ProbeError(
+            f"a {type(module).__name__} cannot be read while its weights are offloaded",
+            f"'{next(iter(missed))}' is not called, and its weights are brought by no one else",
+            "Load it whole, or with a device map that keeps its layers on a device",
+        )
+
+
+def _called(missed: dict[str, nn.Module], path: str, module: nn.Module, args: Any) -> None:
+    missed.pop(path, None)
+
+
 def _handed_on(sink: Sink, place: torch.device, name: str, layer: int, tensor: Tensor) -> None:
     sink(name, layer, tensor.to(place))
 
 
 def is_ours(hook: Any) -> bool:
     """Whether a hook is one of those that read sites: it changes nothing."""
-    return isinstance(hook, partial) and hook.func in (_read, _note, _begin)
+    return isinstance(hook, partial) and hook.func in (_read, _note, _begin, _called)
 
 
 def _begin(passes: list[int], module: nn.Module, args: Any) -> None:

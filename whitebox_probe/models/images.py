@@ -61,6 +61,10 @@ CROP_MODES = ("center", "squash", "border")
 
 def transform_of_images(preprocess: Preprocess) -> Transform:
     """What makes a model's input of an image."""
+    if preprocess.processor is not None:
+        from whitebox_probe.models.processors import Processed
+
+        return Processed(preprocess)
     return image_transform(
         size=preprocess.size,
         mean=preprocess.mean,

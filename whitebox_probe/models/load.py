@@ -1,45 +1,26 @@
 """`load`: a registry name, a timm name, or a file and its architecture -> a model to probe."""
 
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from whitebox_probe import checkpoints
-from whitebox_probe._core.errors import (
-    AssumedWarning,
-    CheckpointError,
-    LoadWarning,
-    ProbeError,
-    nearest,
-)
+from whitebox_probe._core.errors import AssumedWarning, LoadWarning, ProbeError
 from whitebox_probe.checkpoints import Checkpoint
 from whitebox_probe.models.factory import OWN, is_reference, made, made_random, reference_in
-from whitebox_probe.models.family import Family
-from whitebox_probe.models.hub import (
-    WEIGHTS,
-    adapters_beside,
-    expect_weights,
-    fetched,
-    hub_entry,
-)
-from whitebox_probe.models.model import ProbeModel, sizes_of
-from whitebox_probe.models.placing import Placed, placed_as, read_placed
+from whitebox_probe.models.fields import fields_named, size_stated
+from whitebox_probe.models.filled import expect_understood, pretrained, random_of, settled
+from whitebox_probe.models.folders import adapters_beside, expect_weights
+from whitebox_probe.models.hub import WEIGHTS, fetched, is_here
+from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.models.plausible import expect_heads
 from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
-from whitebox_probe.models.recognise import recognised
-from whitebox_probe.models.registry import build, family_named, family_of_timm
-from whitebox_probe.models.verify import verified
-
-TIMM = "timm:"
-HF = "hf:"
-TEXT = "text:"
-IMAGENET = "imagenet"
-_FILES = (".pth", ".pt", ".tar", ".bin", ".ckpt", ".safetensors", ".npz", ".onnx", ".json")
+from whitebox_probe.models.registry import family_named
+from whitebox_probe.models.sources import HF, entry_of, weights_at
 
 
 def load(
@@ -97,29 +78,35 @@ def load(
             return load_random(own, seed=seed)
         return own
     guessed = arch is not None or "heads" in options
-    entry, path = _entry(source, arch, wrapper, options)
+    entry, path = entry_of(source, arch, wrapper, options)
     if options:
         entry = replace(entry, arch={**entry.arch, **options})
     if name is not None:
         entry = replace(entry, name=name)
+    placed, changed = None, dict(options)
+    if path is not None:
+        entry, found, placed = settled(entry, path, wrapper or entry.wrapper)
+        changed |= found
     if preprocess is not None:
-        entry = replace(entry, preprocess=_prepared(preprocess, entry))
-    elif "size" in entry.preprocess and (size := _size(options)) is not None:
+        entry = replace(entry, preprocess=fields_named(preprocess, entry))
+    elif "size" in entry.preprocess and (size := size_stated(changed)) is not None:
         # The network's own input: the entry's size is that of the images it was trained on.
         entry = replace(entry, preprocess={**entry.preprocess, "size": size})
     family = family_named(entry.family)
     assumed = {k: v for k, v in family.assumed(entry.arch).items() if k not in entry.arch}
     entry = replace(entry, arch={**entry.arch, **assumed})
     if weights == "random":
-        model = _random(entry, seed)
+        model = random_of(entry, seed)
     else:
         if path is None and (str(source).startswith(HF) or Path(source).is_dir()):
             expect_weights(Path(str(source).removeprefix(HF)))
+        if path is None and not is_here(entry):
+            expect_understood(entry)
         if path is None and str(source).startswith(HF):
             file = fetched(entry, progress=progress)
         else:
             file = path or checkpoints.fetch(entry, progress=progress)
-        model, notes = _pretrained(entry, file, wrapper or entry.wrapper, own=path is not None)
+        model, notes = pretrained(entry, file, wrapper or entry.wrapper, placed=placed)
         if path is not None and guessed:
             expect_heads(model)
         # Any file may lie among others' folders; what save_pretrained wrote has a folder alone.
@@ -161,13 +148,13 @@ def _own(
         if preprocess is None or not isinstance(preprocess, str):
             return preprocess
         size = {"image_size": getattr(module, "image_size", None)}  # as torchvision keeps it
-        reads = _prepared(preprocess, Checkpoint("", OWN, {**size, **options}, {}))
+        reads = fields_named(preprocess, Checkpoint("", OWN, {**size, **options}, {}))
         return TextPreprocess(**reads) if "tokenizer" in reads else Preprocess(**reads)
 
     found = made(
         reference,
         options,
-        weights=_weights_at(Path(source)) if of_file else None,
+        weights=weights_at(Path(source)) if of_file else None,
         mapping=mapping,
         name=name,
         wrapper=wrapper,
@@ -176,127 +163,6 @@ def _own(
     for note in found.notes:
         warnings.warn(note, stacklevel=3)
     return found.model
-
-
-def _entry(
-    source: str | Path,
-    arch: str | Mapping[str, Any] | None,
-    wrapper: str | None,
-    options: dict[str, Any],
-) -> tuple[Checkpoint, Path | None]:
-    """The registry entry that `source` names or that describes it, and its file if it is one."""
-    if arch is not None:
-        path = _weights_at(Path(source))
-        return _of_file(path, arch), path
-    if str(source).startswith((TIMM, HF)):
-        return _of_library(str(source)), None
-    if str(source) not in checkpoints.registry() and Path(source).exists():
-        if Path(source).is_dir() and checkpoints.of_transformers(Path(source)):
-            return _of_library(f"{HF}{source}"), None
-        path = _weights_at(Path(source))
-        return recognised(path, wrapper, options), path
-    if str(source) not in checkpoints.registry() and Path(source).suffix in _FILES:
-        raise CheckpointError(f"there is no file {source}", "a path was given", "Check the path")
-    return checkpoints.entry(str(source)), None
-
-
-def _weights_at(path: Path) -> Path:
-    """A file of weights, an index of several, or that which lies in a folder.
-
-    Raises: CheckpointError for a part of a model, and for a folder without a choice.
-    """
-    if path.is_dir():
-        return checkpoints.weights_in(path)
-    checkpoints.expect_whole(path)
-    return path
-
-
-def _prepared(preprocess: Preprocess | TextPreprocess | str, entry: Checkpoint) -> dict[str, Any]:
-    """The fields of a `Preprocess` or `TextPreprocess`, given or named."""
-    if isinstance(preprocess, Preprocess | TextPreprocess):
-        return asdict(preprocess)
-    if preprocess.startswith(TEXT):
-        tokenizer, _, length = preprocess.removeprefix(TEXT).partition("@")
-        if not tokenizer or (length and not length.isdigit()):
-            raise CheckpointError(
-                f"the preprocessing '{preprocess}' is not understood",
-                "it names a tokenizer, and the tokens of a window after an @",
-                "Write text:bytes@128, or text:NAME for a tokenizer of transformers",
-            )
-        return {"tokenizer": tokenizer} | ({"length": int(length)} if length else {})
-    if preprocess == IMAGENET:
-        return asdict(Preprocess.imagenet(_size(entry.arch) or 224))
-    stating = {name for name, known in checkpoints.registry().items() if known.preprocess}
-    if preprocess not in stating:
-        raise CheckpointError(
-            f"the preprocessing '{preprocess}' is not known",
-            "it is neither 'imagenet' nor an entry that states its own",
-            nearest(preprocess, [IMAGENET, *sorted(stating)]),
-        )
-    return dict(checkpoints.entry(preprocess).preprocess)
-
-
-def _size(arch: Mapping[str, Any]) -> int | tuple[int, int] | None:
-    """The size of the images that an architecture is for, (height, width) if they are no squares.
-
-    None if it states none.
-    """
-    size = next((arch[key] for key in ("image_size", "img_size") if arch.get(key)), None)
-    if isinstance(size, Sequence) and len(set(size)) == 1:
-        size = size[0]
-    if isinstance(size, Sequence) and len(size) == 2:
-        return int(size[0]), int(size[1])
-    return size if isinstance(size, int) else None
-
-
-def _of_file(path: Path, arch: str | Mapping[str, Any]) -> Checkpoint:
-    """A registry entry for a file of the user's own."""
-    if not path.is_file():
-        raise CheckpointError(
-            f"there is no file {path}",
-            "a checkpoint given with arch= is read from disk",
-            "Check the path",
-        )
-    here = {"kind": "path", "path": str(path)}
-    title = path.name.split(".")[0]
-    if isinstance(arch, Mapping):
-        arguments = dict(arch)
-        if "family" not in arguments:
-            raise CheckpointError(
-                "arch has no 'family'",
-                "the arguments alone do not say which network they are of",
-                "Add family, such as arch={'family': 'crate', ...}",
-            )
-        return Checkpoint(name=title, family=arguments.pop("family"), arch=arguments, source=here)
-    if arch.startswith((TIMM, HF)):
-        return replace(_of_library(arch), name=title, source=here)
-    if arch in checkpoints.registry():
-        like = checkpoints.entry(arch)
-        changed = {"preprocess": _with_tokenizer(like), "source": here}
-        return replace(like, name=title, sha256=None, size=None, **changed)  # type: ignore[arg-type]
-    family, arguments = checkpoints.architecture(arch)
-    return Checkpoint(name=title, family=family, arch=arguments, source=here)
-
-
-def _of_library(name: str) -> Checkpoint:
-    """A registry entry for a model that timm or transformers names."""
-    if name.startswith(HF):
-        return hub_entry(name.removeprefix(HF))
-    model = name.removeprefix(TIMM)
-    return Checkpoint(
-        name=model,
-        family=family_of_timm(model),
-        arch={"model": model},
-        source={"kind": "timm", "name": model},
-    )
-
-
-def _random(entry: Checkpoint, seed: int) -> ProbeModel:
-    """The same architecture, freshly initialised, without touching the global random state."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        module = build(entry.family, entry.arch, source=entry.name)
-    return _finish(replace(entry, name=f"{entry.name}-random"), module, None)
 
 
 def load_random(model: ProbeModel, *, seed: int = 0) -> ProbeModel:
@@ -312,91 +178,4 @@ def load_random(model: ProbeModel, *, seed: int = 0) -> ProbeModel:
         )
     if model.entry.family == OWN:
         return made_random(model, model.entry, seed)
-    return _random(model.entry, seed)
-
-
-def _pretrained(
-    entry: Checkpoint, path: Path, wrapper: str | None, *, own: bool
-) -> tuple[ProbeModel, list[LoadWarning]]:
-    """The model with a file's weights, and what a user should know of the file.
-
-    Args: own: whether it is a user's file, which may differ from the architecture that is named.
-    """
-    family = family_named(entry.family)
-    placed: Placed | None = None
-    if own and "model" in entry.arch:
-        placed = read_placed(path, wrapper=wrapper, families=[family])
-        shapes = {key: tuple(tensor.shape) for key, tensor in placed.weights.items()}
-        entry = replace(entry, arch={**entry.arch, **family.settled(entry.arch, shapes)})
-    module = build(entry.family, entry.arch, source=entry.name)
-    sizes_of(family.anatomy, module)  # told before keys that do not fit
-    weights, notes = placed or read_placed(path, wrapper=wrapper, families=[family])
-    found = family.convert(weights, module, source=entry.source)
-    expected: dict[str, Tensor] = module.state_dict()
-    if any(key not in found for key in expected):
-        again = placed_as(path, weights, list(expected))
-        if again is not None:
-            weights, notes = again.weights, [*notes, *again.notes]
-            module = build(entry.family, entry.arch, source=entry.name)  # convert may change it
-            found = family.convert(weights, module, source=entry.source)
-            expected = module.state_dict()
-    notes = [*notes, *family.notes(weights, module, source=entry.source)]
-    _expect_fit(family, expected, found, path)
-    module.load_state_dict(found, strict=True)
-    return _finish(entry, module, checkpoints.digest(path)), notes
-
-
-def _expect_fit(
-    family: Family, expected: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path
-) -> None:
-    shapes = {key: tuple(tensor.shape) for key, tensor in expected.items()}
-    fix = "Give the architecture it was trained with"
-    if any(k in found and found[k].shape != shapes.get(k) for k in family.positions):
-        fix += (
-            ", or resample its position embeddings with interpolate_positions=True "
-            "(--set interpolate_positions=true)"
-        )
-    lacking = [key for key in shapes if key not in found]
-    if lacking and all(key.startswith("head.") for key in lacking):
-        fix += ", or leave the head out with num_classes=0 (--set num_classes=0)"
-    checkpoints.check_keys(
-        shapes,
-        found,
-        source=str(path),
-        floating=[key for key, tensor in expected.items() if tensor.is_floating_point()],
-        fix=f"{fix}; nothing was loaded",
-    )
-
-
-def _finish(entry: Checkpoint, module: nn.Module, sha256: str | None) -> ProbeModel:
-    family = family_named(entry.family)
-    stated: Preprocess | TextPreprocess | None
-    if "tokenizer" in entry.preprocess and not family.anatomy.takes_ids(module):
-        stated = family.anatomy.preprocess(module)
-        entry = replace(entry, preprocess={} if stated is None else asdict(stated))
-    elif "tokenizer" in entry.preprocess:
-        stated = TextPreprocess(**_with_tokenizer(entry))
-    elif entry.preprocess:
-        stated = Preprocess(**entry.preprocess)
-    else:
-        stated = family.anatomy.preprocess(module)
-    model = ProbeModel(
-        module=module.requires_grad_(False),
-        anatomy=family.anatomy,
-        name=entry.name,
-        family=family,
-        preprocess=stated,
-        entry=entry,
-        sha256=sha256,
-    )
-    return verified(model)
-
-
-def _with_tokenizer(entry: Checkpoint) -> dict[str, Any]:
-    """An entry's preprocessing, with the path of a tokenizer that lies beside its weights."""
-    stated = dict(entry.preprocess)
-    tokenizer = str(stated.get("tokenizer", ""))
-    weights = checkpoints.locate(entry) if tokenizer.endswith(".json") else None
-    if weights is not None and not Path(tokenizer).is_absolute():
-        stated["tokenizer"] = str(weights.with_name(tokenizer))
-    return stated
+    return random_of(model.entry, seed)

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from whitebox_probe._core.errors import BasisError, DataError, SiteError, nearest
 from whitebox_probe.models.anatomy import Anatomy, Dims, Layer, Tap
+from whitebox_probe.models.offloaded import device_of
 from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
 from whitebox_probe.models.turns import Turns, in_turn, turns_of
 from whitebox_probe.sites import SITES
@@ -113,9 +113,8 @@ class ProbeModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the module's first parameter or buffer lies; the CPU if it has none."""
-        tensors = chain(self.module.parameters(), self.module.buffers())
-        return next((tensor.device for tensor in tensors), torch.device("cpu"))
+        """Where the module's first parameter or buffer lies in a pass; the CPU if it has none."""
+        return device_of(self.module)
 
     @property
     def prefix_tokens(self) -> int:

@@ -4,12 +4,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from whitebox_probe.models.offloaded import fetched
+
 
 def found_at(module: nn.Module, path: str) -> Any:
     """What a module has at a path, such as `blocks.0.weight`; None where there is nothing."""
     owner, _, name = path.rpartition(".")
     try:
-        return getattr(module.get_submodule(owner), name, None)
+        part = module.get_submodule(owner)
+        return fetched(part, name) if hasattr(part, name) else None
     except AttributeError:
         return None
 

@@ -1,5 +1,6 @@
 """How an image or a text becomes a model's input."""
 
+import json
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -12,7 +13,8 @@ class Preprocess:
     224 with crop 0.875 is the usual "resize 256, centre crop 224". `size` is the side of a square,
     or (height, width). `crop_mode`: `center` keeps the image's proportions and cuts off what is
     left over; `squash` resizes both sides to the model's and so keeps all of it; `border` keeps
-    both, with borders of the mean colour.
+    both, with borders of the mean colour. `processor`: the settings of an image processor of
+    transformers, as JSON; it then prepares the images, and the other fields describe what it does.
     """
 
     size: int | tuple[int, int]
@@ -22,12 +24,17 @@ class Preprocess:
     crop: float = 0.875
     interpolation: str = "bilinear"
     crop_mode: Literal["center", "squash", "border"] = "center"
+    processor: str | None = None
 
     def told(self) -> dict[str, Any]:
         """Every field in plain values; the usual crop goes without saying."""
         found = asdict(self)
         if self.crop_mode == "center":
             del found["crop_mode"]
+        if self.processor is None:
+            del found["processor"]
+        else:
+            found["processor"] = json.loads(self.processor)
         return found
 
     @classmethod

@@ -7,14 +7,17 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from whitebox_probe import checkpoints
 from whitebox_probe._core.errors import ArchitectureError, CheckpointError
 from whitebox_probe.checkpoints import Checkpoint, listed
 from whitebox_probe.models.family import Family, Recognised
 from whitebox_probe.models.keys.counts import flat_patch
 from whitebox_probe.models.placing import read_placed
-from whitebox_probe.models.registry import families, family_of_timm, is_own
+from whitebox_probe.models.registry import build, families, family_named, family_of_timm, is_own
 from whitebox_probe.models.stated import stated
+from whitebox_probe.models.trained import Trained, trained
 
 HEAD_WIDTHS = (128, 80, 64, 48, 32, 24, 16)  # of every published model of these families
 _FORMS = (
@@ -45,15 +48,15 @@ def recognised(path: Path, wrapper: str | None, options: dict[str, Any]) -> Chec
         if named is None:
             raise
         return named
+    if (known := trained(path)) is not None and family_of_timm(known.name) == family.name:
+        named = _named(path, known)
+        _settle_heads(path, named, options)
+        return named
     seen = _of_channels(seen, options.get("channels"))
     written = stated(path, family, seen)
     heads = written.get("heads", seen.arch.get("num_heads"))
     if heads is not None and options.get("heads", heads) != heads:
-        raise CheckpointError(
-            f"{path} has {heads} heads",
-            f"its shapes or what is written of it say so, and {options['heads']} are asked for",
-            "Leave out heads=, or pass arch= if it is of another network",
-        )
+        raise _other_heads(path, heads, options["heads"])
     if "num_heads" in seen.arch:
         options.pop("heads", None)
     for key, value in written.items():
@@ -83,6 +86,14 @@ def recognised(path: Path, wrapper: str | None, options: dict[str, Any]) -> Chec
     )
 
 
+def _other_heads(path: Path, heads: Any, asked: Any) -> CheckpointError:
+    return CheckpointError(
+        f"{path} has {heads} heads",
+        f"its shapes or what is written of it say so, and {asked} are asked for",
+        "Leave out heads=, or pass arch= if it is of another network",
+    )
+
+
 def _of_channels(seen: Recognised, channels: Any) -> Recognised:
     """The same patches with the channels that are asked for, where keys do not tell how many."""
     if not seen.flat or not isinstance(channels, int) or channels == seen.arch["channels"]:
@@ -103,18 +114,37 @@ def _of_timm(path: Path) -> Checkpoint | None:
     """An entry for a file that is of no plain network, and whose training names a model of timm."""
     import timm
 
+    if (known := trained(path)) is not None:
+        return _named(path, known)
     told = checkpoints.read_arguments(path)
     names = [told[key] for key in checkpoints.ARCHITECTURES if isinstance(told.get(key), str)]
     name = next((name for name in names if timm.is_model(name)), None)
-    if name is None:
-        return None
-    here = {"kind": "path", "path": str(path)}
+    return None if name is None else _named(path, Trained(name, {}))
+
+
+def _named(path: Path, known: Trained) -> Checkpoint:
+    """An entry for a file of the network that timm has by this name."""
     return Checkpoint(
         name=path.name.split(".")[0],
-        family=family_of_timm(name),
-        arch={"model": name},
-        source=here,
+        family=family_of_timm(known.name),
+        arch={"model": known.name, **known.arguments},
+        source={"kind": "path", "path": str(path)},
     )
+
+
+def _settle_heads(path: Path, named: Checkpoint, options: dict[str, Any]) -> None:
+    """Take `heads` out of the options, where the name settles how many there are.
+
+    Raises: CheckpointError where it settles another number.
+    """
+    if "heads" not in options:
+        return
+    asked = options.pop("heads")
+    with torch.device("meta"):
+        network = build(named.family, {**named.arch, **options}, source=str(path))
+    heads = family_named(named.family).anatomy.dims(network).heads
+    if heads != asked:
+        raise _other_heads(path, heads, asked)
 
 
 def head_choices(inner: int) -> tuple[int, ...]:

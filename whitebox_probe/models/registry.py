@@ -89,7 +89,11 @@ def family_of_timm(name: str) -> str:
 
 
 def build(family: str, arch: Mapping[str, Any], *, source: str) -> nn.Module:
-    """Build a family's network; a wrong argument is the user's error, named with its source."""
+    """Build a family's network; a wrong argument is the user's error, named with its source.
+
+    Raises: CheckpointError.
+    """
+    _expect_sizes(arch, source)
     try:
         return family_named(family).build(arch).eval()
     except (
@@ -105,3 +109,32 @@ def build(family: str, arch: Mapping[str, Any], *, source: str) -> nn.Module:
             str(error) or type(error).__name__,
             f"Check the arguments {dict(arch)}",
         ) from error
+
+
+_SIZES = frozenset(
+    {
+        *("image_size", "img_size", "patch_size", "channels"),
+        *("dim", "embed_dim", "heads", "num_heads", "n_head", "dim_head"),
+        *("layers", "depth", "n_layer"),
+    }
+)
+_STEPS = ("eta", "lam")
+_MOST = 1 << 20
+"""Of a size: what is more is a slip of the hand, which would fill the memory before it is told."""
+
+
+def _expect_sizes(arch: Mapping[str, Any], source: str) -> None:
+    """Check the arguments that are sizes and steps, by their names."""
+    for name, value in arch.items():
+        is_size = name in _SIZES and isinstance(value, int)
+        if is_size and (isinstance(value, bool) or not 1 <= value <= _MOST):
+            need = f"a whole number from 1 to {_MOST}"
+        elif name in _STEPS and (isinstance(value, bool) or not isinstance(value, int | float)):
+            need = "a number"
+        else:
+            continue
+        raise CheckpointError(
+            f"the architecture of {source} cannot be built",
+            f"{name} is {value}",
+            f"Give {need}",
+        )

@@ -20,6 +20,7 @@ from whitebox_probe.models.causality import expect_causality
 from whitebox_probe.models.guest import guest, state
 from whitebox_probe.models.hooks import attach_taps
 from whitebox_probe.models.model import ProbeModel
+from whitebox_probe.models.offloaded import without_weights
 from whitebox_probe.models.weights import at_home, tokens
 from whitebox_probe.sites import SITES
 
@@ -33,7 +34,7 @@ def verified(model: ProbeModel) -> ProbeModel:
     Raises: SiteError naming the layer and the part that is not as its family says.
     """
     module, anatomy = model.module, model.anatomy
-    if any(p.is_meta for p in module.parameters()):
+    if without_weights(module):
         return model
     trial = anatomy.trial(module)
     with guest(module):
@@ -127,6 +128,8 @@ def _check(
         if site is not None and "heads_are_projections" not in layer.exempt:
             _check_heads(model, n, basis, got[site], got["attn_in"])
     _check_context(model, layer, got)
+    if layer.update is not None and not _close(layer.update(got["attn_in"]), got["attn_out"]):
+        raise _failed(model, n, "an attention that is not the one of its family")
     _check_step(model, layer, got)
     if "attn_weights" in got:
         later = not bool(got["attn_weights"].triu(1).any())

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import SiteError
+from whitebox_probe.models.offloaded import device_of, fetched, is_brought
 
 
 def is_transposed(linear: nn.Module) -> bool:
@@ -23,7 +24,7 @@ def is_transposed(linear: nn.Module) -> bool:
 
 def is_plain(linear: nn.Module) -> bool:
     """Whether a layer's own weight and bias are all that it computes; parametrised ones are."""
-    if "forward" in vars(linear):  # replaced in this one layer, as libraries that move weights do
+    if "forward" in vars(linear) and not is_brought(linear):  # replaced in this one layer
         return False
     return type(linear).forward is nn.Linear.forward or is_transposed(linear)
 
@@ -47,8 +48,8 @@ def shape_of(linear: Any) -> tuple[int, int]:
 def affine(linear: Any) -> tuple[Tensor, Tensor | None]:
     """Weight (out, in) and bias (out) of what a layer computes; None where it adds nothing."""
     if is_plain(linear):
-        weight = linear.weight.mT if is_transposed(linear) else linear.weight
-        return weight, linear.bias
+        weight, bias = (fetched(linear, name) for name in ("weight", "bias"))
+        return weight.mT if is_transposed(linear) else weight, bias
     _, columns = shape_of(linear)
     floating = [p for p in linear.parameters() if p.is_floating_point()]
     dtype = floating[0].dtype if floating else torch.float32
@@ -68,7 +69,7 @@ def affine(linear: Any) -> tuple[Tensor, Tensor | None]:
 
 def applied(linear: Any, x: Tensor) -> Tensor:
     """A layer's output, without the hooks that are set on it."""
-    if is_plain(linear) and not is_transposed(linear):
+    if is_plain(linear) and not is_transposed(linear) and not is_brought(linear):
         return nn.functional.linear(x, linear.weight, linear.bias)
     out: Tensor = linear.forward(x)
     return out
@@ -92,4 +93,4 @@ def tokens(module: nn.Module, dim: int, count: int = 4) -> Tensor:
     """Random tokens of the module's kind and device, always the same: (1, count, d)."""
     like = next((p for p in module.parameters() if p.is_floating_point()), torch.empty(0))
     random = torch.Generator().manual_seed(0)
-    return torch.randn(1, count, dim, generator=random).to(like)
+    return torch.randn(1, count, dim, generator=random).to(device_of(module), like.dtype)

@@ -15,6 +15,7 @@ from whitebox_probe.checkpoints import listed
 from whitebox_probe.data._prepared import transform_of as transform_of
 from whitebox_probe.data.source import Batch, Source, open_data
 from whitebox_probe.models.model import ProbeModel
+from whitebox_probe.models.offloaded import is_offloaded, without_weights
 from whitebox_probe.models.verify import verified_again
 from whitebox_probe.models.weights import devices_of
 from whitebox_probe.models.wrappers import is_compiled
@@ -49,11 +50,12 @@ def ready(model: ProbeModel, device: str | torch.device | None) -> Iterator[torc
     """
     _expect_loaded(model)
     verified_again(model)
-    before, spread = model.device, len(devices_of(model.module)) > 1
+    before = model.device
+    spread = len(devices_of(model.module)) > 1 or is_offloaded(model.module)
     if spread and device is not None:
         raise ProbeError(
             f"device '{device}' cannot be used",
-            f"{model.name} is spread over several, and stays where it is",
+            f"{model.name} is spread over several or offloaded, and stays where it is",
             "Leave device out",
         )
     try:
@@ -107,12 +109,13 @@ def _expect_loaded(model: ProbeModel) -> None:
 
     Raises: ProbeError.
     """
-    absent = [name for name, tensor in model.module.named_parameters() if tensor.is_meta]
+    absent = without_weights(model.module)
     if absent:
         raise ProbeError(
             f"{model.name} has no weights at {listed(absent)}",
-            "they are on the meta device: the model was built without them, or is offloaded",
-            "Load it whole, without a device map that leaves parts on the disk or the host",
+            "they are on the meta device: the model was built without them, or a hook of another "
+            "part brings them (offloaded with preload_module_classes)",
+            "Load it whole, or with a device map by which each part has a hook of its own",
         )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from whitebox_probe.data.source import Source
 from whitebox_probe.models.model import ProbeModel
+from whitebox_probe.models.offloaded import is_offloaded, named_tensors
 from whitebox_probe.probing.closures import UNKNOWN as UNKNOWN
 from whitebox_probe.probing.closures import Reach
 from whitebox_probe.probing.hashing import RAW, add_raw, add_tensor, update
@@ -114,7 +115,8 @@ def digest(module: nn.Module) -> str:
     """
     found = hashlib.blake2b(digest_size=16)
     named = dict((*module.named_parameters(), *module.named_buffers()))
-    for name, tensor in named.items():
+    away = is_offloaded(module)
+    for name, tensor in named_tensors(module) if away else named.items():
         add_tensor(found, name, tensor)
     # A probe runs in inference mode: a loose tensor made there is a result, and no constant.
     made_there = not any(tensor.is_inference() for tensor in named.values())

@@ -20,11 +20,13 @@ from torch import Tensor, nn
 
 from whitebox_probe._core.errors import DataError, LoadWarning
 from whitebox_probe.data._digest import combined
+from whitebox_probe.data._left_out import LeftOutWarning
 from whitebox_probe.data.given import Data, expected
 from whitebox_probe.data.source import Batch, Source, classed
 from whitebox_probe.metrics._linalg import unguarded
 from whitebox_probe.models.hooks import attach_taps
 from whitebox_probe.models.model import ProbeModel
+from whitebox_probe.models.offloaded import copied, hook_of
 from whitebox_probe.models.weights import at_home
 from whitebox_probe.probing import null as nulls
 from whitebox_probe.probing import outcome
@@ -311,6 +313,8 @@ class _Pass:
             )
         self.source.expect_whole(collector.table.kept()[0], collector.skipped)
         _tell_skipped(self.source, collector.skipped)
+        if self.plan.needs_labels:
+            _tell_unclassed(self.source, collector.classes)
 
     def _put_together(
         self, collector: Collector, bases: Bases, layers: Mapping[int, Parts]
@@ -428,6 +432,17 @@ def _tell_skipped(source: Source, skipped: Mapping[int, str]) -> None:
         warnings.warn(SkippedWarning(what, why, fix), stacklevel=2)
 
 
+def _tell_unclassed(source: Source, classes: Mapping[int, int]) -> None:
+    """Warn of samples whose label stands for no class, where classes are compared."""
+    without = sorted(number for number, label in classes.items() if label < 0)
+    if without:
+        what = f"{len(without)} of {len(classes)} samples of {source.name} have no class"
+        first = f"sample {without[0]} has {classes[without[0]]}"
+        why = f"a label below 0 stands for none; {first}"
+        fix = "They are left out of what compares classes, and of nothing else"
+        warnings.warn(LeftOutWarning(what, why, fix), stacklevel=2)
+
+
 class UnknownNetworkWarning(LoadWarning):
     """A network that hooks or functions change by what cannot be read."""
 
@@ -478,6 +493,7 @@ def _in_its_precision(norm: nn.Module) -> Callable[[Tensor], Tensor]:
 
     It is also followed backwards, which parameters made under `torch.inference_mode` do not allow.
     """
+    norm = copied(norm) if hook_of(norm) is not None else norm
     tensors = [*norm.parameters(), *norm.buffers()]
     own = next((parameter.dtype for parameter in norm.parameters()), None)
     half = own in (torch.bfloat16, torch.float16)

@@ -45,8 +45,8 @@ class Processes:
         if self.count > 1 and not source.numbers:
             raise DataError(
                 f"{source.name} cannot be shared by {self.count} processes",
-                "a loader hands out its own batches, and each process would get all of them",
-                "Pass the loader's Dataset, or distributed=False",
+                "its samples have no numbers, and each process would get all of them",
+                "Pass a loader's Dataset, a list or files, or distributed=False",
             )
 
     def samples(self, source: Source, batch_size: int) -> int | None:

@@ -20,6 +20,7 @@ CONVENTIONS = ("paper", "official")
 DTYPES = ("float32", "bfloat16", "float16")
 NONFINITE = ("raise", "drop")
 ON_ERROR = ("stop", "skip")
+_EPS = (1e-100, 1e100)
 
 
 def _null_kinds() -> tuple[str | None, ...]:
@@ -49,8 +50,10 @@ def _of(
     return field(default=(default,) if several else default, metadata=about)
 
 
-def _positive(value: Any) -> str:
-    return "" if _number(value) and 0 < value < math.inf else "Use 0.1, say"
+def _precision(value: Any) -> str:
+    """Its square has to be a number, and so has that of its inverse."""
+    fits = _number(value) and _EPS[0] <= value <= _EPS[1]
+    return "" if fits else f"Use a number from {_EPS[0]:g} to {_EPS[1]:g}, such as 0.1"
 
 
 def _weight(value: Any) -> str:
@@ -129,7 +132,7 @@ class Settings:
         "the coding precision is positive",
         help="coding precision; squared in the formulas",
         metavar="E",
-        check=_positive,
+        check=_precision,
         several=True,
     )
     lam: tuple[float, ...] = _of(

@@ -51,8 +51,8 @@ class Saver:
         if folder is not None and not source.numbers:
             raise DataError(
                 f"a pass over {source.name} cannot be saved",
-                "a loader does not tell which samples come next",
-                "Pass the loader's Dataset, or leave checkpoint= out",
+                "its samples have no numbers, which would tell those that come next",
+                "Pass a loader's Dataset, a list or files, or leave checkpoint= out",
             )
         self.folder = folder
         self.every = every

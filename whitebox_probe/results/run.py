@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from types import UnionType
+from typing import Any, NoReturn, get_args, get_origin
 
 from whitebox_probe._core.errors import ResultError
 from whitebox_probe.results.table import SETTINGS, no_value
@@ -106,6 +107,7 @@ class Run(Mapping[str, Any]):
                 "another version wrote it, or it was edited",
                 "Read it with the version that wrote it, or probe again",
             )
+        _expect_kinds(kept)
         return cls(**kept)
 
     def to_dict(self) -> dict[str, Any]:
@@ -194,6 +196,33 @@ _FIELDS = tuple(f.name for f in fields(Run))
 _REQUIRED = frozenset(
     f.name for f in fields(Run) if f.default is MISSING and f.default_factory is MISSING
 )
+
+
+def _expect_kinds(kept: Mapping[str, Any]) -> None:
+    """Check that each field of a run.json is of its kind.
+
+    Raises: ResultError.
+    """
+    for each in fields(Run):
+        if each.name not in kept or each.type is Any:
+            continue
+        value = kept[each.name]
+        parts = get_args(each.type) if isinstance(each.type, UnionType) else (each.type,)
+        kinds = tuple(get_origin(part) or part for part in parts)
+        kinds += (int,) if float in kinds else ()
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            raise ResultError(
+                f"'{each.name}' of run.json is a {type(value).__name__}",
+                f"it is to be a {kinds[0].__name__}",
+                "It was edited: probe again",
+            )
+    for name in ("measures", "matrices"):
+        if not all(isinstance(value, Mapping) for value in kept.get(name, {}).values()):
+            raise ResultError(
+                f"'{name}' of run.json does not describe each by a mapping",
+                "it was edited",
+                "Probe again",
+            )
 
 
 def same(one: Any, other: Any) -> bool:

@@ -172,7 +172,7 @@ def build_text(recipe: TextRecipe) -> nn.Module:
                 if getattr(module, "bias", None) is not None:
                     nn.init.zeros_(module.bias)  # type: ignore[arg-type]
         return crate
-    from whitebox_probe.models.hub import configuration, transformers
+    from whitebox_probe.models.configuration import configuration, transformers
 
     none = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
     config = configuration(recipe.arch() | none)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from whitebox_probe._core.errors import SiteError
 from whitebox_probe.models.anatomy import Tap
 from whitebox_probe.models.families._qkv import QKV
+from whitebox_probe.models.offloaded import device_of, hook_of
 from whitebox_probe.models.weights import affine, devices_of, shape_of
 
 Cut = Literal["sections", "grouped", "quarters"]
@@ -204,7 +205,7 @@ class Weights(Tap):
         """
         attention: nn.Module = self._attention  # type: ignore[attr-defined]
         if "_hf_hook" in vars(attention):
-            here = devices_of(attention)[0]
+            here = (devices_of(attention) or [device_of(attention)])[0]
             args, last = _moved(tuple(args), here), _moved(dict(last), here)
         with torch.no_grad():
             again = _copy(attention)
@@ -292,6 +293,8 @@ def _copy(part: Any) -> Any:
     for name in _HOOKS:
         held[name] = type(held[name])()
     replaced = held.get("forward")
+    if hook_of(part) is not None and not any(part.children()):
+        return twin  # its forward brings its weights, and calls no hooks but accelerate's
     before = held.get("_old_forward")  # as accelerate keeps it, whose hooks move what goes in
     if _is_methods(before, part) and "_hf_hook" in held:
         held["forward"] = before.__func__.__get__(twin)

@@ -1,7 +1,6 @@
 """What models of transformers take: token ids, or pictures with their patches and preparation."""
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import SiteError
-from whitebox_probe.models.hub import PROCESSOR
+from whitebox_probe.models.hub import PROCESSORS
+from whitebox_probe.models.offloaded import device_of
 from whitebox_probe.models.preprocess import Preprocess
+from whitebox_probe.models.processors import preprocess_in
 
 _CLASS = ("cls_token", "class_embedding")
-_RESAMPLING = {0: "nearest", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming", 1: "lanczos"}
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,11 @@ class Pictures:
         return high // self.patch[0], wide // self.patch[1]
 
     def preprocess(self, module: nn.Module) -> Preprocess | None:
-        """What the processor's file beside the model's configuration says; None without one."""
-        stated = _beside(module)
-        return None if stated is None else prepared(stated, self.channels)
+        """What the processor beside the model's configuration does; None without one."""
+        folder = _beside(module)
+        if folder is None:
+            return None
+        return preprocess_in(folder, size=self.size, channels=self.channels)
 
 
 def takes_pictures(module: nn.Module) -> bool:
@@ -99,7 +101,8 @@ def sample(module: nn.Module) -> Callable[[], object]:
     weights: Any = next(p for p in module.parameters() if p.is_floating_point())
     random = torch.Generator().manual_seed(0)
     shape = (1, pictures.channels, *pictures.size)
-    return partial(_see, module, pictures, torch.randn(shape, generator=random).to(weights))
+    picture = torch.randn(shape, generator=random).to(device_of(module), weights.dtype)
+    return partial(_see, module, pictures, picture)
 
 
 def _see(module: nn.Module, pictures: Pictures, picture: Tensor) -> None:
@@ -154,75 +157,23 @@ def ids(module: nn.Module) -> Tensor:
     """A few token ids, (1, 4), from the middle of the vocabulary: special ones are at its ends."""
     embedding: Any = module.get_input_embeddings()  # type: ignore[operator]
     count: int = getattr(embedding, "num_embeddings", None) or embedding.weight.shape[0]
-    return (torch.arange(4, device=embedding.weight.device)[None] + count // 2) % count
+    return (torch.arange(4, device=device_of(embedding))[None] + count // 2) % count
 
 
-def _beside(module: nn.Module) -> Mapping[str, Any] | None:
-    """The file of a model's image processor, in its folder or in the hub's cache."""
+def _beside(module: nn.Module) -> Path | None:
+    """The folder with the file of a model's image processor: its own, or in the hub's cache."""
     name = getattr(module.config, "_name_or_path", "")
-    path = Path(name) / PROCESSOR if name else None
-    if path is not None and not path.is_file() and not Path(name).is_dir():
-        from huggingface_hub import try_to_load_from_cache
+    if not name or Path(name).is_dir():
+        there = any((Path(name) / file).is_file() for file in PROCESSORS) if name else False
+        return Path(name) if there else None
+    from huggingface_hub import try_to_load_from_cache
 
+    revision = getattr(module.config, "_commit_hash", None)
+    for file in PROCESSORS:
         try:
-            found = try_to_load_from_cache(name, PROCESSOR)
+            found = try_to_load_from_cache(name, file, revision=revision)
         except ValueError:  # it is no repository's name
-            found = None
-        path = Path(found) if isinstance(found, str) else None
-    if path is None or not path.is_file():
-        return None
-    stated: Mapping[str, Any] = json.loads(path.read_text())
-    return stated
-
-
-def prepared(stated: Mapping[str, Any], channels: int) -> Preprocess | None:
-    """An image processor's file in the words of this package; None where they cannot say it."""
-    mean, std = stated.get("image_mean"), stated.get("image_std")
-    if not stated.get("do_normalize", True):
-        mean, std = [0.0] * channels, [1.0] * channels
-    plain = stated.get("do_resize", True) and stated.get("do_rescale", True)
-    scale = stated.get("rescale_factor", 1 / 255)
-    mode = _RESAMPLING.get(stated.get("resample", 2))
-    sides = _sides(stated)
-    if not plain or abs(scale * 255 - 1) > 1e-6 or not mean or not std or None in (mode, sides):
-        return None
-    size, crop, how = sides  # type: ignore[misc]
-    return Preprocess(
-        size=size if size[0] != size[1] else size[0],
-        mean=tuple(mean)[:channels],
-        std=tuple(std)[:channels],
-        mode="L" if channels == 1 else "RGB",
-        crop=crop,
-        interpolation=str(mode),
-        crop_mode=how,
-    )
-
-
-def _sides(stated: Mapping[str, Any]) -> tuple[tuple[int, int], float, Any] | None:
-    """The model's (height, width), the share kept of the resized picture, how it is resized.
-
-    None for sizes that are stated in another way.
-    """
-    size = stated.get("size")
-    size = {"height": size, "width": size} if isinstance(size, int) else size
-    cut = stated.get("crop_size") if stated.get("do_center_crop", False) else None
-    cut = {"height": cut, "width": cut} if isinstance(cut, int) else cut
-    if not isinstance(size, Mapping):
-        return None
-    if "shortest_edge" in size and len(size) == 1:
-        if cut is None or cut["height"] != cut["width"]:
             return None
-        return (cut["height"], cut["width"]), _share(cut["height"], size["shortest_edge"]), "center"
-    if {"height", "width"} <= set(size):
-        high, wide = size["height"], size["width"]
-        if cut is None:
-            return (high, wide), 1.0, "squash"
-        if cut["height"] * wide == cut["width"] * high:
-            return (cut["height"], cut["width"]), _share(cut["height"], high), "squash"
+        if isinstance(found, str):
+            return Path(found).parent
     return None
-
-
-def _share(kept: int, whole: int) -> float:
-    """A share by which `kept` is divided to `whole`, and not to a number below it."""
-    share = kept / whole
-    return share if int(kept / share) == whole else kept / (whole + 1e-6)

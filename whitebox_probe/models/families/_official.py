@@ -1,7 +1,7 @@
-"""Modules of the official CRATE code, read as this package's own: its attention, its ISTA step.
+"""Modules of the official code of CRATE and of what follows it, read as this package's own.
 
-They are known by their structure, since the release is no package that could be imported. What they
-compute is tried when a model is made.
+They are known by their structure, since the releases are no packages that could be imported. What
+they compute is tried when a model is made.
 """
 
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from whitebox_probe.models.families._steps import SubspaceAttention
+from whitebox_probe.models.offloaded import fetched
 from whitebox_probe.models.weights import tokens
 
 
@@ -33,30 +34,41 @@ class OfficialISTA:
         """The dictionary D (d, d), the sparsity weight, the step size."""
         step = self._step
         return {
-            "D": step.weight.detach(),
+            "D": fetched(step, "weight").detach(),
             "lam": float(step.lambd),
             "eta": float(step.step_size),
         }
 
 
-def is_official(module: nn.Module) -> bool:
-    """Whether a module has the structure of the official CRATE: pairs of steps behind norms."""
+def is_official(module: nn.Module, is_attention: Callable[[Any], bool]) -> bool:
+    """Whether a module has the structure of the official code: pairs of steps behind norms.
+
+    Args: is_attention: whether a first step is of the kind that is asked for.
+    """
     layers: Any = getattr(getattr(module, "transformer", None), "layers", None)
     if not isinstance(layers, nn.ModuleList) or len(layers) == 0:
         return False
     if not isinstance(getattr(module, "pos_embedding", None), Tensor):
         return False
-    return all(isinstance(pair, nn.ModuleList) and _is_pair(pair) for pair in layers)
+    return all(
+        isinstance(pair, nn.ModuleList) and _is_pair(pair) and is_attention(pair[0].fn)
+        for pair in layers
+    )
+
+
+def is_mssa(attention: Any) -> bool:
+    """Whether an attention has the parts of the official MSSA; CBT's has another projection."""
+    parts = all(hasattr(attention, name) for name in ("qkv", "heads", "to_out"))
+    return parts and not isinstance(attention.qkv, nn.Identity)
 
 
 def _is_pair(pair: Any) -> bool:
     if len(pair) != 2 or not all(hasattr(step, "norm") and hasattr(step, "fn") for step in pair):
         return False
-    attention, step = pair[0].fn, pair[1].fn
+    step = pair[1].fn
     weight = getattr(step, "weight", None)
     square = isinstance(weight, Tensor) and weight.ndim == 2 and weight.shape[0] == weight.shape[1]
-    parts = (hasattr(attention, name) for name in ("qkv", "heads", "to_out"))
-    return square and all(parts) and hasattr(step, "step_size") and hasattr(step, "lambd")
+    return square and hasattr(step, "step_size") and hasattr(step, "lambd")
 
 
 def trial(module: Any) -> Callable[[], object]:

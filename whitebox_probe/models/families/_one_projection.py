@@ -2,11 +2,11 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from whitebox_probe.models.anatomy import Anatomy, Dims, Layer, Tap
 from whitebox_probe.models.families._steps import OneProjection
@@ -82,6 +82,7 @@ class OneProjectionAnatomy(Anatomy):
             exempt=parts.exempt,
             causal=parts.causal,
             out=self.out(module, parts),
+            update=self.update(module, parts),
         )
 
     def bases(self, module: nn.Module) -> tuple[str, ...]:
@@ -104,4 +105,8 @@ class OneProjectionAnatomy(Anatomy):
 
     def out(self, module: nn.Module, parts: Parts) -> nn.Module | None:
         """The attention's output map, where it is to be tried."""
+        return None
+
+    def update(self, module: nn.Module, parts: Parts) -> Callable[[Tensor], Tensor] | None:
+        """What the attention is to make of its input, where that is to be tried."""
         return None

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from whitebox_probe._core.errors import CheckpointError, DataError
 from whitebox_probe.models.keys.positions import grid_of, resample, rule
+from whitebox_probe.models.offloaded import fetched
 from whitebox_probe.models.weights import affine
 
 PUBLISHED_STEP = {"eta": 0.1, "lam": 0.1}
@@ -200,7 +201,7 @@ class ISTA(nn.Module):
 
     def operators(self) -> dict[str, Tensor | float]:
         """The dictionary D (d, d), the sparsity weight, the step size."""
-        return {"D": self.weight.detach(), "lam": self.lam, "eta": self.step_size}
+        return {"D": fetched(self, "weight").detach(), "lam": self.lam, "eta": self.step_size}
 
 
 class Patches(nn.Module):

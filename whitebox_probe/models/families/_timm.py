@@ -220,7 +220,8 @@ def _expect_whole_patches(network: nn.Module) -> None:
 def stated_preprocess(module: nn.Module) -> Preprocess | None:
     """What timm's configuration of this model states; the size is the one that it was built for.
 
-    None for a network that was built from arguments and has no such configuration.
+    None for a network that was built from arguments and has no such configuration, and for one of
+    other channels than grey and colour.
     """
     if not getattr(module, "pretrained_cfg", None):
         return None
@@ -229,6 +230,10 @@ def stated_preprocess(module: nn.Module) -> Preprocess | None:
     config = resolve_model_data_config(module)
     channels, *sides = config["input_size"]
     built: Any = getattr(module, "patch_embed", None)
+    # timm's configuration stays that of three channels.
+    channels = getattr(getattr(built, "proj", None), "in_channels", channels)
+    if channels not in (1, 3):
+        return None
     if not getattr(module, "dynamic_img_size", False):
         sides = getattr(built, "img_size", None) or sides
     high, wide = map(int, sides)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from whitebox_probe._core.errors import SiteError
 from whitebox_probe.models.anatomy import Tap
+from whitebox_probe.models.offloaded import fetched
 from whitebox_probe.models.weights import affine
 from whitebox_probe.models.wrappers import inside, kind_of
 
@@ -46,7 +47,7 @@ class Reader:
         weight, bias = affine(attention.qkv)
         bias = None if bias is None else bias.chunk(3)[place]
         if self._apart():
-            bias = getattr(attention, f"{third}_bias")
+            bias = fetched(attention, f"{third}_bias")
         return weight.chunk(3)[place], bias
 
     def subspaces(self, third: str) -> Tensor:

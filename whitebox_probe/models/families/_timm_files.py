@@ -37,13 +37,40 @@ def settled(arch: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> d
         if grid is not None and "dynamic_img_size" not in arch:
             high, wide = (n * side for n, side in zip(grid, patch[2:], strict=True))
             told["img_size"] = high if high == wide else (high, wide)
-    usual_size = tuple(getattr(usual.patch_embed, "img_size", None) or ())
+    usual_size = tuple(getattr(getattr(usual, "patch_embed", None), "img_size", None) or ())
     known = {
         "num_classes": own.get("head.weight", (0,))[0],
         "in_chans": own.get("patch_embed.proj.weight", (0, 0))[1],
         "img_size": usual_size[0] if len(set(usual_size)) == 1 else usual_size,
     }
     return {k: v for k, v in told.items() if k not in arch and known.get(k) != v}
+
+
+def fitting(
+    expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
+) -> dict[str, Any]:
+    """Depth, width and registers of a file, where they are others than the network's."""
+    told = {}
+    for name, count in (("depth", _depth), ("embed_dim", _width), ("reg_tokens", _registers)):
+        here, there = count(found), count(expected)
+        if here is not None and here != there:
+            told[name] = here
+    return told
+
+
+def _depth(shapes: Mapping[str, tuple[int, ...]]) -> int | None:
+    blocks = {key.split(".")[1] for key in shapes if key.startswith("blocks.")}
+    return len(blocks) or None
+
+
+def _width(shapes: Mapping[str, tuple[int, ...]]) -> int | None:
+    patch = shapes.get("patch_embed.proj.weight")
+    return patch[0] if patch else None
+
+
+def _registers(shapes: Mapping[str, tuple[int, ...]]) -> int | None:
+    table = shapes.get("reg_token", (1, 0))
+    return table[1] if len(table) > 1 else None
 
 
 def _unplaced(network: Any) -> int:

@@ -1,57 +1,25 @@
 """CRATE image classifiers: the network of the official release, its sites, its files."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from whitebox_probe.models.anatomy import Tap
-from whitebox_probe.models.families._official import (
-    OfficialISTA,
-    OfficialMSSA,
-    is_official,
-    trial,
-)
-from whitebox_probe.models.families._one_projection import (
-    ONE_PROJECTION,
-    OneProjectionAnatomy,
-    Parts,
-    square_grid,
-)
+from whitebox_probe.models.families._official import OfficialMSSA, is_mssa, is_official
+from whitebox_probe.models.families._one_projection import Parts
+from whitebox_probe.models.families._pairs import Pairs, PairsAnatomy
 from whitebox_probe.models.families._steps import (
-    ISTA,
     MSSA,
     PUBLISHED_STEP,
     OneProjection,
     Patches,
-    PreNorm,
     patch_grid,
     resampled,
 )
 from whitebox_probe.models.family import NetworkFamily, Recognised
 from whitebox_probe.models.keys.counts import flat_image, numbered
 from whitebox_probe.models.keys.positions import rule
-
-
-class Transformer(nn.Module):
-    """The stack of layers; each is MSSA with its skip connection, then ISTA without one."""
-
-    def __init__(
-        self, dim: int, depth: int, heads: int, dim_head: int, step_size: float, lam: float
-    ) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList()
-        for _ in range(depth):
-            attention = PreNorm(dim, MSSA(dim, heads, dim_head))
-            self.layers.append(nn.ModuleList([attention, PreNorm(dim, ISTA(dim, step_size, lam))]))
-
-    def forward(self, x: Tensor) -> Tensor:
-        layer: Any
-        for layer in self.layers:
-            attention, ista = layer
-            x = ista(x + attention(x))
-        return x
 
 
 class CRATE(nn.Module):
@@ -100,7 +68,9 @@ class CRATE(nn.Module):
         count = self.patch_grid[0] * self.patch_grid[1]
         self.pos_embedding = nn.Parameter(torch.randn(1, count + 1, dim))
         self.cls_token = nn.Parameter(torch.randn(1, 1, dim))
-        self.transformer = Transformer(dim, depth, heads, dim_head, eta, lam)
+        self.transformer = Pairs(
+            dim, depth, lambda: MSSA(dim, heads, dim_head), step_size=eta, lam=lam
+        )
         self.mlp_head = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, classes))
         if extra_head is not None:
             self.head = nn.Linear(classes, extra_head)
@@ -111,59 +81,20 @@ class CRATE(nn.Module):
         return self.mlp_head(self.transformer(x)[:, 0])
 
 
-class CrateAnatomy(OneProjectionAnatomy):
+class CrateAnatomy(PairsAnatomy):
     """MSSA, then ISTA; `heads` is U_k^T of the normalised input, as the release hooks it."""
 
-    absent = {"mlp_hidden": "an ISTA block has no hidden activation"} | ONE_PROJECTION
-
-    def count(self, module: Any) -> int:
-        """The pairs of steps."""
-        return len(module.transformer.layers)
-
-    def tokens(self, module: Any) -> int:
-        """The class token and the patches."""
-        return module.pos_embedding.shape[1]
-
-    def parts(self, module: Any, number: int) -> Parts:
-        """Each step stands behind its own norm."""
-        first, second = (f"transformer.layers.{number - 1}.{step}" for step in (0, 1))
-        taps = {
-            "z_in": Tap(first, "input"),
-            "attn_in": Tap(f"{first}.fn", "input"),
-            "attn_out": Tap(first, "output"),
-            "z_half": Tap(second, "input"),
-            "mlp_in": Tap(f"{second}.fn", "input"),
-            "z_out": Tap(second, "output"),
-        }
-        return Parts(f"{first}.fn", f"{first}.norm", taps, step=f"{second}.fn")
+    network = CRATE
 
     def attention(self, module: nn.Module, parts: Parts) -> OneProjection:
         """Its own, or one of the official code."""
         found = module.get_submodule(parts.attention)
         return found if isinstance(found, OneProjection) else OfficialMSSA(found)
 
-    def step(self, module: nn.Module, parts: Parts) -> Any:
-        """Its own, or one of the official code."""
-        found = module.get_submodule(parts.step)
-        return found if isinstance(found, ISTA) else OfficialISTA(found)
-
     def out(self, module: nn.Module, parts: Parts) -> nn.Module | None:
         """The official attention's output map."""
         found: Any = module.get_submodule(parts.attention)
         return None if isinstance(found, OneProjection) else found.to_out
-
-    def trial(self, module: nn.Module) -> Callable[[], object] | None:
-        """The official code's layers are run: they are not of this package."""
-        return None if isinstance(module, CRATE) else trial(module)
-
-    def prefix_tokens(self, module: nn.Module) -> int:
-        """The class token."""
-        return 1
-
-    def grid(self, module: Any, inputs: Tensor) -> tuple[int, int] | None:
-        """That of the images that the network is built for."""
-        known: tuple[int, int] | None = getattr(module, "patch_grid", None)
-        return known or square_grid(self.tokens(module), self.prefix_tokens(module))
 
 
 class CrateFamily(NetworkFamily):
@@ -202,7 +133,7 @@ class CrateFamily(NetworkFamily):
 
     def matches(self, module: nn.Module) -> bool:
         """One of this package, or a module of the official code, known by its structure."""
-        return isinstance(module, CRATE) or is_official(module)
+        return isinstance(module, CRATE) or is_official(module, is_mssa)
 
     def assumed(self, arch: Mapping[str, Any]) -> dict[str, Any]:
         """The step size and sparsity weight of the published models."""

@@ -24,6 +24,7 @@ from whitebox_probe.models.families._steps import (
 from whitebox_probe.models.family import NetworkFamily, Recognised
 from whitebox_probe.models.keys.crate_alpha import FINGERPRINTS, sizes, to_torch_names
 from whitebox_probe.models.keys.positions import rule
+from whitebox_probe.models.offloaded import fetched
 
 NORM_EPS = 1e-6  # of every layer norm in a block; the torch head alone has torch's own 1e-5
 
@@ -55,7 +56,7 @@ class ODL(nn.Module):
 
     def operators(self) -> dict[str, Tensor | float]:
         """The dictionary that the code is sought in, (d, 4d); not the one that decodes it."""
-        return {"D": self.D.detach(), "lam": self.lam, "eta": self.eta}
+        return {"D": fetched(self, "D").detach(), "lam": self.lam, "eta": self.eta}
 
 
 class Layer(nn.Sequential):

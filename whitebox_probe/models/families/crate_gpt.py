@@ -23,6 +23,7 @@ from whitebox_probe.models.families._steps import (
 )
 from whitebox_probe.models.family import NetworkFamily, Recognised
 from whitebox_probe.models.keys.gpt import frame, marks, tied
+from whitebox_probe.models.offloaded import fetched
 
 
 class CausalMSSA(SubspaceAttention):
@@ -73,7 +74,7 @@ class OvercompleteISTA(nn.Module):
 
     def operators(self) -> dict[str, Tensor | float]:
         """The dictionary D (d, h): the code A (n, h) reconstructs the tokens as `A D^T`."""
-        return {"D": self.weight.detach().mT, "lam": self.lam, "eta": self.step_size}
+        return {"D": fetched(self, "weight").detach().mT, "lam": self.lam, "eta": self.step_size}
 
 
 class Block(nn.Module):

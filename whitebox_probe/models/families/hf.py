@@ -8,11 +8,11 @@ from torch import Tensor, float32, nn
 
 from whitebox_probe._core.errors import LoadWarning
 from whitebox_probe.checkpoints import HEADS, listed
+from whitebox_probe.models.configuration import configuration, transformers
 from whitebox_probe.models.families._hf_anatomy import HfAnatomy
 from whitebox_probe.models.families._hf_examples import EXAMPLES
 from whitebox_probe.models.families._hf_files import in_todays_names, is_tower, tower_of
 from whitebox_probe.models.family import Family, Recognised
-from whitebox_probe.models.hub import configuration, transformers
 
 # Beside the base model: what tasks put on top of it.
 _TASKS = (

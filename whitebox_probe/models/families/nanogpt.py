@@ -1,21 +1,34 @@
 """GPT-2 as nanoGPT has it, and the baselines beside CRATE-LM: the network, its sites, its files."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from whitebox_probe._core.errors import SiteError
 from whitebox_probe.models.anatomy import Dims, Layer, Tap
 from whitebox_probe.models.families._gpt import GPT
 from whitebox_probe.models.families._qkv import QKV, QkvAnatomy, biased
 from whitebox_probe.models.families._steps import attention_weights, head_width
 from whitebox_probe.models.family import NetworkFamily, Recognised
 from whitebox_probe.models.keys.gpt import frame, marks, tied
-from whitebox_probe.models.weights import affine
+from whitebox_probe.models.paths import found_at
+from whitebox_probe.models.weights import affine, shape_of, tokens
 
 _ACTS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU}
+
+
+def split(heads: int, which: int, fused: Tensor) -> Tensor:
+    """Queries, keys or values (0, 1, 2) of a fused projection: (B, n, 3*d) -> (B, K, n, p)."""
+    third = fused.chunk(3, dim=-1)[which]
+    return third.unflatten(-1, (heads, third.shape[-1] // heads)).transpose(1, 2)
+
+
+def weights(heads: int, fused: Tensor) -> Tensor:
+    """The softmax that fused attention never forms: (B, n, 3*d) -> (B, K, n, n)."""
+    return attention_weights(split(heads, 0, fused), split(heads, 1, fused), causal=True)
 
 
 class Attention(nn.Module):
@@ -32,18 +45,9 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         fused = self.c_attn(x)
-        q, k, v = (self.split(which, fused) for which in range(3))
+        q, k, v = (split(self.heads, which, fused) for which in range(3))
         out = F.scaled_dot_product_attention(q, k, v, is_causal=True)  # (B, K, n, p)
         return self.c_proj(out.transpose(1, 2).flatten(2))
-
-    def split(self, which: int, fused: Tensor) -> Tensor:
-        """Queries, keys or values (0, 1, 2) of the fused projection: -> (B, K, n, p)."""
-        third = fused.chunk(3, dim=-1)[which]
-        return third.unflatten(-1, (self.heads, self.dim_head)).transpose(1, 2)
-
-    def weights(self, fused: Tensor) -> Tensor:
-        """The softmax that fused attention never forms: (B, n, 3*d) -> (B, K, n, n)."""
-        return attention_weights(self.split(0, fused), self.split(1, fused), causal=True)
 
 
 class MLP(nn.Module):
@@ -110,28 +114,31 @@ class NanoGPT(GPT):
 
 
 class NanoGptAnatomy(QkvAnatomy):
-    """Pre-norm blocks; the heads' tokens are thirds of the fused projection's output."""
+    """Pre-norm blocks; the heads' tokens are thirds of the fused projection's output.
+
+    A model of nanoGPT's own code is read likewise, and tried: its blocks bear the same names.
+    """
 
     def dims(self, module: Any) -> Dims:
         """Read the sizes from the first block's attention; a window may have any length."""
         first = module.transformer.h[0].attn
-        width = first.c_proj.out_features
-        return Dims(len(module.transformer.h), width, first.heads, first.dim_head, None)
+        width, heads = first.c_proj.out_features, _heads(first)
+        return Dims(len(module.transformer.h), width, heads, head_width(width, heads), None)
 
     def layer(self, module: nn.Module, number: int) -> Layer:
         """A block; U_k^T is rows k*p to (k+1)*p of a third of the fused weight."""
         path = f"transformer.h.{number - 1}"
         block: Any = module.get_submodule(path)
-        fused = f"{path}.attn.c_attn"
+        fused, count = f"{path}.attn.c_attn", _heads(block.attn)
         heads = {
-            f"heads_{third}": Tap(fused, "output", partial(block.attn.split, which))
+            f"heads_{third}": Tap(fused, "output", partial(split, count, which))
             for which, third in QKV
         }
         taps = {
             "z_in": Tap(path, "input"),
             "attn_in": Tap(f"{path}.ln_1", "output"),
             **heads,
-            "attn_weights": Tap(fused, "output", block.attn.weights),
+            "attn_weights": Tap(fused, "output", partial(weights, count)),
             "attn_out": Tap(f"{path}.attn", "output"),
             "z_half": Tap(f"{path}.ln_2", "input"),
             "mlp_in": Tap(f"{path}.ln_2", "output"),
@@ -142,7 +149,7 @@ class NanoGptAnatomy(QkvAnatomy):
         def subspaces(basis: str) -> Tensor:
             weight, _ = affine(block.attn.c_attn)
             third = weight.chunk(3)["qkv".index(basis[-1])]
-            return third.unflatten(0, (block.attn.heads, -1)).mT  # (K, d, p)
+            return third.unflatten(0, (count, -1)).mT  # (K, d, p)
 
         return Layer(
             number,
@@ -158,6 +165,35 @@ class NanoGptAnatomy(QkvAnatomy):
     def prefix_tokens(self, module: nn.Module) -> int:
         """None: a window starts with text."""
         return 0
+
+    def trial(self, module: nn.Module) -> Callable[[], object] | None:
+        """The blocks of nanoGPT's own code are run: they are not of this package."""
+        return None if isinstance(module, NanoGPT) else partial(_run, module)
+
+
+def _run(module: Any) -> None:
+    x = tokens(module, module.transformer.wte.embedding_dim, 5)
+    for block in module.transformer.h:
+        x = block(x)
+
+
+def _heads(attention: Any) -> int:
+    """K; nanoGPT's own code calls it `n_head`."""
+    return int(attention.heads if isinstance(attention, Attention) else attention.n_head)
+
+
+def _is_block(block: Any) -> bool:
+    """Whether a block has the parts of nanoGPT's, with a fused projection of 3d rows."""
+    paths = ("ln_1", "ln_2", "attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+    if not all(isinstance(found_at(block, path), nn.Module) for path in paths):
+        return False
+    if not isinstance(getattr(block.attn, "n_head", None), int):
+        return False
+    try:
+        rows, columns = shape_of(block.attn.c_attn)
+    except SiteError:
+        return False
+    return rows == 3 * columns
 
 
 class NanoGptFamily(NetworkFamily):
@@ -175,9 +211,20 @@ class NanoGptFamily(NetworkFamily):
     )
     tested = (
         "every site and the logits against transformers' GPT-2 with the same weights, in float64; "
-        "nanoGPT's file with its arguments, with and without biases. No released file was seen"
+        "nanoGPT's file with its arguments, with and without biases; a `GPT` of its own code, "
+        "every site and the logits against its file's reading. No released file was seen"
     )
     fingerprints = marks({"ln_1.weight": 1, "attn.c_attn.weight": 2, "mlp.c_fc.weight": 2})
+
+    def matches(self, module: nn.Module) -> bool:
+        """One of this package, or a `GPT` of nanoGPT's own code, known by its structure."""
+        if isinstance(module, NanoGPT):
+            return True
+        parts: Any = getattr(module, "transformer", None)
+        if not isinstance(parts, nn.ModuleDict) or not {"wte", "wpe", "h"} <= set(parts):
+            return False
+        blocks: Any = parts["h"]
+        return len(blocks) > 0 and all(_is_block(block) for block in blocks)
 
     def recognise(self, shapes: Mapping[str, tuple[int, ...]]) -> Recognised | None:
         """A fused projection (3d, d): a Linear, where transformers' GPT-2 has it transposed."""

@@ -6,7 +6,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from whitebox_probe.models.families._timm import TimmAnatomy, create, rotation
-from whitebox_probe.models.families._timm_files import as_timm_names, fitted_positions, settled
+from whitebox_probe.models.families._timm_files import (
+    as_timm_names,
+    fitted_positions,
+    fitting,
+    settled,
+)
 from whitebox_probe.models.family import Family, Recognised
 from whitebox_probe.models.keys.vit import EVA_MARKS, by_name
 
@@ -69,6 +74,12 @@ class TimmEvaFamily(Family):
     ) -> dict[str, Any]:
         """The sizes of a named model that a fine-tuned file has otherwise."""
         return settled(arch, shapes)
+
+    def fitting(
+        self, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
+    ) -> dict[str, Any]:
+        """Depth, width and registers, as the shapes tell them."""
+        return fitting(expected, found)
 
     def convert(
         self, weights: dict[str, Tensor], module: nn.Module, *, source: Mapping[str, Any]

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from whitebox_probe.models.families._timm import TimmAnatomy, create_named, rotation
+from whitebox_probe.models.families._timm_files import fitting, settled
 from whitebox_probe.models.families._timm_refused import reason
 from whitebox_probe.models.family import Family
 from whitebox_probe.models.weights import tokens
@@ -126,6 +127,19 @@ class TimmKinFamily(Family):
     def refuses(self, module: nn.Module) -> str | None:
         """What keeps another network of timm out."""
         return reason(module)
+
+    def settled(
+        self, arch: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
+    ) -> dict[str, Any]:
+        """The head and the channels of a fine-tuned file; positions are of several kinds."""
+        told = settled(arch, shapes)
+        return {key: told[key] for key in ("num_classes", "in_chans") if key in told}
+
+    def fitting(
+        self, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
+    ) -> dict[str, Any]:
+        """Depth and width, as the shapes tell them."""
+        return fitting(expected, found)
 
     def convert(
         self, weights: dict[str, Tensor], module: nn.Module, *, source: Mapping[str, Any]

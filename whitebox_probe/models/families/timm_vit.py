@@ -11,7 +11,12 @@ from torch import Tensor, nn
 from whitebox_probe._core.errors import LoadWarning
 from whitebox_probe.checkpoints import listed
 from whitebox_probe.models.families._timm import TimmAnatomy, create
-from whitebox_probe.models.families._timm_files import as_timm_names, fitted_positions, settled
+from whitebox_probe.models.families._timm_files import (
+    as_timm_names,
+    fitted_positions,
+    fitting,
+    settled,
+)
 from whitebox_probe.models.family import Family, Recognised
 from whitebox_probe.models.keys.dinov2_names import MARKS as DINOV2
 from whitebox_probe.models.keys.dinov2_names import is_dinov2, renamed
@@ -145,6 +150,12 @@ class TimmViTFamily(Family):
     def head_arguments(self, heads: int, inner: int) -> dict[str, Any]:
         """The heads share the model's width."""
         return {"num_heads": heads}
+
+    def fitting(
+        self, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
+    ) -> dict[str, Any]:
+        """Depth, width and registers, as the shapes tell them."""
+        return fitting(expected, found)
 
     def convert(
         self, weights: dict[str, Tensor], module: nn.Module, *, source: Mapping[str, Any]

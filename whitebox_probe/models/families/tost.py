@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from whitebox_probe.models.families._convolutions import ConvEmbed
 from whitebox_probe.models.families._statistics import (
     MASS_EPS,
     TokenStatistics,
@@ -119,25 +119,6 @@ class ClassBlock(nn.Module):
         x = self.norm2(x) if self.tokens_norm else torch.cat([self.norm2(x[:, :1]), rest], dim=1)
         token = self.gamma2 * self.mlp(x[:, :1])
         return x + torch.cat([token, x[:, 1:]], dim=1)
-
-
-class ConvEmbed(nn.Module):
-    """Patches by convolutions that each halve the image: (B, C, H, W) -> (B, d, rows, columns)."""
-
-    def __init__(self, channels: int, dim: int, patch_size: int) -> None:
-        super().__init__()
-        steps = int(math.log2(patch_size))
-        if 2**steps != patch_size or steps < 1:
-            raise ValueError(f"a patch size of {patch_size} is no power of 2")
-        widths = [channels, *(dim // 2**k for k in reversed(range(steps)))]
-        parts: list[nn.Module] = []
-        for before, after in pairwise(widths):
-            convolution = nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False)
-            parts += [nn.GELU(), nn.Sequential(convolution, nn.BatchNorm2d(after))]
-        self.proj = nn.Sequential(*parts[1:])
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.proj(x)
 
 
 class FourierPositions(nn.Module):

@@ -37,6 +37,9 @@ _IN_BLOCK = re.compile(
 
 
 _EVA = ("attn.q_proj.weight", "attn.q_bias", "gamma_1")
+_LONGEST = 8  # times as wide as high: grids beyond are of no images
+_FEW = 8  # class tokens and registers of published models
+
 EVA_MARKS = tuple(
     {"patch_embed.proj.weight": 4, "blocks.0.norm1.weight": 1, "blocks.0.attn.proj.weight": 2}
     | {f"blocks.0.{mark}": 2 if mark.endswith("weight") else 1}
@@ -141,8 +144,28 @@ def _positions(
         return {}, {"img_size": sides, "no_embed_class": (False, True)}
     n = max(rows - prefix, 1)
     grids = [(h, n // h) for h in range(math.isqrt(n), 0, -1) if n % h == 0][:3]
-    sizes = tuple(f"[{h * patch[0]},{w * patch[1]}]" for h, w in grids)
+    grids = [(h, w) for h, w in grids if w <= _LONGEST * h]
+    if not grids:
+        _refuse_table(rows, prefix)
+    sizes = tuple(f"[{h * patch[0]},{w * patch[1]}]" for h, w in grids) or ("[HEIGHT,WIDTH]",)
     return {"no_embed_class": False}, {"img_size": sizes}
+
+
+def _refuse_table(rows: int, prefix: int) -> None:
+    """Raise where a table is of a square grid and of a few tokens more than the file has.
+
+    Raises: CheckpointError.
+    """
+    side = math.isqrt(rows)
+    more = rows - side**2
+    if 0 < more <= _FEW and more != prefix:
+        raise CheckpointError(
+            "the file is no plain vision transformer's",
+            f"its {rows} positions are of {side} x {side} patches and {more} in front of them, "
+            f"where the file has {prefix} such tokens",
+            "Give the state dict with cls_token (and reg_token) as it was saved, or pass "
+            "arch='timm:NAME', the name that timm has for it",
+        )
 
 
 def _refuse_others(shapes: Mapping[str, tuple[int, ...]]) -> None:

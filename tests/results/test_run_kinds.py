@@ -1,0 +1,41 @@
+"""A run.json that was edited is told in one line, whatever stands in it."""
+
+import json
+
+import pytest
+import torch
+
+import whitebox_probe as wp
+from tests.conftest import small_crate
+from whitebox_probe._core.errors import ResultError
+from whitebox_probe.results.run import Run
+
+
+@pytest.fixture(scope="module")
+def run():
+    model = wp.wrap(small_crate(), name="small")
+    result = wp.probe(model, torch.rand(4, 3, 12, 12), ["l0"], progress=False)
+    return json.loads(json.dumps(result.run.to_dict()))
+
+
+def test_what_was_written_is_read(run):
+    assert Run.of(run).to_dict() == run
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *((key, []) for key in ("model", "tokens", "measures", "settings", "data", "seconds")),
+        *((key, None) for key in ("model", "tokens", "measures", "settings", "data")),
+        ("layers", True),
+        ("labels", 3),
+    ],
+)
+def test_a_field_of_another_kind_is_told(run, key, value):
+    with pytest.raises(ResultError, match=f"'{key}' of run.json is a"):
+        Run.of(run | {key: value})
+
+
+def test_measures_are_described_by_mappings(run):
+    with pytest.raises(ResultError, match="'measures' of run.json"):
+        Run.of(run | {"measures": {"l0": 3}})
