@@ -13,6 +13,8 @@ editors read is `__init__.pyi`, made of this file by docs/stubs.py.
 import importlib
 from typing import Any
 
+from whitebox_probe._core.progress import quiet_imports
+
 _HOMES = {
     "AssumedWarning": "_core.errors",
     "ProbeError": "_core.errors",
@@ -83,6 +85,7 @@ def __getattr__(name: str) -> Any:
         return version("whitebox-probe")
     if name not in _HOMES:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    quiet_imports()
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
