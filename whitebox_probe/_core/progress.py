@@ -11,7 +11,7 @@ DELAY = 1.0  # seconds: a notebook keeps what it shows, and a short wait needs n
 
 
 def bar(iterable: Iterable[Any] | None = None, *, progress: bool, **options: Any) -> Any:
-    """tqdm's bar: as a widget in a notebook, in text on a terminal, and none where neither is.
+    """A bar of tqdm: as a widget in a notebook, in text on a terminal, and none where neither is.
 
     A notebook without ipywidgets has the bar in text.
 

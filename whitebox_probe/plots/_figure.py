@@ -95,7 +95,7 @@ def _manage(figure: Figure, plt: Any) -> None:
 
     number = max(plt.get_fignums(), default=0) + 1
     manager = plt.new_figure_manager(number, FigureClass=lambda: figure)
-    Gcf._set_new_active_manager(manager)  # type: ignore[attr-defined]
+    Gcf._set_new_active_manager(manager)
     plt.draw_if_interactive()
 
 
