@@ -52,7 +52,12 @@ def card(kind: str, name: str, facts: Sequence[str], *body: str) -> str:
     told = " · ".join(map(escape, facts))
     head = f'<p class="wb-head">{escape(kind)} <b>{escape(name)}</b></p>'
     head += f'<p class="wb-facts">{told}</p>' if told else ""
-    return f'{_STYLE}<div class="wbprobe">{head}{"".join(body)}</div>'
+    return page(head, *body)
+
+
+def page(*body: str) -> str:
+    """Parts that are HTML already, in the look of a card."""
+    return f'{_STYLE}<div class="wbprobe">{"".join(body)}</div>'
 
 
 def table(

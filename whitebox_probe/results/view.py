@@ -24,6 +24,7 @@ class View:
         patches: which tokens are the patches, row by row; of a text, all tokens.
         class_index: which token is the class token; None where there is none.
         labels: of the samples, if known.
+        ids: their numbers in the data set, as `Result.samples` has them.
     """
 
     model: str
@@ -34,6 +35,7 @@ class View:
     patches: tuple[int, ...] = ()
     class_index: int | None = None
     labels: tuple[str, ...] = field(default=())
+    ids: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
         """One line: model, samples, sites and layers."""
