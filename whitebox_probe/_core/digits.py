@@ -6,8 +6,17 @@ LEAST, MOST = 1e-3, 1e6  # outside, powers of ten are easier to read
 SIGNIFICANT = 4
 
 
-def number(value: float, *, sign: str = "", low: float = math.nan, high: float = math.nan) -> str:
+def number(
+    value: float,
+    *,
+    sign: str = "",
+    low: float = math.nan,
+    high: float = math.nan,
+    digits: int = SIGNIFICANT,
+) -> str:
     """A value, and its interval where it has one, all to the same place.
+
+    Args: digits: of the largest of them.
 
     >>> number(238.9238), number(0.0000032, sign="+"), number(-0.0), number(math.nan)
     ('238.9', '+3.2e-06', '0', '-')
@@ -21,7 +30,7 @@ def number(value: float, *, sign: str = "", low: float = math.nan, high: float =
     if largest == 0 or not math.isfinite(largest):
         return "0" if largest == 0 else f"{value:{sign}}"
     if LEAST <= largest < MOST:
-        places = max(0, SIGNIFICANT - 1 - math.floor(math.log10(largest)))
+        places = max(0, digits - 1 - math.floor(math.log10(largest)))
         told = [_plain(f"{each:{sign}.{places}f}") for each in values]
     else:
         told = [_plain(f"{each:{sign}.3g}") for each in values]

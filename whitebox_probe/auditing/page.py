@@ -31,13 +31,14 @@ def of_audit(audit: "Audit", counts: Mapping[str, int]) -> str:
         told = " to ".join(map(str, dict.fromkeys((samples[0], samples[-1]))))
         facts.append(f"{told} samples")
     cells = {(row["claim"], row["model"]): _cell(row) for row in frame.to_dict("records")}
-    texts = dict(zip(frame["claim"], frame["text"], strict=True))
+    units = zip(frame["text"], frame["unit"], strict=True)
+    texts = dict(zip(frame["claim"], units, strict=True))
     rows = [
         [
-            f"{html.escape(claim)}<br/>{html.dim(text)}",
+            f"{html.escape(claim)}<br/>{html.dim(text)}<br/>{html.dim(f'effect: {unit}')}",
             *(cells.get((claim, model), "") for model in models),
         ]
-        for claim, text in texts.items()
+        for claim, (text, unit) in texts.items()
     ]
     table = html.table(["claim", *models], rows)
     why = html.fold("What each verdict rests on", html.items(audit.sentences()))
@@ -57,6 +58,6 @@ def _cell(row: Mapping[Any, Any]) -> str:
         told = html.badge(verdict, look, title=title)
     more = worded(row).removeprefix(verdict).strip()
     if row["value"] == row["value"]:
-        effect = number(row["value"], sign="+", low=row["ci_low"], high=row["ci_high"])
+        effect = number(row["value"], low=row["ci_low"], high=row["ci_high"], digits=3)
         told += f"<br/>{html.dim(effect)}"
     return told + (f"<br/>{html.dim(more)}" if more else "")

@@ -67,11 +67,10 @@ class Explorer:
         self.sample = widgets.IntSlider(0, 0, seen.samples - 1, description=self._kind, **step)
         layers = [seen.layers[0], seen.layers[-1]]
         self.layer = widgets.IntSlider(layers[-1], *layers, description="layer", **step)
-        heads = [(ALL, None), *((str(n), n) for n in range(1, panes.heads + 1))]
+        heads = [(ALL, 0), *((str(n), n) for n in range(1, panes.heads + 1))]
         self.head = widgets.Dropdown(
             options=heads, description="head", layout=widgets.Layout(width="170px")
         )
-        self._titles: dict[str, Any] = {}
         self._pictures = {name: _picture(widgets) for name in ("attention", "tokens", "colours")}
         self._notes = {name: widgets.HTML() for name in self._pictures}
         self._words = widgets.HTML()
@@ -101,9 +100,9 @@ class Explorer:
         about = "attention of the class token" if self._of_class else "attention, mean over patches"
         about = about if self.panes.pictured else "attention: rows look at columns"
         attention = pane("attention", about)
-        tokens = widgets.HBox(
-            [pane("tokens", "tokens × features"), pane("colours", "token PCA")], layout=wrap
-        )
+        panes = [pane("tokens", "tokens (down) and their features")]
+        panes += [pane("colours", "token PCA, background in white")] if self.panes.pictured else []
+        tokens = widgets.HBox(panes, layout=wrap)
         return widgets.VBox(
             [name, controls, self._words, attention, tokens, self._table],
             layout=widgets.Layout(max_width="900px"),
@@ -118,10 +117,11 @@ class Explorer:
         sample, layer, head = self.sample.value, self.layer.value, self.head.value
         panes = self.panes
         draw: dict[str, Callable[[], bytes]] = {
-            "attention": lambda: panes.attention(sample, layer, head),
+            "attention": lambda: panes.attention(sample, layer, head or None),
             "tokens": lambda: panes.tokens(sample, layer),
-            "colours": lambda: panes.colours(sample, layer),
         }
+        if panes.pictured:
+            draw["colours"] = lambda: panes.colours(sample, layer)
         for name, make in draw.items():
             if only in (None, name):
                 self._show(name, make)

@@ -12,6 +12,7 @@ import numpy as np
 from whitebox_probe import plots
 from whitebox_probe._core import html
 from whitebox_probe._core.digits import number
+from whitebox_probe.results.pages import place
 from whitebox_probe.results.result import Result
 from whitebox_probe.results.summary import curves, measure
 from whitebox_probe.results.table import varying
@@ -88,7 +89,7 @@ class Panes:
         """The entries of a sample's tokens."""
 
         def draw() -> "Figure":
-            figure, axes = _sheet(1, _ONE, foot=0.25)
+            figure, axes = _sheet(1, _ONE, head=0.0, foot=0.25)
             plots.tokens(self.view, site=TOKENS, samples=sample, layers=layer, axes=axes)
             axes[0].set_title("")
             return figure
@@ -104,7 +105,7 @@ class Panes:
         def draw() -> "Figure":
             figure, axes = _sheet(2, _ONE)
             plots.token_pca(self.view, site=TOKENS, samples=sample, layers=layer, axes=axes)
-            axes[1].set_title("tokens")
+            axes[1].set_title("tokens", fontsize=axes[0].title.get_fontsize())
             return figure
 
         return self._once(("colours", sample, layer), draw)
@@ -112,7 +113,7 @@ class Panes:
     def measures(self, sample: int, layer: int) -> str:
         """Each measure of a layer: this sample's, the mean of all, and this sample's over depth."""
         rows = [line.told(sample, layer) for line in self._lines if layer in line.layers]
-        head = ["measure", "this sample", "mean of all", "over the layers"]
+        head = ["measure", "this sample", "mean of all", "unit", "over the layers"]
         return html.page(html.table(head, rows, numbers=(1, 2)))
 
     @cached_property
@@ -132,10 +133,12 @@ class Panes:
                     name=measure(first["metric"], settings),
                     layers=[int(n) for n in curve["layer"]],
                     mean=curve["mean"].to_numpy(np.float64),
+                    unit=str(self.result.run.measures.get(first["metric"], {}).get("unit", "")),
+                    place=place(self.result.run, first["metric"]),
                     own=samples.loc[order, columns].to_numpy(np.float64) if own else None,
                 )
             )
-        return found
+        return sorted(found, key=lambda line: line.place)
 
 
 @dataclass
@@ -145,6 +148,8 @@ class _Line:
     name: str
     layers: list[int]
     mean: np.ndarray
+    unit: str
+    place: tuple[int, str]
     own: np.ndarray | None
 
     def told(self, sample: int, layer: int) -> list[str]:
@@ -157,11 +162,14 @@ class _Line:
             html.escape(self.name),
             html.dim("of weights") if self.own is None else html.escape(number(values[at])),
             html.escape(number(float(self.mean[at]))),
+            html.escape(self.unit),
             html.sparkline(values, mark=at, title=f"{self.name}: {ends}"),
         ]
 
 
-def _sheet(count: int, side: float, *, foot: float = 0.0) -> tuple["Figure", list[Any]]:
+def _sheet(
+    count: int, side: float, *, head: float = 0.22, foot: float = 0.0
+) -> tuple["Figure", list[Any]]:
     """A figure of square panels in rows, in inches that are pixels / 100 on the page.
 
     Its places are set by hand: it is drawn anew at every step of a slider, and settling a layout
@@ -173,7 +181,7 @@ def _sheet(count: int, side: float, *, foot: float = 0.0) -> tuple["Figure", lis
 
     across = min(count, _ACROSS + 1)
     down = math.ceil(count / across)
-    head, gap = 0.22, 0.08
+    gap = 0.08
     wide, tall = across * (side + gap) - gap, down * (side + head + foot + gap) - gap
     with mpl.rc_context({"font.size": _TYPE, "figure.facecolor": "white"}):
         figure = Figure(figsize=(wide, tall))

@@ -45,6 +45,8 @@ class StyledFigure(Figure):
         if not _managed(self):
             _manage(self, plt)
         super().show(warn)
+        if _only_writes(plt):
+            plt.close(self)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         """No picture: a notebook asks here first, so pyplot learns that it need not show it too."""
@@ -85,7 +87,7 @@ def offer(figure: Figure) -> None:
     main = threading.current_thread() is threading.main_thread()  # windows belong to it
     if plt is None or not main or _unshown.get():
         return
-    if plt.get_backend().lower() not in _WRITES_ONLY:
+    if not _only_writes(plt):
         _manage(figure, plt)
 
 
@@ -105,6 +107,11 @@ def _managed(figure: Figure) -> bool:
     return helpers is not None and any(
         manager.canvas.figure is figure for manager in helpers.Gcf.figs.values()
     )
+
+
+def _only_writes(plt: Any) -> bool:
+    """Whether pyplot has nothing to show pictures in."""
+    return str(plt.get_backend()).lower() in _WRITES_ONLY
 
 
 def _inline(plt: Any) -> bool:

@@ -37,7 +37,7 @@ def of_result(result: "Result") -> str:
     facts += [note] if (note := few_note(len(result.samples))) else []
     several = {m: varying(g) for m, g in result.frame.groupby("metric", sort=False)}
     rows = [
-        (_place(run, row["metric"]), _row(run, row, curve, several[row["metric"]]))
+        (place(run, row["metric"]), _row(run, row, curve, several[row["metric"]]))
         for row, curve in zip(
             summary.changes(result).to_dict("records"), summary.curves(result.frame), strict=True
         )
@@ -47,7 +47,7 @@ def of_result(result: "Result") -> str:
     return html.card("Result", result.model, facts, html.table(head, ordered, numbers=(2, 3, 4)))
 
 
-def _place(run: Any, metric: str) -> tuple[int, str]:
+def place(run: Any, metric: str) -> tuple[int, str]:
     """Where a measure stands in the table: beside its kin."""
     group = str(run.measures.get(metric, {}).get("group", ""))
     return (_GROUPS.index(group) if group in _GROUPS else len(_GROUPS), group)
@@ -146,7 +146,7 @@ def of_similarity(similarity: "Similarity") -> str:
     """The page of a similarity: its matrices as shades, the darker the more alike."""
     shape = similarity.cka.shape
     facts = [f"{similarity.count} samples", f"{shape[0]} × {shape[1]} layers"]
-    facts += ["rows: the first's layers, from 1 at the top"]
+    facts += ["rows: layers of the first, 1 at the top", "the fuller the colour, the more alike"]
     drawn = {
         "cka": (similarity.cka, 0.0, 1.0),
         "overlap": (similarity.overlap, 0.0, 1.0),
@@ -226,7 +226,7 @@ def _interval(
     row: Any, name: str, *, sides: tuple[str, str] = ("change_ci_low", "change_ci_high")
 ) -> str:
     """A signed value, and its interval beneath it."""
-    text = number(row[name], sign="+", low=row[sides[0]], high=row[sides[1]])
+    text = number(row[name], sign="+", low=row[sides[0]], high=row[sides[1]], digits=3)
     value, _, interval = text.partition(" ")
     return html.escape(value) + (f"<br/>{html.dim(interval)}" if interval else "")
 

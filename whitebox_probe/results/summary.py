@@ -4,6 +4,7 @@ import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import pandas as pd
 
 from whitebox_probe._core.digits import number
@@ -46,26 +47,29 @@ def changes(result: Measured, metrics: Sequence[str] | None = None) -> pd.DataFr
     Args: metrics: only these, in this order; all of the table when not given.
     """
     columns = [name for name in SETTINGS if name in result.frame]
-    rows = []
+    rows: list[dict[str, Any]] = []
+    paired: list[tuple[int, np.ndarray]] = []  # of which row: one draw of resamples serves all
     for metric in metrics or dict.fromkeys(result.frame["metric"]):
         mine = result.frame[result.frame["metric"] == metric]
         keys = keys_of(mine)
         for ordered in curves(mine):
             first, last = ordered.iloc[0], ordered.iloc[-1]
             place = first[["site", *columns]]
-            low = high = math.nan
             ends = [str(keys[end]) for end in (ordered.index[0], ordered.index[-1])]
             if set(ends) <= set(result.samples.columns):
                 before, after = (result.samples[key].to_numpy() for key in ends)
-                paired = summarise((after - before)[:, None], seed=int(result.run["seed"]))
-                low, high = float(paired.ci_low[0]), float(paired.ci_high[0])
+                paired.append((len(rows), after - before))
             row = {"metric": metric, "model": result.model}
             row |= dict(zip(("site", *columns), place, strict=True))
             for end, values in (("first", first), ("last", last)):
                 row[end] = values["mean"]
                 row |= {f"{end}_{side}": values[side] for side in ("ci_low", "ci_high")}
             row |= {"change": last["mean"] - first["mean"]}
-            rows.append(row | {"change_ci_low": low, "change_ci_high": high})
+            rows.append(row | {"change_ci_low": math.nan, "change_ci_high": math.nan})
+    if paired:
+        found = summarise(np.stack([d for _, d in paired], axis=1), seed=int(result.run["seed"]))
+        for (at, _), low, high in zip(paired, found.ci_low, found.ci_high, strict=True):
+            rows[at] |= {"change_ci_low": float(low), "change_ci_high": float(high)}
     return pd.DataFrame(rows)
 
 
