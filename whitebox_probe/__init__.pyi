@@ -21,6 +21,7 @@ from whitebox_probe.auditing.thresholds import Thresholds as Thresholds
 from whitebox_probe.auditing.verdicts import Audit as Audit
 from whitebox_probe.data.given import Data as Data
 from whitebox_probe.data.given import data as data
+from whitebox_probe.exploring.explore import explore as explore
 from whitebox_probe.models.load import load as load
 from whitebox_probe.models.model import ProbeModel as ProbeModel
 from whitebox_probe.models.preprocess import Preprocess as Preprocess
@@ -58,6 +59,7 @@ __all__ = [
     "audit",
     "compare",
     "data",
+    "explore",
     "load",
     "metrics",
     "nulls",

@@ -23,6 +23,7 @@ from whitebox_probe.plots.kind import Kind, kind_of
 sys.path.insert(0, str(Path(__file__).parents[1] / "plots"))
 import synthetic
 
+mpl.use("agg")  # it shows nothing, so pyplot learns of no figure; see tests/plots/test_shown.py
 FIGURES = list(wp.plots.figures)
 LONG = "vit_giant_patch14_reg4_dinov2.lvd142m-finetuned/at-resolution-518"
 NAMES = (
@@ -121,6 +122,17 @@ def test_it_returns_a_figure_and_leaves_matplotlib_as_it_was(name):
     before, opened = dict(mpl.rcParams), plt.get_fignums()
     assert isinstance(drawn(name), Figure)
     assert dict(mpl.rcParams) == before
+    assert plt.get_fignums() == opened
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_pyplot_knows_of_one_figure_where_it_can_show_it(name, monkeypatch):
+    monkeypatch.setattr(plt, "get_backend", lambda: "a backend with windows")
+    opened = plt.get_fignums()
+    figure = drawn(name)
+    assert plt.gcf() is figure
+    assert len(plt.get_fignums()) == len(opened) + 1
+    plt.close(figure)
     assert plt.get_fignums() == opened
 
 

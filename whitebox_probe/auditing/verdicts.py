@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from whitebox_probe._core.errors import ResultError, nearest
+from whitebox_probe._core.lines import names
 from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.results.folder import read_seal, save_sealed
 from whitebox_probe.results.result import Result
@@ -79,9 +80,15 @@ class Audit:
 
     def __repr__(self) -> str:
         """One line: the models, and how many claims have which verdict."""
-        counts = self.frame["verdict"].str.replace(rf"{DEPENDS}.*", DEPENDS, regex=True)
-        told = ", ".join(f"{n} {v}" for v, n in counts.value_counts().items())
-        return f"Audit({', '.join(dict.fromkeys(self.frame['model']))}: {told})"
+        told = ", ".join(f"{n} {verdict}" for verdict, n in self._counts().items())
+        return f"Audit({names(list(dict.fromkeys(self.frame['model'])))}: {told})"
+
+    def _counts(self) -> dict[str, int]:
+        """How many claims have which verdict, in the order of `VERDICTS`."""
+        found = {kind: 0 for kind in VERDICTS}
+        for verdict in self.frame["verdict"]:
+            found[next(kind for kind in VERDICTS if verdict.startswith(kind))] += 1
+        return {kind: n for kind, n in found.items() if n}
 
     def _tables(self) -> dict[str, pd.DataFrame]:
         every = (self.frame, self.robustness, self.parts, self.curves)
@@ -191,8 +198,9 @@ class Audit:
         return explained(self, claim)
 
     def _repr_html_(self) -> str:
-        """The table of verdicts."""
-        return str(self.table().to_html(escape=True))
+        from whitebox_probe.auditing.page import of_audit
+
+        return of_audit(self, self._counts())
 
     def to_latex(self) -> str:
         """The table of verdicts, for a paper (booktabs)."""

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import DataError, LoadWarning
+from whitebox_probe._core.progress import bar
 from whitebox_probe.data._digest import combined
 from whitebox_probe.data._left_out import LeftOutWarning
 from whitebox_probe.data.given import Data, expected
@@ -125,7 +126,7 @@ def probe(
             AMD's processors and moves features by float32 rounding. False: as the model runs alone.
         seed: of the draw of samples, of nulls and random bases, and of the bootstrap.
         name: what tables and figures call this run; the model's name when not given.
-        progress: show a progress bar on a terminal.
+        progress: show a progress bar, on a terminal or in a notebook.
         checkpoint, save_every: a folder where the pass is saved every so many seconds, and on
             Ctrl-C and SIGTERM. The same call goes on from there, and gives the same numbers to the
             last bit; a pass that is whole is not run again. The folder is yours to remove.
@@ -523,14 +524,12 @@ def forward(
 
     Returns: whether the model drew random numbers.
     """
-    from tqdm.auto import tqdm
-
-    bar = tqdm(
+    shown = bar(
+        progress=execution.progress and processes.first,
         total=processes.samples(source, execution.batch_size),
         initial=collector.table.used,
         unit="sample",
         desc=model.name,
-        disable=None if execution.progress and processes.first else True,
     )
     # This process' next batch among those of all: they are dealt out in turn.
     dealt = {"first": processes.rank + saver.batches * processes.count, "step": processes.count}
@@ -538,7 +537,7 @@ def forward(
     table, drew = collector.table, False
     every = range(1, model.layers + 1)
     taps = [(site, n, model.tap(site, n)) for n in every for site in sites]
-    with bar, torch.inference_mode(), autocast, saver.listening():
+    with shown, torch.inference_mode(), autocast, saver.listening():
         stream = source.batches(execution.batch_size, execution.workers, **dealt)
         for batch in saver.kept_on_error(classed(stream) if collector.needs_labels else stream):
             collector.skipped |= batch.skipped
@@ -550,7 +549,7 @@ def forward(
                 with attach_taps(model.module, taps, collector.take):
                     drew |= _measure(model, batch, collector, sites, device, fast=fast, seed=seed)
                 table.close(len(batch.ids))
-            bar.update(len(batch.ids))
+            shown.update(len(batch.ids))
             saver.after_batch()
     return drew
 

@@ -1,6 +1,7 @@
 """Look at a few samples from inside: what figures of attention, tokens and colours are drawn of."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,7 @@ def view(
     if not names:
         raise SiteError("no site is named", "there is nothing to look at", "Use sites=['z_out']")
     inputs: list[Tensor] = []
+    ids: list[int] = []
     with ready(whole, device) as where, torch.inference_mode():
         source = opened(whole, data, limit=limit, seed=seed)
         with record(whole, names, layers) as recording:
@@ -67,8 +69,9 @@ def view(
                     )
                 run_batch(whole, batch, where, names, fast=False)
                 inputs.append(batch.inputs.cpu())
+                ids += [int(n) for n in batch.ids]
         held = {key: recording[key].float().cpu().numpy() for key in recording.keys()}  # noqa: SIM118
-    return _seen(whole, torch.cat(inputs), held)
+    return replace(_seen(whole, torch.cat(inputs), held), ids=tuple(ids))
 
 
 def _seen(model: ProbeModel, inputs: Tensor, held: dict[tuple[str, int], np.ndarray]) -> View:

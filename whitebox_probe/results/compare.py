@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 
 from whitebox_probe._core.errors import ResultError, expect_names_differ, nearest
+from whitebox_probe._core.lines import names
 from whitebox_probe.results import pairing, summary
 from whitebox_probe.results.folder import read_seal, save_sealed
 from whitebox_probe.results.forms import FORMS, in_nats, normal_form, scale
 from whitebox_probe.results.pairing import Pair
 from whitebox_probe.results.result import Result
 from whitebox_probe.results.table import read_table
-from whitebox_probe.stats import effect_size, few_note, interpolate, summarise
+from whitebox_probe.stats import effect_size, interpolate, summarise
 
 SEAL = "comparison.json"
 FILES = {"frame": "comparison.csv", "differences": "differences.csv"}
@@ -75,11 +76,17 @@ class Comparison:
     def _rows(self, metrics: Sequence[str] | None = None) -> list[tuple[str, ...]]:
         return summary.rows_of_comparison(self.frame, self.differences, metrics)
 
+    def __repr__(self) -> str:
+        """One line: the models, and how many measures were paired over how many samples."""
+        told = names(list(dict.fromkeys(self.frame["model"])))
+        paired = self.differences
+        samples = int(paired["count"].max()) if len(paired) else 0
+        return f"Comparison({told}: {paired['metric'].nunique()} measures, {samples} samples)"
+
     def _repr_html_(self) -> str:
-        names = ", ".join(dict.fromkeys(self.frame["model"]))
-        told = [f"{len(self.differences)} paired differences", *self.notes]
-        told += [note] if (note := few_note(int(self.differences["count"].min()))) else []
-        return summary.html("Comparison", names, told, self._rows())
+        from whitebox_probe.results.pages import of_comparison
+
+        return of_comparison(self)
 
     def save(self, folder: str | Path) -> Path:
         """Write comparison.csv, differences.csv and comparison.json; returns the folder."""

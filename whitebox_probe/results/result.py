@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from whitebox_probe._core.errors import MissingDependency, ResultError
+from whitebox_probe._core.lines import short
 from whitebox_probe.results import summary
 from whitebox_probe.results.folder import read_seal, save_sealed
 from whitebox_probe.results.old import table_of_first_format
@@ -22,7 +23,7 @@ from whitebox_probe.results.table import (
     several_values,
     written,
 )
-from whitebox_probe.stats import Trend, few_note, trend
+from whitebox_probe.stats import Trend, trend
 
 TABLE, SAMPLES, MATRICES, RUN = "table", "samples.parquet", "matrices.npz", "run.json"
 IDENTITY = "identity"
@@ -73,8 +74,9 @@ class Result:
     def __repr__(self) -> str:
         """One line: the model, the data, and how much there is of what."""
         measures = self.frame["metric"].nunique()
+        data = short(str(self.run.data.get("name", "")))
         return (
-            f"Result('{self.model}', data='{self.run.data.get('name', '')}', "
+            f"Result('{short(self.model)}', data='{data}', "
             f"samples={len(self.samples)}, layers={self.run.layers}, measures={measures})"
         )
 
@@ -236,13 +238,9 @@ class Result:
         return summary.latex(summary.rows_of([self], metrics), caption=caption)
 
     def _repr_html_(self) -> str:
-        run = self.run
-        what = f"{len(self.samples) or run.count} samples of {run.data.get('name', 'data')}"
-        sizes = f"L={run.layers}, d={run.dim}, K={run.heads}, p={run.dim_head}, n={run.tokens}"
-        told = [what, f"convention {_text(run, 'convention')}", f"basis {_text(run, 'basis')}"]
-        told += [f"null {_text(run, 'null')}"] if run.get("null") else []
-        told += [note] if (note := few_note(len(self.samples))) else []
-        return summary.html("Result", run.model, [*told, sizes], summary.rows_of([self]))
+        from whitebox_probe.results.pages import of_result
+
+        return of_result(self)
 
     def save(self, folder: str | Path) -> Path:
         """Write table.parquet, table.csv, samples.parquet, matrices.npz and run.json.
@@ -333,11 +331,6 @@ def _distinct(rows: pd.DataFrame) -> list[dict[Hashable, Any]]:
 
 def _told(settings: Mapping[Any, Any]) -> str:
     return ", ".join(f"{k}={written(v)}" for k, v in settings.items() if not no_value(v))
-
-
-def _text(run: Run, name: str) -> str:
-    value = run.get(name)
-    return ", ".join(written(v) or "none" for v in (value if isinstance(value, list) else [value]))
 
 
 def _check_parquet() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from whitebox_probe._core.errors import ResultError, nearest
+from whitebox_probe._core.lines import names, short
 
 Array = np.ndarray
 
@@ -23,6 +24,7 @@ class View:
         patches: which tokens are the patches, row by row; of a text, all tokens.
         class_index: which token is the class token; None where there is none.
         labels: of the samples, if known.
+        ids: their numbers in the data set, as `Result.samples` has them.
     """
 
     model: str
@@ -33,11 +35,18 @@ class View:
     patches: tuple[int, ...] = ()
     class_index: int | None = None
     labels: tuple[str, ...] = field(default=())
+    ids: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
         """One line: model, samples, sites and layers."""
-        names = ", ".join(dict.fromkeys(site for site, _ in self.sites))
-        return f"View('{self.model}', {self.samples} samples, {names}, layers {self.layers})"
+        told = names(list(dict.fromkeys(site for site, _ in self.sites)))
+        layers = f"layers {self.layers[0]} to {self.layers[-1]}" if self.sites else "no layers"
+        return f"View('{short(self.model)}', {self.samples} samples, {told}, {layers})"
+
+    def _repr_html_(self) -> str:
+        from whitebox_probe.results.pages import of_view
+
+        return of_view(self)
 
     @property
     def samples(self) -> int:
