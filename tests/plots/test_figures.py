@@ -91,7 +91,7 @@ def test_wrong_options_are_told(pair, call, told):
 
 
 def test_an_unknown_figure_names_those_there_are():
-    with pytest.raises(AttributeError, match="no figure 'spiral'; there are: audit"):
+    with pytest.raises(AttributeError, match="no figure 'spiral'; there are: attention"):
         wp.plots.spiral  # noqa: B018
 
 

@@ -3,6 +3,7 @@
 
     wp.plots.compression(result)
     wp.plots.save(figure, "compression")
+    wp.plots.run_of("compression.pdf")
 
 A figure never computes: it draws what the table holds. matplotlib is loaded by the first one drawn.
 """
@@ -14,7 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from whitebox_probe.auditing.verdicts import Audit
-from whitebox_probe.plots.style import save as save
+from whitebox_probe.plots.saving import run_of as run_of
+from whitebox_probe.plots.saving import save as save
 from whitebox_probe.results.result import Result
 from whitebox_probe.results.similarity import Similarity
 from whitebox_probe.results.view import View

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from whitebox_probe.plots._names import verbatim, words
 from whitebox_probe.sites import SITES
 
 SYMBOLS = {
@@ -20,7 +21,7 @@ UNITS = ("nats", "rad", "bits", "patches")
 
 def measure(run: Mapping[str, Any], metric: str) -> Mapping[str, Any]:
     """What a run tells of a measure: label, unit, group, bases, better."""
-    plain = {"label": metric.replace("_", " "), "unit": "", "group": "", "bases": False}
+    plain = {"label": verbatim(metric.replace("_", " ")), "unit": "", "group": "", "bases": False}
     found: Mapping[str, Any] = run.get("measures", {}).get(metric, plain)
     return found
 
@@ -78,4 +79,4 @@ def axis(
             text, unit = f"{text}: position between its bounds", ""
         case "null_share":
             text, unit = f"{text} / Gaussian null", ""
-    return f"{text} [{unit}]" if unit else text
+    return words(f"{text} [{unit}]" if unit else text)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from whitebox_probe.plots._heatmaps import Options, Scale, draw
+from whitebox_probe.plots._names import verbatim
 from whitebox_probe.plots.kind import figure
 from whitebox_probe.results.result import Result
 
@@ -23,7 +24,7 @@ def coherence(*results: Result, matrix: str = "coherence", **options: Any) -> "F
 
     Raises: ResultError when a result holds no such matrix, or no such layer.
     """
-    label = MEANING.get(matrix, matrix.replace("_", " "))
+    label = MEANING.get(matrix, verbatim(matrix.replace("_", " ")))
     chance = _chance(results) if matrix == "coherence" else None
     mark = None if chance is None else (chance, "random")
     return draw(results, matrix, Options(**options), scale=Scale(label, 0, 1, mark))

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import ResultError
-from whitebox_probe.plots import _curves, _fit, _legend, style
+from whitebox_probe.plots import _curves, _ends, _fit, _legend, style
 from whitebox_probe.plots._comparable import BANDS, check_results
+from whitebox_probe.plots._names import words
 from whitebox_probe.plots._palette import Palette
 from whitebox_probe.plots.kind import figure
-from whitebox_probe.plots.page import Size, extent, page, refuse_size
+from whitebox_probe.plots.page import Page, Size, extent, page, refuse_size
 from whitebox_probe.results.result import Result
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def panel(
     size: Size = None,
     width: style.Width | None = None,
     title: str | None = None,
+    legend: _ends.Legend = True,
 ) -> "Figure":
     """Several measures against depth, one panel each, with one legend for all of them.
 
@@ -49,6 +51,8 @@ def panel(
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `text`, if not given.
         title: above the panels.
+        legend: under the panels (true, or `auto`), or none (false); names at the `end` of each line
+            in the panels at the right, where they fit.
 
     Raises: ResultError when a result lacks a measure; and where there is none to draw.
     """
@@ -59,6 +63,12 @@ def panel(
     rows = math.ceil(len(asked) / across)
     inches = extent(size, width, usual="text", height=rows * _TALL)
     shape = (1, len(asked)) if axes is not None else (rows, across)
+    looks = style.looks(
+        [r.model for r in results],
+        initial=style.initial(results),
+        labels=labels,
+        palette=palette,
+    )
     with page(axes, inches=inches, shape=shape, panels=f"{len(asked)} measures") as sheet:
         cells = list(sheet.axes.flat)
         for ax, metric in zip(cells, asked, strict=False):
@@ -76,18 +86,42 @@ def panel(
             ax.remove()
         for ax in cells[: len(asked) - across]:
             ax.set_xlabel("")
-        handles = cells[0].get_legend_handles_labels()[0]
-        shaded = any(ax.collections for ax in cells[: len(asked)])
-        _legend.draw(sheet, handles, bands=[BANDS[band]] if band and shaded else [], note=None)
+        names = _at_ends(sheet, cells, len(asked), across, len(results)) if legend == "end" else {}
+        if legend:
+            lines = list(cells[0].lines)[: len(results)]
+            told = [] if names else lines
+            seen = any(_curves.shaded(ax) for ax in cells[: len(asked)])
+            _legend.draw(
+                sheet,
+                told,
+                bands=[BANDS[band]] if band and seen else [],
+                note=None,
+                brief=_curves.brief(lines, list(looks.values()), told) if told else [],
+            )
         if title and sheet.own:
-            _fit.fit(sheet.figure.suptitle(title), sheet.figure.bbox.width)
+            _fit.fit(sheet.figure.suptitle(words(title)), sheet.figure.bbox.width)
         elif title:
-            cells[0].set_title(title)
+            cells[0].set_title(words(title))
         if sheet.own:
             _fit.lay_out(sheet.figure)
             for ax in cells[: len(asked)]:
                 _fit.fit(ax.yaxis.label, ax.get_window_extent().height)
+        for ax, texts in names.items():
+            _ends.spread(ax, texts)
     return sheet.figure
+
+
+def _at_ends(sheet: Page, cells: Sequence[Any], count: int, across: int, lines: int) -> Any:
+    """Panels at the right -> the names beside them; none at all where some do not fit."""
+    found = {}
+    for i, ax in enumerate(cells[:count]):
+        if (i + 1) % across == 0 or i == count - 1:
+            found[ax] = _ends.draw(sheet, ax, list(ax.lines)[:lines])
+    if all(found.values()):
+        return found
+    for text in (text for texts in found.values() for text in texts):
+        text.remove()
+    return {}
 
 
 def _asked(results: Sequence[Result], metrics: Sequence[str] | None) -> list[str]:
