@@ -112,7 +112,7 @@ def coding_rate(
     size: tuple[float, float] | None = None,
     width: Literal["column", "text"] | None = None,
     title: str | None = None,
-    legend: bool = True,
+    legend: bool | Literal["end", "auto"] = "auto",
 ) -> Figure:
     """R of each layer, one curve a model: whether the tokens as a whole keep their volume.
 
@@ -134,7 +134,8 @@ def coding_rate(
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
         title: above the axes.
-        legend: under the axes, or inside those that are given.
+        legend: under the axes (true), or inside those that are given; none (false); names at the
+            `end` of each line, where they fit; `auto`: at the ends on a wide page of few curves.
 
     Raises: ProbeError.
     """
@@ -187,7 +188,7 @@ def compression(
     size: tuple[float, float] | None = None,
     width: Literal["column", "text"] | None = None,
     title: str | None = None,
-    legend: bool = True,
+    legend: bool | Literal["end", "auto"] = "auto",
 ) -> Figure:
     """R^c of each layer, one curve a model; the lower, the more compressed.
 
@@ -209,7 +210,8 @@ def compression(
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
         title: above the axes.
-        legend: under the axes, or inside those that are given.
+        legend: under the axes (true), or inside those that are given; none (false); names at the
+            `end` of each line, where they fit; `auto`: at the ends on a wide page of few curves.
 
     Raises: ProbeError.
     """
@@ -234,7 +236,7 @@ def curves(
     size: tuple[float, float] | None = None,
     width: Literal["column", "text"] | None = None,
     title: str | None = None,
-    legend: bool = True,
+    legend: bool | Literal["end", "auto"] = "auto",
 ) -> Figure:
     """Any measure of the table, at each layer; one curve a model.
 
@@ -257,7 +259,8 @@ def curves(
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
         title: above the axes.
-        legend: under the axes, or inside those that are given.
+        legend: under the axes (true), or inside those that are given; none (false); names at the
+            `end` of each line, where they fit; `auto`: at the ends on a wide page of few curves.
 
     Raises: ProbeError.
     """
@@ -314,6 +317,7 @@ def panel(
     size: tuple[float, float] | None = None,
     width: Literal["column", "text"] | None = None,
     title: str | None = None,
+    legend: bool | Literal["end", "auto"] = True,
 ) -> Figure:
     """Several measures against depth, one panel each, with one legend for all of them.
 
@@ -330,6 +334,8 @@ def panel(
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `text`, if not given.
         title: above the panels.
+        legend: under the panels (true, or `auto`), or none (false); names at the `end` of each line
+            in the panels at the right, where they fit.
 
     Raises: ResultError when a result lacks a measure; and where there is none to draw.
     """
@@ -379,7 +385,7 @@ def rate_reduction(
     size: tuple[float, float] | None = None,
     width: Literal["column", "text"] | None = None,
     title: str | None = None,
-    legend: bool = True,
+    legend: bool | Literal["end", "auto"] = "auto",
 ) -> Figure:
     """R - R^c of each layer, one curve a model; the higher, the better by its principle.
 
@@ -401,7 +407,8 @@ def rate_reduction(
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
         title: above the axes.
-        legend: under the axes, or inside those that are given.
+        legend: under the axes (true), or inside those that are given; none (false); names at the
+            `end` of each line, where they fit; `auto`: at the ends on a wide page of few curves.
 
     Raises: ProbeError.
     """
@@ -508,7 +515,7 @@ def sparse_rate_reduction(
     size: tuple[float, float] | None = None,
     width: Literal["column", "text"] | None = None,
     title: str | None = None,
-    legend: bool = True,
+    legend: bool | Literal["end", "auto"] = "auto",
 ) -> Figure:
     """R - R^c - lam |Z|_0 of each layer, one curve a model; the higher, the better.
 
@@ -530,7 +537,8 @@ def sparse_rate_reduction(
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
         title: above the axes.
-        legend: under the axes, or inside those that are given.
+        legend: under the axes (true), or inside those that are given; none (false); names at the
+            `end` of each line, where they fit; `auto`: at the ends on a wide page of few curves.
 
     Raises: ProbeError.
     """
@@ -555,7 +563,7 @@ def sparsity(
     size: tuple[float, float] | None = None,
     width: Literal["column", "text"] | None = None,
     title: str | None = None,
-    legend: bool = True,
+    legend: bool | Literal["end", "auto"] = "auto",
 ) -> Figure:
     """A measure of sparsity of each layer, one curve a model.
 
@@ -579,7 +587,8 @@ def sparsity(
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
         title: above the axes.
-        legend: under the axes, or inside those that are given.
+        legend: under the axes (true), or inside those that are given; none (false); names at the
+            `end` of each line, where they fit; `auto`: at the ends on a wide page of few curves.
 
     Raises: ProbeError.
     """

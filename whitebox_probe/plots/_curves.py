@@ -221,7 +221,7 @@ def shaded(ax: "Axes") -> bool:
     """Whether a band that is drawn in these axes can be seen."""
     for band in ax.collections:
         ends: dict[float, list[float]] = {}
-        for x, y in band.get_paths()[0].vertices:
+        for x, y in np.asarray(band.get_paths()[0].vertices):
             ends.setdefault(float(x), []).append(float(y))
         pairs = pd.DataFrame([(min(each), max(each)) for each in ends.values()])
         if seen(ax, pairs[0], pairs[1]):

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from whitebox_probe.plots._names import verbatim, words
+from whitebox_probe.results.result import UNITS
 from whitebox_probe.sites import SITES
 
 SYMBOLS = {
@@ -15,8 +16,6 @@ SYMBOLS = {
     "z_out": r"Z^{\ell+1}",
 }
 _GREEK = {"eps": "epsilon", "lam": "lambda"}
-UNITS = ("nats", "rad", "bits", "patches")
-"""Units that axes name; the others are ranges and shares, which the numbers show."""
 
 
 def measure(run: Mapping[str, Any], metric: str) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.legend import Legend
 
-_SHARE = 0.25  # of the height of the axes and their labels that a legend may take
+_SHARE = 0.25  # of the page's height that a legend may take, if the same can be said in less
 _MARGIN = 0.1  # inches that a legend leaves free of its figure's width
 
 
@@ -42,7 +42,9 @@ def draw(
         return
     figure = sheet.figure
     legend = _under(figure, entries, note)
-    if brief and legend.get_window_extent().height > _SHARE * figure.bbox.height:
+    tall = legend.get_window_extent().height
+    whole = figure.bbox.height + (0 if sheet.fixed else tall)
+    if brief and tall > _SHARE * whole:
         legend.remove()
         legend = _under(figure, [*brief, *shades[: len(bands)]], note)
     if not sheet.fixed:

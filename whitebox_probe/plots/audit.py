@@ -12,6 +12,7 @@ from whitebox_probe.plots._names import verbatim, words
 from whitebox_probe.plots._palette import Palette
 from whitebox_probe.plots.kind import figure
 from whitebox_probe.plots.page import Page, Size, extent, page, refuse_size
+from whitebox_probe.results import numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -184,7 +185,7 @@ def _cell(sheet: Page, ax: "Axes", row: Any, curve: pd.DataFrame, look: style.Lo
     )  # fmt: skip
     title.set_in_layout(False)
     _fit.fit(title, 1.15 * _room(sheet, ax), most=1)
-    told = f"{row['value']:.3g} [{row['ci_low']:.3g}, {row['ci_high']:.3g}]".replace("-", "−")
+    told = numbers.text(row["value"], row["ci_low"], row["ci_high"]).replace("-", "−")
     unit = _symbols(_UNITS.get(row["unit"], row["unit"]))
     said = ax.text(
         0.5, 1.02, f"{told} {unit}",

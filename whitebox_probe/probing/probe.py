@@ -602,8 +602,7 @@ def _several(plan: Plan) -> dict[str, list[Any]]:
 
 
 def _checkpoint(model: ProbeModel) -> dict[str, Any]:
-    """Which file the weights are of, and what was trained from them, if they are an initialisation.
-    """
+    """Which file the weights are of, and what was trained from those of an initialisation."""
     entry = model.entry
     told = {"name": entry.name if entry else None, "sha256": model.sha256}
     return told | ({"initial_of": entry.initial_of} if entry and entry.initial_of else {})

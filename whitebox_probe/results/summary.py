@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from whitebox_probe.results.numbers import Cell, Number
 from whitebox_probe.results.table import SETTINGS, keys_of, varying, written
 from whitebox_probe.stats import summarise
 
@@ -32,9 +33,7 @@ class Measured(Protocol):
 
 
 SHOWN = 12
-_HEADER = ("measure", "model", "first layer", "last layer", "change")
-_SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-_SPECIAL |= {character: f"\\{character}" for character in "&%$#_{}"}
+HEADER = ("measure", "model", "first layer", "last layer", "change")
 
 
 def changes(result: Measured, metrics: Sequence[str] | None = None) -> pd.DataFrame:
@@ -72,9 +71,9 @@ def changes(result: Measured, metrics: Sequence[str] | None = None) -> pd.DataFr
 
 def rows_of(
     results: Sequence[Measured], metrics: Sequence[str] | None = None
-) -> list[tuple[str, ...]]:
-    """One row of cells a measure, setting and model, under `_HEADER`."""
-    rows = []
+) -> list[tuple[Cell, ...]]:
+    """One row of cells a measure, setting and model, under `HEADER`."""
+    rows: list[tuple[Cell, ...]] = []
     for result in results:
         several = {m: varying(g) for m, g in result.frame.groupby("metric", sort=False)}
         for row in changes(result, metrics).to_dict("records"):
@@ -86,13 +85,13 @@ def rows_of(
 
 def rows_of_comparison(
     frame: pd.DataFrame, differences: pd.DataFrame, metrics: Sequence[str] | None = None
-) -> list[tuple[str, ...]]:
+) -> list[tuple[Cell, ...]]:
     """The same of several models, each measure followed by its paired differences."""
     values = ["mean", "ci_low", "ci_high"]
     paired = differences.rename(columns={"difference": "mean"})
     names = paired["second"] + " - " + paired["first"]
     paired = paired.assign(model=names, basis=paired["first_basis"])
-    rows: list[tuple[str, ...]] = []
+    rows: list[tuple[Cell, ...]] = []
     columns = ["model", "site", *SETTINGS]
     for metric in metrics or dict.fromkeys(frame["metric"]):
         for part in (frame, paired):
@@ -117,47 +116,31 @@ def measure(metric: str, settings: Mapping[str, Any]) -> str:
     return f"{metric} ({told})" if told else metric
 
 
-def cells(row: Mapping[Hashable, Any]) -> tuple[str, str, str]:
+def cells(row: Mapping[Hashable, Any]) -> tuple[Number, Number, Number]:
     """First layer, last layer and change of a row of `changes`."""
-    return cell(row, "first"), cell(row, "last"), cell(row, "change", sign="+")
+    return _cell(row, "first"), _cell(row, "last"), _cell(row, "change", sign="+")
 
 
-def cell(row: Mapping[Hashable, Any], part: str, sign: str = "") -> str:
-    """A value to four digits, its interval to the same decimal place."""
-    value, low, high = (row[f"{part}{end}"] for end in ("", "_ci_low", "_ci_high"))
-    if math.isnan(value):
-        return "-"
-    if value == 0 and (math.isnan(low) or low == high == 0):
-        return "0"
-    largest = max(abs(value), *(abs(end) for end in (low, high) if not math.isnan(end)), 1e-6)
-    decimals = max(0, 3 - math.floor(math.log10(largest)))
-    text = f"{value:{sign}.{decimals}f}"
-    if math.isnan(low):
-        return text
-    return f"{text} [{low:{sign}.{decimals}f}, {high:{sign}.{decimals}f}]"
+def _cell(row: Mapping[Hashable, Any], part: str, sign: str = "") -> Number:
+    value, low, high = (float(row[f"{part}{end}"]) for end in ("", "_ci_low", "_ci_high"))
+    return Number(value, low, high, sign)
 
 
-def latex(rows: Sequence[Sequence[str]], *, caption: str | None = None) -> str:
-    """Rows as a booktabs tabular, in a floating table if it has a caption."""
-    lines = [" & ".join(map(_tex, row)) + r" \\" for row in rows]
-    body = [r"\begin{tabular}{llrrr}", r"\toprule", " & ".join(_HEADER) + r" \\", r"\midrule"]
-    body += [*lines, r"\bottomrule", r"\end{tabular}"]
-    if caption is not None:
-        body = [r"\begin{table}", r"\centering", rf"\caption{{{_tex(caption)}}}", *body]
-        body.append(r"\end{table}")
-    return "\n".join(body) + "\n"
+def with_units(rows: Sequence[Sequence[Cell]], units: Mapping[str, str]) -> list[Sequence[Cell]]:
+    """Rows whose measures are followed by their units, as a table in print has them."""
+    found: list[Sequence[Cell]] = []
+    for first, *rest in rows:
+        unit = units.get(str(first).partition(" (")[0], "")
+        found.append([f"{first} [{unit}]" if unit else first, *rest])
+    return found
 
 
-def _tex(text: str) -> str:
-    return "".join(_SPECIAL.get(character, character) for character in text)
-
-
-def html(kind: str, name: str, told: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def html(kind: str, name: str, told: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
     """What a thing is, in one line, and the head of its table."""
     line = escape.escape("; ".join(told))
-    head = "".join(f"<th>{text}</th>" for text in _HEADER)
+    head = "".join(f"<th>{text}</th>" for text in HEADER)
     body = "".join(
-        "<tr>" + "".join(f"<td>{escape.escape(text)}</td>" for text in row) + "</tr>"
+        "<tr>" + "".join(f"<td>{escape.escape(str(text))}</td>" for text in row) + "</tr>"
         for row in rows[:SHOWN]
     )
     more = f"<p>and {len(rows) - SHOWN} more rows</p>" if len(rows) > SHOWN else ""
