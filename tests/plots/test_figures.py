@@ -156,7 +156,9 @@ class TestLooks:
             wp.plots.compression(*results, palette={"vut": "red"})
 
     def test_labels_of_a_model_name_its_initialisation_too(self):
-        figure = wp.plots.compression(*synthetic.inputs("results"), labels={"vit": "ViT-S"})
+        figure = wp.plots.compression(
+            *synthetic.inputs("results"), labels={"vit": "ViT-S"}, width="text", legend=True
+        )
         assert labels_of(figure)[2:4] == ["ViT-S", "ViT-S, at initialisation"]
 
     def test_a_style_sheet_in_force_wins_over_the_packages(self):
