@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import synthetic
 
 PICTURES = Path(__file__).parent / "pictures"
-DPI = 38
+DPI = 36
 # Root mean square of differences, of 255: releases of FreeType shift axes by parts of a pixel.
 TOLERANCE = 12
 OPTIONS = {"curves": {"metric": "hoyer"}, "sparsity": {"metric": "hoyer"}}

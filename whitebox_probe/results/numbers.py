@@ -80,8 +80,8 @@ def text(value: float, low: float = math.nan, high: float = math.nan, *, sign: s
 
 
 def _exponent(x: float) -> int:
-    """Of ten, of a positive number."""
-    return math.floor(math.log10(x)) if x > 0 else 0
+    """Of ten, of a positive number as it is rounded."""
+    return int(f"{x:.{ALONE - 1}e}".partition("e")[2])
 
 
 def _fixed(x: float, decimals: int, sign: str, scale: int) -> str:
