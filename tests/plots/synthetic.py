@@ -59,6 +59,8 @@ def result(model, metrics=None, *, convention="paper", spread=True, seed=0, **ru
     told = SIZES | {"model": model, "family": "timm_vit", "convention": convention, "eps": 0.1}
     told |= {"basis": "qkv:k+qr", "prenorm": True, "class_token": True, "seed": 0, "bounds": {}}
     line = run.pop("null_line", None)
+    if model.endswith("-init"):
+        told["checkpoint"] = {"name": model, "initial_of": model.removesuffix("-init")}
     made = Result(
         pd.DataFrame(table), pd.DataFrame(), matrices, told | {"measures": measures} | run
     )

@@ -91,7 +91,7 @@ def test_wrong_options_are_told(pair, call, told):
 
 
 def test_an_unknown_figure_names_those_there_are():
-    with pytest.raises(AttributeError, match="no figure 'spiral'; there are: audit"):
+    with pytest.raises(AttributeError, match="no figure 'spiral'; there are: attention"):
         wp.plots.spiral  # noqa: B018
 
 
@@ -156,7 +156,9 @@ class TestLooks:
             wp.plots.compression(*results, palette={"vut": "red"})
 
     def test_labels_of_a_model_name_its_initialisation_too(self):
-        figure = wp.plots.compression(*synthetic.inputs("results"), labels={"vit": "ViT-S"})
+        figure = wp.plots.compression(
+            *synthetic.inputs("results"), labels={"vit": "ViT-S"}, width="text", legend=True
+        )
         assert labels_of(figure)[2:4] == ["ViT-S", "ViT-S, at initialisation"]
 
     def test_a_style_sheet_in_force_wins_over_the_packages(self):

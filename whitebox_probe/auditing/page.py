@@ -58,6 +58,6 @@ def _cell(row: Mapping[Any, Any]) -> str:
         told = html.badge(verdict, look, title=title)
     more = worded(row).removeprefix(verdict).strip()
     if row["value"] == row["value"]:
-        effect = number(row["value"], low=row["ci_low"], high=row["ci_high"], digits=3)
+        effect = number(row["value"], low=row["ci_low"], high=row["ci_high"])
         told += f"<br/>{html.dim(effect)}"
     return told + (f"<br/>{html.dim(more)}" if more else "")

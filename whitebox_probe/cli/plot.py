@@ -18,6 +18,7 @@ EXAMPLES = (
     "plot runs/crate runs/vit --metric compression --out compression",
     "plot runs/crate --metric hoyer --band std --out hoyer.pdf",
     "plot runs/crate runs/vit --figure coherence --labels CRATE,ViT --out coherence.png",
+    "plot runs/crate runs/vit --metric l0 --style paper.mplstyle --width text --out l0.pdf",
     "plot runs/crate runs/vit --metric l0 --palette '#1b6ca8,#e07b39' --size 5,3 --out l0",
 )
 _OTHER_FORMATS = (".jpg", ".jpeg", ".eps", ".ps", ".tif", ".tiff", ".gif", ".webp")
@@ -34,17 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help="file; a suffix .pdf, .png or .svg is the format, without one --formats says which",
+        help="file; a suffix .pdf, .png, .svg or .pgf is the format, else --format says it",
     )
     add("--site", help="which one, if the metric was measured at several")
     _shared.add_figure_options(parser)
     add("--per-token", action="store_true", help="divide nats by the number of tokens")
-    add(
-        "--width",
-        choices=("column", "text"),
-        help="of a paper's column (3.4 inches) or text (6.8 inches); heatmaps take the text's, "
-        "curves the column's, when it is not given",
-    )
     add("--size", type=_pair, metavar="W,H", help="width and height in inches")
     add(
         "--labels",
@@ -75,12 +70,15 @@ def run(args: argparse.Namespace) -> None:
         )
     suffix = args.out.suffix.lower()
     if suffix in _OTHER_FORMATS:
-        raise ProbeError(
-            f"figures cannot be saved as {suffix[1:]}",
-            "the format is not known",
-            f"Use one of: {', '.join(_shared.FORMATS)}",
-        )
+        args.formats = [suffix[1:]]  # which is refused in the words of all commands
     _shared.writable(args.out.parent)
+    if suffix[1:] in _shared.FORMATS:
+        args.formats = [suffix[1:]]
+    with _shared.drawing(args):
+        _draw(args)
+
+
+def _draw(args: argparse.Namespace) -> None:
     from whitebox_probe import plots
     from whitebox_probe.results.result import Result
 
@@ -88,9 +86,9 @@ def run(args: argparse.Namespace) -> None:
     name, named = _chosen(args.metric, args.figure, results)
     draw = plots.figures[name]
     figure = draw(*results, **named, **_options(args, name, draw))
-    known = suffix[1:] in _shared.FORMATS
+    known = args.out.suffix.lower()[1:] in _shared.FORMATS
     stem = args.out.with_suffix("") if known else args.out
-    for path in plots.save(figure, stem, [suffix[1:]] if known else args.formats):
+    for path in plots.save(figure, stem, args.formats):
         print(path)
 
 

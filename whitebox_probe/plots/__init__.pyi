@@ -3,6 +3,7 @@
 
     wp.plots.compression(result)
     wp.plots.save(figure, "compression")
+    wp.plots.run_of("compression.pdf")
 
 A figure never computes: it draws what the table holds. matplotlib is loaded by the first one drawn.
 """
@@ -16,7 +17,8 @@ from numpy import ndarray
 from pandas import DataFrame
 
 from whitebox_probe.auditing.verdicts import Audit
-from whitebox_probe.plots.style import save as save
+from whitebox_probe.plots.saving import run_of as run_of
+from whitebox_probe.plots.saving import save as save
 from whitebox_probe.results.result import Result
 from whitebox_probe.results.similarity import Similarity
 from whitebox_probe.results.view import View
@@ -112,7 +114,7 @@ def coding_rate(
     size: tuple[float, float] | None = None,
     width: Literal["column", "text"] | None = None,
     title: str | None = None,
-    legend: bool = True,
+    legend: bool | Literal["end", "auto"] = "auto",
 ) -> Figure:
     """R of each layer, one curve a model: whether the tokens as a whole keep their volume.
 
@@ -134,7 +136,8 @@ def coding_rate(
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
         title: above the axes.
-        legend: under the axes, or inside those that are given.
+        legend: under the axes (true), or inside those that are given; none (false); names at the
+            `end` of each line, where they fit; `auto`: at the ends on a wide page of few curves.
 
     Raises: ProbeError.
     """
@@ -194,7 +197,7 @@ def compression(
     size: tuple[float, float] | None = None,
     width: Literal["column", "text"] | None = None,
     title: str | None = None,
-    legend: bool = True,
+    legend: bool | Literal["end", "auto"] = "auto",
 ) -> Figure:
     """R^c of each layer, one curve a model; the lower, the more compressed.
 
@@ -216,7 +219,8 @@ def compression(
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
         title: above the axes.
-        legend: under the axes, or inside those that are given.
+        legend: under the axes (true), or inside those that are given; none (false); names at the
+            `end` of each line, where they fit; `auto`: at the ends on a wide page of few curves.
 
     Raises: ProbeError.
     """
@@ -241,7 +245,7 @@ def curves(
     size: tuple[float, float] | None = None,
     width: Literal["column", "text"] | None = None,
     title: str | None = None,
-    legend: bool = True,
+    legend: bool | Literal["end", "auto"] = "auto",
 ) -> Figure:
     """Any measure of the table, at each layer; one curve a model.
 
@@ -264,7 +268,8 @@ def curves(
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
         title: above the axes.
-        legend: under the axes, or inside those that are given.
+        legend: under the axes (true), or inside those that are given; none (false); names at the
+            `end` of each line, where they fit; `auto`: at the ends on a wide page of few curves.
 
     Raises: ProbeError.
     """
@@ -312,6 +317,7 @@ def fidelity(
     size: tuple[float, float] | None = None,
     width: Literal["column", "text"] | None = None,
     title: str | None = None,
+    legend: bool | Literal["end", "auto"] = True,
 ) -> Figure:
     """How near each layer is to the step that it was derived as, one panel a measure.
 
@@ -330,6 +336,8 @@ def fidelity(
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `text`, if not given.
         title: above the panels.
+        legend: under the panels (true, or `auto`), or none (false); names at the `end` of each line
+            in the panels at the right, where they fit.
 
     Raises: ResultError when the results share none of them.
     References: Yu et al. 2023, arXiv:2306.01129, sections 2.3 and 2.4.
@@ -387,6 +395,7 @@ def panel(
     size: tuple[float, float] | None = None,
     width: Literal["column", "text"] | None = None,
     title: str | None = None,
+    legend: bool | Literal["end", "auto"] = True,
 ) -> Figure:
     """Several measures against depth, one panel each, with one legend for all of them.
 
@@ -403,6 +412,8 @@ def panel(
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `text`, if not given.
         title: above the panels.
+        legend: under the panels (true, or `auto`), or none (false); names at the `end` of each line
+            in the panels at the right, where they fit.
 
     Raises: ResultError when a result lacks a measure, and where there is none to draw.
     """
@@ -484,7 +495,7 @@ def rate_reduction(
     size: tuple[float, float] | None = None,
     width: Literal["column", "text"] | None = None,
     title: str | None = None,
-    legend: bool = True,
+    legend: bool | Literal["end", "auto"] = "auto",
 ) -> Figure:
     """R - R^c of each layer, one curve a model; the higher, the better by its principle.
 
@@ -506,7 +517,8 @@ def rate_reduction(
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
         title: above the axes.
-        legend: under the axes, or inside those that are given.
+        legend: under the axes (true), or inside those that are given; none (false); names at the
+            `end` of each line, where they fit; `auto`: at the ends on a wide page of few curves.
 
     Raises: ProbeError.
     """
@@ -640,7 +652,7 @@ def sparse_rate_reduction(
     size: tuple[float, float] | None = None,
     width: Literal["column", "text"] | None = None,
     title: str | None = None,
-    legend: bool = True,
+    legend: bool | Literal["end", "auto"] = "auto",
 ) -> Figure:
     """R - R^c - lam |Z|_0 of each layer, one curve a model; the higher, the better.
 
@@ -662,7 +674,8 @@ def sparse_rate_reduction(
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
         title: above the axes.
-        legend: under the axes, or inside those that are given.
+        legend: under the axes (true), or inside those that are given; none (false); names at the
+            `end` of each line, where they fit; `auto`: at the ends on a wide page of few curves.
 
     Raises: ProbeError.
     """
@@ -687,7 +700,7 @@ def sparsity(
     size: tuple[float, float] | None = None,
     width: Literal["column", "text"] | None = None,
     title: str | None = None,
-    legend: bool = True,
+    legend: bool | Literal["end", "auto"] = "auto",
 ) -> Figure:
     """A measure of sparsity of each layer, one curve a model.
 
@@ -711,7 +724,8 @@ def sparsity(
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
         title: above the axes.
-        legend: under the axes, or inside those that are given.
+        legend: under the axes (true), or inside those that are given; none (false); names at the
+            `end` of each line, where they fit; `auto`: at the ends on a wide page of few curves.
 
     Raises: ProbeError.
     """

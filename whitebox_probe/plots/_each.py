@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from whitebox_probe.plots import _fit, _legend, _sequence, style
 from whitebox_probe.plots._comparable import check_results
+from whitebox_probe.plots._names import words
 from whitebox_probe.plots._palette import Palette
 from whitebox_probe.plots.page import Size, extent, page, refuse_size
 from whitebox_probe.results.result import Result
@@ -58,7 +59,9 @@ def draw(
     refuse_size(options.axes, options.size, options.width, "axes")
     values, meaning = bar
     of = _sequence.colours(len(values), options.palette)
-    looks = style.looks([result.model for result in results], labels=options.labels)
+    looks = style.looks(
+        [result.model for result in results], initial=style.initial(results), labels=options.labels
+    )
     usual: style.Width = "column" if len(results) == 1 else "text"
     inches = extent(options.size, options.width, usual=usual, height=2.2)
     panels = f"{len(results)} models"
@@ -76,9 +79,9 @@ def draw(
         if handles:
             _legend.draw(sheet, handles, bands=[], note=None)
         if options.title and sheet.own:
-            _fit.fit(sheet.figure.suptitle(options.title), sheet.figure.bbox.width)
+            _fit.fit(sheet.figure.suptitle(words(options.title)), sheet.figure.bbox.width)
         elif options.title:
-            sheet.ax.set_title(f"{options.title}\n{sheet.ax.get_title()}")
+            sheet.ax.set_title(f"{words(options.title)}\n{sheet.ax.get_title()}")
         if sheet.own:
             _fit.lay_out(sheet.figure)
         for ax in axes:

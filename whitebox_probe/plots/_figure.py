@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from whitebox_probe.plots import _provenance
 from whitebox_probe.plots._settings import styled
 
 _WRITES_ONLY = {"agg", "cairo", "pdf", "pgf", "ps", "svg", "template"}
@@ -29,8 +31,11 @@ class StyledFigure(Figure):
         FigureCanvasAgg(self)
 
     def savefig(self, fname: Any, **kwargs: Any) -> None:
-        """As matplotlib's, with the package's settings where no argument says otherwise."""
+        """As matplotlib's, with our settings and the run, where no argument says otherwise."""
+        form = kwargs.get("format") or Path(str(fname)).suffix[1:].lower()
         with styled():
+            if told := _provenance.metadata(self, form):
+                kwargs.setdefault("metadata", told)
             super().savefig(fname, **kwargs)
 
     def show(self, warn: bool = True) -> None:

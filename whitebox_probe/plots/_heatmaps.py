@@ -9,6 +9,7 @@ import numpy as np
 from whitebox_probe._core.errors import ProbeError, ResultError
 from whitebox_probe.plots import _fit, style
 from whitebox_probe.plots._comparable import check_results
+from whitebox_probe.plots._names import words
 from whitebox_probe.plots._palette import Palette, colour_map
 from whitebox_probe.plots.page import Page, Size, extent, page, refuse_size
 from whitebox_probe.results.result import Result
@@ -95,6 +96,7 @@ def draw(
         stacks = [form(result, stack) for result, stack in zip(results, stacks, strict=True)]
     looks = style.looks(
         [r.model for r in results],
+        initial=style.initial(results),
         labels=options.labels,
         palette=None if isinstance(options.palette, str) else options.palette,
     )
@@ -130,9 +132,9 @@ def draw(
         if options.colorbar:
             add_bar(sheet, image, scale)
         if options.title and sheet.own:
-            _fit.fit(sheet.figure.suptitle(options.title), across * sheet.figure.dpi)
+            _fit.fit(sheet.figure.suptitle(words(options.title)), across * sheet.figure.dpi)
         elif options.title:
-            sheet.ax.set_title(f"{options.title}\n{sheet.ax.get_title()}")
+            sheet.ax.set_title(f"{words(options.title)}\n{sheet.ax.get_title()}")
         if sheet.own and options.size is None:
             trim(sheet)
     return sheet.figure

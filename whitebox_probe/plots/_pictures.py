@@ -9,6 +9,7 @@ import numpy as np
 
 from whitebox_probe._core.errors import ProbeError, ResultError
 from whitebox_probe.plots import _fit, style
+from whitebox_probe.plots._names import verbatim, words
 from whitebox_probe.plots._palette import Palette
 from whitebox_probe.plots.page import Page, Size, extent, page, refuse_size
 from whitebox_probe.results.view import View
@@ -65,10 +66,12 @@ class Options:
         """What each sample is called."""
         own = [view.labels[n] if view.labels else "" for n in samples]
         if self.labels is None:
-            return own
+            return [verbatim(name) for name in own]
         told = list(dict.fromkeys(own)) if isinstance(self.labels, dict) else [*map(str, samples)]
         found = style.named(told, self.labels)
-        return [found.get(a, found.get(str(n), a)) for n, a in zip(samples, own, strict=True)]
+        return [
+            found.get(a, found.get(str(n), verbatim(a))) for n, a in zip(samples, own, strict=True)
+        ]
 
 
 def layers_of(view: View, site: str, layers: Sequence[int] | int | None, most: int) -> list[int]:
@@ -134,9 +137,9 @@ def sheet(
                 room = min(_NAMES, made.figure.get_figwidth() / 5) * made.figure.dpi
                 _fit.fit(first.yaxis.label, room)
         if options.title and made.own:
-            _fit.fit(made.figure.suptitle(options.title), across * made.figure.dpi)
+            _fit.fit(made.figure.suptitle(words(options.title)), across * made.figure.dpi)
         elif options.title:
-            made.ax.set_title(f"{options.title}\n{made.ax.get_title()}")
+            made.ax.set_title(f"{words(options.title)}\n{made.ax.get_title()}")
         if made.own and options.size is None:
             _fit.lay_out(made.figure)
             made.figure.set_figheight(made.figure.get_tightbbox().height + 0.06)

@@ -6,6 +6,7 @@ import numpy as np
 
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.plots._heatmaps import Options, Scale, draw
+from whitebox_probe.plots._names import verbatim
 from whitebox_probe.plots.kind import figure
 from whitebox_probe.results.result import Result
 
@@ -33,7 +34,7 @@ def coherence(
     Raises: ResultError when a result holds no such matrix, or no such layer; ProbeError when what
         random subspaces give is not known.
     """
-    label = MEANING.get(matrix, matrix.replace("_", " "))
+    label = MEANING.get(matrix, verbatim(matrix.replace("_", " ")))
     each = [_chance(result) for result in results] if matrix == "coherence" else [None]
     known = bool(each) and None not in each
     if centred and not known:

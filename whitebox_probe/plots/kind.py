@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from whitebox_probe._core.errors import ProbeError, nearest
+from whitebox_probe.plots import _provenance
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,7 +67,9 @@ def figure(
         @functools.wraps(draw)
         def drawn(*args: Any, **named: Any) -> "Figure":
             _known(draw.__name__, signature, named)
-            return draw(*args, **named)
+            made = draw(*args, **named)
+            _provenance.note(made, draw.__name__, args, named)
+            return made
 
         drawn.__doc__ = _doc(draw, options)
         vars(drawn).update(kind=kind, __signature__=signature)

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import ResultError
-from whitebox_probe.plots import _curves, _fit, _legend, style
+from whitebox_probe.plots import _curves, _ends, _fit, _legend, style
 from whitebox_probe.plots._comparable import BANDS, check_results
+from whitebox_probe.plots._names import words
 from whitebox_probe.plots._palette import Palette
 from whitebox_probe.plots.kind import figure
-from whitebox_probe.plots.page import Size, extent, page, refuse_size
+from whitebox_probe.plots.page import Page, Size, extent, page, refuse_size
 from whitebox_probe.results.result import Result
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class Options:
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `text`, if not given.
         title: above the panels.
+        legend: under the panels (true, or `auto`), or none (false); names at the `end` of each line
+            in the panels at the right, where they fit.
     """
 
     columns: int | None = None
@@ -47,6 +50,7 @@ class Options:
     size: Size = None
     width: style.Width | None = None
     title: str | None = None
+    legend: _ends.Legend = True
 
 
 @figure(takes="results", options=Options)
@@ -73,6 +77,12 @@ def draw(results: Sequence[Result], metrics: Sequence[str], options: Options) ->
     rows = math.ceil(len(metrics) / across)
     inches = extent(options.size, options.width, usual="text", height=rows * _TALL)
     shape = (1, len(metrics)) if options.axes is not None else (rows, across)
+    looks = style.looks(
+        [r.model for r in results],
+        initial=style.initial(results),
+        labels=options.labels,
+        palette=options.palette,
+    )
     measures = f"{len(metrics)} measures"
     with page(options.axes, inches=inches, shape=shape, panels=measures) as sheet:
         cells = list(sheet.axes.flat)
@@ -92,18 +102,44 @@ def draw(results: Sequence[Result], metrics: Sequence[str], options: Options) ->
             ax.remove()
         for ax in drawn[: len(metrics) - across]:
             ax.set_xlabel("")
-        shaded = any(ax.collections for ax in drawn)
-        bands = [BANDS[options.band]] if options.band and shaded else []
-        _legend.draw(sheet, drawn[0].get_legend_handles_labels()[0], bands=bands, note=None)
+        names = {}
+        if options.legend == "end":
+            names = _at_ends(sheet, cells, len(metrics), across, len(results))
+        if options.legend:
+            lines = list(drawn[0].lines)[: len(results)]
+            told = [] if names else lines
+            seen = any(_curves.shaded(ax) for ax in drawn)
+            _legend.draw(
+                sheet,
+                told,
+                bands=[BANDS[options.band]] if options.band and seen else [],
+                note=None,
+                brief=_curves.brief(lines, list(looks.values()), told) if told else [],
+            )
         if options.title and sheet.own:
-            _fit.fit(sheet.figure.suptitle(options.title), sheet.figure.bbox.width)
+            _fit.fit(sheet.figure.suptitle(words(options.title)), sheet.figure.bbox.width)
         elif options.title:
-            drawn[0].set_title(options.title)
+            drawn[0].set_title(words(options.title))
         if sheet.own:
             _fit.lay_out(sheet.figure)
             for ax in drawn:
                 _fit.fit(ax.yaxis.label, ax.get_window_extent().height)
+        for ax, texts in names.items():
+            _ends.spread(ax, texts)
     return sheet.figure
+
+
+def _at_ends(sheet: Page, cells: Sequence[Any], count: int, across: int, lines: int) -> Any:
+    """Panels at the right -> the names beside them; none at all where some do not fit."""
+    found = {}
+    for i, ax in enumerate(cells[:count]):
+        if (i + 1) % across == 0 or i == count - 1:
+            found[ax] = _ends.draw(sheet, ax, list(ax.lines)[:lines])
+    if all(found.values()):
+        return found
+    for text in (text for texts in found.values() for text in texts):
+        text.remove()
+    return {}
 
 
 def _asked(results: Sequence[Result], metrics: Sequence[str] | None) -> list[str]:

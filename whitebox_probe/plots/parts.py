@@ -7,6 +7,7 @@ import numpy as np
 from whitebox_probe._core.errors import ResultError
 from whitebox_probe.plots import _fit, _legend, style
 from whitebox_probe.plots._comparable import check_results
+from whitebox_probe.plots._names import words as _words
 from whitebox_probe.plots._palette import Palette
 from whitebox_probe.plots.kind import figure
 from whitebox_probe.plots.page import Size, extent, page, refuse_size
@@ -53,7 +54,9 @@ def rate_change_parts(
     """
     check_results(results)
     refuse_size(axes, size, width, "axes")
-    looks = style.looks([result.model for result in results], labels=labels)
+    looks = style.looks(
+        [result.model for result in results], initial=style.initial(results), labels=labels
+    )
     usual: style.Width = "column" if len(results) == 1 else "text"
     inches = extent(size, width, usual=usual, height=2.3)
     colours = list(palette) if isinstance(palette, list | tuple) else list(COLOURS)
@@ -69,10 +72,10 @@ def rate_change_parts(
         _legend.draw(sheet, handles, bands=[], note=None)
         if sheet.own:
             if title:
-                _fit.fit(sheet.figure.suptitle(title), sheet.figure.bbox.width)
+                _fit.fit(sheet.figure.suptitle(_words(title)), sheet.figure.bbox.width)
             _fit.lay_out(sheet.figure)
         elif title:
-            sheet.ax.set_title(f"{title}\n{sheet.ax.get_title()}")
+            sheet.ax.set_title(f"{_words(title)}\n{sheet.ax.get_title()}")
         for ax in sheet.axes[0]:
             _fit.fit(ax.title, ax.get_window_extent().width)
     return sheet.figure

@@ -6,6 +6,7 @@ import numpy as np
 
 from whitebox_probe._core.errors import ResultError
 from whitebox_probe.plots import _fit, style
+from whitebox_probe.plots._names import verbatim, words
 from whitebox_probe.plots._palette import Palette
 from whitebox_probe.plots.kind import figure
 from whitebox_probe.plots.page import Size, extent, page, refuse_size
@@ -57,7 +58,8 @@ def robustness(
         )
     models = list(dict.fromkeys(table["model"]))
     claims = [c for c in dict.fromkeys(found.frame["claim"]) if c in set(table["claim"])]
-    looks = style.looks(models, labels=labels, palette=palette)
+    results = list(found.results.values())
+    looks = style.looks(models, initial=style.initial(results), labels=labels, palette=palette)
     settings = {m: list(dict.fromkeys(table[table["model"] == m]["setting"])) for m in models}
     across, _, fixed = extent(size, width, usual="text", height=1)
     tall = size[1] if size else sum(0.19 * len(claims) + 0.95 for _ in models)
@@ -72,10 +74,10 @@ def robustness(
             note = "green: agrees    × overturns the verdict    · does not count"
             sheet.figure.supxlabel(note, fontsize=sheet.points(6.5), color="0.3")
             if title:
-                _fit.fit(sheet.figure.suptitle(title), sheet.figure.bbox.width)
+                _fit.fit(sheet.figure.suptitle(words(title)), sheet.figure.bbox.width)
             _fit.lay_out(sheet.figure)
         elif title:
-            sheet.ax.set_title(f"{title}\n{sheet.ax.get_title()}")
+            sheet.ax.set_title(f"{words(title)}\n{sheet.ax.get_title()}")
         for ax in sheet.axes[:, 0]:
             _fit.fit(ax.title, ax.get_window_extent().width)
     return sheet.figure
@@ -94,6 +96,8 @@ def _panel(ax: Any, of: Any, claims: list[str], settings: list[str], sheet: Any)
     ax.grid(visible=False)
     ax.spines[:].set_visible(False)
     small = sheet.points(6, ax=ax)
-    ax.set_xticks(range(len(settings)), settings, rotation=35, ha="right", fontsize=small)
-    ax.set_yticks(range(len(claims)), claims, fontsize=small)
+    ax.set_xticks(
+        range(len(settings)), map(verbatim, settings), rotation=35, ha="right", fontsize=small
+    )
+    ax.set_yticks(range(len(claims)), map(verbatim, claims), fontsize=small)
     ax.tick_params(length=0)

@@ -7,6 +7,7 @@ import pandas as pd
 
 from whitebox_probe._core.errors import ResultError
 from whitebox_probe.plots import _fit, _legend, style
+from whitebox_probe.plots._names import words
 from whitebox_probe.plots._palette import Palette, colours
 from whitebox_probe.plots.kind import figure
 from whitebox_probe.plots.page import Size, extent, page, refuse_size
@@ -56,7 +57,7 @@ def segmentation(
             "Pass its table",
         )
     told = style.named([_BEST], labels)
-    colour = colours([_BEST], [_BEST], palette)[_BEST]
+    colour = colours({_BEST: _BEST}, palette)[_BEST]
     best = scores.loc[scores.groupby("layer")["miou"].idxmax()]
     chance = scores.groupby("layer")["chance"].mean()
     inches = extent(size, width, usual="column", height=2.2)
@@ -77,7 +78,7 @@ def segmentation(
         sheet.ax.set(xlabel=r"layer $\ell$", ylabel="mean IoU with the masks")
         sheet.ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if title:
-            sheet.ax.set_title(title)
+            sheet.ax.set_title(words(title))
         _legend.draw(sheet, handles, bands=["band: 95% interval"], note=None)
         if sheet.own:
             _fit.lay_out(sheet.figure)

@@ -9,6 +9,8 @@ import numpy as np
 from whitebox_probe._core.errors import ProbeError, ResultError, nearest
 from whitebox_probe.plots import _fit, _labels, _sequence, style
 from whitebox_probe.plots._comparable import check_options, check_results
+from whitebox_probe.plots._names import verbatim
+from whitebox_probe.plots._names import words as _words
 from whitebox_probe.plots._palette import Palette, map_of_values
 from whitebox_probe.plots.kind import figure
 from whitebox_probe.plots.page import Page, Size, extent, page, refuse_size
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMS = ("curves", "heatmap")
+_INIT = "-init"
 _LAST_NUMBER = re.compile(r"\d+(?!.*\d)")
 
 
@@ -87,7 +90,7 @@ def over_steps(
         label = _labels.axis(ordered[0].run, curves[0])
         named = style.named([result.model for result in ordered], labels)
         words = [
-            named.get(r.model, _told(step) if numbered else r.model)
+            named.get(r.model, _told(step) if numbered else verbatim(r.model))
             for r, step in zip(ordered, at, strict=True)
         ]
         if form == "curves":
@@ -102,7 +105,7 @@ def over_steps(
                 _under(sheet, words, first=0)
         sheet.ax.set_xlabel("training step" if numbered else "checkpoint")
         if title:
-            sheet.ax.set_title(title)
+            sheet.ax.set_title(_words(title))
         if sheet.own:
             _fit.lay_out(sheet.figure)
             for text, room in (
@@ -126,7 +129,7 @@ def _steps(results: Sequence[Result], steps: Sequence[float] | None) -> tuple[np
         )
     if steps is None:
         told = [_number(name) for name in names]
-        apart = len(set(told)) == len(told) and any(not n.endswith(style.INIT) for n in names)
+        apart = len(set(told)) == len(told) and any(not n.endswith(_INIT) for n in names)
         if apart and not np.isnan(told).any():
             return np.asarray(told), True
         return np.arange(1.0, len(names) + 1), False
@@ -141,7 +144,7 @@ def _steps(results: Sequence[Result], steps: Sequence[float] | None) -> tuple[np
 
 def _number(name: str) -> float:
     """The last number in a name; 0 of an initialisation, NaN where there is none."""
-    if name.endswith(style.INIT):
+    if name.endswith(_INIT):
         return 0.0
     found = _LAST_NUMBER.search(name)
     return float(found.group()) if found else float("nan")

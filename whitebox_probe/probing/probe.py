@@ -363,7 +363,7 @@ class _Pass:
         return Run(
             model=self.title,
             family=model.anatomy.name,
-            checkpoint={"name": model.entry.name if model.entry else None, "sha256": model.sha256},
+            checkpoint=_checkpoint(model),
             network=_network(model, layers) | ({"draws": "seeded"} if self.drew else {}),
             preprocess=None if model.preprocess is None else model.preprocess.told(),
             data=self._data(collector),
@@ -614,6 +614,13 @@ def _several(plan: Plan) -> dict[str, list[Any]]:
                 found.setdefault(name, {})[value] = None
         found.setdefault("null", {})[m.null] = None
     return {name: list(values) for name, values in found.items()}
+
+
+def _checkpoint(model: ProbeModel) -> dict[str, Any]:
+    """Which file the weights are of, and what was trained from those of an initialisation."""
+    entry = model.entry
+    told = {"name": entry.name if entry else None, "sha256": model.sha256}
+    return told | ({"initial_of": entry.initial_of} if entry and entry.initial_of else {})
 
 
 def _network(model: ProbeModel, layers: Mapping[int, Parts]) -> dict[str, Any]:

@@ -226,7 +226,7 @@ def _interval(
     row: Any, name: str, *, sides: tuple[str, str] = ("change_ci_low", "change_ci_high")
 ) -> str:
     """A signed value, and its interval beneath it."""
-    text = number(row[name], sign="+", low=row[sides[0]], high=row[sides[1]], digits=3)
+    text = number(row[name], sign="+", low=row[sides[0]], high=row[sides[1]])
     value, _, interval = text.partition(" ")
     return html.escape(value) + (f"<br/>{html.dim(interval)}" if interval else "")
 

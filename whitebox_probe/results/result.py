@@ -10,7 +10,7 @@ import pandas as pd
 
 from whitebox_probe._core.errors import MissingDependency, ResultError
 from whitebox_probe._core.lines import short
-from whitebox_probe.results import summary
+from whitebox_probe.results import printed, summary
 from whitebox_probe.results.folder import read_seal, save_sealed
 from whitebox_probe.results.old import table_of_first_format
 from whitebox_probe.results.run import Run, same
@@ -27,6 +27,8 @@ from whitebox_probe.stats import Trend, trend
 
 TABLE, SAMPLES, MATRICES, RUN = "table", "samples.parquet", "matrices.npz", "run.json"
 IDENTITY = "identity"
+UNITS = ("nats", "rad", "bits", "patches")
+"""Units that are said in print; the others are ranges and shares, which the numbers show."""
 _FIX = "Pass a folder that `whitebox-probe run --out` or Result.save wrote"
 
 
@@ -233,9 +235,18 @@ class Result:
     def to_latex(self, *, metrics: Sequence[str] | None = None, caption: str | None = None) -> str:
         r"""A booktabs table: first layer, last layer and change of each measure, with intervals.
 
+        Numbers stand in `\num{}` of siunitx, with the digits that their intervals let them have.
+
         Args: metrics: only these. caption: of a floating table; a bare tabular without one.
         """
-        return summary.latex(summary.rows_of([self], metrics), caption=caption)
+        return printed.latex(summary.HEADER, self._printed(metrics), caption=caption)
+
+    def to_markdown(self, *, metrics: Sequence[str] | None = None) -> str:
+        """The same table as `to_latex`, in Markdown."""
+        return printed.markdown(summary.HEADER, self._printed(metrics))
+
+    def _printed(self, metrics: Sequence[str] | None) -> list[Sequence[printed.Cell]]:
+        return summary.with_units(summary.rows_of([self], metrics), units_of(self))
 
     def _repr_html_(self) -> str:
         from whitebox_probe.results.pages import of_result
@@ -310,6 +321,12 @@ def named_matrices(
         key = f"{name}[{','.join(told)}]" if told else name
         matrices[key], places[key] = array, {"name": name, **where}
     return matrices, places
+
+
+def units_of(result: Result) -> dict[str, str]:
+    """Unit of each measure that a result says one of."""
+    told = result.run.measures.items()
+    return {name: str(each["unit"]) for name, each in told if each.get("unit") in UNITS}
 
 
 def same_arrays(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> bool:

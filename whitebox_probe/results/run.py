@@ -30,7 +30,8 @@ class Run(Mapping[str, Any]):
     same things: `execution`, `seconds`, `created` and `versions` do not count.
 
     Attributes:
-        model: name in tables. family, checkpoint (name, sha256), network (arch, constants).
+        model: name in tables. family, checkpoint (name, sha256, and `initial_of`: the model that
+            was trained from an initialisation), network (arch, constants).
         preprocess: how inputs were prepared; None where they came prepared, or it is unknown.
         data: name, fingerprint, limit. count: samples.
         layers, dim, heads, dim_head: L, d, K, p. tokens: n as measured, with those before the

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from whitebox_probe._core.digits import number
+from whitebox_probe._core.digits import Number
+from whitebox_probe.results.printed import Cell
 from whitebox_probe.results.table import SETTINGS, keys_of, varying, written
 from whitebox_probe.stats import summarise
 
@@ -32,9 +33,7 @@ class Measured(Protocol):
         """Its name in tables."""
 
 
-_HEADER = ("measure", "model", "first layer", "last layer", "change")
-_SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-_SPECIAL |= {character: f"\\{character}" for character in "&%$#_{}"}
+HEADER = ("measure", "model", "first layer", "last layer", "change")
 
 
 def changes(result: Measured, metrics: Sequence[str] | None = None) -> pd.DataFrame:
@@ -84,9 +83,9 @@ def curves(frame: pd.DataFrame) -> Iterator[pd.DataFrame]:
 
 def rows_of(
     results: Sequence[Measured], metrics: Sequence[str] | None = None
-) -> list[tuple[str, ...]]:
-    """One row of cells a measure, setting and model, under `_HEADER`."""
-    rows = []
+) -> list[tuple[Cell, ...]]:
+    """One row of cells a measure, setting and model, under `HEADER`."""
+    rows: list[tuple[Cell, ...]] = []
     for result in results:
         several = {m: varying(g) for m, g in result.frame.groupby("metric", sort=False)}
         for row in changes(result, metrics).to_dict("records"):
@@ -98,13 +97,13 @@ def rows_of(
 
 def rows_of_comparison(
     frame: pd.DataFrame, differences: pd.DataFrame, metrics: Sequence[str] | None = None
-) -> list[tuple[str, ...]]:
+) -> list[tuple[Cell, ...]]:
     """The same of several models, each measure followed by its paired differences."""
     values = ["mean", "ci_low", "ci_high"]
     paired = differences.rename(columns={"difference": "mean"})
     names = paired["second"] + " - " + paired["first"]
     paired = paired.assign(model=names, basis=paired["first_basis"])
-    rows: list[tuple[str, ...]] = []
+    rows: list[tuple[Cell, ...]] = []
     columns = ["model", "site", *SETTINGS]
     for metric in metrics or dict.fromkeys(frame["metric"]):
         for part in (frame, paired):
@@ -129,27 +128,20 @@ def measure(metric: str, settings: Mapping[str, Any]) -> str:
     return f"{metric} ({told})" if told else metric
 
 
-def cells(row: Mapping[Hashable, Any]) -> tuple[str, str, str]:
+def cells(row: Mapping[Hashable, Any]) -> tuple[Number, Number, Number]:
     """First layer, last layer and change of a row of `changes`."""
-    return cell(row, "first"), cell(row, "last"), cell(row, "change", sign="+")
+    return _cell(row, "first"), _cell(row, "last"), _cell(row, "change", sign="+")
 
 
-def cell(row: Mapping[Hashable, Any], part: str, sign: str = "") -> str:
-    """A value to four digits, its interval to the same decimal place."""
+def _cell(row: Mapping[Hashable, Any], part: str, sign: str = "") -> Number:
     value, low, high = (float(row[f"{part}{end}"]) for end in ("", "_ci_low", "_ci_high"))
-    return number(value, sign=sign, low=low, high=high)
+    return Number(value, low, high, sign)
 
 
-def latex(rows: Sequence[Sequence[str]], *, caption: str | None = None) -> str:
-    """Rows as a booktabs tabular, in a floating table if it has a caption."""
-    lines = [" & ".join(map(_tex, row)) + r" \\" for row in rows]
-    body = [r"\begin{tabular}{llrrr}", r"\toprule", " & ".join(_HEADER) + r" \\", r"\midrule"]
-    body += [*lines, r"\bottomrule", r"\end{tabular}"]
-    if caption is not None:
-        body = [r"\begin{table}", r"\centering", rf"\caption{{{_tex(caption)}}}", *body]
-        body.append(r"\end{table}")
-    return "\n".join(body) + "\n"
-
-
-def _tex(text: str) -> str:
-    return "".join(_SPECIAL.get(character, character) for character in text)
+def with_units(rows: Sequence[Sequence[Cell]], units: Mapping[str, str]) -> list[Sequence[Cell]]:
+    """Rows whose measures are followed by their units, as a table in print has them."""
+    found: list[Sequence[Cell]] = []
+    for first, *rest in rows:
+        unit = units.get(str(first).partition(" (")[0], "")
+        found.append([f"{first} [{unit}]" if unit else first, *rest])
+    return found
