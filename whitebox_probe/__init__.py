@@ -38,6 +38,8 @@ _HOMES = {
     "similarity": "probing.similarity",
     "View": "results.view",
     "view": "probing.view",
+    "Watcher": "watching.watcher",
+    "watch": "watching.watch",
 }
 _FOLDERS = {"metrics": "metrics", "plots": "plots", "reference": "auditing.reference"}
 
@@ -56,6 +58,7 @@ __all__ = [
     "TextPreprocess",
     "Thresholds",
     "View",
+    "Watcher",
     "audit",
     "compare",
     "data",
@@ -68,6 +71,7 @@ __all__ = [
     "reference",
     "similarity",
     "view",
+    "watch",
     "wrap",
 ]
 

@@ -38,6 +38,8 @@ from whitebox_probe.results.result import Result as Result
 from whitebox_probe.results.run import Run as Run
 from whitebox_probe.results.similarity import Similarity as Similarity
 from whitebox_probe.results.view import View as View
+from whitebox_probe.watching.watch import watch as watch
+from whitebox_probe.watching.watcher import Watcher as Watcher
 
 __all__ = [
     "AssumedWarning",
@@ -54,6 +56,7 @@ __all__ = [
     "TextPreprocess",
     "Thresholds",
     "View",
+    "Watcher",
     "audit",
     "compare",
     "data",
@@ -66,6 +69,7 @@ __all__ = [
     "reference",
     "similarity",
     "view",
+    "watch",
     "wrap",
 ]
 

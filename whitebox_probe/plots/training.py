@@ -163,7 +163,9 @@ def _under(sheet: Page, words: Sequence[str], *, first: int) -> None:
     if not flat:  # aslant, two lines each
         most = max(map(length, words)) / 2
         lines = [_fit.wrapped(word, 1.3 * most, length) for word in words[::every]]
-    slant: dict[str, Any] = {} if flat else {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
+    slant: dict[str, Any] = (
+        {} if flat else {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
+    )
     ax.set_xticks(at, ["\n".join(each) for each in lines], fontsize=small, **slant)
 
 
