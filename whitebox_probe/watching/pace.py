@@ -10,6 +10,7 @@ SHARE = 0.02
 _STEPS = 100  # the last ones, whose median is a step's time: validation in between does not show
 _FEW = 5  # steps, before their median says anything
 _COSTS = 5
+_ROOM = 1.1  # of the cost: times vary, and a step that is left out makes a log irregular
 
 
 class Pace:
@@ -69,7 +70,7 @@ class Pace:
         if len(self._seconds) < _FEW or not self._costs:
             return None
         allowed = self.share * self.step_seconds
-        return rounded(self.cost / allowed) if allowed > 0 else None
+        return rounded(_ROOM * self.cost / allowed) if allowed > 0 else None
 
     def due(self, step: int) -> bool:
         """Whether the training is measured after this step."""
