@@ -1,5 +1,7 @@
 """When a training is measured, by a clock of the test's own."""
 
+from itertools import pairwise
+
 import pytest
 
 from whitebox_probe.watching.pace import Pace, rounded
@@ -43,9 +45,7 @@ def test_an_interval_keeps_to_its_share_of_the_time_at_regular_steps(cost, share
     found = steps_measured(pace, clock, step=0.25, cost=cost, steps=4000)
     assert found, "it is measured"
     assert pace.spent <= share * 0.25 * 4000
-    assert {later - before for before, later in zip(found, found[1:], strict=False)} <= {
-        pace.interval
-    }
+    assert {later - before for before, later in pairwise(found)} <= {pace.interval}
     assert pace.interval == rounded(1.1 * cost / (share * 0.25))
 
 

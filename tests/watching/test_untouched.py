@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from watching.tiny import SITES, images, left, network, train
 from torch import nn
+from watching.tiny import SITES, images, left, network, train
 
 import whitebox_probe as wp
 from whitebox_probe.models.model import ProbeModel

@@ -45,7 +45,9 @@ def test_each_step_that_is_measured_is_what_a_probe_gives_there():
         train(net, 5, both)
     assert [result.model for result in watcher.results()] == [f"tiny@{n}" for n in (0, 2, 4, 5)]
     for step, result in zip((2, 4, 5), watcher.results()[1:], strict=True):
-        assert_frame_equal(result.frame.drop(columns="model"), seen[step].frame.drop(columns="model"))
+        assert_frame_equal(
+            result.frame.drop(columns="model"), seen[step].frame.drop(columns="model")
+        )
         assert result.identities.equals(seen[step].identities)
     assert watcher.frame["step"].unique().tolist() == [0, 2, 4, 5]
     assert set(watcher.frame["model"]) == {"tiny"}

@@ -14,22 +14,22 @@ _LIGHTNING = ("lightning.pytorch", "pytorch_lightning")
 def of_lightning(watcher: Watcher) -> Any:
     """A callback that measures after the optimiser's steps, of the process that logs.
 
-    It is of the package that the program has imported, `lightning` or `pytorch_lightning`, or else
-    of the one that is installed.
+    It is of each package that the program has imported, `lightning` or `pytorch_lightning` (their
+    trainers take callbacks of their own alone), or else of the one that is installed.
 
     Raises: MissingDependency.
     """
-    names = sorted(_LIGHTNING, key=lambda name: name not in sys.modules)
-    found = next((name for name in names if find_spec(name.partition(".")[0])), None)
-    if found is None:
+    names = [name for name in _LIGHTNING if name in sys.modules]
+    names = names or [n for n in _LIGHTNING if find_spec(n.partition(".")[0])][:1]
+    if not names:
         raise MissingDependency(
             "a callback for Lightning needs lightning",
             "it is not installed",
             "Run: pip install 'whitebox-probe[lightning]'",
         )
-    base: Any = importlib.import_module(found).Callback
+    bases: Any = [importlib.import_module(name).Callback for name in names]
 
-    class Watching(base):  # type: ignore[misc]  # imported late, so not known to it
+    class Watching(*bases):  # type: ignore[misc]  # imported late, so not known to it
         """Measures the layers of a model while it is trained."""
 
         def on_train_start(self, trainer: Any, pl_module: Any) -> None:
