@@ -42,6 +42,8 @@ _HOMES = {
     "segmentation": "results.attention_maps",
     "View": "results.view",
     "view": "probing.view",
+    "Watcher": "watching.watcher",
+    "watch": "watching.watch",
 }
 _FOLDERS = {"metrics": "metrics", "plots": "plots", "reference": "auditing.reference"}
 
@@ -60,6 +62,7 @@ __all__ = [
     "TextPreprocess",
     "Thresholds",
     "View",
+    "Watcher",
     "audit",
     "compare",
     "data",
@@ -74,6 +77,7 @@ __all__ = [
     "segmentation",
     "similarity",
     "view",
+    "watch",
     "wrap",
 ]
 

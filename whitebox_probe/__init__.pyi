@@ -40,6 +40,8 @@ from whitebox_probe.results.result import Result as Result
 from whitebox_probe.results.run import Run as Run
 from whitebox_probe.results.similarity import Similarity as Similarity
 from whitebox_probe.results.view import View as View
+from whitebox_probe.watching.watch import watch as watch
+from whitebox_probe.watching.watcher import Watcher as Watcher
 
 __all__ = [
     "AssumedWarning",
@@ -56,6 +58,7 @@ __all__ = [
     "TextPreprocess",
     "Thresholds",
     "View",
+    "Watcher",
     "audit",
     "compare",
     "data",
@@ -70,6 +73,7 @@ __all__ = [
     "segmentation",
     "similarity",
     "view",
+    "watch",
     "wrap",
 ]
 

@@ -19,6 +19,7 @@ EXAMPLES = (
     "plot runs/crate --metric hoyer --band std --out hoyer.pdf",
     "plot runs/crate runs/vit --figure coherence --labels CRATE,ViT --out coherence.png",
     "plot runs/crate runs/vit --metric l0 --style paper.mplstyle --width text --out l0.pdf",
+    "plot runs/epoch-01 runs/epoch-07 runs/epoch-15 --figure over_steps --metric l0 --out training",
     "plot runs/crate runs/vit --metric l0 --palette '#1b6ca8,#e07b39' --size 5,3 --out l0",
 )
 _OTHER_FORMATS = (".jpg", ".jpeg", ".eps", ".ps", ".tif", ".tiff", ".gif", ".webp")
@@ -51,6 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--palette",
         metavar="NAME|A,B,...",
         help="a colour map of matplotlib, or colours, in the order of the folders",
+    )
+    add(
+        "--steps",
+        type=_numbers,
+        metavar="A,B,...",
+        help="training steps of the folders, in their order (default: by their names)",
     )
     add("--title", help="above the axes")
     which = parser.add_argument_group(
@@ -148,6 +155,7 @@ def _options(args: argparse.Namespace, name: str, draw: Any) -> dict[str, Any]:
         "size": args.size,
         "labels": args.labels,
         "palette": _palette(args.palette),
+        "steps": args.steps,
         "title": args.title,
     } | {name: getattr(args, name) for name in ("convention", "basis", "null", "eps", "lam")}
     takes = inspect.signature(draw).parameters
@@ -159,7 +167,7 @@ def _options(args: argparse.Namespace, name: str, draw: Any) -> dict[str, Any]:
             option = {"normalise": "per-token"}.get(key, key.replace("_", "-"))
             raise ProbeError(
                 f"the figure '{name}' takes no --{option}",
-                "it does not draw a measure against depth",
+                "it draws none" if key == "steps" else "it does not draw a measure against depth",
                 f"Leave out --{option}",
             )
     return given
@@ -167,6 +175,14 @@ def _options(args: argparse.Namespace, name: str, draw: Any) -> dict[str, Any]:
 
 def _palette(text: str | None) -> Any:
     return _shared.names(text) if text and ("," in text or text.startswith("#")) else text
+
+
+def _numbers(text: str) -> list[float]:
+    """Numbers, as an argparse type."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not A,B,..., as in 0,100,2000") from None
 
 
 def _pair(text: str) -> tuple[float, float]:

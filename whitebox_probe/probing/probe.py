@@ -167,11 +167,14 @@ def probe(
         distributed=distributed,
     )
     plan = planned(model, metrics, settings, sites or {})
-    return _Pass(model, data, plan, settings, execution, fit_data, name or model.name).result()
+    return Pass(model, data, plan, settings, execution, fit_data, name or model.name).result()
 
 
-class _Pass:
-    """Plan, then measure, then the result: the parts of one call of `probe`."""
+class Pass:
+    """Plan, then measure, then the result: the parts of one call of `probe`.
+
+    Args: title: what tables call the model. source: the data where they are open already.
+    """
 
     def __init__(
         self,
@@ -182,11 +185,12 @@ class _Pass:
         execution: Execution,
         fit_data: Any,
         title: str,
+        source: Source | None = None,
     ) -> None:
         self.model, self.plan, self.title = model, plan, title
         self.settings, self.execution = settings, execution
         self.data, self.fit_data = data, fit_data
-        self.source = opened(
+        self.source = source or opened(
             model,
             data,
             limit=settings.limit,
