@@ -19,7 +19,8 @@ def code_of(path):
 
 @pytest.mark.filterwarnings("ignore")  # of the kernel's own machinery
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_it_runs_from_a_clean_kernel(path, tmp_path):
+def test_it_runs_from_a_clean_kernel(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("PIP_NO_INDEX", "1")  # no network: a wheel that is not here stays away
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(
         notebook,
