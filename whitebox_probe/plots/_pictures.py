@@ -137,7 +137,11 @@ def sheet(
                 room = min(_NAMES, made.figure.get_figwidth() / 5) * made.figure.dpi
                 _fit.fit(first.yaxis.label, room)
         if options.title and made.own:
-            _fit.fit(made.figure.suptitle(words(options.title)), across * made.figure.dpi)
+            above = made.figure.suptitle(words(options.title))
+            _fit.fit(above, across * made.figure.dpi)
+            if options.size is None:  # a long one is taller than a sheet of one short row
+                room = above.get_window_extent().height / made.figure.dpi
+                made.figure.set_figheight(made.figure.get_figheight() + room)
         elif options.title:
             made.ax.set_title(f"{words(options.title)}\n{made.ax.get_title()}")
         if made.own and options.size is None:

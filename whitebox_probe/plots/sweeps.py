@@ -60,7 +60,8 @@ def eps_sweep(
     first = results[0].curve(metric, site, eps=shared[0])
     label = _labels.axis(results[0].run, first)
     if relative:
-        label = f"{label.rpartition(' [')[0] or label}, layer 1 = 1"
+        bare = label.rpartition(" [")[0] or label
+        label = rf"{bare}, $\mathrm{{layer\ 1}} = 1$"  # a formula, which no line break parts
     bar = (shared, r"coding precision $\varepsilon$")
     words = [f"{eps:g}" for eps in shared]
     return draw(results, paint, label, Options(**options), bar=bar, words=words)

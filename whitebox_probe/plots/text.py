@@ -55,7 +55,7 @@ def text(
     with sheet(
         given,
         rows=given.names(view, samples),
-        columns=[label],
+        columns=[f"{label}: {low:.3g} (light) to {high:.3g} (dark)"],
         shape=_TALL * max(map(len, lines)),
         wide=6.2,
         panels=f"{len(samples)} samples",
