@@ -133,8 +133,8 @@ def _words(run: Mapping[str, Any]) -> str:
         data = f" of {run['data']['name']}" if run.get("data", {}).get("name") else ""
         parts.append(f"{run['samples']} samples{data}")
     parts += [f"seed {run['seed']}"] if run.get("seed") is not None else []
-    for name in ("conventions", "eps"):
-        parts += [f"{name} {', '.join(map(str, run[name]))}"] if run.get(name) else []
+    for name, word in (("conventions", "convention"), ("eps", "eps")):
+        parts += [f"{word} {', '.join(map(str, run[name]))}"] if run.get(name) else []
     return ", ".join(parts)
 
 
