@@ -176,7 +176,7 @@ def _of_run(run: Run) -> dict[str, Any]:
         name: run.settings[name] for name in (*settings, "lam", "null") if name in run.settings
     }
     measures = run.settings.get("metrics") or list(run.measures)
-    found |= {"measures": measures, "measured_with": run.versions.get(KEY)}
+    found |= {"measures": measures, "measured_with": run.versions.get("whitebox-probe")}
     return {name: value for name, value in _plain(found).items() if value not in (None, "", {}, [])}
 
 
