@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 import pytest
-from matplotlib.testing.compare import compare_images
 from matplotlib.text import Text
+from PIL import Image
 
 import whitebox_probe as wp
 from whitebox_probe.plots.kind import kind_of
@@ -43,13 +44,23 @@ def drawn(case, path):
             figure.savefig(path, dpi=DPI, metadata={"Software": None})
 
 
+def difference(one, other):
+    """Root mean square; infinite for pictures whose sizes differ by more than rounding."""
+    arrays = [np.asarray(Image.open(path).convert("RGB"), dtype=float) for path in (one, other)]
+    sizes = np.array([array.shape[:2] for array in arrays])
+    if np.ptp(sizes, axis=0).max() > 1:
+        return np.inf
+    rows, columns = sizes.min(axis=0)
+    first, second = (array[:rows, :columns] for array in arrays)
+    return np.sqrt(((first - second) ** 2).mean())
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_it_looks_as_it_did_when_it_was_looked_at(case, tmp_path):
     drawn(case, tmp_path / f"{case}.png")
     wanted = PICTURES / f"{case}.png"
     assert wanted.exists(), f"there is no picture of {case}: {__doc__}"
-    told = compare_images(str(wanted), str(tmp_path / f"{case}.png"), TOLERANCE)
-    assert told is None, told
+    assert difference(wanted, tmp_path / f"{case}.png") <= TOLERANCE
 
 
 def test_pictures_are_small_and_each_is_of_a_figure():
@@ -61,7 +72,8 @@ def test_pictures_are_small_and_each_is_of_a_figure():
 
 def test_a_changed_picture_is_found(tmp_path):
     drawn("compression", tmp_path / "a.png")
-    assert compare_images(str(PICTURES / "sparsity.png"), str(tmp_path / "a.png"), TOLERANCE)
+    drawn("coding_rate", tmp_path / "b.png")
+    assert difference(tmp_path / "a.png", tmp_path / "b.png") > TOLERANCE
 
 
 if __name__ == "__main__":

@@ -82,7 +82,9 @@ def test_other_programs_read_it_too(tmp_path):
     names = {"dc": "http://purl.org/dc/elements/1.1/"}
     root = ElementTree.parse(svg)
     assert "compression" in root.find(".//dc:title", names).text
-    assert "50 samples of photos" in root.find(".//dc:description", names).text
+    assert (
+        "samples of photos, seed 0, convention paper" in root.find(".//dc:description", names).text
+    )
     assert b"/Subject" in pdf.read_bytes()
     pypdf = pytest.importorskip("pypdf")
     info = pypdf.PdfReader(pdf).metadata

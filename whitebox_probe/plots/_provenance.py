@@ -133,8 +133,8 @@ def _words(run: Mapping[str, Any]) -> str:
         data = f" of {run['data']['name']}" if run.get("data", {}).get("name") else ""
         parts.append(f"{run['samples']} samples{data}")
     parts += [f"seed {run['seed']}"] if run.get("seed") is not None else []
-    for name in ("conventions", "eps"):
-        parts += [f"{name} {', '.join(map(str, run[name]))}"] if run.get(name) else []
+    for name, word in (("conventions", "convention"), ("eps", "eps")):
+        parts += [f"{word} {', '.join(map(str, run[name]))}"] if run.get(name) else []
     return ", ".join(parts)
 
 
@@ -176,7 +176,7 @@ def _of_run(run: Run) -> dict[str, Any]:
         name: run.settings[name] for name in (*settings, "lam", "null") if name in run.settings
     }
     measures = run.settings.get("metrics") or list(run.measures)
-    found |= {"measures": measures, "measured_with": run.versions.get(KEY)}
+    found |= {"measures": measures, "measured_with": run.versions.get("whitebox-probe")}
     return {name: value for name, value in _plain(found).items() if value not in (None, "", {}, [])}
 
 
