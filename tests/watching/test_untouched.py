@@ -52,9 +52,11 @@ def test_what_a_first_pass_keeps_is_made_by_the_training_and_not_by_the_watch():
 def test_the_trial_of_a_module_draws_nothing_of_the_callers():
     net = small_vit().train()
     net.own = torch.Generator().manual_seed(0)
-    net.blocks[0].register_forward_hook(
-        lambda *_: (np.random.rand(), random.random(), torch.rand(1, generator=net.own))  # noqa: NPY002
-    )
+
+    def draws(*_):
+        np.random.rand(), random.random(), torch.rand(1, generator=net.own)  # noqa: NPY002
+
+    net.blocks[0].register_forward_hook(draws)
     before = left(net, torch.optim.SGD(net.parameters()))
     wp.watch(net, torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(1))).start()
     assert left(net, torch.optim.SGD(net.parameters())) == before
