@@ -1,7 +1,11 @@
 """A training that is watched is the training that it would have been, bit for bit."""
 
+import random
+
+import numpy as np
 import pytest
 import torch
+from conftest import small_vit
 from torch import nn
 from watching.tiny import SITES, images, left, network, train
 
@@ -43,6 +47,19 @@ def test_what_a_first_pass_keeps_is_made_by_the_training_and_not_by_the_watch():
     table = net.blocks[0].table
     watched(net).start()
     assert net.blocks[0].table is table
+
+
+def test_the_trial_of_a_module_draws_nothing_of_the_callers():
+    net = small_vit().train()
+    net.own = torch.Generator().manual_seed(0)
+
+    def draws(*_):
+        np.random.rand(), random.random(), torch.rand(1, generator=net.own)  # noqa: NPY002
+
+    net.blocks[0].register_forward_hook(draws)
+    before = left(net, torch.optim.SGD(net.parameters()))
+    wp.watch(net, torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(1))).start()
+    assert left(net, torch.optim.SGD(net.parameters())) == before
 
 
 def test_a_part_in_evaluation_mode_and_frozen_weights_stay_so():
@@ -118,3 +135,12 @@ def test_the_input_is_the_same_each_time_though_a_model_writes_to_it():
         watcher.step()
     first, second = (result.curve("token_norm")["mean"].tolist() for result in watcher.results())
     assert first == second
+
+
+def test_a_measurement_inside_autocast_is_the_one_outside():
+    net = network()
+    with watched(net, metrics=["coding_rate"]) as watcher:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            watcher.step()
+    first, second = (result.curve("coding_rate")["mean"] for result in watcher.results())
+    assert first.tolist() == second.tolist()

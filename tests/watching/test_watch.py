@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -292,3 +293,20 @@ def test_of_several_processes_the_first_one_measures(monkeypatch, tmp_path):
     assert watcher.results() == []
     assert watcher.frame.equals(pd.DataFrame())
     assert not (tmp_path / "log.csv").exists()
+
+
+def test_the_loop_of_the_page_runs(tmp_path, monkeypatch):
+    page = Path(wp.__file__).parents[1] / "docs" / "training.md"
+    loop = page.read_text().partition("```python\n")[2].partition("```")[0]
+    monkeypatch.chdir(tmp_path)
+    model = small_vit()
+    names = {
+        "wp": wp,
+        "F": torch.nn.functional,
+        "model": model,
+        "held_out": torch.randn(4, 3, 12, 12),
+        "loader": [(torch.randn(2, 3, 12, 12), torch.tensor([0, 1]))] * 3,
+        "optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
+    }
+    exec(loop, names)
+    assert read_table(tmp_path / "watch.csv")["step"].drop_duplicates().tolist() == [0, 3]

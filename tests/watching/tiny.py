@@ -80,7 +80,7 @@ def left(net, optimizer):
     tensors = {**net.state_dict(), **{f"{n}.grad": p.grad for n, p in net.named_parameters()}}
     for number, state in optimizer.state_dict()["state"].items():
         tensors |= {f"{number}.{name}": value for name, value in state.items()}
-    found = {name: tensor.detach().numpy().tobytes() for name, tensor in tensors.items()}
+    found = {n: None if t is None else t.detach().numpy().tobytes() for n, t in tensors.items()}
     hooks = [len(p._forward_hooks) + len(p._forward_pre_hooks) for p in net.modules()]
     modes = [part.training for part in net.modules()]
     random_states = (
