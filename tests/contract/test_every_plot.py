@@ -373,6 +373,10 @@ def test_a_band_that_no_one_can_see_is_not_explained(name):
         result.frame["ci_high"] = result.frame["mean"] * (1 + 1e-4)
     figure = wp.plots.figures[name](*results, **needed(name))
     assert [text.get_text() for text in figure.legends[0].get_texts()] == list(PAIR)
+    figure = wp.plots.figures[name](*results, **needed(name), width="text")
+    assert len(figure.axes[0].texts) == 2
+    told = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    assert told in ([], ["$U$: qkv:k+qr"])
 
 
 @pytest.mark.parametrize("name", FIGURES)

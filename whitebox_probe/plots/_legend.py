@@ -37,6 +37,8 @@ def draw(
         shade.set_label(words(band))
     if not entries and note is None:
         return
+    if not entries:  # matplotlib has no legend of a title alone
+        entries, note = [Patch(facecolor="none", linewidth=0, label=note)], None
     if not sheet.own:
         _beside(sheet, entries, note)
         return
