@@ -384,7 +384,7 @@ def test_it_carries_its_run(name, tmp_path):
     (path,) = wp.plots.save(drawn(name), tmp_path / "a", "svg")
     run = wp.plots.run_of(path)
     assert run["figures"][0]["name"] == name
-    assert bool(run["runs"]) == (kind(name).takes != "images")
+    assert bool(run["runs"]) == (kind(name).takes not in ("images", "scores"))
 
 
 HARD = ("a_$b", r"$\frac$_100%", r"x^2#&\y", "my-init")

@@ -57,4 +57,4 @@ def test_what_cannot_be_viewed_is_one_line(crate):
         found.at("z_out", 1)
     with pytest.raises(ResultError, match="does not hold 'attn_weights'"):
         found.at("attn_weights", 2)
-    assert repr(found) == "View('crate', 3 samples, z_out, layers [2])"
+    assert repr(found) == "View('crate', 3 samples, z_out, layer 2)"

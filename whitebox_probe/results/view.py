@@ -40,7 +40,10 @@ class View:
     def __repr__(self) -> str:
         """One line: model, samples, sites and layers."""
         told = names(list(dict.fromkeys(site for site, _ in self.sites)))
-        layers = f"layers {self.layers[0]} to {self.layers[-1]}" if self.sites else "no layers"
+        of = self.layers
+        layers = (
+            f"layers {of[0]} to {of[-1]}" if len(of) > 1 else f"layer {of[0]}" if of else "none"
+        )
         return f"View('{short(self.model)}', {self.samples} samples, {told}, {layers})"
 
     def _repr_html_(self) -> str:
