@@ -238,7 +238,8 @@ def plots() -> str:
         for name, draw in plots.figures.items()
         if draw.__module__.startswith(f"{OWN}.")
     ]
-    imports = _merged(names.lines(), [f"from {OWN}.plots.style import save as save"])
+    saving = [f"from {OWN}.plots.saving import {name} as {name}" for name in ("run_of", "save")]
+    imports = _merged(names.lines(), saving)
     doc = _doc(inspect.getdoc(plots) or "", "")
     figures = f"figures: {mapping}[str, {call}[..., Figure]]"
     return f"{HEAD}{doc}\n{imports}\n\n{figures}\n\n" + "\n\n".join(bodies) + "\n"

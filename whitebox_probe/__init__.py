@@ -13,6 +13,8 @@ editors read is `__init__.pyi`, made of this file by docs/stubs.py.
 import importlib
 from typing import Any
 
+from whitebox_probe._core.progress import quiet_imports
+
 _HOMES = {
     "AssumedWarning": "_core.errors",
     "ProbeError": "_core.errors",
@@ -21,6 +23,7 @@ _HOMES = {
     "audit": "auditing.audit",
     "data": "data.given",
     "Data": "data.given",
+    "explore": "exploring.explore",
     "probe": "probing.probe",
     "Preprocess": "models.preprocess",
     "ProbeModel": "models.model",
@@ -36,6 +39,11 @@ _HOMES = {
     "compare": "results.compare",
     "Similarity": "results.similarity",
     "similarity": "probing.similarity",
+    "segmentation": "results.attention_maps",
+    "View": "results.view",
+    "view": "probing.view",
+    "Watcher": "watching.watcher",
+    "watch": "watching.watch",
 }
 _FOLDERS = {"metrics": "metrics", "plots": "plots", "reference": "auditing.reference"}
 
@@ -53,9 +61,12 @@ __all__ = [
     "Similarity",
     "TextPreprocess",
     "Thresholds",
+    "View",
+    "Watcher",
     "audit",
     "compare",
     "data",
+    "explore",
     "load",
     "metrics",
     "nulls",
@@ -63,7 +74,10 @@ __all__ = [
     "probe",
     "record",
     "reference",
+    "segmentation",
     "similarity",
+    "view",
+    "watch",
     "wrap",
 ]
 
@@ -79,6 +93,7 @@ def __getattr__(name: str) -> Any:
         return version("whitebox-probe")
     if name not in _HOMES:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    quiet_imports()
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 

@@ -21,6 +21,7 @@ from whitebox_probe.auditing.thresholds import Thresholds as Thresholds
 from whitebox_probe.auditing.verdicts import Audit as Audit
 from whitebox_probe.data.given import Data as Data
 from whitebox_probe.data.given import data as data
+from whitebox_probe.exploring.explore import explore as explore
 from whitebox_probe.models.load import load as load
 from whitebox_probe.models.model import ProbeModel as ProbeModel
 from whitebox_probe.models.preprocess import Preprocess as Preprocess
@@ -31,11 +32,16 @@ from whitebox_probe.probing.plan import Request as Request
 from whitebox_probe.probing.probe import probe as probe
 from whitebox_probe.probing.recorder import record as record
 from whitebox_probe.probing.similarity import similarity as similarity
+from whitebox_probe.probing.view import view as view
+from whitebox_probe.results.attention_maps import segmentation as segmentation
 from whitebox_probe.results.compare import Comparison as Comparison
 from whitebox_probe.results.compare import compare as compare
 from whitebox_probe.results.result import Result as Result
 from whitebox_probe.results.run import Run as Run
 from whitebox_probe.results.similarity import Similarity as Similarity
+from whitebox_probe.results.view import View as View
+from whitebox_probe.watching.watch import watch as watch
+from whitebox_probe.watching.watcher import Watcher as Watcher
 
 __all__ = [
     "AssumedWarning",
@@ -51,9 +57,12 @@ __all__ = [
     "Similarity",
     "TextPreprocess",
     "Thresholds",
+    "View",
+    "Watcher",
     "audit",
     "compare",
     "data",
+    "explore",
     "load",
     "metrics",
     "nulls",
@@ -61,7 +70,10 @@ __all__ = [
     "probe",
     "record",
     "reference",
+    "segmentation",
     "similarity",
+    "view",
+    "watch",
     "wrap",
 ]
 

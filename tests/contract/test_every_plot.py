@@ -5,6 +5,7 @@ A contract that does not apply to a figure is named in its `exempt`, with the re
 
 import inspect
 import itertools
+import re
 import sys
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from whitebox_probe.plots.kind import Kind, kind_of
 sys.path.insert(0, str(Path(__file__).parents[1] / "plots"))
 import synthetic
 
+mpl.use("agg")  # it shows nothing, so pyplot learns of no figure; see tests/plots/test_shown.py
 FIGURES = list(wp.plots.figures)
 LONG = "vit_giant_patch14_reg4_dinov2.lvd142m-finetuned/at-resolution-518"
 NAMES = (
@@ -93,7 +95,7 @@ def of_results():
 
 def of_depth():
     """Figures of one measure against depth."""
-    return [name for name in of_results() if "band" in parameters(name)]
+    return [name for name in of_results() if {"band", "ax"} <= set(parameters(name))]
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -121,6 +123,17 @@ def test_it_returns_a_figure_and_leaves_matplotlib_as_it_was(name):
     before, opened = dict(mpl.rcParams), plt.get_fignums()
     assert isinstance(drawn(name), Figure)
     assert dict(mpl.rcParams) == before
+    assert plt.get_fignums() == opened
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_pyplot_knows_of_one_figure_where_it_can_show_it(name, monkeypatch):
+    monkeypatch.setattr(plt, "get_backend", lambda: "a backend with windows")
+    opened = plt.get_fignums()
+    figure = drawn(name)
+    assert plt.gcf() is figure
+    assert len(plt.get_fignums()) == len(opened) + 1
+    plt.close(figure)
     assert plt.get_fignums() == opened
 
 
@@ -244,9 +257,11 @@ def test_labels_take_the_place_of_names(name):
 @pytest.mark.parametrize("name", applying("palette"))
 def test_a_palette_colours_what_is_drawn(name):
     plain = pixels(drawn(name))
-    palette = "tab10" if kind(name).takes != "results" or name in of_depth() else "magma"
+    options = parameters(name)
+    values = kind(name).takes in ("view", "results") and "band" not in options
+    palette = "magma" if values else "tab10"
     assert (pixels(drawn(name, palette=palette)) != plain).any()
-    with pytest.raises(ProbeError, match="is no colour"):
+    with pytest.raises(ProbeError, match="is no colour( map)?: |in palette= is no colour"):
         drawn(name, palette=["red-ish"] * 4)
     with pytest.raises(ProbeError, match="no colour map.*Did you mean 'viridis'"):
         drawn(name, palette="viridiss")
@@ -299,7 +314,7 @@ def test_lines_and_bands_are_the_numbers_of_the_table(name):
 
 @pytest.mark.parametrize("name", of_depth())
 def test_axes_and_legend_say_what_is_drawn(name):
-    figure = drawn(name)
+    figure = drawn(name, width="text", legend=True)
     axes, legend = figure.axes[0], figure.legends[0]
     assert "layer" in axes.get_xlabel()
     assert axes.get_ylabel()
@@ -314,6 +329,82 @@ def test_axes_and_legend_say_what_is_drawn(name):
     assert colours[0] == colours[1] != colours[2] == colours[3]
     assert [line.get_linestyle() for line in axes.lines] == ["-", "--", "-", "--"]
     assert all(float(t).is_integer() for t in axes.get_xticks())
+
+
+@pytest.mark.parametrize("name", of_depth())
+def test_a_legend_leaves_the_page_to_the_data(name):
+    for width in ("column", "text"):
+        figure = drawn(name, width=width, legend=True)
+        figure.canvas.draw()
+        share = figure.legends[0].get_window_extent().height / figure.bbox.height
+        assert share < 0.27
+    said = [text.get_text() for text in drawn(name).legends[0].get_texts()]
+    assert said == ["crate", "vit", "at initialisation", "band: 95% interval of the mean"]
+
+
+@pytest.mark.parametrize("name", of_depth())
+def test_names_at_the_ends_do_not_overlap_and_say_all(name):
+    for width, legend in (("column", "end"), ("text", "end"), ("text", "auto")):
+        figure = drawn(name, width=width, legend=legend)
+        assert_on_the_page(figure)
+        ends = {t.get_text().replace("\n", " "): t for t in figure.axes[0].texts}
+        lines = {line.get_label(): line.get_color() for line in figure.axes[0].lines}
+        assert {text: t.get_color() for text, t in ends.items()} == lines
+        boxes = [Text.get_window_extent(text) for text in ends.values()]
+        assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+        assert all(box.x0 >= figure.axes[0].get_window_extent().x1 for box in boxes)
+        told = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert told == ["band: 95% interval of the mean"]
+
+
+@pytest.mark.parametrize("name", of_depth())
+def test_names_that_do_not_fit_at_the_ends_are_in_the_legend(name):
+    figure = drawn(name, names=NAMES, width="column", legend="end")
+    assert not figure.axes[0].texts
+    assert len(figure.legends[0].get_texts()) >= len(NAMES)
+    assert not drawn(name, legend=False).legends
+
+
+@pytest.mark.parametrize("name", of_depth())
+def test_a_band_that_no_one_can_see_is_not_explained(name):
+    results = [synthetic.result(each, seed=i) for i, each in enumerate(PAIR)]
+    for result in results:
+        result.frame["ci_low"] = result.frame["mean"] * (1 - 1e-4)
+        result.frame["ci_high"] = result.frame["mean"] * (1 + 1e-4)
+    figure = wp.plots.figures[name](*results, **needed(name))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(PAIR)
+    figure = wp.plots.figures[name](*results, **needed(name), width="text")
+    assert len(figure.axes[0].texts) == 2
+    told = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    assert told in ([], ["$U$: qkv:k+qr"])
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_it_carries_its_run(name, tmp_path):
+    (path,) = wp.plots.save(drawn(name), tmp_path / "a", "svg")
+    run = wp.plots.run_of(path)
+    assert run["figures"][0]["name"] == name
+    assert bool(run["runs"]) == (kind(name).takes not in ("images", "scores"))
+
+
+HARD = ("a_$b", r"$\frac$_100%", r"x^2#&\y", "my-init")
+
+
+@pytest.mark.parametrize("name", applying("names"))
+def test_names_are_drawn_as_they_are(name):
+    if kind(name).takes == "images":
+        return  # of no model
+    for names in (HARD, HARD[::-1]):
+        figure = drawn(name, names=names, title="50%_$5")
+        # Read as matplotlib reads them: a formula in a name would be an error, or another text.
+        read = "".join(t._preprocess_math(t.get_text())[0] for t in texts(figure))
+        count = 2 if kind(name).takes in ("similarity", "audit") or name not in of_results() else 4
+        flat = re.sub(r"\s", "", read.replace("\\$", "$"))
+        assert "50%_$5" in flat
+        drawn_names = names[:count] if name != "over_steps" else ()
+        for each in drawn_names:
+            plain = each.removesuffix("-init")  # which the made-up results say is one
+            assert plain in flat, (plain, flat)
 
 
 @pytest.mark.parametrize("metric", synthetic.rows())

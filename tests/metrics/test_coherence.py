@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import whitebox_probe as wp
 from tests.metrics.drawing import bases
 from whitebox_probe._core.errors import ShapeError
 from whitebox_probe.metrics import functional as F
@@ -80,3 +81,21 @@ def test_a_head_of_zeros_has_no_angles_and_its_pairs_are_left_out():
     assert measure.between(measure.prepare(pruned), other) == pytest.approx(
         measure.between(measure.prepare(U[[0, 2, 3]]), other)
     )
+
+
+def test_angles_of_a_result_are_those_of_numpy(crate):
+    images = torch.rand(2, 3, 12, 12)
+    result = wp.probe(crate, images, ["coherence"], progress=False)
+    found, chance = result.matrix("angles"), result.matrix("angles_random")
+    for layer in (1, 2, 3):
+        U = crate.subspaces(layer).double().numpy()
+        first, second = (np.linalg.qr(each)[0] for each in U)
+        cosines = np.linalg.svd(first.T @ second, compute_uv=False).clip(0, 1)
+        np.testing.assert_allclose(found[layer - 1, 0], np.degrees(np.arccos(cosines)), atol=1e-5)
+    random = np.random.default_rng(0)
+    draws = []
+    for _ in range(400):
+        first, second = (np.linalg.qr(random.standard_normal((16, 6)))[0] for _ in range(2))
+        cosines = np.linalg.svd(first.T @ second, compute_uv=False).clip(0, 1)
+        draws.append(np.degrees(np.arccos(cosines)))
+    np.testing.assert_allclose(chance[0], np.mean(draws, axis=0), atol=2.5)

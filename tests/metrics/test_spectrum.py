@@ -1,10 +1,12 @@
 """Measures of a sample's singular values against independent ones."""
 
+import numpy as np
 import oracle
 import pytest
 import torch
 from hypothesis import given
 
+import whitebox_probe as wp
 from tests.metrics.drawing import draw, sizes
 from whitebox_probe._core.errors import NonFiniteError
 from whitebox_probe.metrics import functional as F
@@ -46,3 +48,25 @@ def test_nan_is_named_and_never_a_number(name):
 def test_rank_me_uses_singular_values():
     X = draw(30, 7, seed=3, batch=1)[0]
     assert F.rank_me(X).item() == pytest.approx(oracle.rank_me(X), rel=1e-10)
+
+
+def test_token_spectrum_is_that_of_numpy():
+    Z = torch.randn(3, 5, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found = F.token_spectrum(Z).numpy()
+    for sample, shares in zip(Z.numpy(), found, strict=True):
+        power = np.linalg.svd(sample, compute_uv=False) ** 2
+        np.testing.assert_allclose(shares[:5], power / power.sum(), rtol=1e-12)
+        np.testing.assert_array_equal(shares[5:], 0)
+    assert F.token_spectrum(torch.zeros(1, 2, 3)).tolist() == [[0, 0, 0]]
+
+
+def test_the_spectrum_of_a_result_is_the_mean_over_samples(crate):
+    images = torch.rand(6, 3, 12, 12, generator=torch.Generator().manual_seed(2))
+    result = wp.probe(crate, images, ["token_spectrum"], progress=False, batch_size=4)
+    with wp.record(crate, ["z_out"]) as recording:
+        crate.module(images)
+    for layer in (1, 2, 3):
+        want = F.token_spectrum(recording["z_out", layer]).mean(dim=0)
+        found = result.matrix("token_spectrum")[layer - 1]
+        np.testing.assert_allclose(found, want.numpy(), rtol=1e-5, atol=1e-9)
+        assert result.curve("leading_share")["mean"][layer - 1] == pytest.approx(found[0])

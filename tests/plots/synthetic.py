@@ -8,8 +8,10 @@ import pandas as pd
 from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.auditing.verdicts import Audit
 from whitebox_probe.metrics.catalogue import catalogue
+from whitebox_probe.results.attention_maps import segmentation
 from whitebox_probe.results.result import Result
 from whitebox_probe.results.similarity import Similarity
+from whitebox_probe.results.view import View
 
 LAYERS = 3
 SIZES = {"layers": LAYERS, "tokens": 10, "dim": 16, "heads": 2, "dim_head": 8}
@@ -43,6 +45,7 @@ def result(model, metrics=None, *, convention="paper", spread=True, seed=0, **ru
             table.append(
                 {"model": model, "layer": layer, "site": site.replace("{heads}", "heads_k")}
                 | {"metric": metric, "basis": "qkv:k+qr", "convention": convention}
+                | {"eps": 0.1 if kind.group == "rate" else float("nan")}
                 | {"mean": mean, "std": 3 * half, "sem": half / 2}
                 | {"ci_low": mean - half, "ci_high": mean + half, "count": 50}
             )
@@ -50,9 +53,14 @@ def result(model, metrics=None, *, convention="paper", spread=True, seed=0, **ru
         name: random.uniform(size=(LAYERS, size, size))
         for name, size in (("coherence", 2), ("overlap", 16))
     }
+    matrices["angles"] = np.sort(random.uniform(0, 90, size=(LAYERS, 1, 8)))
+    matrices["angles_random"] = np.tile(np.linspace(20, 88, 8), (LAYERS, 1))
+    matrices["token_spectrum"] = -np.sort(-random.dirichlet(np.ones(16), size=LAYERS))
     told = SIZES | {"model": model, "family": "timm_vit", "convention": convention, "eps": 0.1}
     told |= {"basis": "qkv:k+qr", "prenorm": True, "class_token": True, "seed": 0, "bounds": {}}
     line = run.pop("null_line", None)
+    if model.endswith("-init"):
+        told["checkpoint"] = {"name": model, "initial_of": model.removesuffix("-init")}
     made = Result(
         pd.DataFrame(table), pd.DataFrame(), matrices, told | {"measures": measures} | run
     )
@@ -88,9 +96,15 @@ def audit(*models):
                         unit="nats",
                     )
                 )
-    nothing = pd.DataFrame()
+    settings = ("layers 2..", "eps 0.2", "half of the samples", "official")
+    others = [
+        {"model": row["model"], "claim": row["claim"], "setting": setting}
+        | {"counts": (i + j) % 5 != 0, "agrees": (i + j) % 3 != 0, "value": 0.1, "p": 0.01}
+        for i, row in enumerate(frame)
+        for j, setting in enumerate(settings)
+    ]
     curve = pd.concat(curves, ignore_index=True)
-    return Audit(pd.DataFrame(frame), nothing, nothing, curve, Thresholds())
+    return Audit(pd.DataFrame(frame), pd.DataFrame(others), pd.DataFrame(), curve, Thresholds())
 
 
 def similarity(first="a", second="b"):
@@ -106,6 +120,20 @@ def images():
     return shown, shown / 2, random.uniform(size=(2, 1, 8, 8)) > 0.5
 
 
+def view():
+    """Three samples of 17 tokens, two heads, three layers: images, and words beside them."""
+    random = np.random.default_rng(0)
+    sites = {}
+    for layer in range(1, LAYERS + 1):
+        sites["z_out", layer] = random.standard_normal((3, 17, 8)).astype(np.float32)
+        weights = random.uniform(size=(3, 2, 17, 17)).astype(np.float32)
+        sites["attn_weights", layer] = weights / weights.sum(axis=-1, keepdims=True)
+    images = random.uniform(size=(3, 16, 16, 3))
+    words = tuple(tuple(" " + "a" * (1 + (i + j) % 5) for i in range(17)) for j in range(3))
+    patches = tuple(range(1, 17))
+    return View("crate", sites, images, words, grid=(4, 4), patches=patches, class_index=0)
+
+
 def inputs(takes, *, names=("crate", "crate-init", "vit", "vit-init")):
     """What a figure is drawn of, by what it says that it takes."""
     if takes == "results":
@@ -116,4 +144,10 @@ def inputs(takes, *, names=("crate", "crate-init", "vit", "vit-init")):
         return (audit(*names[:2]),)
     if takes == "images":
         return images()
+    if takes == "view":
+        return (view(),)
+    if takes == "scores":
+        masks = np.zeros((3, 16, 16), dtype=bool)
+        masks[:, 4:12, 4:12] = True
+        return (segmentation(view(), masks),)
     raise AssertionError(f"nothing is made up for a figure that takes {takes}: add it here")

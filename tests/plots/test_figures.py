@@ -68,13 +68,28 @@ def test_a_measure_at_several_sites_needs_its_site_named():
 
 
 def test_heatmaps_hold_the_matrices_of_the_asked_layers(pair):
-    figure = wp.plots.coherence(*pair, layers=[1, 3])
+    figure = wp.plots.coherence(*pair, layers=[1, 3], centred=False)
     panels = [axes for axes in figure.axes if axes.images]
     assert len(panels) == 4
     np.testing.assert_array_equal(panels[1].images[0].get_array(), pair[0].matrices["coherence"][2])
     assert panels[0].images[0].get_clim() == (0, 1)
     with pytest.raises(ResultError, match="layer 4 cannot be drawn.*1 to 3"):
         wp.plots.coherence(*pair, layers=[4])
+
+
+def test_coherence_is_drawn_against_random_subspaces(pair):
+    panels = [ax for ax in wp.plots.coherence(*pair, layers=[2]).axes if ax.images]
+    for result, ax in zip(pair, panels, strict=True):
+        shown = np.ma.filled(ax.images[0].get_array(), np.nan)
+        random = result.curve("coherence_random")["mean"].iloc[1]
+        want = result.matrices["coherence"][1] - random
+        off = ~np.eye(len(want), dtype=bool)
+        np.testing.assert_allclose(shown[off], want[off], atol=1e-6)
+        assert np.isnan(np.diag(shown)).all()
+        low, high = ax.images[0].get_clim()
+        assert low == -high
+    with pytest.raises(ProbeError, match="the matrix 'overlap' cannot be centred"):
+        wp.plots.coherence(*pair, matrix="overlap", centred=True)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +106,7 @@ def test_wrong_options_are_told(pair, call, told):
 
 
 def test_an_unknown_figure_names_those_there_are():
-    with pytest.raises(AttributeError, match="no figure 'spiral'; there are: audit"):
+    with pytest.raises(AttributeError, match="no figure 'spiral'; there are: attention"):
         wp.plots.spiral  # noqa: B018
 
 
@@ -156,7 +171,9 @@ class TestLooks:
             wp.plots.compression(*results, palette={"vut": "red"})
 
     def test_labels_of_a_model_name_its_initialisation_too(self):
-        figure = wp.plots.compression(*synthetic.inputs("results"), labels={"vit": "ViT-S"})
+        figure = wp.plots.compression(
+            *synthetic.inputs("results"), labels={"vit": "ViT-S"}, width="text", legend=True
+        )
         assert labels_of(figure)[2:4] == ["ViT-S", "ViT-S, at initialisation"]
 
     def test_a_style_sheet_in_force_wins_over_the_packages(self):

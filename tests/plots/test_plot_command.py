@@ -61,7 +61,8 @@ def test_looks_are_set_from_the_command_line(plot):
     ("words", "told"),
     [
         ((), "neither --metric nor --figure"),
-        (("--figure", "audit"), "is not drawn of saved results: it takes audit"),
+        (("--figure", "reconstruction"), "is not drawn of saved results: it takes images"),
+        (("--figure", "audit"), "is of one audit; 2 folders are given"),
         (("--figure", "compresion"), "no figure 'compresion'.*Did you mean 'compression'"),
         (("--metric", "hoier"), "'hoier' is not in these results.*Did you mean 'hoyer'"),
         (("--figure", "compression", "--metric", "l0"), "does not draw 'l0'.*--figure curves"),
@@ -91,6 +92,53 @@ def test_compare_draws_all_that_results_share():
         "sparsity-gini": ("sparsity", "gini"),
         "sparsity-l0": ("sparsity", "l0"),
         "coherence": ("coherence", None),
+        "principal_angles": ("principal_angles", None),
+        "spectra": ("spectra", None),
         "subspace_overlap": ("subspace_overlap", None),
     }
     assert set(choose.of_results()) <= set(plots.figures)
+
+
+@pytest.mark.parametrize("name", ["attention", "tokens", "token_pca"])
+def test_figures_of_samples_look_inside_a_model(name, tmp_path, capsys):
+    out = tmp_path / "figure.png"
+    words = ["--model", "crate-tiny-fmnist", "--data", "fashion-mnist", "--samples", "2"]
+    status = cli.main(["plot", "--figure", name, *words, "--out", str(out)])
+    assert (status, capsys.readouterr().err) == (0, "")
+    with Image.open(out) as picture:
+        assert picture.width > 300
+
+
+def test_figures_of_audits_and_similarities_are_drawn_of_their_folders(tmp_path, capsys):
+    synthetic.audit("crate", "vit").save(tmp_path / "audit")
+    synthetic.similarity().save(tmp_path / "similarity")
+    for name, folder in (("audit", "audit"), ("robustness", "audit"), ("similarity", "similarity")):
+        out = tmp_path / f"{name}.png"
+        status = cli.main(["plot", str(tmp_path / folder), "--figure", name, "--out", str(out)])
+        assert (status, capsys.readouterr().err) == (0, "")
+        assert out.exists()
+    words = [str(tmp_path / "audit")] * 2
+    assert cli.main(["plot", *words, "--figure", "audit", "--out", str(out)]) == 2
+    assert "is of one audit; 2 folders are given" in capsys.readouterr().err
+
+
+def test_a_keyword_of_a_figure_is_given_by_option(plot):
+    assert plot("--figure", "coherence", "--option", "centred=false")[0] == 0
+    status, err, _ = plot("--figure", "coherence", "--option", "centered=false")
+    assert status == 2
+    assert "takes no --option centered" in err
+    assert "Did you mean 'centred'" in err
+
+
+def test_what_says_too_much_or_too_little_is_one_line(plot, tmp_path, capsys):
+    out = str(tmp_path / "x.png")
+    assert cli.main(["plot", "--metric", "l0", "--out", out]) == 2
+    assert "no folder is given" in capsys.readouterr().err
+    assert cli.main(["plot", "--figure", "attention", "--out", out]) == 2
+    assert "Give --model and --data" in capsys.readouterr().err
+    status, err, _ = plot("--figure", "spectra", "--model", "crate-tiny-fmnist")
+    assert status == 2
+    assert "Leave out --model" in err
+    status, err, _ = plot("--figure", "attention", "--model", "crate-tiny-fmnist", "--data", "x")
+    assert status == 2
+    assert "and no folder" in err

@@ -117,7 +117,7 @@ def test_samples_of_a_dataset_are_skipped_whatever_is_wrong_with_them():
     assert [each["sample"] for each in got.run.data["skipped"]] == [0, 3, 7]
     with pytest.raises(DataError, match="sample 11 of Raises cannot be read: OSError: broken"):
         probed(Raises(*range(12)), ["l0"], on_error="skip")
-    with pytest.raises(DataError, match="a loader hands out whole batches"):
+    with pytest.raises(DataError, match="it hands out whole batches"):
         probed(DataLoader(Raises(), 4), ["l0"], on_error="skip")
 
 

@@ -31,7 +31,7 @@ def test_a_saved_result_loads_as_it_was(pair, tmp_path):
     pd.testing.assert_frame_equal(again.frame, pair[0].frame)
     pd.testing.assert_frame_equal(again.samples, pair[0].samples)
     assert again.run == pair[0].run
-    assert set(again.matrices) == {"coherence", "overlap"}
+    assert set(again.matrices) == {"coherence", "overlap", "angles", "angles_random"}
     for name, stack in pair[0].matrices.items():
         assert np.array_equal(again.matrices[name], stack)
     pd.testing.assert_frame_equal(read_table(folder / "table.csv"), pair[0].frame)

@@ -173,7 +173,7 @@ def test_latex_has_a_row_a_measure_and_escapes_names(made):
     text = made("crate_100%", eps=[0.1, 0.5]).to_latex(caption="R & D")
     assert r"\toprule" in text
     assert r"\caption{R \& D}" in text
-    assert r"coding\_rate (eps=0.5) & crate\_100\%" in text
+    assert r"coding\_rate (eps=0.5) [nats] & crate\_100\%" in text
     assert text.count(r"\\") == 1 + 5  # two of each rate, and l0
     assert r"\begin{table}" not in made().to_latex()
     assert "l0" not in made().to_latex(metrics=["compression"])
@@ -191,10 +191,10 @@ def test_a_comparison_in_print_has_its_paired_differences(made):
     comparison = compare([made(), made("vit", shift=2.0)])
     text = comparison.to_latex(metrics=["compression"])
     assert text.count(r"\\") == 1 + 3
-    assert "compression & vit - crate & 2.0" in text
+    assert r"compression [nats] & vit - crate & \num{2.000}" in text
     page = comparison._repr_html_()
-    assert "3 more rows" not in page
-    assert "vit - crate" in page
+    assert "more rows" not in page
+    assert "vit − crate" in page
 
 
 def test_a_notebook_shows_what_it_is_and_its_head(made):
@@ -204,4 +204,4 @@ def test_a_notebook_shows_what_it_is_and_its_head(made):
     assert "null gaussian" in page
     assert "L=3, d=16, K=2, p=6, n=10" in page
     many = made(eps=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])._repr_html_()
-    assert "and 3 more rows" in many
+    assert "<summary>3 more rows</summary>" in many

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import whitebox_probe as wp
 from whitebox_probe._core.errors import CheckpointError, NonFiniteError
 from whitebox_probe.data import fashion_mnist
 from whitebox_probe.training.__main__ import main
@@ -65,6 +66,44 @@ def test_a_seed_gives_one_model_bit_for_bit_and_resuming_does_too(kind, folder, 
     init = load_file(tmp_path / "a" / "init.safetensors")
     assert all(torch.equal(init[key], value) for key, value in build(recipe).state_dict().items())
     assert not torch.equal(init[next(iter(want))], want[next(iter(want))]) or len(want) > 1
+
+
+def test_the_weights_of_every_epoch_are_kept_and_are_those_of_a_shorter_run(folder, tmp_path):
+    recipe = Recipe(**{**SMALL, "epochs": 3})
+    data = load_data(recipe, folder)
+    train(recipe, data, tmp_path / "run", progress=False)
+    kept = sorted(path.stem for path in (tmp_path / "run").glob("*.safetensors"))
+    assert kept == ["epoch-01", "epoch-02", "final", "init"]
+    stages = [load_file(tmp_path / "run" / f"{stage}.safetensors") for stage in kept]
+    for number, one in enumerate(stages):
+        for other in stages[:number]:
+            assert any(not torch.equal(one[key], other[key]) for key in one)
+
+    from whitebox_probe.training import loop
+
+    run = loop._Run(recipe, data, tmp_path / "stopped", resume=False)
+    run.epoch(0, progress=False)  # killed here, and gone on with
+    train(recipe, data, tmp_path / "stopped", resume=True, progress=False)
+    for stage, want in zip(kept, stages, strict=True):
+        got = load_file(tmp_path / "stopped" / f"{stage}.safetensors")
+        assert all(torch.equal(got[key], want[key]) for key in want)
+
+
+def test_a_run_is_watched_and_trains_the_same_weights(folder, tmp_path):
+    from whitebox_probe.training import loop
+
+    recipe = Recipe(**{**SMALL, "epochs": 1})
+    data = load_data(recipe, folder)
+    train(recipe, data, tmp_path / "alone", progress=False)
+    run = loop._Run(recipe, data, tmp_path / "watched", resume=False)
+    with wp.watch(run.model, data.validation, every=2, limit=4) as watcher:
+        for optimizer in run.optimizers[-1:]:
+            optimizer.register_step_post_hook(lambda *_: watcher.step())
+        run.epoch(0, progress=False)
+    assert [result.model for result in watcher.results()] == [f"crate@{n}" for n in (0, 2, 4, 6)]
+    want = load_file(tmp_path / "alone" / "final.safetensors")
+    got = load_file(tmp_path / "watched" / "final.safetensors")
+    assert all(torch.equal(got[key], want[key]) for key in want)
 
 
 def test_training_and_validation_images_are_apart_and_the_same_for_every_seed():

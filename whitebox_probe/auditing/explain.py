@@ -3,7 +3,7 @@
 import textwrap
 from typing import Any
 
-from whitebox_probe.auditing.verdicts import Audit
+from whitebox_probe.auditing.verdicts import Audit, effect
 
 WIDTH = 96
 
@@ -33,9 +33,8 @@ def _model(audit: Audit, claim: str, row: dict[Any, Any]) -> list[str]:
     lines = [f"{row['model']}: {row['verdict']}" + (f" ({row['reason']})" if row["reason"] else "")]
     if row["value"] != row["value"]:
         return lines
-    interval = f"[{row['ci_low']:.3g}, {row['ci_high']:.3g}]"
     lines += _wrapped(f"{row['sentence']}.", "  ")
-    lines.append(f"  effect       {row['value']:.4g} {interval} over {row['samples']} samples")
+    lines.append(f"  effect       {effect(row)} over {row['samples']} samples")
     if row["tested"]:
         told = f"{row['p']:.2g} by {row['tested']}, {row['p_holm']:.2g} corrected"
         lines.append(f"  p            {told}")

@@ -1,7 +1,7 @@
 """Verdicts on models: what they are called, and their tables."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -9,8 +9,11 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
+from whitebox_probe._core.digits import Number
 from whitebox_probe._core.errors import ResultError, nearest
+from whitebox_probe._core.lines import names
 from whitebox_probe.auditing.thresholds import Thresholds
+from whitebox_probe.results import printed
 from whitebox_probe.results.folder import read_seal, save_sealed
 from whitebox_probe.results.result import Result
 from whitebox_probe.stats import hierarchical_interval
@@ -19,6 +22,7 @@ SUPPORTED, NOT_SUPPORTED, CONTRADICTED = "supported", "not supported", "contradi
 NOT_APPLICABLE, DEPENDS = "not applicable", "depends on"
 VERDICTS = (SUPPORTED, NOT_SUPPORTED, CONTRADICTED, NOT_APPLICABLE, DEPENDS)
 TABLES = ("verdicts", "robustness", "parts", "curves")
+_PRINTED = ("claim", "model", "effect", "unit", "verdict")
 SEAL = "audit.json"
 _FIX = "Make it with: whitebox-probe audit MODEL --out DIR, or wp.audit"
 _NUMBERS = (
@@ -79,9 +83,15 @@ class Audit:
 
     def __repr__(self) -> str:
         """One line: the models, and how many claims have which verdict."""
-        counts = self.frame["verdict"].str.replace(rf"{DEPENDS}.*", DEPENDS, regex=True)
-        told = ", ".join(f"{n} {v}" for v, n in counts.value_counts().items())
-        return f"Audit({', '.join(dict.fromkeys(self.frame['model']))}: {told})"
+        told = ", ".join(f"{n} {verdict}" for verdict, n in self._counts().items())
+        return f"Audit({names(list(dict.fromkeys(self.frame['model'])))}: {told})"
+
+    def _counts(self) -> dict[str, int]:
+        """How many claims have which verdict, in the order of `VERDICTS`."""
+        found = {kind: 0 for kind in VERDICTS}
+        for verdict in self.frame["verdict"]:
+            found[next(kind for kind in VERDICTS if verdict.startswith(kind))] += 1
+        return {kind: n for kind, n in found.items() if n}
 
     def _tables(self) -> dict[str, pd.DataFrame]:
         every = (self.frame, self.robustness, self.parts, self.curves)
@@ -191,26 +201,57 @@ class Audit:
         return explained(self, claim)
 
     def _repr_html_(self) -> str:
-        """The table of verdicts."""
-        return str(self.table().to_html(escape=True))
+        from whitebox_probe.auditing.page import of_audit
 
-    def to_latex(self) -> str:
-        """The table of verdicts, for a paper (booktabs)."""
-        return str(self.table().to_latex(escape=True))
+        return of_audit(self, self._counts())
+
+    def to_latex(self, *, caption: str | None = None) -> str:
+        r"""The verdicts for a paper (booktabs, numbers in `\num{}` of siunitx), a row a claim and
+        model.
+
+        Args: caption: of a floating table; a bare tabular without one.
+        """
+        return printed.latex(_PRINTED, self._printed(), caption=caption)
+
+    def to_markdown(self) -> str:
+        """The same table as `to_latex`, in Markdown."""
+        return printed.markdown(_PRINTED, self._printed())
+
+    def _printed(self) -> list[Sequence[printed.Cell]]:
+        order = list(dict.fromkeys(self.frame["claim"]))
+        rows = sorted(self.frame.to_dict("records"), key=lambda row: order.index(row["claim"]))
+        return [
+            [
+                row["claim"],
+                row["model"],
+                effect(row),
+                "" if _none(row) else row["unit"],
+                worded(row),
+            ]
+            for row in rows
+        ]
 
 
 def _told(row: Mapping[Any, Any]) -> str:
     """The verdict, with the effect and its interval where there is one."""
-    if np.isnan(row["value"]):
+    if _none(row):
         return str(row["verdict"])
-    interval = f"[{row['ci_low']:.3g}, {row['ci_high']:.3g}]"
-    return f"{worded(row)}: {row['value']:.3g} {interval}"
+    return f"{worded(row)}: {effect(row)}"
+
+
+def effect(row: Mapping[Any, Any]) -> Number:
+    """The effect of a row with its interval."""
+    return Number(float(row["value"]), float(row["ci_low"]), float(row["ci_high"]))
+
+
+def _none(row: Mapping[Any, Any]) -> bool:
+    return bool(np.isnan(row["value"]))
 
 
 def worded(row: Mapping[Any, Any]) -> str:
     """The verdict of a row, with what it rests on where the word alone would say too much."""
     verdict = str(row["verdict"])
-    if verdict == SUPPORTED and not row["null"]:
+    if verdict == SUPPORTED and not row.get("null", True):
         return f"{verdict} (against no random weights)"
     if verdict.startswith(DEPENDS):
         return f"{verdict} (else {str(row['reason']).partition(' as usual')[0]})"

@@ -31,6 +31,7 @@ class Checkpoint:
             of a language model `tokenizer` and `length`.
         accuracy: reported ones: dataset, split, top1 (percent), source.
         loss: those of language models, in nats: dataset, split, per_token, per_byte, source.
+        initial_of: the checkpoint that was trained from these weights.
         tested: `weights` if the file itself was run here, `format` if only its format was.
     """
 
@@ -50,6 +51,7 @@ class Checkpoint:
     reference: str | None = None
     tested: Literal["weights", "format"] | None = None
     note: str | None = None
+    initial_of: str | None = None
 
 
 def registry(path: Path | None = None) -> dict[str, Checkpoint]:

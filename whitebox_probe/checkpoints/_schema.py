@@ -137,6 +137,7 @@ SCHEMA: dict[str, Any] = {
                     "reference": _TEXT,
                     "tested": {"enum": ["weights", "format"]},
                     "note": _TEXT,
+                    "initial_of": _TEXT,
                 },
                 "required": ["family", "arch", "source"],
                 "additionalProperties": False,

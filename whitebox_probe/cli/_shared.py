@@ -4,11 +4,13 @@ import argparse
 import inspect
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from whitebox_probe._core.errors import ProbeError
+from whitebox_probe._core.errors import ProbeError, nearest
+from whitebox_probe._core.io import atomic_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 
 TIMM, HF = "timm:", "hf:"
 LIBRARIES = (TIMM, HF)
-FORMATS = ("pdf", "png", "svg")
+FORMATS = ("pdf", "png", "svg", "pgf")
+TABLES = {"latex": "tex", "markdown": "md"}
 
 
 def add_progress(parser: argparse.ArgumentParser) -> None:
@@ -41,13 +44,79 @@ def add_figure_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="draw against layer / number of layers, for models of different depth",
     )
+    add_drawing(parser)
+
+
+def add_drawing(parser: argparse.ArgumentParser, *, width: str = "each figure's own") -> None:
+    """Add how figures look and are saved, which `drawing` brings into force."""
+    add = parser.add_argument
     add(
+        "--format",
         "--formats",
+        dest="formats",
         type=names,
         default="pdf,png",
         metavar="A,B,...",
-        help="file formats, of pdf, png and svg",
+        help="file formats, of pdf, png (300 dpi), svg and pgf",
     )
+    add(
+        "--style",
+        metavar="FILE|NAME",
+        help="a style sheet of matplotlib; what it says wins over the package's style",
+    )
+    add(
+        "--width",
+        choices=("column", "text"),
+        help=f"of a paper's column (3.4 inches) or text (6.8 inches); default: {width}",
+    )
+
+
+def add_tables(parser: argparse.ArgumentParser) -> None:
+    """Add `--table`, which `write_tables` obeys."""
+    parser.add_argument(
+        "--table",
+        dest="tables",
+        type=names,
+        default="",
+        metavar="A,B,...",
+        help="write the table for a paper too: latex (booktabs, siunitx), markdown",
+    )
+
+
+def check_tables(args: argparse.Namespace) -> None:
+    """Refuse an unknown form before any work is done.
+
+    Raises: ProbeError.
+    """
+    for form in args.tables:
+        if form not in TABLES:
+            raise ProbeError(
+                f"there are no tables in '{form}'", "it is unknown", nearest(form, TABLES)
+            )
+
+
+def write_tables(args: argparse.Namespace, thing: Any, stem: str) -> list[Path]:
+    """The table of a comparison or an audit in the forms asked for; returns the files."""
+    paths = []
+    for form in args.tables:
+        paths.append(args.out / f"{stem}.{TABLES[form]}")
+        with atomic_path(paths[-1]) as path:
+            path.write_text(getattr(thing, f"to_{form}")(), encoding="utf-8")
+    return paths
+
+
+@contextmanager
+def drawing(args: argparse.Namespace) -> Iterator[None]:
+    """The style sheet that was asked for, in force; formats are checked before any work is done.
+
+    Raises: ProbeError for a format that cannot be written, or a style that there is not.
+    """
+    from whitebox_probe.plots._settings import using
+    from whitebox_probe.plots.saving import checked
+
+    checked(args.formats)
+    with using(args.style):
+        yield
 
 
 def count(text: str) -> int:
@@ -203,7 +272,7 @@ def summary(changed: "pd.DataFrame", titles: Mapping[str, str] | None = None) ->
             ),
             row["model"],
             row["site"],
-            *cells(row),
+            *map(str, cells(row)),
         ]
         for row in changed.to_dict("records")
     ]

@@ -108,8 +108,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _options.add_settings(verdicts, *SETTINGS)
     _options.add_execution(parser)
-    add = parser.add_argument
-    add("--formats", type=_shared.names, default="pdf,png", metavar="A,B,...", help="of the figure")
+    _shared.add_drawing(parser, width="the text's, and wider for more than four models")
+    _shared.add_tables(parser)
     _shared.add_progress(parser)
 
 
@@ -134,8 +134,14 @@ def run(args: argparse.Namespace) -> None:
             "--seeds has one file", "an interval over seeds is of two or more", "Name more"
         )
     _shared.writable(args.out)
+    _shared.check_tables(args)
     for name in (*args.models, *args.checkpoints, *args.seeds):
         _model.known(name, args.arch)  # a wrong name is told before torch is loaded
+    with _shared.drawing(args):
+        _audit(args, options)
+
+
+def _audit(args: argparse.Namespace, options: dict[str, Any]) -> None:
     from whitebox_probe import plots
     from whitebox_probe.auditing.audit import audit
     from whitebox_probe.auditing.claim import claims
@@ -159,7 +165,9 @@ def run(args: argparse.Namespace) -> None:
     found.save(args.out)
     for name, result in found.results.items():
         result.save(args.out / "results" / name.replace("/", "-"))
-    paths = plots.save(plots.figures["audit"](found), args.out / "audit", args.formats)
+    page = plots.figures["audit"](found, width=args.width)
+    paths = plots.save(page, args.out / "audit", args.formats)
+    paths += _shared.write_tables(args, found, "audit")
     print(told(found))
     if args.seeds:
         print("\n" + told_together(found))
@@ -247,6 +255,6 @@ def _null(row: dict[Any, Any]) -> str:
 
 
 def _interval(value: float, low: float, high: float) -> str:
-    if value != value:  # NaN: there is none
-        return "-"
-    return f"{value:.3g} [{low:.3g}, {high:.3g}]"
+    from whitebox_probe._core.digits import number
+
+    return number(value, low=low, high=high)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 HELP = "put several results side by side, with paired differences"
 EXAMPLES = (
     "compare runs/crate runs/vit --out runs/both",
-    "compare runs/crate runs/vit --band std --formats pdf,svg --out runs/both",
+    "compare runs/crate runs/vit --band std --format pdf,svg --table latex --out runs/both",
 )
 
 
@@ -31,11 +31,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, required=True, metavar="DIR", help="folder of tables and figures"
     )
     _shared.add_figure_options(parser)
+    _shared.add_tables(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
+    _shared.check_tables(args)
     _shared.writable(args.out)
+    with _shared.drawing(args):
+        _compare(args)
+
+
+def _compare(args: argparse.Namespace) -> None:
     from whitebox_probe.results.compare import compare
     from whitebox_probe.results.result import Result
 
@@ -50,12 +57,15 @@ def run(args: argparse.Namespace) -> None:
         for path in plots.save(figure, args.out / stem, args.formats)
     ]
     comparison.save(args.out)
+    tables = _shared.write_tables(args, comparison, "comparison")
     print(_shared.summary(_shared.changes(results, _shared_metrics(results))))
     _shared.tell_if_few(results)
     for note in comparison.notes:
         print(f"\nnote: {note}")
     print(f"\nevery layer:        {args.out / 'comparison.csv'}")
     print(f"paired differences: {args.out / 'differences.csv'}")
+    for path in tables:
+        print(f"for a paper:        {path}")
     print("figures:\n  " + "\n  ".join(map(str, paths)))
 
 
@@ -78,6 +88,7 @@ def _figures(results: list["Result"], args: argparse.Namespace) -> dict[str, Any
     for stem, (name, metric) in choose.shared(results, shared).items():
         draw = plots.figures[name]
         options: dict[str, Any] = {"band": band, "relative_depth": deep}
+        options |= {"width": args.width} if args.width else {}
         rows = (metric,) if metric else kinds[name].rows
         if len(sizes) > 1 and any(in_nats(results[0], row) for row in rows):
             options["normalise"] = "per_token"

@@ -65,11 +65,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="N of the 2,000 images or 200 windows, for a quick look (default: all)",
     )
     add("--device", help="cpu, cuda, cuda:1, mps, ... (default: cpu)")
+    _shared.add_drawing(parser)
     _shared.add_progress(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
+    with _shared.drawing(args):
+        _demo(args)
+
+
+def _demo(args: argparse.Namespace) -> None:
     start = time.perf_counter()
     if args.limit == 1:
         raise ProbeError("--limit is 1", "one sample has no interval", "Use 2 or more")
@@ -105,7 +111,7 @@ def run(args: argparse.Namespace) -> None:
     written.append(args.out / "tables" / "summary.csv")
     with atomic_path(written[-1]) as path:
         changed.to_csv(path, index=False)
-    paths = _draw(official, paper, args.out)
+    paths = _draw(official, paper, args)
     samples = SAMPLES[data]
     print(f"\n{len(paper[0].samples)} {samples}, {data}, {paper[0].run['layers']} layers\n")
     print(_shared.summary(changed, SUMMARY))
@@ -144,17 +150,22 @@ def _changes(official: list[Any], paper: list[Any]) -> Any:
     return pd.concat(tables, ignore_index=True)
 
 
-def _draw(official: list[Any], paper: list[Any], folder: Path) -> list[Path]:
+def _draw(official: list[Any], paper: list[Any], args: argparse.Namespace) -> list[Path]:
     from whitebox_probe import plots
 
+    width: dict[str, Any] = {"width": args.width} if args.width else {}
     figures = {
-        "compression": plots.compression(*official),
-        "compression-paper": plots.compression(*paper),
-        "coding-rate": plots.coding_rate(*paper),
-        "rate-reduction": plots.rate_reduction(*paper),
-        "sparsity": plots.sparsity(*paper),
-        "sparsity-hoyer": plots.sparsity(*paper, metric="hoyer"),
-        "coherence": plots.coherence(*paper),
-        "subspace-overlap": plots.subspace_overlap(*paper),
+        "compression": plots.compression(*official, **width),
+        "compression-paper": plots.compression(*paper, **width),
+        "coding-rate": plots.coding_rate(*paper, **width),
+        "rate-reduction": plots.rate_reduction(*paper, **width),
+        "sparsity": plots.sparsity(*paper, **width),
+        "sparsity-hoyer": plots.sparsity(*paper, metric="hoyer", **width),
+        "coherence": plots.coherence(*paper, **width),
+        "subspace-overlap": plots.subspace_overlap(*paper, **width),
     }
-    return [path for stem, f in figures.items() for path in plots.save(f, folder / stem)]
+    return [
+        path
+        for stem, figure in figures.items()
+        for path in plots.save(figure, args.out / stem, args.formats)
+    ]

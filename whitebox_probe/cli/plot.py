@@ -1,8 +1,10 @@
-"""Draw one figure from saved results.
+"""Draw one figure from saved results, or of samples inside a model.
 
 --metric takes any measure of the table (l0, hoyer, coding_rate, ...) and draws it against depth,
-one curve a result. --figure takes any figure of saved results (whitebox-probe list --figures), such
-as coherence or subspace_overlap: heatmaps, one row a result.
+one curve a result. --figure takes any figure (whitebox-probe list --figures): of what run wrote,
+such as coherence; of what audit wrote, as audit and robustness; and with --model and --data of
+what a model does with a few samples, such as attention, tokens, token_pca and text. What else a
+figure takes is given with --option.
 """
 
 import argparse
@@ -18,6 +20,10 @@ EXAMPLES = (
     "plot runs/crate runs/vit --metric compression --out compression",
     "plot runs/crate --metric hoyer --band std --out hoyer.pdf",
     "plot runs/crate runs/vit --figure coherence --labels CRATE,ViT --out coherence.png",
+    "plot runs/crate runs/vit --metric l0 --style paper.mplstyle --width text --out l0.pdf",
+    "plot runs/epoch-01 runs/epoch-07 runs/epoch-15 --figure over_steps --metric l0 --out training",
+    "plot --figure attention --model crate-tiny-fmnist --data fashion-mnist --out attention.png",
+    "plot --figure text --model gpt2-tiny-kjv --data kjv --option value=received --out text.png",
     "plot runs/crate runs/vit --metric l0 --palette '#1b6ca8,#e07b39' --size 5,3 --out l0",
 )
 _OTHER_FORMATS = (".jpg", ".jpeg", ".eps", ".ps", ".tif", ".tiff", ".gif", ".webp")
@@ -26,7 +32,7 @@ _OTHER_FORMATS = (".jpg", ".jpeg", ".eps", ".ps", ".tif", ".tiff", ".gif", ".web
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add = parser.add_argument
-    add("results", nargs="+", type=Path, metavar="DIR", help="folders that run --out wrote")
+    add("results", nargs="*", type=Path, metavar="DIR", help="folders that run or audit wrote")
     add("--metric", help="a measure of the table")
     add("--figure", help="a figure (whitebox-probe list --figures; default: the measure's own)")
     add(
@@ -34,17 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help="file; a suffix .pdf, .png or .svg is the format, without one --formats says which",
+        help="file; a suffix .pdf, .png, .svg or .pgf is the format, else --format says it",
     )
     add("--site", help="which one, if the metric was measured at several")
     _shared.add_figure_options(parser)
     add("--per-token", action="store_true", help="divide nats by the number of tokens")
-    add(
-        "--width",
-        choices=("column", "text"),
-        help="of a paper's column (3.4 inches) or text (6.8 inches); heatmaps take the text's, "
-        "curves the column's, when it is not given",
-    )
     add("--size", type=_pair, metavar="W,H", help="width and height in inches")
     add(
         "--labels",
@@ -57,7 +57,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME|A,B,...",
         help="a colour map of matplotlib, or colours, in the order of the folders",
     )
+    add(
+        "--steps",
+        type=_numbers,
+        metavar="A,B,...",
+        help="training steps of the folders, in their order (default: by their names)",
+    )
     add("--title", help="above the axes")
+    add(
+        "--option",
+        dest="more",
+        action="append",
+        type=_shared.setting,
+        default=[],
+        metavar="KEY=VALUE",
+        help="another keyword of the figure, as layer=6 or query=[3,4]; again for each",
+    )
+    inside = parser.add_argument_group("a look inside a model, for figures of samples")
+    inside.add_argument("--model", metavar="NAME", help="a checkpoint's name, or a file")
+    inside.add_argument("--data", metavar="NAME", help="name, folder or file of samples")
+    inside.add_argument(
+        "--samples", type=_shared.count, default=4, metavar="N", help="how many (default: 4)"
+    )
+    inside.add_argument("--seed", type=int, default=0, help="which of them (default: 0)")
     which = parser.add_argument_group(
         "which curve, where a measure was taken with several settings"
     )
@@ -75,23 +97,89 @@ def run(args: argparse.Namespace) -> None:
         )
     suffix = args.out.suffix.lower()
     if suffix in _OTHER_FORMATS:
-        raise ProbeError(
-            f"figures cannot be saved as {suffix[1:]}",
-            "the format is not known",
-            f"Use one of: {', '.join(_shared.FORMATS)}",
-        )
+        args.formats = [suffix[1:]]  # which is refused in the words of all commands
     _shared.writable(args.out.parent)
+    if suffix[1:] in _shared.FORMATS:
+        args.formats = [suffix[1:]]
+    with _shared.drawing(args):
+        _draw(args)
+
+
+def _draw(args: argparse.Namespace) -> None:
     from whitebox_probe import plots
+    from whitebox_probe.plots.kind import kind_of
+
+    kind = kind_of(plots.figures[args.figure]) if args.figure in plots.figures else None
+    named: dict[str, Any] = {}
+    if kind is not None and kind.takes == "view":
+        given, name = [_view(args)], args.figure
+    elif kind is not None and kind.takes in ("audit", "similarity"):
+        given, name = [_alone(args, kind.takes)], args.figure
+    else:
+        given = _results(args)
+        name, named = _chosen(args.metric, args.figure, given)
+    draw = plots.figures[name]
+    figure = draw(*given, **named, **_options(args, name, draw))
+    known = args.out.suffix.lower()[1:] in _shared.FORMATS
+    stem = args.out.with_suffix("") if known else args.out
+    for path in plots.save(figure, stem, args.formats):
+        print(path)
+
+
+def _view(args: argparse.Namespace) -> Any:
+    """Samples inside a model."""
+    if args.results or not (args.model and args.data):
+        raise ProbeError(
+            f"there is nothing that the figure '{args.figure}' can be drawn of",
+            "it looks inside a model, at samples of its own",
+            "Give --model and --data, and no folder",
+        )
+    from whitebox_probe.cli import _model
+    from whitebox_probe.models.load import load
+    from whitebox_probe.probing.view import view
+
+    _model.known(args.model, None)
+    return view(load(args.model), args.data, limit=args.samples, seed=args.seed)
+
+
+def _alone(args: argparse.Namespace, kind: str) -> Any:
+    """The one audit or similarity of a folder."""
+    _refuse_inside(args)
+    if len(args.results) != 1:
+        raise ProbeError(
+            f"the figure '{args.figure}' is of one {kind}; {len(args.results)} folders are given",
+            "it holds all of its models",
+            "Give the one folder that it was saved in",
+        )
+    if kind == "audit":
+        from whitebox_probe.auditing.verdicts import Audit
+
+        return Audit.load(args.results[0])
+    from whitebox_probe.results.similarity import Similarity
+
+    return Similarity.load(args.results[0])
+
+
+def _results(args: argparse.Namespace) -> list[Any]:
+    """The results of the folders."""
     from whitebox_probe.results.result import Result
 
-    results = [Result.load(folder) for folder in args.results]
-    name, named = _chosen(args.metric, args.figure, results)
-    draw = plots.figures[name]
-    figure = draw(*results, **named, **_options(args, name, draw))
-    known = suffix[1:] in _shared.FORMATS
-    stem = args.out.with_suffix("") if known else args.out
-    for path in plots.save(figure, stem, [suffix[1:]] if known else args.formats):
-        print(path)
+    _refuse_inside(args)
+    if not args.results:
+        raise ProbeError(
+            "there is nothing to draw", "no folder is given", "Give those that run --out wrote"
+        )
+    return [Result.load(folder) for folder in args.results]
+
+
+def _refuse_inside(args: argparse.Namespace) -> None:
+    for name in ("model", "data"):
+        if getattr(args, name) is not None:
+            raise ProbeError(
+                f"--{name} is given, and '{args.figure or args.metric}' is drawn of folders",
+                "it is no figure of samples",
+                f"Leave out --{name}, or use --figure attention, tokens, token_pca or text",
+            )
 
 
 def _chosen(
@@ -150,18 +238,27 @@ def _options(args: argparse.Namespace, name: str, draw: Any) -> dict[str, Any]:
         "size": args.size,
         "labels": args.labels,
         "palette": _palette(args.palette),
+        "steps": args.steps,
         "title": args.title,
     } | {name: getattr(args, name) for name in ("convention", "basis", "null", "eps", "lam")}
     takes = inspect.signature(draw).parameters
     given = {key: value for key, value in given.items() if value is not None or key == "band"}
     if "band" not in takes:
         del given["band"]  # it has a default, which says nothing
+    for key, value in args.more:
+        if key in given or key not in takes:
+            raise ProbeError(
+                f"the figure '{name}' takes no --option {key}",
+                "it is given twice" if key in given else "it has no keyword of that name",
+                nearest(key, [k for k in takes if k not in given]),
+            )
+        given[key] = tuple(value) if isinstance(value, list) and key == "query" else value
     for key in given:
         if key not in takes:
             option = {"normalise": "per-token"}.get(key, key.replace("_", "-"))
             raise ProbeError(
                 f"the figure '{name}' takes no --{option}",
-                "it does not draw a measure against depth",
+                "it draws none" if key == "steps" else "it does not draw a measure against depth",
                 f"Leave out --{option}",
             )
     return given
@@ -169,6 +266,14 @@ def _options(args: argparse.Namespace, name: str, draw: Any) -> dict[str, Any]:
 
 def _palette(text: str | None) -> Any:
     return _shared.names(text) if text and ("," in text or text.startswith("#")) else text
+
+
+def _numbers(text: str) -> list[float]:
+    """Numbers, as an argparse type."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not A,B,..., as in 0,100,2000") from None
 
 
 def _pair(text: str) -> tuple[float, float]:

@@ -6,6 +6,9 @@ it; what it does not hold is given with --set, or all of it with --arch. The fol
 gets table.csv and table.parquet (every layer and measure with its interval), samples.parquet (every
 sample), matrices.npz (coherence), and run.json (where it all came from).
 
+Of several MODELs, such as ckpt-*.pt, each is measured in its turn: its folder is in --out, and has
+its name, as its table does. Draw them with: whitebox-probe plot DIR/* --figure over_steps.
+
 While it runs the folder holds what was measured so far. A run that was stopped, by Ctrl-C or by
 force, goes on with: whitebox-probe run --resume DIR. Started by torchrun, the processes share the
 samples (docs/many-machines.md).
@@ -22,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from whitebox_probe._core import launch
 from whitebox_probe._core.errors import ProbeError, ProcessError
 from whitebox_probe._core.io import atomic_path
-from whitebox_probe.cli import _data, _model, _options, _shared
+from whitebox_probe.cli import _data, _model, _options, _series, _shared
 from whitebox_probe.probing.settings import Execution, Settings
 
 if TYPE_CHECKING:
@@ -40,12 +43,25 @@ EXAMPLES = (
     "--out runs/mine",
     "run crate_mae.pth --set heads=12 --set lam=0.5 --preprocess imagenet --data imagenet/val "
     "--out runs/mae",
+    "run ckpt-100.pt ckpt-2000.pt ckpt-9000.pt --arch crate_small --preprocess imagenet "
+    "--data imagenet/val --limit 500 --out runs/training",
     "run weights.pth --arch model.py:make --mapping mine.yaml --data photos --out runs/own",
     "run --resume runs/mine",
 )
 ARGUMENTS = "arguments.json"
 """What a run that is not finished was started with; gone when it is."""
-_FREE = ("command", "run", "words", "out", "overwrite", "resume", "save_every", "workers", "quiet")
+_FREE = (
+    "command",
+    "run",
+    "words",
+    "more",
+    "out",
+    "overwrite",
+    "resume",
+    "save_every",
+    "workers",
+    "quiet",
+)
 _SETTINGS = tuple(each.name for each in fields(Settings))
 
 
@@ -54,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     kinds = "checkpoint name, timm:NAME, hf:NAME, a file, or model.py:make"
     add("model", metavar="MODEL", nargs="?", help=kinds)
+    add("more", metavar="MODEL", nargs="*", help="further ones, each measured into DIR/NAME")
     add("--out", type=Path, metavar="DIR", help="folder of the result")
     add("--overwrite", action="store_true", help="replace a result that is in --out")
     add(
@@ -97,6 +114,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
+    if not args.more:
+        _run(args)
+        return
+
+    def free(one: argparse.Namespace) -> None:
+        if launch.rank() == 0:
+            _refuse_existing(one.out, overwrite=one.overwrite)
+
+    parts = _series.split(args, free)
+    for number, one in enumerate(parts, start=1):
+        if launch.rank() == 0:
+            print(f"{chr(10) if number > 1 else ''}{number} of {len(parts)}: {one.model}")
+        _run(one)
+
+
+def _run(args: argparse.Namespace) -> None:
+    """Measure one model."""
     if args.resume is not None:
         args = _resumed(args)
     elif args.model is None or args.out is None:

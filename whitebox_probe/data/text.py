@@ -25,6 +25,7 @@ class Tokenizer:
         name: what it is called. encode: text -> ids, without special tokens around them.
         before, after: the special tokens that frame one sequence, such as [CLS] and [SEP].
         special: every special token's id. pad: the id that fills a window up.
+        word: what an id stands for, as it would be read.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Tokenizer:
     after: tuple[int, ...] = ()
     special: frozenset[int] = frozenset()
     pad: int = 0
+    word: Callable[[int], str] = str
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,11 @@ def open_tokenizer(tokenizer: str | Path) -> Tokenizer:
     Raises: DataError if it cannot be had; MissingDependency.
     """
     if tokenizer == BYTES:
-        return Tokenizer(BYTES, lambda text: list(text.encode("utf-8")))
+        return Tokenizer(
+            BYTES,
+            lambda text: list(text.encode("utf-8")),
+            word=lambda i: bytes([i]).decode("latin-1") if i < 256 else str(i),
+        )
     if str(tokenizer).endswith(".json"):
         return _of_file(Path(tokenizer))
     return _of_transformers(str(tokenizer))
@@ -226,7 +232,8 @@ def _of_file(path: Path) -> Tokenizer:
     added = found.get_added_tokens_decoder().items()
     special = {i for i, token in added if token.special and token.content != unknown}
     pads = [i for i in special if "pad" in str(found.id_to_token(i)).lower()]
-    return _assembled(path.name, encode, special, pads[0] if pads else None)
+    pad = pads[0] if pads else None
+    return _assembled(path.name, encode, special, pad, lambda i: str(found.decode([i], False)))
 
 
 def _draw_nothing(tokenizer: Any) -> None:
@@ -291,10 +298,12 @@ def _of_transformers(name: str) -> Tokenizer:
     names = ("bos_token", "eos_token", "cls_token", "sep_token", "pad_token", "mask_token")
     special = {getattr(found, f"{one}_id") for one in names} - {None}
     special |= set(found.all_special_ids) - {found.unk_token_id}
-    return _assembled(name, encode, special, found.pad_token_id)
+    return _assembled(name, encode, special, found.pad_token_id, lambda i: str(found.decode([i])))
 
 
-def _assembled(name: str, encode: Any, special: set[int], pad: int | None) -> Tokenizer:
+def _assembled(
+    name: str, encode: Any, special: set[int], pad: int | None, word: Callable[[int], str]
+) -> Tokenizer:
     """Find the frame by what is put around a letter; without a padding token, pad with 0."""
     plain, framed = encode("a"), encode("a", framed=True)
     at = next((i for i in range(len(framed)) if framed[i : i + len(plain)] == plain), len(framed))
@@ -306,4 +315,5 @@ def _assembled(name: str, encode: Any, special: set[int], pad: int | None) -> To
         after=after,
         special=frozenset(special | set(before) | set(after)),
         pad=0 if pad is None else pad,
+        word=word,
     )

@@ -66,6 +66,7 @@ from whitebox_probe.metrics.spectrum import ParticipationRatio as _Participation
 from whitebox_probe.metrics.spectrum import RankMe as _RankMe
 from whitebox_probe.metrics.spectrum import SpectralDecay as _SpectralDecay
 from whitebox_probe.metrics.spectrum import StableRank as _StableRank
+from whitebox_probe.metrics.spectrum import TokenSpectrum as _TokenSpectrum
 from whitebox_probe.metrics.token_coherence import ClassCoherence as _ClassCoherence
 from whitebox_probe.metrics.token_coherence import TokenCoherence as _TokenCoherence
 from whitebox_probe.metrics.torch import DatasetMetric, SampleMetric, WeightMetric
@@ -1151,6 +1152,26 @@ class TokenSNRGrowth(SampleMetric):
     def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None: ...
     def compute(self) -> Tensor:
         """The mean over samples."""
+
+class TokenSpectrum(DatasetMetric):
+    """The spectrum of a sample's tokens, averaged over samples: which share each direction holds.
+
+    Its matrix `token_spectrum` holds d shares a layer, in falling order, in each sample by itself:
+    the i-th of one sample is along another direction than the i-th of the next.
+
+    mean over samples of lambda_i / sum_j lambda_j, lambda: eigenvalues of Z^T Z, in 0 to 1
+
+    Yu et al. 2020, arXiv:2006.08558, figure 4 (spectra of features)
+
+    Shapes: Z (B, n, d) at z_out (paper) or (B, n, d) at z_out (official)
+    """
+
+    definition: _TokenSpectrum
+    @property
+    def convention(self) -> str: ...
+    def __init__(self, *, convention: str = "paper", **kwargs: Any) -> None: ...
+    def compute(self) -> dict[str, float]:
+        """The numbers of the samples so far."""
 
 class TrevesRolls(SampleMetric):
     """Treves and Rolls's activity ratio of a token, averaged over tokens.

@@ -160,6 +160,23 @@ def random_coherence(d: int, p: int, *, draws: int = 64, seed: int = 0) -> tuple
     Shapes: two numbers, by simulation.
     Raises: ShapeError when p is more than d.
     """
+    top = _random_cosines(d, p, draws, seed)[:, 0]
+    return float(top.mean()), float(top.std())
+
+
+@cache
+def random_angles(d: int, p: int, *, draws: int = 64, seed: int = 0) -> tuple[float, ...]:
+    """Principal angles of two uniformly drawn p-dimensional subspaces of R^d, in degrees.
+
+    Shapes: p numbers, ascending: each the mean over draws, by simulation.
+    Raises: ShapeError when p is more than d.
+    """
+    cosines = _random_cosines(d, p, draws, seed).clamp(0.0, 1.0)
+    return tuple(cosines.acos().rad2deg().mean(dim=0).tolist())
+
+
+def _random_cosines(d: int, p: int, draws: int, seed: int) -> Tensor:
+    """Cosines of principal angles of drawn pairs, descending: (draws, p)."""
     if p > d:
         raise ShapeError(
             f"subspaces of dimension {p} do not fit into {d}", "p is at most d", "Swap them"
@@ -167,8 +184,13 @@ def random_coherence(d: int, p: int, *, draws: int = 64, seed: int = 0) -> tuple
     random = torch.Generator().manual_seed(seed)
     Q = _linalg.orthonormalise(torch.randn(2, draws, d, p, generator=random))
     with _linalg.one_thread(Q.device):
-        top = torch.linalg.svdvals(Q[0].mT @ Q[1])[:, 0]
-    return float(top.mean()), float(top.std())
+        return torch.linalg.svdvals(Q[0].mT @ Q[1])
+
+
+def _of_pairs(angles: Tensor) -> Tensor:
+    """Principal angles of the pairs i < j, ascending, in degrees: (pairs, p)."""
+    i, j = torch.triu_indices(len(angles), len(angles), offset=1)
+    return angles[i, j].rad2deg()
 
 
 def _off_diagonal(matrix: Tensor) -> Tensor:
@@ -264,7 +286,11 @@ class Coherence(WeightMeasure):
                 "principal_angle_min": apart.min().item(),
                 "principal_angle_mean": apart.mean().item(),
             }
-        return numbers, {"coherence": pairwise, "overlap": overlaps}
+        return numbers, {
+            "coherence": pairwise,
+            "overlap": overlaps,
+            "angles": _of_pairs(angles),
+        } | {"angles_random": torch.tensor(random_angles(d, p), dtype=torch.float64)}
 
     def _without(
         self, U: Tensor, Q: Tensor, having: Tensor
@@ -274,15 +300,22 @@ class Coherence(WeightMeasure):
         if int(having.sum()) == 0:
             nothing = torch.full((K, K), torch.nan, dtype=torch.float64)
             whole = nothing.repeat_interleave(p, 0).repeat_interleave(p, 1)
+            pairs = torch.full((K * (K - 1) // 2, p), torch.nan, dtype=torch.float64)
             return dict.fromkeys(self.rows[:-1], float("nan")), {
                 "coherence": nothing,
                 "overlap": whole,
+                "angles": pairs,
+                "angles_random": torch.full((p,), torch.nan, dtype=torch.float64),
             }
         numbers, matrices = self.measure(U[having], Q[having])
         full = {}
         for name, kept in (("coherence", having), ("overlap", having.repeat_interleave(p))):
             full[name] = torch.full((len(kept),) * 2, torch.nan, dtype=matrices[name].dtype)
             full[name][kept.nonzero(), kept.nonzero()[:, 0]] = matrices[name].cpu()
+        i, j = torch.triu_indices(K, K, offset=1)
+        full["angles"] = torch.full((len(i), p), torch.nan, dtype=torch.float64)
+        full["angles_random"] = matrices["angles_random"]
+        full["angles"][having[i].cpu() & having[j].cpu()] = matrices["angles"].cpu()
         return numbers, full
 
     def between(self, first: Tensor, second: Tensor) -> dict[str, float]:

@@ -51,4 +51,5 @@ from whitebox_probe.metrics.spectrum import participation_ratio as participation
 from whitebox_probe.metrics.spectrum import rank_me as rank_me
 from whitebox_probe.metrics.spectrum import spectral_decay as spectral_decay
 from whitebox_probe.metrics.spectrum import stable_rank as stable_rank
+from whitebox_probe.metrics.spectrum import token_spectrum as token_spectrum
 from whitebox_probe.metrics.variational import variational_compression as variational_compression

@@ -17,11 +17,13 @@ __all__ = [
     "RankMe",
     "SpectralDecay",
     "StableRank",
+    "TokenSpectrum",
     "effective_rank",
     "participation_ratio",
     "rank_me",
     "spectral_decay",
     "stable_rank",
+    "token_spectrum",
 ]
 
 
@@ -79,6 +81,22 @@ def spectral_decay(Z: Tensor) -> Tensor:
     return expect_finite(_decay(_singular(Z)), name="spectral decay")
 
 
+def token_spectrum(Z: Tensor) -> Tensor:
+    """Eigenvalues of Z^T Z as shares of their sum, in falling order, d of them.
+
+    Of the second moment, not centred. Zeros for tokens that are all zero.
+
+    Shapes: Z (B, n, d) -> (B, d), float64.
+    Raises: ShapeError, NonFiniteError.
+
+    >>> import torch
+    >>> token_spectrum(torch.diag(torch.tensor([1.0, 3.0]))[None]).tolist()
+    [[0.9, 0.1]]
+    """
+    expect_shape(Z, "B n d", name="Z")
+    return expect_finite(_shares(_singular(Z), Z.shape[-1]), name="spectrum of tokens")
+
+
 def rank_me(X: Tensor, *, eps: float = 1e-7) -> Tensor:
     """RankMe of the features X of a data set: exp of the entropy of their singular values.
 
@@ -125,6 +143,13 @@ def _participation(sigma: Tensor) -> Tensor:
     power = sigma.square()
     squares = power.square().sum(dim=-1)
     return power.sum(dim=-1).square() / squares.masked_fill(squares == 0, 1.0)
+
+
+def _shares(sigma: Tensor, d: int) -> Tensor:
+    power = sigma.square()
+    total = power.sum(dim=-1, keepdim=True)
+    share = power / total.masked_fill(total == 0, 1.0)
+    return torch.nn.functional.pad(share, (0, d - share.shape[-1]))
 
 
 def _decay(sigma: Tensor) -> Tensor:
@@ -234,3 +259,39 @@ class RankMe(DatasetMeasure):
         """RankMe of the samples so far."""
         sigma = _linalg.spectrum(sums["moment"]).flip(0).sqrt()
         return {"rank_me": _rank_me(sigma[: int(sums["count"])]).item()}
+
+
+class TokenSpectrum(DatasetMeasure):
+    """The spectrum of a sample's tokens, averaged over samples: which share each direction holds.
+
+    Its matrix `token_spectrum` holds d shares a layer, in falling order, in each sample by itself:
+    the i-th of one sample is along another direction than the i-th of the next.
+    """
+
+    name = "token_spectrum"
+    heavy = True
+    unit = "0 to 1"
+    formula = "mean over samples of lambda_i / sum_j lambda_j, lambda: eigenvalues of Z^T Z"
+    source = "Yu et al. 2020, arXiv:2006.08558, figure 4 (spectra of features)"
+    site = {"paper": "z_out", "official": "z_out"}
+    rows = ("leading_share",)
+    labels = {"leading_share": "share of the leading direction of $<Z>$"}
+    group = "geometry"
+    cost = "O(n d min(n, d)), a singular value decomposition"
+    invariances = frozenset({"rotation", "scale", "token_order", "repeated_tokens"})
+
+    def add(self, sums: Sums, layer: LayerTokens, site: str, labels: Tensor | None) -> None:
+        """Add the shares of each of the batch's samples."""
+        Z = layer.at(site)
+        expect_shape(Z, "B n d", name=site)
+        shares = _shares(layer.singular_values(site, _singular), Z.shape[-1])
+        sums.total("shares", shares.sum(dim=0))
+        sums.total("count", torch.tensor(float(len(Z)), dtype=torch.float64))
+
+    def numbers(self, sums: Sums) -> dict[str, float]:
+        """The leading one's share, of the samples so far."""
+        return {"leading_share": float(sums["shares"][0] / sums["count"])}
+
+    def matrices(self, sums: Sums) -> dict[str, Tensor]:
+        """All shares, (d,)."""
+        return {"token_spectrum": sums["shares"] / sums["count"]}

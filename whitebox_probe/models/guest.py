@@ -33,6 +33,21 @@ def guest(module: nn.Module) -> Iterator[None]:
             part.training = training
 
 
+@contextmanager
+def unchanged(module: nn.Module) -> Iterator[None]:
+    """All that the parts hold is put back: loose tensors too, and what buffers are written over."""
+    before = _contents(module)
+    values = [(b, None if b.is_inference() else b._version, b.clone()) for b in module.buffers()]
+    try:
+        yield
+    finally:
+        _put_back(before, tensors=True)
+        with torch.no_grad():
+            for buffer, version, value in values:
+                if version is not None and buffer._version != version:
+                    buffer.copy_(value)
+
+
 def _renew(module: nn.Module) -> None:
     """Make weights anew that torch's hooks make of others in front of a pass (`torch.nn.utils`).
 
@@ -72,16 +87,16 @@ def _copied(value: Any) -> Any:
     return list(value) if isinstance(value, list) else None
 
 
-def _put_back(before: Held) -> None:
-    """Give the parts what they held, where a pass has changed it; loose tensors are left."""
+def _put_back(before: Held, *, tensors: bool = False) -> None:
+    """Give the parts what they held, where a pass has changed it; loose tensors only if asked."""
     for owner, mine, inside in before:
         now: dict[str, Any] = owner.__dict__
         for name in [*now]:
-            if name not in mine and not isinstance(now[name], Tensor):
+            if name not in mine and (tensors or not isinstance(now[name], Tensor)):
                 del now[name]
         for name, value in mine.items():
             is_tensor = isinstance(value, Tensor) or isinstance(now.get(name), Tensor)
-            if not is_tensor and now.get(name, before) is not value:
+            if (tensors or not is_tensor) and now.get(name, before) is not value:
                 now[name] = value
         for name, content in inside.items():
             value = mine[name]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import BasisError, DataError, SiteError, nearest
+from whitebox_probe._core.lines import short
 from whitebox_probe.models.anatomy import Anatomy, Dims, Layer, Tap
 from whitebox_probe.models.offloaded import device_of
 from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
@@ -91,9 +92,14 @@ class ProbeModel:
         """One line: name, family and sizes."""
         s = self.dims
         return (
-            f"ProbeModel('{self.name}', family='{self.anatomy.name}', layers={s.layers}, "
+            f"ProbeModel('{short(self.name)}', family='{self.anatomy.name}', layers={s.layers}, "
             f"d={s.dim}, K={s.heads}, p={s.dim_head})"
         )
+
+    def _repr_html_(self) -> str:
+        from whitebox_probe.models.page import of_model
+
+        return of_model(self)
 
     @property
     def layers(self) -> int:

@@ -2,6 +2,7 @@
 
     wp.plots.compression(result)
     wp.plots.save(figure, "compression")
+    wp.plots.run_of("compression.pdf")
 
 A figure never computes: it draws what the table holds. matplotlib is loaded by the first one drawn.
 """
@@ -14,7 +15,9 @@ from typing import Any
 
 from whitebox_probe._core import discover
 from whitebox_probe.plots.kind import Draw, kind_of
-from whitebox_probe.plots.style import save as save
+from whitebox_probe.plots.saving import run_of as run_of
+from whitebox_probe.plots.saving import save as save
+from whitebox_probe.plots.text import text_html as text_html
 
 GROUP = "whitebox_probe.figures"
 
@@ -81,4 +84,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*figures, "figures", "save"])
+    return sorted([*figures, "figures", "run_of", "save", "text_html"])

@@ -3,6 +3,7 @@
 
     wp.plots.compression(result)
     wp.plots.save(figure, "compression")
+    wp.plots.run_of("compression.pdf")
 
 A figure never computes: it draws what the table holds. matplotlib is loaded by the first one drawn.
 """
@@ -12,13 +13,59 @@ from typing import Any, Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy import ndarray
+from pandas import DataFrame
 
 from whitebox_probe.auditing.verdicts import Audit
-from whitebox_probe.plots.style import save as save
+from whitebox_probe.plots.saving import run_of as run_of
+from whitebox_probe.plots.saving import save as save
 from whitebox_probe.results.result import Result
 from whitebox_probe.results.similarity import Similarity
+from whitebox_probe.results.view import View
 
 figures: Mapping[str, Callable[..., Figure]]
+
+def attention(
+    view: View,
+    *,
+    layer: int | None = None,
+    query: Literal["class", "mean"] | tuple[int, int] | None = None,
+    heads: Sequence[int] | int | None = None,
+    mass: float | None = None,
+    samples: Sequence[int] | int | None = None,
+    labels: Mapping[str, str] | Sequence[str] | None = None,
+    palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
+    axes: Any = None,
+    size: tuple[float, float] | None = None,
+    width: Literal["column", "text"] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Each head's attention over the image, one row a sample: what a token looks at.
+
+    Each map has its own scale, from none to its largest weight: where a head looks is drawn, not
+    how sharply.
+
+    Args:
+        view: from `wp.view`, of images, with the site attn_weights.
+        layer: counted from 1; the last one if not given.
+        query: whose attention: of the `class` token, of the patch in (row, column), which is
+            marked, or the `mean` over all patches; the class token's if there is one, else the
+            mean.
+        heads: counted from 1; the first eight if not given.
+        mass: draw, in place of weights, the fewest patches that hold this share of them, as in
+            figure 1 of arXiv:2104.14294 (0.6 there).
+        samples: which of the view, counted from 0; the first eight if not given.
+        labels: what samples are called: a list in their order, or a mapping from their labels.
+        palette: a colour map's name.
+        axes: draw in these axes, one a picture, row by row, and return their figure.
+        size: (width, height) in inches.
+        width: `column` or `text` of a paper; as your figure.figsize, or `text`, if not given.
+        title: above the pictures.
+
+    Raises: ResultError for what the view does not hold; ProbeError for a query or mass that cannot
+        be.
+    References: Caron et al. 2021, arXiv:2104.14294; Yu et al. 2023, arXiv:2308.16271 (CRATE).
+    """
 
 def audit(
     found: Audit,
@@ -67,7 +114,7 @@ def coding_rate(
     size: tuple[float, float] | None = None,
     width: Literal["column", "text"] | None = None,
     title: str | None = None,
-    legend: bool = True,
+    legend: bool | Literal["end", "auto"] = "auto",
 ) -> Figure:
     """R of each layer, one curve a model: whether the tokens as a whole keep their volume.
 
@@ -89,7 +136,8 @@ def coding_rate(
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
         title: above the axes.
-        legend: under the axes, or inside those that are given.
+        legend: under the axes (true), or inside those that are given; none (false); names at the
+            `end` of each line, where they fit; `auto`: at the ends on a wide page of few curves.
 
     Raises: ProbeError.
     """
@@ -97,6 +145,7 @@ def coding_rate(
 def coherence(
     *results: Result,
     matrix: str = "coherence",
+    centred: bool | None = None,
     layers: Sequence[int] | None = None,
     labels: Mapping[str, str] | Sequence[str] | None = None,
     palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
@@ -106,11 +155,16 @@ def coherence(
     title: str | None = None,
     colorbar: bool = True,
 ) -> Figure:
-    """Heatmaps of pairwise coherence between heads: dark for orthogonal, light for shared.
+    """Heatmaps of pairwise coherence between heads, against that of random subspaces.
+
+    Centred: blue pairs share less than two subspaces drawn at random, red ones more; a head with
+    itself is left out. Else dark for orthogonal, light for shared.
 
     Args:
         matrix: `coherence`, the K x K spectral norms of products of orthonormal bases, `overlap`,
             |U^T U| of all K*p basis vectors, or another one of the results, with values 0 to 1.
+        centred: subtract what random subspaces of each model's sizes give; if not given, where the
+            matrix is `coherence` and every result holds that.
         layers: which to draw, counted from 1; if not given, at most eight, spread over the depth.
         labels: what models are called: a mapping from their names, or a list in their order.
         palette: a colour map's name; or colours of the models' names, as a list or a mapping.
@@ -120,7 +174,8 @@ def coherence(
         title: above the panels.
         colorbar: beside the panels.
 
-    Raises: ResultError when a result holds no such matrix, or no such layer.
+    Raises: ResultError when a result holds no such matrix, or no such layer; ProbeError when what
+        random subspaces give is not known.
     """
 
 def compression(
@@ -142,7 +197,7 @@ def compression(
     size: tuple[float, float] | None = None,
     width: Literal["column", "text"] | None = None,
     title: str | None = None,
-    legend: bool = True,
+    legend: bool | Literal["end", "auto"] = "auto",
 ) -> Figure:
     """R^c of each layer, one curve a model; the lower, the more compressed.
 
@@ -164,7 +219,8 @@ def compression(
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
         title: above the axes.
-        legend: under the axes, or inside those that are given.
+        legend: under the axes (true), or inside those that are given; none (false); names at the
+            `end` of each line, where they fit; `auto`: at the ends on a wide page of few curves.
 
     Raises: ProbeError.
     """
@@ -189,7 +245,7 @@ def curves(
     size: tuple[float, float] | None = None,
     width: Literal["column", "text"] | None = None,
     title: str | None = None,
-    legend: bool = True,
+    legend: bool | Literal["end", "auto"] = "auto",
 ) -> Figure:
     """Any measure of the table, at each layer; one curve a model.
 
@@ -212,9 +268,212 @@ def curves(
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
         title: above the axes.
-        legend: under the axes, or inside those that are given.
+        legend: under the axes (true), or inside those that are given; none (false); names at the
+            `end` of each line, where they fit; `auto`: at the ends on a wide page of few curves.
 
     Raises: ProbeError.
+    """
+
+def eps_sweep(
+    *results: Result,
+    metric: str = "compression",
+    site: str | None = None,
+    relative: bool = True,
+    labels: Mapping[str, str] | Sequence[str] | None = None,
+    palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
+    axes: Any = None,
+    size: tuple[float, float] | None = None,
+    width: Literal["column", "text"] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """A rate at each coding precision that it was taken with, one panel a model.
+
+    Rates of several eps are of several sizes: relative curves show whether their form is the same.
+
+    Args:
+        metric: its name in the table.
+        site: which one, if the measure was taken at several.
+        relative: draw each curve as a share of its first layer.
+        labels: what models are called: a mapping from their names, or a list in their order.
+        palette: a colour map's name.
+        axes: draw in these axes, one a model, and return their figure.
+        size: (width, height) in inches.
+        width: `column` or `text` of a paper; as your figure.figsize, or by the number of models.
+        title: above the panels.
+
+    Raises: ResultError when a result lacks the measure, or holds it with no eps; when they share
+        none.
+    """
+
+def fidelity(
+    *results: Result,
+    columns: int | None = None,
+    convention: str | None = None,
+    band: Literal["ci", "std", "sem"] | None = "ci",
+    relative_depth: bool = False,
+    labels: Mapping[str, str] | Sequence[str] | None = None,
+    palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
+    axes: Any = None,
+    size: tuple[float, float] | None = None,
+    width: Literal["column", "text"] | None = None,
+    title: str | None = None,
+    legend: bool | Literal["end", "auto"] = True,
+) -> Figure:
+    """How near each layer is to the step that it was derived as, one panel a measure.
+
+    The attention's update against the descent of R^c: their cosine, the share of the descent that
+    it achieves, and its change of R^c. The ISTA block: which share of the way to the optimum of its
+    LASSO it goes. Those that every result holds are drawn; a ViT has no LASSO.
+
+    Args:
+        columns: panels in a row; two, or three of more than four, if not given.
+        convention: which one, if measures were taken in both.
+        band: what is shaded: 95% interval of the mean, std over samples, or standard error.
+        relative_depth: draw against layer / number of layers.
+        labels: what models are called: a mapping from their names, or a list in their order.
+        palette: colours of models: a list, a mapping from their names, or a colour map's name.
+        axes: draw in these axes, one a measure, row by row, and return their figure.
+        size: (width, height) in inches.
+        width: `column` or `text` of a paper; as your figure.figsize, or `text`, if not given.
+        title: above the panels.
+        legend: under the panels (true, or `auto`), or none (false); names at the `end` of each line
+            in the panels at the right, where they fit.
+
+    Raises: ResultError when the results share none of them.
+    References: Yu et al. 2023, arXiv:2306.01129, sections 2.3 and 2.4.
+    """
+
+def over_steps(
+    *results: Result,
+    metric: str = "compression",
+    steps: Sequence[float] | None = None,
+    form: Literal["curves", "heatmap"] = "curves",
+    layers: Sequence[int] | None = None,
+    site: str | None = None,
+    log: bool | None = None,
+    labels: Mapping[str, str] | Sequence[str] | None = None,
+    palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
+    ax: Axes | None = None,
+    size: tuple[float, float] | None = None,
+    width: Literal["column", "text"] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """A measure of each layer over a training, one result a checkpoint.
+
+    Args:
+        metric: its name in the table.
+        steps: of the results, in their order; if not given, the last number in each one's name
+            (`ckpt-1000`), and 0 for an initialisation (`-init`). Where those tell no steps apart,
+            results are drawn side by side, in their order, under their names.
+        form: `curves`, one a layer, dark for the first ones; or a `heatmap` of layers by steps.
+        layers: which to draw, counted from 1; all if not given.
+        site: which one, if the measure was taken at several.
+        log: whether steps are on a logarithmic axis, whose 0 is kept; if they span a factor of a
+            hundred, if not given.
+        labels: what results are called, under a heatmap or side by side: a mapping from their
+            names, or a list.
+        palette: a colour map's name.
+        ax: draw in these axes, and return their figure.
+        size: (width, height) in inches.
+        width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
+        title: above the axes.
+
+    Raises: ResultError for fewer than two results, or of different measures; ProbeError for steps
+        that are not known, or a form that there is not.
+    """
+
+def panel(
+    *results: Result,
+    metrics: Sequence[str] | None = None,
+    columns: int | None = None,
+    convention: str | None = None,
+    band: Literal["ci", "std", "sem"] | None = "ci",
+    relative_depth: bool = False,
+    labels: Mapping[str, str] | Sequence[str] | None = None,
+    palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
+    axes: Any = None,
+    size: tuple[float, float] | None = None,
+    width: Literal["column", "text"] | None = None,
+    title: str | None = None,
+    legend: bool | Literal["end", "auto"] = True,
+) -> Figure:
+    """Several measures against depth, one panel each, with one legend for all of them.
+
+    Args:
+        metrics: names in the table; if not given, those of R^c, R, their difference and l0 that
+            every result holds.
+        columns: panels in a row; two, or three of more than four, if not given.
+        convention: which one, if measures were taken in both.
+        band: what is shaded: 95% interval of the mean, std over samples, or standard error.
+        relative_depth: draw against layer / number of layers.
+        labels: what models are called: a mapping from their names, or a list in their order.
+        palette: colours of models: a list, a mapping from their names, or a colour map's name.
+        axes: draw in these axes, one a measure, row by row, and return their figure.
+        size: (width, height) in inches.
+        width: `column` or `text` of a paper; as your figure.figsize, or `text`, if not given.
+        title: above the panels.
+        legend: under the panels (true, or `auto`), or none (false); names at the `end` of each line
+            in the panels at the right, where they fit.
+
+    Raises: ResultError when a result lacks a measure, and where there is none to draw.
+    """
+
+def principal_angles(
+    *results: Result,
+    layers: Sequence[int] | None = None,
+    centred: bool = True,
+    labels: Mapping[str, str] | Sequence[str] | None = None,
+    palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
+    axes: Any = None,
+    size: tuple[float, float] | None = None,
+    width: Literal["column", "text"] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Principal angles between heads' subspaces at each layer, in their order; one panel a model.
+
+    Of the p angles of each pair of heads the mean over pairs is drawn, and of at most three layers
+    the smallest and the largest of any pair as thin lines. 0 degrees: a direction that both heads
+    hold; 90: none is shared. Below the line of random subspaces heads share more than by chance.
+
+    Args:
+        layers: which to draw, counted from 1; all if not given.
+        centred: draw what is above and below the angles of subspaces drawn at random, in place of
+            the angles.
+        labels: what models are called: a mapping from their names, or a list in their order.
+        palette: a colour map's name.
+        axes: draw in these axes, one a model, and return their figure.
+        size: (width, height) in inches.
+        width: `column` or `text` of a paper; as your figure.figsize, or by the number of models.
+        title: above the panels.
+
+    Raises: ResultError when a result lacks the matrix `angles`, or a layer.
+    References: Björck and Golub 1973, Mathematics of Computation 27.
+    """
+
+def rate_change_parts(
+    *results: Result,
+    labels: Mapping[str, str] | Sequence[str] | None = None,
+    palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
+    axes: Any = None,
+    size: tuple[float, float] | None = None,
+    width: Literal["column", "text"] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Which part of the attention's update changes R^c, in bars that add up; one panel a model.
+
+    Bars from zero are the common shift of all tokens, and what lies along and across each of them;
+    the black line is the whole change. Crosses are what the same updates do on other tokens, and
+    what the mean update of other samples does, where a result holds them: they are no part of it.
+
+    Args:
+        labels: what models are called: a mapping from their names, or a list in their order.
+        palette: three colours, of the parts in their order.
+        axes: draw in these axes, one a model, and return their figure.
+        size: (width, height) in inches.
+        width: `column` or `text` of a paper; as your figure.figsize, or by the number of models.
+        title: above the panels.
+
+    Raises: ResultError when a result lacks a part.
     """
 
 def rate_reduction(
@@ -236,7 +495,7 @@ def rate_reduction(
     size: tuple[float, float] | None = None,
     width: Literal["column", "text"] | None = None,
     title: str | None = None,
-    legend: bool = True,
+    legend: bool | Literal["end", "auto"] = "auto",
 ) -> Figure:
     """R - R^c of each layer, one curve a model; the higher, the better by its principle.
 
@@ -258,7 +517,8 @@ def rate_reduction(
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
         title: above the axes.
-        legend: under the axes, or inside those that are given.
+        legend: under the axes (true), or inside those that are given; none (false); names at the
+            `end` of each line, where they fit; `auto`: at the ends on a wide page of few curves.
 
     Raises: ProbeError.
     """
@@ -290,6 +550,60 @@ def reconstruction(
         title: above the pictures.
 
     Raises: ProbeError for shapes that do not fit each other.
+    """
+
+def robustness(
+    found: Audit,
+    *,
+    labels: Mapping[str, str] | Sequence[str] | None = None,
+    palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
+    axes: Any = None,
+    size: tuple[float, float] | None = None,
+    width: Literal["column", "text"] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Whether the verdict on each claim stands under each other setting, one panel a model.
+
+    Green agrees with the usual setting, orange with a cross overturns it; grey with a dot takes the
+    claim its meaning, or has nothing to judge. Empty: the claim does not depend on the setting.
+
+    Args:
+        found: from `wp.audit`, with other settings.
+        labels: what models are called: a mapping from their names, or a list in their order.
+        palette: colours of the models' names: a list, a mapping, or a colour map's name.
+        axes: draw in these axes, one a model, and return their figure.
+        size: (width, height) in inches.
+        width: `column` or `text` of a paper; as your figure.figsize, or `text`, if not given.
+        title: above the panels.
+
+    Raises: ResultError for an audit without other settings.
+    """
+
+def segmentation(
+    scores: DataFrame,
+    *,
+    labels: Mapping[str, str] | Sequence[str] | None = None,
+    palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
+    ax: Axes | None = None,
+    size: tuple[float, float] | None = None,
+    width: Literal["column", "text"] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """The segmentation score of each head at each layer, a dot each, and what chance gives.
+
+    The line follows the best head of each layer, with its 95% interval: it was picked as the best
+    on the same samples, so that its interval says how sure its score is, and not that it is best.
+
+    Args:
+        scores: from `wp.segmentation`.
+        labels: of the best head's line: a mapping from `best head`.
+        palette: its colour: a list of one, or a colour map's name.
+        ax: draw in these axes, and return their figure.
+        size: (width, height) in inches.
+        width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
+        title: above the axes.
+
+    Raises: ResultError for a table of another kind.
     """
 
 def similarity(
@@ -338,7 +652,7 @@ def sparse_rate_reduction(
     size: tuple[float, float] | None = None,
     width: Literal["column", "text"] | None = None,
     title: str | None = None,
-    legend: bool = True,
+    legend: bool | Literal["end", "auto"] = "auto",
 ) -> Figure:
     """R - R^c - lam |Z|_0 of each layer, one curve a model; the higher, the better.
 
@@ -360,7 +674,8 @@ def sparse_rate_reduction(
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
         title: above the axes.
-        legend: under the axes, or inside those that are given.
+        legend: under the axes (true), or inside those that are given; none (false); names at the
+            `end` of each line, where they fit; `auto`: at the ends on a wide page of few curves.
 
     Raises: ProbeError.
     """
@@ -385,7 +700,7 @@ def sparsity(
     size: tuple[float, float] | None = None,
     width: Literal["column", "text"] | None = None,
     title: str | None = None,
-    legend: bool = True,
+    legend: bool | Literal["end", "auto"] = "auto",
 ) -> Figure:
     """A measure of sparsity of each layer, one curve a model.
 
@@ -409,9 +724,39 @@ def sparsity(
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
         title: above the axes.
-        legend: under the axes, or inside those that are given.
+        legend: under the axes (true), or inside those that are given; none (false); names at the
+            `end` of each line, where they fit; `auto`: at the ends on a wide page of few curves.
 
     Raises: ProbeError.
+    """
+
+def spectra(
+    *results: Result,
+    layers: Sequence[int] | None = None,
+    log: bool = True,
+    labels: Mapping[str, str] | Sequence[str] | None = None,
+    palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
+    axes: Any = None,
+    size: tuple[float, float] | None = None,
+    width: Literal["column", "text"] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """The spectrum of a sample's tokens at each layer, averaged over samples; one panel a model.
+
+    The steeper it falls, the fewer directions the tokens use.
+
+    Args:
+        layers: which to draw, counted from 1; all if not given.
+        log: whether shares are on a logarithmic axis; those below 1e-8 of the leading one, which
+            are rounding, are left out.
+        labels: what models are called: a mapping from their names, or a list in their order.
+        palette: a colour map's name.
+        axes: draw in these axes, one a model, and return their figure.
+        size: (width, height) in inches.
+        width: `column` or `text` of a paper; as your figure.figsize, or by the number of models.
+        title: above the panels.
+
+    Raises: ResultError when a result lacks the matrix `token_spectrum`, or a layer.
     """
 
 def subspace_overlap(
@@ -425,7 +770,10 @@ def subspace_overlap(
     title: str | None = None,
     colorbar: bool = True,
 ) -> Figure:
-    """Heatmaps of |U^T U|, K*p by K*p, as in figure 7 of arXiv:2306.01129.
+    """Heatmaps of |U^T U|, K*p by K*p, as in figure 7 of arXiv:2306.01129; lines part the heads.
+
+    The scale ends where 99.5% of the entries off the diagonal do, which is 1 everywhere: on a scale
+    from 0 to 1 nothing else would be seen.
 
     Args:
         layers: which to draw, counted from 1; if not given, at most eight, spread over the depth.
@@ -438,4 +786,111 @@ def subspace_overlap(
         colorbar: beside the panels.
 
     Raises: ResultError when a result holds no such matrix, or no such layer.
+    """
+
+def text(
+    view: View,
+    *,
+    value: Literal["norm", "l0", "change", "received", "attended"] | ndarray = "norm",
+    layer: int | None = None,
+    samples: Sequence[int] | int | None = None,
+    labels: Mapping[str, str] | Sequence[str] | None = None,
+    palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
+    axes: Any = None,
+    size: tuple[float, float] | None = None,
+    width: Literal["column", "text"] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Texts with each token on the colour of a number of its own, one below the other.
+
+    Args:
+        view: from `wp.view`, of texts.
+        value: `norm` of the token at z_out, `l0` (its share of non-zeros), `change` (by the layer,
+            relative), `received` or `attended` (attention, mean over heads); or numbers, (samples,
+            tokens).
+        layer: counted from 1; the last one if not given.
+        samples: which of the view, counted from 0; the first eight if not given.
+        labels: what samples are called: a list in their order, or a mapping from their labels.
+        palette: a colour map's name.
+        axes: draw in these axes, one a picture, row by row, and return their figure.
+        size: (width, height) in inches.
+        width: `column` or `text` of a paper; as your figure.figsize, or `text`, if not given.
+        title: above the pictures.
+
+    Raises: ResultError for what the view does not hold; ProbeError for another value.
+    """
+
+def token_pca(
+    view: View,
+    *,
+    site: str = "z_out",
+    layers: Sequence[int] | int | None = None,
+    foreground: bool = True,
+    samples: Sequence[int] | int | None = None,
+    labels: Mapping[str, str] | Sequence[str] | None = None,
+    palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
+    axes: Any = None,
+    size: tuple[float, float] | None = None,
+    width: Literal["column", "text"] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """The patches' leading principal components as colours, one row a sample, one column a layer.
+
+    Of each layer the patches of all samples are taken together. Their first component tells
+    foreground from background (the side that the images' borders are on), and the next three, of
+    the foreground alone, are red, green and blue: like colours are like tokens, in all images of a
+    column.
+
+    Args:
+        view: from `wp.view`, of images.
+        site: where tokens are taken.
+        layers: counted from 1; at most seven, spread over the depth, if not given.
+        foreground: whether the first component sets the background apart, in white; else the first
+            three are the colours of all patches.
+        samples: which of the view, counted from 0; the first eight if not given.
+        labels: what samples are called: a list in their order, or a mapping from their labels.
+        palette: a colour map's name.
+        axes: draw in these axes, one a picture, row by row, and return their figure.
+        size: (width, height) in inches.
+        width: `column` or `text` of a paper; as your figure.figsize, or `text`, if not given.
+        title: above the pictures.
+
+    Raises: ResultError for what the view does not hold, or tokens of fewer than four directions.
+    References: Oquab et al. 2023, arXiv:2304.07193, figure 1; Yu et al. 2023, arXiv:2308.16271.
+    """
+
+def tokens(
+    view: View,
+    *,
+    site: str = "z_out",
+    layers: Sequence[int] | int | None = None,
+    sort: bool = True,
+    samples: Sequence[int] | int | None = None,
+    labels: Mapping[str, str] | Sequence[str] | None = None,
+    palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
+    axes: Any = None,
+    size: tuple[float, float] | None = None,
+    width: Literal["column", "text"] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """The entries of a sample's tokens: one panel a layer, tokens down, features across.
+
+    Under each panel stands the share of entries that are not exactly zero. Colours of a row of
+    panels share one scale, up to the 99.5th percentile of its sizes: white is zero.
+
+    Args:
+        view: from `wp.view`.
+        site: where tokens are taken.
+        layers: counted from 1; at most eight, spread over the depth, if not given.
+        sort: order features by their mean size in the last panel, the same in all of them.
+        samples: which of the view, counted from 0; the first eight if not given.
+        labels: what samples are called: a list in their order, or a mapping from their labels.
+        palette: a colour map's name.
+        axes: draw in these axes, one a picture, row by row, and return their figure.
+        size: (width, height) in inches.
+        width: `column` or `text` of a paper; as your figure.figsize, or `text`, if not given.
+        title: above the pictures.
+
+    Raises: ResultError for what the view does not hold.
+    References: Yu et al. 2023, arXiv:2306.01129, figure 6.
     """

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from whitebox_probe._core.errors import ResultError
-from whitebox_probe.plots import _fit, _labels, _legend, _nulls, _settings, style
+from whitebox_probe.plots import _ends, _fit, _labels, _legend, _nulls, _settings, style
 from whitebox_probe.plots._comparable import BANDS, check_curves, check_options, check_results
+from whitebox_probe.plots._names import verbatim, words
 from whitebox_probe.plots._palette import Palette
 from whitebox_probe.plots.page import Page, Size, extent, page, refuse_size
 from whitebox_probe.results.forms import normal_form
@@ -45,7 +47,8 @@ class Options:
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
         title: above the axes.
-        legend: under the axes, or inside those that are given.
+        legend: under the axes (true), or inside those that are given; none (false); names at the
+            `end` of each line, where they fit; `auto`: at the ends on a wide page of few curves.
     """
 
     site: str | None = None
@@ -65,7 +68,7 @@ class Options:
     size: Size = None
     width: style.Width | None = None
     title: str | None = None
-    legend: bool = True
+    legend: _ends.Legend = "auto"
 
     @property
     def where(self) -> dict[str, Any]:
@@ -95,25 +98,36 @@ def draw(results: Sequence[Result], metric: str, options: Options) -> "Figure":
     curves = _curves(results, metric, options)
     check_curves(results, [c.raw for c in curves], metric, options.normalise)
     limits = _bounds(results, metric, options.normalise) if options.bounds else ()
-    looks = style.looks([r.model for r in results], labels=options.labels, palette=options.palette)
+    looks = style.looks(
+        [r.model for r in results],
+        initial=style.initial(results),
+        labels=options.labels,
+        palette=options.palette,
+    )
     inches = extent(options.size, options.width, usual="column", height=HEIGHT)
     with page(options.ax, inches=inches, panels="one") as sheet:
-        handles, banded = [], False
+        handles, lines = [], []
         for curve in curves:
             look = looks[curve.result.model]
             under = [
                 _nulls.draw(sheet.ax, null, rows, look, among=len(curves), at=i)
                 for i, (null, rows) in enumerate(curve.nulls)
             ]
-            handles += [_line(sheet.ax, curve.rows, look), *under]
-            banded |= _shade(sheet.ax, curve.rows, options.band, look)
+            lines.append(_line(sheet.ax, curve.rows, look))
+            handles += [lines[-1], *under]
+            _shade(sheet.ax, curve.rows, options.band, look)
         handles += _limit_lines(sheet.ax, limits)
         _say(sheet, curves, options)
+        names: list[Any] = []
         if options.legend:
-            bands = [BANDS[options.band]] if options.band and banded else []
-            bands += [_nulls.BAND] if any(_nulls.spread(c.nulls) for c in curves) else []
-            _legend.draw(sheet, handles, bands=bands, note=_bases(curves))
+            if _ends.wanted(options.legend, sheet, len(lines)):
+                names = _ends.draw(sheet, sheet.ax, lines)
+            told = [handle for handle in handles if not names or handle not in lines]
+            bands = _told_bands(sheet, curves, options.band)
+            short = [] if names else brief(lines, list(looks.values()), told)
+            _legend.draw(sheet, told, bands=bands, note=_bases(curves), brief=short)
         _fit_labels(sheet)
+        _ends.spread(sheet.ax, names)
     return sheet.figure
 
 
@@ -158,17 +172,70 @@ def _line(ax: "Axes", rows: pd.DataFrame, look: style.Look) -> Any:
     return line
 
 
-def _shade(ax: "Axes", rows: pd.DataFrame, band: Band, look: style.Look) -> bool:
+def _shade(ax: "Axes", rows: pd.DataFrame, band: Band, look: style.Look) -> None:
     """The band, if there is one."""
+    low, high = edges(rows, band)
+    if not low.isna().all():
+        ax.fill_between(rows["depth"], low, high, color=look.colour, alpha=0.22, linewidth=0)
+
+
+def edges(rows: pd.DataFrame, band: Band) -> tuple[pd.Series, pd.Series]:
+    """The lower and the upper edge of a band; NaN where there is none."""
     if band == "ci":
-        low, high = rows["ci_low"], rows["ci_high"]
-    else:
-        spread = rows[band] if band is not None else rows["mean"] * float("nan")
-        low, high = rows["mean"] - spread, rows["mean"] + spread
-    if low.isna().all():
-        return False
-    ax.fill_between(rows["depth"], low, high, color=look.colour, alpha=0.22, linewidth=0)
-    return True
+        return rows["ci_low"], rows["ci_high"]
+    spread = rows[band] if band is not None else rows["mean"] * float("nan")
+    return rows["mean"] - spread, rows["mean"] + spread
+
+
+def brief(lines: Sequence[Any], looks: Sequence[style.Look], told: Sequence[Any]) -> list[Any]:
+    """Handles where one stands for all initialisations; none if that would not say the same."""
+    from matplotlib.lines import Line2D
+
+    begun = [line for line, look in zip(lines, looks, strict=True) if look.initial]
+    trained = {look.base: look.colour for look in looks if not look.initial}
+    plain = all(
+        look.label == f"{look.base}, at initialisation" and trained.get(look.base) == look.colour
+        for look in looks
+        if look.initial
+    )
+    if len(begun) < 2 or not plain:
+        return []
+    stands = Line2D([], [], label="at initialisation", color="0.4", alpha=begun[0].get_alpha())
+    stands.set(linestyle="--", marker="o", markersize=begun[0].get_markersize())
+    stands.set_markerfacecolor(begun[0].get_markerfacecolor())
+    rest = [handle for handle in told if handle not in begun]
+    after = max(i for i, handle in enumerate(rest) if handle in lines) + 1
+    return [*rest[:after], stands, *rest[after:]]
+
+
+def _told_bands(sheet: Page, curves: Sequence[Curve], band: Band) -> list[str]:
+    """What the legend says of bands: nothing of those that no one can see beside their line."""
+    ax = sheet.ax
+    own = band is not None and any(seen(ax, *edges(c.rows, band)) for c in curves)
+    nulls = [rows for curve in curves for _, rows in curve.nulls]
+    grey = any(seen(ax, *edges(rows, "std")) for rows in nulls)
+    return ([BANDS[band]] if own and band else []) + ([_nulls.BAND] if grey else [])
+
+
+def shaded(ax: "Axes") -> bool:
+    """Whether a band that is drawn in these axes can be seen."""
+    for band in ax.collections:
+        ends: dict[float, list[float]] = {}
+        for x, y in np.asarray(band.get_paths()[0].vertices):
+            ends.setdefault(float(x), []).append(float(y))
+        pairs = pd.DataFrame([(min(each), max(each)) for each in ends.values()])
+        if seen(ax, pairs[0], pairs[1]):
+            return True
+    return False
+
+
+def seen(ax: "Axes", low: pd.Series, high: pd.Series) -> bool:
+    """Whether a band is anywhere half a point wider than its line on both sides, as it is drawn."""
+    ax.get_ylim()  # limits are found when they are asked for
+    ends = [ax.transData.transform([(0.0, value) for value in side])[:, 1] for side in (low, high)]
+    points = (ends[1] - ends[0]) / ax.figure.figure.dpi * 72
+    finite = points[np.isfinite(points)]
+    return bool(len(finite) and finite.max() > 1 + float(_settings.setting("lines.linewidth")))
 
 
 def _say(sheet: Page, curves: Sequence[Curve], options: Options) -> None:
@@ -183,7 +250,7 @@ def _say(sheet: Page, curves: Sequence[Curve], options: Options) -> None:
     run = curves[0].result.run
     ax.set_ylabel(_labels.axis(run, curves[0].raw, normalise=options.normalise, named=named))
     if options.title:
-        ax.set_title(options.title)
+        ax.set_title(words(options.title))
 
 
 def _fit_labels(sheet: Page) -> None:
@@ -264,6 +331,6 @@ def _bases(curves: Sequence[Curve]) -> str | None:
         name = str(curve.result.run.get("family", curve.result.model))
         families.setdefault(str(curve.raw["basis"].iloc[0]), {})[name] = None
     if len(families) == 1:
-        return f"$U$: {next(iter(families))}"
-    told = (f"{basis} ({', '.join(names)})" for basis, names in families.items())
+        return f"$U$: {verbatim(next(iter(families)))}"
+    told = (verbatim(f"{basis} ({', '.join(names)})") for basis, names in families.items())
     return f"$U$: {', '.join(told)}"

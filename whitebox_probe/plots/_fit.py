@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from matplotlib.text import Text
 
 # Formulas and bracketed units are not torn apart.
-_PIECE = re.compile(r"[^\s$]*\$[^$]*\$[^\s$]*|\[[^\]]*\]|\S+")
+_PIECE = re.compile(
+    r"(?:\\\$|[^\s$])*(?<!\\)\$(?:\\\$|[^$])*(?<!\\)\$(?:\\\$|[^\s$])*|\[[^\]]*\]|\S+"
+)
+_FORMULA = re.compile(r"(?<!\\)\$")
 _BREAK = re.compile(r"(?<=[_./:,|-])")
 # (share of the size, lines): more lines before smaller type, until nothing else is left.
 _TRIES = (
@@ -52,7 +55,9 @@ def wrapped(text: str, room: float, length: Callable[[str], float]) -> list[str]
             lines[-1] += f" {piece}"
             continue
         lines.append("")
-        for part in _BREAK.split(piece) if length(piece) > room and "$" not in piece else [piece]:
+        for part in (
+            _BREAK.split(piece) if length(piece) > room and not _FORMULA.search(piece) else [piece]
+        ):
             if lines[-1] and length(lines[-1] + part) > room:
                 lines.append("")
             lines[-1] += part

@@ -1,7 +1,7 @@
 """What every heatmap shares: panels of matrices, names beside them, and a colour bar."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy as np
 from whitebox_probe._core.errors import ProbeError, ResultError
 from whitebox_probe.plots import _fit, style
 from whitebox_probe.plots._comparable import check_results
+from whitebox_probe.plots._names import words
 from whitebox_probe.plots._palette import Palette, colour_map
 from whitebox_probe.plots.page import Page, Size, extent, page, refuse_size
 from whitebox_probe.results.result import Result
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST = 8  # more panels than that are too small to read in a paper
+_MOST = 99.5  # percent of values that colours are spread over
+_STEPS = {False: (0.2, 0.25, 0.5), True: (0.125, 0.25, 0.5)}  # of the scale, between ticks
 _NAMES = 1.1  # inches that the models' names may take
 
 
@@ -48,30 +51,61 @@ class Options:
 
 @dataclass(frozen=True)
 class Scale:
-    """What the colours mean: words, the range, and a value to mark."""
+    """What the colours mean: words, the range, and a value to mark.
+
+    An end that is None is where 99.5% of what is drawn ends; of a diverging scale zero is in the
+    middle.
+    """
 
     label: str
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     mark: tuple[float, str] | None = None
+    diverging: bool = False
+
+    def spread(self, values: np.ndarray) -> "Scale":
+        """The same, with the ends that it lacks."""
+        if self.low is not None and self.high is not None:
+            return self
+        held = values[np.isfinite(values)]
+        most = float(np.percentile(np.abs(held), _MOST)) if len(held) else 1.0
+        step = 10 ** np.floor(np.log10(most)) / 2 if most > 0 else 1.0
+        most = float(np.ceil(most / step) * step) if most > 0 else 1.0
+        return replace(self, low=-most if self.diverging else 0.0, high=most)
 
 
-def draw(results: Sequence[Result], matrix: str, options: Options, *, scale: Scale) -> "Figure":
+def draw(
+    results: Sequence[Result],
+    matrix: str,
+    options: Options,
+    *,
+    scale: Scale,
+    form: Callable[[Result, np.ndarray], np.ndarray] | None = None,
+    parts: Callable[[Result, int], Sequence[int]] | None = None,
+) -> "Figure":
     """One row of panels a result, one panel a layer.
+
+    Args: form: of a result's matrices what is drawn. parts: where lines part rows and columns.
 
     Raises: ResultError when a result holds no such matrix, or no such layer.
     """
     check_results(results)
     refuse_size(options.axes, options.size, options.width, "axes")
     stacks = [_stack(result, matrix) for result in results]
+    if form is not None:
+        stacks = [form(result, stack) for result, stack in zip(results, stacks, strict=True)]
     looks = style.looks(
         [r.model for r in results],
+        initial=style.initial(results),
         labels=options.labels,
         palette=None if isinstance(options.palette, str) else options.palette,
     )
-    cmap = colour_map(options.palette)
+    named = isinstance(options.palette, str)
+    cmap = "RdBu_r" if scale.diverging and not named else colour_map(options.palette)
     across, _, fixed = extent(options.size, options.width, usual="text", height=1)
     shown = _shown(stacks, options.layers, most=max(2, min(MOST, int((across - 1.3) / 0.5))))
+    held = [stack[np.asarray(shown) - 1].ravel() for stack in stacks]
+    scale = scale.spread(np.concatenate(held))
     panel = (across - 1.5) / len(shown)
     tall = options.size[1] if options.size else len(stacks) * (panel + 0.08) + 0.5
     with page(
@@ -85,6 +119,9 @@ def draw(results: Sequence[Result], matrix: str, options: Options, *, scale: Sca
             for ax, layer in zip(sheet.axes[row], shown, strict=True):
                 image = paint(ax, stack[layer - 1], scale, cmap)
                 ax.set(xticks=[], yticks=[])
+                for at in parts(results[row], stack.shape[-1]) if parts else ():
+                    ax.axhline(at - 0.5, color="white", linewidth=0.5)
+                    ax.axvline(at - 0.5, color="white", linewidth=0.5)
                 if row == 0:
                     ax.set_title(rf"$\ell={layer}$")
                     _fit.fit(ax.title, 1.1 * ax.get_window_extent().width, most=1)
@@ -95,9 +132,9 @@ def draw(results: Sequence[Result], matrix: str, options: Options, *, scale: Sca
         if options.colorbar:
             add_bar(sheet, image, scale)
         if options.title and sheet.own:
-            _fit.fit(sheet.figure.suptitle(options.title), across * sheet.figure.dpi)
+            _fit.fit(sheet.figure.suptitle(words(options.title)), across * sheet.figure.dpi)
         elif options.title:
-            sheet.ax.set_title(f"{options.title}\n{sheet.ax.get_title()}")
+            sheet.ax.set_title(f"{words(options.title)}\n{sheet.ax.get_title()}")
         if sheet.own and options.size is None:
             trim(sheet)
     return sheet.figure
@@ -106,8 +143,10 @@ def draw(results: Sequence[Result], matrix: str, options: Options, *, scale: Sca
 def paint(ax: "Axes", matrix: np.ndarray, scale: Scale, cmap: Any, **more: Any) -> Any:
     """A matrix as an image, without grid and frame."""
     image = ax.imshow(
-        matrix, vmin=scale.low, vmax=scale.high, cmap=cmap, interpolation="nearest", **more
+        matrix, vmin=scale.low, vmax=scale.high, cmap=cmap, interpolation="auto", **more
     )
+    if scale.diverging:  # what is left out is not what is zero
+        ax.set_facecolor("0.85")
     ax.grid(visible=False)
     ax.spines[:].set_visible(False)
     return image
@@ -130,11 +169,11 @@ def add_bar(sheet: Page, image: Any, scale: Scale, **more: Any) -> None:
 
 def _ticks(bar: Any, scale: Scale) -> None:
     """Round values, and the marked one by its word, as close as their type allows."""
-    across = scale.high - scale.low
+    low, across = float(scale.low or 0), float(scale.high or 0) - float(scale.low or 0)
     height = bar.ax.get_window_extent().height / bar.ax.figure.dpi * 72  # points
     needs = _fit.points(bar.ax.yaxis.get_ticklabels()[0]) / height * across
-    step = next((s * across for s in (0.2, 0.25, 0.5) if s * across > 1.8 * needs), across)
-    ticks = [scale.low + i * step for i in range(round(across / step) + 1)]
+    step = next((s * across for s in _STEPS[scale.diverging] if s * across > 1.8 * needs), across)
+    ticks = [low + i * step for i in range(round(across / step) + 1)]
     words = [f"{tick:g}" for tick in ticks]
     if scale.mark is not None:
         value, word = scale.mark

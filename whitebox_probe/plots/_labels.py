@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from whitebox_probe.plots._names import verbatim, words
+from whitebox_probe.results.result import UNITS
 from whitebox_probe.sites import SITES
 
 SYMBOLS = {
@@ -14,13 +16,11 @@ SYMBOLS = {
     "z_out": r"Z^{\ell+1}",
 }
 _GREEK = {"eps": "epsilon", "lam": "lambda"}
-UNITS = ("nats", "rad", "bits", "patches")
-"""Units that axes name; the others are ranges and shares, which the numbers show."""
 
 
 def measure(run: Mapping[str, Any], metric: str) -> Mapping[str, Any]:
     """What a run tells of a measure: label, unit, group, bases, better."""
-    plain = {"label": metric.replace("_", " "), "unit": "", "group": "", "bases": False}
+    plain = {"label": verbatim(metric.replace("_", " ")), "unit": "", "group": "", "bases": False}
     found: Mapping[str, Any] = run.get("measures", {}).get(metric, plain)
     return found
 
@@ -78,4 +78,4 @@ def axis(
             text, unit = f"{text}: position between its bounds", ""
         case "null_share":
             text, unit = f"{text} / Gaussian null", ""
-    return f"{text} [{unit}]" if unit else text
+    return words(f"{text} [{unit}]" if unit else text)

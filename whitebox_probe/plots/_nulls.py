@@ -103,11 +103,6 @@ def draw(
     return line
 
 
-def spread(nulls: Sequence[tuple[Result, pd.DataFrame]]) -> bool:
-    """Whether one of them has a band."""
-    return any(not rows["std"].isna().all() for _, rows in nulls)
-
-
 def _dashes(line: Any) -> Any:
     """A line style as matplotlib takes it: a saved one has lists for tuples."""
     return line if isinstance(line, str) else (line[0], tuple(line[1]))

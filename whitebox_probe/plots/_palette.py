@@ -15,32 +15,34 @@ Palette = str | Sequence[Any] | Mapping[str, Any] | None
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
-def colours(models: Sequence[str], bases: Sequence[str], palette: Palette) -> dict[str, Any]:
-    """The colour of each model; `m-init` has that of `m`, unless a mapping gives it its own.
+def colours(bases: Mapping[str, str], palette: Palette) -> dict[str, Any]:
+    """The colour of each model; an initialisation has that of its model, unless a mapping gives it
+    its own.
 
-    Args: bases: the models, each without `-init`, once.
+    Args: bases: model -> the one whose colour it has: itself, or what it is the initialisation of.
     Raises: ProbeError for what is no colour or colour map, a model that is not drawn, or too few.
     """
-    at = {model: bases.index(model.removesuffix("-init")) for model in models}
+    apart = list(dict.fromkeys(bases.values()))
+    at = {model: apart.index(base) for model, base in bases.items()}
     if isinstance(palette, Mapping):
-        known = dict.fromkeys([*models, *bases])
+        known = dict.fromkeys([*bases, *apart])
         for model in palette:
             if model not in known:
                 raise ProbeError(
                     f"palette= names '{model}'", "no model of that name is drawn",
                     nearest(model, known),
                 )  # fmt: skip
-        rest = colours(models, bases, None)
+        rest = colours(bases, None)
         return {
-            model: _colour(palette.get(model, palette.get(bases[at[model]], rest[model])))
-            for model in models
+            model: _colour(palette.get(model, palette.get(base, rest[model])))
+            for model, base in bases.items()
         }
-    each = _of_map(palette, len(bases)) if isinstance(palette, str) else palette
+    each = _of_map(palette, len(apart)) if isinstance(palette, str) else palette
     if each is None:
         each = _default()
-    elif len(each) < len(bases):
+    elif len(each) < len(apart):
         raise ProbeError(
-            f"palette= gives {len(each)} colours for {len(bases)} models",
+            f"palette= gives {len(each)} colours for {len(apart)} models",
             "two of them would look the same",
             "Pass one a model, or a mapping from models",
         )
@@ -50,6 +52,20 @@ def colours(models: Sequence[str], bases: Sequence[str], palette: Palette) -> di
 def colour_map(palette: Palette) -> "Colormap | str":
     """The colour map of a heatmap: one that is named, or the user's setting, or the package's."""
     return _named(palette) if isinstance(palette, str) else str(setting("image.cmap"))
+
+
+def map_of_values(palette: Palette, usual: str | None = None) -> "Colormap | str":
+    """The colour map of a figure in which nothing but values is coloured.
+
+    Raises: ProbeError for what names none, as a list of colours.
+    """
+    if palette is not None and not isinstance(palette, str):
+        raise ProbeError(
+            f"palette={palette!r} is no colour map",
+            "values are coloured here, and not models",
+            "Use the name of one, such as viridis or cividis",
+        )
+    return usual if palette is None and usual else colour_map(palette)
 
 
 def _default() -> Sequence[Any]:

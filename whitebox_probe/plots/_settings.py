@@ -1,10 +1,17 @@
 """Settings of matplotlib: the user's where they are set, or else the package's style."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from whitebox_probe._core.errors import ProbeError, nearest
+
+_NOT_LOOKS = ("backend", "webagg", "interactive", "toolbar", "tk.", "savefig.directory")
+"""Settings of a program, which a style sheet has no say in."""
 
 
 @cache
@@ -15,6 +22,72 @@ def _own() -> dict[str, Any]:
     file = Path(__file__).with_name("whitebox.mplstyle")
     found: Any = mpl.rc_params_from_file(file, use_default_template=False)
     return dict(found)
+
+
+_ASKED: ContextVar[frozenset[str]] = ContextVar("asked", default=frozenset())
+"""Settings of a style sheet in force, which are the user's even where they are the default's."""
+
+
+@contextmanager
+def using(sheet: str | None) -> Iterator[None]:
+    """A style sheet for the block: a file's, or one of matplotlib's by its name; or none.
+
+    Raises: ProbeError for one that there is not, or that cannot be read.
+    """
+    import matplotlib as mpl
+
+    settings = _of_sheet(sheet) if sheet else {}
+    token = _ASKED.set(_ASKED.get() | settings.keys())
+    try:
+        with mpl.rc_context(settings):
+            yield
+    finally:
+        _ASKED.reset(token)
+
+
+def _of_sheet(sheet: str) -> dict[Any, Any]:
+    import matplotlib as mpl
+    from matplotlib import style
+
+    if sheet in style.library:
+        return dict(style.library[sheet])
+    try:
+        if not Path(sheet).is_file():
+            raise ProbeError(
+                f"there is no style sheet '{sheet}'",
+                "it is no file, and none of matplotlib's",
+                nearest(sheet, style.available),
+            )
+        with _told_as_errors():
+            found: Any = mpl.rc_params_from_file(sheet, use_default_template=False)
+    except (OSError, ValueError, KeyError) as error:
+        first = str(error).strip().splitlines()[0].partition(" You ")[0]
+        raise ProbeError(
+            f"the style sheet {sheet} cannot be read", first, "Write it as matplotlib's are"
+        ) from error
+    return {key: value for key, value in found.items() if not key.startswith(_NOT_LOOKS)}
+
+
+@contextmanager
+def _told_as_errors() -> Iterator[None]:
+    """ValueError for a line of a style sheet that matplotlib leaves out, with words in its log."""
+    log = logging.getLogger("matplotlib")
+
+    class Refusing(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            if record.levelno >= logging.WARNING:
+                raise ValueError(" ".join(record.getMessage().split()))
+            return True
+
+    refusing = Refusing()
+    loggers = [log, logging.getLogger("matplotlib.rcsetup")]
+    for each in loggers:
+        each.addFilter(refusing)
+    try:
+        yield
+    finally:
+        for each in loggers:
+            each.removeFilter(refusing)
 
 
 @contextmanager
@@ -40,7 +113,7 @@ def setting(name: str) -> Any:
 def is_set(name: str) -> bool:
     """Whether the user has set it: it is not matplotlib's default."""
     now, default = _settings(name)
-    return bool(now != default)
+    return name in _ASKED.get() or bool(now != default)
 
 
 def _settings(name: str) -> tuple[Any, Any]:

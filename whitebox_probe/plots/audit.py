@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from whitebox_probe._core.digits import number
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.plots import _fit, style
+from whitebox_probe.plots._names import verbatim, words
 from whitebox_probe.plots._palette import Palette
 from whitebox_probe.plots.kind import figure
 from whitebox_probe.plots.page import Page, Size, extent, page, refuse_size
@@ -68,7 +70,8 @@ def audit(
     claims = list(dict.fromkeys(frame["claim"]))
     if not models:
         raise ProbeError("there is nothing to draw", "the audit is empty", "Audit a model")
-    looks = style.looks(models, labels=labels, palette=palette)
+    results = list(found.results.values())
+    looks = style.looks(models, initial=style.initial(results), labels=labels, palette=palette)
     starting = _starting(found)
     across, _, fixed = extent(size, width, usual="text", height=TALL)
     if not fixed and width is None:
@@ -98,7 +101,7 @@ def audit(
             sheet.figure.align_ylabels(sheet.axes[:, 0])
             _around(sheet, title, dotted=bool(starting))
         elif title:
-            sheet.ax.set_title(title, loc="left")
+            sheet.ax.set_title(words(title), loc="left")
     return sheet.figure
 
 
@@ -107,7 +110,7 @@ def _around(sheet: Page, title: str | None, *, dotted: bool) -> None:
     note += "    dotted: where the effect begins" if dotted else ""
     sheet.figure.supxlabel(note, fontsize=sheet.points(6.5), color="0.3")
     if title:
-        _fit.fit(sheet.figure.suptitle(title), sheet.figure.bbox.width)
+        _fit.fit(sheet.figure.suptitle(words(title)), sheet.figure.bbox.width)
 
 
 def _starting(found: "Audit") -> dict[str, int]:
@@ -154,7 +157,7 @@ def _cell(sheet: Page, ax: "Axes", row: Any, curve: pd.DataFrame, look: style.Lo
         # The ticks stay, which the column shares, and the room that their labels take.
         ax.tick_params(left=False, bottom=False, labelleft=False, labelcolor="none")
         ax.spines[:].set_visible(False)
-        words = "\n".join(textwrap.wrap(_symbols(f"{verdict}: {row['reason']}"), 22))
+        words = "\n".join(textwrap.wrap(_symbols(verbatim(f"{verdict}: {row['reason']}")), 22))
         said = ax.text(
             0.5, 0.5, words, transform=ax.transAxes, ha="center", va="center",
             fontsize=size(6, ax=ax), color="0.35",
@@ -177,12 +180,12 @@ def _cell(sheet: Page, ax: "Axes", row: Any, curve: pd.DataFrame, look: style.Lo
     ax.set_xticks([1, int(curve["layer"].max())])
     colour = next((c for word, c in LOOKS.items() if verdict.startswith(word)), "#7F7F7F")
     title = ax.set_title(
-        verdict.replace("_", " "), fontsize=size(6.5, ax=ax), color=colour, pad=size(9, ax=ax),
-        fontweight="bold",
+        verbatim(verdict.replace("_", " ")), fontsize=size(6.5, ax=ax), color=colour,
+        pad=size(9, ax=ax), fontweight="bold",
     )  # fmt: skip
     title.set_in_layout(False)
     _fit.fit(title, 1.15 * _room(sheet, ax), most=1)
-    told = f"{row['value']:.3g} [{row['ci_low']:.3g}, {row['ci_high']:.3g}]".replace("-", "−")
+    told = number(row["value"], low=row["ci_low"], high=row["ci_high"]).replace("-", "−")
     unit = _symbols(_UNITS.get(row["unit"], row["unit"]))
     said = ax.text(
         0.5, 1.02, f"{told} {unit}",

@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from whitebox_probe._core.errors import ProbeError, nearest
+from whitebox_probe.plots import _provenance
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["Kind", "figure", "kind_of"]
 
-Takes = Literal["results", "similarity", "audit", "images"]
+Takes = Literal["results", "similarity", "audit", "images", "view", "scores"]
 Draw = Callable[..., "Figure"]
 
 
@@ -29,7 +30,8 @@ class Kind:
     """What a figure is drawn of.
 
     Attributes:
-        takes: `results` (any number of them), or one `similarity`, `audit`, or batch of `images`.
+        takes: `results` (any number of them), or one `similarity`, `audit`, `view`, table of
+            `scores`, or batch of `images`.
         rows: the measures of the table that are its own.
         group: it draws every measure of this group, named with `metric=`.
         matrices: the matrices that it draws.
@@ -65,7 +67,9 @@ def figure(
         @functools.wraps(draw)
         def drawn(*args: Any, **named: Any) -> "Figure":
             _known(draw.__name__, signature, named)
-            return draw(*args, **named)
+            made = draw(*args, **named)
+            _provenance.note(made, draw.__name__, args, named)
+            return made
 
         drawn.__doc__ = _doc(draw, options)
         vars(drawn).update(kind=kind, __signature__=signature)

@@ -106,12 +106,13 @@ def page(
         yield Page(axes.flat[0].figure.figure, axes, own=False, fixed=True)
         return
     with _settings.styled():
-        from whitebox_probe.plots._figure import StyledFigure
+        from whitebox_probe.plots._figure import StyledFigure, offer
 
         figure = StyledFigure(figsize=inches[:2], layout=layout)
         axes = figure.subplots(*shape, squeeze=False, sharex=sharex)
         yield Page(figure, axes, own=True, fixed=inches[2], type=type_)
         _fit.settle(figure)
+    offer(figure)
 
 
 def refuse_size(given: Any, size: Size, width: style.Width | None, keyword: str) -> None:

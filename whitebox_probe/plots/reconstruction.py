@@ -6,6 +6,7 @@ import numpy as np
 
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.plots import _fit, style
+from whitebox_probe.plots._names import words
 from whitebox_probe.plots._palette import Palette, colours
 from whitebox_probe.plots.kind import figure
 from whitebox_probe.plots.page import Size, extent, page, refuse_size
@@ -68,9 +69,9 @@ def reconstruction(
             top.set_title(names.get(name, name))
             _fit.fit(top.title, top.get_window_extent().width)
         if title and sheet.own:
-            _fit.fit(sheet.figure.suptitle(title), across * sheet.figure.dpi)
+            _fit.fit(sheet.figure.suptitle(words(title)), across * sheet.figure.dpi)
         elif title:
-            sheet.ax.set_title(f"{title}\n{sheet.ax.get_title()}")
+            sheet.ax.set_title(f"{words(title)}\n{sheet.ax.get_title()}")
     return sheet.figure
 
 
@@ -104,4 +105,4 @@ def _fill(mean: np.ndarray, palette: Palette) -> np.ndarray:
         return mean.clip(0, 1)
     from matplotlib.colors import to_rgb
 
-    return np.asarray(to_rgb(colours(["hidden"], ["hidden"], palette)["hidden"]))[: len(mean)]
+    return np.asarray(to_rgb(colours({"hidden": "hidden"}, palette)["hidden"]))[: len(mean)]

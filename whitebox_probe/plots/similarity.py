@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from whitebox_probe._core.errors import ProbeError, nearest
 from whitebox_probe.plots import _fit, style
 from whitebox_probe.plots._heatmaps import Scale, add_bar, paint, trim
+from whitebox_probe.plots._names import verbatim, words
 from whitebox_probe.plots._palette import Palette, colour_map, colours
 from whitebox_probe.plots.kind import figure
 from whitebox_probe.plots.page import Page, Size, extent, page, refuse_size
@@ -57,9 +58,11 @@ def similarity(
         )
     refuse_size(ax, size, width, "ax")
     names = list(dict.fromkeys([found.first, found.second]))
-    shown = {name: name for name in names} | style.named(names, labels)
+    shown = {name: verbatim(name) for name in names} | style.named(names, labels)
     coloured = palette is not None and not isinstance(palette, str)
-    tint: dict[str, Any] = colours(names, names, palette) if coloured else {}
+    tint: dict[str, Any] = (
+        colours(dict(zip(names, names, strict=True)), palette) if coloured else {}
+    )
     matrix, cmap = getattr(found, measure), colour_map(palette)
     across, _, fixed = extent(size, width, usual="column", height=1)
     tall = size[1] if size else 0.55 + (across - 1.2) * matrix.shape[0] / matrix.shape[1]
@@ -77,7 +80,7 @@ def similarity(
         if colorbar:
             add_bar(sheet, image, MEANING[measure], fraction=0.05, aspect=20)
         if title:
-            sheet.ax.set_title(title)
+            sheet.ax.set_title(words(title))
         _fit_labels(sheet)
         if sheet.own and size is None:
             trim(sheet)

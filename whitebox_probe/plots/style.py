@@ -1,24 +1,19 @@
-"""How figures look, and how they are saved."""
+"""How figures look: widths, and the colour, marker and name of each model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from whitebox_probe._core.errors import ProbeError, nearest
-from whitebox_probe._core.io import atomic_path
+from whitebox_probe.plots._names import verbatim, words
 from whitebox_probe.plots._palette import Palette, colours
-from whitebox_probe.plots._settings import styled
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from whitebox_probe.results.result import Result
 
 Width = Literal["column", "text"]
 Labels = Mapping[str, str] | Sequence[str] | None
 INCHES: dict[str, float] = {"column": 3.4, "text": 6.8}
 # One fewer than the colours, so that colour and marker together repeat only after 42 models.
 MARKERS = ("o", "s", "^", "D", "v", "P")
-INIT = "-init"
 
 
 def inches(width: Width) -> float:
@@ -37,54 +32,78 @@ def inches(width: Width) -> float:
 
 @dataclass(frozen=True)
 class Look:
-    """How one model is drawn: a model and its `-init` share hue and marker."""
+    """How one model is drawn: a model and its initialisation share hue and marker.
+
+    Attributes:
+        label: as matplotlib draws it. base: the same without the words "at initialisation".
+    """
 
     colour: Any
     marker: str
     initial: bool
     label: str
+    base: str
 
 
 def looks(
-    models: Sequence[str], *, labels: Labels = None, palette: Palette = None
+    models: Sequence[str],
+    *,
+    initial: Mapping[str, str] | None = None,
+    labels: Labels = None,
+    palette: Palette = None,
 ) -> dict[str, Look]:
     """The look of each model, in the order given.
 
-    >>> looks(["vit", "vit-init"], labels={"vit": "ViT"}, palette=["k"])["vit-init"].label
+    Args: initial: model -> the one that it is the initialisation of, as `initial` gives it.
+
+    >>> found = looks(["vit", "v0"], initial={"v0": "vit"}, labels={"vit": "ViT"}, palette=["k"])
+    >>> found["v0"].label
     'ViT, at initialisation'
     """
-    shown = named(models, labels)
-    bases = list(dict.fromkeys(name.removesuffix(INIT) for name in models))
-    of = colours(models, bases, palette)
+    of = {name: (initial or {}).get(name, name) for name in models}
+    bases = list(dict.fromkeys(of.values()))
+    shown = named(models, labels, more=bases)
+    tints = colours(of, palette)
     found = {}
-    for name in models:
-        base = name.removesuffix(INIT)
-        initial = name.endswith(INIT)
-        plain = f"{shown.get(base, base)}, at initialisation" if initial else name
+    for name, base in of.items():
+        begun = name != base
+        plain = shown.get(base, verbatim(base))
+        own = f"{plain}, at initialisation" if begun else plain
         found[name] = Look(
-            colour=of[name],
+            colour=tints[name],
             marker=MARKERS[bases.index(base) % len(MARKERS)],
-            initial=initial,
-            label=shown.get(name, plain),
+            initial=begun,
+            label=shown.get(name, own),
+            base=plain,
         )
     return found
 
 
-def named(names: Sequence[str], labels: Labels) -> dict[str, str]:
-    """What is shown in place of each name that `labels` gives one for.
+def initial(results: Sequence[Result]) -> dict[str, str]:
+    """The results that say that they are of an initialisation -> of which model.
 
+    A name alone says nothing: a model that is only called `my-init` is drawn as `my-init`.
+    """
+    told = {result.model: result.run.checkpoint.get("initial_of") for result in results}
+    return {name: str(base) for name, base in told.items() if base}
+
+
+def named(names: Sequence[str], labels: Labels, *, more: Sequence[str] = ()) -> dict[str, str]:
+    """What is shown in place of each name that `labels` gives one for, as matplotlib draws it.
+
+    Args: more: names besides that a mapping may hold.
     Raises: ProbeError for a name that is not there, or a sequence of another length.
     """
     if labels is None:
         return {}
     if isinstance(labels, Mapping):
-        known = dict.fromkeys([*names, *(name.removesuffix(INIT) for name in names)])
+        known = dict.fromkeys([*names, *more])
         for name in labels:
             if name not in known:
                 raise ProbeError(
                     f"labels= names '{name}'", "nothing of that name is drawn", nearest(name, known)
                 )
-        return {name: str(label) for name, label in labels.items()}
+        return {name: words(label) for name, label in labels.items()}
     if isinstance(labels, str) or len(labels) != len(names):
         given = 1 if isinstance(labels, str) else len(labels)
         raise ProbeError(
@@ -92,44 +111,4 @@ def named(names: Sequence[str], labels: Labels) -> dict[str, str]:
             "a sequence has one each, in their order",
             "Pass as many, or a mapping from names",
         )
-    return dict(zip(names, map(str, labels), strict=True))
-
-
-def save(
-    figure: "Figure", stem: str | Path, formats: str | Sequence[str] = ("pdf", "png")
-) -> list[Path]:
-    """Write a figure whole, with embedded fonts; the same figure gives the same bytes.
-
-    Args: stem: the path without its suffix. formats: of pdf, png and svg.
-
-    Returns: the paths.
-    Raises: ProbeError for another format, or a stem that ends in one.
-    """
-    # No date in the file: a figure made again is the same file.
-    metadata: dict[str, dict[str, Any]] = {
-        "pdf": {"CreationDate": None},
-        "svg": {"Date": None},
-        "png": {},
-    }
-    formats = [formats] if isinstance(formats, str) else formats
-    wrong = [form for form in formats if form not in metadata]
-    if wrong or not formats:
-        raise ProbeError(
-            f"figures cannot be saved as {', '.join(wrong) or 'nothing'}",
-            "the format is not known",
-            f"Use some of: {', '.join(metadata)}",
-        )
-    suffix = Path(stem).suffix[1:]
-    if suffix in metadata:
-        raise ProbeError(
-            f"'{stem}' ends in .{suffix}",
-            "each format adds its own suffix",
-            f"Pass the path without it, and formats=['{suffix}']",
-        )
-    paths = []
-    for form in formats:
-        target = Path(f"{stem}.{form}")
-        with atomic_path(target) as path, styled():
-            figure.savefig(path, format=form, metadata=metadata[form])
-        paths.append(target)
-    return paths
+    return dict(zip(names, map(words, labels), strict=True))

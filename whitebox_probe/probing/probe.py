@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import DataError, LoadWarning
+from whitebox_probe._core.progress import bar
 from whitebox_probe.data._digest import combined
 from whitebox_probe.data._left_out import LeftOutWarning
 from whitebox_probe.data.given import Data, expected
@@ -125,7 +126,7 @@ def probe(
             AMD's processors and moves features by float32 rounding. False: as the model runs alone.
         seed: of the draw of samples, of nulls and random bases, and of the bootstrap.
         name: what tables and figures call this run; the model's name when not given.
-        progress: show a progress bar on a terminal.
+        progress: show a progress bar, on a terminal or in a notebook.
         checkpoint, save_every: a folder where the pass is saved every so many seconds, and on
             Ctrl-C and SIGTERM. The same call goes on from there, and gives the same numbers to the
             last bit; a pass that is whole is not run again. The folder is yours to remove.
@@ -166,11 +167,14 @@ def probe(
         distributed=distributed,
     )
     plan = planned(model, metrics, settings, sites or {})
-    return _Pass(model, data, plan, settings, execution, fit_data, name or model.name).result()
+    return Pass(model, data, plan, settings, execution, fit_data, name or model.name).result()
 
 
-class _Pass:
-    """Plan, then measure, then the result: the parts of one call of `probe`."""
+class Pass:
+    """Plan, then measure, then the result: the parts of one call of `probe`.
+
+    Args: title: what tables call the model. source: the data where they are open already.
+    """
 
     def __init__(
         self,
@@ -181,11 +185,12 @@ class _Pass:
         execution: Execution,
         fit_data: Any,
         title: str,
+        source: Source | None = None,
     ) -> None:
         self.model, self.plan, self.title = model, plan, title
         self.settings, self.execution = settings, execution
         self.data, self.fit_data = data, fit_data
-        self.source = opened(
+        self.source = source or opened(
             model,
             data,
             limit=settings.limit,
@@ -362,7 +367,7 @@ class _Pass:
         return Run(
             model=self.title,
             family=model.anatomy.name,
-            checkpoint={"name": model.entry.name if model.entry else None, "sha256": model.sha256},
+            checkpoint=_checkpoint(model),
             network=_network(model, layers) | ({"draws": "seeded"} if self.drew else {}),
             preprocess=None if model.preprocess is None else model.preprocess.told(),
             data=self._data(collector),
@@ -523,14 +528,12 @@ def forward(
 
     Returns: whether the model drew random numbers.
     """
-    from tqdm.auto import tqdm
-
-    bar = tqdm(
+    shown = bar(
+        progress=execution.progress and processes.first,
         total=processes.samples(source, execution.batch_size),
         initial=collector.table.used,
         unit="sample",
         desc=model.name,
-        disable=None if execution.progress and processes.first else True,
     )
     # This process' next batch among those of all: they are dealt out in turn.
     dealt = {"first": processes.rank + saver.batches * processes.count, "step": processes.count}
@@ -538,7 +541,7 @@ def forward(
     table, drew = collector.table, False
     every = range(1, model.layers + 1)
     taps = [(site, n, model.tap(site, n)) for n in every for site in sites]
-    with bar, torch.inference_mode(), autocast, saver.listening():
+    with shown, torch.inference_mode(), autocast, saver.listening():
         stream = source.batches(execution.batch_size, execution.workers, **dealt)
         for batch in saver.kept_on_error(classed(stream) if collector.needs_labels else stream):
             collector.skipped |= batch.skipped
@@ -550,7 +553,7 @@ def forward(
                 with attach_taps(model.module, taps, collector.take):
                     drew |= _measure(model, batch, collector, sites, device, fast=fast, seed=seed)
                 table.close(len(batch.ids))
-            bar.update(len(batch.ids))
+            shown.update(len(batch.ids))
             saver.after_batch()
     return drew
 
@@ -615,6 +618,13 @@ def _several(plan: Plan) -> dict[str, list[Any]]:
                 found.setdefault(name, {})[value] = None
         found.setdefault("null", {})[m.null] = None
     return {name: list(values) for name, values in found.items()}
+
+
+def _checkpoint(model: ProbeModel) -> dict[str, Any]:
+    """Which file the weights are of, and what was trained from those of an initialisation."""
+    entry = model.entry
+    told = {"name": entry.name if entry else None, "sha256": model.sha256}
+    return told | ({"initial_of": entry.initial_of} if entry and entry.initial_of else {})
 
 
 def _network(model: ProbeModel, layers: Mapping[int, Parts]) -> dict[str, Any]:

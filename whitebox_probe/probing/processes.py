@@ -156,9 +156,10 @@ def join() -> Processes:
         backend = "cpu:gloo,cuda:nccl"
         if launch.local_rank() < torch.cuda.device_count():
             torch.cuda.set_device(launch.local_rank())
-    with _together():
-        dist.init_process_group(backend)
-    atexit.register(_leave)
+    if not dist.is_initialized():  # by an earlier run of this command
+        with _together():
+            dist.init_process_group(backend)
+        atexit.register(_leave)
     return current(wanted=True)
 
 

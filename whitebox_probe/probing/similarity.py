@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from whitebox_probe._core.errors import DataError, ProbeError
+from whitebox_probe._core.progress import bar
 from whitebox_probe.data.given import expected
 from whitebox_probe.data.source import Batch
 from whitebox_probe.metrics._linalg import rounding, upcast
@@ -69,8 +70,6 @@ def similarity(
     References: Kornblith et al. 2019, arXiv:1905.00414 (CKA); Song et al. 2012 (the unbiased
         estimate); Ding, Denain and Steinhardt 2021, arXiv:2108.01661 (Procrustes).
     """
-    from tqdm.auto import tqdm
-
     data = expected(data)
     models = (first, second)
     sources = [opened(m, data, limit=limit, seed=seed) for m in models]
@@ -91,8 +90,8 @@ def similarity(
 
     read: list[Tensor] = [torch.empty(0, dtype=torch.int64)]
     used = models[:1] if same else models
-    bar = tqdm(total=sources[0].count, unit="sample", disable=None if progress else True)
-    with ExitStack() as stack, bar, torch.inference_mode():
+    shown = bar(progress=progress, total=sources[0].count, unit="sample")
+    with ExitStack() as stack, shown, torch.inference_mode():
         places = [stack.enter_context(ready(model, device)) for model in used]
         for which, model in enumerate(used):
             layers: Sequence[int] = range(1, model.layers + 1)
@@ -109,7 +108,7 @@ def similarity(
                 sums.add(features[0][i], right[j])
                 sums.share = max(sums.share, shares[0])
             read.append(batches[0].ids)
-            bar.update(len(batches[0].ids))
+            shown.update(len(batches[0].ids))
     ids = torch.cat(read).numpy()
     sources[0].expect_whole(ids)
     count = len(ids)

@@ -1,7 +1,7 @@
 """Results side by side, and their differences sample by sample."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 
 from whitebox_probe._core.errors import ResultError, expect_names_differ, nearest
-from whitebox_probe.results import pairing, summary
+from whitebox_probe._core.lines import names
+from whitebox_probe.results import pairing, printed, summary
 from whitebox_probe.results.folder import read_seal, save_sealed
 from whitebox_probe.results.forms import FORMS, in_nats, normal_form, scale
 from whitebox_probe.results.pairing import Pair
-from whitebox_probe.results.result import Result
+from whitebox_probe.results.result import Result, units_of
 from whitebox_probe.results.table import read_table
-from whitebox_probe.stats import effect_size, few_note, interpolate, summarise
+from whitebox_probe.stats import effect_size, interpolate, summarise
 
 SEAL = "comparison.json"
 FILES = {"frame": "comparison.csv", "differences": "differences.csv"}
@@ -45,11 +46,13 @@ class Comparison:
             in depth. `form` says what nats of models of different sizes were divided by;
             `first_basis` and `second_basis` which U each used.
         notes: what else differs that a number may depend on, one line each.
+        units: of measures that have one; it does not count for equality.
     """
 
     frame: pd.DataFrame
     differences: pd.DataFrame
     notes: tuple[str, ...] = ()
+    units: Mapping[str, str] = field(default_factory=dict)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Comparison):
@@ -66,20 +69,34 @@ class Comparison:
     def to_latex(self, *, metrics: Sequence[str] | None = None, caption: str | None = None) -> str:
         r"""A booktabs table: first layer, last layer and change of each measure and model.
 
-        Rows named `second - first` are the paired differences, with their intervals.
+        Numbers stand in `\num{}` of siunitx. Rows named `second - first` are the
+        paired differences, with their intervals.
 
         Args: metrics: only these. caption: of a floating table; a bare tabular without one.
         """
-        return summary.latex(self._rows(metrics), caption=caption)
+        return printed.latex(summary.HEADER, self._printed(metrics), caption=caption)
 
-    def _rows(self, metrics: Sequence[str] | None = None) -> list[tuple[str, ...]]:
+    def to_markdown(self, *, metrics: Sequence[str] | None = None) -> str:
+        """The same table as `to_latex`, in Markdown."""
+        return printed.markdown(summary.HEADER, self._printed(metrics))
+
+    def _printed(self, metrics: Sequence[str] | None) -> list[Sequence[printed.Cell]]:
+        return summary.with_units(self._rows(metrics), self.units)
+
+    def _rows(self, metrics: Sequence[str] | None = None) -> list[tuple[printed.Cell, ...]]:
         return summary.rows_of_comparison(self.frame, self.differences, metrics)
 
+    def __repr__(self) -> str:
+        """One line: the models, and how many measures were paired over how many samples."""
+        told = names(list(dict.fromkeys(self.frame["model"])))
+        paired = self.differences
+        samples = int(paired["count"].max()) if len(paired) else 0
+        return f"Comparison({told}: {paired['metric'].nunique()} measures, {samples} samples)"
+
     def _repr_html_(self) -> str:
-        names = ", ".join(dict.fromkeys(self.frame["model"]))
-        told = [f"{len(self.differences)} paired differences", *self.notes]
-        told += [note] if (note := few_note(int(self.differences["count"].min()))) else []
-        return summary.html("Comparison", names, told, self._rows())
+        from whitebox_probe.results.pages import of_comparison
+
+        return of_comparison(self)
 
     def save(self, folder: str | Path) -> Path:
         """Write comparison.csv, differences.csv and comparison.json; returns the folder."""
@@ -88,7 +105,8 @@ class Comparison:
             name: lambda path, frame=frame: frame.to_csv(path, index=False)
             for name, frame in frames.items()
         }
-        return save_sealed(Path(folder), writers, SEAL, {"format": 1, "notes": list(self.notes)})
+        whole = {"format": 1, "notes": list(self.notes), "units": dict(self.units)}
+        return save_sealed(Path(folder), writers, SEAL, whole)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Comparison":
@@ -99,7 +117,7 @@ class Comparison:
         folder = Path(folder)
         whole = read_seal(folder, SEAL, what="comparison", fix=_FIX)
         frames = {attribute: read_table(folder / name) for attribute, name in FILES.items()}
-        return cls(**frames, notes=tuple(whole.get("notes", ())))
+        return cls(**frames, notes=tuple(whole.get("notes", ())), units=whole.get("units", {}))
 
 
 def compare(results: Sequence[Result], *, form: str | None = None, seed: int = 0) -> Comparison:
@@ -144,6 +162,7 @@ def compare(results: Sequence[Result], *, form: str | None = None, seed: int = 0
         frame=pd.concat([_aligned(result) for result in results], ignore_index=True),
         differences=pd.concat(differences, ignore_index=True),
         notes=tuple(notes),
+        units={name: unit for result in results for name, unit in units_of(result).items()},
     )
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from whitebox_probe._core.errors import MissingDependency, ResultError
-from whitebox_probe.results import summary
+from whitebox_probe._core.lines import short
+from whitebox_probe.results import printed, summary
 from whitebox_probe.results.folder import read_seal, save_sealed
 from whitebox_probe.results.old import table_of_first_format
 from whitebox_probe.results.run import Run, same
@@ -22,10 +23,12 @@ from whitebox_probe.results.table import (
     several_values,
     written,
 )
-from whitebox_probe.stats import Trend, few_note, trend
+from whitebox_probe.stats import Trend, trend
 
 TABLE, SAMPLES, MATRICES, RUN = "table", "samples.parquet", "matrices.npz", "run.json"
 IDENTITY = "identity"
+UNITS = ("nats", "rad", "bits", "patches")
+"""Units that are said in print; the others are ranges and shares, which the numbers show."""
 _FIX = "Pass a folder that `whitebox-probe run --out` or Result.save wrote"
 
 
@@ -73,8 +76,9 @@ class Result:
     def __repr__(self) -> str:
         """One line: the model, the data, and how much there is of what."""
         measures = self.frame["metric"].nunique()
+        data = short(str(self.run.data.get("name", "")))
         return (
-            f"Result('{self.model}', data='{self.run.data.get('name', '')}', "
+            f"Result('{short(self.model)}', data='{data}', "
             f"samples={len(self.samples)}, layers={self.run.layers}, measures={measures})"
         )
 
@@ -231,18 +235,23 @@ class Result:
     def to_latex(self, *, metrics: Sequence[str] | None = None, caption: str | None = None) -> str:
         r"""A booktabs table: first layer, last layer and change of each measure, with intervals.
 
+        Numbers stand in `\num{}` of siunitx, with the digits that their intervals let them have.
+
         Args: metrics: only these. caption: of a floating table; a bare tabular without one.
         """
-        return summary.latex(summary.rows_of([self], metrics), caption=caption)
+        return printed.latex(summary.HEADER, self._printed(metrics), caption=caption)
+
+    def to_markdown(self, *, metrics: Sequence[str] | None = None) -> str:
+        """The same table as `to_latex`, in Markdown."""
+        return printed.markdown(summary.HEADER, self._printed(metrics))
+
+    def _printed(self, metrics: Sequence[str] | None) -> list[Sequence[printed.Cell]]:
+        return summary.with_units(summary.rows_of([self], metrics), units_of(self))
 
     def _repr_html_(self) -> str:
-        run = self.run
-        what = f"{len(self.samples) or run.count} samples of {run.data.get('name', 'data')}"
-        sizes = f"L={run.layers}, d={run.dim}, K={run.heads}, p={run.dim_head}, n={run.tokens}"
-        told = [what, f"convention {_text(run, 'convention')}", f"basis {_text(run, 'basis')}"]
-        told += [f"null {_text(run, 'null')}"] if run.get("null") else []
-        told += [note] if (note := few_note(len(self.samples))) else []
-        return summary.html("Result", run.model, [*told, sizes], summary.rows_of([self]))
+        from whitebox_probe.results.pages import of_result
+
+        return of_result(self)
 
     def save(self, folder: str | Path) -> Path:
         """Write table.parquet, table.csv, samples.parquet, matrices.npz and run.json.
@@ -314,6 +323,12 @@ def named_matrices(
     return matrices, places
 
 
+def units_of(result: Result) -> dict[str, str]:
+    """Unit of each measure that a result says one of."""
+    told = result.run.measures.items()
+    return {name: str(each["unit"]) for name, each in told if each.get("unit") in UNITS}
+
+
 def same_arrays(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> bool:
     """Whether two sets of named arrays hold the same; NaN equals NaN."""
     return one.keys() == other.keys() and all(
@@ -333,11 +348,6 @@ def _distinct(rows: pd.DataFrame) -> list[dict[Hashable, Any]]:
 
 def _told(settings: Mapping[Any, Any]) -> str:
     return ", ".join(f"{k}={written(v)}" for k, v in settings.items() if not no_value(v))
-
-
-def _text(run: Run, name: str) -> str:
-    value = run.get(name)
-    return ", ".join(written(v) or "none" for v in (value if isinstance(value, list) else [value]))
 
 
 def _check_parquet() -> None:

@@ -7,6 +7,7 @@ from types import UnionType
 from typing import Any, NoReturn, get_args, get_origin
 
 from whitebox_probe._core.errors import ResultError
+from whitebox_probe._core.lines import short
 from whitebox_probe.results.table import SETTINGS, no_value
 
 FORMAT = 2
@@ -29,7 +30,8 @@ class Run(Mapping[str, Any]):
     same things: `execution`, `seconds`, `created` and `versions` do not count.
 
     Attributes:
-        model: name in tables. family, checkpoint (name, sha256), network (arch, constants).
+        model: name in tables. family, checkpoint (name, sha256, and `initial_of`: the model that
+            was trained from an initialisation), network (arch, constants).
         preprocess: how inputs were prepared; None where they came prepared, or it is unknown.
         data: name, fingerprint, limit. count: samples.
         layers, dim, heads, dim_head: L, d, K, p. tokens: n as measured, with those before the
@@ -141,6 +143,11 @@ class Run(Mapping[str, Any]):
             return NotImplemented
         names = [name for name in _FIELDS if name not in NOT_COMPARED]
         return all(same(getattr(self, name), getattr(other, name)) for name in names)
+
+    def __repr__(self) -> str:
+        """One line: the model, the data, and how many samples; the fields hold the rest."""
+        data = short(str(self.data.get("name", "")))
+        return f"Run('{short(self.model)}', data='{data}', samples={self.count})"
 
     def __hash__(self) -> NoReturn:
         raise TypeError("a Run is compared by content and has no hash: use run.model as a key")

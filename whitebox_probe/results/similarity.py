@@ -9,6 +9,7 @@ import pandas as pd
 
 from whitebox_probe._core.errors import ResultError
 from whitebox_probe._core.io import atomic_path
+from whitebox_probe._core.lines import names
 from whitebox_probe.results.result import same_arrays
 from whitebox_probe.results.table import read_table
 
@@ -46,6 +47,17 @@ class Similarity:
 
     def __hash__(self) -> NoReturn:
         raise TypeError("a Similarity is compared by content and has no hash: use its names as key")
+
+    def __repr__(self) -> str:
+        """One line: the models, their layers, and how many samples."""
+        told = names(list(dict.fromkeys([self.first, self.second])))
+        layers = " x ".join(map(str, self.cka.shape))
+        return f"Similarity({told}: {layers} layers, {self.count} samples)"
+
+    def _repr_html_(self) -> str:
+        from whitebox_probe.results.pages import of_similarity
+
+        return of_similarity(self)
 
     def _matrices(self) -> dict[str, np.ndarray]:
         return {name: getattr(self, name) for name in MATRICES}

@@ -1,12 +1,14 @@
 """First layer, last layer and change of each measure: what a table in print has room for."""
 
-import html as escape
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import pandas as pd
 
+from whitebox_probe._core.digits import Number
+from whitebox_probe.results.printed import Cell
 from whitebox_probe.results.table import SETTINGS, keys_of, varying, written
 from whitebox_probe.stats import summarise
 
@@ -31,10 +33,7 @@ class Measured(Protocol):
         """Its name in tables."""
 
 
-SHOWN = 12
-_HEADER = ("measure", "model", "first layer", "last layer", "change")
-_SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-_SPECIAL |= {character: f"\\{character}" for character in "&%$#_{}"}
+HEADER = ("measure", "model", "first layer", "last layer", "change")
 
 
 def changes(result: Measured, metrics: Sequence[str] | None = None) -> pd.DataFrame:
@@ -47,34 +46,46 @@ def changes(result: Measured, metrics: Sequence[str] | None = None) -> pd.DataFr
     Args: metrics: only these, in this order; all of the table when not given.
     """
     columns = [name for name in SETTINGS if name in result.frame]
-    rows = []
+    rows: list[dict[str, Any]] = []
+    paired: list[tuple[int, np.ndarray]] = []  # of which row: one draw of resamples serves all
     for metric in metrics or dict.fromkeys(result.frame["metric"]):
         mine = result.frame[result.frame["metric"] == metric]
         keys = keys_of(mine)
-        for place, curve in mine.groupby(["site", *columns], sort=False, dropna=False):
-            ordered = curve.sort_values("layer")
+        for ordered in curves(mine):
             first, last = ordered.iloc[0], ordered.iloc[-1]
-            low = high = math.nan
+            place = first[["site", *columns]]
             ends = [str(keys[end]) for end in (ordered.index[0], ordered.index[-1])]
             if set(ends) <= set(result.samples.columns):
                 before, after = (result.samples[key].to_numpy() for key in ends)
-                paired = summarise((after - before)[:, None], seed=int(result.run["seed"]))
-                low, high = float(paired.ci_low[0]), float(paired.ci_high[0])
+                paired.append((len(rows), after - before))
             row = {"metric": metric, "model": result.model}
             row |= dict(zip(("site", *columns), place, strict=True))
             for end, values in (("first", first), ("last", last)):
                 row[end] = values["mean"]
                 row |= {f"{end}_{side}": values[side] for side in ("ci_low", "ci_high")}
             row |= {"change": last["mean"] - first["mean"]}
-            rows.append(row | {"change_ci_low": low, "change_ci_high": high})
+            rows.append(row | {"change_ci_low": math.nan, "change_ci_high": math.nan})
+    if paired:
+        found = summarise(np.stack([d for _, d in paired], axis=1), seed=int(result.run["seed"]))
+        for (at, _), low, high in zip(paired, found.ci_low, found.ci_high, strict=True):
+            rows[at] |= {"change_ci_low": float(low), "change_ci_high": float(high)}
     return pd.DataFrame(rows)
+
+
+def curves(frame: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """The rows of each measure, site and setting, in the order of the layers."""
+    columns = ["site", *(name for name in SETTINGS if name in frame)]
+    for metric in dict.fromkeys(frame["metric"]):
+        mine = frame[frame["metric"] == metric]
+        for _, curve in mine.groupby(columns, sort=False, dropna=False):
+            yield curve.sort_values("layer")
 
 
 def rows_of(
     results: Sequence[Measured], metrics: Sequence[str] | None = None
-) -> list[tuple[str, ...]]:
-    """One row of cells a measure, setting and model, under `_HEADER`."""
-    rows = []
+) -> list[tuple[Cell, ...]]:
+    """One row of cells a measure, setting and model, under `HEADER`."""
+    rows: list[tuple[Cell, ...]] = []
     for result in results:
         several = {m: varying(g) for m, g in result.frame.groupby("metric", sort=False)}
         for row in changes(result, metrics).to_dict("records"):
@@ -86,13 +97,13 @@ def rows_of(
 
 def rows_of_comparison(
     frame: pd.DataFrame, differences: pd.DataFrame, metrics: Sequence[str] | None = None
-) -> list[tuple[str, ...]]:
+) -> list[tuple[Cell, ...]]:
     """The same of several models, each measure followed by its paired differences."""
     values = ["mean", "ci_low", "ci_high"]
     paired = differences.rename(columns={"difference": "mean"})
     names = paired["second"] + " - " + paired["first"]
     paired = paired.assign(model=names, basis=paired["first_basis"])
-    rows: list[tuple[str, ...]] = []
+    rows: list[tuple[Cell, ...]] = []
     columns = ["model", "site", *SETTINGS]
     for metric in metrics or dict.fromkeys(frame["metric"]):
         for part in (frame, paired):
@@ -117,49 +128,20 @@ def measure(metric: str, settings: Mapping[str, Any]) -> str:
     return f"{metric} ({told})" if told else metric
 
 
-def cells(row: Mapping[Hashable, Any]) -> tuple[str, str, str]:
+def cells(row: Mapping[Hashable, Any]) -> tuple[Number, Number, Number]:
     """First layer, last layer and change of a row of `changes`."""
-    return cell(row, "first"), cell(row, "last"), cell(row, "change", sign="+")
+    return _cell(row, "first"), _cell(row, "last"), _cell(row, "change", sign="+")
 
 
-def cell(row: Mapping[Hashable, Any], part: str, sign: str = "") -> str:
-    """A value to four digits, its interval to the same decimal place."""
-    value, low, high = (row[f"{part}{end}"] for end in ("", "_ci_low", "_ci_high"))
-    if math.isnan(value):
-        return "-"
-    if value == 0 and (math.isnan(low) or low == high == 0):
-        return "0"
-    largest = max(abs(value), *(abs(end) for end in (low, high) if not math.isnan(end)), 1e-6)
-    decimals = max(0, 3 - math.floor(math.log10(largest)))
-    text = f"{value:{sign}.{decimals}f}"
-    if math.isnan(low):
-        return text
-    return f"{text} [{low:{sign}.{decimals}f}, {high:{sign}.{decimals}f}]"
+def _cell(row: Mapping[Hashable, Any], part: str, sign: str = "") -> Number:
+    value, low, high = (float(row[f"{part}{end}"]) for end in ("", "_ci_low", "_ci_high"))
+    return Number(value, low, high, sign)
 
 
-def latex(rows: Sequence[Sequence[str]], *, caption: str | None = None) -> str:
-    """Rows as a booktabs tabular, in a floating table if it has a caption."""
-    lines = [" & ".join(map(_tex, row)) + r" \\" for row in rows]
-    body = [r"\begin{tabular}{llrrr}", r"\toprule", " & ".join(_HEADER) + r" \\", r"\midrule"]
-    body += [*lines, r"\bottomrule", r"\end{tabular}"]
-    if caption is not None:
-        body = [r"\begin{table}", r"\centering", rf"\caption{{{_tex(caption)}}}", *body]
-        body.append(r"\end{table}")
-    return "\n".join(body) + "\n"
-
-
-def _tex(text: str) -> str:
-    return "".join(_SPECIAL.get(character, character) for character in text)
-
-
-def html(kind: str, name: str, told: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """What a thing is, in one line, and the head of its table."""
-    line = escape.escape("; ".join(told))
-    head = "".join(f"<th>{text}</th>" for text in _HEADER)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape.escape(text)}</td>" for text in row) + "</tr>"
-        for row in rows[:SHOWN]
-    )
-    more = f"<p>and {len(rows) - SHOWN} more rows</p>" if len(rows) > SHOWN else ""
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return f"<p>{kind}: <b>{escape.escape(name)}</b> ({line})</p>{table}{more}"
+def with_units(rows: Sequence[Sequence[Cell]], units: Mapping[str, str]) -> list[Sequence[Cell]]:
+    """Rows whose measures are followed by their units, as a table in print has them."""
+    found: list[Sequence[Cell]] = []
+    for first, *rest in rows:
+        unit = units.get(str(first).partition(" (")[0], "")
+        found.append([f"{first} [{unit}]" if unit else first, *rest])
+    return found

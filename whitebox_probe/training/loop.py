@@ -73,7 +73,8 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
 def train(
     recipe: Recipe, data: Data, out: Path, *, resume: bool = False, progress: bool = True
 ) -> dict[str, Any]:
-    """Train; writes init, early (after epoch 1) and final safetensors, and the log.
+    """Train; writes the weights as safetensors, at the start (init), after each epoch (epoch-01,
+    ...) and after the last one (final), and the log.
 
     A killed run continues with `resume=True` from its last whole epoch, to the same weights.
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from whitebox_probe._core.errors import CheckpointError, NonFiniteError
 from whitebox_probe._core.io import atomic_path
+from whitebox_probe._core.progress import bar
 from whitebox_probe.training.recipe import Recipe, TextRecipe, optimizers, schedule
 
 LOG, STATE = "log.json", "state.pt"
@@ -79,8 +80,6 @@ class Run(ABC, Generic[Of]):
 
     def epoch(self, epoch: int, *, progress: bool) -> None:
         """One pass over the examples, then validation, then everything is saved."""
-        from tqdm.auto import tqdm
-
         start, total = time.perf_counter(), 0.0
         # One generator an epoch: a resumed run draws what the uninterrupted one would have.
         random = torch.Generator().manual_seed(1000 * self.recipe.seed + epoch)
@@ -88,9 +87,7 @@ class Run(ABC, Generic[Of]):
         batches = order[: self.per_epoch * self.recipe.batch_size].split(self.recipe.batch_size)
         self.model.train()
         title = f"{self.recipe.kind} epoch {epoch + 1}/{self.recipe.epochs}"
-        for number, batch in enumerate(
-            tqdm(batches, desc=title, disable=None if progress else True)
-        ):
+        for number, batch in enumerate(bar(batches, progress=progress, desc=title)):
             total += self._step(epoch * self.per_epoch + number, batch, random)
         loss = total / len(batches)
         if not np.isfinite(loss):
@@ -106,10 +103,8 @@ class Run(ABC, Generic[Of]):
                 "seconds": round(time.perf_counter() - start, 1),
             }
         )
-        if epoch == 0:
-            self._save("early")
-        if epoch + 1 == self.recipe.epochs:
-            self._save("final")
+        last = epoch + 1 == self.recipe.epochs
+        self._save("final" if last else f"epoch-{epoch + 1:02d}")
         self._keep()
 
     def _step(self, step: int, batch: Tensor, random: torch.Generator) -> float:

@@ -1,0 +1,167 @@
+"""Several measures of the same models, side by side."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from whitebox_probe._core.errors import ResultError
+from whitebox_probe.plots import _curves, _ends, _fit, _legend, style
+from whitebox_probe.plots._comparable import BANDS, check_results
+from whitebox_probe.plots._names import words
+from whitebox_probe.plots._palette import Palette
+from whitebox_probe.plots.kind import figure
+from whitebox_probe.plots.page import Page, Size, extent, page, refuse_size
+from whitebox_probe.results.result import Result
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+USUAL = ("compression", "coding_rate", "rate_reduction", "l0")
+_TALL = 1.75  # inches a row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Keywords of every figure of several measures.
+
+    Args:
+        columns: panels in a row; two, or three of more than four, if not given.
+        convention: which one, if measures were taken in both.
+        band: what is shaded: 95% interval of the mean, std over samples, or standard error.
+        relative_depth: draw against layer / number of layers.
+        labels: what models are called: a mapping from their names, or a list in their order.
+        palette: colours of models: a list, a mapping from their names, or a colour map's name.
+        axes: draw in these axes, one a measure, row by row, and return their figure.
+        size: (width, height) in inches.
+        width: `column` or `text` of a paper; as your figure.figsize, or `text`, if not given.
+        title: above the panels.
+        legend: under the panels (true, or `auto`), or none (false); names at the `end` of each line
+            in the panels at the right, where they fit.
+    """
+
+    columns: int | None = None
+    convention: str | None = None
+    band: _curves.Band = "ci"
+    relative_depth: bool = False
+    labels: style.Labels = None
+    palette: Palette = None
+    axes: Any = None
+    size: Size = None
+    width: style.Width | None = None
+    title: str | None = None
+    legend: _ends.Legend = True
+
+
+@figure(takes="results", options=Options)
+def panel(*results: Result, metrics: Sequence[str] | None = None, **options: Any) -> "Figure":
+    """Several measures against depth, one panel each, with one legend for all of them.
+
+    Args:
+        metrics: names in the table; if not given, those of R^c, R, their difference and l0 that
+            every result holds.
+
+    Raises: ResultError when a result lacks a measure, and where there is none to draw.
+    """
+    check_results(results)
+    return draw(results, _asked(results, metrics), Options(**options))
+
+
+def draw(results: Sequence[Result], metrics: Sequence[str], options: Options) -> "Figure":
+    """One panel a measure.
+
+    Raises: ResultError when a result lacks one.
+    """
+    refuse_size(options.axes, options.size, options.width, "axes")
+    across = options.columns or (3 if len(metrics) > 4 else min(2, len(metrics)))
+    rows = math.ceil(len(metrics) / across)
+    inches = extent(options.size, options.width, usual="text", height=rows * _TALL)
+    shape = (1, len(metrics)) if options.axes is not None else (rows, across)
+    looks = style.looks(
+        [r.model for r in results],
+        initial=style.initial(results),
+        labels=options.labels,
+        palette=options.palette,
+    )
+    measures = f"{len(metrics)} measures"
+    with page(options.axes, inches=inches, shape=shape, panels=measures) as sheet:
+        cells = list(sheet.axes.flat)
+        drawn = cells[: len(metrics)]
+        for ax, metric in zip(drawn, metrics, strict=True):
+            one = _curves.Options(
+                convention=_of(results, metric, options.convention),
+                band=options.band,
+                relative_depth=options.relative_depth,
+                labels=options.labels,
+                palette=options.palette,
+                ax=ax,
+                legend=False,
+            )
+            _curves.draw(results, metric, one)
+        for ax in cells[len(metrics) :]:
+            ax.remove()
+        for ax in drawn[: len(metrics) - across]:
+            ax.set_xlabel("")
+        names = {}
+        if options.legend == "end":
+            names = _at_ends(sheet, cells, len(metrics), across, len(results))
+        if options.legend:
+            lines = list(drawn[0].lines)[: len(results)]
+            told = [] if names else lines
+            seen = any(_curves.shaded(ax) for ax in drawn)
+            _legend.draw(
+                sheet,
+                told,
+                bands=[BANDS[options.band]] if options.band and seen else [],
+                note=None,
+                brief=_curves.brief(lines, list(looks.values()), told) if told else [],
+            )
+        if options.title and sheet.own:
+            _fit.fit(sheet.figure.suptitle(words(options.title)), sheet.figure.bbox.width)
+        elif options.title:
+            drawn[0].set_title(words(options.title))
+        if sheet.own:
+            _fit.lay_out(sheet.figure)
+            for ax in drawn:
+                _fit.fit(ax.yaxis.label, ax.get_window_extent().height)
+        for ax, texts in names.items():
+            _ends.spread(ax, texts)
+    return sheet.figure
+
+
+def _at_ends(sheet: Page, cells: Sequence[Any], count: int, across: int, lines: int) -> Any:
+    """Panels at the right -> the names beside them; none at all where some do not fit."""
+    found = {}
+    for i, ax in enumerate(cells[:count]):
+        if (i + 1) % across == 0 or i == count - 1:
+            found[ax] = _ends.draw(sheet, ax, list(ax.lines)[:lines])
+    if all(found.values()):
+        return found
+    for text in (text for texts in found.values() for text in texts):
+        text.remove()
+    return {}
+
+
+def _asked(results: Sequence[Result], metrics: Sequence[str] | None) -> list[str]:
+    """The measures that are drawn.
+
+    Raises: ResultError where there is none.
+    """
+    if metrics is not None:
+        found = [metrics] if isinstance(metrics, str) else list(metrics)
+    else:
+        held = set.intersection(*(set(result.frame["metric"]) for result in results))
+        found = [metric for metric in USUAL if metric in held]
+    if not found:
+        raise ResultError(
+            "no measure is named" if metrics is not None else f"'{USUAL[0]}' is not in the results",
+            "there is nothing to draw",
+            "Name some that they hold with metrics=[...]",
+        )
+    return found
+
+
+def _of(results: Sequence[Result], metric: str, convention: str | None) -> str | None:
+    """The convention that is asked for, of measures that have it."""
+    rows = results[0].frame.query("metric == @metric")
+    return convention if convention in set(rows.get("convention", [])) else None

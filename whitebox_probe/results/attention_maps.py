@@ -1,0 +1,145 @@
+"""Where heads look, from what a view holds, and how well that parts an object from its ground."""
+
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from whitebox_probe._core.errors import DataError, ProbeError, ResultError
+from whitebox_probe.results.view import View
+from whitebox_probe.stats import summarise
+
+SITE = "attn_weights"
+Query = Literal["class", "mean"] | tuple[int, int]
+MASS = 0.6
+_DRAWS = 20  # of patches at random, for what chance gives
+
+
+def segmentation(
+    view: View,
+    masks: Any,
+    *,
+    query: Query | None = None,
+    mass: float = MASS,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """How well the patches that a head looks at are the object: mean IoU with masks, each head.
+
+    Of each sample the fewest patches that hold a share of the attention are taken as the object,
+    each as large as it is in the image. `chance` is what the same number of patches at random
+    gives, on average.
+
+    Args:
+        view: from `wp.view`, of images, with the site attn_weights.
+        masks: (samples, H, W), true where the object is; H and W as in the images.
+        query: whose attention, as for `wp.plots.attention`.
+        mass: the share.
+
+    Returns: layer, head, miou, ci_low, ci_high (95% interval of the mean over samples), chance,
+        count. Samples whose mask is empty are left out.
+    Raises: DataError for masks of another shape, or without an object; ResultError for what the
+        view does not hold; ProbeError for a query or mass that cannot be.
+    References: Caron et al. 2021, arXiv:2104.14294; Yu et al. 2023, arXiv:2308.16271.
+    """
+    truth = _masks(view, masks)
+    held = truth.any(axis=(1, 2))
+    random = np.random.default_rng(seed)
+    rows = []
+    for layer in sorted(n for site, n in view.sites if site == SITE):
+        seen = heaviest(maps_of(view, layer, query), mass)[held]  # (B, K, patches)
+        heads = range(seen.shape[1])
+        found = np.stack([_iou(seen[:, k], truth[held], view) for k in heads], axis=1)
+        drawn = np.zeros(found.shape)
+        for _ in range(_DRAWS):
+            mixed = random.permuted(seen, axis=-1)
+            drawn += np.stack([_iou(mixed[:, k], truth[held], view) for k in heads], axis=1)
+        told = summarise(found, seed=seed)
+        rows += [
+            {"layer": layer, "head": k + 1, "miou": told.mean[k]}
+            | {"ci_low": told.ci_low[k], "ci_high": told.ci_high[k]}
+            | {"chance": drawn[:, k].mean() / _DRAWS, "count": len(found)}
+            for k in heads
+        ]
+    return pd.DataFrame(rows)
+
+
+def _masks(view: View, masks: Any) -> np.ndarray:
+    if view.images is None:
+        raise ResultError(
+            f"the samples of this view of {view.model} are no images",
+            "masks are of images",
+            "Make a view of an image model",
+        )
+    truth = np.asarray(masks)
+    if truth.shape != view.images.shape[:3]:
+        raise DataError(
+            f"the masks have shape {truth.shape}",
+            f"the view's images have {view.images.shape[:3]}",
+            "Pass one mask an image, of its size behind the model's preprocessing",
+        )
+    truth = truth.astype(bool)
+    if not truth.any():
+        raise DataError("no mask holds an object", "all of them are empty", "Mark it with True")
+    return truth
+
+
+def _iou(seen: np.ndarray, truth: np.ndarray, view: View) -> np.ndarray:
+    """Intersection over union of each sample: (B, patches), (B, H, W) -> (B,)."""
+    grid = view.in_grid(seen).astype(bool)
+    tall, wide = truth.shape[1:]
+    at = np.arange(tall) * grid.shape[1] // tall, np.arange(wide) * grid.shape[2] // wide
+    large = grid[:, at[0]][:, :, at[1]]
+    both, either = (large & truth).sum(axis=(1, 2)), (large | truth).sum(axis=(1, 2))
+    share: np.ndarray = both / np.maximum(either, 1)
+    return share
+
+
+def maps_of(view: View, layer: int, query: Query | None) -> np.ndarray:
+    """The attention of a query to the patches: (B, K, patches), each row of it adding up to 1."""
+    weights = view.at(SITE, layer)
+    patches = list(view.patches)
+    if query is None:
+        query = "mean" if view.class_index is None else "class"
+    if query == "class":
+        if view.class_index is None:
+            raise ResultError(
+                f"{view.model} has no class token",
+                "its attention is that of patches",
+                "Use query='mean', or query=(row, column)",
+            )
+        found = weights[:, :, view.class_index, :][..., patches]
+    elif query == "mean":
+        found = weights[:, :, patches, :][..., patches].mean(axis=2)
+    else:
+        found = weights[:, :, patches[_place(view, query)], :][..., patches]
+    whole: np.ndarray = found / np.maximum(found.sum(axis=-1, keepdims=True), 1e-30)
+    return whole
+
+
+def heaviest(maps: np.ndarray, mass: float) -> np.ndarray:
+    """1 for the fewest entries that hold a share of each row, 0 for the others: (..., n).
+
+    Raises: ProbeError for a share that is none.
+    """
+    if not 0 < mass < 1:
+        raise ProbeError(
+            f"mass is {mass}", "it is the share of attention that is shown", "Use mass=0.6"
+        )
+    order = np.argsort(-maps, axis=-1, kind="stable")
+    held = np.cumsum(np.take_along_axis(maps, order, axis=-1), axis=-1)
+    before = held - np.take_along_axis(maps, order, axis=-1)
+    kept = np.zeros_like(maps)
+    np.put_along_axis(kept, order, (before < mass).astype(maps.dtype), axis=-1)
+    return kept
+
+
+def _place(view: View, query: Any) -> int:
+    rows, columns = view.grid or (0, 0)
+    fits = isinstance(query, tuple) and len(query) == 2
+    if not fits or not (0 <= query[0] < rows and 0 <= query[1] < columns):
+        raise ProbeError(
+            f"query={query!r} is no token of the image",
+            f"its patches are (0, 0) to ({rows - 1}, {columns - 1})",
+            "Use 'class', 'mean' or a patch (row, column)",
+        )
+    return int(query[0]) * columns + int(query[1])
