@@ -63,6 +63,7 @@ def main(rank, folder):
     except wp.ProbeError as error:
         found["different"] = str(error)
     torch.save(found, folder / f"{rank}.pt")
+    torch.distributed.barrier()  # none leaves while another still talks to it
     torch.distributed.destroy_process_group()
 
 

@@ -71,6 +71,7 @@ def main(folder):
     alone = wp.probe(model_of("vit"), loader, progress=False, distributed=False)
     assert len(alone.samples) == 61
     as_metrics(folder / f"metrics-{rank}.pt")
+    torch.distributed.barrier()  # none leaves while another still talks to it
     torch.distributed.destroy_process_group()
 
 

@@ -4,7 +4,8 @@
     wp.plots.save(figure, "compression")
     wp.plots.run_of("compression.pdf")
 
-A figure never computes: it draws what the table holds. matplotlib is loaded by the first one drawn.
+A figure never measures: it draws what a result or a view holds. matplotlib is loaded by the first
+one drawn.
 """
 
 import importlib
