@@ -157,7 +157,7 @@ def draw() -> None:
         with_picture = PICTURES / f"{name}.png"
         drawn.savefig(with_picture, dpi=DPI, metadata={"Software": None})
         print(with_picture.name, f"{with_picture.stat().st_size / 1000:.0f} kB")
-        told = "".join(f", {key}={value!r}" for key, value in keywords.items())
+        told = "".join(f", {key}={value!r}" for key, value in keywords.items()).replace("'", '"')
         summary, _, rest = (inspect.getdoc(figure) or "").partition("\n\n")
         more = rest.split("Args:")[0].split("Raises:")[0].strip()
         words = " ".join(f"{summary}\n\n{more}".split())
