@@ -1,8 +1,9 @@
-"""What may share an axis: curves of the same thing, and nats of the same size."""
+"""What may share an axis: the same thing, in nats of the same size; and what of it is drawn."""
 
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from whitebox_probe._core.errors import ProbeError, ResultError, expect_names_differ, nearest
@@ -16,6 +17,39 @@ BANDS: dict[str, str] = {
     "std": "band: ±1 std over samples",
     "sem": "band: ±1 standard error of the mean",
 }
+
+
+def chosen(
+    asked: Sequence[int] | int | None,
+    known: Sequence[int],
+    what: str,
+    having: str,
+    *,
+    usual: Sequence[int] | None = None,
+) -> list[int]:
+    """The layers, heads or samples that are drawn: those asked for, or the usual ones.
+
+    Args: what: one of them, in a word. having: what has them, as in `the results have`.
+    Raises: ResultError for one that there is not, and where none is asked for.
+    """
+    if asked is None:
+        shown = list(known if usual is None else usual)
+    else:
+        shown = [asked] if isinstance(asked, int) else list(asked)
+    wrong = [one for one in shown if one not in known]
+    if wrong or not shown:
+        raise ResultError(
+            f"{what} {wrong[0]} cannot be drawn" if wrong else f"no {what} is to be drawn",
+            f"{having} {known[0]} to {known[-1]}",
+            f"Name {what}s in that range",
+        )
+    return shown
+
+
+def matrices_of(result: Result, name: str) -> np.ndarray | None:
+    """A matrix of each layer, by its name or by its key; None where the result holds none."""
+    having = {place.get("name", key) for key, place in result.run.matrices.items()}
+    return result.matrix(name) if name in having else result.matrices.get(name)
 
 
 def check_results(results: Sequence[Any]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from whitebox_probe.plots import _fit, _legend, _names, _sequence, style
+from whitebox_probe.plots import _fit, _legend, _sequence, style
 from whitebox_probe.plots._comparable import check_results
 from whitebox_probe.plots._palette import Palette
 from whitebox_probe.plots.page import Size, extent, page, refuse_size
@@ -77,10 +77,7 @@ def draw(
         _sequence.add_bar(axes, of, values, meaning, words=words)
         if handles:
             _legend.draw(sheet, handles, bands=[], note=None)
-        if options.title and sheet.own:
-            _fit.fit(sheet.figure.suptitle(_names.words(options.title)), sheet.figure.bbox.width)
-        elif options.title:
-            sheet.ax.set_title(f"{_names.words(options.title)}\n{sheet.ax.get_title()}")
+        sheet.head(options.title)
         if sheet.own:
             _fit.lay_out(sheet.figure)
         for ax in axes:

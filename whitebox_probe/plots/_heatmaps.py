@@ -8,8 +8,7 @@ import numpy as np
 
 from whitebox_probe._core.errors import ProbeError, ResultError
 from whitebox_probe.plots import _fit, style
-from whitebox_probe.plots._comparable import check_results
-from whitebox_probe.plots._names import words
+from whitebox_probe.plots._comparable import check_results, chosen, matrices_of
 from whitebox_probe.plots._palette import Palette, colour_map
 from whitebox_probe.plots.page import Page, Size, extent, page, refuse_size
 from whitebox_probe.results.result import Result
@@ -131,10 +130,7 @@ def draw(
             _name(sheet, row, looks[result.model])
         if options.colorbar:
             add_bar(sheet, image, scale)
-        if options.title and sheet.own:
-            _fit.fit(sheet.figure.suptitle(words(options.title)), across * sheet.figure.dpi)
-        elif options.title:
-            sheet.ax.set_title(f"{words(options.title)}\n{sheet.ax.get_title()}")
+        sheet.head(options.title)
         if sheet.own and options.size is None:
             trim(sheet)
     return sheet.figure
@@ -209,22 +205,14 @@ def _name(sheet: Page, row: int, look: style.Look) -> None:
 def _shown(stacks: Sequence[np.ndarray], layers: Sequence[int] | None, *, most: int) -> list[int]:
     depth = min(len(stack) for stack in stacks)
     spread = sorted(set(np.linspace(1, depth, min(depth, most)).round().astype(int).tolist()))
-    shown = spread if layers is None else list(layers)
-    if not shown:
+    if layers is not None and not len(layers):
         raise ProbeError("no layer is to be drawn", "layers= is empty", "Name one or more")
-    wrong = [layer for layer in shown if layer not in range(1, depth + 1)]
-    if wrong:
-        raise ResultError(
-            f"layer {wrong[0]} cannot be drawn",
-            f"the results have layers 1 to {depth}",
-            "Name layers in that range",
-        )
-    return shown
+    known = range(1, depth + 1)
+    return chosen(layers, known, "layer", "the results have layers", usual=spread)
 
 
 def _stack(result: Result, matrix: str) -> np.ndarray:
-    having = {place.get("name", key) for key, place in result.run.matrices.items()}
-    stack = result.matrix(matrix) if matrix in having else result.matrices.get(matrix)
+    stack = matrices_of(result, matrix)
     if stack is None or stack.ndim != 3:
         square = sorted(name for name, each in result.matrices.items() if each.ndim == 3)
         raise ResultError(

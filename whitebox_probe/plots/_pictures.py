@@ -9,6 +9,7 @@ import numpy as np
 
 from whitebox_probe._core.errors import ProbeError, ResultError
 from whitebox_probe.plots import _fit, style
+from whitebox_probe.plots._comparable import chosen
 from whitebox_probe.plots._names import verbatim, words
 from whitebox_probe.plots._palette import Palette
 from whitebox_probe.plots.page import Page, Size, extent, page, refuse_size
@@ -51,16 +52,8 @@ class Options:
 
         Raises: ResultError for one that the view does not hold.
         """
-        asked = [self.samples] if isinstance(self.samples, int) else self.samples
-        shown = list(range(view.samples))[:MOST] if asked is None else list(asked)
-        wrong = [n for n in shown if n not in range(view.samples)]
-        if wrong or not shown:
-            raise ResultError(
-                f"sample {wrong[0]} cannot be drawn" if wrong else "no sample is to be drawn",
-                f"the view holds 0 to {view.samples - 1}",
-                "Name samples in that range",
-            )
-        return shown
+        known = range(view.samples)
+        return chosen(self.samples, known, "sample", "the view holds", usual=known[:MOST])
 
     def names(self, view: View, samples: Sequence[int]) -> list[str]:
         """What each sample is called."""

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from whitebox_probe._core.errors import ProbeError, ResultError
+from whitebox_probe._core.errors import ProbeError
+from whitebox_probe.plots._comparable import chosen
 from whitebox_probe.plots._palette import map_of_values
 from whitebox_probe.plots._pictures import MOST, OF_SAMPLES, Options, images_of, picture, sheet
 from whitebox_probe.plots.kind import figure
@@ -92,13 +93,5 @@ def _mark(ax: Any, query: tuple[int, int], view: View, size: tuple[int, ...]) ->
 
 
 def _heads(heads: Sequence[int] | int | None, count: int) -> list[int]:
-    asked = [heads] if isinstance(heads, int) else heads
-    shown = list(range(1, min(count, MOST) + 1)) if asked is None else list(asked)
-    wrong = [head for head in shown if head not in range(1, count + 1)]
-    if wrong or not shown:
-        raise ResultError(
-            f"head {wrong[0]} cannot be drawn" if wrong else "no head is to be drawn",
-            f"the layer has heads 1 to {count}",
-            "Name heads in that range",
-        )
-    return shown
+    usual = range(1, min(count, MOST) + 1)
+    return chosen(heads, range(1, count + 1), "head", "the layer has heads", usual=usual)

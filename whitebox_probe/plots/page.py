@@ -10,6 +10,7 @@ import numpy as np
 
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.plots import _fit, _settings, style
+from whitebox_probe.plots._names import words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,6 +45,13 @@ class Page:
         base = _settings.setting("font.size") if self.own else _fit.points((ax or self.ax).title)
         # The titles of the caller's axes are larger than what stands beside them.
         return self.type * of / 8 * float(base) / (1 if self.own else 1.2)
+
+    def head(self, title: str | None) -> None:
+        """The figure's title; on the caller's page above the first of the axes."""
+        if title and self.own:
+            _fit.fit(self.figure.suptitle(words(title)), self.figure.bbox.width)
+        elif title:
+            self.ax.set_title(f"{words(title)}\n{self.ax.get_title()}")
 
 
 def extent(

@@ -7,7 +7,6 @@ import numpy as np
 from whitebox_probe._core.errors import ResultError
 from whitebox_probe.plots import _fit, _legend, style
 from whitebox_probe.plots._comparable import check_results
-from whitebox_probe.plots._names import words as _words
 from whitebox_probe.plots._palette import Palette
 from whitebox_probe.plots.kind import figure
 from whitebox_probe.plots.page import Size, extent, page, refuse_size
@@ -70,12 +69,9 @@ def rate_change_parts(
             ax.set_xlabel(r"layer $\ell$")
         sheet.ax.set_ylabel(r"change of $R^c$ [nats]")
         _legend.draw(sheet, handles, bands=[], note=None)
+        sheet.head(title)
         if sheet.own:
-            if title:
-                _fit.fit(sheet.figure.suptitle(_words(title)), sheet.figure.bbox.width)
             _fit.lay_out(sheet.figure)
-        elif title:
-            sheet.ax.set_title(f"{_words(title)}\n{sheet.ax.get_title()}")
         for ax in sheet.axes[0]:
             _fit.fit(ax.title, ax.get_window_extent().width)
     return sheet.figure

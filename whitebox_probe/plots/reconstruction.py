@@ -6,7 +6,6 @@ import numpy as np
 
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.plots import _fit, style
-from whitebox_probe.plots._names import words
 from whitebox_probe.plots._palette import Palette, colours
 from whitebox_probe.plots.kind import figure
 from whitebox_probe.plots.page import Size, extent, page, refuse_size
@@ -68,10 +67,7 @@ def reconstruction(
             top = sheet.axes[0, column]
             top.set_title(names.get(name, name))
             _fit.fit(top.title, top.get_window_extent().width)
-        if title and sheet.own:
-            _fit.fit(sheet.figure.suptitle(words(title)), across * sheet.figure.dpi)
-        elif title:
-            sheet.ax.set_title(f"{words(title)}\n{sheet.ax.get_title()}")
+        sheet.head(title)
     return sheet.figure
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from whitebox_probe._core.errors import ResultError
 from whitebox_probe.plots import _fit, style
-from whitebox_probe.plots._names import verbatim, words
+from whitebox_probe.plots._names import verbatim
 from whitebox_probe.plots._palette import Palette
 from whitebox_probe.plots.kind import figure
 from whitebox_probe.plots.page import Size, extent, page, refuse_size
@@ -70,14 +70,11 @@ def robustness(
             of = table[table["model"] == model]
             _panel(ax, of, claims, settings[model], sheet)
             ax.set_title(looks[model].label, color=looks[model].colour, fontsize=sheet.points(7))
+        sheet.head(title)
         if sheet.own:
             note = "green: agrees    × overturns the verdict    · does not count"
             sheet.figure.supxlabel(note, fontsize=sheet.points(6.5), color="0.3")
-            if title:
-                _fit.fit(sheet.figure.suptitle(words(title)), sheet.figure.bbox.width)
             _fit.lay_out(sheet.figure)
-        elif title:
-            sheet.ax.set_title(f"{words(title)}\n{sheet.ax.get_title()}")
         for ax in sheet.axes[:, 0]:
             _fit.fit(ax.title, ax.get_window_extent().width)
     return sheet.figure

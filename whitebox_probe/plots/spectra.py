@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from whitebox_probe._core.errors import ResultError
-from whitebox_probe.plots._comparable import check_results
+from whitebox_probe.plots._comparable import check_results, chosen, matrices_of
 from whitebox_probe.plots._each import Options, draw
 from whitebox_probe.plots.kind import figure
 from whitebox_probe.results.result import Result
@@ -101,20 +101,11 @@ def principal_angles(
 def _shown(results: Sequence[Result], matrix: str, layers: Sequence[int] | None) -> list[int]:
     check_results(results)
     depth = min(len(_stack(result, matrix)) for result in results)
-    shown = list(range(1, depth + 1)) if layers is None else list(layers)
-    wrong = [layer for layer in shown if layer not in range(1, depth + 1)]
-    if wrong or not shown:
-        raise ResultError(
-            f"layer {wrong[0]} cannot be drawn" if wrong else "no layer is to be drawn",
-            f"the results have layers 1 to {depth}",
-            "Name layers in that range",
-        )
-    return shown
+    return chosen(layers, range(1, depth + 1), "layer", "the results have layers")
 
 
 def _stack(result: Result, matrix: str, ndim: int | None = None) -> np.ndarray:
-    having = {place.get("name", key) for key, place in result.run.matrices.items()}
-    stack = result.matrix(matrix) if matrix in having else result.matrices.get(matrix)
+    stack = matrices_of(result, matrix)
     if stack is None or (ndim is not None and stack.ndim != ndim):
         metric = "token_spectrum" if matrix == "token_spectrum" else "coherence"
         raise ResultError(

@@ -8,7 +8,7 @@ import numpy as np
 
 from whitebox_probe._core.errors import ProbeError, ResultError, nearest
 from whitebox_probe.plots import _fit, _labels, _sequence, style
-from whitebox_probe.plots._comparable import check_options, check_results
+from whitebox_probe.plots._comparable import check_options, check_results, chosen
 from whitebox_probe.plots._names import verbatim
 from whitebox_probe.plots._names import words as _words
 from whitebox_probe.plots._palette import Palette, map_of_values
@@ -76,14 +76,7 @@ def over_steps(
     curves = [found[i] for i in order]
     means = np.stack([curve["mean"].to_numpy() for curve in curves])  # (steps, layers)
     known = curves[0]["layer"].tolist()
-    shown = known if layers is None else list(layers)
-    wrong = [layer for layer in shown if layer not in known]
-    if wrong or not shown:
-        raise ResultError(
-            f"layer {wrong[0]} cannot be drawn" if wrong else "no layer is to be drawn",
-            f"the results have layers {known[0]} to {known[-1]}",
-            "Name layers in that range",
-        )
+    shown = chosen(layers, known, "layer", "the results have layers")
     means = means[:, [known.index(layer) for layer in shown]]
     inches = extent(size, width, usual="column", height={"column": 2.3, "text": 2.9})
     with page(ax, inches=inches, panels="one") as sheet:
