@@ -3,6 +3,7 @@
     python benchmarks/watch.py                  # crate-tiny's recipe, at the default interval
     python benchmarks/watch.py --kind vit
     python benchmarks/watch.py --every 100
+    python benchmarks/watch.py --device cuda
     python benchmarks/watch.py --parts          # one measurement, by measure and number of samples
 
 Two trainings by the shipped recipe go on in one process, a step of one and a step of the other in
@@ -33,7 +34,7 @@ class Training:
 
     def __init__(self, recipe, images, labels, steps):
         self.recipe, self.images, self.labels, self.steps = recipe, images, labels, steps
-        self.net = build(recipe).train()
+        self.net = build(recipe).train().to(images.device)
         self.optimizers = optimizers(self.net, recipe)
         self.base = [[g["lr"] for g in o.param_groups] for o in self.optimizers]
 
@@ -42,10 +43,11 @@ class Training:
         start = time.perf_counter()
         random = torch.Generator().manual_seed(number)
         batch = torch.randint(len(self.images), (self.recipe.batch_size,), generator=random)
+        batch = batch.to(self.images.device)
         for optimizer, rates in zip(self.optimizers, self.base, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * schedule(number, self.steps, self.recipe)
-        flip = torch.rand(len(batch), generator=random) < 0.5
+        flip = (torch.rand(len(batch), generator=random) < 0.5).to(batch.device)
         images = self.images[batch]
         images = torch.where(flip[:, None, None, None], images.flip(3), images)
         loss = F.cross_entropy(self.net(images), self.labels[batch], label_smoothing=0.1)
@@ -62,7 +64,8 @@ def two_trainings(args):
     """A watched training and another, and whether their weights are the same at the end."""
     recipe = Recipe(kind=args.kind)
     pixels, labels = fashion_mnist.read_embedded()
-    images, classes = normalise(pixels), torch.from_numpy(labels)
+    images = normalise(pixels).to(args.device)
+    classes = torch.from_numpy(labels).to(args.device)
     alone, watched = (Training(recipe, images[:-16], classes[:-16], 6435) for _ in range(2))
     watcher = wp.watch(watched.net, images[-16:], every=args.every, limit=args.limit)
     bare, steps, watching = [], [], []
@@ -92,7 +95,8 @@ def parts(args):
     """One measurement over one step: by what is measured, and on how many samples."""
     recipe = Recipe(kind=args.kind)
     pixels, labels = fashion_mnist.read_embedded()
-    images, classes = normalise(pixels), torch.from_numpy(labels)
+    images = normalise(pixels).to(args.device)
+    classes = torch.from_numpy(labels).to(args.device)
     training = Training(recipe, images, classes, 6435)
     training.step(0)
     asked = [*((m,) for m in MEASURES), MEASURES, (*MEASURES, "effective_rank")]
@@ -124,6 +128,7 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--parts", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

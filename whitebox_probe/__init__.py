@@ -88,9 +88,9 @@ def __getattr__(name: str) -> Any:
     if name in _FOLDERS:
         return importlib.import_module(f"{__name__}.{_FOLDERS[name]}")
     if name == "__version__":
-        from importlib.metadata import version
+        from whitebox_probe._core.versions import version_of
 
-        return version("whitebox-probe")
+        return version_of("whitebox-probe")
     if name not in _HOMES:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     quiet_imports()

@@ -122,9 +122,9 @@ def main(argv: list[str] | None = None) -> int:
                 f"Start it by itself: {PROGRAM} {args.command}",
             )
         if args.version:
-            from importlib.metadata import version
+            from whitebox_probe._core.versions import version_of
 
-            print(f"{PROGRAM} {version('whitebox-probe')}")
+            print(f"{PROGRAM} {version_of('whitebox-probe')}")
         elif args.command is None:
             top.print_help()
         else:

@@ -3,13 +3,13 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib.metadata import version
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from whitebox_probe._core.versions import version_of
 from whitebox_probe.data.source import Source
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.models.offloaded import is_offloaded, named_tensors
@@ -60,7 +60,7 @@ def identity(
         "places of the sites": places(model, plan),
         "batch_size": execution.batch_size,
         "device": device.type,
-        "versions": {name: version(name) for name in ("whitebox-probe", "torch")},
+        "versions": {name: version_of(name) for name in ("whitebox-probe", "torch")},
         "data of the fit": fit,
     }
 

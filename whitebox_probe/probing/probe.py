@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from whitebox_probe._core.errors import DataError, LoadWarning
 from whitebox_probe._core.progress import bar
+from whitebox_probe._core.versions import version_of
 from whitebox_probe.data._digest import combined
 from whitebox_probe.data._left_out import LeftOutWarning
 from whitebox_probe.data.given import Data, expected
@@ -645,4 +645,4 @@ def _network(model: ProbeModel, layers: Mapping[int, Parts]) -> dict[str, Any]:
 
 def _versions() -> dict[str, str]:
     packages = ("whitebox-probe", "torch", "timm", "numpy")
-    return {"python": platform.python_version()} | {name: version(name) for name in packages}
+    return {"python": platform.python_version()} | {name: version_of(name) for name in packages}

@@ -4,7 +4,6 @@ import json
 import time
 from abc import ABC, abstractmethod
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from whitebox_probe._core.errors import CheckpointError, NonFiniteError
 from whitebox_probe._core.io import atomic_path
 from whitebox_probe._core.progress import bar
+from whitebox_probe._core.versions import version_of
 from whitebox_probe.training.recipe import Recipe, TextRecipe, optimizers, schedule
 
 LOG, STATE = "log.json", "state.pt"
@@ -53,7 +53,7 @@ class Run(ABC, Generic[Of]):
             "parameters": sum(p.numel() for p in model.parameters()),
             "data": facts,
             "threads": torch.get_num_threads(),
-            "versions": {name: version(name) for name in ("torch", self.library, "numpy")},
+            "versions": {name: version_of(name) for name in ("torch", self.library, "numpy")},
             "epochs": [],
         }
         if resume:

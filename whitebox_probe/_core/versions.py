@@ -1,0 +1,15 @@
+"""Which version of a package a number was made with."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+
+def version_of(package: str) -> str:
+    """The installed version, or "not installed": a source tree on the path has none.
+
+    >>> version_of("no-such-package")
+    'not installed'
+    """
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
