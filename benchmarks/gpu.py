@@ -28,7 +28,7 @@ SHIPPED = {
     "gpt2-tiny-kjv": "kjv",
 }
 KEYS = ["layer", "site", "metric", "basis", "convention"]
-BOUND = 1e-5
+BOUND = 2e-5  # of two devices' float32
 DEVICE = "cuda"  # another to try the script without one
 
 
@@ -99,12 +99,13 @@ def guests():
     """What a pass leaves behind on the GPU."""
     model = wp.load("crate-tiny-fmnist")
     model.module.to(DEVICE).train()
+    images = torch.randn(4, 1, 28, 28, device=DEVICE)
     torch.cuda.manual_seed(3), torch.manual_seed(3)
     before = torch.cuda.get_rng_state(), torch.get_rng_state()
     flags = _flags()
     wp.probe(model, "fashion-mnist", limit=32, progress=False)
     with wp.record(model, sites=["z_half", "attn_weights"]) as rec:
-        model.module(torch.randn(4, 1, 28, 28, device=DEVICE))
+        model.module(images)
     on = rec["z_half", 3].device.type
     wp.view(model, "fashion-mnist", limit=2)
     other = wp.load("vit-tiny-fmnist")
@@ -199,21 +200,19 @@ def verdicts():
 
 
 def commands():
-    """The command line: a GPU named, one that is not there, a batch that does not fit."""
+    """The command line: a GPU named, one that is not there, two processes on one."""
     good = True
     with tempfile.TemporaryDirectory() as folder:
-        for words, status in (
-            (["run", "vit-tiny-fmnist", "--device", DEVICE, "--limit", "64"], 0),
-            (["run", "vit-tiny-fmnist", "--device", "cuda:7", "--limit", "64"], 2),
-        ):
-            program = [sys.executable, "-m", "whitebox_probe", *words, "--out", f"r{len(words)}"]
+        for device, status in ((DEVICE, 0), ("cuda:7", 2)):
+            words = ["run", "vit-tiny-fmnist", "--device", device, "--limit", "64"]
+            program = [sys.executable, "-m", "whitebox_probe", *words, "--out", f"on-{status}"]
             start = time.perf_counter()
             done = subprocess.run(program, cwd=folder, capture_output=True, text=True, timeout=170)
             last = (done.stderr.strip().splitlines() or [""])[-1]
             right = done.returncode == status and "Traceback" not in done.stderr
             good &= right
             print(
-                f"command {' '.join(words[:4])}: exit {done.returncode}"
+                f"command {' '.join(words)}: exit {done.returncode}"
                 f"{'' if right else ' NOT ' + str(status)}, {time.perf_counter() - start:.1f} s: "
                 f"{last[:220]}",
                 flush=True,
@@ -242,7 +241,7 @@ def commands():
             good &= right
             print(f"torchrun, {count} on one GPU: exit {done.returncode}", flush=True)
             if not right:
-                print(done.stderr[-1500:])
+                print(done.stderr[:1500])
         one, two = (wp.Result.load(Path(folder) / f"torchrun{n}") for n in (1, 2))
         worst = max(apart(one, two).values())
         print(f"torchrun: two against one {worst:.1e}")

@@ -4,6 +4,7 @@
     python benchmarks/watch.py --kind vit
     python benchmarks/watch.py --every 100
     python benchmarks/watch.py --device cuda
+    python benchmarks/watch.py --device cuda --control   # are two equal trainings equal there?
     python benchmarks/watch.py --parts          # one measurement, by measure and number of samples
 
 Two trainings by the shipped recipe go on in one process, a step of one and a step of the other in
@@ -76,7 +77,8 @@ def two_trainings(args):
         watcher.pace.run()  # the other training's step is none of its time
         steps.append(watched.step(number))
         start = time.perf_counter()
-        watcher.step(number + 1)
+        if not args.control:
+            watcher.step(number + 1)
         watching.append(time.perf_counter() - start)
     pairs = zip(alone.net.state_dict().values(), watched.net.state_dict().values(), strict=True)
     same = all(torch.equal(one, other) for one, other in pairs)
@@ -128,6 +130,7 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--control", action="store_true", help="watch neither after the start")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--parts", action="store_true")
     arguments = parser.parse_args()

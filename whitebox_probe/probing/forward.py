@@ -20,6 +20,7 @@ from whitebox_probe.models.verify import verified_again
 from whitebox_probe.models.weights import devices_of
 from whitebox_probe.models.wrappers import is_compiled
 from whitebox_probe.probing.padding import arguments
+from whitebox_probe.probing.precision import full_float32
 from whitebox_probe.probing.randomness import seeded
 
 
@@ -44,7 +45,7 @@ def opened(model: ProbeModel, data: Any, **options: Any) -> Source:
 
 @contextmanager
 def ready(model: ProbeModel, device: str | torch.device | None) -> Iterator[torch.device]:
-    """The model in evaluation mode on the device; each part in its own mode again afterwards.
+    """The model in evaluation mode on the device, float32 in full; all as it was afterwards.
 
     It is tried again first where weights or hooks are others than when it was wrapped.
     """
@@ -74,7 +75,8 @@ def ready(model: ProbeModel, device: str | torch.device | None) -> Iterator[torc
     modes = [(part, part.training) for part in model.module.modules()]
     model.module.eval()
     try:
-        yield where
+        with full_float32():
+            yield where
     finally:
         for part, training in modes:
             part.training = training

@@ -10,8 +10,9 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -106,7 +107,7 @@ class Processes:
         with _together(), torch.inference_mode():
             for of in theirs.values():
                 for U in of.values():  # as it lies in memory: products round so
-                    sent = U.contiguous()
+                    sent = U.cpu().contiguous()  # two processes may share a GPU, which NCCL refuses
                     dist.broadcast(sent, 0)
                     U.copy_(sent)
         return theirs
@@ -151,21 +152,22 @@ def join() -> Processes:
     """Join the processes that a launcher started, if it did; used by the command."""
     if not launch.launched():
         return Processes()
-    backend = "gloo"
     if torch.cuda.is_available():
-        backend = "cpu:gloo,cuda:nccl"
-        if launch.local_rank() < torch.cuda.device_count():
-            torch.cuda.set_device(launch.local_rank())
+        torch.cuda.set_device(launch.local_rank() % torch.cuda.device_count())
     if not dist.is_initialized():  # by an earlier run of this command
         with _together():
-            dist.init_process_group(backend)
+            dist.init_process_group("gloo")
         atexit.register(_leave)
     return current(wanted=True)
 
 
 def _leave() -> None:
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    """Leave together: gloo aborts a process whose neighbour closes its connections first."""
+    if not dist.is_initialized():
+        return
+    with suppress(RuntimeError, ValueError):  # another has gone already, or is another backend's
+        dist.monitored_barrier(timeout=timedelta(seconds=LINGER))
+    dist.destroy_process_group()
 
 
 def current(*, wanted: bool) -> Processes:
