@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 PICTURES = HERE / "figures" / "gallery"
 MODELS = ("crate-tiny-fmnist", "crate-tiny-fmnist-init", "vit-tiny-fmnist")
 DATA = "fashion-mnist"
-TRAINING = ("crate-tiny-fmnist-epoch01",)
+TRAINING = ("crate-tiny-fmnist-epoch01", "crate-tiny-fmnist-epoch07")
 """Checkpoints between the initialisation and the last, in their order."""
 DPI = 110
 HEAD = """# Gallery
