@@ -6,8 +6,11 @@ from dataclasses import dataclass, replace
 
 GAP = 2
 """Blanks between columns."""
-_KEPT = 12  # columns that a broken text has at least, if it is as long
-_WORD = 32  # a longer one is cut, at any character
+_EASY, _KEPT = (
+    24,
+    12,
+)  # columns that a broken text has, if it is as long: to read well, and at least
+_WORD = 24  # a longer one is cut, at any character
 _NUMBER = re.compile(
     r"-|[-+<]?\d[\d.,]*(e[-+]?\d+)?%?([ \n]\[[^\[\]]*\])?|[-+]?(inf|nan)", re.ASCII
 )
@@ -18,14 +21,14 @@ _INTERVAL = re.compile(r" (?=\[[^\[\]]*\]$)")
 class Grid:
     """Rows of text under a header.
 
-    Attributes: heads: for each row, the heading that it stands under, if any. broken: whether
-        texts may be broken at words; numbers never are.
+    Attributes: given: for each row, the heading that it stands under, if there are any. broken: to
+        how few columns texts may be broken, at words; 0 where they may not. Numbers never are.
     """
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     given: tuple[str, ...] = ()
-    broken: bool = False
+    broken: int = 0
 
     @property
     def heads(self) -> tuple[str | None, ...]:
@@ -38,11 +41,12 @@ class Grid:
         under = self._without(by, as_heads=True) if by else self
         yield under
         yield self._stacked()
-        grid = replace(under._stacked(), broken=True)
+        grid = replace(under._stacked(), broken=_EASY)
         yield grid
         for name in spare:
             grid = grid._without(name)
             yield grid
+        yield replace(grid, broken=_KEPT)
 
     @property
     def least(self) -> int:
@@ -74,7 +78,7 @@ class Grid:
             return natural
         cells = [self.header[at], *(row[at] for row in self.rows)]
         word = max((_length(word) for cell in cells for word in cell.split()), default=0)
-        return min(natural, max(min(word, _WORD), _KEPT))
+        return min(natural, max(min(word, _WORD), self.broken))
 
     def _stacked(self) -> "Grid":
         """With intervals below their values."""

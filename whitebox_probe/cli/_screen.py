@@ -105,7 +105,8 @@ def table(
     columns = width(most)
     for grid in whole.narrower(by, spare):
         if grid.least <= columns:
-            left = [name for name in header if name not in (*grid.header, by)]
+            kept = {*(" ".join(name.split("\n")) for name in grid.header), by}
+            left = [name for name in header if name not in kept]
             lines = [_rendered(part) for part in _parts(grid, columns, tints or {})]
             return "\n".join(lines + [f"(left out, to fit: {', '.join(left)})"] * bool(left))
     return "\n\n".join(_one_a_line(whole))

@@ -6,6 +6,7 @@ downloaded, but for the small configuration of an hf:NAME.
 
 import argparse
 import inspect
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
     """Run the command."""
     facts = _facts(args)
     if args.json:
-        _json.tell(facts)
+        _json.tell({re.sub(r"[, ]+", "_", key).lower(): value for key, value in facts.items()})
         return
     about = facts.pop("about", "") if "metric" in facts else ""
     print(_screen.pairs(_in_words(facts)))
@@ -114,15 +115,6 @@ def _checkpoint(entry: "Checkpoint", name: str) -> dict[str, Any]:
 
     path = checkpoints.locate(entry)
     facts = {key: value for key, value in asdict(entry).items() if value not in (None, "", (), {})}
-    for reported in facts.pop("accuracy", ()):
-        label = f"accuracy, {reported.get('dataset', '')} {reported.get('split', '')}".strip()
-        facts[label] = f"{reported['top1']}% ({reported.get('source', '')})"
-    for reported in facts.pop("loss", ()):
-        label = f"loss, {reported['dataset']} {reported['split']}"
-        values = [f"{reported['per_token']:.3f} nats a token"]
-        if "per_byte" in reported:
-            values.append(f"{reported['per_byte']:.3f} nats a byte")
-        facts[label] = f"{', '.join(values)} ({reported['source']})"
     if "tested" in facts:
         facts["tested"] = {
             "weights": "the file itself was loaded and run",
@@ -187,6 +179,22 @@ def _metric(name: str) -> dict[str, Any]:
     return facts | {"about": inspect.cleandoc(metric.__doc__ or "")}
 
 
+def _accuracy(reported: Mapping[str, Any]) -> str:
+    where = " ".join(reported[key] for key in ("dataset", "split") if key in reported)
+    return f"{reported['top1']}%, {where} ({reported.get('source', '')})"
+
+
+def _loss(reported: Mapping[str, Any]) -> str:
+    values = [f"{reported['per_token']:.3f} nats a token"]
+    if "per_byte" in reported:
+        values.append(f"{reported['per_byte']:.3f} nats a byte")
+    where = f"{reported['dataset']} {reported['split']}"
+    return f"{', '.join(values)}, {where} ({reported['source']})"
+
+
+_REPORTED = {"accuracy": _accuracy, "loss": _loss}
+
+
 def _in_words(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Each fact as a line of text."""
     for key, value in facts.items():
@@ -198,6 +206,9 @@ def _in_words(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             text = f"{value:,} bytes"
         elif key == "bases":
             text = f"{', '.join(value)} (the first is used when none is named)"
+        elif key in _REPORTED:
+            yield from ((key, _REPORTED[key](reported)) for reported in value)
+            continue
         elif isinstance(value, bool):
             text = "yes" if value else "no"
         elif isinstance(value, Mapping):

@@ -243,14 +243,14 @@ def _tell(result: "Result", folder: Path) -> None:
         "mean [95% interval]"
     )
     print(_screen.wrapped(head) + "\n")
-    print(_shared.summary(_changed(result)))
+    print(_shared.summary(_ends(result)))
     _shared.tell_if_few([result])
     _screen.say()
     _screen.say(f"every layer: {folder / 'table.csv'}", f"the result:  {folder}")
     print(f"\n{result.run['seconds']:.1f} s")
 
 
-def _changed(result: "Result") -> "pd.DataFrame":
+def _ends(result: "Result") -> "pd.DataFrame":
     return _shared.changes([result], list(dict.fromkeys(result.frame["metric"])))
 
 
@@ -262,7 +262,7 @@ def _document(result: "Result", folder: Path) -> dict[str, Any]:
         "convention": result.run["convention"],
         "basis": result.run["basis"],
         "seconds": result.run["seconds"],
-        "changes": _json.records(_changed(result)),
+        "changes": _json.records(_ends(result)),
         "layers": _json.records(result.frame),
         "notes": list(filter(None, [_shared.few([result])])),
         "out": folder,
