@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import ProbeError
-from whitebox_probe.cli import _data, _json, _model, _options, _screen, _shared
+from whitebox_probe.cli import _completing, _data, _json, _model, _options, _screen, _shared
 
 if TYPE_CHECKING:
     from whitebox_probe.auditing.verdicts import Audit
@@ -51,8 +51,9 @@ _SPARE = ("unit", "random weights", "robust")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add = parser.add_argument
-    add("models", nargs="*", metavar="MODEL", help="checkpoint name, timm:NAME, hf:NAME, or a file")
-    add(
+    kinds = "checkpoint name, timm:NAME, hf:NAME, or a file"
+    models = add("models", nargs="*", metavar="MODEL", help=kinds)
+    steps = add(
         "--checkpoints",
         nargs="+",
         default=[],
@@ -60,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="files of one training, from first to last: claims are about training, and each step "
         "gets its verdicts",
     )
-    add(
+    seeds = add(
         "--seeds",
         nargs="+",
         default=[],
@@ -68,14 +69,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="files of one recipe trained with several seeds: each gets its verdicts, and the mean "
         "effect over them an interval over seeds",
     )
+    for each in (models, steps, seeds):
+        _completing.by(each, "checkpoints", files=True)
     add("--out", type=Path, required=True, metavar="DIR", help="folder of tables and the figure")
-    add(
+    explain = add(
         "--explain",
         action="append",
         default=[],
         metavar="CLAIM",
         help="print what was compared with what for a claim, or for all; again for each",
     )
+    _completing.by(explain, "claims")
     _model.add_options(parser)
     _data.add_options(parser)
     verdicts = parser.add_argument_group("the verdicts")

@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import ProbeError, nearest
-from whitebox_probe.cli import _json, _model, _screen, _shared
+from whitebox_probe.cli import _completing, _json, _model, _screen, _shared
 
 if TYPE_CHECKING:
     from whitebox_probe.checkpoints import Checkpoint
@@ -31,17 +31,19 @@ EXAMPLES = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    parser.add_argument(
+    named = parser.add_argument(
         "name",
         metavar="NAME",
         help="of a checkpoint (or timm:NAME, hf:NAME, model.py:make), an architecture, a metric, a "
         "mapping or a data set",
     )
-    parser.add_argument(
+    _completing.by(named, "checkpoints", "architectures", "metrics", "data", "mappings")
+    mapping = parser.add_argument(
         "--mapping",
         metavar="NAME",
         help="where the sites of what model.py:make makes are (list --mappings, or a .yaml file)",
     )
+    _completing.by(mapping, "mappings", files=True)
     parser.add_argument(
         "--set",
         dest="settings",

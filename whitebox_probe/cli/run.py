@@ -25,7 +25,16 @@ from typing import TYPE_CHECKING, Any
 from whitebox_probe._core import launch
 from whitebox_probe._core.errors import ProbeError, ProcessError
 from whitebox_probe._core.io import atomic_path
-from whitebox_probe.cli import _data, _json, _model, _options, _screen, _series, _shared
+from whitebox_probe.cli import (
+    _completing,
+    _data,
+    _json,
+    _model,
+    _options,
+    _screen,
+    _series,
+    _shared,
+)
 from whitebox_probe.probing.settings import Execution, Settings
 
 if TYPE_CHECKING:
@@ -72,8 +81,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add = parser.add_argument
     kinds = "checkpoint name, timm:NAME, hf:NAME, a file, or model.py:make"
-    add("model", metavar="MODEL", nargs="?", help=kinds)
-    add("more", metavar="MODEL", nargs="*", help="further ones, each measured into DIR/NAME")
+    model = add("model", metavar="MODEL", nargs="?", help=kinds)
+    more = add("more", metavar="MODEL", nargs="*", help="further ones, each measured into DIR/NAME")
+    for each in (model, more):
+        _completing.by(each, "checkpoints", files=True)
     add("--out", type=Path, metavar="DIR", help="folder of the result")
     add("--overwrite", action="store_true", help="replace a result that is in --out")
     add(
@@ -94,12 +105,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _data.add_options(parser)
     measures = parser.add_argument_group("the measures")
     add = measures.add_argument
-    add(
+    metrics = add(
         "--metrics",
         type=_shared.names,
         metavar="A,B,...",
         help="names (default: all that are on by default; whitebox-probe list --metrics)",
     )
+    _completing.by(metrics, "metrics", several=True)
     add(
         "--sites",
         "--site",
