@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from whitebox_probe.cli import _screen
 
 if TYPE_CHECKING:
@@ -84,7 +82,7 @@ def _spread(count: int, *, every: bool) -> list[int]:
     """
     if every or count <= ALL:
         return list(range(count))
-    return [int(at) for at in np.linspace(0, count - 1, DEPTHS).round()]
+    return [round(at * (count - 1) / (DEPTHS - 1)) for at in range(DEPTHS)]
 
 
 def cut(comparison: "Comparison") -> bool:
