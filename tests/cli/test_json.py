@@ -34,7 +34,7 @@ def told(capsys):
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("json")
-    few = ["--limit", "8", "--metrics", "l0,compression,coherence", "--quiet"]
+    few = ["--limit", "8", "--metrics", "l0,coherence", "--quiet"]
     for model in MODELS:
         assert cli.main(["run", model, *few, "--out", str(folder / model)]) == 0
     return folder

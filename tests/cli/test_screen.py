@@ -69,7 +69,7 @@ def test_a_table_is_never_wider_than_the_terminal_and_loses_no_number(terminal, 
 
 
 def test_what_does_not_fit_stands_under_headings_with_intervals_below(terminal):
-    terminal(40)
+    terminal(44)
     lines = bare(_screen.table(ROWS, HEADER, by="measure")).split("\n")
     assert lines[0].split() == ["model", "first", "change"]
     assert lines[1] == "compression:"

@@ -154,13 +154,12 @@ def _tinted(cell: str, styles: Mapping[str, str]) -> Any:
 
 def _one_a_line(grid: Grid) -> Iterator[str]:
     """Each row as lines of a name and a cell, for a terminal that no table fits."""
+    from rich.text import Text
+
     for row in grid.rows:
-        lines = [
-            wrapped(f"{name}: {cell}" if name else cell, indent="  ")
-            for name, cell in zip(grid.header, row, strict=True)
-            if cell
-        ]
-        yield "\n".join(lines)
+        named = zip(grid.header, row, strict=True)
+        lines = [f"{name}: {cell}" if name else cell for name, cell in named if cell]
+        yield "\n".join(_rendered(Text(line, overflow="fold")) for line in lines)
 
 
 def _rendered(thing: Any) -> str:
