@@ -56,7 +56,7 @@ def test_every_block_of_the_readme_is_told_apart():
 @pytest.mark.slow
 def test_the_blocks_of_the_readme_run(here, capsys):
     vit("vit_tiny_patch16_224", here / "checkpoint.pth", classes=7)
-    photos(here / "photos")
+    photos(here / "pictures")
     for block in blocks(README, "bash"):
         for words in commands(block) if INSTALLS not in block else ():
             if words[1] in cli.command_modules():
