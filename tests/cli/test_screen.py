@@ -189,3 +189,10 @@ def test_a_process_on_a_terminal_fits_it(columns):
     told = on_a_terminal(["list", "--sites"], columns)
     assert widest(told) <= columns
     assert f"{ESCAPE}[1m" in told
+
+
+def test_a_terminal_is_told_a_name_once_and_a_pipe_in_every_row(terminal):
+    assert _screen.table(ROWS, HEADER, by="measure").count("compression") == 2
+    terminal(160)
+    lines = bare(_screen.table(ROWS, HEADER, by="measure")).split("\n")
+    assert [line.split()[0] for line in lines[1:]] == ["compression", "vit-tiny", "hoyer"]

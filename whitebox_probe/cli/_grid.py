@@ -35,12 +35,16 @@ class Grid:
         """For each row."""
         return self.given or (None,) * len(self.rows)
 
-    def narrower(self, by: str | None, spare: Sequence[str]) -> Iterator["Grid"]:
-        """The table, then less and less wide ones, in the order of `_screen.table`."""
-        yield self
+    def narrower(self, by: str | None, spare: Sequence[str], *, once: bool) -> Iterator["Grid"]:
+        """The table, then less and less wide ones, in the order of `_screen.table`.
+
+        Args: once: a first column `by` says nothing where it would say the same again.
+        """
+        whole = self._once() if once and by == self.header[0] else self
+        yield whole
         under = self._without(by, as_heads=True) if by else self
         yield under
-        yield self._stacked()
+        yield whole._stacked()
         grid = replace(under._stacked(), broken=_EASY)
         yield grid
         for name in spare:
@@ -79,6 +83,12 @@ class Grid:
         cells = [self.header[at], *(row[at] for row in self.rows)]
         word = max((_length(word) for cell in cells for word in cell.split()), default=0)
         return min(natural, max(min(word, _WORD), self.broken))
+
+    def _once(self) -> "Grid":
+        """With a name in the first row alone of those that share it."""
+        before = [None, *(row[0] for row in self.rows)]
+        rows = zip(before, self.rows, strict=False)
+        return replace(self, rows=tuple(("" if old == r[0] else r[0], *r[1:]) for old, r in rows))
 
     def _stacked(self) -> "Grid":
         """With intervals below their values."""

@@ -103,7 +103,7 @@ def table(
     """
     whole = Grid(tuple(header), tuple(tuple(map(shown, row)) for row in rows))
     columns = width(most)
-    for grid in whole.narrower(by, spare):
+    for grid in whole.narrower(by, spare, once=on_terminal()):
         if grid.least <= columns:
             kept = {*(" ".join(name.split("\n")) for name in grid.header), by}
             left = [name for name in header if name not in kept]
