@@ -1,4 +1,4 @@
-"""Write the tables of this folder and of the README from the code: python docs/tables.py.
+"""Write the tables of this folder from the code: python docs/tables.py.
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`. A test asserts that each is what
 this file makes of the code, so that none goes stale.
@@ -184,8 +184,8 @@ def _attributes(doc: str) -> dict[str, str]:
 
 
 TABLES: dict[str, tuple[str, Callable[[str], str]]] = {
-    "defaults": ("../README.md", defaults),
-    "what a family is": ("../README.md", what_families_are),
+    "defaults": ("walk-through.md", defaults),
+    "what a family is": ("walk-through.md", what_families_are),
     "measures": ("measures.md", measures),
     "forms": ("measures.md", forms),
     "nulls": ("measures.md", nulls),

@@ -15,7 +15,8 @@ from whitebox_probe.cli import main as cli
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = cli.command_modules()
-CONTRACTS = {"says", "examples", "options", "light", "readme"}
+CONTRACTS = {"says", "examples", "options", "light", "listed"}
+PAGE = ROOT / "docs" / "command-line.md"
 HEAVY = {"torch", "timm", "matplotlib", "pandas", "numpy", "yaml"}
 
 
@@ -78,9 +79,9 @@ def light(name, module, capsys):
     assert done.returncode == 0, done.stderr
 
 
-def readme(name, module, capsys):
-    """README lists it."""
-    text = (ROOT / "README.md").read_text()
+def listed(name, module, capsys):
+    """The page of the command line lists it."""
+    text = PAGE.read_text()
     assert f"\n{cli.PROGRAM} {name} " in text
 
 
@@ -90,7 +91,7 @@ def check_reasons(module):
         assert len(reason.split()) >= 4, f"it does not say why {contract} does not apply"
 
 
-CHECKS = (says, examples, options, light, readme)
+CHECKS = (says, examples, options, light, listed)
 
 
 def test_each_contract_is_checked():
@@ -109,8 +110,7 @@ def test_it_keeps_the_contract(name, check, capsys):
         check(name, COMMANDS[name], capsys)
 
 
-def test_the_readme_names_no_other_command():
-    text = (ROOT / "README.md").read_text()
-    block = text.partition("## On the command line")[2].split("```")[1]
-    listed = [line.split()[1] for line in block.splitlines() if line.startswith(cli.PROGRAM)]
-    assert sorted(listed) == sorted(COMMANDS)
+def test_the_page_names_no_other_command():
+    block = PAGE.read_text().split("```")[1]
+    named = [line.split()[1] for line in block.splitlines() if line.startswith(cli.PROGRAM)]
+    assert sorted(named) == sorted(COMMANDS)

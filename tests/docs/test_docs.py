@@ -49,18 +49,18 @@ def test_every_family_says_what_was_tested():
     assert all(len(row[-2].strip()) > 40 for row in rows)
 
 
-def test_the_readme_names_every_family_and_every_site():
-    text = (ROOT / "README.md").read_text()
+def test_the_walk_through_names_every_family_and_every_site():
+    text = (DOCS / "walk-through.md").read_text()
     for name in families():
         assert f"| `{name}` |" in text
     listed = text.partition("## Sites")[2].partition("\n## ")[0]
     assert [site for site in SITES if f"`{site}`" not in listed] == []
 
 
-def test_the_readme_lists_every_extra():
+def test_the_page_of_the_command_line_lists_every_extra():
     config = (ROOT / "setup.cfg").read_text()
     section = config.partition("[options.extras_require]")[2].partition("\n[")[0]
-    text = (ROOT / "README.md").read_text()
+    text = (DOCS / "command-line.md").read_text()
     for extra in re.findall(r"^(\w+) =", section, flags=re.M):
         assert f"`{extra}`" in text, extra
 

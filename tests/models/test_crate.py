@@ -234,7 +234,7 @@ def test_the_native_basis_is_the_projection_of_the_normalised_tokens(crate):
 
 
 def test_sites_and_bases_that_a_crate_lacks_are_named_with_those_it_has(crate):
-    with pytest.raises(SiteError, match="ISTA block has no hidden activation.*Use one of: z_in"):
+    with pytest.raises(SiteError, match="ISTA block has no hidden activation.*Use one of: .*z_in"):
         crate.tap("mlp_hidden", 1)
     with pytest.raises(SiteError, match="recorded as 'heads'"):
         crate.tap("heads_q", 1)

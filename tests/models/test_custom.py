@@ -209,7 +209,7 @@ def test_without_subspaces_only_bases_of_no_weights_are_left(network):
         ({"sites": {"z_out": "blocks.{layer}"}}, SiteError, "Write 'blocks.{layer}:input'"),
         ({"sites": {"z_out": "blocks.0:output"}}, SiteError, "no {layer}"),
         ({"sites": {"z_out": "block.{layer}:output"}}, SiteError, r"block\.0.*Near it: blocks"),
-        ({"sites": {"z_out": "blocks.{layer}:output:n d"}}, SiteError, "B n d, n B d"),
+        ({"sites": {"z_out": "blocks.{layer}:output:n d"}}, SiteError, "n B d, B n d"),
         ({"sites": {"heads": "blocks.{layer}.project:output:B n (3 K p)"}}, SiteError, "layout"),
         ({"layers": 4}, SiteError, r"blocks\.3.*4 layers are asked for"),
         ({"prenorm": "blocks.{layer}.nrm"}, SiteError, r"prenorm names.*blocks\.0\.norm"),

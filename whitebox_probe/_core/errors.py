@@ -136,17 +136,40 @@ def expect_names_differ(names: Sequence[str]) -> None:
         )
 
 
+MOST, FEW = 16, 6
+"""Names that an error lists; of more than `MOST`, the `FEW` nearest."""
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """Say which names are allowed, the nearest one first when there is a near one.
+    """Say which names are allowed, the nearest ones first, and of many only those.
 
     >>> nearest("z_oot", ["z_in", "z_out"])
-    "Did you mean 'z_out'? Use one of: z_in, z_out"
+    "Did you mean 'z_out'? Use one of: z_out, z_in"
     >>> nearest("label", [])
     'Leave it out: there is none to choose from'
+    >>> nearest("hoier", ["hoyer", *(f"l{i}" for i in range(40))])
+    "Did you mean 'hoyer'? Use one of: hoyer, and 40 more"
     """
-    names = list(allowed)
+    names = list(dict.fromkeys(allowed))
     if not names:
         return "Leave it out: there is none to choose from"
-    close = difflib.get_close_matches(name, names, n=1)
+    close = near(name, names)
     hint = f"Did you mean '{close[0]}'? " if close else ""
-    return f"{hint}Use one of: {', '.join(names)}"
+    listed = [*close, *(each for each in names if each not in close)]
+    if len(names) > MOST:
+        listed = close[:FEW] or names[:FEW]
+        listed = [*listed, f"and {len(names) - len(listed)} more"]
+    return f"{hint}Use one of: {', '.join(listed)}"
+
+
+def near(name: str, allowed: Iterable[str]) -> list[str]:
+    """The names that one may stand for, the nearest first: alike, or with it at their beginning.
+
+    >>> near("Crate", ["vit", "crate-small", "crate-base"]), near("???", ["vit"])
+    (['crate-base', 'crate-small'], [])
+    """
+    names = {each.lower(): each for each in reversed(list(allowed))}
+    typed = name.lower()
+    close = difflib.get_close_matches(typed, names, n=MOST)
+    close += [each for each in sorted(names) if typed and each.startswith(typed)]
+    return [names[each] for each in dict.fromkeys(close)]

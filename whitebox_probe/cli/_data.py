@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import SettingError
-from whitebox_probe.cli import _options
+from whitebox_probe.cli import _completing, _options
 
 if TYPE_CHECKING:
     from whitebox_probe.data.given import Data
@@ -17,13 +17,14 @@ def add_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Add what says which data, and what they do not say themselves."""
     group = parser.add_argument_group("the data")
     add = group.add_argument
-    add(
+    data = add(
         "--data",
         default="fashion-mnist",
         help="name (whitebox-probe list --data); folder of images; file, or pattern of files, of "
         "images, texts (.txt), arrays (.npy, .npz) or webdataset shards (.tar), as "
         "'train-{000..009}.tar'; or hf:NAME[@CONFIG][:SPLIT]",
     )
+    _completing.by(data, "data", files=True)
     add("--column", metavar="NAME", help="key or column of the images, texts or ids")
     add("--label", metavar="NAME", help="key or column of the classes")
     add(

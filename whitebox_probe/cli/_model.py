@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from whitebox_probe._core.errors import ArchitectureError, CheckpointError, ProbeError
-from whitebox_probe.cli import _shared
+from whitebox_probe.cli import _completing, _shared
 
 if TYPE_CHECKING:
     from whitebox_probe.models.model import ProbeModel
@@ -20,17 +20,19 @@ def add_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Add what a file does not hold, and which weights are meant."""
     group = parser.add_argument_group("the model")
     add = group.add_argument
-    add(
+    arch = add(
         "--arch",
         help="architecture of a file: whitebox-probe list --architectures, timm:NAME, or what "
         "makes the network, as model.py:make (its code is run)",
     )
-    add(
+    _completing.by(arch, "architectures")
+    mapping = add(
         "--mapping",
         metavar="NAME",
         help="where the sites of what model.py:make makes are: whitebox-probe list --mappings, or "
         "a .yaml file (default: by its class)",
     )
+    _completing.by(mapping, "mappings", files=True)
     add(
         "--set",
         dest="settings",

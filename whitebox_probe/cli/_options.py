@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import MISSING, Field, fields
 from typing import Any
 
+from whitebox_probe.cli import _completing
 from whitebox_probe.probing.settings import Execution, Settings
 
 NONE = "none"
@@ -59,13 +60,15 @@ def _add_one(parser: Any, each: "Field[Any]") -> None:
     kind = _kind(first, each)
     metavar = about["metavar"] or each.name.upper()
     # Of none, no default is shown; of several values, the default is read like any other text.
-    parser.add_argument(
+    action = parser.add_argument(
         f"--{flag}",
         type=_listed(kind) if about["several"] else kind,
         default=_written(first) if about["several"] else first,
         metavar=f"{metavar}[,{metavar},...]" if about["several"] else metavar,
         help=about["help"],
     )
+    if each.name in _completing.KINDS:
+        _completing.by(action, each.name, several=about["several"])
 
 
 def _written(value: Any) -> Any:

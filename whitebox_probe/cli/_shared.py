@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import ProbeError, nearest
 from whitebox_probe._core.io import atomic_path
+from whitebox_probe.cli import _screen
+from whitebox_probe.cli._screen import table as table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -210,23 +212,6 @@ def writable(folder: Path) -> Path:
     return folder
 
 
-def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
-    """Rows in aligned columns; numbers to the right."""
-    lines = [list(header), *[list(row) for row in rows]]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    numeric = [
-        bool(rows) and all(row[i][:1] in "+-0123456789" for row in rows if row[i])
-        for i in range(len(header))
-    ]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(line, widths, numeric, strict=True)
-        ).rstrip()
-        for line in lines
-    )
-
-
 def changes(results: Sequence["Result"], metrics: Sequence[str]) -> "pd.DataFrame":
     """First layer, last layer and the change between them, of each measure and result.
 
@@ -247,13 +232,22 @@ def changes(results: Sequence["Result"], metrics: Sequence[str]) -> "pd.DataFram
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def tell_if_few(results: Sequence["Result"]) -> None:
-    """Print a line on how far intervals can be trusted, where there are few samples."""
+def few(results: Sequence["Result"]) -> str:
+    """How far intervals can be trusted, where there are few samples; else nothing."""
     from whitebox_probe.stats import few_note
 
-    note = few_note(min(len(result.samples) for result in results))
-    if note:
-        print(f"\nnote: {note}")
+    return few_note(min(len(result.samples) for result in results))
+
+
+def tell_if_few(results: Sequence["Result"]) -> None:
+    """Print `few`, if it says anything."""
+    if note := few(results):
+        print("\n" + _screen.wrapped(f"note: {note}"))
+
+
+def tell_files(title: str, paths: Sequence[Path]) -> None:
+    """Print files, one a line, under a title."""
+    _screen.say(f"{title}:", *(f"  {path}" for path in paths))
 
 
 def summary(changed: "pd.DataFrame", titles: Mapping[str, str] | None = None) -> str:
@@ -276,4 +270,6 @@ def summary(changed: "pd.DataFrame", titles: Mapping[str, str] | None = None) ->
         ]
         for row in changed.to_dict("records")
     ]
-    return table(rows, ["measure", "model", "site", "first layer", "last layer", "change"])
+    header = ["measure", "model", "site", "first layer", "last layer", "change"]
+    by = "measure" if changed["model"].nunique() > 1 else "model"
+    return table(rows, header, by=by, spare=("site",))

@@ -13,14 +13,13 @@ audit.json (all of it, and what it depends on) and a figure of one page. Files o
 """
 
 import argparse
-import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import ProbeError
-from whitebox_probe.cli import _data, _model, _options, _shared
+from whitebox_probe.cli import _completing, _data, _json, _model, _options, _screen, _shared
 
 if TYPE_CHECKING:
     from whitebox_probe.auditing.verdicts import Audit
@@ -40,14 +39,21 @@ EXAMPLES = (
     "audit --checkpoints ckpt-0.pt ckpt-1000.pt ckpt-9000.pt --out audit-training",
     "audit --seeds seed-1.pt seed-2.pt seed-3.pt --out audit-seeds",
 )
-_WIDTH = 100
+_TINTS = {
+    "supported": "bold green",
+    "contradicted": "bold red",
+    "depends on": "magenta",
+    "not applicable": "dim",
+}
+_SPARE = ("unit", "random weights", "robust")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add = parser.add_argument
-    add("models", nargs="*", metavar="MODEL", help="checkpoint name, timm:NAME, hf:NAME, or a file")
-    add(
+    kinds = "checkpoint name, timm:NAME, hf:NAME, or a file"
+    models = add("models", nargs="*", metavar="MODEL", help=kinds)
+    steps = add(
         "--checkpoints",
         nargs="+",
         default=[],
@@ -55,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="files of one training, from first to last: claims are about training, and each step "
         "gets its verdicts",
     )
-    add(
+    seeds = add(
         "--seeds",
         nargs="+",
         default=[],
@@ -63,14 +69,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="files of one recipe trained with several seeds: each gets its verdicts, and the mean "
         "effect over them an interval over seeds",
     )
+    for each in (models, steps, seeds):
+        _completing.by(each, "checkpoints", files=True)
     add("--out", type=Path, required=True, metavar="DIR", help="folder of tables and the figure")
-    add(
+    explain = add(
         "--explain",
         action="append",
         default=[],
         metavar="CLAIM",
         help="print what was compared with what for a claim, or for all; again for each",
     )
+    _completing.by(explain, "claims")
     _model.add_options(parser)
     _data.add_options(parser)
     verdicts = parser.add_argument_group("the verdicts")
@@ -111,6 +120,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _shared.add_drawing(parser, width="the text's, and wider for more than four models")
     _shared.add_tables(parser)
     _shared.add_progress(parser)
+    _json.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -168,13 +178,32 @@ def _audit(args: argparse.Namespace, options: dict[str, Any]) -> None:
     page = plots.figures["audit"](found, width=args.width)
     paths = plots.save(page, args.out / "audit", args.formats)
     paths += _shared.write_tables(args, found, "audit")
+    files = [args.out / "audit.csv", *paths]
+    if args.json:
+        _json.tell(_document(found, args, explained, files))
+        return
     print(told(found))
     if args.seeds:
         print("\n" + told_together(found))
     for claim in explained:
-        print("\n" + found.explain(claim))
-    print(f"\nwhat each effect is, and the rules: {args.out / 'audit.json'}, or --explain CLAIM")
-    print("written:\n  " + "\n  ".join(map(str, [args.out / "audit.csv", *paths])))
+        print("\n" + _screen.wrapped(found.explain(claim)))
+    _screen.say()
+    rules = args.out / "audit.json"
+    _screen.say(f"what each effect is, and the rules: {rules}, or --explain CLAIM")
+    _shared.tell_files("written", files)
+
+
+def _document(
+    found: "Audit", args: argparse.Namespace, explained: Sequence[str], files: Sequence[Path]
+) -> dict[str, Any]:
+    return {
+        "models": list(dict.fromkeys(found.frame["model"])),
+        "verdicts": _json.records(found.frame),
+        "together": _json.records(found.together()) if args.seeds else [],
+        "explained": {claim: found.explain(claim) for claim in explained},
+        "out": args.out,
+        "files": list(files),
+    }
 
 
 def _models(args: argparse.Namespace) -> "Sequence[ProbeModel]":
@@ -205,12 +234,13 @@ def told(found: "Audit") -> str:
 
     rows = [_row(row) for row in found.frame.to_dict("records")]
     header = ["claim", "model", "effect [95%]", "unit", "p", "random weights", "robust", "verdict"]
-    lines = [_shared.table(rows, header), ""]
+    tints = {"verdict": _TINTS}
+    lines = [_screen.table(rows, header, by="model", spare=_SPARE, tints=tints), ""]
     for row in found.frame.to_dict("records"):
         text = f"{row['text']}, {row['model']}: {row['verdict']}."
         text += f" {row['sentence'][:1].upper()}{row['sentence'][1:]}." if row["sentence"] else ""
         text += f" [{row['reason']}]" if row["reason"] else ""
-        lines += textwrap.wrap(text, _WIDTH, subsequent_indent="    ")
+        lines.append(_screen.wrapped(text, indent="    "))
     few = few_note(min(found.frame["samples"]))
     return "\n".join([*lines, "", few] if few else lines)
 
@@ -229,7 +259,7 @@ def told_together(found: "Audit") -> str:
         for row in found.together().to_dict("records")
     ]
     header = ["claim", "seeds", "mean effect [95% over seeds]", "unit", "supported", "contradicted"]
-    return _shared.table(rows, header)
+    return _screen.table(rows, header, spare=("unit",))
 
 
 def _row(row: dict[Any, Any]) -> list[str]:

@@ -1,8 +1,9 @@
 """Put results side by side: one table, paired differences, and the figures they share.
 
 The results must be on the same data in the same convention. Models of different sizes are drawn in
-nats per token, and models of different depth against layer / number of layers. Files of the same
-name in --out are replaced.
+nats per token, and models of different depth against layer / number of layers. Samples are paired
+one by one: the paired differences are printed over depth with interval, p and number of pairs, and
+what could not be paired with the reason. Files of the same name in --out are replaced.
 """
 
 import argparse
@@ -10,9 +11,10 @@ import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from whitebox_probe.cli import _shared
+from whitebox_probe.cli import _json, _paired, _screen, _shared
 
 if TYPE_CHECKING:
+    from whitebox_probe.results.compare import Comparison
     from whitebox_probe.results.result import Result
 
 HELP = "put several results side by side, with paired differences"
@@ -30,6 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder of tables and figures"
     )
+    parser.add_argument(
+        "--every-layer",
+        action="store_true",
+        help="print the differences of every layer "
+        f"(default: of {_paired.DEPTHS} over the depth, if there are more than {_paired.ALL})",
+    )
+    _json.add_json(parser)
     _shared.add_figure_options(parser)
     _shared.add_tables(parser)
 
@@ -58,15 +67,58 @@ def _compare(args: argparse.Namespace) -> None:
     ]
     comparison.save(args.out)
     tables = _shared.write_tables(args, comparison, "comparison")
-    print(_shared.summary(_shared.changes(results, _shared_metrics(results))))
+    changed = _shared.changes(results, _shared_metrics(results))
+    if args.json:
+        _json.tell(_document(results, comparison, changed, [*tables, *paths], args.out))
+        return
+    print(_shared.summary(changed))
+    _tell_pairs(results, comparison, args)
     _shared.tell_if_few(results)
     for note in comparison.notes:
-        print(f"\nnote: {note}")
-    print(f"\nevery layer:        {args.out / 'comparison.csv'}")
-    print(f"paired differences: {args.out / 'differences.csv'}")
+        print("\n" + _screen.wrapped(f"note: {note}"))
+    _screen.say()
+    _screen.say(f"every layer:        {args.out / 'comparison.csv'}")
+    _screen.say(f"paired differences: {args.out / 'differences.csv'}")
     for path in tables:
-        print(f"for a paper:        {path}")
-    print("figures:\n  " + "\n  ".join(map(str, paths)))
+        _screen.say(f"for a paper:        {path}")
+    _shared.tell_files("figures", paths)
+
+
+def _tell_pairs(
+    results: list["Result"], comparison: "Comparison", args: argparse.Namespace
+) -> None:
+    """Print the paired differences, and what has none."""
+    deep = len({r.run["layers"] for r in results}) > 1
+    for block in _paired.blocks(comparison, relative=deep, every=args.every_layer):
+        print("\n" + block)
+    print("\n" + _screen.wrapped(_paired.NOTE))
+    if _paired.cut(comparison) and not args.every_layer:
+        print(_screen.wrapped("Other layers: --every-layer, or differences.csv."))
+    several = len(results) > 2
+    for each in _paired.unpaired(results, comparison):
+        who = f" of {each['first']} and {each['second']}" if several else ""
+        line = f"not paired{who}, {each['why']}: {', '.join(each['metrics'])}"
+        print(_screen.wrapped(line, indent="  "))
+
+
+def _document(
+    results: list["Result"],
+    comparison: "Comparison",
+    changed: Any,
+    files: list[Path],
+    folder: Path,
+) -> dict[str, Any]:
+    return {
+        "models": [result.model for result in results],
+        "samples": {result.model: len(result.samples) for result in results},
+        "changes": _json.records(changed),
+        "layers": _json.records(comparison.frame),
+        "differences": _json.records(comparison.differences),
+        "unpaired": _paired.unpaired(results, comparison),
+        "notes": [*comparison.notes, *filter(None, [_shared.few(results)])],
+        "out": folder,
+        "files": [folder / "comparison.csv", folder / "differences.csv", *files],
+    }
 
 
 def _shared_metrics(results: list["Result"]) -> list[str]:

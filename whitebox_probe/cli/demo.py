@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe._core.io import atomic_path
-from whitebox_probe.cli import _shared
+from whitebox_probe.cli import _screen, _shared
 
 if TYPE_CHECKING:
     from whitebox_probe.auditing.verdicts import Audit
@@ -47,8 +47,8 @@ SUMMARY = {
 }
 NOTES = """\
 mean [95% interval over {samples}]; change: last layer minus first, sample by sample.
-R^c, official: as the CRATE release measures it. R and R - R^c: the paper's formulas, on tokens
-after the layer's attention norm, with each head's basis orthonormalised. U is CRATE's own basis,
+R^c, official: as the CRATE release measures it. R and R - R^c: the paper's formulas, on tokens \
+after the layer's attention norm, with each head's basis orthonormalised. U is CRATE's own basis, \
 and the key projections of the {other}.
 Coherence is read from the weights: no interval. -init: the same model before training."""
 
@@ -115,13 +115,17 @@ def _demo(args: argparse.Namespace) -> None:
     samples = SAMPLES[data]
     print(f"\n{len(paper[0].samples)} {samples}, {data}, {paper[0].run['layers']} layers\n")
     print(_shared.summary(changed, SUMMARY))
-    print("\n" + NOTES.format(samples=samples, other="GPT-2" if args.text else "ViT"))
+    notes = NOTES.format(samples=samples, other="GPT-2" if args.text else "ViT")
+    print("\n" + _screen.wrapped(notes))
     _shared.tell_if_few(paper)
-    print("\nfigures:\n  " + "\n  ".join(map(str, paths)))
-    print("tables and results:\n  " + "\n  ".join(map(str, written)))
+    _screen.say()
+    _shared.tell_files("figures", paths)
+    _shared.tell_files("tables and results", written)
     trained = [model for model in models if not model.name.endswith("-init")]
     count = JUDGED if args.limit is None else min(args.limit, JUDGED)
-    print("\n" + "\n".join(_verdicts(audit(trained, data, **common | {"limit": count}), samples)))
+    _screen.say()
+    for line in _verdicts(audit(trained, data, **common | {"limit": count}), samples):
+        print(_screen.wrapped(line, indent="  "))
     print(f"\n{time.perf_counter() - start:.0f} s")
 
 

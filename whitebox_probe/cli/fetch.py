@@ -6,7 +6,7 @@ where to put a file that you got another way. Prints the path of each.
 
 import argparse
 
-from whitebox_probe.cli import _shared
+from whitebox_probe.cli import _completing, _screen, _shared
 
 HELP = "download a checkpoint, checked against its hash"
 EXAMPLES = (
@@ -17,9 +17,9 @@ EXAMPLES = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    parser.add_argument(
-        "names", nargs="+", metavar="NAME", help="checkpoint of the registry, or timm:NAME"
-    )
+    kinds = "checkpoint of the registry, or timm:NAME"
+    named = parser.add_argument("names", nargs="+", metavar="NAME", help=kinds)
+    _completing.by(named, "checkpoints")
     _shared.add_progress(parser)
 
 
@@ -28,4 +28,4 @@ def run(args: argparse.Namespace) -> None:
     from whitebox_probe import checkpoints
 
     for entry in [_shared.named(name) for name in args.names]:
-        print(f"{entry.name}: {checkpoints.fetch(entry, progress=not args.quiet)}")
+        _screen.say(f"{entry.name}: {checkpoints.fetch(entry, progress=not args.quiet)}")

@@ -20,7 +20,8 @@ from typing import Any, NoReturn
 
 import whitebox_probe.cli as commands
 from whitebox_probe._core import discover, launch
-from whitebox_probe._core.errors import LoadWarning, ProbeError, SettingError, nearest
+from whitebox_probe._core.errors import LoadWarning, ProbeError, SettingError, near, nearest
+from whitebox_probe.cli import _screen
 
 PROGRAM = "whitebox-probe"
 _NOT_COMMANDS = ("main",)
@@ -42,9 +43,17 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the line and exit."""
-        self.exit(
-            2, "" if launch.rank() else f"{PROGRAM}: error: {message}. Run: {self.prog} --help\n"
-        )
+        line = _screen.shown(message)
+        end = "" if line.endswith(("?", ".")) else "."
+        told = f"{PROGRAM}: error: {line}{end} Run: {self.prog} --help\n"
+        self.exit(2, "" if launch.rank() else told)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Name the nearest of the choices first."""
+        if action.choices is not None and value not in action.choices:
+            allowed = [str(choice) for choice in action.choices]
+            told = f"there is no '{value}'. {nearest(str(value), allowed)}"
+            raise argparse.ArgumentError(action, told)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -96,7 +105,7 @@ def _noted() -> Iterator[None]:
         elif launch.rank() == 0:
             told = message.told
             line = ProbeError(told.what, told.why, re.sub(r"\b([a-z_]+)=", r"--set \1=", told.fix))
-            print(f"{PROGRAM}: note: {line}", file=sys.stderr)
+            print(f"{PROGRAM}: note: {_screen.shown(line)}", file=sys.stderr)
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", LoadWarning)
@@ -113,7 +122,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         _refuse_unknown_command(words)
         top = parser()
-        args = top.parse_args(words)
+        args, unknown = top.parse_known_args(words)
+        if unknown:
+            _refuse_unknown_options(unknown, top, args.command)
         args.words = words
         if launch.launched() and args.command != "run":
             raise ProbeError(
@@ -167,6 +178,21 @@ def _refuse_unknown_command(words: list[str]) -> None:
         )
 
 
+def _refuse_unknown_options(
+    unknown: list[str], top: argparse.ArgumentParser, command: str | None
+) -> NoReturn:
+    """Name the options nearest to the first one that there is not."""
+    for action in top._actions:
+        if isinstance(action, argparse._SubParsersAction) and command in action.choices:
+            top = action.choices[command]
+    first = next((word for word in unknown if word.startswith("-")), unknown[0])
+    flags = [flag for action in top._actions for flag in action.option_strings]
+    known = {flag.lstrip("-"): flag for flag in flags}
+    close = near(first.partition("=")[0].lstrip("-"), known) if first.startswith("-") else []
+    hint = f". Did you mean {' or '.join(known[name] for name in close[:3])}?" if close else ""
+    top.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+
+
 def as_options(error: ProbeError, known: dict[str, object]) -> str:
     """The error's line, with arguments of the Python functions spelled as this command's options.
 
@@ -193,7 +219,7 @@ def as_options(error: ProbeError, known: dict[str, object]) -> str:
 
 def _tell(line: str) -> int:
     if _mine_to_say(line):
-        print(f"{PROGRAM}: error: {line}", file=sys.stderr)
+        print(f"{PROGRAM}: error: {_screen.shown(line)}", file=sys.stderr)
     return 2
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from whitebox_probe._core.errors import ProbeError, nearest
-from whitebox_probe.cli import _shared
+from whitebox_probe.cli import _completing, _screen, _shared
 
 HELP = "a figure from saved results"
 EXAMPLES = (
@@ -33,8 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add = parser.add_argument
     add("results", nargs="*", type=Path, metavar="DIR", help="folders that run or audit wrote")
-    add("--metric", help="a measure of the table")
-    add("--figure", help="a figure (whitebox-probe list --figures; default: the measure's own)")
+    _completing.by(add("--metric", help="a measure of the table"), "metrics")
+    figure = "a figure (whitebox-probe list --figures; default: the measure's own)"
+    _completing.by(add("--figure", help=figure), "figures")
     add(
         "--out",
         type=Path,
@@ -74,8 +75,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="another keyword of the figure, as layer=6 or query=[3,4]; again for each",
     )
     inside = parser.add_argument_group("a look inside a model, for figures of samples")
-    inside.add_argument("--model", metavar="NAME", help="a checkpoint's name, or a file")
-    inside.add_argument("--data", metavar="NAME", help="name, folder or file of samples")
+    model = inside.add_argument("--model", metavar="NAME", help="a checkpoint's name, or a file")
+    _completing.by(model, "checkpoints", files=True)
+    data = inside.add_argument("--data", metavar="NAME", help="name, folder or file of samples")
+    _completing.by(data, "data", files=True)
     inside.add_argument(
         "--samples", type=_shared.count, default=4, metavar="N", help="how many (default: 4)"
     )
@@ -122,8 +125,7 @@ def _draw(args: argparse.Namespace) -> None:
     figure = draw(*given, **named, **_options(args, name, draw))
     known = args.out.suffix.lower()[1:] in _shared.FORMATS
     stem = args.out.with_suffix("") if known else args.out
-    for path in plots.save(figure, stem, args.formats):
-        print(path)
+    _screen.say(*plots.save(figure, stem, args.formats))
 
 
 def _view(args: argparse.Namespace) -> Any:

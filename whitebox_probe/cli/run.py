@@ -25,10 +25,21 @@ from typing import TYPE_CHECKING, Any
 from whitebox_probe._core import launch
 from whitebox_probe._core.errors import ProbeError, ProcessError
 from whitebox_probe._core.io import atomic_path
-from whitebox_probe.cli import _data, _model, _options, _series, _shared
+from whitebox_probe.cli import (
+    _completing,
+    _data,
+    _json,
+    _model,
+    _options,
+    _screen,
+    _series,
+    _shared,
+)
 from whitebox_probe.probing.settings import Execution, Settings
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from whitebox_probe.results.result import Result
 
 HELP = "measure one model on one data set"
@@ -61,6 +72,7 @@ _FREE = (
     "save_every",
     "workers",
     "quiet",
+    "json",
 )
 _SETTINGS = tuple(each.name for each in fields(Settings))
 
@@ -69,8 +81,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add = parser.add_argument
     kinds = "checkpoint name, timm:NAME, hf:NAME, a file, or model.py:make"
-    add("model", metavar="MODEL", nargs="?", help=kinds)
-    add("more", metavar="MODEL", nargs="*", help="further ones, each measured into DIR/NAME")
+    model = add("model", metavar="MODEL", nargs="?", help=kinds)
+    more = add("more", metavar="MODEL", nargs="*", help="further ones, each measured into DIR/NAME")
+    for each in (model, more):
+        _completing.by(each, "checkpoints", files=True)
     add("--out", type=Path, metavar="DIR", help="folder of the result")
     add("--overwrite", action="store_true", help="replace a result that is in --out")
     add(
@@ -91,12 +105,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _data.add_options(parser)
     measures = parser.add_argument_group("the measures")
     add = measures.add_argument
-    add(
+    metrics = add(
         "--metrics",
         type=_shared.names,
         metavar="A,B,...",
         help="names (default: all that are on by default; whitebox-probe list --metrics)",
     )
+    _completing.by(metrics, "metrics", several=True)
     add(
         "--sites",
         "--site",
@@ -110,27 +125,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     pass_ = parser.add_argument_group("the pass (no number depends on batch size or workers)")
     _options.add_execution(pass_)
     _shared.add_progress(parser)
+    _json.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
+    documents = _each(args)
+    if args.json and launch.rank() == 0:
+        _json.tell({"runs": documents})
+
+
+def _each(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Measure every model; returns what --json tells of each."""
     if not args.more:
-        _run(args)
-        return
+        return [_run(args)]
 
     def free(one: argparse.Namespace) -> None:
         if launch.rank() == 0:
             _refuse_existing(one.out, overwrite=one.overwrite)
 
     parts = _series.split(args, free)
+    documents = []
     for number, one in enumerate(parts, start=1):
-        if launch.rank() == 0:
-            print(f"{chr(10) if number > 1 else ''}{number} of {len(parts)}: {one.model}")
-        _run(one)
+        if launch.rank() == 0 and not args.json:
+            if number > 1:
+                _screen.say()
+            _screen.say(f"{number} of {len(parts)}: {one.model}")
+        documents.append(_run(one))
+    return documents
 
 
-def _run(args: argparse.Namespace) -> None:
-    """Measure one model."""
+def _run(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure one model, and say what was found or return it for --json."""
     if args.resume is not None:
         args = _resumed(args)
     elif args.model is None or args.out is None:
@@ -183,8 +209,11 @@ def _run(args: argparse.Namespace) -> None:
         (args.out / ARGUMENTS).unlink(missing_ok=True)
     processes.wait()  # what they saved is needed until the result is there
     forget(args.out)
+    if args.json:
+        return _document(result, args.out)
     if first:
         _tell(result, args.out)
+    return {}
 
 
 def _join() -> None:
@@ -220,16 +249,36 @@ def _measured(
 
 def _tell(result: "Result", folder: Path) -> None:
     """Print what was measured."""
-    measures = list(dict.fromkeys(result.frame["metric"]))
-    print(
+    head = (
         f"{result.model} on {result.run['data']['name']}, {len(result.samples)} samples, "
         f"{_words(result, 'convention')} convention, basis {_words(result, 'basis')}; "
-        "mean [95% interval]\n"
+        "mean [95% interval]"
     )
-    print(_shared.summary(_shared.changes([result], measures)))
+    print(_screen.wrapped(head) + "\n")
+    print(_shared.summary(_ends(result)))
     _shared.tell_if_few([result])
-    print(f"\nevery layer: {folder / 'table.csv'}\nthe result:  {folder}")
+    _screen.say()
+    _screen.say(f"every layer: {folder / 'table.csv'}", f"the result:  {folder}")
     print(f"\n{result.run['seconds']:.1f} s")
+
+
+def _ends(result: "Result") -> "pd.DataFrame":
+    return _shared.changes([result], list(dict.fromkeys(result.frame["metric"])))
+
+
+def _document(result: "Result", folder: Path) -> dict[str, Any]:
+    return {
+        "model": result.model,
+        "data": result.run["data"]["name"],
+        "samples": len(result.samples),
+        "convention": result.run["convention"],
+        "basis": result.run["basis"],
+        "seconds": result.run["seconds"],
+        "changes": _json.records(_ends(result)),
+        "layers": _json.records(result.frame),
+        "notes": list(filter(None, [_shared.few([result])])),
+        "out": folder,
+    }
 
 
 def _words(result: "Result", name: str) -> str:

@@ -16,7 +16,7 @@ from whitebox_probe.results.forms import FORMS, in_nats, normal_form, scale
 from whitebox_probe.results.pairing import Pair
 from whitebox_probe.results.result import Result, units_of
 from whitebox_probe.results.table import read_table
-from whitebox_probe.stats import effect_size, interpolate, summarise
+from whitebox_probe.stats import effect_size, holm, interpolate, paired_ps, summarise
 
 SEAL = "comparison.json"
 FILES = {"frame": "comparison.csv", "differences": "differences.csv"}
@@ -42,8 +42,9 @@ class Comparison:
             per token, per entry, and its position between the bounds of the official convention.
         differences: for each pair of models on the same samples and each measure that both have
             with the same settings: mean difference (second minus first), std, sem, 95% interval,
-            effect size and count at each layer, or at each relative depth where the models differ
-            in depth. `form` says what nats of models of different sizes were divided by;
+            effect size, p (two-sided, by Student's t), p corrected over all rows of the pair
+            (Holm) and count at each layer, or at each relative depth where the models differ in
+            depth. `form` says what nats of models of different sizes were divided by;
             `first_basis` and `second_basis` which U each used.
         notes: what else differs that a number may depend on, one line each.
         units: of measures that have one; it does not count for equality.
@@ -220,6 +221,7 @@ def _paired(
         about |= {"layer": layers, "relative_depth": layers / shallow, "form": used or ""}
         parts.append(pd.DataFrame(about | _statistics(values[1] - values[0], seed)))
     whole = pd.concat(parts, ignore_index=True)
+    whole["p_holm"] = holm(whole["p"].to_numpy())
     return whole.astype({c: pair.first[c].dtype for c in pair.place if c in pair.first})
 
 
@@ -232,6 +234,7 @@ def _statistics(differences: np.ndarray, seed: int) -> dict[str, Any]:
         "ci_low": found.ci_low,
         "ci_high": found.ci_high,
         "effect_size": effect_size(differences),
+        "p": paired_ps(differences),
         "count": found.count,
     }
 
