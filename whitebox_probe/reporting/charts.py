@@ -1,0 +1,96 @@
+"""What the charts of a page share: their colours on light and dark, and their type."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+LIGHT = ("#0072B2", "#C44E00", "#00785A", "#A8417F", "#7A6200", "#4A5BD4", "#3C3C3C")
+DARK = ("#56B4E9", "#FF914D", "#2FC79A", "#EE9CCB", "#E0C23A", "#A3B1FF", "#E4E4E4")
+"""Of models: three to one and more on their ground, apart for colour-blind eyes; each has a shape
+of its own too."""
+SHAPES = (
+    "circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right",
+)  # fmt: skip
+GROUND = ("#ffffff", "#171b21")
+_INK, _DIM, _GRID = ("#1d2329", "#e6e9ed"), ("#4b5560", "#b3bcc7"), ("#e2e6ea", "#323a44")
+_HEAT = (("#f7fbff", "#08306b"), ("#171b21", "#9ecae1"))
+_MARK = "=expression: "
+_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+
+
+def either(light: str, dark: str) -> dict[str, str]:
+    """A colour by the ground, as Vega-Lite takes it."""
+    return {"expr": f"dark ? '{dark}' : '{light}'"}
+
+
+def of_models(models: Sequence[str]) -> dict[str, Any]:
+    """Scales that give each model its colour and its shape."""
+    count = range(len(models))
+    colours = [either(LIGHT[i % len(LIGHT)], DARK[i % len(DARK)]) for i in count]
+    shapes = [SHAPES[i % len(SHAPES)] for i in count]
+    return {
+        "color": {"domain": list(models), "range": colours},
+        "shape": {"domain": list(models), "range": shapes},
+    }
+
+
+def params(**values: Any) -> list[dict[str, Any]]:
+    """Parameters with their first values; `dark` is always one."""
+    return [{"name": name, "value": value} for name, value in {"dark": False, **values}.items()]
+
+
+def spec(chart: Any, **values: Any) -> dict[str, Any]:
+    """The specification of a chart of Altair's, with its parameters and the look of all.
+
+    Args: values: first values of its parameters.
+    """
+    made: dict[str, Any] = _expressed(chart.to_dict())
+    made["params"] = [*params(**values), *made.get("params", [])]
+    made["config"] = _config()
+    made["background"] = either(*GROUND)
+    made["padding"] = {"left": 4, "right": 8, "top": 6, "bottom": 4}
+    return made
+
+
+def title(expression: str) -> str:
+    """The title of an axis that is an expression, which Altair's checks do not know of."""
+    return f"{_MARK}{expression}"
+
+
+def _expressed(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _expressed(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_expressed(each) for each in value]
+    marked = isinstance(value, str) and value.startswith(_MARK)
+    return {"expr": value.removeprefix(_MARK)} if marked else value
+
+
+def _config() -> dict[str, Any]:
+    ink, dim, grid = (either(*pair) for pair in (_INK, _DIM, _GRID))
+    return {
+        "aria": False,  # the figure around it says what it is, and its table holds the numbers
+        "font": _FONT,
+        "view": {"stroke": None},
+        "axis": {
+            "labelColor": dim, "titleColor": ink, "gridColor": grid, "domainColor": dim,
+            "tickColor": dim, "labelFontSize": 12, "titleFontSize": 13, "titleFontWeight": 500,
+            "titlePadding": 8, "labelLimit": 220, "titleLimit": 420,
+        },
+        "legend": {
+            "labelColor": ink, "titleColor": ink, "labelFontSize": 12.5, "titleFontSize": 12.5,
+            "orient": "bottom", "labelLimit": 330, "symbolSize": 90, "symbolStrokeWidth": 2, "symbolOpacity": 1,
+            "columns": {"expr": "width < 480 ? 1 : 3"},
+        },
+        "header": {
+            "labelColor": ink, "titleColor": dim, "labelFontSize": 12.5, "labelFontWeight": 600,
+            "labelLimit": 300,
+        },
+        "title": {"color": ink, "fontSize": 13, "fontWeight": 600, "anchor": "start"},
+        "text": {"color": ink},
+    }  # fmt: skip
+
+
+def heat(**more: Any) -> dict[str, Any]:
+    """The scale of a heatmap's colours, from the ground to full colour on either."""
+    (low, high), (dark_low, dark_high) = _HEAT
+    return {"range": [either(low, dark_low), either(high, dark_high)], **more}

@@ -1,0 +1,87 @@
+"""Where every number came from, and the one command that makes it again."""
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from whitebox_probe.reporting import commands
+from whitebox_probe.reporting.section import Block, Cell, Code, Fold, Part, Prose, Section, Table
+from whitebox_probe.results.run import Run
+from whitebox_probe.results.table import written
+
+if TYPE_CHECKING:
+    from whitebox_probe.reporting.material import Material
+
+NOT_TOLD = "not told"
+
+
+def _make(material: "Material") -> Part:
+    blocks: list[Block] = []
+    if material.results:
+        names = [material.names[r.model] for r in material.results]
+        runs = [r.run for r in material.results]
+        rows = [
+            [label, *(Cell(text, code=code) for text in told)] for label, code, told in _rows(runs)
+        ]
+        blocks.append(Table("Where the results come from", ["", *names], rows))
+        for name, run in zip(names, runs, strict=True):
+            whole = json.dumps(run.to_dict(), indent=2, sort_keys=True)
+            blocks.append(Fold(f"All of run.json: {name}", [Code(whole, f"run.json of {name}")]))
+    else:
+        blocks.append(
+            Prose("No result of a run is given: which checkpoints and data these are is not told.", "gap")
+        )
+    for i, audit in enumerate(material.audits, start=1):
+        told = f" {i}" if len(material.audits) > 1 else ""
+        whole = json.dumps({"settings": dict(audit.settings), "thresholds": vars(audit.thresholds)}, indent=2, sort_keys=True, default=str)
+        blocks.append(Fold(f"Settings and thresholds of the audit{told}", [Code(whole, f"Of the audit{told}")]))
+    command, gaps = commands.whole(material)
+    blocks.append(Code(command, "One command that makes it again"))
+    blocks += [Prose(f"The command does not say all: {gap}.", "gap") for gap in dict.fromkeys(gaps)]
+    return Part("Provenance", blocks)
+
+
+def _rows(runs: list[Run]) -> Iterator[tuple[str, bool, list[str]]]:
+    """(label, whether it is code, the text of each run)."""
+    told: dict[str, tuple[bool, Any]] = {
+        "checkpoint": (False, lambda r: r.checkpoint.get("name") or f"{NOT_TOLD}: made in Python"),
+        "SHA-256 of its file": (True, lambda r: r.checkpoint.get("sha256") or NOT_TOLD),
+        "network": (False, lambda r: _pairs(r.network.get("arch") or {}) or NOT_TOLD),
+        "preprocessing": (False, lambda r: _pairs(r.preprocess or {}) or f"{NOT_TOLD}: data came prepared"),
+        "data": (False, lambda r: str(r.data.get("name", NOT_TOLD))),
+        "fingerprint of the data": (True, lambda r: str(r.data.get("fingerprint") or NOT_TOLD)),
+        "samples": (False, _samples),
+        "seed": (False, lambda r: str(r.settings.get("seed", NOT_TOLD))),
+        "convention": (False, lambda r: _listed(r.settings.get("conventions"))),
+        "basis": (False, lambda r: ", ".join(r.basis_labels) or NOT_TOLD),
+        "eps; lam": (False, lambda r: f"{_listed(r.settings.get('eps'))}; {_listed(r.settings.get('lam'))}"),
+        "precision of the pass": (False, lambda r: str(r.settings.get("dtype", NOT_TOLD))),
+        "left out": (False, _left_out),
+        "device": (False, lambda r: str(r.execution.get("device", NOT_TOLD))),
+        "measured": (False, lambda r: f"{r.created or NOT_TOLD}, in {r.seconds:.1f} s"),
+        "versions": (False, lambda r: ", ".join(f"{k} {v}" for k, v in sorted(r.versions.items())) or NOT_TOLD),
+    }  # fmt: skip
+    for label, (code, of) in told.items():
+        yield label, code, [of(run) for run in runs]
+
+
+def _samples(run: Run) -> str:
+    limit = run.data.get("limit")
+    return str(run.count) + ("" if limit is None else f", drawn with limit {limit}")
+
+
+def _left_out(run: Run) -> str:
+    dropped = {k: v for k, v in run.nonfinite.items() if v}
+    return f"samples that are not finite: {_pairs(dropped)}" if dropped else "none"
+
+
+def _listed(values: Any) -> str:
+    values = values if isinstance(values, list) else [values]
+    return ", ".join(written(v) or "none" for v in values)
+
+
+def _pairs(mapping: Any) -> str:
+    return ", ".join(f"{k}={v}" for k, v in sorted(mapping.items()))
+
+
+SECTION = Section(order=70, make=_make)
