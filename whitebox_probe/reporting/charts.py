@@ -12,7 +12,9 @@ SHAPES = (
 )  # fmt: skip
 GROUND = ("#ffffff", "#171b21")
 _INK, _DIM, _GRID = ("#1d2329", "#e6e9ed"), ("#4b5560", "#b3bcc7"), ("#e2e6ea", "#323a44")
-_HEAT = (("#f7fbff", "#08306b"), ("#171b21", "#9ecae1"))
+_HEAT = (("#f7fbff", "#08306b"), ("#171b21", "#b5d9ee"))
+SEQUENCE = (("#D2691E", "#0B3C7D"), ("#FFA366", "#A9CEFF"))
+"""Of things in an order, as layers: the first and the last, on a light and on a dark ground."""
 _MARK = "=expression: "
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
@@ -90,7 +92,48 @@ def _config() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def heat(**more: Any) -> dict[str, Any]:
-    """The scale of a heatmap's colours, from the ground to full colour on either."""
-    (low, high), (dark_low, dark_high) = _HEAT
-    return {"range": [either(low, dark_low), either(high, dark_high)], **more}
+def heatmap(*, facet: str = "", columns: int = 0, side: int = 260, words: bool = False) -> dict[str, Any]:
+    """Cells of `rows` (`x`, `y`, `shade` from 0 to 1, `told`), with the values behind the shades.
+
+    Parameters: `lo` and `hi`, the values at no and at full colour; `xtitle`, `ytitle`, `ctitle`.
+
+    Args: facet: the field that has a panel each. columns: of panels, where there is room. side: of
+        a panel in pixels. words: write values into the cells.
+    """
+    import altair as alt
+
+    ends = [either(low, dark_low) for low, dark_low in zip(*_HEAT, strict=True)]
+    strong = "datum.shade > 0.55"
+    ink = f"({strong}) === dark ? '{_INK[0]}' : '{_INK[1]}'"
+    bar = alt.Legend(
+        title=title("ctitle"),
+        labelExpr="format(lo + datum.value * (hi - lo), '.3~g')",
+        orient="bottom",
+        gradientLength=180,
+        values=[0, 0.5, 1],
+    )
+    shade = alt.Color("shade:Q", scale=alt.Scale(domain=[0, 1], range=ends), legend=bar)
+    axis = {"grid": False, "labelAngle": 0, "labelOverlap": True, "domain": False, "ticks": False}
+    base = alt.Chart(alt.NamedData("rows")).encode(
+        x=alt.X("x:O", axis=alt.Axis(title=title("xtitle"), **axis)),
+        y=alt.Y("y:O", axis=alt.Axis(title=title("ytitle"), **axis)),
+    )
+    tip = [alt.Tooltip("where:N"), alt.Tooltip("told:N", title="value")]
+    layers = [base.mark_rect(stroke=either(*_GRID), strokeWidth=0.5).encode(color=shade, tooltip=tip)]
+    if words:
+        layers.append(base.mark_text(fontSize=12, color={"expr": ink}).encode(text="told:N", tooltip=tip))
+    made = alt.layer(*layers)
+    if facet:
+        panel = made.properties(width=side, height=side)
+        head = alt.Header(title=None, orient="top")
+        whole = panel.facet(facet=alt.Facet(f"{facet}:N", header=head, sort=None), columns=columns)
+    else:
+        whole = made.properties(width=side, height=side)
+    return spec(whole, lo=0, hi=1, xtitle="", ytitle="", ctitle="")
+
+
+def shade(value: float, low: float, high: float) -> float | None:
+    """Where a value lies from no to full colour; None of what is no number."""
+    if value != value:
+        return None
+    return round(min(1.0, max(0.0, (value - low) / (high - low or 1.0))), 4)

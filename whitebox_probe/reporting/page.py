@@ -17,7 +17,7 @@ from typing import Any
 from whitebox_probe._core.digits import number
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.reporting import words
-from whitebox_probe.reporting.section import Block, Chart, File, Fold, Part, Sheet
+from whitebox_probe.reporting.section import Block, Chart, File, Files, Fold, Part, Sheet
 
 MOST = 8_000_000
 """Bytes of a report."""
@@ -46,9 +46,9 @@ def filled(title: str, subtitle: str, parts: Mapping[str, Part]) -> str:
         subtitle=subtitle,
         parts=[_Titled(f"part-{name}", part.title, part.blocks) for name, part in parts.items()],
         files=[
-            {"id": ids.of(b), "packed": Markup(_packed(b.text))}  # noqa: S704 - base64 alone
-            for b in ids.blocks
-            if isinstance(b, File)
+            {"id": ids.of(each), "packed": Markup(_packed(each.text))}
+            for each in ids.blocks
+            if isinstance(each, File)
         ],
         charts=Markup(embedded(charts)),
         signs=SIGNS,
@@ -72,7 +72,7 @@ class _Ids:
     """A name in the page for each block that needs one: the same for the same page."""
 
     given: Mapping[str, Sequence[Block]]
-    blocks: list[Block] = field(default_factory=list)
+    blocks: list[Block | File] = field(default_factory=list)
     sections: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -81,14 +81,16 @@ class _Ids:
                 self.blocks.append(block)
                 self.sections.append(name)
 
-    def of(self, block: Block) -> str:
+    def of(self, block: Block | File) -> str:
         at = next(i for i, each in enumerate(self.blocks) if each is block)
         return f"{type(block).__name__.lower()}-{self.sections[at]}-{at}"
 
 
-def _all(blocks: Sequence[Block]) -> Iterator[Block]:
+def _all(blocks: Sequence[Block]) -> Iterator[Block | File]:
     for block in blocks:
         yield block
+        if isinstance(block, Files):
+            yield from block.files
         if isinstance(block, Fold):
             yield from _all(block.blocks)
 

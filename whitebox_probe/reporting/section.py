@@ -33,7 +33,10 @@ class Cell:
 class Table:
     """Rows under heads; the first column names them.
 
-    Args: numbers: columns that are set to the right. grouped: rows of one name stand under it.
+    Args:
+        numbers: columns that are set to the right.
+        grouped: rows of one name stand under it.
+        even: all columns but the first are of one width.
     """
 
     caption: str
@@ -41,6 +44,7 @@ class Table:
     rows: Sequence[Sequence[Cell | str]]
     numbers: Sequence[int] = ()
     grouped: bool = False
+    even: bool = False
 
     @property
     def spans(self) -> list[int]:
@@ -91,6 +95,13 @@ class File:
 
 
 @dataclass(frozen=True)
+class Files:
+    """Files side by side."""
+
+    files: Sequence[File]
+
+
+@dataclass(frozen=True)
 class Control:
     """What a reader can change of a chart: the value of a parameter of its specification.
 
@@ -137,7 +148,7 @@ class Chart:
         by: the controls that choose the sheet.
         table: (field of a row, head) of the columns of its table; `{form}` in a field is replaced
             by the parameter of that name.
-        log: the channel that has a logarithmic scale while the parameter `log` is on.
+        log: the channel, and its type of scale, while the parameter `log` is on.
     """
 
     name: str
@@ -147,10 +158,10 @@ class Chart:
     by: Sequence[str] = ()
     controls: Sequence[Control] = ()
     table: Sequence[tuple[str, str]] = ()
-    log: str = ""
+    log: tuple[str, str] | None = None
 
 
-Block = Prose | Table | Code | Fold | Picture | File | Chart
+Block = Prose | Table | Code | Fold | Picture | Files | Chart
 
 
 @dataclass(frozen=True)

@@ -34,12 +34,11 @@ _APART = tuple(name for name in SETTINGS if name not in ("basis", "null"))
 def _make(material: "Material") -> Part | None:
     if not material.results:
         return None
-    groups = _groups(material.results)
-    told = _titles(groups)
+    found = groups(material.results)
+    told = titles(found)
     sheets, firsts = {}, []
-    for key, rows in groups.items():
-        found = _sheet(material, rows, told[key])
-        sheets[told[key]] = found
+    for key, rows in found.items():
+        sheets[told[key]] = _sheet(material, rows, told[key])
         firsts.append((told[key], told[key]))
     names = [material.names[r.model] for r in material.results]
     nulls = any(row["null"] for sheet in sheets.values() for row in sheet.rows)
@@ -64,7 +63,7 @@ def _make(material: "Material") -> Part | None:
         by=["measure"],
         controls=controls,
         table=[("series", "model"), ("layer", "layer"), ("told_{form}", "value [95% interval]"), ("count", "count")],
-        log="y",
+        log=("y", "log"),
     )
     return Part("Layer by layer", [*_about(material, nulls), chart])
 
@@ -87,7 +86,7 @@ def _depths(material: "Material") -> int:
     return len({r.run.layers for r in material.results})
 
 
-def _groups(results: Sequence[Result]) -> dict[tuple[Any, ...], list[tuple[Result, pd.DataFrame]]]:
+def groups(results: Sequence[Result]) -> dict[tuple[Any, ...], list[tuple[Result, pd.DataFrame]]]:
     """(metric, place, settings) -> the curves that were taken so, kin beside kin."""
     found: dict[tuple[Any, ...], list[tuple[Result, pd.DataFrame]]] = {}
     order: dict[tuple[Any, ...], Any] = {}
@@ -106,7 +105,7 @@ def _groups(results: Sequence[Result]) -> dict[tuple[Any, ...], list[tuple[Resul
     return {key: kept[key] for key in sorted(kept, key=lambda key: order[key])}
 
 
-def _titles(groups: Mapping[tuple[Any, ...], Any]) -> dict[tuple[Any, ...], str]:
+def titles(groups: Mapping[tuple[Any, ...], Any]) -> dict[tuple[Any, ...], str]:
     """What each measure is called, with the settings that tell it from others of its name."""
     named: dict[str, list[tuple[Any, ...]]] = {}
     for key in groups:
@@ -131,7 +130,7 @@ def _sheet(
         (null, rows, r)
         for r, mine in curves
         if not mine["null"].iloc[0]
-        for null, rows in _apart(material, r, mine)
+        for null, rows in _of_nulls(material, r, mine)
     ]
     forms = _forms(material, drawn, metric, rate)
     several = _several(curves)
@@ -166,7 +165,7 @@ def _axis(title: str, unit: str) -> str:
     return f"{title} [{unit}]" if unit else title
 
 
-def _apart(
+def _of_nulls(
     material: "Material", result: Result, curve: pd.DataFrame
 ) -> Iterator[tuple[Result, pd.DataFrame]]:
     """The same curve of each null of a model that is a result by itself."""

@@ -51,7 +51,7 @@ def _of(material: "Material", audit: Audit) -> Iterator[Block]:
     names = {m: material.names[m] for m in dict.fromkeys(audit.frame["model"])}
     counts = ", ".join(f"{n} {verdict}" for verdict, n in audit._counts().items())
     yield Prose(f"Each claim of the principle, judged on each model: {counts}.")
-    yield Table("The verdicts, with each effect and its 95% interval", ["claim", *names.values()], list(_verdicts(audit, names)))
+    yield Table("The verdicts, with each effect and its 95% interval", ["claim", *names.values()], list(_verdicts(audit, names)), even=True)
     yield from _robustness(audit, names)
     if len(audit.curves):
         yield _curves(audit, names)
@@ -111,27 +111,31 @@ def _grid(row: Mapping[Any, Any] | None) -> Cell | str:
 
 
 def _curves(audit: Audit, names: Mapping[str, str]) -> Chart:
-    frame = audit.curves
     texts = dict(zip(audit.frame["claim"], audit.frame["text"], strict=True))
-    sheets = {}
-    for claim, of in frame.groupby("claim", sort=False):
-        rows = list(_rows(of, names))
-        unit = str(of["unit"].iloc[0])
-        missing = [n for n in names.values() if n not in {row["model"] for row in rows}]
-        note = f"No such curve of: {', '.join(missing)}." if missing else ""
-        sheets[str(claim)] = Sheet(rows, {"ytitle": unit}, note=note)
-    options = [(claim, f"{claim}: {texts.get(claim, '')}") for claim in sheets]
+    sheets, claims = {}, dict.fromkeys(audit.curves["claim"])
+    for (claim, model), of in audit.curves.groupby(["claim", "model"], sort=False):
+        title = str(of["unit"].iloc[0])
+        sheets[f"{claim}|{names[model]}"] = Sheet(list(_rows(of, names)), {"ytitle": title})
+    options = [(str(claim), f"{claim}: {texts.get(claim, '')}") for claim in claims]
+    models = [(name, name) for name in names.values()]
     return Chart(
         name="audit",
-        label="The measure behind each claim against depth, with the range of random weights",
+        label="The measure behind a claim against depth, with the range of random weights",
         spec=_spec(list(names.values())),
         sheets=sheets,
-        by=["claim"],
+        by=["claim", "of"],
         controls=[
             Control("select", "claim", "Claim", options, options[0][0]),
+            # One at a time: nats of models of different sizes do not share an axis.
+            Control("select", "of", "Model", models, models[0][0]),
             Control("toggle", "nulls", "Range of random weights", start=True),
         ],
-        table=[("model", "model"), ("layer", "layer"), ("told", "value [95% interval]"), ("random", "random weights, least to most")],
+        table=[
+            ("model", "model"),
+            ("layer", "layer"),
+            ("told", "value [95% interval]"),
+            ("random", "random weights, least to most"),
+        ],
     )
 
 

@@ -67,17 +67,22 @@ function sheetOf(chart, now) {
   return chart.sheets[chart.by.map((name) => String(now[name])).join("|")];
 }
 
+// A grid has as many columns as there is room for.
 function specOf(chart, now) {
   const spec = structuredClone(chart.spec);
   const walk = (node) => {
     if (Array.isArray(node)) node.forEach(walk);
     else if (node && typeof node === "object") {
-      const channel = node.encoding?.[chart.log];
-      if (channel) channel.scale = { type: "log", nice: false };
+      const channel = node.encoding?.[chart.log[0]];
+      if (channel) channel.scale = { ...channel.scale, type: chart.log[1], nice: false };
       Object.values(node).forEach(walk);
     }
   };
   if (now.log) walk(spec);
+  if (spec.columns) {
+    const room = byId(`${chart.id}-view`).clientWidth;
+    spec.columns = Math.max(1, Math.min(spec.columns, Math.floor(room / (spec.spec.width + 60))));
+  }
   return spec;
 }
 
