@@ -12,7 +12,7 @@ SHAPES = (
 )  # fmt: skip
 GROUND = ("#ffffff", "#171b21")
 _INK, _DIM, _GRID = ("#1d2329", "#e6e9ed"), ("#4b5560", "#b3bcc7"), ("#e2e6ea", "#323a44")
-_HEAT = (("#f7fbff", "#08306b"), ("#171b21", "#b5d9ee"))
+_HEAT = (("#f7fbff", "#1b1f26"), ("#6baed6", "#2f6f9f"), ("#08306b", "#c3e2f4"))
 SEQUENCE = (("#D2691E", "#0B3C7D"), ("#FFA366", "#A9CEFF"))
 """Of things in an order, as layers: the first and the last, on a light and on a dark ground."""
 _MARK = "=expression: "
@@ -64,7 +64,7 @@ def _expressed(value: Any) -> Any:
     if isinstance(value, list):
         return [_expressed(each) for each in value]
     marked = isinstance(value, str) and value.startswith(_MARK)
-    return {"expr": value.removeprefix(_MARK)} if marked else value
+    return {"signal": value.removeprefix(_MARK)} if marked else value
 
 
 def _config() -> dict[str, Any]:
@@ -80,7 +80,7 @@ def _config() -> dict[str, Any]:
         },
         "legend": {
             "labelColor": ink, "titleColor": ink, "labelFontSize": 12.5, "titleFontSize": 12.5,
-            "orient": "bottom", "labelLimit": 330, "symbolSize": 90, "symbolStrokeWidth": 2, "symbolOpacity": 1,
+            "orient": "bottom", "labelLimit": 330, "titleLimit": 330, "symbolSize": 90, "symbolStrokeWidth": 2, "symbolOpacity": 1,
             "columns": {"expr": "width < 480 ? 1 : 3"},
         },
         "header": {
@@ -102,9 +102,8 @@ def heatmap(*, facet: str = "", columns: int = 0, side: int = 260, words: bool =
     """
     import altair as alt
 
-    ends = [either(low, dark_low) for low, dark_low in zip(*_HEAT, strict=True)]
-    strong = "datum.shade > 0.55"
-    ink = f"({strong}) === dark ? '{_INK[0]}' : '{_INK[1]}'"
+    ends = [either(*pair) for pair in _HEAT]
+    ink = f"(datum.shade > (dark ? 0.72 : 0.6)) === dark ? '{_INK[0]}' : '{_INK[1]}'"
     bar = alt.Legend(
         title=title("ctitle"),
         labelExpr="format(lo + datum.value * (hi - lo), '.3~g')",
@@ -112,7 +111,7 @@ def heatmap(*, facet: str = "", columns: int = 0, side: int = 260, words: bool =
         gradientLength=180,
         values=[0, 0.5, 1],
     )
-    shade = alt.Color("shade:Q", scale=alt.Scale(domain=[0, 1], range=ends), legend=bar)
+    shade = alt.Color("shade:Q", scale=alt.Scale(domain=[0, 0.5, 1], range=ends), legend=bar)
     axis = {"grid": False, "labelAngle": 0, "labelOverlap": True, "domain": False, "ticks": False}
     base = alt.Chart(alt.NamedData("rows")).encode(
         x=alt.X("x:O", axis=alt.Axis(title=title("xtitle"), **axis)),

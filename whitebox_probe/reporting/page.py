@@ -169,7 +169,7 @@ def _chart(chart: Chart, ids: _Ids) -> dict[str, Any]:
         "spec": chart.spec,
         "by": list(chart.by),
         "table": [list(pair) for pair in chart.table],
-        "log": chart.log,
+        "log": dict(chart.log),
         "sheets": {key: _sheet(sheet) for key, sheet in chart.sheets.items()},
     }
 

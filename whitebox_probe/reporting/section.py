@@ -67,11 +67,12 @@ class Code:
 
 @dataclass(frozen=True)
 class Fold:
-    """Blocks that are opened by a click; all are open in print."""
+    """Blocks that are opened by a click, and in print, unless that would take many pages."""
 
     title: str
     blocks: Sequence[Any]
     open: bool = False
+    printed: bool = True
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ class Chart:
         by: the controls that choose the sheet.
         table: (field of a row, head) of the columns of its table; `{form}` in a field is replaced
             by the parameter of that name.
-        log: the channel, and its type of scale, while the parameter `log` is on.
+        log: channel -> its scale while the parameter `log` is on.
     """
 
     name: str
@@ -158,7 +159,7 @@ class Chart:
     by: Sequence[str] = ()
     controls: Sequence[Control] = ()
     table: Sequence[tuple[str, str]] = ()
-    log: tuple[str, str] | None = None
+    log: Mapping[str, Any] = field(default_factory=dict)
 
 
 Block = Prose | Table | Code | Fold | Picture | Files | Chart

@@ -1,15 +1,17 @@
 """First layer, last layer and change of each measure, model by model."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from whitebox_probe._core.digits import Number
+from whitebox_probe._core.digits import number
 from whitebox_probe.reporting import words
 from whitebox_probe.reporting.section import Part, Section, Table
 from whitebox_probe.results import summary
-from whitebox_probe.results.forms import in_nats, scale
+from whitebox_probe.results.forms import NULL_SEPARATOR, in_nats, scale
+from whitebox_probe.results.pages import place
 from whitebox_probe.results.result import Result, units_of
+from whitebox_probe.results.table import varying
 
 if TYPE_CHECKING:
     from whitebox_probe.reporting.material import Material
@@ -22,17 +24,41 @@ def _make(material: "Material") -> Part | None:
 def changes(material: "Material") -> tuple[str, list[str], list[list[str]]]:
     """Caption, head and rows: first layer, last layer and change of each measure and model."""
     results = [per_token(r) if material.sizes_differ else r for r in _with_nulls(material)]
-    units = {name: unit for r in results for name, unit in units_of(r).items()}
-    if material.sizes_differ:
-        units = {name: "nats / token" if unit == "nats" else unit for name, unit in units.items()}
-    rows = summary.with_units(summary.rows_of(results), units)
-    told = [[str(cell) if isinstance(cell, Number) else cell for cell in row] for row in rows]
-    for row in told:
-        row[1] = material.names.get(row[1], words.name(row[1]))
+    found: dict[str, list[list[str]]] = {}
+    order: dict[str, object] = {}
+    for result in results:
+        units = units_of(result)
+        several = {m: varying(g) for m, g in result.frame.groupby("metric", sort=False)}
+        rows = summary.changes(result).to_dict("records")
+        own = [_numbers(row) for row in rows if not row["null"]]
+        for row in rows:
+            metric = str(row["metric"])
+            if row["null"] and _numbers(row) in own:
+                continue  # read from weights, which no null of tokens changes
+            settings = {n: row[n] for n in several[metric] if n != "null"}
+            unit = units.get(metric, "")
+            unit = "nats / token" if unit == "nats" and material.sizes_differ else unit
+            told = summary.measure(metric, settings) + (f" [{unit}]" if unit else "")
+            line = [told, _model(material, result, str(row["null"])), *map(str, summary.cells(row))]
+            found.setdefault(told, []).append(line)
+            order.setdefault(told, (place(result.run, metric), len(order)))
+    told = [row for name in sorted(found, key=lambda n: order[n]) for row in found[name]]  # type: ignore[arg-type,return-value]
     caption = "First layer, last layer, and the change between them, with 95% intervals"
     if material.sizes_differ:
         caption += "; rates per token, as the models differ in size"
     return caption, list(summary.HEADER), told
+
+
+def _numbers(row: Mapping[Hashable, Any]) -> tuple[Any, ...]:
+    named = (str(row[n]) for n in ("metric", "site", "basis"))
+    return *named, *(number(float(row[n])) for n in ("first", "last"))
+
+
+def _model(material: "Material", result: Result, null: str) -> str:
+    of, separator, kind = result.model.partition(NULL_SEPARATOR)
+    kind = null or (kind if separator else "")
+    name = material.names.get(of, words.name(of))
+    return f"{name}: {kind.replace('_', ' ')} null" if kind else name
 
 
 def _with_nulls(material: "Material") -> Sequence[Result]:

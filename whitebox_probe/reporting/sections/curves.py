@@ -63,7 +63,7 @@ def _make(material: "Material") -> Part | None:
         by=["measure"],
         controls=controls,
         table=[("series", "model"), ("layer", "layer"), ("told_{form}", "value [95% interval]"), ("count", "count")],
-        log=("y", "log"),
+        log={"y": {"type": "log", "nice": False}},
     )
     return Part("Layer by layer", [*_about(material, nulls), chart])
 
@@ -145,6 +145,8 @@ def _sheet(
         axis["null_share"] = f"{title} ÷ that of the Gaussian null"
     missing = [n for r in material.results if (n := material.names[r.model]) not in {w["model"] for w in rows}]
     note = f"Not measured so: {', '.join(missing)}." if missing else ""
+    kinds = ", ".join(dict.fromkeys(row["null"] for row in rows if row["null"]))
+    dashed = f"Dashed: {kinds}." if kinds else ""
     positive = all(
         value > 0
         for row in rows
@@ -152,7 +154,7 @@ def _sheet(
         if value is not None
     )
     positive = positive and "position" not in forms
-    note = " ".join(filter(None, [note, _notes(curves), "" if positive else "A log scale needs values, and bands, above 0."]))
+    note = " ".join(filter(None, [dashed, note, _notes(curves), "" if positive else "A log scale needs values, and bands, above 0."]))
     return Sheet(
         rows=rows,
         params={"titles": axis},

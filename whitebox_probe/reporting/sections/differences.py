@@ -69,6 +69,8 @@ def _of(material: "Material", comparison: Comparison) -> Iterator[Block]:
 def _groups(comparison: Comparison) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
     """(pair, measure, unit, rows) of each curve of differences."""
     differences = comparison.differences.rename(columns={"difference": "mean", "second_basis": "basis"})
+    own = differences["null"] == ""
+    differences = differences[own] if own.any() else differences
     for (first, second), of in differences.groupby(["first", "second"], sort=False):
         for curve in curves(of):
             row = curve.iloc[0]

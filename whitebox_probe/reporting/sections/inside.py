@@ -70,12 +70,12 @@ def _attention(view: View, name: str, i: int) -> Iterator[Block]:
     yield Chart(
         name=f"attention-{i}" if i > 1 else "attention",
         label=f"Where the heads of {name} look in one sample, one panel a head",
-        spec=charts.heatmap(facet="head", columns=6, side=118),
+        spec=charts.heatmap(facet="head", columns=6, side=104),
         sheets=sheets,
         by=["sample", "layer"],
         controls=[
             Control("select", "sample", "Sample", samples, "0"),
-            Control("slider", "layer", "Layer", [(n, f"layer {n}") for n in layers], layers[-1]),
+            Control("slider", "layer", "Layer", [(n, f"{n} of {layers[-1]}") for n in layers], layers[-1]),
         ],
         table=[("head", "head"), ("y", "row"), ("x", "column"), ("told", "attention")],
     )

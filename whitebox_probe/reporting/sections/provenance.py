@@ -26,7 +26,7 @@ def _make(material: "Material") -> Part:
         blocks.append(Table("Where the results come from", ["", *names], rows))
         for name, run in zip(names, runs, strict=True):
             whole = json.dumps(run.to_dict(), indent=2, sort_keys=True)
-            blocks.append(Fold(f"All of run.json: {name}", [Code(whole, f"run.json of {name}")]))
+            blocks.append(Fold(f"All of run.json: {name}", [Code(whole, f"run.json of {name}")], printed=False))
     else:
         blocks.append(
             Prose("No result of a run is given: which checkpoints and data these are is not told.", "gap")

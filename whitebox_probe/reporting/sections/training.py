@@ -44,7 +44,7 @@ def _make(material: "Material") -> Part | None:
     chart = Chart(
         name="training",
         label="A measure over the steps of a training, one curve a layer",
-        spec=_spec(layers, positive),
+        spec=_spec(layers),
         sheets=sheets,
         by=["measure"],
         controls=[
@@ -53,7 +53,7 @@ def _make(material: "Material") -> Part | None:
             Control("toggle", "log", "Logarithmic steps", start=wide),
         ],
         table=[("model", "checkpoint"), ("step", "step"), ("layer", "layer"), ("told", "value [95% interval]")],
-        log=("x", "symlog"),
+        log={"x": {"type": "symlog", "constant": positive}},
     )
     return Part("Over the training", [chart])
 
@@ -66,12 +66,12 @@ def _rows(material: "Material", result: Any, of: Any, step: float) -> Iterator[d
         yield made | {"told": number(value, low=row["ci_low"], high=row["ci_high"])}
 
 
-def _spec(layers: list[int], positive: float) -> dict[str, Any]:
+def _spec(layers: list[int]) -> dict[str, Any]:
     import altair as alt
 
     (first, last), (dark_first, dark_last) = charts.SEQUENCE
     ends = [charts.either(first, dark_first), charts.either(last, dark_last)]
-    step = alt.X("step:Q", title="training step", scale=alt.Scale(nice=False, constant=positive), axis=alt.Axis(grid=False))
+    step = alt.X("step:Q", title="training step", scale=alt.Scale(nice=False), axis=alt.Axis(grid=False))
     across = alt.Y("mean:Q", scale=alt.Scale(zero=False), axis=alt.Axis(title=charts.title("ytitle")))
     shade = alt.Color(
         "layer:Q",

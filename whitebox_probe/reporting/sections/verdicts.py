@@ -36,6 +36,12 @@ _LOOKS: dict[str, Look] = {
 }
 
 
+_LEGEND = (
+    "The line is the model, its band the 95% interval over samples; dashed, with the wide band, the "
+    "mean and the range of draws of random weights, where they were drawn."
+)
+
+
 def _make(material: "Material") -> Part | None:
     if not material.audits:
         return None
@@ -89,12 +95,13 @@ def _robustness(audit: Audit, names: Mapping[str, str]) -> Iterator[Block]:
     for model, told in names.items():
         mine = rows[rows["model"] == model]
         found = {(r["claim"], r["setting"]): r for r in mine.to_dict("records")}
+        claims = list(dict.fromkeys(mine["claim"]))
         table = [
-            [claim, *(_grid(found.get((claim, setting))) for setting in settings)]
-            for claim in dict.fromkeys(mine["claim"])
+            [setting, *(_grid(found.get((claim, setting))) for claim in claims)]
+            for setting in settings
         ]
-        if table:
-            grids.append(Table(f"{told}: each claim under every other setting", ["claim", *settings], table))
+        if claims:
+            grids.append(Table(f"{told}: each claim under every other setting", ["setting", *claims], table))
         else:
             grids.append(Prose(f"{told}: no other setting was looked at.", "gap"))
     yield Fold("Robustness: the same claims under other settings", grids)
@@ -115,7 +122,7 @@ def _curves(audit: Audit, names: Mapping[str, str]) -> Chart:
     sheets, claims = {}, dict.fromkeys(audit.curves["claim"])
     for (claim, model), of in audit.curves.groupby(["claim", "model"], sort=False):
         title = str(of["unit"].iloc[0])
-        sheets[f"{claim}|{names[model]}"] = Sheet(list(_rows(of, names)), {"ytitle": title})
+        sheets[f"{claim}|{names[model]}"] = Sheet(list(_rows(of, names)), {"ytitle": title}, note=_LEGEND)
     options = [(str(claim), f"{claim}: {texts.get(claim, '')}") for claim in claims]
     models = [(name, name) for name in names.values()]
     return Chart(
@@ -157,8 +164,8 @@ def _spec(names: Sequence[str]) -> dict[str, Any]:
     scales = charts.of_models(names)
     depth = alt.X("layer:Q", title="layer", scale=alt.Scale(nice=False, zero=False, padding=10), axis=alt.Axis(tickMinStep=1, grid=False))
     across: dict[str, Any] = {"scale": alt.Scale(zero=False), "axis": alt.Axis(title=charts.title("ytitle"))}
-    colour = alt.Color("model:N", scale=alt.Scale(**scales["color"]), title=None)
-    shape = alt.Shape("model:N", scale=alt.Scale(**scales["shape"]), title=None)
+    colour = alt.Color("model:N", scale=alt.Scale(**scales["color"]), legend=None)
+    shape = alt.Shape("model:N", scale=alt.Scale(**scales["shape"]), legend=None)
     tip = [alt.Tooltip("model:N"), alt.Tooltip("layer:Q"), alt.Tooltip("told:N", title="value"), alt.Tooltip("random:N", title="random weights")]
     base = alt.Chart(alt.NamedData("rows")).transform_calculate(
         low="isValid(datum.ci_low) ? datum.ci_low : datum.mean",

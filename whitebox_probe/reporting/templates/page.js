@@ -73,15 +73,17 @@ function specOf(chart, now) {
   const walk = (node) => {
     if (Array.isArray(node)) node.forEach(walk);
     else if (node && typeof node === "object") {
-      const channel = node.encoding?.[chart.log[0]];
-      if (channel) channel.scale = { ...channel.scale, type: chart.log[1], nice: false };
+      for (const [name, scale] of Object.entries(chart.log)) {
+        const channel = node.encoding?.[name];
+        if (channel) channel.scale = { ...channel.scale, ...scale };
+      }
       Object.values(node).forEach(walk);
     }
   };
   if (now.log) walk(spec);
   if (spec.columns) {
     const room = byId(`${chart.id}-view`).clientWidth;
-    spec.columns = Math.max(1, Math.min(spec.columns, Math.floor(room / (spec.spec.width + 60))));
+    spec.columns = Math.max(1, Math.min(spec.columns, Math.floor((room - 30) / (spec.spec.width + 26))));
   }
   return spec;
 }
@@ -186,7 +188,7 @@ async function start() {
   MEDIA.addEventListener("change", theme);
   window.addEventListener("beforeprint", () => {
     printing = true;
-    for (const fold of document.querySelectorAll("details:not([open])")) {
+    for (const fold of document.querySelectorAll("details.printed:not([open])")) {
       fold.dataset.closed = "";
       fold.open = true;
     }
