@@ -92,12 +92,12 @@ def _config() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def heatmap(*, facet: str = "", columns: int = 0, side: int = 260, words: bool = False) -> dict[str, Any]:
+def heatmap(*, facet: str = "", order: Sequence[str] = (), columns: int = 0, side: int = 260, words: bool = False) -> dict[str, Any]:
     """Cells of `rows` (`x`, `y`, `shade` from 0 to 1, `told`), with the values behind the shades.
 
     Parameters: `lo` and `hi`, the values at no and at full colour; `xtitle`, `ytitle`, `ctitle`.
 
-    Args: facet: the field that has a panel each. columns: of panels, where there is room. side: of
+    Args: facet: the field that has a panel each, in this order. columns: of panels, where there is room. side: of
         a panel in pixels. words: write values into the cells.
     """
     import altair as alt
@@ -125,7 +125,7 @@ def heatmap(*, facet: str = "", columns: int = 0, side: int = 260, words: bool =
     if facet:
         panel = made.properties(width=side, height=side)
         head = alt.Header(title=None, orient="top")
-        whole = panel.facet(facet=alt.Facet(f"{facet}:N", header=head, sort=None), columns=columns)
+        whole = panel.facet(facet=alt.Facet(f"{facet}:N", header=head, sort=list(order)), columns=columns)
     else:
         whole = made.properties(width=side, height=side)
     return spec(whole, lo=0, hi=1, xtitle="", ytitle="", ctitle="")

@@ -151,9 +151,18 @@ def _environment(ids: _Ids) -> Any:
         "id": ids.of,
         "base64": lambda data: Markup(base64.b64encode(data).decode()),
         "inline": lambda values: json.dumps(words.plain(values)),
+        "breakable": _breakable,
         "index_of": lambda values, value: values.index(value) if value in values else 0,
     }
     return made
+
+
+def _breakable(text: str) -> Any:
+    """Text of one word that may be broken where a reader would: behind `_` and `=`."""
+    from markupsafe import Markup, escape
+
+    told = str(escape(words.visible(text)))
+    return Markup(told.replace("_", "_<wbr>").replace("=", "=<wbr>"))
 
 
 def _asset(name: str) -> str:

@@ -149,7 +149,7 @@ class Chart:
         by: the controls that choose the sheet.
         table: (field of a row, head) of the columns of its table; `{form}` in a field is replaced
             by the parameter of that name.
-        log: channel -> its scale while the parameter `log` is on.
+        log: channel -> what its scale has while the parameter `log` is on; None for what it lacks.
     """
 
     name: str

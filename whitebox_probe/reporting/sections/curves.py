@@ -63,7 +63,7 @@ def _make(material: "Material") -> Part | None:
         by=["measure"],
         controls=controls,
         table=[("series", "model"), ("layer", "layer"), ("told_{form}", "value [95% interval]"), ("count", "count")],
-        log={"y": {"type": "log", "nice": False}},
+        log={"y": {"type": "log", "nice": False, "zero": None}},
     )
     return Part("Layer by layer", [*_about(material, nulls), chart])
 

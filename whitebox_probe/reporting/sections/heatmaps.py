@@ -76,7 +76,7 @@ def _chart(found: Mapping[str, Mapping[str, np.ndarray]]) -> Chart:
     return Chart(
         name="subspaces",
         label="A matrix over heads at one layer, one panel a model",
-        spec=charts.heatmap(facet="model", columns=min(3, len(models)), words=side <= _WORDS),
+        spec=charts.heatmap(facet="model", order=models, columns=min(3, len(models)), words=side <= _WORDS),
         sheets=sheets,
         by=["matrix", "layer"],
         controls=[

@@ -66,11 +66,12 @@ def _attention(view: View, name: str, i: int) -> Iterator[Block]:
             params = {"lo": 0, "hi": 1, "xtitle": "", "ytitle": ""}
             params["ctitle"] = "attention, over the largest of its head"
             sheets[f"{sample}|{layer}"] = Sheet(rows, params)
+    heads = [f"head {n + 1}" for n in range(next(iter(maps.values())).shape[1])]
     samples = [(str(n), _sample(view, n)) for n in range(shown)]
     yield Chart(
         name=f"attention-{i}" if i > 1 else "attention",
         label=f"Where the heads of {name} look in one sample, one panel a head",
-        spec=charts.heatmap(facet="head", columns=6, side=104),
+        spec=charts.heatmap(facet="head", order=heads, columns=6, side=104),
         sheets=sheets,
         by=["sample", "layer"],
         controls=[

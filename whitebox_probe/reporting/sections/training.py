@@ -71,12 +71,12 @@ def _spec(layers: list[int]) -> dict[str, Any]:
 
     (first, last), (dark_first, dark_last) = charts.SEQUENCE
     ends = [charts.either(first, dark_first), charts.either(last, dark_last)]
-    step = alt.X("step:Q", title="training step", scale=alt.Scale(nice=False), axis=alt.Axis(grid=False))
+    step = alt.X("step:Q", title="training step", scale=alt.Scale(nice=False), axis=alt.Axis(grid=False, format=","))
     across = alt.Y("mean:Q", scale=alt.Scale(zero=False), axis=alt.Axis(title=charts.title("ytitle")))
     shade = alt.Color(
         "layer:Q",
         scale=alt.Scale(domain=[layers[0], layers[-1]], range=ends),
-        legend=alt.Legend(title="layer", orient="bottom", gradientLength=180, tickMinStep=1, format="d"),
+        legend=alt.Legend(title="layer", type="gradient", orient="bottom", gradientLength=180, tickMinStep=1, format="d"),
     )  # fmt: skip
     tip = [alt.Tooltip("model:N", title="checkpoint"), alt.Tooltip("step:Q"), alt.Tooltip("layer:Q"), alt.Tooltip("told:N", title="value")]
     base = (

@@ -43,11 +43,14 @@ function restrict(form, sheet) {
   }
 }
 
-function fill(chart, now, rows) {
+function visible(now, rows) {
+  const hidden = now.hidden ?? [];
+  return rows.filter((row) => !hidden.includes(row.model) && (now.nulls !== false || !row.null));
+}
+
+function fill(chart, now, shown) {
   const body = byId(`${chart.id}-table`);
   if (!body) return;
-  const hidden = now.hidden ?? [];
-  const shown = rows.filter((r) => !hidden.includes(r.model) && (now.nulls !== false || !r.null));
   const named = chart.table.map(([field]) => field.replace(/\{(\w+)\}/g, (_, name) => now[name]));
   body.replaceChildren(
     ...shown.map((row) => {
@@ -75,7 +78,9 @@ function specOf(chart, now) {
     else if (node && typeof node === "object") {
       for (const [name, scale] of Object.entries(chart.log)) {
         const channel = node.encoding?.[name];
-        if (channel) channel.scale = { ...channel.scale, ...scale };
+        if (!channel) continue;
+        channel.scale = { ...channel.scale, ...scale };
+        for (const key of Object.keys(scale)) if (scale[key] === null) delete channel.scale[key];
       }
       Object.values(node).forEach(walk);
     }
@@ -102,9 +107,12 @@ async function show(chart) {
     byId(`${range.id}-told`).textContent = told;
     range.setAttribute("aria-valuetext", told);
   }
-  note.textContent = sheet ? sheet.note : "This was not measured.";
   const rows = sheet ? unpacked(sheet) : [];
-  fill(chart, now, rows);
+  const shown = visible(now, rows);
+  note.textContent = !sheet ? "This was not measured." : shown.length ? sheet.note : "No model is ticked.";
+  fill(chart, now, shown);
+  byId(`${chart.id}-view`).classList.toggle("empty", !shown.length);
+  if (!shown.length) return done(chart);
   const params = { form: "raw", ...now, ...(sheet?.params ?? {}), dark: dark() };
   let held = views.get(chart.id);
   if (!held || held.log !== Boolean(now.log)) {
@@ -126,6 +134,10 @@ async function show(chart) {
     view.data("rows", rows);
     await view.runAsync();
   }
+  done(chart);
+}
+
+function done(chart) {
   byId(chart.id).dataset.shown = String(Number(byId(chart.id).dataset.shown ?? 0) + 1);
 }
 
