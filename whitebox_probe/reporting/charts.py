@@ -28,7 +28,8 @@ def of_models(models: Sequence[str]) -> dict[str, Any]:
     """Scales that give each model its colour and its shape."""
     count = range(len(models))
     colours = [either(LIGHT[i % len(LIGHT)], DARK[i % len(DARK)]) for i in count]
-    shapes = [SHAPES[i % len(SHAPES)] for i in count]
+    # The eighth model has the first one's colour, and another shape.
+    shapes = [SHAPES[(i + i // len(LIGHT)) % len(SHAPES)] for i in count]
     return {
         "color": {"domain": list(models), "range": colours},
         "shape": {"domain": list(models), "range": shapes},

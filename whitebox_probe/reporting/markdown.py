@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def written(material: "Material", title: str, subtitle: str) -> str:
     """The report."""
     parts = [f"## {_text(title)}", _text(subtitle)]
-    if material.results:
+    if material.shown:
         caption, head, rows = changes(material)
         parts += ["### Changes", f"{_text(caption)}.", _table(head, rows, (2, 3, 4))]
     caption, head, rows, notes = paired(material)

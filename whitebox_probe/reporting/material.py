@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from whitebox_probe._core.errors import ProbeError, ResultError, expect_names_differ
 from whitebox_probe.auditing.verdicts import SEAL as AUDIT
 from whitebox_probe.auditing.verdicts import Audit
@@ -17,7 +19,9 @@ from whitebox_probe.results.compare import Comparison
 from whitebox_probe.results.forms import NULL_SEPARATOR
 from whitebox_probe.results.pairing import expect_same_data
 from whitebox_probe.results.result import RUN, Result
+from whitebox_probe.results.run import Run
 from whitebox_probe.results.similarity import Similarity
+from whitebox_probe.results.table import COLUMNS
 from whitebox_probe.results.view import View
 
 KINDS = (Result, Comparison, Audit, Similarity, View)
@@ -69,10 +73,16 @@ class Material:
         told += [each.model for each in self.views]
         return words.names(list(dict.fromkeys(map(str, told))))
 
+    @cached_property
+    def shown(self) -> Sequence[Result]:
+        """Results, or what comparisons hold of some, where no result is given."""
+        return self.results or [r for each in self.comparisons for r in _of_comparison(each)]
+
     @property
     def sizes_differ(self) -> bool:
-        """Whether raw nats of the results mean different things."""
-        return len({r.run.sizes for r in self.results}) > 1
+        """Whether raw nats of the results mean different things, or are not known not to."""
+        known = all(r.run.heads for r in self.shown)
+        return not known or len({r.run.sizes for r in self.shown}) > 1
 
     @cached_property
     def comparison(self) -> Comparison | ProbeError | None:
@@ -133,15 +143,19 @@ def gathered(
     )
 
 
-def read(folder: str | Path) -> Any:
-    """The thing that a folder holds.
+def read(folder: str | Path) -> list[Any]:
+    """The thing that a folder holds, or the results in its folders, as of a series of steps.
 
     Raises: ProbeError when it holds none, or several kinds.
     """
     folder = Path(folder)
     found = [seal for seal in _READERS if (folder / seal).is_file()]
+    inside = sorted(p for p in folder.glob("*/") if (p / RUN).is_file())
+    if not found and inside:
+        return [Result.load(each) for each in inside]
     if not found:
-        why = "there is no such folder" if not folder.is_dir() else _lacks(folder)
+        missing = f"it has none of: {', '.join(_READERS)}"
+        why = missing if folder.is_dir() else "there is no such folder"
         raise ProbeError(
             f"{folder} holds nothing to report",
             why,
@@ -151,20 +165,42 @@ def read(folder: str | Path) -> Any:
         raise ProbeError(
             f"{folder} holds several things", f"it has {' and '.join(found)}", "Keep each by itself"
         )
-    return _READERS[found[0]](folder)
+    return [_READERS[found[0]](folder)]
 
 
-def _lacks(folder: Path) -> str:
-    inside = sorted(p.name for p in folder.iterdir() if (p / RUN).is_file())
-    if inside:
-        return f"it has no {RUN}; {len(inside)} folders in it have one, such as {inside[0]}"
-    return f"it has none of: {', '.join(_READERS)}"
+def _of_comparison(comparison: Comparison) -> list[Result]:
+    """Tables as results, with the sizes that a comparison tells: L, and n and d by its rates.
+
+    Heads are not told, and are 0.
+    """
+    found = []
+    for model, rows in comparison.frame.groupby("model", sort=False):
+        rows = rows.reset_index(drop=True)
+        rates = rows[rows["mean_per_token"].notna() & (rows["mean_per_token"] != 0)]
+        units = {m: {"unit": u} for m, u in comparison.units.items()}
+        units |= {str(m): {"unit": "nats"} for m in rates["metric"]}
+        ends = rates.iloc[0] if len(rates) else None
+        kept = [c for c in rows if c in COLUMNS]
+        run = Run(
+            model=str(model),
+            layers=round(rows["layer"].iloc[0] / rows["relative_depth"].iloc[0]),
+            tokens=0 if ends is None else round(ends["mean"] / ends["mean_per_token"]),
+            dim=0 if ends is None else round(ends["mean_per_token"] / ends["mean_per_entry"]),
+            heads=0,
+            dim_head=0,
+            count=int(rows["count"].max()),
+            data={},
+            settings={"seed": 0},
+            measures=units,
+        )
+        found.append(Result(rows[kept], pd.DataFrame(), {}, run))
+    return found
 
 
 def _each(given: Any, folders: list[str]) -> Iterable[Any]:
     if isinstance(given, str | Path):
         folders.append(str(given))
-        yield read(given)
+        yield from read(given)
     elif isinstance(given, KINDS):
         yield given
     elif isinstance(given, Mapping):

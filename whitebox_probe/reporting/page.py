@@ -17,7 +17,7 @@ from typing import Any
 from whitebox_probe._core.digits import number
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.reporting import words
-from whitebox_probe.reporting.section import Block, Chart, File, Files, Fold, Part, Sheet
+from whitebox_probe.reporting.section import Block, Chart, File, Files, Fold, Part, Picture, Sheet
 
 MOST = 8_000_000
 """Bytes of a report."""
@@ -188,11 +188,16 @@ def _sheet(sheet: Sheet) -> dict[str, Any]:
     fields = list(dict.fromkeys(name for row in sheet.rows for name in row))
     return {
         "fields": fields,
-        "rows": [[row.get(name) for name in fields] for row in sheet.rows],
+        "rows": [[_brief(row.get(name)) for name in fields] for row in sheet.rows],
         "params": dict(sheet.params),
         "allow": {name: list(values) for name, values in sheet.allow.items()},
         "note": sheet.note,
     }
+
+
+def _brief(value: Any) -> Any:
+    """A number with the digits that a picture can show; tables and files have their own."""
+    return float(f"{value:.7g}") if isinstance(value, float) and value == value else value
 
 
 def _packed(text: str) -> str:
@@ -207,6 +212,8 @@ def _expect_small(html: str, ids: _Ids) -> None:
     for block, section in zip(ids.blocks, ids.sections, strict=True):
         if isinstance(block, Chart):
             of[section] = of.get(section, 0) + len(embedded(_chart(block, ids)))
+        elif isinstance(block, Picture):
+            of[section] = of.get(section, 0) + len(block.png) * 4 // 3
     largest = max(of, key=lambda name: of[name], default="the page")
     raise ProbeError(
         f"the report would be {number(size / 1e6)} MB",

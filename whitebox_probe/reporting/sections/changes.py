@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def _make(material: "Material") -> Part | None:
-    return Part("Changes", [_table(material)]) if material.results else None
+    return Part("Changes", [_table(material)]) if material.shown else None
 
 
 def changes(material: "Material") -> tuple[str, list[str], list[list[str]]]:
@@ -63,7 +63,7 @@ def _model(material: "Material", result: Result, null: str) -> str:
 
 def _with_nulls(material: "Material") -> Sequence[Result]:
     return [
-        each for r in material.results for each in (r, *material.nulls.get(r.model, {}).values())
+        each for r in material.shown for each in (r, *material.nulls.get(r.model, {}).values())
     ]
 
 

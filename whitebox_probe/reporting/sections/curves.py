@@ -32,15 +32,15 @@ _APART = tuple(name for name in SETTINGS if name not in ("basis", "null"))
 
 
 def _make(material: "Material") -> Part | None:
-    if not material.results:
+    if not material.shown:
         return None
-    found = groups(material.results)
+    found = groups(material.shown)
     told = titles(found)
     sheets, firsts = {}, []
     for key, rows in found.items():
         sheets[told[key]] = _sheet(material, rows, told[key])
         firsts.append((told[key], told[key]))
-    names = [material.names[r.model] for r in material.results]
+    names = [material.names[r.model] for r in material.shown]
     nulls = any(row["null"] for sheet in sheets.values() for row in sheet.rows)
     rates = any(len(sheet.allow["form"]) > 1 or RAW not in sheet.allow["form"] for sheet in sheets.values())
     controls = [Control("select", "measure", "Measure", firsts, firsts[0][0])]
@@ -71,8 +71,9 @@ def _make(material: "Material") -> Part | None:
 def _about(material: "Material", nulls: bool) -> Iterator[Prose]:
     if material.sizes_differ:
         yield Prose(
-            "The models differ in n, d, K or p, which raw nats grow with: rates are shown normalised "
-            "only, and never as raw nats beside each other.", "note",
+            "The models differ in n, d, K or p, or are not known to agree in them, which raw nats "
+            "grow with: rates are shown normalised only, and never as raw nats beside each other.",
+            "note",
         )  # fmt: skip
     if not nulls:
         yield Prose(
@@ -83,7 +84,7 @@ def _about(material: "Material", nulls: bool) -> Iterator[Prose]:
 
 
 def _depths(material: "Material") -> int:
-    return len({r.run.layers for r in material.results})
+    return len({r.run.layers for r in material.shown})
 
 
 def groups(results: Sequence[Result]) -> dict[tuple[Any, ...], list[tuple[Result, pd.DataFrame]]]:
@@ -143,7 +144,7 @@ def _sheet(
     axis = {form: _axis(title, _UNITS.get(form, "" if form == "null_share" else unit)) for form in forms}
     if "null_share" in axis:
         axis["null_share"] = f"{title} ÷ that of the Gaussian null"
-    missing = [n for r in material.results if (n := material.names[r.model]) not in {w["model"] for w in rows}]
+    missing = [n for r in material.shown if (n := material.names[r.model]) not in {w["model"] for w in rows}]
     note = f"Not measured so: {', '.join(missing)}." if missing else ""
     kinds = ", ".join(dict.fromkeys(row["null"] for row in rows if row["null"]))
     dashed = f"Dashed: {kinds}." if kinds else ""

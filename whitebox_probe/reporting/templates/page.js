@@ -192,8 +192,14 @@ async function start() {
   }
   for (const button of document.querySelectorAll("[data-copy]")) {
     button.addEventListener("click", async () => {
-      await navigator.clipboard.writeText(byId(button.dataset.copy).textContent);
-      button.textContent = "Copied";
+      const lines = byId(button.dataset.copy);
+      try {
+        await navigator.clipboard.writeText(lines.textContent);
+        button.textContent = "Copied";
+      } catch {
+        window.getSelection().selectAllChildren(lines); // where a file may not write to it
+        button.textContent = "Selected";
+      }
       setTimeout(() => (button.textContent = "Copy"), 2000);
     });
   }
