@@ -13,7 +13,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "results"))
 
 EVIL = "<script>alert(1)</script>"
 CHROMIUM = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))),
+    (
+        found
+        for name in ("chromium", "chromium-browser", "google-chrome")
+        if (found := shutil.which(name))
+    ),
     None,
 )
 
@@ -74,7 +78,8 @@ def a_view():
     weights = random.dirichlet(np.ones(17), size=(3, 2, 2, 17)).astype("float32")
     sites = {("attn_weights", layer): weights[layer - 1] for layer in (1, 2, 3)}
     sites |= {
-        ("z_out", layer): random.standard_normal((2, 17, 8)).astype("float32") for layer in (1, 2, 3)
+        ("z_out", layer): random.standard_normal((2, 17, 8)).astype("float32")
+        for layer in (1, 2, 3)
     }
     return View(
         model="vit",
@@ -146,7 +151,9 @@ def opened(browser):
         )
         contexts.append(context)
         context.set_default_timeout(30_000)
-        context.route(lambda url: not url.startswith(("file:", "data:", "blob:")), lambda r: r.abort())
+        context.route(
+            lambda url: not url.startswith(("file:", "data:", "blob:")), lambda r: r.abort()
+        )
         it = Opened(context.new_page())
         it.page.goto(Path(path).as_uri())
         it.page.wait_for_selector("html[data-ready]", state="attached")

@@ -88,7 +88,9 @@ def test_what_is_shown_on_hover_is_what_the_table_says(opened, full, results):
         it.page.mouse.move(at["x"] + at["width"] / 2, at["y"] + at["height"] / 2)
         it.page.wait_for_selector("#tooltip.visible")
         keys = it.page.eval_on_selector_all("#tooltip .key", "(e) => e.map((k) => k.textContent)")
-        values = it.page.eval_on_selector_all("#tooltip .value", "(e) => e.map((k) => k.textContent)")
+        values = it.page.eval_on_selector_all(
+            "#tooltip .value", "(e) => e.map((k) => k.textContent)"
+        )
         seen.add(tuple(values[:3]))
         assert [k.rstrip(":") for k in keys] == ["model", "layer", "value", "count"]
     it.page.query_selector(f"#{chart} details").evaluate("(e) => (e.open = true)")
@@ -174,7 +176,11 @@ def test_dark_pages_have_dark_charts_and_change_with_the_system(opened, full):
 
 def test_hostile_names_are_text_everywhere(opened, made, tmp_path):
     evil = "<script>alert(1)</script>"
-    names = [evil, "<img src=x onerror=alert(2)>", "</script><!-- \u202etxt.exe\u2028'\"`${alert(3)}"]
+    names = [
+        evil,
+        "<img src=x onerror=alert(2)>",
+        "</script><!-- \u202etxt.exe\u2028'\"`${alert(3)}",
+    ]
     few = [
         made(name, data={"name": evil, "fingerprint": "abc", "limit": None}, shift=float(i))
         for i, name in enumerate(names)

@@ -30,7 +30,9 @@ def test_the_same_inputs_give_the_same_bytes(full, results, verdicts, a_view, tm
     import synthetic
 
     again = wp.report(
-        [*results, synthetic.similarity("crate", "vit"), a_view], tmp_path / "b.html", audit=verdicts
+        [*results, synthetic.similarity("crate", "vit"), a_view],
+        tmp_path / "b.html",
+        audit=verdicts,
     )
     assert again.read_bytes() == full.read_bytes()
     assert len(full.read_bytes()) < 4_000_000
@@ -101,9 +103,7 @@ def test_a_null_stands_with_its_model_and_its_lack_is_said(results, made, tmp_pa
     assert "null_share" in with_null["allow"]["form"]
     path = wp.report(made("a"), tmp_path / "b.html")
     assert "No null was measured" in path.read_text(encoding="utf-8")
-    apart = replace(
-        made("a"), run=replace(made("a").run, model="a | random", null_of="a")
-    )
+    apart = replace(made("a"), run=replace(made("a").run, model="a | random", null_of="a"))
     apart = replace(apart, frame=apart.frame.assign(model="a | random"))
     sheet = chart(wp.report([made("a"), apart], tmp_path / "c.html"), "curves")["sheets"]["l0"]
     assert {row[sheet["fields"].index("null")] for row in sheet["rows"]} == {"", "random null"}
@@ -258,7 +258,12 @@ def test_markdown_is_for_a_pull_request(results, verdicts, tmp_path):
     path = wp.report(results, tmp_path / "a.md", audit=verdicts, title="a|b <b>")
     text = path.read_text(encoding="utf-8")
     assert text.startswith("## a\\|b \\<b\\>\n")
-    for head in ("### Changes", "### Paired differences", "### Verdicts", "### How to make it again"):
+    for head in (
+        "### Changes",
+        "### Paired differences",
+        "### Verdicts",
+        "### How to make it again",
+    ):
         assert f"\n{head}\n" in text
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert all(len(re.findall(r"(?<!\\)\|", row)) in (6,) for row in rows)
@@ -268,4 +273,4 @@ def test_markdown_is_for_a_pull_request(results, verdicts, tmp_path):
 
 def test_a_part_may_be_empty_of_everything_but_words():
     part = Part("Empty", [Prose("nothing", "gap")])
-    assert "<p class=\"gap\">nothing</p>" in page.filled("t", "s", {"empty": part})
+    assert '<p class="gap">nothing</p>' in page.filled("t", "s", {"empty": part})

@@ -93,7 +93,14 @@ def _config() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def heatmap(*, facet: str = "", order: Sequence[str] = (), columns: int = 0, side: int = 260, words: bool = False) -> dict[str, Any]:
+def heatmap(
+    *,
+    facet: str = "",
+    order: Sequence[str] = (),
+    columns: int = 0,
+    side: int = 260,
+    words: bool = False,
+) -> dict[str, Any]:
     """Cells of `rows` (`x`, `y`, `shade` from 0 to 1, `told`), with the values behind the shades.
 
     Parameters: `lo` and `hi`, the values at no and at full colour; `xtitle`, `ytitle`, `ctitle`.
@@ -119,14 +126,20 @@ def heatmap(*, facet: str = "", order: Sequence[str] = (), columns: int = 0, sid
         y=alt.Y("y:O", axis=alt.Axis(title=title("ytitle"), **axis)),
     )
     tip = [alt.Tooltip("where:N"), alt.Tooltip("told:N", title="value")]
-    layers = [base.mark_rect(stroke=either(*_GRID), strokeWidth=0.5).encode(color=shade, tooltip=tip)]
+    layers = [
+        base.mark_rect(stroke=either(*_GRID), strokeWidth=0.5).encode(color=shade, tooltip=tip)
+    ]
     if words:
-        layers.append(base.mark_text(fontSize=12, color={"expr": ink}).encode(text="told:N", tooltip=tip))
+        layers.append(
+            base.mark_text(fontSize=12, color={"expr": ink}).encode(text="told:N", tooltip=tip)
+        )
     made = alt.layer(*layers)
     if facet:
         panel = made.properties(width=side, height=side)
         head = alt.Header(title=None, orient="top")
-        whole = panel.facet(facet=alt.Facet(f"{facet}:N", header=head, sort=list(order)), columns=columns)
+        whole = panel.facet(
+            facet=alt.Facet(f"{facet}:N", header=head, sort=list(order)), columns=columns
+        )
     else:
         whole = made.properties(width=side, height=side)
     return spec(whole, lo=0, hi=1, xtitle="", ytitle="", ctitle="")

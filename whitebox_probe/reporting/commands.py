@@ -46,7 +46,9 @@ def of_run(run: Run, folder: str) -> tuple[str, list[str]]:
     ):
         values = s.get(name) or [usual]
         if len(values) > 1:
-            gaps.append(f"{name} had both values ({', '.join(told) if name == 'orthonormal' else 'wp.Request'}): the command takes one")
+            gaps.append(
+                f"{name} had both values ({', '.join(told) if name == 'orthonormal' else 'wp.Request'}): the command takes one"
+            )
         elif values[0] is not usual:
             words.append(flag)
     if s.get("fast") is False:
@@ -73,7 +75,11 @@ def of_audit(audit: Audit, folder: str) -> tuple[str, list[str]]:
     for key in ("dtype", "nonfinite", "seed"):
         if key in settings and settings[key] != _USUAL[key]:
             words += [f"--{key}", str(settings[key])]
-    for key, flag in (("prenorm", "--no-prenorm"), ("class_token", "--no-class-token"), ("fast", "--no-fast")):
+    for key, flag in (
+        ("prenorm", "--no-prenorm"),
+        ("class_token", "--no-class-token"),
+        ("fast", "--no-fast"),
+    ):
         if settings.get(key) is False:
             words.append(flag)
     for key, flag in (("null", "--no-null"), ("robustness", "--no-robustness")):
@@ -103,8 +109,16 @@ def whole(material: "Material", target: str = "report.html") -> tuple[str, list[
         gaps += [f"audit: {each}" for each in missing]
     if any(material.nulls.values()):
         gaps.append("nulls that are results by themselves: make them with wp.nulls")
-    others = {"similarity": material.similarities, "view": material.views, "comparison": material.comparisons}
-    gaps += [f"each {name}: make it with wp.{'compare' if name == 'comparison' else name}" for name, each in others.items() if each]
+    others = {
+        "similarity": material.similarities,
+        "view": material.views,
+        "comparison": material.comparisons,
+    }
+    gaps += [
+        f"each {name}: make it with wp.{'compare' if name == 'comparison' else name}"
+        for name, each in others.items()
+        if each
+    ]
     steps = material.steps
     more = ["--steps", ",".join(f"{s:g}" for s in steps)] if steps else []
     more += ["--title", material.title] if material.title else []
@@ -138,7 +152,10 @@ def _named(model: str, about: Mapping[str, Any]) -> tuple[str, str]:
     if "/" in str(name) and about.get("family") == "hf":
         return f"hf:{name}", ""
     told = f", the one whose SHA-256 is {digest}" if digest else ""
-    return FILE, f"{FILE} stands for the file of {name}{told}; what a file does not hold is given with --arch or --set"
+    return (
+        FILE,
+        f"{FILE} stands for the file of {name}{told}; what a file does not hold is given with --arch or --set",
+    )
 
 
 def _word(value: Any) -> str:

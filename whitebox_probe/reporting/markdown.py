@@ -38,12 +38,24 @@ def written(material: "Material", title: str, subtitle: str) -> str:
         ]  # fmt: skip
         parts += ["### Verdicts", _raw(["claim", "model", "effect", "unit", "verdict"], told, (2,))]
         lines = "\n".join(f"- {_text(line)}" for line in audit.sentences())
-        parts.append(f"<details><summary>What each verdict rests on</summary>\n\n{lines}\n\n</details>")
-    parts += [f"{len(material.similarities)} similarities are in the page only."] if material.similarities else []
-    parts += [f"{len(material.views)} views of samples are in the page only."] if material.views else []
+        parts.append(
+            f"<details><summary>What each verdict rests on</summary>\n\n{lines}\n\n</details>"
+        )
+    parts += (
+        [f"{len(material.similarities)} similarities are in the page only."]
+        if material.similarities
+        else []
+    )
+    parts += (
+        [f"{len(material.views)} views of samples are in the page only."] if material.views else []
+    )
     command, gaps = commands.whole(material)
     parts += ["### How to make it again", _fenced(words.visible(command))]
-    parts += ["\n".join(f"- Not in the command: {_text(gap)}." for gap in dict.fromkeys(gaps))] if gaps else []
+    parts += (
+        ["\n".join(f"- Not in the command: {_text(gap)}." for gap in dict.fromkeys(gaps))]
+        if gaps
+        else []
+    )
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 

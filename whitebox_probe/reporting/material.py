@@ -120,9 +120,7 @@ def gathered(
     """
     folders: list[str] = []
     things = [*_each(given, folders), *_each(() if audit is None else audit, folders)]
-    by: dict[type, list[Any]] = {
-        kind: [t for t in things if isinstance(t, kind)] for kind in KINDS
-    }
+    by: dict[type, list[Any]] = {kind: [t for t in things if isinstance(t, kind)] for kind in KINDS}
     results = [r for r in by[Result] if not _null_of(r)]
     nulls = _nulls(results, [r for r in by[Result] if _null_of(r)])
     if not things:

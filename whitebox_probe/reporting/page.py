@@ -56,6 +56,7 @@ def filled(title: str, subtitle: str, parts: Mapping[str, Part]) -> str:
         bundle=Markup(_wrapped(bundle)),
         driver=Markup(_wrapped(driver)),
     )
+    html = f"{html.strip()}\n"
     _expect_small(html, ids)
     return html
 
@@ -137,7 +138,11 @@ def _environment(ids: _Ids) -> Any:
     from markupsafe import Markup
 
     def shown(value: Any) -> Any:
-        return words.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+        return (
+            words.visible(value)
+            if isinstance(value, str) and not isinstance(value, Markup)
+            else value
+        )
 
     made = Environment(
         loader=PackageLoader(_PART),

@@ -95,12 +95,17 @@ def subtitle(material: Material) -> str:
     if not counts:
         return "Compression, sparsity and coherence, layer by layer"
     told = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
-    return f"{told} samples of {', '.join(data)}; compression, sparsity and coherence layer by layer"
+    return (
+        f"{told} samples of {', '.join(data)}; compression, sparsity and coherence layer by layer"
+    )
 
 
 def _format(path: Path, format: str | None) -> str:
     if format is None:
-        by = {suffix: name for name, suffix in FORMATS.items()} | {".htm": "html", ".markdown": "md"}
+        by = {suffix: name for name, suffix in FORMATS.items()} | {
+            ".htm": "html",
+            ".markdown": "md",
+        }
         if path.suffix.lower() not in by:
             raise ProbeError(
                 f"{path.name} does not say what to write",

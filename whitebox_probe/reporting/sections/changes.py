@@ -62,9 +62,7 @@ def _model(material: "Material", result: Result, null: str) -> str:
 
 
 def _with_nulls(material: "Material") -> Sequence[Result]:
-    return [
-        each for r in material.shown for each in (r, *material.nulls.get(r.model, {}).values())
-    ]
+    return [each for r in material.shown for each in (r, *material.nulls.get(r.model, {}).values())]
 
 
 def _table(material: "Material") -> Table:

@@ -28,7 +28,9 @@ def _make(material: "Material") -> Part:
 
 def _measures(material: "Material") -> Iterator[list[str]]:
     frames = [r.run.measures for r in material.results]
-    for metric in dict.fromkeys(str(m.get("metric") or n) for told in frames for n, m in told.items()):
+    for metric in dict.fromkeys(
+        str(m.get("metric") or n) for told in frames for n, m in told.items()
+    ):
         yield [metric, cited.measure(metric) or "no paper is named in its documentation"]
 
 

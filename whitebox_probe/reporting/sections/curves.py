@@ -42,10 +42,14 @@ def _make(material: "Material") -> Part | None:
         firsts.append((told[key], told[key]))
     names = [material.names[r.model] for r in material.shown]
     nulls = any(row["null"] for sheet in sheets.values() for row in sheet.rows)
-    rates = any(len(sheet.allow["form"]) > 1 or RAW not in sheet.allow["form"] for sheet in sheets.values())
+    rates = any(
+        len(sheet.allow["form"]) > 1 or RAW not in sheet.allow["form"] for sheet in sheets.values()
+    )
     controls = [Control("select", "measure", "Measure", firsts, firsts[0][0])]
     if rates:
-        forms = [(k, v) for k, v in FORMS.items() if any(k in s.allow["form"] for s in sheets.values())]
+        forms = [
+            (k, v) for k, v in FORMS.items() if any(k in s.allow["form"] for s in sheets.values())
+        ]
         controls.append(Control("select", "form", "Normalisation", forms, forms[0][0]))
     controls.append(Control("select", "band", "Band", list(BANDS.items()), "ci"))
     if len(names) > 1:
@@ -62,7 +66,12 @@ def _make(material: "Material") -> Part | None:
         sheets=sheets,
         by=["measure"],
         controls=controls,
-        table=[("series", "model"), ("layer", "layer"), ("told_{form}", "value [95% interval]"), ("count", "count")],
+        table=[
+            ("series", "model"),
+            ("layer", "layer"),
+            ("told_{form}", "value [95% interval]"),
+            ("count", "count"),
+        ],
         log={"y": {"type": "log", "nice": False, "zero": None}},
     )
     return Part("Layer by layer", [*_about(material, nulls), chart])
@@ -141,21 +150,41 @@ def _sheet(
         for row in _rows(material, source, curve, of, metric, forms, several)
     ]
     unit = str(curves[0][0].run.measures.get(metric, {}).get("unit", ""))
-    axis = {form: _axis(title, _UNITS.get(form, "" if form == "null_share" else unit)) for form in forms}
+    axis = {
+        form: _axis(title, _UNITS.get(form, "" if form == "null_share" else unit)) for form in forms
+    }
     if "null_share" in axis:
         axis["null_share"] = f"{title} ÷ that of the Gaussian null"
-    missing = [n for r in material.shown if (n := material.names[r.model]) not in {w["model"] for w in rows}]
+    missing = [
+        n
+        for r in material.shown
+        if (n := material.names[r.model]) not in {w["model"] for w in rows}
+    ]
     note = f"Not measured so: {', '.join(missing)}." if missing else ""
     kinds = ", ".join(dict.fromkeys(row["null"] for row in rows if row["null"]))
     dashed = f"Dashed: {kinds}." if kinds else ""
     positive = all(
         value > 0
         for row in rows
-        for value in (row["mean"], row["ci_low"], None if row["std"] is None else row["mean"] - row["std"])
+        for value in (
+            row["mean"],
+            row["ci_low"],
+            None if row["std"] is None else row["mean"] - row["std"],
+        )
         if value is not None
     )
     positive = positive and "position" not in forms
-    note = " ".join(filter(None, [dashed, note, _notes(curves), "" if positive else "A log scale needs values, and bands, above 0."]))
+    note = " ".join(
+        filter(
+            None,
+            [
+                dashed,
+                note,
+                _notes(curves),
+                "" if positive else "A log scale needs values, and bands, above 0.",
+            ],
+        )
+    )
     return Sheet(
         rows=rows,
         params={"titles": axis},
@@ -187,9 +216,7 @@ def _several(curves: Sequence[tuple[Result, pd.DataFrame]]) -> set[str]:
     return {model for model in own if own.count(model) > 1}
 
 
-def _forms(
-    material: "Material", drawn: Sequence[Any], metric: str, rate: bool
-) -> list[str]:
+def _forms(material: "Material", drawn: Sequence[Any], metric: str, rate: bool) -> list[str]:
     if not rate:
         return [RAW]
     forms = [] if material.sizes_differ else [RAW]

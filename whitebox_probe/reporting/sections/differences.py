@@ -68,7 +68,9 @@ def _of(material: "Material", comparison: Comparison) -> Iterator[Block]:
 
 def _groups(comparison: Comparison) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
     """(pair, measure, unit, rows) of each curve of differences."""
-    differences = comparison.differences.rename(columns={"difference": "mean", "second_basis": "basis"})
+    differences = comparison.differences.rename(
+        columns={"difference": "mean", "second_basis": "basis"}
+    )
     own = differences["null"] == ""
     differences = differences[own] if own.any() else differences
     for (first, second), of in differences.groupby(["first", "second"], sort=False):
@@ -130,7 +132,12 @@ def _chart(material: "Material", comparison: Comparison) -> Chart:
         spec=_spec(),
         sheets=sheets,
         by=["pair", "measure"],
-        controls=controls if len(pairs) > 1 else [Control("select", "pair", "Pair", [(p, p) for p in pairs], next(iter(pairs))), controls[1]],
+        controls=controls
+        if len(pairs) > 1
+        else [
+            Control("select", "pair", "Pair", [(p, p) for p in pairs], next(iter(pairs))),
+            controls[1],
+        ],
         table=[("layer", "layer"), ("told", "difference [95% interval]"), ("count", "samples")],
     )
 
@@ -143,9 +150,18 @@ def _spec() -> dict[str, Any]:
     import altair as alt
 
     colour = charts.either(charts.LIGHT[0], charts.DARK[0])
-    depth = alt.X("depth:Q", title="relative depth", scale=alt.Scale(nice=False, zero=False, padding=10), axis=alt.Axis(grid=False))
+    depth = alt.X(
+        "depth:Q",
+        title="relative depth",
+        scale=alt.Scale(nice=False, zero=False, padding=10),
+        axis=alt.Axis(grid=False),
+    )
     across: dict[str, Any] = {"axis": alt.Axis(title=charts.title("ytitle"))}
-    tip = [alt.Tooltip("layer:Q"), alt.Tooltip("told:N", title="difference"), alt.Tooltip("count:Q", title="samples")]
+    tip = [
+        alt.Tooltip("layer:Q"),
+        alt.Tooltip("told:N", title="difference"),
+        alt.Tooltip("count:Q", title="samples"),
+    ]
     base = alt.Chart(alt.NamedData("rows")).encode(x=depth)
     made = alt.layer(
         alt.Chart(alt.NamedData("rows")).transform_aggregate(n="count()").transform_calculate(zero="0").mark_rule(strokeDash=[3, 3], opacity=0.7, color=charts.either("#4b5560", "#b3bcc7")).encode(y=alt.Y("zero:Q", **across)),

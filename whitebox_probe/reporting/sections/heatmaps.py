@@ -67,7 +67,9 @@ def _chart(found: Mapping[str, Mapping[str, np.ndarray]]) -> Chart:
         params = {"lo": low, "hi": high, "xtitle": "head", "ytitle": "head"}
         params["ctitle"] = _ABOUT.get(name.partition(" (")[0], name)
         for layer in layers:
-            rows = [row for model, each in of.items() for row in _rows(model, each, layer, low, high)]
+            rows = [
+                row for model, each in of.items() for row in _rows(model, each, layer, low, high)
+            ]
             missing = [m for m in models if m not in {row["model"] for row in rows}]
             note = f"None at layer {layer} of: {', '.join(missing)}." if missing else ""
             sheets[f"{name}|{layer}"] = Sheet(rows, params, note=note)
@@ -76,7 +78,9 @@ def _chart(found: Mapping[str, Mapping[str, np.ndarray]]) -> Chart:
     return Chart(
         name="subspaces",
         label="A matrix over heads at one layer, one panel a model",
-        spec=charts.heatmap(facet="model", order=models, columns=min(3, len(models)), words=side <= _WORDS),
+        spec=charts.heatmap(
+            facet="model", order=models, columns=min(3, len(models)), words=side <= _WORDS
+        ),
         sheets=sheets,
         by=["matrix", "layer"],
         controls=[

@@ -50,7 +50,9 @@ def _layers(view: View) -> list[int]:
 
 def _attention(view: View, name: str, i: int) -> Iterator[Block]:
     layers = _layers(view)
-    maps = {layer: view.in_grid(maps_of(view, layer, None)) for layer in layers}  # (B, K, rows, columns)
+    maps = {
+        layer: view.in_grid(maps_of(view, layer, None)) for layer in layers
+    }  # (B, K, rows, columns)
     each = sum(m[0].size for m in maps.values())
     shown = min(view.samples, MOST // each)
     if not shown:
@@ -76,12 +78,21 @@ def _attention(view: View, name: str, i: int) -> Iterator[Block]:
         by=["sample", "layer"],
         controls=[
             Control("select", "sample", "Sample", samples, "0"),
-            Control("slider", "layer", "Layer", [(n, f"{n} of {layers[-1]}") for n in layers], layers[-1]),
+            Control(
+                "slider",
+                "layer",
+                "Layer",
+                [(n, f"{n} of {layers[-1]}") for n in layers],
+                layers[-1],
+            ),
         ],
         table=[("head", "head"), ("y", "row"), ("x", "column"), ("told", "attention")],
     )
     if shown < view.samples:
-        yield Prose(f"The chart has {shown} of {view.samples} samples, as there would be too many weights.", "gap")
+        yield Prose(
+            f"The chart has {shown} of {view.samples} samples, as there would be too many weights.",
+            "gap",
+        )
 
 
 def _sample(view: View, n: int) -> str:

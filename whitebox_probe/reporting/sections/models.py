@@ -14,7 +14,9 @@ def _make(material: "Material") -> Part | None:
     if material.results:
         blocks.append(_models(material))
         note = few_note(min(len(r.samples) or r.run.count for r in material.results))
-        blocks += [Prose(f"{note[:1].upper()}{note[1:]}.".replace("..", "."), "note")] if note else []
+        blocks += (
+            [Prose(f"{note[:1].upper()}{note[1:]}.".replace("..", "."), "note")] if note else []
+        )
     else:
         names = ", ".join(material.names.values())
         told = f"Of {names}; no result of a run is given, so sizes and data are not told here."

@@ -28,10 +28,14 @@ def _make(material: "Material") -> Part:
     for i, comparison in enumerate(_comparisons(material), start=1):
         end = f"-{i}" if i > 1 else ""
         files.append(
-            _file(f"differences{end}.csv", "Save the paired differences (CSV)", comparison.differences)
+            _file(
+                f"differences{end}.csv", "Save the paired differences (CSV)", comparison.differences
+            )
         )
         if not results:
-            files.append(_file(f"comparison{end}.csv", "Save what is compared (CSV)", comparison.frame))
+            files.append(
+                _file(f"comparison{end}.csv", "Save what is compared (CSV)", comparison.frame)
+            )
     for i, audit in enumerate(material.audits, start=1):
         for name, table in zip(
             TABLES, (audit.frame, audit.robustness, audit.parts, audit.curves), strict=True

@@ -26,15 +26,31 @@ def _make(material: "Material") -> Part:
         blocks.append(Table("Where the results come from", ["", *names], rows))
         for name, run in zip(names, runs, strict=True):
             whole = json.dumps(run.to_dict(), indent=2, sort_keys=True)
-            blocks.append(Fold(f"All of run.json: {name}", [Code(whole, f"run.json of {name}")], printed=False))
+            blocks.append(
+                Fold(
+                    f"All of run.json: {name}", [Code(whole, f"run.json of {name}")], printed=False
+                )
+            )
     else:
         blocks.append(
-            Prose("No result of a run is given: which checkpoints and data these are is not told.", "gap")
+            Prose(
+                "No result of a run is given: which checkpoints and data these are is not told.",
+                "gap",
+            )
         )
     for i, audit in enumerate(material.audits, start=1):
         told = f" {i}" if len(material.audits) > 1 else ""
-        whole = json.dumps({"settings": dict(audit.settings), "thresholds": vars(audit.thresholds)}, indent=2, sort_keys=True, default=str)
-        blocks.append(Fold(f"Settings and thresholds of the audit{told}", [Code(whole, f"Of the audit{told}")]))
+        whole = json.dumps(
+            {"settings": dict(audit.settings), "thresholds": vars(audit.thresholds)},
+            indent=2,
+            sort_keys=True,
+            default=str,
+        )
+        blocks.append(
+            Fold(
+                f"Settings and thresholds of the audit{told}", [Code(whole, f"Of the audit{told}")]
+            )
+        )
     command, gaps = commands.whole(material)
     blocks.append(Code(command, "One command that makes it again"))
     blocks += [Prose(f"The command does not say all: {gap}.", "gap") for gap in dict.fromkeys(gaps)]

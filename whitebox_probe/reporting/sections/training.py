@@ -32,7 +32,9 @@ def _make(material: "Material") -> Part | None:
         rate = in_nats(result, metric)
         unit = str(result.run.measures.get(metric, {}).get("unit", ""))
         unit = "nats / token" if rate and differ else unit
-        missing = [material.names[r.model] for r in results if r.model not in {o.model for o, _ in own}]
+        missing = [
+            material.names[r.model] for r in results if r.model not in {o.model for o, _ in own}
+        ]
         note = f"Not measured so: {', '.join(missing)}." if missing else ""
         title = f"{told[key]} [{unit}]" if unit else told[key]
         sheets[told[key]] = Sheet(rows, {"ytitle": title}, note=note)
@@ -52,7 +54,12 @@ def _make(material: "Material") -> Part | None:
             Control("select", "shown", "Layers", options, "all"),
             Control("toggle", "log", "Logarithmic steps", start=wide),
         ],
-        table=[("model", "checkpoint"), ("step", "step"), ("layer", "layer"), ("told", "value [95% interval]")],
+        table=[
+            ("model", "checkpoint"),
+            ("step", "step"),
+            ("layer", "layer"),
+            ("told", "value [95% interval]"),
+        ],
         log={"x": {"type": "symlog", "constant": positive}},
     )
     return Part("Over the training", [chart])
@@ -71,14 +78,26 @@ def _spec(layers: list[int]) -> dict[str, Any]:
 
     (first, last), (dark_first, dark_last) = charts.SEQUENCE
     ends = [charts.either(first, dark_first), charts.either(last, dark_last)]
-    step = alt.X("step:Q", title="training step", scale=alt.Scale(nice=False), axis=alt.Axis(grid=False, format=","))
-    across = alt.Y("mean:Q", scale=alt.Scale(zero=False), axis=alt.Axis(title=charts.title("ytitle")))
+    step = alt.X(
+        "step:Q",
+        title="training step",
+        scale=alt.Scale(nice=False),
+        axis=alt.Axis(grid=False, format=","),
+    )
+    across = alt.Y(
+        "mean:Q", scale=alt.Scale(zero=False), axis=alt.Axis(title=charts.title("ytitle"))
+    )
     shade = alt.Color(
         "layer:Q",
         scale=alt.Scale(domain=[layers[0], layers[-1]], range=ends),
         legend=alt.Legend(title="layer", type="gradient", orient="bottom", gradientLength=180, tickMinStep=1, format="d"),
     )  # fmt: skip
-    tip = [alt.Tooltip("model:N", title="checkpoint"), alt.Tooltip("step:Q"), alt.Tooltip("layer:Q"), alt.Tooltip("told:N", title="value")]
+    tip = [
+        alt.Tooltip("model:N", title="checkpoint"),
+        alt.Tooltip("step:Q"),
+        alt.Tooltip("layer:Q"),
+        alt.Tooltip("told:N", title="value"),
+    ]
     base = (
         alt.Chart(alt.NamedData("rows"))
         .transform_filter("shown === 'all' || toNumber(shown) === datum.layer")

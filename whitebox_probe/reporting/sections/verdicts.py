@@ -57,7 +57,12 @@ def _of(material: "Material", audit: Audit) -> Iterator[Block]:
     names = {m: material.names[m] for m in dict.fromkeys(audit.frame["model"])}
     counts = ", ".join(f"{n} {verdict}" for verdict, n in audit._counts().items())
     yield Prose(f"Each claim of the principle, judged on each model: {counts}.")
-    yield Table("The verdicts, with each effect and its 95% interval", ["claim", *names.values()], list(_verdicts(audit, names)), even=True)
+    yield Table(
+        "The verdicts, with each effect and its 95% interval",
+        ["claim", *names.values()],
+        list(_verdicts(audit, names)),
+        even=True,
+    )
     yield from _robustness(audit, names)
     if len(audit.curves):
         yield _curves(audit, names)
@@ -86,11 +91,15 @@ def _cell(row: Mapping[Any, Any]) -> Cell:
 def _robustness(audit: Audit, names: Mapping[str, str]) -> Iterator[Block]:
     rows = audit.robustness
     if not len(rows):
-        yield Prose("No other setting was looked at: how far a verdict rests on one is not known.", "gap")
+        yield Prose(
+            "No other setting was looked at: how far a verdict rests on one is not known.", "gap"
+        )
         return
     settings = list(dict.fromkeys(rows["setting"]))
     grids: list[Block] = [
-        Prose("agrees: the verdict is the same; flips: this setting overturns it; no weight: the claim loses its meaning under it; –: not looked at.")
+        Prose(
+            "agrees: the verdict is the same; flips: this setting overturns it; no weight: the claim loses its meaning under it; –: not looked at."
+        )
     ]
     for model, told in names.items():
         mine = rows[rows["model"] == model]
@@ -101,7 +110,9 @@ def _robustness(audit: Audit, names: Mapping[str, str]) -> Iterator[Block]:
             for setting in settings
         ]
         if claims:
-            grids.append(Table(f"{told}: each claim under every other setting", ["setting", *claims], table))
+            grids.append(
+                Table(f"{told}: each claim under every other setting", ["setting", *claims], table)
+            )
         else:
             grids.append(Prose(f"{told}: no other setting was looked at.", "gap"))
     yield Fold("Robustness: the same claims under other settings", grids)
@@ -122,7 +133,9 @@ def _curves(audit: Audit, names: Mapping[str, str]) -> Chart:
     sheets, claims = {}, dict.fromkeys(audit.curves["claim"])
     for (claim, model), of in audit.curves.groupby(["claim", "model"], sort=False):
         title = str(of["unit"].iloc[0])
-        sheets[f"{claim}|{names[model]}"] = Sheet(list(_rows(of, names)), {"ytitle": title}, note=_LEGEND)
+        sheets[f"{claim}|{names[model]}"] = Sheet(
+            list(_rows(of, names)), {"ytitle": title}, note=_LEGEND
+        )
     options = [(str(claim), f"{claim}: {texts.get(claim, '')}") for claim in claims]
     models = [(name, name) for name in names.values()]
     return Chart(
@@ -149,7 +162,9 @@ def _curves(audit: Audit, names: Mapping[str, str]) -> Chart:
 def _rows(of: pd.DataFrame, names: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     for row in of.to_dict("records"):
         made = {"model": names[row["model"]], "layer": int(row["layer"])}
-        made |= {k: row[k] for k in ("mean", "ci_low", "ci_high", "null_mean", "null_least", "null_most")}
+        made |= {
+            k: row[k] for k in ("mean", "ci_low", "ci_high", "null_mean", "null_least", "null_most")
+        }
         made["told"] = number(row["mean"], low=row["ci_low"], high=row["ci_high"])
         made["random"] = (
             f"{number(row['null_least'])} to {number(row['null_most'])}"
@@ -162,18 +177,35 @@ def _spec(names: Sequence[str]) -> dict[str, Any]:
     import altair as alt
 
     scales = charts.of_models(names)
-    depth = alt.X("layer:Q", title="layer", scale=alt.Scale(nice=False, zero=False, padding=10), axis=alt.Axis(tickMinStep=1, grid=False))
-    across: dict[str, Any] = {"scale": alt.Scale(zero=False), "axis": alt.Axis(title=charts.title("ytitle"))}
+    depth = alt.X(
+        "layer:Q",
+        title="layer",
+        scale=alt.Scale(nice=False, zero=False, padding=10),
+        axis=alt.Axis(tickMinStep=1, grid=False),
+    )
+    across: dict[str, Any] = {
+        "scale": alt.Scale(zero=False),
+        "axis": alt.Axis(title=charts.title("ytitle")),
+    }
     colour = alt.Color("model:N", scale=alt.Scale(**scales["color"]), legend=None)
     shape = alt.Shape("model:N", scale=alt.Scale(**scales["shape"]), legend=None)
-    tip = [alt.Tooltip("model:N"), alt.Tooltip("layer:Q"), alt.Tooltip("told:N", title="value"), alt.Tooltip("random:N", title="random weights")]
-    base = alt.Chart(alt.NamedData("rows")).transform_calculate(
-        low="isValid(datum.ci_low) ? datum.ci_low : datum.mean",
-        high="isValid(datum.ci_high) ? datum.ci_high : datum.mean",
-        least="nulls && isValid(datum.null_least) ? datum.null_least : datum.mean",
-        most="nulls && isValid(datum.null_most) ? datum.null_most : datum.mean",
-        middle="nulls && isValid(datum.null_mean) ? datum.null_mean : datum.mean",
-    ).encode(x=depth, color=colour)
+    tip = [
+        alt.Tooltip("model:N"),
+        alt.Tooltip("layer:Q"),
+        alt.Tooltip("told:N", title="value"),
+        alt.Tooltip("random:N", title="random weights"),
+    ]
+    base = (
+        alt.Chart(alt.NamedData("rows"))
+        .transform_calculate(
+            low="isValid(datum.ci_low) ? datum.ci_low : datum.mean",
+            high="isValid(datum.ci_high) ? datum.ci_high : datum.mean",
+            least="nulls && isValid(datum.null_least) ? datum.null_least : datum.mean",
+            most="nulls && isValid(datum.null_most) ? datum.null_most : datum.mean",
+            middle="nulls && isValid(datum.null_mean) ? datum.null_mean : datum.mean",
+        )
+        .encode(x=depth, color=colour)
+    )
     made = alt.layer(
         base.mark_area(opacity=0.12).encode(y=alt.Y("least:Q", **across), y2="most:Q"),
         base.mark_line(strokeDash=[5, 3], strokeWidth=1.4).encode(y=alt.Y("middle:Q", **across)),
