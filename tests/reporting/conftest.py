@@ -53,17 +53,34 @@ def verdicts():
 
     found = synthetic.audit("crate", "vit")
     frame = found.frame.assign(
-        statistic="change", p=0.01, p_holm=0.02, tested="layers", samples=6, compared=-0.000123,
-        null="random weights", null_draws=3, null_mean=0.0, null_low=-0.1, null_high=0.1, null_p=0.25,
-        beyond_null="no", robust="robust", sentence="it changes",
-    )  # fmt: skip
+        statistic="change",
+        p=0.01,
+        p_holm=0.02,
+        tested="layers",
+        samples=6,
+        compared=-0.000123,
+        null="random weights",
+        null_draws=3,
+        null_mean=0.0,
+        null_low=-0.1,
+        null_high=0.1,
+        null_p=0.25,
+        beyond_null="no",
+        robust="robust",
+        sentence="it changes",
+    )
     rules = {
         claim: {
-            "claim": text, "statistic": "change", "unit": "share of R^c", "rule": "it falls",
-            "about": text, "keeps its meaning under": "eps", "loses its meaning under": "",
+            "claim": text,
+            "statistic": "change",
+            "unit": "share of R^c",
+            "rule": "it falls",
+            "about": text,
+            "keeps its meaning under": "eps",
+            "loses its meaning under": "",
         }
         for claim, text in zip(frame["claim"], frame["text"], strict=True)
-    }  # fmt: skip
+    }
     parts = found.curves[["model", "claim"]].drop_duplicates().assign(part="rho", value=1.0)
     robustness = found.robustness.assign(why="")
     return replace(found, frame=frame, robustness=robustness, parts=parts, rules=rules)

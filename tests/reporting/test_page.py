@@ -134,8 +134,7 @@ def test_the_buttons_save_the_tables_to_the_last_digit(opened, full, results, ve
     assert it.told == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1100, 390])
+@pytest.mark.parametrize(("width", "scheme"), [(1100, "light"), (390, "dark")])
 def test_axe_finds_no_serious_fault(opened, full, scheme, width):
     axe = pytest.importorskip("axe_core_python", reason="axe is not installed")
     script = next(Path(axe.__file__).parent.rglob("axe.min.js")).read_text(encoding="utf-8")

@@ -42,9 +42,18 @@ def test_every_section_has_its_place(full):
     text = full.read_text(encoding="utf-8")
     titles = re.findall(r'<h2 id="part-\w+">(.*?)</h2>', text)
     assert titles == [
-        "Models", "Verdicts", "Layer by layer", "Changes", "Paired differences", "Heads&#39; subspaces",
-        "Similarity of layers", "Samples from inside", "Provenance", "Numbers", "How to cite",
-    ]  # fmt: skip
+        "Models",
+        "Verdicts",
+        "Layer by layer",
+        "Changes",
+        "Paired differences",
+        "Heads&#39; subspaces",
+        "Similarity of layers",
+        "Samples from inside",
+        "Provenance",
+        "Numbers",
+        "How to cite",
+    ]
 
 
 def test_a_section_is_one_file(monkeypatch, results, tmp_path):

@@ -88,9 +88,9 @@ def test_the_command_of_a_run_makes_the_same_numbers_again(tmp_path, capsys):
 def test_what_a_command_cannot_say_is_told(made, tmp_path):
     command, gaps = commands.whole(gathered(made("a")))
     assert command.splitlines()[0].startswith("whitebox-probe run FILE --data images")
-    assert gaps == ["a: a was made in Python (wp.wrap), and no command makes it: wrap it again"]
+    assert gaps == ["a was made in Python (wp.wrap), and no command makes it"]
     text = wp.report(made("a"), tmp_path / "a.html").read_text(encoding="utf-8")
-    assert "no command makes it: wrap it again" in text
+    assert "no command makes it" in text
     two = made("a", prenorm=[True, False])
     assert any("prenorm had both values" in gap for gap in commands.of_run(two.run, "x")[1])
 
@@ -101,10 +101,23 @@ def test_the_command_of_an_audit_is_understood_as_it_was_asked(verdicts):
             "crate-tiny-fmnist": {"checkpoint": {"name": "crate-tiny-fmnist"}, "network": {}},
             "resnet": {"checkpoint": {"name": "resnet"}, "network": {"arch": {"model": "resnet"}}},
         },
-        "data": {"name": "fashion-mnist"}, "limit": 8, "draws": 2, "null": True, "robustness": False,
-        "eps": 0.2, "lam": 0.1, "seed": 4, "dtype": "float32", "class_token": True, "prenorm": False,
-        "basis": None, "first_layer": 2, "null_limit": 16, "fit_limit": 256, "fast": True,
-    }  # fmt: skip
+        "data": {"name": "fashion-mnist"},
+        "limit": 8,
+        "draws": 2,
+        "null": True,
+        "robustness": False,
+        "eps": 0.2,
+        "lam": 0.1,
+        "seed": 4,
+        "dtype": "float32",
+        "class_token": True,
+        "prenorm": False,
+        "basis": None,
+        "first_layer": 2,
+        "null_limit": 16,
+        "fit_limit": 256,
+        "fast": True,
+    }
     asked = "audit crate-tiny-fmnist timm:resnet --limit 8 --draws 2 --no-robustness --eps 0.2"
     asked += " --seed 4 --no-prenorm --threshold cosine=0.2 --out x"
     audit = replace(verdicts, settings=settings, thresholds=Thresholds(cosine=0.2))

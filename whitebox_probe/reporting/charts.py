@@ -11,8 +11,12 @@ SHAPES = (
     "circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right",
 )  # fmt: skip
 GROUND = ("#ffffff", "#171b21")
-_INK, _DIM, _GRID = ("#1d2329", "#e6e9ed"), ("#4b5560", "#b3bcc7"), ("#e2e6ea", "#323a44")
+_INK, DIM, _GRID = ("#1d2329", "#e6e9ed"), ("#4b5560", "#b3bcc7"), ("#e2e6ea", "#323a44")
 _HEAT = (("#f7fbff", "#1b1f26"), ("#6baed6", "#2f6f9f"), ("#08306b", "#c3e2f4"))
+TARGET = {"size": 420, "opacity": 0.001}
+"""Of what is not seen, and says what stands under the pointer."""
+TARGET = {"size": 420, "opacity": 0.001}
+"""Of what is not seen, and says what stands under the pointer."""
 SEQUENCE = (("#D2691E", "#0B3C7D"), ("#FFA366", "#A9CEFF"))
 """Of things in an order, as layers: the first and the last, on a light and on a dark ground."""
 _MARK = "=expression: "
@@ -69,7 +73,7 @@ def _expressed(value: Any) -> Any:
 
 
 def _config() -> dict[str, Any]:
-    ink, dim, grid = (either(*pair) for pair in (_INK, _DIM, _GRID))
+    ink, dim, grid = (either(*pair) for pair in (_INK, DIM, _GRID))
     return {
         "aria": False,  # the figure around it says what it is, and its table holds the numbers
         "font": _FONT,
@@ -81,7 +85,8 @@ def _config() -> dict[str, Any]:
         },
         "legend": {
             "labelColor": ink, "titleColor": ink, "labelFontSize": 12.5, "titleFontSize": 12.5,
-            "orient": "bottom", "labelLimit": 330, "titleLimit": 330, "symbolSize": 90, "symbolStrokeWidth": 2, "symbolOpacity": 1,
+            "orient": "bottom", "labelLimit": 330, "titleLimit": 330, "symbolSize": 90,
+            "symbolStrokeWidth": 2, "symbolOpacity": 1,
             "columns": {"expr": "width < 480 ? 1 : 3"},
         },
         "header": {
@@ -91,6 +96,13 @@ def _config() -> dict[str, Any]:
         "title": {"color": ink, "fontSize": 13, "fontWeight": 600, "anchor": "start"},
         "text": {"color": ink},
     }  # fmt: skip
+
+
+def tips(**fields: str) -> list[Any]:
+    """What is told of a point: field of its row -> name."""
+    import altair as alt
+
+    return [alt.Tooltip(field, title=name, type="nominal") for field, name in fields.items()]
 
 
 def heatmap(
@@ -105,8 +117,11 @@ def heatmap(
 
     Parameters: `lo` and `hi`, the values at no and at full colour; `xtitle`, `ytitle`, `ctitle`.
 
-    Args: facet: the field that has a panel each, in this order. columns: of panels, where there is room. side: of
-        a panel in pixels. words: write values into the cells.
+    Args:
+        facet: the field that has a panel each, in this `order`.
+        columns: of panels, where there is room.
+        side: of a panel, in pixels.
+        words: write values into the cells.
     """
     import altair as alt
 

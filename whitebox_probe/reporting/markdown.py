@@ -29,13 +29,16 @@ def written(material: "Material", title: str, subtitle: str) -> str:
             [
                 _code(str(row["claim"])),
                 _text(material.names[row["model"]]),
-                "-" if row["value"] != row["value"]
+                "-"
+                if row["value"] != row["value"]
                 else number(row["value"], low=row["ci_low"], high=row["ci_high"]),
                 _text("" if row["value"] != row["value"] else str(row["unit"])),
                 _text(worded(row)),
             ]
-            for row in sorted(audit.frame.to_dict("records"), key=lambda r: _order(audit.frame["claim"], r))
-        ]  # fmt: skip
+            for row in sorted(
+                audit.frame.to_dict("records"), key=lambda r: _order(audit.frame["claim"], r)
+            )
+        ]
         parts += ["### Verdicts", _raw(["claim", "model", "effect", "unit", "verdict"], told, (2,))]
         lines = "\n".join(f"- {_text(line)}" for line in audit.sentences())
         parts.append(

@@ -1,9 +1,10 @@
-"""What a report is made of: results, their nulls, and what was found of them, sorted and checked."""
+"""What a report is made of: results, their nulls, what was found of them, sorted and checked."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ def gathered(
     if not things:
         raise ProbeError("there is nothing to report", "nothing was given", f"Pass {_TAKES}")
     expect_names_differ([r.model for r in results])
-    for one, two in zip(results, results[1:], strict=False):
+    for one, two in pairwise(results):
         expect_same_data(one, two)
     return Material(
         results=_ordered(results, steps),

@@ -35,10 +35,11 @@ def _measures(material: "Material") -> Iterator[list[str]]:
 
 
 def _checkpoints(material: "Material") -> list[str]:
-    names = [str(r.run.checkpoint.get("name") or "") for r in material.results]
+    told = [r.run.checkpoint for r in material.results]
     for audit in material.audits:
-        for about in audit.settings.get("models", {}).values():
-            names.append(str(about.get("checkpoint", {}).get("name") or ""))
+        of = audit.settings.get("models", {}).values()
+        told += [about.get("checkpoint", {}) for about in of]
+    names = [str(each.get("name") or "") for each in told]
     return [name for name in dict.fromkeys(names) if name]
 
 

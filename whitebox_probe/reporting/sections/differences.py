@@ -44,7 +44,7 @@ def _make(material: "Material") -> Part | None:
 
 
 def paired(material: "Material") -> tuple[str, list[str], list[list[str]], list[str]]:
-    """Caption, head and rows of the differences, for print, and notes; empty where there are none."""
+    """Caption, head, rows and notes of the differences, for print; no rows where there are none."""
     made = material.comparison
     if not isinstance(made, Comparison):
         return "", [], [], [f"No paired differences: {made}"] if made is not None else []
@@ -132,12 +132,7 @@ def _chart(material: "Material", comparison: Comparison) -> Chart:
         spec=_spec(),
         sheets=sheets,
         by=["pair", "measure"],
-        controls=controls
-        if len(pairs) > 1
-        else [
-            Control("select", "pair", "Pair", [(p, p) for p in pairs], next(iter(pairs))),
-            controls[1],
-        ],
+        controls=controls,
         table=[("layer", "layer"), ("told", "difference [95% interval]"), ("count", "samples")],
     )
 
@@ -157,19 +152,22 @@ def _spec() -> dict[str, Any]:
         axis=alt.Axis(grid=False),
     )
     across: dict[str, Any] = {"axis": alt.Axis(title=charts.title("ytitle"))}
-    tip = [
-        alt.Tooltip("layer:Q"),
-        alt.Tooltip("told:N", title="difference"),
-        alt.Tooltip("count:Q", title="samples"),
-    ]
+    low, mean, zero = (alt.Y(f"{name}:Q", **across) for name in ("ci_low", "mean", "zero"))
+    tip = charts.tips(layer="layer", told="difference", count="samples")
     base = alt.Chart(alt.NamedData("rows")).encode(x=depth)
+    nothing = (
+        alt.Chart(alt.NamedData("rows"))
+        .transform_aggregate(n="count()")
+        .transform_calculate(zero="0")
+        .mark_rule(strokeDash=[3, 3], color=charts.either(*charts.DIM))
+    )
     made = alt.layer(
-        alt.Chart(alt.NamedData("rows")).transform_aggregate(n="count()").transform_calculate(zero="0").mark_rule(strokeDash=[3, 3], opacity=0.7, color=charts.either("#4b5560", "#b3bcc7")).encode(y=alt.Y("zero:Q", **across)),
-        base.mark_area(opacity=0.25, color=colour).encode(y=alt.Y("ci_low:Q", **across), y2="ci_high:Q"),
-        base.mark_line(strokeWidth=2.1, color=colour).encode(y=alt.Y("mean:Q", **across)),
-        base.mark_point(filled=True, size=56, opacity=1, color=colour).encode(y=alt.Y("mean:Q", **across)),
-        base.mark_circle(size=420, opacity=0.001).encode(y=alt.Y("mean:Q", **across), tooltip=tip),
-    ).properties(width="container", height=280)  # fmt: skip
+        nothing.encode(y=zero),
+        base.mark_area(opacity=0.25, color=colour).encode(y=low, y2="ci_high:Q"),
+        base.mark_line(strokeWidth=2.1, color=colour).encode(y=mean),
+        base.mark_point(filled=True, size=56, opacity=1, color=colour).encode(y=mean),
+        base.mark_circle(**charts.TARGET).encode(y=mean, tooltip=tip),
+    ).properties(width="container", height=280)
     return charts.spec(made, ytitle="")
 
 

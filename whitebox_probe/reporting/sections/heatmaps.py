@@ -49,7 +49,7 @@ def _make(material: "Material") -> Part | None:
 
 
 def _named(key: str, place: Mapping[str, Any]) -> str:
-    """A matrix by its name, and what it was taken with besides the basis, which models differ in."""
+    """A matrix by its name and settings, but for the basis, which models differ in."""
     more = {k: v for k, v in place.items() if k in ("convention", "eps", "lam", "null")}
     told = ", ".join(f"{k}={written(v)}" for k, v in more.items() if not no_value(v))
     qr = "orthonormal" if str(place.get("basis", "")).endswith("+qr") else ""

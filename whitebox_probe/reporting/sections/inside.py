@@ -58,8 +58,9 @@ def _attention(view: View, name: str, i: int) -> Iterator[Block]:
     if not shown:
         yield Prose(
             f"{name}: the attention of one sample is {each:,} weights, too many for a chart; "
-            "the picture beneath has the last layer's.", "gap",
-        )  # fmt: skip
+            "the picture beneath has the last layer's.",
+            "gap",
+        )
         return
     sheets = {}
     for sample in range(shown):

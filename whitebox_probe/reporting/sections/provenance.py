@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from whitebox_probe.reporting.material import Material
 
 NOT_TOLD = "not told"
+_CODES = ("SHA-256 of its file", "fingerprint of the data")
 
 
 def _make(material: "Material") -> Part:
@@ -52,33 +53,36 @@ def _make(material: "Material") -> Part:
             )
         )
     command, gaps = commands.whole(material)
-    blocks.append(Code(command, "One command that makes it again"))
+    if command:
+        blocks.append(Code(command, "One command that makes it again"))
     blocks += [Prose(f"The command does not say all: {gap}.", "gap") for gap in dict.fromkeys(gaps)]
     return Part("Provenance", blocks)
 
 
 def _rows(runs: list[Run]) -> Iterator[tuple[str, bool, list[str]]]:
     """(label, whether it is code, the text of each run)."""
-    told: dict[str, tuple[bool, Any]] = {
-        "checkpoint": (False, lambda r: r.checkpoint.get("name") or f"{NOT_TOLD}: made in Python"),
-        "SHA-256 of its file": (True, lambda r: r.checkpoint.get("sha256") or NOT_TOLD),
-        "network": (False, lambda r: _pairs(r.network.get("arch") or {}) or NOT_TOLD),
-        "preprocessing": (False, lambda r: _pairs(r.preprocess or {}) or f"{NOT_TOLD}: data came prepared"),
-        "data": (False, lambda r: str(r.data.get("name", NOT_TOLD))),
-        "fingerprint of the data": (True, lambda r: str(r.data.get("fingerprint") or NOT_TOLD)),
-        "samples": (False, _samples),
-        "seed": (False, lambda r: str(r.settings.get("seed", NOT_TOLD))),
-        "convention": (False, lambda r: _listed(r.settings.get("conventions"))),
-        "basis": (False, lambda r: ", ".join(r.basis_labels) or NOT_TOLD),
-        "eps; lam": (False, lambda r: f"{_listed(r.settings.get('eps'))}; {_listed(r.settings.get('lam'))}"),
-        "precision of the pass": (False, lambda r: str(r.settings.get("dtype", NOT_TOLD))),
-        "left out": (False, _left_out),
-        "device": (False, lambda r: str(r.execution.get("device", NOT_TOLD))),
-        "measured": (False, lambda r: f"{r.created or NOT_TOLD}, in {r.seconds:.1f} s"),
-        "versions": (False, lambda r: ", ".join(f"{k} {v}" for k, v in sorted(r.versions.items())) or NOT_TOLD),
-    }  # fmt: skip
-    for label, (code, of) in told.items():
-        yield label, code, [of(run) for run in runs]
+    told: dict[str, Any] = {
+        "checkpoint": lambda r: r.checkpoint.get("name") or f"{NOT_TOLD}: made in Python",
+        "SHA-256 of its file": lambda r: r.checkpoint.get("sha256"),
+        "network": lambda r: _pairs(r.network.get("arch") or {}),
+        "preprocessing": lambda r: _pairs(r.preprocess or {}) or f"{NOT_TOLD}: data came prepared",
+        "data": lambda r: r.data.get("name"),
+        "fingerprint of the data": lambda r: r.data.get("fingerprint"),
+        "samples": _samples,
+        "seed": lambda r: r.settings.get("seed", ""),
+        "convention": lambda r: _listed(r.settings.get("conventions")),
+        "basis": lambda r: ", ".join(r.basis_labels),
+        "eps": lambda r: _listed(r.settings.get("eps")),
+        "lam": lambda r: _listed(r.settings.get("lam")),
+        "precision of the pass": lambda r: r.settings.get("dtype"),
+        "left out": _left_out,
+        "device": lambda r: r.execution.get("device"),
+        "measured": lambda r: f"{r.created}, in {r.seconds:.1f} s" if r.created else "",
+        "versions": lambda r: ", ".join(f"{k} {v}" for k, v in sorted(r.versions.items())),
+    }
+    for label, of in told.items():
+        found = ["" if (value := of(run)) is None else str(value) for run in runs]
+        yield label, label in _CODES, [text or NOT_TOLD for text in found]
 
 
 def _samples(run: Run) -> str:

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.digits import number
 from whitebox_probe.reporting import charts
+from whitebox_probe.reporting.measured import groups, titles
 from whitebox_probe.reporting.section import Chart, Control, Part, Section, Sheet
 from whitebox_probe.reporting.sections.changes import per_token
-from whitebox_probe.reporting.sections.curves import groups, titles
 from whitebox_probe.results.forms import in_nats
 
 if TYPE_CHECKING:
@@ -90,14 +90,16 @@ def _spec(layers: list[int]) -> dict[str, Any]:
     shade = alt.Color(
         "layer:Q",
         scale=alt.Scale(domain=[layers[0], layers[-1]], range=ends),
-        legend=alt.Legend(title="layer", type="gradient", orient="bottom", gradientLength=180, tickMinStep=1, format="d"),
-    )  # fmt: skip
-    tip = [
-        alt.Tooltip("model:N", title="checkpoint"),
-        alt.Tooltip("step:Q"),
-        alt.Tooltip("layer:Q"),
-        alt.Tooltip("told:N", title="value"),
-    ]
+        legend=alt.Legend(
+            title="layer",
+            type="gradient",
+            orient="bottom",
+            gradientLength=180,
+            tickMinStep=1,
+            format="d",
+        ),
+    )
+    tip = charts.tips(model="checkpoint", step="step", layer="layer", told="value")
     base = (
         alt.Chart(alt.NamedData("rows"))
         .transform_filter("shown === 'all' || toNumber(shown) === datum.layer")
@@ -106,7 +108,7 @@ def _spec(layers: list[int]) -> dict[str, Any]:
     made = alt.layer(
         base.mark_line(strokeWidth=2),
         base.mark_point(filled=True, size=44, opacity=1),
-        base.mark_circle(size=320, opacity=0.001).encode(tooltip=tip),
+        base.mark_circle(**charts.TARGET).encode(tooltip=tip),
     ).properties(width="container", height=320)
     return charts.spec(made, shown="all", ytitle="")
 

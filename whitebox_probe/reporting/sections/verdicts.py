@@ -37,8 +37,8 @@ _LOOKS: dict[str, Look] = {
 
 
 _LEGEND = (
-    "The line is the model, its band the 95% interval over samples; dashed, with the wide band, the "
-    "mean and the range of draws of random weights, where they were drawn."
+    "The line is the model, its band the 95% interval over samples; dashed, with the wide band, "
+    "the mean and the range of draws of random weights, where they were drawn."
 )
 
 
@@ -98,7 +98,8 @@ def _robustness(audit: Audit, names: Mapping[str, str]) -> Iterator[Block]:
     settings = list(dict.fromkeys(rows["setting"]))
     grids: list[Block] = [
         Prose(
-            "agrees: the verdict is the same; flips: this setting overturns it; no weight: the claim loses its meaning under it; –: not looked at."
+            "agrees: the verdict is the same; flips: this setting overturns it; no weight: the "
+            "claim loses its meaning under it; –: not looked at."
         )
     ]
     for model, told in names.items():
@@ -168,8 +169,9 @@ def _rows(of: pd.DataFrame, names: Mapping[str, str]) -> Iterator[dict[str, Any]
         made["told"] = number(row["mean"], low=row["ci_low"], high=row["ci_high"])
         made["random"] = (
             f"{number(row['null_least'])} to {number(row['null_most'])}"
-            if row["null_mean"] == row["null_mean"] else "not drawn"
-        )  # fmt: skip
+            if row["null_mean"] == row["null_mean"]
+            else "not drawn"
+        )
         yield {k: None if v != v else v for k, v in made.items()}
 
 
@@ -189,12 +191,7 @@ def _spec(names: Sequence[str]) -> dict[str, Any]:
     }
     colour = alt.Color("model:N", scale=alt.Scale(**scales["color"]), legend=None)
     shape = alt.Shape("model:N", scale=alt.Scale(**scales["shape"]), legend=None)
-    tip = [
-        alt.Tooltip("model:N"),
-        alt.Tooltip("layer:Q"),
-        alt.Tooltip("told:N", title="value"),
-        alt.Tooltip("random:N", title="random weights"),
-    ]
+    tip = charts.tips(model="model", layer="layer", told="value", random="random weights")
     base = (
         alt.Chart(alt.NamedData("rows"))
         .transform_calculate(
@@ -206,14 +203,17 @@ def _spec(names: Sequence[str]) -> dict[str, Any]:
         )
         .encode(x=depth, color=colour)
     )
+    low, least, middle, mean = (
+        alt.Y(f"{name}:Q", **across) for name in ("low", "least", "middle", "mean")
+    )
     made = alt.layer(
-        base.mark_area(opacity=0.12).encode(y=alt.Y("least:Q", **across), y2="most:Q"),
-        base.mark_line(strokeDash=[5, 3], strokeWidth=1.4).encode(y=alt.Y("middle:Q", **across)),
-        base.mark_area(opacity=0.25).encode(y=alt.Y("low:Q", **across), y2="high:Q"),
-        base.mark_line(strokeWidth=2.1).encode(y=alt.Y("mean:Q", **across)),
-        base.mark_point(filled=True, size=56, opacity=1).encode(y=alt.Y("mean:Q", **across), shape=shape),
-        base.mark_circle(size=420, opacity=0.001).encode(y=alt.Y("mean:Q", **across), tooltip=tip),
-    ).properties(width="container", height=300)  # fmt: skip
+        base.mark_area(opacity=0.12).encode(y=least, y2="most:Q"),
+        base.mark_line(strokeDash=[5, 3], strokeWidth=1.4).encode(y=middle),
+        base.mark_area(opacity=0.25).encode(y=low, y2="high:Q"),
+        base.mark_line(strokeWidth=2.1).encode(y=mean),
+        base.mark_point(filled=True, size=56, opacity=1).encode(y=mean, shape=shape),
+        base.mark_circle(**charts.TARGET).encode(y=mean, tooltip=tip),
+    ).properties(width="container", height=300)
     return charts.spec(made, nulls=True, ytitle="")
 
 

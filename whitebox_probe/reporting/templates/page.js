@@ -112,6 +112,7 @@ async function show(chart) {
   note.textContent = !sheet ? "This was not measured." : shown.length ? sheet.note : "No model is ticked.";
   fill(chart, now, shown);
   byId(`${chart.id}-view`).classList.toggle("empty", !shown.length);
+  for (const button of byId(chart.id).querySelectorAll("[data-figure]")) button.disabled = !shown.length;
   if (!shown.length) return done(chart);
   const params = { form: "raw", ...now, ...(sheet?.params ?? {}), dark: dark() };
   let held = views.get(chart.id);
