@@ -13,9 +13,7 @@ SHAPES = (
 GROUND = ("#ffffff", "#171b21")
 _INK, DIM, _GRID = ("#1d2329", "#e6e9ed"), ("#4b5560", "#b3bcc7"), ("#e2e6ea", "#323a44")
 _HEAT = (("#f7fbff", "#1b1f26"), ("#6baed6", "#2f6f9f"), ("#08306b", "#c3e2f4"))
-TARGET = {"size": 420, "opacity": 0.001}
-"""Of what is not seen, and says what stands under the pointer."""
-TARGET = {"size": 420, "opacity": 0.001}
+TARGET: dict[str, Any] = {"size": 420, "opacity": 0.001}
 """Of what is not seen, and says what stands under the pointer."""
 SEQUENCE = (("#D2691E", "#0B3C7D"), ("#FFA366", "#A9CEFF"))
 """Of things in an order, as layers: the first and the last, on a light and on a dark ground."""
@@ -135,7 +133,13 @@ def heatmap(
         values=[0, 0.5, 1],
     )
     shade = alt.Color("shade:Q", scale=alt.Scale(domain=[0, 0.5, 1], range=ends), legend=bar)
-    axis = {"grid": False, "labelAngle": 0, "labelOverlap": True, "domain": False, "ticks": False}
+    axis: dict[str, Any] = {
+        "grid": False,
+        "labelAngle": 0,
+        "labelOverlap": True,
+        "domain": False,
+        "ticks": False,
+    }
     base = alt.Chart(alt.NamedData("rows")).encode(
         x=alt.X("x:O", axis=alt.Axis(title=title("xtitle"), **axis)),
         y=alt.Y("y:O", axis=alt.Axis(title=title("ytitle"), **axis)),

@@ -1,10 +1,10 @@
 """A report in Markdown, for a pull request: models, changes, verdicts, and the command."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from whitebox_probe._core.digits import number
-from whitebox_probe.auditing.verdicts import worded
+from whitebox_probe.auditing.verdicts import Audit, worded
 from whitebox_probe.reporting import commands, words
 from whitebox_probe.reporting.sections.changes import changes
 from whitebox_probe.reporting.sections.differences import paired
@@ -23,57 +23,40 @@ def written(material: "Material", title: str, subtitle: str) -> str:
     caption, head, rows, notes = paired(material)
     if rows:
         parts += ["### Paired differences", f"{_text(caption)}.", _table(head, rows, (2, 3))]
-    parts += ["\n".join(f"- {_text(note)}" for note in notes)] if notes else []
+    parts += _listed(notes)
     for audit in material.audits:
-        told = [
-            [
-                _code(str(row["claim"])),
-                _text(material.names[row["model"]]),
-                "-"
-                if row["value"] != row["value"]
-                else number(row["value"], low=row["ci_low"], high=row["ci_high"]),
-                _text("" if row["value"] != row["value"] else str(row["unit"])),
-                _text(worded(row)),
-            ]
-            for row in sorted(
-                audit.frame.to_dict("records"), key=lambda r: _order(audit.frame["claim"], r)
-            )
-        ]
-        parts += ["### Verdicts", _raw(["claim", "model", "effect", "unit", "verdict"], told, (2,))]
-        lines = "\n".join(f"- {_text(line)}" for line in audit.sentences())
-        parts.append(
-            f"<details><summary>What each verdict rests on</summary>\n\n{lines}\n\n</details>"
-        )
-    parts += (
-        [f"{len(material.similarities)} similarities are in the page only."]
-        if material.similarities
-        else []
-    )
-    parts += (
-        [f"{len(material.views)} views of samples are in the page only."] if material.views else []
-    )
+        parts += ["### Verdicts", *_verdicts(material, audit)]
+    left = {"similarities": material.similarities, "views of samples": material.views}
+    parts += _listed([f"{len(v)} {k}: on the HTML page only" for k, v in left.items() if v])
     command, gaps = commands.whole(material)
-    parts += ["### How to make it again", _fenced(words.visible(command))]
-    parts += (
-        ["\n".join(f"- Not in the command: {_text(gap)}." for gap in dict.fromkeys(gaps))]
-        if gaps
-        else []
-    )
+    parts += ["### How to make it again", *([_fenced(command)] if command else [])]
+    parts += _listed([f"Not in the command: {gap}" for gap in dict.fromkeys(gaps)])
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
-def _order(column: Sequence[str], row: object) -> int:
-    order = list(dict.fromkeys(column))
-    return order.index(row["claim"])  # type: ignore[index]
+def _verdicts(material: "Material", audit: Audit) -> Iterator[str]:
+    order = list(dict.fromkeys(audit.frame["claim"]))
+    rows = []
+    for row in sorted(audit.frame.to_dict("records"), key=lambda r: order.index(r["claim"])):
+        none = row["value"] != row["value"]
+        effect = "-" if none else number(row["value"], low=row["ci_low"], high=row["ci_high"])
+        unit = "" if none else str(row["unit"])
+        rows.append([str(row["claim"]), material.names[row["model"]], effect, unit, worded(row)])
+    yield _table(["claim", "model", "effect", "unit", "verdict"], rows, (2,))
+    lines = "\n".join(_listed(audit.sentences()))
+    yield f"<details><summary>What each verdict rests on</summary>\n\n{lines}\n\n</details>"
+
+
+def _listed(lines: Sequence[str]) -> list[str]:
+    """Lines as one list; nothing for none."""
+    return ["\n".join(f"- {_text(line)}" for line in lines)] if lines else []
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int]) -> str:
-    return _raw(head, [[_text(cell) for cell in row] for row in rows], right)
-
-
-def _raw(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int]) -> str:
+    """Rows as a table of GitHub's Markdown."""
     rule = ["---:" if i in right else "---" for i in range(len(head))]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (list(head), rule, *rows))
+    told = [[_text(cell) for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (list(head), rule, *told))
 
 
 def _text(text: str) -> str:
@@ -81,12 +64,8 @@ def _text(text: str) -> str:
     return printed.marked(words.visible(text))
 
 
-def _code(text: str) -> str:
-    return f"`{words.visible(text)}`"
-
-
 def _fenced(text: str) -> str:
-    fence = "```"
+    text, fence = words.visible(text), "```"
     while fence in text:
         fence += "`"
     return f"{fence}sh\n{text}\n{fence}"

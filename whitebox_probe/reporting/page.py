@@ -113,7 +113,7 @@ def javascript() -> str:
     """Vega, Vega-Lite and vega-embed, with its interpreter of expressions, as one script."""
     import vl_convert
 
-    return str(vl_convert.javascript_bundle())
+    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
 
 
 def _wrapped(script: str) -> str:

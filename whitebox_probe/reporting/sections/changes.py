@@ -1,10 +1,9 @@
 """First layer, last layer and change of each measure, model by model."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from whitebox_probe._core.digits import number
 from whitebox_probe.reporting import words
 from whitebox_probe.reporting.section import Part, Section, Table
 from whitebox_probe.results import summary
@@ -16,6 +15,8 @@ from whitebox_probe.results.table import varying
 if TYPE_CHECKING:
     from whitebox_probe.reporting.material import Material
 
+WEIGHTS = "weights"
+
 
 def _make(material: "Material") -> Part | None:
     return Part("Changes", [_table(material)]) if material.shown else None
@@ -25,33 +26,26 @@ def changes(material: "Material") -> tuple[str, list[str], list[list[str]]]:
     """Caption, head and rows: first layer, last layer and change of each measure and model."""
     results = [per_token(r) if material.sizes_differ else r for r in _with_nulls(material)]
     found: dict[str, list[list[str]]] = {}
-    order: dict[str, object] = {}
+    order: dict[str, tuple[Any, int]] = {}
     for result in results:
         units = units_of(result)
         several = {m: varying(g) for m, g in result.frame.groupby("metric", sort=False)}
-        rows = summary.changes(result).to_dict("records")
-        own = [_numbers(row) for row in rows if not row["null"]]
-        for row in rows:
+        for row in summary.changes(result).to_dict("records"):
+            if row["null"] and row["site"] == WEIGHTS and any(not n for n in result.frame["null"]):
+                continue  # no null of tokens changes what is read from weights
             metric = str(row["metric"])
-            if row["null"] and _numbers(row) in own:
-                continue  # read from weights, which no null of tokens changes
             settings = {n: row[n] for n in several[metric] if n != "null"}
             unit = units.get(metric, "")
             unit = "nats / token" if unit == "nats" and material.sizes_differ else unit
-            told = summary.measure(metric, settings) + (f" [{unit}]" if unit else "")
-            line = [told, _model(material, result, str(row["null"])), *map(str, summary.cells(row))]
-            found.setdefault(told, []).append(line)
-            order.setdefault(told, (place(result.run, metric), len(order)))
-    told = [row for name in sorted(found, key=lambda n: order[n]) for row in found[name]]  # type: ignore[arg-type,return-value]
+            name = summary.measure(metric, settings) + (f" [{unit}]" if unit else "")
+            line = [name, _model(material, result, str(row["null"])), *map(str, summary.cells(row))]
+            found.setdefault(name, []).append(line)
+            order.setdefault(name, (place(result.run, metric), len(order)))
+    told = [row for name in sorted(found, key=lambda n: order[n]) for row in found[name]]
     caption = "First layer, last layer, and the change between them, with 95% intervals"
     if material.sizes_differ:
         caption += "; rates per token, as the models differ in size"
     return caption, list(summary.HEADER), told
-
-
-def _numbers(row: Mapping[Hashable, Any]) -> tuple[Any, ...]:
-    named = (str(row[n]) for n in ("metric", "site", "basis"))
-    return *named, *(number(float(row[n])) for n in ("first", "last"))
 
 
 def _model(material: "Material", result: Result, null: str) -> str:

@@ -132,7 +132,7 @@ def _spec(names: Sequence[str], *, form: str, relative: bool) -> dict[str, Any]:
         scale=alt.Scale(zero=False, nice=False, padding=12),
         axis=alt.Axis(
             title=charts.title("relative ? 'relative depth (layer ÷ layers)' : 'layer'"),
-            tickMinStep={"expr": "relative ? 0.1 : 1"},  # type: ignore[arg-type]
+            tickMinStep={"expr": "relative ? 0.1 : 1"},
             grid=False,
         ),
     )

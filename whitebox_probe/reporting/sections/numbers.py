@@ -6,6 +6,7 @@ import pandas as pd
 
 from whitebox_probe.auditing.verdicts import TABLES, file_of
 from whitebox_probe.reporting.section import Block, File, Files, Part, Prose, Section
+from whitebox_probe.results.compare import Comparison
 
 if TYPE_CHECKING:
     from whitebox_probe.reporting.material import Material
@@ -48,9 +49,7 @@ def _make(material: "Material") -> Part:
     return Part("Numbers", [*blocks, Files(files)])
 
 
-def _comparisons(material: "Material") -> list[object]:
-    from whitebox_probe.results.compare import Comparison
-
+def _comparisons(material: "Material") -> list[Comparison]:
     if material.comparisons:
         return list(material.comparisons)
     made = material.comparison

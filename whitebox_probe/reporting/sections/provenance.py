@@ -21,7 +21,7 @@ def _make(material: "Material") -> Part:
     if material.results:
         names = [material.names[r.model] for r in material.results]
         runs = [r.run for r in material.results]
-        rows = [
+        rows: list[list[Cell | str]] = [
             [label, *(Cell(text, code=code) for text in told)] for label, code, told in _rows(runs)
         ]
         blocks.append(Table("Where the results come from", ["", *names], rows))

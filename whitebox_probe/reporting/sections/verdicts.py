@@ -134,7 +134,7 @@ def _curves(audit: Audit, names: Mapping[str, str]) -> Chart:
     sheets, claims = {}, dict.fromkeys(audit.curves["claim"])
     for (claim, model), of in audit.curves.groupby(["claim", "model"], sort=False):
         title = str(of["unit"].iloc[0])
-        sheets[f"{claim}|{names[model]}"] = Sheet(
+        sheets[f"{claim}|{names[str(model)]}"] = Sheet(
             list(_rows(of, names)), {"ytitle": title}, note=_LEGEND
         )
     options = [(str(claim), f"{claim}: {texts.get(claim, '')}") for claim in claims]
