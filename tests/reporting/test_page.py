@@ -190,8 +190,9 @@ def test_hostile_names_are_text_everywhere(opened, made, tmp_path):
     assert "<img src=x" not in text
     assert "\u202e" not in text
     assert "\u2028" not in text
-    it = opened(path)
+    it = opened(path, width=390)
     assert it.told == []
+    assert it.page.evaluate("document.documentElement.scrollWidth") <= 390
     assert it.page.title() == f"{evil} & co"
     chart = of(it, "curves")
     labels = it.page.eval_on_selector_all(

@@ -83,13 +83,13 @@ def _config() -> dict[str, Any]:
         },
         "legend": {
             "labelColor": ink, "titleColor": ink, "labelFontSize": 12.5, "titleFontSize": 12.5,
-            "orient": "bottom", "labelLimit": 330, "titleLimit": 330, "symbolSize": 90,
+            "orient": "bottom", "labelLimit": 330, "titleLimit": 250, "symbolSize": 90,
             "symbolStrokeWidth": 2, "symbolOpacity": 1,
             "columns": {"expr": "width < 480 ? 1 : 3"},
         },
         "header": {
             "labelColor": ink, "titleColor": dim, "labelFontSize": 12.5, "labelFontWeight": 600,
-            "labelLimit": 300,
+            "labelLimit": 250,
         },
         "title": {"color": ink, "fontSize": 13, "fontWeight": 600, "anchor": "start"},
         "text": {"color": ink},

@@ -127,6 +127,7 @@ def _spec(names: Sequence[str], *, form: str, relative: bool) -> dict[str, Any]:
     import altair as alt
 
     scales = charts.of_models(names)
+    legend = alt.Legend(title=None, labelLimit={"expr": "max(120, min(330, width - 20))"})
     depth = alt.X(
         "depth:Q",
         scale=alt.Scale(zero=False, nice=False, padding=12),
@@ -152,11 +153,11 @@ def _spec(names: Sequence[str], *, form: str, relative: bool) -> dict[str, Any]:
         )
         .encode(
             x=depth,
-            color=alt.Color("model:N", scale=alt.Scale(**scales["color"]), title=None),
+            color=alt.Color("model:N", scale=alt.Scale(**scales["color"]), legend=legend),
             detail="series:N",
         )
     )
-    shape = alt.Shape("model:N", scale=alt.Scale(**scales["shape"]), title=None)
+    shape = alt.Shape("model:N", scale=alt.Scale(**scales["shape"]), legend=legend)
     return charts.spec(
         alt.layer(*_marks(base, shape)).properties(width="container", height=340),
         form=form, band="ci", hidden=[], nulls=True, relative=relative, titles={form: ""},

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 MOST = 32
 """Rows of a matrix that is shown; a larger one is a figure's."""
 _WORDS = 6  # cells a side that have room for their value
-_ABOUT = {"coherence": "largest cosine of heads' subspaces, ‖QᵢᵀQⱼ‖₂"}
+_ABOUT = {"coherence": "largest cosine, ‖QᵢᵀQⱼ‖₂"}
 
 
 def _make(material: "Material") -> Part | None:

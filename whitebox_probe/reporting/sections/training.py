@@ -92,9 +92,8 @@ def _spec(layers: list[int]) -> dict[str, Any]:
         scale=alt.Scale(domain=[layers[0], layers[-1]], range=ends),
         legend=alt.Legend(
             title="layer",
-            type="gradient",
+            columns=4,
             orient="bottom",
-            gradientLength=180,
             tickMinStep=1,
             format="d",
         ),

@@ -95,7 +95,6 @@ def _robustness(audit: Audit, names: Mapping[str, str]) -> Iterator[Block]:
             "No other setting was looked at: how far a verdict rests on one is not known.", "gap"
         )
         return
-    settings = list(dict.fromkeys(rows["setting"]))
     grids: list[Block] = [
         Prose(
             "agrees: the verdict is the same; flips: this setting overturns it; no weight: the "
@@ -108,7 +107,7 @@ def _robustness(audit: Audit, names: Mapping[str, str]) -> Iterator[Block]:
         claims = list(dict.fromkeys(mine["claim"]))
         table = [
             [setting, *(_grid(found.get((claim, setting))) for claim in claims)]
-            for setting in settings
+            for setting in dict.fromkeys(mine["setting"])
         ]
         if claims:
             grids.append(
@@ -133,7 +132,7 @@ def _curves(audit: Audit, names: Mapping[str, str]) -> Chart:
     texts = dict(zip(audit.frame["claim"], audit.frame["text"], strict=True))
     sheets, claims = {}, dict.fromkeys(audit.curves["claim"])
     for (claim, model), of in audit.curves.groupby(["claim", "model"], sort=False):
-        title = str(of["unit"].iloc[0])
+        title = f"{claim}, {names[str(model)]} [{of['unit'].iloc[0]}]"
         sheets[f"{claim}|{names[str(model)]}"] = Sheet(
             list(_rows(of, names)), {"ytitle": title}, note=_LEGEND
         )

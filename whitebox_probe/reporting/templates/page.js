@@ -43,6 +43,19 @@ function restrict(form, sheet) {
   }
 }
 
+// What the controls say, in words: for paper, where they are not.
+function told(form) {
+  const parts = [];
+  for (const field of form?.querySelectorAll("[data-param]") ?? []) {
+    const label = field.closest("label");
+    if (field.tagName === "SELECT") {
+      parts.push(`${label.firstElementChild.textContent}: ${field.selectedOptions[0]?.textContent}`);
+    } else if (field.type === "range") parts.push(label.firstElementChild.textContent);
+    else if (field.dataset.kind !== "several" && field.checked) parts.push(label.textContent);
+  }
+  return parts.join("; ");
+}
+
 function visible(now, rows) {
   const hidden = now.hidden ?? [];
   return rows.filter((row) => !hidden.includes(row.model) && (now.nulls !== false || !row.null));
@@ -107,6 +120,7 @@ async function show(chart) {
     byId(`${range.id}-told`).textContent = told;
     range.setAttribute("aria-valuetext", told);
   }
+  byId(`${chart.id}-state`).textContent = told(form);
   const rows = sheet ? unpacked(sheet) : [];
   const shown = visible(now, rows);
   note.textContent = !sheet ? "This was not measured." : shown.length ? sheet.note : "No model is ticked.";
