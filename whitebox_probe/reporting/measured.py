@@ -8,7 +8,7 @@ import pandas as pd
 
 from whitebox_probe._core.digits import number
 from whitebox_probe._core.errors import ResultError
-from whitebox_probe.results.forms import NULL_SEPARATOR, gaussian_null, in_nats, scale
+from whitebox_probe.results.forms import GAUSSIAN, NULL_SEPARATOR, in_nats, scale
 from whitebox_probe.results.pages import place
 from whitebox_probe.results.result import Result
 from whitebox_probe.results.table import SETTINGS, no_value, written
@@ -23,6 +23,7 @@ _HEADS = "heads"
 
 Key = tuple[Any, ...]
 Rows = tuple[Result, pd.DataFrame]
+Sizes = tuple[list[float], list[float]]
 
 
 @dataclass(frozen=True)
@@ -125,19 +126,20 @@ def forms_of(material: "Material", curves: Sequence[Curve]) -> list[str]:
     every = [(c.source.run, row) for c in curves for row in c.rows.to_dict("records")]
     if all(run.bound(metric, row) is not None for run, row in every):
         forms.append("position")
-    if all(_gaussian(material, curve) is not None for curve in curves):
+    if all(_gaussian(curves, curve) is not None for curve in curves):
         forms.append("null_share")
     return forms
 
 
-def _gaussian(material: "Material", curve: Curve) -> pd.DataFrame | None:
-    """The Gaussian null of a curve's model, taken with its settings at all of its layers."""
-    others = list(material.nulls.get(curve.of.model, {}).values())
-    try:
-        found = gaussian_null(curve.of, *_place(curve.rows), nulls=others, **_where(curve.rows))
-    except ResultError:
-        return None
-    return found if found is not None and {*curve.rows["layer"]} <= {*found["layer"]} else None
+def _gaussian(curves: Sequence[Curve], curve: Curve) -> pd.DataFrame | None:
+    """The Gaussian null of a curve's model, taken as it was, at all of its layers."""
+    mine = curve.rows.iloc[0]
+    for other in curves:
+        row = other.rows.iloc[0]
+        same = other.of is curve.of and all(row[n] == mine[n] for n in ("site", "basis"))
+        if same and row["null"] == GAUSSIAN and {*curve.rows["layer"]} <= {*other.rows["layer"]}:
+            return other.rows
+    return None
 
 
 def rows_of(
@@ -149,18 +151,22 @@ def rows_of(
     return [
         row
         for curve in curves
-        for row in _rows(material, curve, forms, several=curve.of.model in several)
+        for row in _rows(
+            material.names[curve.of.model],
+            curve,
+            {form: _sizes(curves, curve, form) for form in forms},
+            several=curve.of.model in several,
+        )
     ]
 
 
 def _rows(
-    material: "Material", curve: Curve, forms: Sequence[str], *, several: bool
+    model: str, curve: Curve, sizes: Mapping[str, Sizes], *, several: bool
 ) -> Iterator[dict[str, Any]]:
-    model, null = material.names[curve.of.model], curve.null
+    null = curve.null
     basis = str(curve.rows["basis"].iloc[0])
     series = f"{model} ({basis})" if several and basis else model
     series = f"{series}: {null}" if null else series
-    sizes = {form: _sizes(material, curve, form) for form in forms}
     for i, row in enumerate(curve.rows.to_dict("records")):
         made = {"model": model, "series": series, "null": null, "layer": int(row["layer"])}
         made |= {"layers": curve.of.run.layers, "count": int(row["count"])}
@@ -172,9 +178,9 @@ def _rows(
         yield {k: None if v != v else v for k, v in made.items()}
 
 
-def _sizes(material: "Material", curve: Curve, form: str) -> tuple[list[float], list[float]]:
+def _sizes(curves: Sequence[Curve], curve: Curve, form: str) -> Sizes:
     """What is taken off each row, and what it is then divided by."""
-    null = _gaussian(material, curve) if form == "null_share" else None
+    null = _gaussian(curves, curve) if form == "null_share" else None
     metric, count = str(curve.rows["metric"].iloc[0]), len(curve.rows)
     found = scale(curve.source.run, metric, None if form == RAW else form, curve.rows, null)
     low, size = ([float(v)] * count if isinstance(v, int | float) else [*v] for v in found)
