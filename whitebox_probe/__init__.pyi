@@ -33,6 +33,7 @@ from whitebox_probe.probing.probe import probe as probe
 from whitebox_probe.probing.recorder import record as record
 from whitebox_probe.probing.similarity import similarity as similarity
 from whitebox_probe.probing.view import view as view
+from whitebox_probe.reporting.report import report as report
 from whitebox_probe.results.attention_maps import segmentation as segmentation
 from whitebox_probe.results.compare import Comparison as Comparison
 from whitebox_probe.results.compare import compare as compare
@@ -70,6 +71,7 @@ __all__ = [
     "probe",
     "record",
     "reference",
+    "report",
     "segmentation",
     "similarity",
     "view",

@@ -33,7 +33,7 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
     """Rows as a table of GitHub's Markdown, numbers to the right."""
     right = [any(isinstance(row[i], Number) for row in rows) for i in range(len(header))]
     rule = ["---:" if each else "---" for each in right]
-    lines = [rule if row is None else list(map(_marked, row)) for row in (header, None, *rows)]
+    lines = [rule if row is None else list(map(marked, row)) for row in (header, None, *rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
@@ -48,7 +48,7 @@ def _tex(cell: Cell) -> str:
     return "".join(_SPECIAL.get(character, character) for character in " ".join(cell.split()))
 
 
-def _marked(cell: Cell) -> str:
+def marked(cell: Cell) -> str:
     """Text that Markdown shows as it is; an underscore inside a word is safe."""
     if isinstance(cell, Number):
         return str(cell)
