@@ -115,12 +115,12 @@ def _told(error: Any, where: str) -> SweepError:
     path = [str(part) for part in error.path[1:]]
     place = "".join(f"[{int(p) + 1}]" if p.isdigit() else f".{p}" for p in path).lstrip(".")
     at = f"'{place}' of {where}" if place else where
-    if error.rule == "additionalProperties":
-        known = list(error.definition["properties"])
-        unknown = next(name for name in error.value if name not in known)
-        return SweepError(
-            f"unknown key '{unknown}' in {at}", "nothing would read it", nearest(unknown, known)
-        )
+    known = list(error.definition.get("properties", ()))
+    names = list(error.value) if isinstance(error.value, dict) else []
+    unknown = [name for name in names if name not in known]
+    if error.rule in ("required", "additionalProperties") and unknown:
+        fix = nearest(unknown[0], known)
+        return SweepError(f"unknown key '{unknown[0]}' in {at}", "nothing would read it", fix)
     if error.rule == "required":
         lacks = next(name for name in error.rule_definition if name not in error.value)
         return SweepError(f"{at} has no '{lacks}'", "it is needed", f"Add {lacks}: ...")

@@ -1,0 +1,157 @@
+"""Several cells at a time through Ray: on the cores of this machine, or on a cluster."""
+
+import os
+import secrets
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from whitebox_probe._core.errors import ProbeError, SweepError, nearest
+from whitebox_probe.sweeping.engine import Ended, Engine, Job
+from whitebox_probe.sweeping.measure import measure
+
+ADDRESS = "address"
+OPTIONS = (ADDRESS, "num_cpus", "num_gpus", "memory", "resources")
+"""Of the file's section `ray`: where a cluster is, and what a cell needs of it."""
+WORKERS = 2
+_ALL = 1_000_000
+_NO_TELEMETRY = {"RAY_USAGE_STATS_ENABLED": "0"}
+_REMOVED = {"ignore_cleanup_errors": True}  # a log may be written once more
+_SECONDS = 30.0
+"""That cells have to save what they measured, when they are stopped."""
+
+
+class Ray(Engine):
+    """A task a cell, never tried a second time: a worker that dies costs its cell alone.
+
+    Without an address a cluster of this machine is started for the sweep, which listens to this
+    machine alone and is gone with it, without telemetry and without a dashboard.
+    """
+
+    name = "ray"
+    package = "ray"
+    extra = "ray"
+
+    def expect(self, job: Job) -> None:
+        """Check that Ray is there, and what is asked of it.
+
+        Raises: MissingDependency; SweepError.
+        """
+        super().expect(job)
+        for name in job.options:
+            if name not in OPTIONS:
+                raise SweepError(
+                    f"unknown key '{name}' in 'ray'", "no task takes it", nearest(name, OPTIONS)
+                )
+
+    def run(self, folders: Sequence[Path], job: Job) -> Iterator[Ended]:
+        """As they end, which is in no order."""
+        needs = {"num_cpus": job.threads or 1}
+        needs |= {name: value for name, value in job.options.items() if name != ADDRESS}
+        with _cluster(job) as (ray, most):
+            task = ray.remote(max_retries=0, max_calls=1, **needs)(_measured)
+            left, running = list(folders), {}
+            try:
+                while left or running:
+                    while left and len(running) < most:
+                        folder = left.pop(0)
+                        running[task.remote(str(folder.absolute()), job.threads or 1)] = folder
+                    ready, _ = ray.wait(list(running), num_returns=1)
+                    for each in ready:
+                        yield running.pop(each), _why(ray, each)
+            finally:
+                _stop(ray, list(running))
+
+
+def _measured(folder: str, threads: int) -> None:
+    """What a worker does."""
+    measure(Path(folder), threads=threads)
+
+
+def _why(ray: Any, reference: Any) -> str:
+    """Why a task ended without an answer, "" if it did not."""
+    try:
+        ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause
+        return str(cause) if isinstance(cause, ProbeError) else f"{type(cause).__name__}: {cause}"
+    except ray.exceptions.RayError as error:
+        told = (str(error).strip().splitlines() or [""])[0]
+        return f"its worker ended ({type(error).__name__}: {told})"
+    return ""
+
+
+def _stop(ray: Any, running: Sequence[Any]) -> None:
+    """Let tasks save what they have measured, as Ctrl-C does."""
+    for each in running:
+        with suppress(ray.exceptions.RayError):
+            ray.cancel(each)
+    if running:
+        ray.wait(list(running), num_returns=len(running), timeout=_SECONDS)
+
+
+@contextmanager
+def _cluster(job: Job) -> Iterator[tuple[Any, int]]:
+    """Ray, and how many tasks run at a time; what was started here is gone afterwards."""
+    address = job.options.get(ADDRESS)
+    with ExitStack() as stack:
+        stack.enter_context(_environment(_NO_TELEMETRY if address else _NO_TELEMETRY | _here()))
+        import ray
+
+        told: dict[str, Any] = {"address": address}
+        if address is None:
+            # Short: Unix allows a socket's path about 100 characters.
+            folder = stack.enter_context(TemporaryDirectory(prefix="wp-", **_REMOVED))
+            cores = (job.workers or WORKERS) * int(job.options.get("num_cpus", job.threads or 1))
+            told = {"num_cpus": cores, "include_dashboard": False, "_temp_dir": folder}
+        if not ray.is_initialized():  # else it is the caller's, and stays
+            with _own_signals():
+                ray.init(**told, log_to_driver=False, configure_logging=False)
+            stack.callback(ray.shutdown)
+        yield ray, job.workers or (WORKERS if address is None else _ALL)
+
+
+@cache
+def _here() -> dict[str, str]:
+    """What makes a cluster listen to this machine alone, and to who knows a word of this process.
+
+    Ray would write a word of its own into the home folder. It keeps the first one that it is told.
+    """
+    return {
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # of any system: no other machine can join
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    }
+
+
+@contextmanager
+def _environment(changes: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray sets a handler of SIGTERM that ends the process without an answer."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
