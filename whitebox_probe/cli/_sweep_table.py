@@ -22,11 +22,15 @@ def show(cells: "Sequence[Done]") -> None:
         print("no cell")
         return
     known, measures = _columns(cells)
-    if not sys.stdout.isatty():
+    if not _terminal():
         columns = {**known, **measures}
         print(_shared.table(list(zip(*columns.values(), strict=True)), list(columns)))
         return
     _on_terminal(known, measures)
+
+
+def _terminal() -> bool:
+    return sys.stdout.isatty()
 
 
 def _on_terminal(known: dict[str, list[str]], measures: dict[str, list[str]]) -> None:

@@ -164,10 +164,10 @@ def sweep(
                 else nullcontext(iter(())) as running
             ):
                 for number, (where, why) in enumerate(running, start=1):
-                    each = next(one for one in todo if one.folder.name == where.name)
+                    each = next(one for one in todo if one.folder == where)
                     now = _now(each, why)
                     if now.state == "lost":
-                        lost[each.folder] = why
+                        lost[where] = why
                     if ended is not None:
                         ended(now, number, len(todo))
         except KeyboardInterrupt as stop:

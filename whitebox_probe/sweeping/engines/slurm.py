@@ -53,18 +53,18 @@ class Slurm(Engine):
     def run(self, folders: Sequence[Path], job: Job) -> Iterator[Ended]:
         """As they end, which is in no order."""
         executor = _executor(job)
-        task, waiting = _Task(job.threads), [str(folder.absolute()) for folder in folders]
+        task, waiting = _Task(job.threads), list(folders)
         running: dict[Any, Path] = {}
         try:
             if executor.cluster == "slurm":
                 with executor.batch():  # one array, of which Slurm runs as many as workers say
-                    sent = [executor.submit(task, folder) for folder in waiting]
+                    sent = [executor.submit(task, str(each.absolute())) for each in waiting]
                 running = dict(zip(sent, folders, strict=True))
                 waiting = []
             while waiting or running:
                 while waiting and len(running) < (job.workers or WORKERS):
                     folder = waiting.pop(0)
-                    running[executor.submit(task, folder)] = Path(folder)
+                    running[executor.submit(task, str(folder.absolute()))] = folder
                 over = [each for each in running if each.done()]
                 for each in over:
                     yield running.pop(each), _why(each, job.out / LOGS)
@@ -116,12 +116,11 @@ def _why(job: Any, logs: Path) -> str:
     """Why a job ended without an answer, "" if it did not."""
     from submitit.core.utils import UncompletedJobError
 
-    try:
-        error = job.exception()
-    except UncompletedJobError:
-        return f"job {job.job_id} ended without an answer: see its logs in {logs}"
+    error = job.exception()
     if error is None:
         return ""
+    if isinstance(error, UncompletedJobError):
+        return f"job {job.job_id} ended without an answer: see its logs in {logs}"
     told = [line for line in str(error).splitlines() if line.strip()]
     last = told[-1].strip() if told else ""
     return f"job {job.job_id} ended ({type(error).__name__}: {last})"
