@@ -306,7 +306,7 @@ def test_the_table_fits_a_terminal_and_is_whole_where_it_is_piped(
     path = file(models=[CRATE, VIT], metrics=["l0", "compression", "hoyer", "mean_cosine"])
     out = call("sweep", path, "--quiet")[1]
     header = next(line for line in out.splitlines() if line.startswith("model"))
-    assert header.split() == ["model", "state", "compression", "hoyer", "mean_cosine", "l0"]
+    assert header.split() == ["model", "state", "compression", "hoyer", "l0", "mean_cosine"]
     from whitebox_probe.cli import _sweep_table
 
     monkeypatch.setenv("COLUMNS", "60")

@@ -3,6 +3,7 @@
 import os
 import secrets
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -20,6 +21,7 @@ OPTIONS = (ADDRESS, "num_cpus", "num_gpus", "memory", "resources")
 """Of the file's section `ray`: where a cluster is, and what a cell needs of it."""
 WORKERS = 2
 _ALL = 1_000_000
+_BREAKPOINT = "PYTHONBREAKPOINT"
 _NO_TELEMETRY = {"RAY_USAGE_STATS_ENABLED": "0"}
 _REMOVED = {"ignore_cleanup_errors": True}  # a log may be written once more
 _SECONDS = 30.0
@@ -99,8 +101,9 @@ def _stop(ray: Any, running: Sequence[Any]) -> None:
 def _cluster(job: Job) -> Iterator[tuple[Any, int]]:
     """Ray, and how many tasks run at a time; what was started here is gone afterwards."""
     address = job.options.get(ADDRESS)
+    alone = address is None and (_here.cache_info().currsize > 0 or "ray" not in sys.modules)
     with ExitStack() as stack:
-        stack.enter_context(_environment(_NO_TELEMETRY if address else _NO_TELEMETRY | _here()))
+        stack.enter_context(_environment(_NO_TELEMETRY | (_here() if alone else {})))
         import ray
 
         told: dict[str, Any] = {"address": address}
@@ -110,17 +113,30 @@ def _cluster(job: Job) -> Iterator[tuple[Any, int]]:
             cores = (job.workers or WORKERS) * int(job.options.get("num_cpus", job.threads or 1))
             told = {"num_cpus": cores, "include_dashboard": False, "_temp_dir": folder}
         if not ray.is_initialized():  # else it is the caller's, and stays
-            with _own_signals():
-                ray.init(**told, log_to_driver=False, configure_logging=False)
             stack.callback(ray.shutdown)
+            _start(ray, told)
         yield ray, job.workers or (WORKERS if address is None else _ALL)
+
+
+def _start(ray: Any, told: Mapping[str, Any]) -> None:
+    try:
+        with _own_signals():
+            ray.init(**told, log_to_driver=False, configure_logging=False)
+    except Exception as error:  # Ray raises bare ones, as when a machine is too busy
+        where = told.get(ADDRESS)
+        raise SweepError(
+            "Ray cannot be started" if where is None else f"no cluster of Ray answers at {where}",
+            (str(error).strip().splitlines() or [type(error).__name__])[0],
+            "Use the engine serial" if where is None else "Check its address",
+        ) from error
 
 
 @cache
 def _here() -> dict[str, str]:
     """What makes a cluster listen to this machine alone, and to who knows a word of this process.
 
-    Ray would write a word of its own into the home folder. It keeps the first one that it is told.
+    Ray would write a word of its own into the home folder. It reads these when it is imported:
+    where a program has done so before, its own ways stand.
     """
     return {
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # of any system: no other machine can join
@@ -131,16 +147,19 @@ def _here() -> dict[str, str]:
 
 @contextmanager
 def _environment(changes: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in changes}
+    """These variables set, and afterwards all as it was: Ray sets others of its own."""
+    before = _of_ray()
     os.environ.update(changes)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name in _of_ray():
+            del os.environ[name]
+        os.environ.update(before)
+
+
+def _of_ray() -> dict[str, str]:
+    return {k: v for k, v in os.environ.items() if k.startswith("RAY_") or k == _BREAKPOINT}
 
 
 @contextmanager
