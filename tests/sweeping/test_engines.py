@@ -86,7 +86,7 @@ def test_two_workers_of_ray_give_the_same_table_and_one_that_dies_costs_its_cell
     document, tmp_path, monkeypatch
 ):
     if find_spec("ray") is None:  # imported, it would have read the environment before us
-        pytest.skip("ray, of 70 MB, is installed by whitebox-probe[ray]")
+        pytest.skip("ray, of 240 MB, is not installed: it comes with whitebox-probe[ray]")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
     before = of_ray()
