@@ -20,6 +20,7 @@ ADDRESS = "address"
 OPTIONS = (ADDRESS, "num_cpus", "num_gpus", "memory", "resources")
 """Of the file's section `ray`: where a cluster is, and what a cell needs of it."""
 WORKERS = 2
+_TRIES = 3
 _ALL = 1_000_000
 _BREAKPOINT = "PYTHONBREAKPOINT"
 _NO_TELEMETRY = {"RAY_USAGE_STATS_ENABLED": "0"}
@@ -119,16 +120,24 @@ def _cluster(job: Job) -> Iterator[tuple[Any, int]]:
 
 
 def _start(ray: Any, told: Mapping[str, Any]) -> None:
-    try:
-        with _own_signals():
-            ray.init(**told, log_to_driver=False, configure_logging=False)
-    except Exception as error:  # Ray raises bare ones, as when a machine is too busy
-        where = told.get(ADDRESS)
-        raise SweepError(
-            "Ray cannot be started" if where is None else f"no cluster of Ray answers at {where}",
-            (str(error).strip().splitlines() or [type(error).__name__])[0],
-            "Use the engine serial" if where is None else "Check its address",
-        ) from error
+    """Start or join a cluster; Ray gives its own 30 seconds, which a busy machine exceeds.
+
+    Raises: SweepError.
+    """
+    where = told.get(ADDRESS)
+    for tries in range(_TRIES if where is None else 1, 0, -1):
+        try:
+            with _own_signals():
+                ray.init(**told, log_to_driver=False, configure_logging=False)
+            return
+        except Exception as error:  # Ray raises bare ones
+            ray.shutdown()
+            if tries == 1:
+                raise SweepError(
+                    f"no cluster of Ray answers at {where}" if where else "Ray cannot be started",
+                    (str(error).strip().splitlines() or [type(error).__name__])[0],
+                    "Check its address" if where else "Use the engine serial",
+                ) from error
 
 
 @cache

@@ -67,7 +67,10 @@ class Slurm(Engine):
                     running[executor.submit(task, str(folder.absolute()))] = folder
                 over = [each for each in running if each.done()]
                 for each in over:
-                    yield running.pop(each), _why(each, job.out / LOGS)
+                    yield (
+                        running.pop(each),
+                        _why(each, job.out / LOGS, here=executor.cluster == "local"),
+                    )
                 if not over:
                     time.sleep(_SECONDS)
         finally:
@@ -112,15 +115,18 @@ def _executor(job: Job) -> Any:
     return executor
 
 
-def _why(job: Any, logs: Path) -> str:
+def _why(job: Any, logs: Path, *, here: bool) -> str:
     """Why a job ended without an answer, "" if it did not."""
     from submitit.core.utils import UncompletedJobError
 
+    ended = f"job {job.job_id} ended without an answer: see its logs in {logs}"
+    if here and not job.paths.result_pickle.exists():
+        return ended  # asked, submitit would wait for a slow file system
     error = job.exception()
     if error is None:
         return ""
     if isinstance(error, UncompletedJobError):
-        return f"job {job.job_id} ended without an answer: see its logs in {logs}"
+        return ended
     told = [line for line in str(error).splitlines() if line.strip()]
     last = told[-1].strip() if told else ""
     return f"job {job.job_id} ended ({type(error).__name__}: {last})"
