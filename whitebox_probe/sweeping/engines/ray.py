@@ -24,7 +24,6 @@ _TRIES = 3
 _ALL = 1_000_000
 _BREAKPOINT = "PYTHONBREAKPOINT"
 _NO_TELEMETRY = {"RAY_USAGE_STATS_ENABLED": "0"}
-_REMOVED = {"ignore_cleanup_errors": True}  # a log may be written once more
 _SECONDS = 30.0
 """That cells have to save what they measured, when they are stopped."""
 
@@ -58,7 +57,8 @@ class Ray(Engine):
         needs |= {name: value for name, value in job.options.items() if name != ADDRESS}
         with _cluster(job) as (ray, most):
             task = ray.remote(max_retries=0, max_calls=1, **needs)(_measured)
-            left, running = list(folders), {}
+            left = list(folders)
+            running: dict[Any, Path] = {}
             try:
                 while left or running:
                     while left and len(running) < most:
@@ -110,7 +110,8 @@ def _cluster(job: Job) -> Iterator[tuple[Any, int]]:
         told: dict[str, Any] = {"address": address}
         if address is None:
             # Short: Unix allows a socket's path about 100 characters.
-            folder = stack.enter_context(TemporaryDirectory(prefix="wp-", **_REMOVED))
+            kept = TemporaryDirectory(prefix="wp-", ignore_cleanup_errors=True)
+            folder = stack.enter_context(kept)
             cores = (job.workers or WORKERS) * int(job.options.get("num_cpus", job.threads or 1))
             told = {"num_cpus": cores, "include_dashboard": False, "_temp_dir": folder}
         if not ray.is_initialized():  # else it is the caller's, and stays
@@ -125,19 +126,27 @@ def _start(ray: Any, told: Mapping[str, Any]) -> None:
     Raises: SweepError.
     """
     where = told.get(ADDRESS)
-    for tries in range(_TRIES if where is None else 1, 0, -1):
-        try:
-            with _own_signals():
-                ray.init(**told, log_to_driver=False, configure_logging=False)
+    error: Exception | None = None
+    for _ in range(_TRIES if where is None else 1):
+        error = _failed(ray, told)
+        if error is None:
             return
-        except Exception as error:  # Ray raises bare ones
-            ray.shutdown()
-            if tries == 1:
-                raise SweepError(
-                    f"no cluster of Ray answers at {where}" if where else "Ray cannot be started",
-                    (str(error).strip().splitlines() or [type(error).__name__])[0],
-                    "Check its address" if where else "Use the engine serial",
-                ) from error
+    raise SweepError(
+        f"no cluster of Ray answers at {where}" if where else "Ray cannot be started",
+        (str(error).strip().splitlines() or [type(error).__name__])[0],
+        "Check its address" if where else "Use the engine serial",
+    ) from error
+
+
+def _failed(ray: Any, told: Mapping[str, Any]) -> Exception | None:
+    """Why Ray was not started, if it was not."""
+    try:
+        with _own_signals():
+            ray.init(**told, log_to_driver=False, configure_logging=False)
+    except Exception as error:  # Ray raises bare ones
+        ray.shutdown()
+        return error
+    return None
 
 
 @cache
