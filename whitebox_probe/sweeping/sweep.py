@@ -3,8 +3,8 @@
 import fnmatch
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ from whitebox_probe._core.errors import SweepError
 from whitebox_probe.probing.settings import Execution
 from whitebox_probe.sweeping import place, table
 from whitebox_probe.sweeping.cell import CELLS, Cell
-from whitebox_probe.sweeping.engine import Job, engine_named
+from whitebox_probe.sweeping.engine import Engine, Job, engine_named
 from whitebox_probe.sweeping.file import checked, read
 from whitebox_probe.sweeping.grid import cells_of
 from whitebox_probe.sweeping.measure import NOTES
@@ -99,7 +99,7 @@ class Sweep:
         return {each.name: each.result() for each in self.cells if each.state == "done"}
 
     def _repr_html_(self) -> str:
-        return self.table._repr_html_()  # type: ignore[operator,no-any-return]
+        return self.table._repr_html_()  # type: ignore[operator]
 
 
 def sweep(
@@ -158,11 +158,7 @@ def sweep(
         for each in todo:
             place.describe(each.folder, each.cell, plan.execution)
         try:
-            with (
-                closing(how.run([each.folder for each in todo], job))
-                if todo
-                else nullcontext(iter(())) as running
-            ):
+            with closing(_ends(how, todo, job)) as running:
                 for number, (where, why) in enumerate(running, start=1):
                     each = next(one for one in todo if one.folder == where)
                     now = _now(each, why)
@@ -194,9 +190,10 @@ def planned(file: str | Path | Mapping[str, Any], *, out: str | Path | None = No
 
     Raises: as `sweep` does.
     """
-    named = not isinstance(file, Mapping)
-    document = read(file) if named else checked(file, "the sweep")
-    base = Path(file).absolute().parent if named else Path.cwd()
+    if isinstance(file, Mapping):
+        document, base = checked(file, "the sweep"), Path.cwd()
+    else:
+        document, base = read(file), Path(file).absolute().parent
     if out is None and "out" not in document:
         raise SweepError("no folder is named", "a sweep writes one", "Add out: DIR, or pass out=")
     # As on the command line, a folder that is passed starts at the working directory.
@@ -213,6 +210,12 @@ def planned(file: str | Path | Mapping[str, Any], *, out: str | Path | None = No
         threads=document.get("threads"),
         options={name: document[name] for name in ("ray", "slurm") if name in document},
     )
+
+
+def _ends(how: Engine, todo: Sequence[Done], job: Job) -> Generator[tuple[Path, str], None, None]:
+    """Each cell as it ends; for none, no engine is started."""
+    if todo:
+        yield from how.run([each.folder for each in todo], job)
 
 
 def fits(each: Done, only: str | None) -> bool:
