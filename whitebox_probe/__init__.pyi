@@ -41,6 +41,8 @@ from whitebox_probe.results.result import Result as Result
 from whitebox_probe.results.run import Run as Run
 from whitebox_probe.results.similarity import Similarity as Similarity
 from whitebox_probe.results.view import View as View
+from whitebox_probe.sweeping.sweep import Sweep as Sweep
+from whitebox_probe.sweeping.sweep import sweep as sweep
 from whitebox_probe.watching.watch import watch as watch
 from whitebox_probe.watching.watcher import Watcher as Watcher
 
@@ -56,6 +58,7 @@ __all__ = [
     "Result",
     "Run",
     "Similarity",
+    "Sweep",
     "TextPreprocess",
     "Thresholds",
     "View",
@@ -74,6 +77,7 @@ __all__ = [
     "report",
     "segmentation",
     "similarity",
+    "sweep",
     "view",
     "watch",
     "wrap",

@@ -86,6 +86,10 @@ class ProcessError(ProbeError):
     """A run of several processes that cannot go on, or an unfinished run that cannot be resumed."""
 
 
+class SweepError(ProbeError):
+    """A sweep's file that cannot be followed, or a sweep that cannot go on."""
+
+
 class MissingDependency(ProbeError):  # noqa: N818 - the public name says what is missing
     """An optional package that this function needs."""
 

@@ -1,0 +1,112 @@
+"""The folder of a cell: what is to be done there, how far it is, and who is at it."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from whitebox_probe._core.errors import ResultError, SweepError
+from whitebox_probe._core.io import atomic_path
+from whitebox_probe.results.folder import read_seal
+from whitebox_probe.results.result import RUN
+from whitebox_probe.sweeping.cell import Cell
+
+CELL, FAILED, LOCK = "cell.json", "failed.json", ".lock"
+FORMAT = 1
+State = Literal["done", "failed", "begun", "lost", "to do"]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a cell has no result: one line, and whether it is a fault of the program."""
+
+    line: str
+    fault: bool = False
+
+
+def state_of(folder: Path) -> State:
+    """How far the cell of a folder is; a result that is not whole is none."""
+    if (folder / RUN).is_file():
+        try:
+            read_seal(folder, RUN, what="result", fix="")
+        except ResultError:
+            return "to do"
+        return "done"
+    if (folder / FAILED).is_file():
+        return "failed"
+    return "begun" if any(folder.glob("state-*.npz")) else "to do"
+
+
+def failure_of(folder: Path) -> Failure | None:
+    """Why the cell failed, if it did."""
+    try:
+        told = json.loads((folder / FAILED).read_text(encoding="utf-8"))
+        return Failure(str(told["line"]), bool(told["fault"]))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return Failure(f"{folder / FAILED} cannot be read: {error}")
+
+
+def fail(folder: Path, failure: Failure, trace: str = "") -> None:
+    """Keep why a cell failed, with the traceback of a fault of the program."""
+    told = {"line": failure.line, "fault": failure.fault}
+    write(folder / FAILED, told | ({"traceback": trace.splitlines()} if trace else {}))
+
+
+def describe(folder: Path, cell: Cell, execution: Mapping[str, Any]) -> None:
+    """Write what is to be measured in a folder."""
+    about = {"format": FORMAT, "identity": cell.identity}
+    write(folder / CELL, about | {"cell": cell.to_dict(), "execution": dict(execution)})
+
+
+def described(folder: Path) -> tuple[Cell, dict[str, Any]]:
+    """The cell of a folder, and how its pass is run.
+
+    Raises: SweepError.
+    """
+    try:
+        told = json.loads((folder / CELL).read_text(encoding="utf-8"))
+        if told["format"] != FORMAT:
+            raise ValueError(f"format {told['format']}, not {FORMAT}")
+        cell = Cell.of(told["cell"])
+        if cell.identity != told["identity"]:
+            raise ValueError("it was edited")
+        return cell, told["execution"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SweepError(
+            f"{folder / CELL} cannot be read", str(error), "Run the sweep again"
+        ) from error
+
+
+def write(path: Path, told: Any) -> None:
+    """Write JSON, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(told, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def alone(folder: Path, what: str) -> Iterator[None]:
+    """Hold a folder's lock, which the system lets go of when the process ends, however it does.
+
+    Args: what: uses the folder, for messages.
+    Raises: SweepError when another process holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise SweepError(
+            f"{what} in {folder} is at work already",
+            "another process holds it",
+            "Wait for it, or stop it",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
