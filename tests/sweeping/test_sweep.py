@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -307,10 +308,12 @@ def test_the_table_fits_a_terminal_and_is_whole_where_it_is_piped(
     out = call("sweep", path, "--quiet")[1]
     header = next(line for line in out.splitlines() if line.startswith("model"))
     assert header.split() == ["model", "state", "compression", "hoyer", "l0", "mean_cosine"]
-    from whitebox_probe.cli import _sweep_table
+    from whitebox_probe.cli import _screen
 
-    monkeypatch.setenv("COLUMNS", "60")
-    monkeypatch.setattr(_sweep_table, "_terminal", lambda: True)
+    for name, value in {"COLUMNS": "60", "TERM": "xterm", "NO_COLOR": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(_screen, "on_terminal", lambda: True)
     out = call("sweep", path, "--dry-run")[1]
-    assert max(map(len, out.splitlines())) <= 60
-    assert "more measures are in summary.csv" in out
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", out)
+    assert max(map(len, plain.splitlines())) <= 60
+    assert "left out, to fit" in plain

@@ -1,8 +1,7 @@
 """The table of a sweep's cells: as wide as the terminal, and whole where it is piped."""
 
-import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from whitebox_probe._core.digits import number
 from whitebox_probe.cli import _shared
@@ -16,53 +15,15 @@ _ARROW = " → "
 def show(cells: "Sequence[Done]") -> None:
     """Print one row a cell: what varies, how far it is, each measure in the first and last layer.
 
-    On a terminal, measures for which there is no room are left out, and how many they were is said.
+    On a terminal, measures for which there is no room are left out, the last ones first.
     """
     if not cells:
         print("no cell")
         return
     known, measures = _columns(cells)
-    if not _terminal():
-        columns = {**known, **measures}
-        print(_shared.table(list(zip(*columns.values(), strict=True)), list(columns)))
-        return
-    _on_terminal(known, measures)
-
-
-def _terminal() -> bool:
-    return sys.stdout.isatty()
-
-
-def _on_terminal(known: dict[str, list[str]], measures: dict[str, list[str]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console()
-    room = console.width - sum(map(_width, known.items()))
-    shown = dict(known)
-    for name, values in measures.items():
-        room -= _width((name, values))
-        if room < 0:
-            break
-        shown[name] = values
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for name in shown:
-        table.add_column(Text(name), overflow="fold", justify=_side(name, measures))
-    for row in zip(*shown.values(), strict=True):
-        table.add_row(*map(Text, row))
-    console.print(table)
-    if left := len(known) + len(measures) - len(shown):
-        print(f"{left} more measure{'s are' if left > 1 else ' is'} in summary.csv")
-
-
-def _side(name: str, measures: dict[str, list[str]]) -> Literal["left", "right"]:
-    return "right" if name in measures else "left"
-
-
-def _width(column: tuple[str, list[str]]) -> int:
-    return max(map(len, (column[0], *column[1]))) + 2
+    columns = {**known, **measures}
+    rows = list(zip(*columns.values(), strict=True))
+    print(_shared.table(rows, list(columns), spare=[*reversed(measures)]))
 
 
 def _columns(cells: "Sequence[Done]") -> tuple[dict[str, list[str]], dict[str, list[str]]]:
