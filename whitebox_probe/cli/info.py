@@ -170,12 +170,13 @@ def _metric(name: str) -> None:
     if issubclass(metric, TokenMeasure):
         for convention, site in metric.site.items():
             facts[f"site, {convention} convention"] = site.replace(HEADS, "the heads' tokens")
-    if issubclass(metric, SampleMeasure):
-        facts["left unchanged by"] = ", ".join(sorted(metric.invariances)).replace("_", " ")
-    else:
+    facts["left unchanged by"] = ", ".join(sorted(metric.invariances)).replace("_", " ")
+    if not issubclass(metric, SampleMeasure):
         facts["rows"] = ", ".join(metric.rows)
     _print(facts)
     print(f"\n{(metric.__doc__ or '').strip()}")
+    if metric.misleads:
+        print(f"\nWhen it misleads: {metric.misleads}")
 
 
 def _print(facts: Mapping[str, object]) -> None:
