@@ -1,15 +1,17 @@
 """Write the tables of this folder and of the README from the code: python docs/tables.py.
 
-A table stands between `<!-- table: NAME -->` and `<!-- end -->`. A test asserts that each is what
-this file makes of the code, so that none goes stale.
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`, and each measure has a page in
+measures/. A test asserts that each is what this file makes of the code, so that none goes stale.
 """
 
 import csv
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
 HERE = Path(__file__).parent
+MEASURES = HERE / "measures"
 END = "<!-- end -->"
 
 
@@ -33,9 +35,8 @@ def measures(_: str) -> str:
             sites = "; ".join(f"`{site}` ({convention})" for convention, site in named.items())
         default = "yes" if metric.default else ""
         formula = f"`{metric.formula}`"
-        rows.append(
-            [f"`{metric.name}`", metric.group, formula, sites, metric.cost, default, metric.source]
-        )
+        page = f"[`{metric.name}`](measures/{metric.name}.md)"
+        rows.append([page, metric.group, formula, sites, metric.cost, default, metric.source])
     return grid(["measure", "group", "formula", "site", "cost", "default", "source"], rows)
 
 
@@ -208,8 +209,26 @@ def rewritten(text: str, name: str, make: Callable[[str], str]) -> str:
     return f"{head}{mark}{make(old)}\n{END}{tail}"
 
 
+def pages() -> dict[str, str]:
+    """Every measure's page, by name."""
+    if str(HERE) not in sys.path:
+        sys.path.insert(0, str(HERE))
+    from _site import measure_pages
+
+    from whitebox_probe.metrics.catalogue import catalogue
+
+    return {name: measure_pages.page(name) for name in catalogue()}
+
+
 def write() -> None:
-    """Make every table anew."""
+    """Make every table and every page of a measure anew."""
+    MEASURES.mkdir(exist_ok=True)
+    made = pages()
+    for old in MEASURES.glob("*.md"):
+        if old.stem not in made:
+            old.unlink()
+    for name, text in made.items():
+        (MEASURES / f"{name}.md").write_text(text)
     for name, (page, make) in TABLES.items():
         path = HERE / page
         path.write_text(rewritten(path.read_text(), name, make))

@@ -82,7 +82,8 @@ def section(name: str, lines: list[str]) -> list[str]:
         return [f"**{LISTS[name]}**", "", *entries(body)]
     if name.startswith("Example"):
         head = [lines[0]] if lines[0] else []
-        return ["**Example**", "", *prose([*head, *textwrap.dedent("\n".join(lines[1:])).split("\n")])]
+        rest = textwrap.dedent("\n".join(lines[1:])).split("\n")
+        return ["**Example**", "", *prose([*head, *rest])]
     flat = plain(" ".join(" ".join(lines).split()))
     return [f"**{name}:** {flat}", ""]
 

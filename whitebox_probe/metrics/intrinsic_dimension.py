@@ -68,7 +68,10 @@ class IntrinsicDimension(DatasetMeasure):
     needs_packages = {"skdim": INSTALL}
     unit = "dimensions"
     formula = "TwoNN and maximum likelihood over nearest neighbours of mean tokens"
-    tex = r"\text{TwoNN and maximum likelihood over nearest neighbours of mean tokens}"
+    tex = (
+        r"\hat{m}(x) = \left(\frac{1}{k-1} \sum_{j=1}^{k-1} \log \frac{T_k(x)}{T_j(x)}\right)^{-1}, "
+        r"\quad T_j(x): \text{ distance to the } j \text{th nearest mean token}"
+    )
     misleads = (
         "Both estimates fall short for few points and many dimensions: 2,000 points cannot show "
         "more than some tens of dimensions, whatever the truth. They assume that density hardly "

@@ -356,9 +356,8 @@ class RateChangeMean(_PartOfChange):
     tex = r"R^c(Z + M; U) - R^c(Z; U), \quad M_i = \mathrm{mean}_s\, D_i(s)"
     misleads = (
         "It is a control: what a constant added at each place does. The mean is of other samples "
-        "and noisy for few of them; noise spreads tokens and raises R^c, which flatters the "
-        "model. It needs all samples to be of the same number of tokens, and is measured by the "
-        "audit alone."
+        "and noisy for few of them; noise spreads tokens and raises R^c, which flatters the model. "
+        "Places that few samples reach, at the end of long texts, have the noisiest mean."
     )
     label = r"$R^c$ by the mean of $\Delta_{\mathrm{attn}}$ over samples"
     way = ("start", "mean")
