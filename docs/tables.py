@@ -1,4 +1,4 @@
-"""Write the tables of this folder and of the README from the code: python docs/tables.py.
+"""Write the tables of this folder from the code: python docs/tables.py.
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`, and each measure has a page in
 measures/. A test asserts that each is what this file makes of the code, so that none goes stale.
@@ -53,6 +53,14 @@ def defaults(_: str) -> str:
                 site = f"`{metric.site['paper']}`"
             rows.append([f"`{metric.name}`", f"`{metric.formula}`", site])
     return grid(["measure", "formula", "where, in the `paper` convention"], rows)
+
+
+def sites(_: str) -> str:
+    """The named places in a layer."""
+    from whitebox_probe.sites import SITES
+
+    rows = [[f"`{name}`", f"`{site.shape}`", site.meaning] for name, site in SITES.items()]
+    return grid(["site", "shape", "what passes there"], rows)
 
 
 def claims(_: str) -> str:
@@ -185,8 +193,9 @@ def _attributes(doc: str) -> dict[str, str]:
 
 
 TABLES: dict[str, tuple[str, Callable[[str], str]]] = {
-    "defaults": ("../README.md", defaults),
-    "what a family is": ("../README.md", what_families_are),
+    "sites": ("concepts.md", sites),
+    "defaults": ("concepts.md", defaults),
+    "what a family is": ("families.md", what_families_are),
     "measures": ("measures.md", measures),
     "forms": ("measures.md", forms),
     "nulls": ("measures.md", nulls),

@@ -159,6 +159,12 @@ def told(measure: type[Measure]) -> str:
     return re.split(r"\n\s*(?:Args|Rows|Attributes):", doc)[0].strip()
 
 
+def in_words(label: str) -> str:
+    """The label of an axis in a table, where a bar would end the cell."""
+    plain = label.replace(r"\|", r"\Vert ").replace("|", r"\vert ")
+    return re.sub("<Z>|<raw>", "Z", plain).replace("$Z$", "`Z`")
+
+
 def page(name: str) -> str:
     """The whole page of a measure."""
     measure = catalogue()[name]
@@ -166,7 +172,7 @@ def page(name: str) -> str:
     rows = ""
     if not issubclass(measure, SampleMeasure):
         units: dict[str, str] = getattr(measure, "units", {})
-        named = {row: measure.labels[row].replace("|", "∣") for row in measure.rows}
+        named = {row: in_words(measure.labels[row]) for row in measure.rows}
         lines = "\n".join(
             f"| `{row}` | {label} | {units.get(row, measure.unit)} |"
             for row, label in named.items()
