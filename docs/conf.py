@@ -17,6 +17,7 @@ extensions = [
     "sphinx.ext.intersphinx",
     "sphinx_copybutton",
     "sphinx_design",
+    "_site.commands",
     "_site.docstrings",
     "_site.inventory",
     "_site.links",
