@@ -19,9 +19,9 @@ extensions = [
     "sphinx_design",
     "_site.commands",
     "_site.docstrings",
+    "_site.formulas",
     "_site.inventory",
     "_site.links",
-    "_site.mathml",
     "_site.names",
     "_site.notebooks",
 ]
@@ -36,7 +36,7 @@ html_theme = "furo"
 html_title = "whitebox-probe"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-html_math_renderer = "mathml"
+html_math_renderer = "paths"
 html_copy_source = False
 html_show_copyright = False
 html_show_sphinx = False

@@ -64,7 +64,7 @@ def drawn(results: Sequence[wp.Result], rows: Sequence[str]) -> plt.Figure:
     across = min(COLUMNS, len(rows))
     down = -(-len(rows) // across)
     figure, axes = plt.subplots(
-        down, across, figsize=(3.4 * max(across, 1.3), 2.6 * down), squeeze=False
+        down, across, figsize=(3.4 * max(across, 1.7), 2.7 * down), squeeze=False
     )
     for axis, row in zip(axes.flat, rows, strict=False):
         wp.plots.curves(*results, metric=row, ax=axis, legend=False)

@@ -1,1 +1,1 @@
-"""What the documentation site needs beside Sphinx: mathematics, docstrings, links, notebooks."""
+"""What the documentation site needs beside Sphinx: formulas, docstrings, links, notebooks."""

@@ -6,7 +6,7 @@ A contract that is not applied to some measure says why in that measure's own fi
 import pytest
 import torch
 from conftest import measured
-from docutils.utils.math.latex2mathml import tex2mathml
+from matplotlib.mathtext import MathTextParser
 
 import whitebox_probe as wp
 from whitebox_probe.metrics.catalogue import catalogue
@@ -89,7 +89,7 @@ def test_it_says_when_it_misleads_and_sets_its_formula(kind):
     assert len(sentences) > 1
     assert kind.misleads.endswith(".")
     assert all(len(sentence) > 15 for sentence in sentences)
-    assert tex2mathml(kind.tex, as_block=True).startswith("<math")
+    assert MathTextParser("path").parse(f"${kind.tex}$").width > 0
 
 
 @pytest.mark.parametrize("change", CHANGES)

@@ -237,7 +237,7 @@ class LassoChange(OfLasso):
     unit = "share of the objective"
     formula = "(F(A) - F(A_0)) / F(A_0), F(A) = 1/2 |Y - A D^T|^2 + lam |A|_1, A_0 = max(Y, 0) or 0"
     tex = (
-        r"\frac{F(A) - F(A_0)}{F(A_0)}, \quad F(A) = \tfrac{1}{2} \|Y - A D^\top\|_F^2 + \lambda "
+        r"\frac{F(A) - F(A_0)}{F(A_0)}, \quad F(A) = \frac{1}{2} \|Y - A D^\top\|_F^2 + \lambda "
         r"\|A\|_1, \quad A_0 = \max(Y, 0) \text{ or } 0"
     )
     misleads = (
@@ -265,7 +265,7 @@ class LassoGapClosed(OfLasso):
     name = "lasso_gap_closed"
     unit = "share of the gap"
     formula = "(F(A_0) - F(A)) / (F(A_0) - F*), F* the least F over A >= 0"
-    tex = r"\frac{F(A_0) - F(A)}{F(A_0) - F^\ast}, \quad F^\ast = \min_{A \ge 0} F(A)"
+    tex = r"\frac{F(A_0) - F(A)}{F(A_0) - F^\ast}, \quad F^\ast = \min_{A \geq 0} F(A)"
     misleads = (
         "Untrained weights may close more of the gap than trained ones, because a random "
         "dictionary is well conditioned: on the shipped CRATE 40% against 28%. It is the "
@@ -390,7 +390,7 @@ class LassoVsZero(OfLasso):
     name = "lasso_vs_zero"
     unit = "ratio"
     formula = "F(A) / F(0), F(0) = 1/2 |Y|_F^2"
-    tex = r"\frac{F(A)}{F(0)}, \quad F(0) = \tfrac{1}{2} \|Y\|_F^2"
+    tex = r"\frac{F(A)}{F(0)}, \quad F(0) = \frac{1}{2} \|Y\|_F^2"
     misleads = (
         "Above 1 the code is worse than none at all, and still may be what the next layer can "
         "use: one proximal step is not meant to solve the problem. The ratio depends on lam, "

@@ -388,7 +388,7 @@ class Gini(_OfTokens):
     unit = "0 to 1"
     formula = "1 - 2 sum_i |z|_(i) (d - i + 1/2) / (d |z|_1), |z| sorted"
     tex = (
-        r"1 - \frac{2}{d \, \|z\|_1} \sum_{i=1}^{d} |z|_{(i)} \left(d - i + \tfrac{1}{2}\right), "
+        r"1 - \frac{2}{d \, \|z\|_1} \sum_{i=1}^{d} |z|_{(i)} \left(d - i + \frac{1}{2}\right), "
         r"\text{ mean over tokens}"
     )
     misleads = (
