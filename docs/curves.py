@@ -55,7 +55,7 @@ def models_for(measure: type[Measure]) -> list[wp.ProbeModel]:
 def measured(measure: type[Measure]) -> list[wp.Result]:
     """What these have of a measure: models that lack what it needs are left out."""
     lacks = "D" in getattr(measure, "needs_operators", ())  # a ViT has no dictionary
-    models = [each for each in models_for(measure) if not lacks or each.family == "crate"]
+    models = [each for each in models_for(measure) if not lacks or "D" in each.layer(1).operators]
     return [wp.probe(each, DATA, [measure.name], limit=LIMIT, progress=False) for each in models]
 
 

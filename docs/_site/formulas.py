@@ -1,7 +1,7 @@
 r"""Formulas as drawings of paths, set by matplotlib while the site is built.
 
 They look the same in every browser, take the colour of the text, and need no script, no font and
-no network. MathJax and KaTeX are scripts that would be fetched; MathML needs a font for mathematics,
+no network. MathJax and KaTeX are scripts that would be fetched; MathML needs a mathematical font,
 which many machines lack: sums then run into their limits. Axes of figures are set by the same
 hand. A screen reader is told the formula as it is written in TeX.
 """
@@ -48,9 +48,10 @@ def drawing(tex: str) -> str:
     )
 
 
-def drawn(node: nodes.Element) -> str:
+def drawn(node: nodes.Element, *, large: bool = False) -> str:
     """The SVG of a node; a warning where the formula is not understood."""
     tex = " ".join(node.astext().split())
+    tex = tex.replace(r"\frac", r"\dfrac") if large else tex
     try:
         return drawing(tex)
     except ValueError as error:
@@ -66,7 +67,7 @@ def inline(self: HTML5Translator, node: nodes.math) -> None:
 
 def block(self: HTML5Translator, node: nodes.math_block) -> None:
     """A formula on its own, which scrolls where the page is narrower."""
-    self.body.append(f'<div class="formula" tabindex="0">{drawn(node)}</div>\n')
+    self.body.append(f'<div class="formula" tabindex="0">{drawn(node, large=True)}</div>\n')
     raise nodes.SkipNode
 
 

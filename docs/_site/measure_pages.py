@@ -8,6 +8,7 @@ from typing import Any
 from whitebox_probe.metrics.catalogue import catalogue
 from whitebox_probe.metrics.measure import Measure, SampleMeasure, TokenMeasure
 from whitebox_probe.metrics.tokens import HEADS, MEAN
+from whitebox_probe.sites import SITES
 
 INVARIANCES = {
     "rotation": "a rotation of the features",
@@ -156,7 +157,22 @@ def facts(measure: type[Measure]) -> list[tuple[str, str]]:
 def told(measure: type[Measure]) -> str:
     """The docstring, without what is for those who write measures."""
     doc = textwrap.dedent(f"    {(measure.__doc__ or '').strip()}")
-    return re.split(r"\n\s*(?:Args|Rows|Attributes):", doc)[0].strip()
+    return typeset(re.split(r"\n\s*(?:Args|Attributes):", doc)[0].strip())
+
+
+@cache
+def names() -> re.Pattern[str]:
+    """Names of measures, of their rows and of sites."""
+    rows = {row for kind in catalogue().values() for row in getattr(kind, "rows", ())}
+    known = {*catalogue(), *rows, *SITES} - {"code", "heads", "coherence", "compression"}
+    words = "|".join(sorted(known, key=len, reverse=True))
+    return re.compile(rf"(?<![`\w])(?:{words})(?![`\w])")
+
+
+def typeset(text: str) -> str:
+    """Prose of a docstring: names as code, symbols as mathematics."""
+    text = names().sub(lambda found: f"`{found[0]}`", text)
+    return re.sub(r"(?<![`$\w])(R\^c|U_k|F\*)(?![`$\w])", lambda found: f"${found[0]}$", text)
 
 
 def in_words(label: str) -> str:
@@ -190,7 +206,7 @@ $$
 
 ## When it misleads
 
-{measure.misleads}
+{typeset(measure.misleads)}
 
 ## What it looks like
 
