@@ -13,6 +13,7 @@ else:
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)
+OTHERS = [DOCS.parent / name for name in ("README.md", "CHANGELOG.md", "benchmarks/RESULTS.md")]
 LIST = tomllib.loads((DOCS / "links.toml").read_text())
 
 
@@ -36,9 +37,19 @@ def test_a_page_holds_no_address_and_names_those_of_the_list(page):
     assert schemes <= set(LIST["schemes"])
 
 
+@pytest.mark.parametrize("page", OTHERS, ids=lambda page: page.name)
+def test_a_file_that_is_read_without_the_site_holds_addresses_of_the_list_alone(page):
+    known = {*LIST["links"].values()}
+    starts = tuple(address.replace("{{path}}", "") for address in LIST["schemes"].values())
+    new = [each for each in bare(page.read_text()) if each not in known]
+    assert [each for each in new if not each.startswith(starts)] == []
+
+
 def test_every_link_of_the_list_is_used():
     text = "".join(prose(page.read_text()) for page in PAGES)
-    assert {name for name in LIST["links"] if f"][{name}]" not in text} == set()
+    others = "".join(page.read_text() for page in OTHERS)
+    unused = [n for n, place in LIST["links"].items() if f"][{n}]" not in text]
+    assert [name for name in unused if LIST["links"][name] not in others] == []
     assert all(f"({scheme}:" in text for scheme in LIST["schemes"])
 
 
