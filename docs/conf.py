@@ -26,10 +26,6 @@ extensions = [
     "_site.notebooks",
 ]
 nitpicky = True
-nitpick_ignore_regex = [
-    # Sphinx cuts the annotation of a class variable at its first bracket; nothing has such a name.
-    ("py:class", r"[\w.]+\[.*"),
-]
 exclude_patterns = ["_build", "_site"]
 
 html_theme = "furo"

@@ -33,6 +33,8 @@ def measures(_: str) -> str:
         if issubclass(metric, TokenMeasure):
             named = {c: s.replace(HEADS, "heads") for c, s in metric.site.items()}
             sites = "; ".join(f"`{site}` ({convention})" for convention, site in named.items())
+            if len(named) == 2 and len(set(named.values())) == 1:
+                sites = f"`{named['paper']}` (both)"
         default = "yes" if metric.default else ""
         formula = f"`{metric.formula}`"
         page = f"[`{metric.name}`](measures/{metric.name}.md)"

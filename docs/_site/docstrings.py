@@ -124,7 +124,14 @@ def process(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: 
         lines[:] = converted(lines)
 
 
+def signature(app: Sphinx, *found: Any) -> tuple[str | None, str | None]:
+    """A field of a dataclass that is made by a function has no default that Python could read."""
+    taken, given = found[-2:]
+    return (taken.replace("<factory>", "...") if taken else taken), given
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Whenever autodoc reads a docstring."""
+    """Whenever autodoc reads a docstring or a signature."""
     app.connect("autodoc-process-docstring", process)
+    app.connect("autodoc-process-signature", signature)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -150,7 +150,7 @@ def facts(measure: type[Measure]) -> list[tuple[str, str]]:
         interval = "one a layer"
     rows.append(("values", interval if many else f"{interval}, without an interval"))
     rows.append(("measured when none is named", "yes" if measure.default else "no"))
-    rows.append(("in Python", f"{{py:class}}`whitebox_probe.metrics.{measure.__name__}`"))
+    rows.append(("in Python", f"{{py:class}}`~whitebox_probe.metrics.{measure.__name__}`"))
     return rows
 
 
