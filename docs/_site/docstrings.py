@@ -19,6 +19,7 @@ WORDS = ("Shapes", "Raises", "Returns", "Yields", "References", "Rows")
 SECTION = re.compile(rf"^({'|'.join([*LISTS, *WORDS, 'Example', 'Examples'])}):(?:\s+(.*))?$")
 ENTRY = re.compile(r"^((?:\*{0,2}\w+)(?:, \*{0,2}\w+)*): (.*)$", re.S)
 CODE = re.compile(r"(``?)(.+?)\1", re.S)
+REPR = re.compile(r" ?= ?<[^<>]+>")
 SPECIAL = re.compile(r"([\\*|`_])")
 
 
@@ -125,9 +126,9 @@ def process(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: 
 
 
 def signature(app: Sphinx, *found: Any) -> tuple[str | None, str | None]:
-    """A field of a dataclass that is made by a function has no default that Python could read."""
+    """Defaults that Python could not read, such as `<factory>` of a dataclass, are dots."""
     taken, given = found[-2:]
-    return (taken.replace("<factory>", "...") if taken else taken), given
+    return (REPR.sub("=...", taken) if taken else taken), given
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
