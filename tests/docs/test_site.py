@@ -62,7 +62,8 @@ def names_of(inventory):
     """The Python objects of an inventory."""
     from sphinx.util.inventory import InventoryFile
 
-    found = InventoryFile.load(inventory.open("rb"), "", lambda base, page: page)
+    with inventory.open("rb") as file:
+        found = InventoryFile.load(file, "", lambda base, page: page)
     return {name for role, objects in found.items() if role.startswith("py:") for name in objects}
 
 
