@@ -1,15 +1,17 @@
 """Write the tables of this folder from the code: python docs/tables.py.
 
-A table stands between `<!-- table: NAME -->` and `<!-- end -->`. A test asserts that each is what
-this file makes of the code, so that none goes stale.
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`, and each measure has a page in
+measures/. A test asserts that each is what this file makes of the code, so that none goes stale.
 """
 
 import csv
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
 HERE = Path(__file__).parent
+MEASURES = HERE / "measures"
 END = "<!-- end -->"
 
 
@@ -31,11 +33,12 @@ def measures(_: str) -> str:
         if issubclass(metric, TokenMeasure):
             named = {c: s.replace(HEADS, "heads") for c, s in metric.site.items()}
             sites = "; ".join(f"`{site}` ({convention})" for convention, site in named.items())
+            if len(named) == 2 and len(set(named.values())) == 1:
+                sites = f"`{named['paper']}` (both)"
         default = "yes" if metric.default else ""
         formula = f"`{metric.formula}`"
-        rows.append(
-            [f"`{metric.name}`", metric.group, formula, sites, metric.cost, default, metric.source]
-        )
+        page = f"[`{metric.name}`](measures/{metric.name}.md)"
+        rows.append([page, metric.group, formula, sites, metric.cost, default, metric.source])
     return grid(["measure", "group", "formula", "site", "cost", "default", "source"], rows)
 
 
@@ -52,6 +55,14 @@ def defaults(_: str) -> str:
                 site = f"`{metric.site['paper']}`"
             rows.append([f"`{metric.name}`", f"`{metric.formula}`", site])
     return grid(["measure", "formula", "where, in the `paper` convention"], rows)
+
+
+def sites(_: str) -> str:
+    """The named places in a layer."""
+    from whitebox_probe.sites import SITES
+
+    rows = [[f"`{name}`", f"`{site.shape}`", site.meaning] for name, site in SITES.items()]
+    return grid(["site", "shape", "what passes there"], rows)
 
 
 def claims(_: str) -> str:
@@ -184,8 +195,9 @@ def _attributes(doc: str) -> dict[str, str]:
 
 
 TABLES: dict[str, tuple[str, Callable[[str], str]]] = {
-    "defaults": ("walk-through.md", defaults),
-    "what a family is": ("walk-through.md", what_families_are),
+    "sites": ("concepts.md", sites),
+    "defaults": ("concepts.md", defaults),
+    "what a family is": ("families.md", what_families_are),
     "measures": ("measures.md", measures),
     "forms": ("measures.md", forms),
     "nulls": ("measures.md", nulls),
@@ -208,8 +220,26 @@ def rewritten(text: str, name: str, make: Callable[[str], str]) -> str:
     return f"{head}{mark}{make(old)}\n{END}{tail}"
 
 
+def pages() -> dict[str, str]:
+    """Every measure's page, by name."""
+    if str(HERE) not in sys.path:
+        sys.path.insert(0, str(HERE))
+    from _site import measure_pages
+
+    from whitebox_probe.metrics.catalogue import catalogue
+
+    return {name: measure_pages.page(name) for name in catalogue()}
+
+
 def write() -> None:
-    """Make every table anew."""
+    """Make every table and every page of a measure anew."""
+    MEASURES.mkdir(exist_ok=True)
+    made = pages()
+    for old in MEASURES.glob("*.md"):
+        if old.stem not in made:
+            old.unlink()
+    for name, text in made.items():
+        (MEASURES / f"{name}.md").write_text(text)
     for name, (page, make) in TABLES.items():
         path = HERE / page
         path.write_text(rewritten(path.read_text(), name, make))

@@ -6,6 +6,7 @@ A contract that is not applied to some measure says why in that measure's own fi
 import pytest
 import torch
 from conftest import measured
+from matplotlib.mathtext import MathTextParser
 
 import whitebox_probe as wp
 from whitebox_probe.metrics.catalogue import catalogue
@@ -15,6 +16,7 @@ from whitebox_probe.sites import SITES
 
 MEASURES = list(catalogue().values())
 SAMPLERS = [kind for kind in MEASURES if issubclass(kind, SampleMeasure)]
+TOGETHER = [kind for kind in MEASURES if not issubclass(kind, SampleMeasure)]
 Z = torch.relu(
     torch.randn(3, 6, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
 )
@@ -66,10 +68,10 @@ def test_it_says_what_it_is(kind):
     assert kind.cost
     assert set(kind.exempt) <= CONTRACTS
     assert all(len(reason) > 10 for reason in kind.exempt.values())
+    assert kind.invariances <= set(CHANGES)
+    assert not kind.invariances & set(kind.exempt)
     if issubclass(kind, SampleMeasure):
         assert set(kind.site.values()) <= {*SITES, HEADS}
-        assert kind.invariances <= set(CHANGES)
-        assert not kind.invariances & set(kind.exempt)
         assert kind.label
     elif issubclass(kind, DatasetMeasure):
         assert set(kind.site.values()) <= set(SITES)
@@ -79,6 +81,15 @@ def test_it_says_what_it_is(kind):
         found = kind().measure(U)[0] | kind().between(U, U)
         assert set(found) == set(kind.rows)
         assert set(kind.labels) == set(kind.rows)
+
+
+@pytest.mark.parametrize("kind", MEASURES, ids=lambda m: m.name)
+def test_it_says_when_it_misleads_and_sets_its_formula(kind):
+    sentences = kind.misleads.split(". ")
+    assert len(sentences) > 1
+    assert kind.misleads.endswith(".")
+    assert all(len(sentence) > 15 for sentence in sentences)
+    assert MathTextParser("path").parse(f"${kind.tex}$").width > 0
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -100,6 +111,35 @@ def test_declared_invariances_hold_and_the_others_do_not(kind, change):
         assert change not in kind.invariances
         return
     assert torch.allclose(before, after, rtol=1e-9, atol=1e-9) == (change in kind.invariances)
+
+
+def thin():
+    """60 samples whose tokens lie mostly in few directions, one feature of them zero throughout."""
+    generator = torch.Generator().manual_seed(10)
+    tokens = torch.randn(60, 6, 8, dtype=torch.float64, generator=generator).relu()
+    return tokens * torch.tensor([9, 6, 3, 1, 0.5, 0.2, 0.1, 0], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("kind", TOGETHER, ids=lambda m: m.name)
+def test_invariances_of_measures_of_all_samples_hold_and_the_others_do_not(kind, change):
+    metric, other = made(kind), made(kind)
+    Z = thin()
+    metric.update(**measured(kind, Z, U))
+    other.update(**measured(kind, *CHANGES[change](Z, U)))
+    before, after = ({k: float(v) for k, v in m.compute().items()} for m in (metric, other))
+    assert not any(value != value for value in before.values())
+    # Points are kept in float32; of an empty direction the root of its rounding is taken.
+    loose = {"intrinsic_dimension": 1e-5, "rank_me": 1e-7}
+    same = pytest.approx(before, rel=loose.get(kind.name, 1e-9))
+    if issubclass(kind, WeightMeasure) and change not in OF_BASES:
+        assert before == after  # it does not look at tokens
+        return
+    if change in OF_BASES and not kind.needs_basis:
+        assert before == after  # it does not look at a basis
+        assert change not in kind.invariances
+        return
+    assert (after == same) == (change in kind.invariances)
 
 
 def value(kind, tokens):

@@ -174,10 +174,11 @@ def _metric(name: str) -> dict[str, Any]:
     if issubclass(metric, TokenMeasure):
         for convention, site in metric.site.items():
             facts[f"site, {convention} convention"] = site.replace(HEADS, "the heads' tokens")
-    if issubclass(metric, SampleMeasure):
-        facts["left unchanged by"] = [n.replace("_", " ") for n in sorted(metric.invariances)]
-    else:
+    facts["left unchanged by"] = [n.replace("_", " ") for n in sorted(metric.invariances)]
+    if not issubclass(metric, SampleMeasure):
         facts["rows"] = list(metric.rows)
+    if metric.misleads:
+        facts["misleads"] = metric.misleads
     return facts | {"about": inspect.cleandoc(metric.__doc__ or "")}
 
 

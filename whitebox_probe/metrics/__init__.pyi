@@ -195,6 +195,8 @@ class CodingRate(SampleMetric):
 class Coherence(WeightMetric):
     """How far heads' subspaces overlap: pairs of heads, against chance, and the next layer's.
 
+    `mutual_coherence` is of the columns as they are: a rotation within a subspace changes it alone.
+
     |Q_i^T Q_j|_2 and _F over pairs of heads, Q_k from QR of U_k, in 0 to 1
 
     Yu et al. 2023, arXiv:2306.01129, section 2

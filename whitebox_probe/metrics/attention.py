@@ -163,6 +163,13 @@ class AttentionEntropy(SampleMeasure):
     name = "attention_entropy"
     unit = "nats of attention"
     formula = "-sum_j A_ij ln A_ij, mean over i"
+    tex = r"-\sum_j A_{ij} \log A_{ij}, \text{ mean over tokens } i"
+    misleads = (
+        "Its ceiling is ln n, and in a causal model that of a token grows with its place: "
+        "different lengths of text have different entropies. A mean over tokens hides heads that "
+        "are sharp for some and flat for others. Low entropy on one token (a sink, the class "
+        "token) is not the same as looking at content."
+    )
     source = "Zhai et al. 2023, arXiv:2303.06296"
     label = "attention entropy [nats]"
     group = "attention"
@@ -184,6 +191,13 @@ class AttentionDistance(SampleMeasure):
     name = "attention_distance"
     unit = "patches"
     formula = "sum_j A_ij |x_i - x_j|, mean over patches i"
+    tex = r"\sum_j A_{ij} \, \|x_i - x_j\|, \text{ mean over patches } i"
+    misleads = (
+        "Uniform attention has a large distance: about half of the side of the grid, which is "
+        "easily taken for global attention. Distances are in patches, so that models of different "
+        "patch sizes differ at the same distance in pixels. Attention that goes to the class "
+        "token or registers is left out, and may be most of it."
+    )
     source = "Dosovitskiy et al. 2021, arXiv:2010.11929, figure 7"
     label = "attention distance [patches]"
     group = "attention"
@@ -205,6 +219,13 @@ class AttentionClassShare(SampleMeasure):
     name = "attention_class_share"
     unit = "share of attention"
     formula = "mean over patches i of A_i,cls"
+    tex = r"\frac{1}{n} \sum_i A_{i,\mathrm{cls}} \text{ over patches } i"
+    misleads = (
+        "Much attention on the class token often means that a head has nothing to do and parks "
+        "its weight there: it is a sink, not a reading of the summary. The value at the class "
+        "token may be close to zero, in which case the attention moves nothing. Uniform attention "
+        "has 1/n, which differs between models."
+    )
     source = "own definition"
     label = "attention on the class token"
     group = "attention"

@@ -81,6 +81,16 @@ class ClassRate(DatasetMeasure):
     heavy = True
     unit = "nats"
     formula = "R - sum_j N_j/(2N) logdet(I + d/(N_j eps^2) X_j^T X_j), X: pooled tokens"
+    tex = (
+        r"R(X) - \sum_{j} \frac{N_j}{2N} \log\det\left(I + \frac{d}{N_j \varepsilon^2} X_j^\top "
+        r"X_j\right)"
+    )
+    misleads = (
+        "With fewer samples a class than dimensions the part within classes is small because "
+        "samples are few: random labels give a reduction above zero too. Shuffle the labels and "
+        "measure again for the level of chance. Features are scaled to unit norm, and mean tokens "
+        "are dominated by background."
+    )
     source = "Yu et al. 2020, arXiv:2006.08558, equation 5"
     site = {"paper": "z_out", "official": "z_out"}
     rows = ("class_rate_whole", "class_rate_within", "class_rate_reduction")
@@ -92,6 +102,7 @@ class ClassRate(DatasetMeasure):
     group = "class"
     cost = "O(n d) and O(C d^2) memory"
     needs_labels = True
+    invariances = frozenset({"rotation", "scale", "token_order", "repeated_tokens"})
 
     eps: float = 0.1
     pool: str = "mean"

@@ -50,6 +50,14 @@ class CodingRate(SampleMeasure):
     name = "coding_rate"
     unit = "nats"
     formula = "R(Z) = 1/2 logdet(I + d/(n eps^2) Z^T Z)"
+    tex = r"R(Z) = \frac{1}{2} \log\det\left(I + \frac{d}{n \varepsilon^2} Z^\top Z\right)"
+    misleads = (
+        "Nats grow with n, d and the norm of the tokens: two models of different sizes differ "
+        "before they have learnt anything, and a norm in front of the site hides how long the "
+        "tokens are. A high R is no sign of good features: Gaussian tokens of the same norms have "
+        "about as much as there can be. With a small eps it counts directions, noise ones too; "
+        "with a large one it is little more than the sum of squares."
+    )
     source = "Yu et al. 2023, arXiv:2306.01129, equation 1"
     label = r"$R(<Z>)$"
     group = "rate"

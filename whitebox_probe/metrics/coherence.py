@@ -214,9 +214,13 @@ def _expect_bases(U: Tensor) -> None:
 
 
 class Coherence(WeightMeasure):
-    """How far heads' subspaces overlap: pairs of heads, against chance, and the next layer's."""
+    """How far heads' subspaces overlap: pairs of heads, against chance, and the next layer's.
+
+    `mutual_coherence` is of the columns as they are: a rotation within a subspace changes it alone.
+    """
 
     name = "coherence"
+    invariances = frozenset({"head_order"})
     unit = "0 to 1"
     units = {
         "chordal_mean": "0 to sqrt(p)",
@@ -224,6 +228,17 @@ class Coherence(WeightMeasure):
         "principal_angle_mean": "radians",
     }
     formula = "|Q_i^T Q_j|_2 and _F over pairs of heads, Q_k from QR of U_k"
+    tex = (
+        r"\|Q_i^\top Q_j\|_2 \text{ and } \|Q_i^\top Q_j\|_F^2 / p \text{ over pairs } i < j, "
+        r"\quad U_k = Q_k R_k"
+    )
+    misleads = (
+        "In a narrow model random subspaces overlap a great deal, p/d on average, and the largest "
+        "cosine of two 24-dimensional ones in 96 dimensions is 0.84: only the difference from "
+        "coherence_random and overlap_random is evidence. coherence_mean looks at the one closest "
+        "pair of directions. It is of weights: subspaces that are apart may hold tokens that lie "
+        "in a shared corner of both."
+    )
     source = "Yu et al. 2023, arXiv:2306.01129, section 2"
     rows = (
         "coherence_mean",

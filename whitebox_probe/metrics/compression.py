@@ -99,6 +99,17 @@ class Compression(SampleMeasure):
     name = "compression"
     unit = "nats"
     formula = "R^c(Z; U) = sum_k 1/2 logdet(I + p/(n eps^2) (Z U_k)^T (Z U_k))"
+    tex = (
+        r"R^c(Z; U) = \sum_{k=1}^{K} \frac{1}{2} \log\det\left(I + \frac{p}{n \varepsilon^2} (Z "
+        r"U_k)^\top (Z U_k)\right)"
+    )
+    misleads = (
+        "It falls when tokens leave the subspaces as well as when they gather in them: tokens "
+        "that are orthogonal to every U_k have none at all, so look at the coding rate beside it. "
+        "A learned projection is not orthonormal, and smaller weights alone lower it. U changes "
+        "from layer to layer, so that a falling curve may be the work of U and not of the tokens; "
+        "and a vector that is added to all tokens in front of a norm lowers it too."
+    )
     source = "Yu et al. 2023, arXiv:2306.01129, equation 8"
     label = r"$R^c(<Z>;\, U^\ell)$"
     group = "rate"

@@ -22,11 +22,19 @@ class DeadFeatures(DatasetMeasure):
     name = "dead_features"
     unit = "share of features"
     formula = "share of columns j with z_ij = 0 (or |z_ij| <= tau rms(z_i)) for all tokens i"
+    tex = r"\frac{1}{d} \left|\left\{j : z_{ij} = 0 \text{ for all tokens } i\right\}\right|"
+    misleads = (
+        "It can only fall as samples are added: a feature that is dead on 100 images may live on "
+        "the next, so that shares of different numbers of samples must not be compared. It is of "
+        "these data: features for what the data lack count as dead. Without exact zeros "
+        "dead_features is 0, and quiet_features is the row to read."
+    )
     source = "Bricken et al. 2023, Towards Monosemanticity (dead neurons); tau = 0.1"
     site = {"paper": "z_out", "official": "z_out"}
     rows = ("dead_features", "quiet_features")
     labels = {"dead_features": "dead features of $<Z>$", "quiet_features": "quiet features"}
     group = "sparsity"
+    invariances = frozenset({"scale", "token_order", "repeated_tokens"})
 
     tau: float = 0.1
 

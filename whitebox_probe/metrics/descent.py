@@ -233,6 +233,16 @@ class DescentCosine(_OfStep):
 
     name = "descent_cosine"
     formula = "<D, -grad f(Z)> / (|D| |grad f(Z)|), f(Z) = R^c(N(Z); U)"
+    tex = (
+        r"\frac{\langle D, -\nabla f(Z) \rangle}{\|D\| \, \|\nabla f(Z)\|}, \quad f(Z) = "
+        r"R^c(N(Z); U)"
+    )
+    misleads = (
+        "In n d dimensions any two unrelated directions have a cosine near zero, of the order of "
+        "1/sqrt(n d): 0.03 may be many standard errors from chance and still leave 99.9% of the "
+        "update's square elsewhere. A shift that all tokens share may bring most of it. The size "
+        "of the step does not count: see descent_achieved."
+    )
     label = r"$\cos(\Delta_{\mathrm{attn}},\,-\nabla R^c)$"
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
@@ -245,6 +255,15 @@ class DescentCosineCommon(_OfStep):
 
     name = "descent_cosine_common"
     formula = "<m, -grad f(Z)> / (|D| |grad f(Z)|), m the mean of D over the tokens"
+    tex = (
+        r"\frac{\langle \mathbf{1} m^\top, -\nabla f(Z) \rangle}{\|D\| \, \|\nabla f(Z)\|}, "
+        r"\quad m = \mathrm{mean}_i\, D_i"
+    )
+    misleads = (
+        "It is a part of a cosine and not a cosine: it is divided by the length of the whole "
+        "update. A small value may mean that the shift is short, or that it is orthogonal to the "
+        "gradient. Subtract it from descent_cosine; do not read it alone."
+    )
     label = r"$\cos(\Delta_{\mathrm{attn}},\,-\nabla R^c)$ by the common shift"
     better = None
 
@@ -262,6 +281,15 @@ class DescentCosineMean(_OfStep):
 
     name = "descent_cosine_mean"
     formula = "<M, -grad f(Z)> / (|D| |grad f(Z)|), M_i the mean over samples of D_i"
+    tex = (
+        r"\frac{\langle M, -\nabla f(Z) \rangle}{\|D\| \, \|\nabla f(Z)\|}, \quad M_i = "
+        r"\mathrm{mean}_s\, D_i(s)"
+    )
+    misleads = (
+        "It is a control, divided by the length of the whole update. The mean over few samples is "
+        "noisy, and its cosine then too near zero, which flatters the model. It is measured by "
+        "the audit alone."
+    )
     label = r"$\cos(\Delta_{\mathrm{attn}},\,-\nabla R^c)$ by the mean over samples"
     better = None
     needs_operators = (MEAN, MEAN_OF)
@@ -282,6 +310,15 @@ class DescentCosineShared(_OfStep):
 
     name = "descent_cosine_shared"
     formula = "<m + M - <M>, -grad f(Z)> / (|D| |grad f(Z)|), M_i the mean over samples of D_i"
+    tex = (
+        r"\frac{\langle m + M - \langle M \rangle, -\nabla f(Z) \rangle}{\|D\| \, \|\nabla "
+        r"f(Z)\|}"
+    )
+    misleads = (
+        "It is a control: what of the cosine looks at no token of the sample beyond the shift "
+        "they share. That shift may be the sample's own doing, so that a model is judged hard by "
+        "it. Few samples make the mean noisy, and the control too small."
+    )
     label = r"$\cos(\Delta_{\mathrm{attn}},\,-\nabla R^c)$ by what looks at no token"
     better = None
     needs_operators = (MEAN, MEAN_OF)
@@ -307,6 +344,13 @@ class DescentAchieved(_OfStep):
 
     name = "descent_achieved"
     formula = "(f(Z) - f(Z + D)) / (|grad f(Z)| |D|), f(Z) = R^c(N(Z); U)"
+    tex = r"\frac{f(Z) - f(Z + D)}{\|\nabla f(Z)\| \, \|D\|}, \quad f(Z) = R^c(N(Z); U)"
+    misleads = (
+        "A long step overshoots: it may be negative although the direction is downhill, and a "
+        "tiny step has about the cosine of its direction. A large fall in nats and a small share "
+        "go together where the gradient is steep. A shift of all tokens counts in full; the parts "
+        "of attention_rate_change tell it apart."
+    )
     label = r"achieved share of the first-order decrease of $R^c$"
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
@@ -339,6 +383,13 @@ class DescentCosineU(_OfDerivedStep):
 
     name = "descent_cosine_u"
     formula = "cosine of MSSA(X; U) - X and -grad R^c(X; U), X = N(Z)"
+    tex = r"\cos\left(\mathrm{MSSA}(X; U) - X, \; -\nabla R^c(X; U)\right), \quad X = N(Z)"
+    misleads = (
+        "It is of the step that the paper derives, with U as the output map, and says nothing of "
+        "what the model does: a high value beside a low descent_cosine means that the learned "
+        "output map undoes it. For a ViT U is the projection that was named, and the step is one "
+        "that no part of the network takes."
+    )
     label = r"$\cos(\mathrm{MSSA}(X;U) - X,\,-\nabla R^c)$"
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
@@ -355,6 +406,15 @@ class DescentAchievedU(_OfDerivedStep):
 
     name = "descent_achieved_u"
     formula = "(R^c(X) - R^c(X + D)) / (|grad R^c(X)| |D|), D = kappa (MSSA(X; U) - X), X = N(Z)"
+    tex = (
+        r"\frac{R^c(X) - R^c(X + D)}{\|\nabla R^c(X)\| \, \|D\|}, \quad D = "
+        r"\kappa\,(\mathrm{MSSA}(X; U) - X)"
+    )
+    misleads = (
+        "It depends on kappa, 0.5 unless you say otherwise, which no checkpoint holds. It is of "
+        "the derived step and not of the model's own. Most of the fall may be plain shrinkage, "
+        "since the step subtracts X."
+    )
     label = r"achieved share of the first-order decrease, $U$ as output map"
 
     kappa: float = 0.5

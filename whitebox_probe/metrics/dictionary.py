@@ -36,6 +36,13 @@ class LassoStep(_OfDictionary):
     name = "lasso_step"
     unit = "of 2 allowed"
     formula = "eta |D|_2^2"
+    tex = r"\eta \, \|D\|_2^2"
+    misleads = (
+        "It is a worst case over all directions: above 2 a step may still descend on these "
+        "tokens, and below 2 it may do so little that it does not matter. eta is in no checkpoint "
+        "and is then an assumption. It is of weights: the same for every sample, so that its "
+        "interval is of no width."
+    )
     source = "Beck and Teboulle 2009, SIAM Journal on Imaging Sciences 2"
     label = r"$\eta\,\|D\|_2^2$"
     needs_operators = ("D", "lam", "eta")
@@ -51,6 +58,13 @@ class DictionaryCoherence(_OfDictionary):
     name = "dictionary_coherence"
     unit = "0 to 1"
     formula = "max over i < j of |<d_i, d_j>| / (|d_i| |d_j|), d_i the columns of D"
+    tex = r"\max_{i < j} \frac{|\langle d_i, d_j \rangle|}{\|d_i\| \, \|d_j\|}"
+    misleads = (
+        "It is a maximum over all pairs: one pair of like atoms among thousands makes it 1. An "
+        "overcomplete dictionary cannot be below a bound by Welch, sqrt((h - d)/(d (h - 1))), and "
+        "random atoms are far above it. It is of weights and knows nothing of which atoms are "
+        "used."
+    )
     source = "Donoho and Huo 2001, IEEE Transactions on Information Theory 47"
     label = "mutual coherence of $D$"
     heavy = False
@@ -68,6 +82,12 @@ class DictionaryCondition(_OfDictionary):
     name = "dictionary_condition"
     unit = "ratio"
     formula = "sigma_1(D) / sigma_min(D)"
+    tex = r"\frac{\sigma_1(D)}{\sigma_{\min}(D)}"
+    misleads = (
+        "The smallest singular value decides it, along a direction that no token may ever have. "
+        "Infinity stands for a dictionary that lacks a direction, and means of several layers are "
+        "then infinite too. It is of weights: no sample counts."
+    )
     source = "Golub and Van Loan 2013, section 2.6"
     label = "condition number of $D$"
 

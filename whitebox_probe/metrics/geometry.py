@@ -67,6 +67,13 @@ class MeanCosine(SampleMeasure):
     name = "mean_cosine"
     unit = "-1 to 1"
     formula = "mean over i != j of <z_i, z_j> / (|z_i| |z_j|)"
+    tex = r"\frac{1}{n(n-1)} \sum_{i \ne j} \frac{\langle z_i, z_j \rangle}{\|z_i\| \, \|z_j\|}"
+    misleads = (
+        "A common mean of all tokens, or one feature of large size, brings it near 1 whatever the "
+        "rest does: most deep features look collapsed by it and are not after centring. It says "
+        "nothing of how many directions the tokens span, and its least value, -1/(n-1), depends "
+        "on how many tokens there are."
+    )
     source = "Ethayarajh 2019, arXiv:1909.00512"
     label = "mean cosine of tokens of $<Z>$"
     group = "geometry"
@@ -85,6 +92,13 @@ class TokenNorm(SampleMeasure):
     name = "token_norm"
     unit = "as the features"
     formula = "mean over i of |z_i|_2"
+    tex = r"\frac{1}{n} \sum_{i=1}^{n} \|z_i\|_2"
+    misleads = (
+        "Norms of a pre-norm residual stream grow with depth in any network, trained or not, and "
+        "the next layer's norm takes them away: growth is no evidence of anything that layer "
+        "sees. A mean hides a few tokens (registers, the class token) that are ten times as long "
+        "as the rest."
+    )
     source = "standard"
     label = "mean norm of tokens of $<Z>$"
     group = "geometry"

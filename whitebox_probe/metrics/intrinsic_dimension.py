@@ -68,6 +68,16 @@ class IntrinsicDimension(DatasetMeasure):
     needs_packages = {"skdim": INSTALL}
     unit = "dimensions"
     formula = "TwoNN and maximum likelihood over nearest neighbours of mean tokens"
+    tex = (
+        r"\hat{m}(x) = \left(\frac{1}{k-1} \sum_{j=1}^{k-1} \log \frac{T_k(x)}{T_j(x)}\right)^{-1}, "
+        r"\quad T_j(x): \text{ distance to the } j \text{th nearest mean token}"
+    )
+    misleads = (
+        "Both estimates fall short for few points and many dimensions: 2,000 points cannot show "
+        "more than some tens of dimensions, whatever the truth. They assume that density hardly "
+        "varies between neighbours, which clusters by class break. Duplicates are left out; "
+        "near-duplicates (frames, crops) are not, and make it small."
+    )
     source = "Facco et al. 2017; Levina and Bickel 2004; scikit-dimension"
     site = {"paper": "z_out", "official": "z_out"}
     rows = ("dimension_twonn", "dimension_mle")
@@ -76,6 +86,7 @@ class IntrinsicDimension(DatasetMeasure):
         "dimension_mle": "intrinsic dimension (MLE)",
     }
     group = "geometry"
+    invariances = frozenset({"rotation", "scale", "token_order", "repeated_tokens"})
     cost = "O(N^2 d) once at the end, N at most 2,000"
 
     def add(self, sums: Sums, layer: LayerTokens, site: str, labels: Tensor | None) -> None:

@@ -236,6 +236,16 @@ class LassoChange(OfLasso):
     name = "lasso_change"
     unit = "share of the objective"
     formula = "(F(A) - F(A_0)) / F(A_0), F(A) = 1/2 |Y - A D^T|^2 + lam |A|_1, A_0 = max(Y, 0) or 0"
+    tex = (
+        r"\frac{F(A) - F(A_0)}{F(A_0)}, \quad F(A) = \frac{1}{2} \|Y - A D^\top\|_F^2 + \lambda "
+        r"\|A\|_1, \quad A_0 = \max(Y, 0) \text{ or } 0"
+    )
+    misleads = (
+        "The value depends on the start, which is max(Y, 0) for a complete dictionary and 0 for "
+        "an overcomplete one: the two kinds must not be compared. A fall may come from shrinking "
+        "alone, with any dictionary (lasso_gap_shrunk, lasso_gap_others), and from a poor start "
+        "there is more to fall. lam and eta are assumed where no file holds them."
+    )
     label = r"relative change of $\frac{1}{2}\|Y - DA\|^2 + \lambda\|A\|_1$"
     better = "lower"
 
@@ -255,6 +265,13 @@ class LassoGapClosed(OfLasso):
     name = "lasso_gap_closed"
     unit = "share of the gap"
     formula = "(F(A_0) - F(A)) / (F(A_0) - F*), F* the least F over A >= 0"
+    tex = r"\frac{F(A_0) - F(A)}{F(A_0) - F^\ast}, \quad F^\ast = \min_{A \geq 0} F(A)"
+    misleads = (
+        "Untrained weights may close more of the gap than trained ones, because a random "
+        "dictionary is well conditioned: on the shipped CRATE 40% against 28%. It is the "
+        "architecture's doing until a control says otherwise. Of more than 64 tokens only 64 are "
+        "taken, and F* is known to a hundredth of the way."
+    )
     label = r"share of the gap to $F^*$ that is closed"
     better: ClassVar[str | None] = "higher"
     cost = "O(min(n, 64) h^2), some forty times"
@@ -317,6 +334,15 @@ class LassoGapOfOthers(LassoGapClosed):
 
     name = "lasso_gap_others"
     formula = "the share for codes A P and A_0 P, P one random order of the atoms"
+    tex = (
+        r"\text{the share for codes } A P \text{ and } A_0 P, \quad P \text{ one order of the "
+        r"atoms}"
+    )
+    misleads = (
+        "It is a control and no effect: read the difference from lasso_gap_closed. One order of "
+        "the atoms is drawn and used everywhere. Where D is close to a multiple of the identity, "
+        "another order is a poor code, and the control is low for that reason alone."
+    )
     source = "own definition"
     label = "share of the gap that is closed with other atoms"
     better = None
@@ -338,6 +364,12 @@ class LassoGapShrunk(LassoGapClosed):
 
     name = "lasso_gap_shrunk"
     formula = "the share for codes c A_0, c = <A, A_0> / |A_0|_F^2 of each sample"
+    tex = r"\text{the share for codes } c A_0, \quad c = \frac{\langle A, A_0 \rangle}{\|A_0\|_F^2}"
+    misleads = (
+        "It is a control: what scaling the start as much as the step does would close. The factor "
+        "is the step's own and not the best one, so that a better scaling may close more than "
+        "both. With a start of zeros there is nothing to scale, and it is 0."
+    )
     source = "own definition"
     label = "share of the gap that is closed by scaling"
     better = None
@@ -358,6 +390,13 @@ class LassoVsZero(OfLasso):
     name = "lasso_vs_zero"
     unit = "ratio"
     formula = "F(A) / F(0), F(0) = 1/2 |Y|_F^2"
+    tex = r"\frac{F(A)}{F(0)}, \quad F(0) = \frac{1}{2} \|Y\|_F^2"
+    misleads = (
+        "Above 1 the code is worse than none at all, and still may be what the next layer can "
+        "use: one proximal step is not meant to solve the problem. The ratio depends on lam, "
+        "which may be an assumption, and on the norm of Y: it is fixed by the layer's norm and "
+        "its gain."
+    )
     label = r"$F(A) / F(0)$"
     better = "lower"
 
@@ -373,6 +412,15 @@ class LassoKkt(OfLasso):
     name = "lasso_kkt"
     unit = "ratio"
     formula = "|A - max(A - g, 0)|_F / |max(Y D - lam, 0)|_F, g = (A D^T - Y) D + lam"
+    tex = (
+        r"\frac{\|A - \max(A - g, 0)\|_F}{\|\max(Y D - \lambda, 0)\|_F}, \quad g = (A D^\top - "
+        r"Y) D + \lambda"
+    )
+    misleads = (
+        "It is zero at the optimum and has no scale otherwise: half the residual is not half the "
+        "way. It is divided by the residual of a code of zeros, so that where lam is large and "
+        "that is small, good codes look bad."
+    )
     source = "Boyd and Vandenberghe 2004, section 5.5.3"
     label = "residual of the KKT conditions"
     better = "lower"
@@ -389,6 +437,13 @@ class LassoReconstruction(OfLasso):
     name = "lasso_reconstruction"
     unit = "share of |Y|^2"
     formula = "|Y - A D^T|_F^2 / |Y|_F^2"
+    tex = r"\frac{\|Y - A D^\top\|_F^2}{\|Y\|_F^2}"
+    misleads = (
+        "The penalty is left out, so that a dense code reconstructs best: low is good only beside "
+        "a low l0. Codes are not negative: with a complete dictionary near the identity half of Y "
+        "cannot be reached at all. A high value does not mean that information is lost, as D is "
+        "often invertible."
+    )
     label = r"$\|Y - DA\|^2 / \|Y\|^2$"
     better = "lower"
     invariances = frozenset({"token_order", "repeated_tokens", "scale"})

@@ -23,19 +23,23 @@ class Measure(ABC):
     """What all measures state of themselves.
 
     Class attributes:
-        name: in tables. unit: nats, share, ... formula: as in the paper, in plain text.
+        name: in tables. unit: nats, share, ... formula: as in the paper, in plain text; tex: the
+        same as a page sets it. misleads: when its value says something else than it seems to.
         source: paper and equation. group: rate, sparsity, geometry, attention, fidelity, class or
         coherence. cost: of one measurement. default: whether it is measured when none is named.
         heavy: alone it adds more than a tenth of the forward pass (benchmarks/RESULTS.md).
         needs_basis: whether U is used. uses_norm: whether rates of the residual stream are taken,
         so that the attention norm matters. needs_packages: each optional module
         that it imports -> how it is installed; looked for before any pass.
+        invariances: what leaves the value unchanged (tested).
         exempt: contract -> why it does not hold for this measure (tests/contract).
     """
 
     name: ClassVar[str]
     unit: ClassVar[str]
     formula: ClassVar[str]
+    tex: ClassVar[str] = ""
+    misleads: ClassVar[str] = ""
     source: ClassVar[str]
     group: ClassVar[str] = ""
     cost: ClassVar[str] = "O(n d)"
@@ -44,6 +48,7 @@ class Measure(ABC):
     needs_basis: ClassVar[bool] = False
     uses_norm: ClassVar[bool] = False
     needs_packages: ClassVar[Mapping[str, str]] = {}
+    invariances: ClassVar[frozenset[str]] = frozenset()
     exempt: ClassVar[Mapping[str, str]] = {}
 
     def parameters(self) -> dict[str, Any]:
@@ -102,7 +107,6 @@ class SampleMeasure(TokenMeasure):
         label: the axis of a figure, in mathtext; `<Z>` stands for the site's tokens
         (`<raw>`: as they are, where rates are of normed ones).
         better: which way the principle wants it, `lower` or `higher`, if any.
-        invariances: what leaves the value unchanged (tested).
         ddof: convention -> delta degrees of freedom of the reported std.
         lacks: what tokens without a value are, such as `zero`, if there may be any.
     """
@@ -110,7 +114,6 @@ class SampleMeasure(TokenMeasure):
     default: ClassVar[bool] = True
     label: ClassVar[str] = ""
     better: ClassVar[str | None] = None
-    invariances: ClassVar[frozenset[str]] = frozenset()
     ddof: ClassVar[Mapping[str, int]] = {"paper": 1, "official": 1}
     lacks: ClassVar[str] = ""
 

@@ -127,6 +127,17 @@ class NeuralCollapse(DatasetMeasure):
         "tr(S_W S_B^+)/C; std/mean of |m_c|; mean |cos(m_c, m_c') + 1/(C-1)|, "
         "m_c: class means from the mean of all samples"
     )
+    tex = (
+        r"\frac{1}{C}\operatorname{tr}(\Sigma_W \Sigma_B^+); \quad "
+        r"\frac{\mathrm{std}\,\|m_c\|}{\mathrm{mean}\,\|m_c\|}; \quad "
+        r"\mathrm{mean}\left|\cos(m_c, m_{c'}) + \frac{1}{C-1}\right|"
+    )
+    misleads = (
+        "It is defined for training data at the end of training: on test data nc1 stays well "
+        "above zero in networks that have collapsed. With few samples a class the class means are "
+        "noisy, which adds to the spread between classes, and nc1 is too small. Layers before the "
+        "last are under no pressure to collapse, and a high value there is no fault."
+    )
     source = "Papyan, Han and Donoho 2020, arXiv:2008.08186"
     site = {"paper": "z_out", "official": "z_out"}
     rows = ("nc1", "nc2_norms", "nc2_angles")
@@ -138,6 +149,7 @@ class NeuralCollapse(DatasetMeasure):
     group = "class"
     cost = "O(n d) and O(d^2 + C d) memory"
     needs_labels = True
+    invariances = frozenset({"rotation", "scale", "token_order", "repeated_tokens"})
 
     pool: str = "mean"
 

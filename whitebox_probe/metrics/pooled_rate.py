@@ -24,6 +24,16 @@ class PooledRate(DatasetMeasure):
     heavy = True
     unit = "nats"
     formula = "R and R^c with Z^T Z / n averaged over the data set"
+    tex = (
+        r"R, R^c \text{ and } R - R^c \text{ of } \frac{1}{N}\sum_{s=1}^{N} \frac{1}{n} Z_s^\top "
+        r"Z_s"
+    )
+    misleads = (
+        "It is of all samples at once and larger than the mean of their own rates: a rise may "
+        "come from samples that differ more, with every one of them compressed. It grows with the "
+        "number of samples until their directions are exhausted, and has no interval; compare "
+        "runs of as many samples of the same data."
+    )
     source = "Yu et al. 2020, arXiv:2006.08558, equation 3; Yu et al. 2023, equation 8"
     site = {"paper": "z_out"}
     rows = ("pooled_coding_rate", "pooled_compression", "pooled_rate_reduction")
@@ -36,6 +46,9 @@ class PooledRate(DatasetMeasure):
     cost = "O(n d^2 + n d K p)"
     needs_basis = True
     uses_norm = True
+    invariances = frozenset(
+        {"token_order", "repeated_tokens", "head_order", "rotation_in_subspace"}
+    )
 
     eps: float = 0.1
 

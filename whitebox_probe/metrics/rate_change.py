@@ -235,6 +235,13 @@ class RateChangeSkip(_RateChange):
 
     name = "attention_rate_change"
     formula = "R^c(Z^(l+1/2); U) - R^c(Z^l; U)"
+    tex = r"R^c(Z^{\ell+1/2}; U^\ell) - R^c(Z^\ell; U^\ell)"
+    misleads = (
+        "A vector added to all tokens in front of a norm lowers R^c without any token having "
+        "looked at another: see the common part, and the shuffled control. Nats grow with n, K "
+        "and p, so that models of different sizes are not comparable. In a ViT U is a projection "
+        "of the keys, which the attention was never asked to compress in."
+    )
     label = r"$R^c(Z^{\ell+1/2}) - R^c(Z^{\ell})$"
 
 
@@ -243,6 +250,13 @@ class RateChangeNoSkip(_RateChange):
 
     name = "attention_rate_change_no_skip"
     formula = "R^c(attn_out; U) - R^c(Z^l; U)"
+    tex = r"R^c(\mathrm{attn\_out}; U^\ell) - R^c(Z^\ell; U^\ell)"
+    misleads = (
+        "The update alone is in no place where the network uses it: the skip connection is always "
+        "added. After a norm the update's length does not count, so that a tiny update compares "
+        "as a large one. It answers the remark that MSSA lowers R^c only without the skip, and "
+        "little else."
+    )
     label = r"$R^c(\mathrm{attn\_out}) - R^c(Z^{\ell})$"
     after = "attn_out"
 
@@ -266,6 +280,12 @@ class RateChangeCommon(_PartOfChange):
 
     name = "attention_rate_change_common"
     formula = "R^c(Z + m; U) - R^c(Z; U), m the mean of D over the tokens"
+    tex = r"R^c(Z + \mathbf{1} m^\top; U) - R^c(Z; U), \quad m = \mathrm{mean}_i\, D_i"
+    misleads = (
+        "It is the first of three parts that are taken in a fixed order, and the split depends on "
+        "the order: the parts add up, but none is the effect by itself. A common shift may depend "
+        "on the sample and be computed by attention, so that it is not always an artefact."
+    )
     label = r"$R^c$ by the common shift of $\Delta_{\mathrm{attn}}$"
     way = ("start", "common")
 
@@ -275,6 +295,16 @@ class RateChangeRadial(_PartOfChange):
 
     name = "attention_rate_change_radial"
     formula = "R^c(Z + m + r; U) - R^c(Z + m; U), r_i = <D_i - m, z_i> z_i / |z_i|^2"
+    tex = (
+        r"R^c(Z + m + r; U) - R^c(Z + m; U), \quad r_i = \frac{\langle D_i - m, z_i "
+        r"\rangle}{\|z_i\|^2} z_i"
+    )
+    misleads = (
+        "It is taken after the common shift, in whose place the norm is already another. With a "
+        "norm after the tokens longer and shorter tokens are the same to it, so that what is left "
+        "is a side effect of the shift; with prenorm=False plain shrinkage of all tokens looks "
+        "like compression here."
+    )
     label = r"$R^c$ by the radial part of $\Delta_{\mathrm{attn}}$"
     way = ("common", "common, radial")
 
@@ -284,6 +314,12 @@ class RateChangeTangential(_PartOfChange):
 
     name = "attention_rate_change_tangential"
     formula = "R^c(Z + D; U) - R^c(Z + m + r; U)"
+    tex = r"R^c(Z + D; U) - R^c(Z + m + r; U)"
+    misleads = (
+        "It is what is left at the end of a fixed order, and holds all interactions of the parts. "
+        "A negative value says that the rest of the update lowers R^c, not that it looks at this "
+        "sample: compare with the shuffled and the mean control."
+    )
     label = r"$R^c$ by the tangential part of $\Delta_{\mathrm{attn}}$"
     way = ("common, radial", "whole")
 
@@ -296,6 +332,13 @@ class RateChangeShuffled(_PartOfChange):
 
     name = "attention_rate_change_shuffled"
     formula = "R^c(Z + P D; U) - R^c(Z; U), P a permutation of the sample's tokens"
+    tex = r"R^c(Z + P D; U) - R^c(Z; U), \quad P \text{ a permutation of the tokens}"
+    misleads = (
+        "It is a control and no effect: only its difference from attention_rate_change tells "
+        "anything. One order a sample is drawn, so that few samples give a noisy one. It keeps "
+        "the common shift, and where that is most of the update, control and effect agree by "
+        "construction."
+    )
     label = r"$R^c$ by $\Delta_{\mathrm{attn}}$ of other tokens"
     way = ("start", "shuffled")
     invariances = frozenset({"head_order", "rotation_in_subspace"})
@@ -310,6 +353,12 @@ class RateChangeMean(_PartOfChange):
 
     name = "attention_rate_change_mean"
     formula = "R^c(Z + M; U) - R^c(Z; U), M_i the mean over samples of D_i"
+    tex = r"R^c(Z + M; U) - R^c(Z; U), \quad M_i = \mathrm{mean}_s\, D_i(s)"
+    misleads = (
+        "It is a control: what a constant added at each place does. The mean is of other samples "
+        "and noisy for few of them; noise spreads tokens and raises R^c, which flatters the model. "
+        "Places that few samples reach, at the end of long texts, have the noisiest mean."
+    )
     label = r"$R^c$ by the mean of $\Delta_{\mathrm{attn}}$ over samples"
     way = ("start", "mean")
     needs_operators = (MEAN, MEAN_OF)
@@ -326,6 +375,12 @@ class RateChangeShared(_PartOfChange):
     name = "attention_rate_change_shared"
     formula = (
         "R^c(Z + m + M - <M>; U) - R^c(Z; U), M_i the mean over samples of D_i, <M> over tokens"
+    )
+    tex = r"R^c(Z + m + M - \langle M \rangle; U) - R^c(Z; U)"
+    misleads = (
+        "It is a control: all of the update that looks at no token of the sample beyond their "
+        "common shift. The shift itself may be this sample's own work, so that subtracting all of "
+        "it is hard on the model. Few samples make the mean noisy, as in the mean control."
     )
     label = r"$R^c$ by what of $\Delta_{\mathrm{attn}}$ looks at no token"
     way = ("start", "shared")

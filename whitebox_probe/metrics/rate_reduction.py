@@ -66,6 +66,13 @@ class RateReduction(SampleMeasure):
     name = "rate_reduction"
     unit = "nats"
     formula = "R(Z) - R^c(Z; U)"
+    tex = r"\Delta R(Z; U) = R(Z) - R^c(Z; U)"
+    misleads = (
+        "Subspaces that miss the tokens raise it as much as subspaces that fit them, since R^c is "
+        "then near zero. With projections that are not orthonormal it may be negative and says "
+        "nothing of geometry: take orthonormal bases. It is a difference of two large numbers, "
+        "each with its own growth in n, d and K."
+    )
     source = "Yu et al. 2020, arXiv:2006.08558, equation 4"
     label = r"$\Delta R(<Z>;\, U^\ell)$"
     group = "rate"
@@ -101,6 +108,13 @@ class SparseRateReduction(SampleMeasure):
     name = "sparse_rate_reduction"
     unit = "nats"
     formula = "R(Z) - R^c(Z; U) - lam |Z|_0"
+    tex = r"R(Z) - R^c(Z; U) - \lambda \|Z\|_0"
+    misleads = (
+        "The count of non-zero entries is not divided by n d and outweighs the rates at the usual "
+        "lam: of a model without exact zeros the last term is the constant lam n d, and of a "
+        "CRATE the curve is mostly that of the l0 share. No release states the lam that the "
+        "principle was meant with. Read its three parts one by one."
+    )
     source = "Yu et al. 2023, arXiv:2306.01129, equation 1"
     label = r"$\Delta R(<Z>) - \lambda\|<raw>\|_0$"
     group = "rate"

@@ -173,6 +173,13 @@ class TokenSNR(OfClusters):
     name = "token_snr"
     unit = "ratio"
     formula = "|Q_k Q_k^T Z_k|_F / |(I - Q_k Q_k^T) Z_k|_F, Z_k: the tokens nearest to subspace k"
+    tex = r"\frac{\|Q_k Q_k^\top Z_k\|_F}{\|(I - Q_k Q_k^\top) Z_k\|_F}, \text{ mean over heads}"
+    misleads = (
+        "Tokens are given to the subspace that fits them best, and so the ratio is above that of "
+        "chance even for noise: compare with random subspaces. The wider a subspace, the more of "
+        "any token lies in it: noise has about sqrt(p/(d - p)). Heads without tokens of their own "
+        "do not count, so that one head which takes all gives a clean-looking mean."
+    )
     label = r"token SNR of $<Z>$"
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
@@ -187,6 +194,12 @@ class TokenSNREntropy(OfClusters):
     name = "token_snr_entropy"
     unit = "nats of tokens"
     formula = "-sum_k s_k ln s_k, s_k: the share of tokens that are nearest to subspace k"
+    tex = r"-\sum_k s_k \log s_k, \quad s_k: \text{ share of tokens nearest to subspace } k"
+    misleads = (
+        "Its ceiling is ln K, and for fewer tokens than heads ln n. Even shares say nothing of "
+        "whether tokens lie in their subspaces: noise is shared evenly. A token between two heads "
+        "counts wholly for one, so that small changes of weights move it by jumps."
+    )
     label = r"entropy of heads' shares of $<Z>$ [nats]"
     exempt = {"gradient": "it is of counts, which do not change by a little"}
 
@@ -206,6 +219,13 @@ class TokenSNRGrowth(OfClusters):
     name = "token_snr_growth"
     unit = "share of the ratio"
     formula = "SNR_k(Z^(l+1)) / SNR_k(Z^l) - 1, mean over heads; clusters of Z^l"
+    tex = r"\frac{\mathrm{SNR}_k(Z^{\ell+1})}{\mathrm{SNR}_k(Z^\ell)} - 1, \text{ mean over heads}"
+    misleads = (
+        "Clusters are those of the tokens that enter, chosen by the largest energy, and regress "
+        "to the mean: a layer that does nothing but add noise shows a fall, and one that shuffles "
+        "tokens a large one. The norm and U of the layer are used on both sides, though what "
+        "leaves the layer meets those of the next."
+    )
     label = r"growth of token SNR to $<Z>$"
     cost = "O(n d K p) in float64, twice"
     better = "higher"

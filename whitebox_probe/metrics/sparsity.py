@@ -165,6 +165,13 @@ class L0(_OfTokens):
     name = "l0"
     unit = "share of entries"
     formula = "|Z|_0 / (n d)"
+    tex = r"\frac{\|Z\|_0}{n d}"
+    misleads = (
+        "It counts exact zeros, which a ReLU makes and almost nothing else does: a ViT has none, "
+        "and its 1 is a fact of its activation and not of its features. Entries of 1e-30 count as "
+        "much as entries of 1, so that one addition after the ReLU, such as a skip connection, "
+        "sets it to 1; compare graded measures across families."
+    )
     source = "Yu et al. 2023, arXiv:2306.01129, figure 3"
     label = r"non-zero entries $\|<Z>\|_0\,/\,nd$"
     better = "lower"
@@ -188,6 +195,13 @@ class Hoyer(_OfTokens):
     name = "hoyer"
     unit = "0 to 1"
     formula = "(sqrt(d) - |z|_1 / |z|_2) / (sqrt(d) - 1)"
+    tex = r"\frac{\sqrt{d} - \|z\|_1 / \|z\|_2}{\sqrt{d} - 1}, \text{ mean over tokens}"
+    misleads = (
+        "One outlier feature that every token has makes all tokens look sparse: drop it and "
+        "measure again before believing a rise. It is of a token's entries in the given "
+        "coordinates, so that a rotation which changes nothing for the next layer changes it. "
+        "Gaussian entries have about 0.2 and not 0, more in small d."
+    )
     source = "Hoyer 2004, JMLR 5"
     label = r"Hoyer sparseness of $<Z>$"
     better = "higher"
@@ -205,6 +219,12 @@ class Thresholded(_OfTokens):
     name = "thresholded"
     unit = "share of entries"
     formula = "share of entries |z_ij| > tau rms(z_i)"
+    tex = r"\frac{1}{n d} \left|\left\{(i, j) : |z_{ij}| > \tau \, \mathrm{rms}(z_i)\right\}\right|"
+    misleads = (
+        "The threshold moves with the token: one huge entry raises the rms, pushes the others "
+        "under it, and the token counts as sparse. Gaussian entries have 0.92 at tau = 0.1, so "
+        "that a value near it is no sparsity. Curves of different tau may cross; state the tau."
+    )
     source = "own definition; tau = 0.1"
     label = r"entries $|z| > \tau\,\mathrm{rms}(z)$ of $<Z>$"
     better = "lower"
@@ -348,6 +368,12 @@ class L1L2(_OfTokens):
     name = "l1_l2"
     unit = "0 to 1"
     formula = "|z|_1 / (sqrt(d) |z|_2)"
+    tex = r"\frac{\|z\|_1}{\sqrt{d} \, \|z\|_2}, \text{ mean over tokens}"
+    misleads = (
+        "It runs against most people's reading: low is sparse. Gaussian entries have sqrt(2/pi) = "
+        "0.80. One outlier feature shared by all tokens lowers it, and the smallest possible "
+        "value, 1/sqrt(d), depends on the width."
+    )
     source = "Hurley and Rickard 2009"
     label = r"$\|z\|_1 / (\sqrt{d}\,\|z\|_2)$ of $<Z>$"
     better = "lower"
@@ -361,6 +387,15 @@ class Gini(_OfTokens):
     heavy = True
     unit = "0 to 1"
     formula = "1 - 2 sum_i |z|_(i) (d - i + 1/2) / (d |z|_1), |z| sorted"
+    tex = (
+        r"1 - \frac{2}{d \, \|z\|_1} \sum_{i=1}^{d} |z|_{(i)} \left(d - i + \frac{1}{2}\right), "
+        r"\text{ mean over tokens}"
+    )
+    misleads = (
+        "Gaussian entries have 0.41 and a ReLU of them 0.71: neither has learnt anything. It "
+        "answers to the whole distribution of sizes and hardly to the largest one, so that it and "
+        "excess kurtosis may point in opposite directions."
+    )
     source = "Hurley and Rickard 2009, equation 5"
     label = r"Gini index of $<Z>$"
     cost = "O(n d log d)"
@@ -375,6 +410,13 @@ class ExcessKurtosis(_OfTokens):
     heavy = True
     unit = "1"
     formula = "mean (z - m)^4 / var(z)^2 - 3"
+    tex = r"\frac{\mathrm{mean}\,(z - m)^4}{\mathrm{var}(z)^2} - 3"
+    misleads = (
+        "A fourth power: a handful of outliers decides it, and the mean over few samples is far "
+        "from settled, with an interval that is too narrow. It is of all entries of a sample "
+        "together, so that tokens of different norms (a class token, a register) make it large "
+        "without any token being sparse."
+    )
     source = "Olshausen and Field 2004"
     label = r"excess kurtosis of $<Z>$"
     better = "higher"
@@ -401,6 +443,12 @@ class TrevesRolls(_OfTokens):
     name = "treves_rolls"
     unit = "0 to 1"
     formula = "(mean |z|)^2 / mean z^2"
+    tex = r"\frac{(\mathrm{mean}\,|z|)^2}{\mathrm{mean}\,z^2}, \text{ mean over tokens}"
+    misleads = (
+        "Low is sparse, against the habit. It is the square of l1_l2 token by token, and no "
+        "second witness beside it. Gaussian entries have 2/pi = 0.64; its floor, 1/d, depends on "
+        "the width."
+    )
     source = "Treves and Rolls 1991"
     label = r"Treves–Rolls ratio of $<Z>$"
     better = "lower"

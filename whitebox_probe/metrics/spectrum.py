@@ -194,6 +194,13 @@ class EffectiveRank(_OfSpectrum):
     name = "effective_rank"
     unit = "directions"
     formula = "exp(-sum_i p_i ln p_i), p = sigma / |sigma|_1"
+    tex = r"\exp\left(-\sum_i p_i \log p_i\right), \quad p = \frac{\sigma}{\|\sigma\|_1}"
+    misleads = (
+        "Tokens are not centred: a mean that all share is one large direction, and lowers it. It "
+        "can be no more than min(n, d), so that models of different numbers of tokens or widths "
+        "have different ceilings. Low rank is not compression into subspaces: it says nothing of "
+        "which directions those are."
+    )
     source = "Roy and Vetterli 2007"
     label = "effective rank of $<Z>$"
     exempt = {"gradient_of_zeros": "an entropy has no slope where a share is zero"}
@@ -206,6 +213,12 @@ class StableRank(_OfSpectrum):
     name = "stable_rank"
     unit = "directions"
     formula = "|Z|_F^2 / |Z|_2^2"
+    tex = r"\frac{\|Z\|_F^2}{\|Z\|_2^2}"
+    misleads = (
+        "The largest direction alone divides it: one outlier feature or a common mean brings it "
+        "to 1, whatever the other directions hold. A change of it is then a change of that one "
+        "direction; look at the effective rank beside it, which weighs them all."
+    )
     source = "Rudelson and Vershynin 2007"
     label = "stable rank of $<Z>$"
     of = staticmethod(_stable_rank)
@@ -217,6 +230,12 @@ class ParticipationRatio(_OfSpectrum):
     name = "participation_ratio"
     unit = "directions"
     formula = "(sum lambda)^2 / sum lambda^2, lambda: eigenvalues of Z^T Z, not centred"
+    tex = r"\frac{\left(\sum_i \lambda_i\right)^2}{\sum_i \lambda_i^2}"
+    misleads = (
+        "The eigenvalues are of tokens that are not centred, unlike in neuroscience, where it is "
+        "taken of a covariance: a shared mean brings it near 1. It weighs squares of energies and "
+        "sees hardly anything beyond the few largest directions; its ceiling is min(n, d)."
+    )
     source = "Gao et al. 2017"
     label = "participation ratio of $<Z>$"
     of = staticmethod(_participation)
@@ -228,6 +247,13 @@ class SpectralDecay(_OfSpectrum):
     name = "spectral_decay"
     unit = "1"
     formula = "a of lambda_i ~ i^-a, least squares in log-log"
+    tex = r"a \text{ in } \lambda_i \sim i^{-a}"
+    misleads = (
+        "A line is fitted through the spectrum whether it is a power law or not: with few tokens "
+        "the tail ends in a cliff at min(n, d), which decides the slope. All directions weigh the "
+        "same in it, the thousandth rounding-sized one as the first. Only compare spectra of as "
+        "many tokens and as many dimensions."
+    )
     source = "Stringer et al. 2019"
     label = "spectral decay of $<Z>$"
     of = staticmethod(_decay)
@@ -243,9 +269,20 @@ class RankMe(DatasetMeasure):
     heavy = True
     unit = "directions"
     formula = "exp(-sum_k p_k ln p_k), p_k = sigma_k / |sigma|_1 + 1e-7, of mean tokens"
+    tex = (
+        r"\exp\left(-\sum_k p_k \log p_k\right), \quad p_k = \frac{\sigma_k}{\|\sigma\|_1} + "
+        r"10^{-7}"
+    )
+    misleads = (
+        "It can be no more than the number of samples: with fewer than a few times d of them it "
+        "measures how many samples there were. It is of mean tokens, which lose what tokens "
+        "differ in, and is not centred, so that a mean of all samples lowers it. It was proposed "
+        "for the embeddings of self-supervised models, not for every layer."
+    )
     source = "Garrido et al. 2023, arXiv:2210.02885, equation 1"
     site = {"paper": "z_out", "official": "z_out"}
     rows = ("rank_me",)
+    invariances = frozenset({"rotation", "scale", "token_order", "repeated_tokens"})
     labels = {"rank_me": "RankMe of mean tokens of $<Z>$"}
     group = "geometry"
 
@@ -272,6 +309,13 @@ class TokenSpectrum(DatasetMeasure):
     heavy = True
     unit = "0 to 1"
     formula = "mean over samples of lambda_i / sum_j lambda_j, lambda: eigenvalues of Z^T Z"
+    tex = r"\frac{1}{N} \sum_{s} \frac{\lambda_i(s)}{\sum_j \lambda_j(s)}"
+    misleads = (
+        "Shares are sorted within each sample, so that the first direction of one sample is "
+        "another than that of the next: a flat mean spectrum may hide samples that are all of "
+        "rank one, each along its own. The leading share holds the mean of the tokens, which is "
+        "not taken away."
+    )
     source = "Yu et al. 2020, arXiv:2006.08558, figure 4 (spectra of features)"
     site = {"paper": "z_out", "official": "z_out"}
     rows = ("leading_share",)

@@ -66,6 +66,16 @@ class TokenCoherence(DatasetMeasure):
     heavy = True
     unit = "0 to 1"
     formula = "mean over i < j of |E_i^T E_j|_F^2 / min(r_i, r_j), E_k: 90% of Q_k Q_k^T Z"
+    tex = (
+        r"\frac{\|E_i^\top E_j\|_F^2}{\min(r_i, r_j)}, \text{ mean over } i < j, \quad E_k: 90\% "
+        r"\text{ of the energy of } Q_k Q_k^\top Z"
+    )
+    misleads = (
+        "A common mean of the tokens lies in the leading directions of every head and makes them "
+        "overlap, without any token being in two places. The 90% is a choice: a head whose tokens "
+        "fill one direction has dimension 1, and its overlap is one cosine. It has no interval; "
+        "compare with token_overlap_random of the same layer."
+    )
     source = "Yu et al. 2023, arXiv:2306.01129, section 2 (incoherent supports); own definition"
     site = {"paper": "z_out"}
     units = {"token_dimension": "directions"}
@@ -79,6 +89,9 @@ class TokenCoherence(DatasetMeasure):
     cost = "O(n d K p + n K p^2)"
     needs_basis = True
     uses_norm = True
+    invariances = frozenset(
+        {"scale", "token_order", "repeated_tokens", "head_order", "rotation_in_subspace"}
+    )
 
     def add(self, sums: Sums, layer: LayerTokens, site: str, labels: Tensor | None) -> None:
         """Add each head's second moment, in an orthonormal basis of its subspace."""
@@ -105,6 +118,16 @@ class ClassCoherence(DatasetMeasure):
     heavy = True
     unit = "0 to 1"
     formula = "mean over classes of |E_c^T E_c'|_F^2 / min(r_c, r_c'), E_c: 90% of the tokens"
+    tex = (
+        r"\frac{\|E_c^\top E_{c'}\|_F^2}{\min(r_c, r_{c'})}, \text{ mean over classes}, \quad "
+        r"E_c: 90\% \text{ of the tokens' energy}"
+    )
+    misleads = (
+        "What all classes share, such as the mean token and the background patches, is in each "
+        "class's leading directions, so that 90% of the energy may be common and the overlap near "
+        "1 in a model that classifies well. With few samples a class its subspace is that of "
+        "those samples. It has no interval."
+    )
     source = "Yu et al. 2020, arXiv:2006.08558, section 2.2; own definition"
     site = {"paper": "z_out", "official": "z_out"}
     units = {"class_dimension": "directions"}
@@ -117,6 +140,7 @@ class ClassCoherence(DatasetMeasure):
     group = "class"
     cost = "O(n d^2) and O(C d^2) memory"
     needs_labels = True
+    invariances = frozenset({"rotation", "scale", "token_order", "repeated_tokens"})
 
     def add(self, sums: Sums, layer: LayerTokens, site: str, labels: Tensor | None) -> None:
         """Add each class's second moment of tokens."""

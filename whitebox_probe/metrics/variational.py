@@ -66,6 +66,16 @@ class VariationalCompression(SampleMeasure):
     name = "variational_compression"
     unit = "nats"
     formula = "R^var = 1/2 sum_k n_k/n sum_i log(1 + d/eps^2 sum_j Pi_kj W_kji^2 / n_k)"
+    tex = (
+        r"R^{\mathrm{var}} = \frac{1}{2} \sum_{k} \frac{n_k}{n} \sum_{i} \log\left(1 + "
+        r"\frac{d}{\varepsilon^2} \frac{1}{n_k} \sum_{j} \Pi_{kj} W_{kji}^2\right)"
+    )
+    misleads = (
+        "It is an upper bound that looks at each direction of a subspace by itself: a rotation "
+        "within the subspace changes it, and it may fall while R^c rises. Memberships are the "
+        "model's own and differ from layer to layer. In a causal model only the last token's step "
+        "descends this value."
+    )
     source = "Wu et al. 2025, arXiv:2412.17810"
     label = r"$R^{\mathrm{var}}(<Z>)$"
     group = "rate"

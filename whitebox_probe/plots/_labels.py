@@ -47,6 +47,8 @@ def axis(
     '$R(Z^{\\ell+1})$ [nats / token]'
     >>> axis(run, pd.DataFrame([row | {"prenorm": True}]))
     '$R(\\mathrm{LN}\\,Z^{\\ell+1})$ [nats]'
+    >>> axis(run, pd.DataFrame([row | {"prenorm": pd.NA}]))
+    '$R(Z^{\\ell+1})$ [nats]'
     >>> axis(run, pd.DataFrame([row | {"convention": "official"}]))
     '$R$, official convention [nats]'
     """
@@ -59,7 +61,8 @@ def axis(
         text = re.sub(r"\(<\w+>[^()]*\)| of \$<\w+>\$", "", text) + ", official convention"
     else:
         raw = SYMBOLS.get(site, "Z")
-        normed = rate and of(run, curve, "prenorm") in (True,) and site in SYMBOLS  # not NaN
+        prenorm = of(run, curve, "prenorm")  # without a value where it does not count
+        normed = rate and site in SYMBOLS and pd.notna(prenorm) and bool(prenorm)
         symbol = rf"\mathrm{{LN}}\,{raw}" if normed else raw
         text = text.replace("<raw>", raw).replace("<Z>", symbol)
         # Attention maps and a layer's steps have their place; the label of theirs says it.
