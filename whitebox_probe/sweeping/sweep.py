@@ -20,7 +20,7 @@ from whitebox_probe.sweeping.grid import cells_of
 from whitebox_probe.sweeping.measure import NOTES
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import pandas
 
     from whitebox_probe.results.result import Result
     from whitebox_probe.results.run import Run
@@ -85,12 +85,12 @@ class Sweep:
         return f"Sweep('{self.folder}', {told_states(self.cells)})"
 
     @cached_property
-    def frame(self) -> "pd.DataFrame":
+    def frame(self) -> "pandas.DataFrame":
         """Every number of the cells that are done, with what varies: summary.parquet."""
         return table.of_numbers(self.cells)
 
     @cached_property
-    def table(self) -> "pd.DataFrame":
+    def table(self) -> "pandas.DataFrame":
         """One row a cell: what varies, its state, samples, seconds, and why it failed."""
         return table.of_cells(self.cells)
 
