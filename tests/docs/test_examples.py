@@ -23,7 +23,6 @@ BLOCK = re.compile(
     re.S | re.M,
 )
 RUN = (
-    "command-line.md",
     "families.md",
     "figures.md",
     "how-to/hugging-face.md",
@@ -46,6 +45,13 @@ ELSEWHERE = {
     "gallery.md": "docs/gallery.py makes the page by these calls, and test_gallery.py reads them",
 }
 """Pages whose examples in Python another test runs."""
+WHOLE = {
+    "command-line.md": "test_readme.py",
+    "report.md": "tests/reporting/test_report_command.py",
+    "sweep.md": "tests/sweeping/test_page.py",
+    "walk-through.md": "test_readme.py",
+}
+"""Pages of which another test runs every example."""
 NEEDS = {
     "how-to/hugging-face.md": "datasets",
     "how-to/lora.md": "peft",
@@ -106,7 +112,7 @@ def commands(code):
     return [shlex.split(line) for line in lines if line.strip() and not line.startswith("#")]
 
 
-@pytest.mark.parametrize("name", [name for name in PAGES if name not in RUN])
+@pytest.mark.parametrize("name", [name for name in PAGES if name not in (*RUN, *WHOLE)])
 def test_examples_that_are_not_run_say_why(name):
     elsewhere = "python" if name in ELSEWHERE else None
     silent = [c for language, c, why in blocks(PAGES[name]) if not why and language != elsewhere]
@@ -135,8 +141,9 @@ def test_the_examples_of_a_page_run(name, tmp_path, monkeypatch, capsys):
 
 
 def test_a_page_that_is_named_here_is_there_and_has_examples():
-    assert {*RUN, *ELSEWHERE} <= set(PAGES)
-    assert all(blocks(PAGES[name]) for name in (*RUN, *ELSEWHERE))
+    named = (*RUN, *ELSEWHERE, *WHOLE)
+    assert set(named) <= set(PAGES)
+    assert all(blocks(PAGES[name]) for name in named)
 
 
 def test_an_example_and_its_reason_are_found(tmp_path):
