@@ -1,11 +1,15 @@
 """The page of sweeps: what it shows is understood, and does what it says."""
 
+import glob
 import re
+import shlex
 from dataclasses import fields
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import yaml
 
+from whitebox_probe.cli.main import main
 from whitebox_probe.probing.settings import Settings
 from whitebox_probe.sweeping._schema import DATA, EXECUTION, MODEL, SCHEMA
 from whitebox_probe.sweeping.file import checked
@@ -31,6 +35,12 @@ def test_its_first_file_is_swept_as_it_says(tmp_path, monkeypatch):
     assert [each.state for each in found.cells] == ["done"] * 6
     assert found.folder == tmp_path / "runs" / "sweep"
     assert (found.folder / "summary.parquet").is_file()
+    for line in re.findall(r"```bash\n(.*?)```", TEXT, re.S)[0].splitlines():
+        words = shlex.split(line, comments=True)[1:]
+        spread = [sorted(glob.glob(word)) if word.startswith("runs/") else [word] for word in words]
+        assert main([word for part in spread for word in part]) == 0, line
+    plt.close("all")
+    assert found.folder == tmp_path / "runs" / "sweep"
 
 
 def test_its_other_files_are_understood():
