@@ -20,7 +20,7 @@ from whitebox_probe.models.verify import verified_again
 from whitebox_probe.models.weights import devices_of
 from whitebox_probe.models.wrappers import is_compiled
 from whitebox_probe.probing.padding import arguments
-from whitebox_probe.probing.randomness import seeded
+from whitebox_probe._core.randomness import seeded
 
 
 def input_of(model: ProbeModel) -> tuple[str | None, torch.dtype | None]:
