@@ -541,7 +541,7 @@ def forward(
     table, drew = collector.table, False
     every = range(1, model.layers + 1)
     taps = [(site, n, model.tap(site, n)) for n in every for site in sites]
-    with shown, torch.inference_mode(), autocast, saver.listening():
+    with shown, autocast, saver.listening():
         stream = source.batches(execution.batch_size, execution.workers, **dealt)
         for batch in saver.kept_on_error(classed(stream) if collector.needs_labels else stream):
             collector.skipped |= batch.skipped

@@ -30,6 +30,7 @@ from whitebox_probe.metrics.similarity import (
     procrustes_of,
     subspace_overlap_of,
 )
+from whitebox_probe.models.guest import held_alone
 from whitebox_probe.models.hooks import attach
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.probing.forward import opened, ready, run_batch
@@ -91,7 +92,8 @@ def similarity(
     read: list[Tensor] = [torch.empty(0, dtype=torch.int64)]
     used = models[:1] if same else models
     shown = bar(progress=progress, total=sources[0].count, unit="sample")
-    with ExitStack() as stack, shown, torch.inference_mode():
+    with shown, ExitStack() as stack:
+        stack.enter_context(held_alone(*(model.module for model in used)))
         places = [stack.enter_context(ready(model, device)) for model in used]
         for which, model in enumerate(used):
             layers: Sequence[int] = range(1, model.layers + 1)

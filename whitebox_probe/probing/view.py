@@ -55,7 +55,7 @@ def view(
         raise SiteError("no site is named", "there is nothing to look at", "Use sites=['z_out']")
     inputs: list[Tensor] = []
     ids: list[int] = []
-    with ready(whole, device) as where, torch.inference_mode():
+    with ready(whole, device) as where:
         source = opened(whole, data, limit=limit, seed=seed)
         with record(whole, names, layers) as recording:
             for batch in source.batches(limit, 0):
