@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import DataError, LoadWarning
+from whitebox_probe._core.process import as_found
 from whitebox_probe._core.progress import bar
 from whitebox_probe.data._digest import combined
 from whitebox_probe.data._left_out import LeftOutWarning
@@ -50,6 +51,7 @@ from whitebox_probe.results.table import tabulate
 OneOrMore = float | Sequence[float]
 
 
+@as_found()
 def probe(
     model: ProbeModel | nn.Module | str,
     data: Any,

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from whitebox_probe._core.errors import DataError, ProbeError
+from whitebox_probe._core.process import as_found
 from whitebox_probe._core.progress import bar
 from whitebox_probe.data.given import expected
 from whitebox_probe.data.source import Batch
@@ -44,6 +45,7 @@ class FewSamplesWarning(UserWarning):
     """Samples are too few for a number, which is NaN; one line, as an error is."""
 
 
+@as_found()
 def similarity(
     first: ProbeModel,
     second: ProbeModel,
@@ -142,7 +144,7 @@ def _tell_few(found: dict[str, np.ndarray], count: int, rank: int) -> None:
         f"there are {count}, and unrelated features would have much of {rank} directions in common",
         f"Use {SAMPLES_PER_DIRECTION * rank} samples or more, or a smaller rank",
     )
-    warnings.warn(FewSamplesWarning(str(told)), stacklevel=3)
+    warnings.warn(FewSamplesWarning(str(told)), stacklevel=4)
 
 
 def _together(streams: Sequence[Iterator[Batch]]) -> Iterator[tuple[Batch, ...]]:
