@@ -56,8 +56,9 @@ def as_found() -> Iterator[None]:
 
 
 def _put_back(read: Callable[[], Any], write: Callable[[Any], Any], before: Any) -> None:
-    if read() != before:
-        write(before)
+    with suppress(RuntimeError):  # as above
+        if read() != before:
+            write(before)
 
 
 def _of_thread() -> dict[str, State]:
@@ -106,7 +107,6 @@ def _of_torch(torch: Any) -> dict[str, State]:
     found: dict[str, State] = {
         "threads": (torch.get_num_threads, torch.set_num_threads),
         "type": (torch.get_default_dtype, torch.set_default_dtype),
-        "precision": (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
         "determinism": (
             lambda: (
                 torch.are_deterministic_algorithms_enabled(),
@@ -131,6 +131,8 @@ def _of_torch(torch: Any) -> dict[str, State]:
             getattr(backends.cuda, f"{kind}_sdp_enabled"),
             getattr(backends.cuda, f"enable_{kind}_sdp"),
         )
+    # The last one, and so the first to be put back: it sets some of the others.
+    found["precision"] = (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision)
     return found
 
 

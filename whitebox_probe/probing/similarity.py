@@ -83,9 +83,12 @@ def similarity(
     shares = [0.0]  # of tokens: their means are in float64
     features: tuple[dict[int, Tensor], dict[int, Tensor]] = ({}, {})
     masks: dict[int, Tensor | None] = {}
+    running = [0]
 
     def keep(which: int) -> Any:
         def sink(_: str, layer: int, Z: Tensor) -> None:
+            if which != running[0]:  # two models may be of one module
+                return
             features[which][layer - 1] = measured_mean(upcast(Z), masks[which])
             shares[0] = max(shares[0], rounding(Z))
 
@@ -105,7 +108,7 @@ def similarity(
             _expect_same_samples(batches)
             for which, (model, batch) in enumerate(zip(used, batches, strict=True)):
                 expect_some(batch.mask, batch.ids)
-                masks[which] = batch.mask
+                masks[which], running[0] = batch.mask, which
                 run_batch(model, batch, places[which], [site])
             right = features[0 if same else 1]
             for (i, j), sums in moments.items():
