@@ -9,7 +9,8 @@ whatever they were changed: this package, a library, the user's own model or dat
 exception in the middle of one. What belongs to a model is put back in `models/guest.py`.
 
 While other threads are at work, what is theirs as well is left alone: it may be they who changed
-it. This package itself changes none of it for the whole process then, but for what is locked.
+it. This package itself changes none of it for the whole process then, but for what is locked; what
+draws random numbers has a stream of its own (`_core/randomness.py`).
 """
 
 import importlib
@@ -47,7 +48,7 @@ def as_found() -> Iterator[None]:
         for read, write in states.values():
             with suppress(RuntimeError):  # torch refuses to say some settings of mixed versions
                 stack.callback(_put_back, read, write, read())
-        if sys.modules.get("torch") is not None:
+        if is_alone and sys.modules.get("torch") is not None:
             # Not imported by name: figures and tables are to run without torch.
             stack.enter_context(importlib.import_module("whitebox_probe._core.randomness").kept())
         elif is_alone:

@@ -12,22 +12,23 @@ Python's global generators, which no thread can have for itself, are neither see
 import os
 import random
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from types import FunctionType, MethodType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from whitebox_probe._core.hashing import seed_of
 from whitebox_probe._core.threads import alone
 
 Owned = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
 _DEPTH = 6
+Item = TypeVar("Item")
 
 
 @contextmanager
@@ -74,6 +75,33 @@ def kept() -> Iterator[None]:
         random.setstate(python)
 
 
+def beside() -> AbstractContextManager[Any]:
+    """Draw from a stream beside the global generators, where other threads share them."""
+    return nullcontext() if alone() else Stream(None)
+
+
+def apart(given: Iterable[Item]) -> Iterator[Item]:
+    """What is given one after the other, by code of the user's that draws `beside`."""
+    stream = beside()
+    with stream:
+        iterator = iter(given)
+    while True:
+        with stream:
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+        yield item
+
+
+def measuring() -> AbstractContextManager[Any]:
+    """Run operations inside a pass as outside it: some round otherwise while they are listened to.
+
+    Nothing that is run so may draw.
+    """
+    return _disable_current_modes() if getattr(_listening, "now", 0) else nullcontext()
+
+
 @contextmanager
 def drawn_by(seed: int) -> Iterator[None]:
     """Torch draws by a seed inside the block, and nobody's numbers are others for it."""
@@ -103,6 +131,7 @@ def _cuda() -> list[Tensor]:
 
 _SWAP = threading.RLock()
 _swapping = threading.local()
+_listening = threading.local()
 
 
 class Stream(TorchDispatchMode):
@@ -122,6 +151,16 @@ class Stream(TorchDispatchMode):
         self._of: dict[torch.device, torch.Generator] = {}
         if seed is None:
             self._generator(torch.device("cpu"))  # as it is now
+
+    def __enter__(self) -> Any:
+        """Listen to this thread's operations."""
+        _listening.now = getattr(_listening, "now", 0) + 1
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        """Listen no more."""
+        _listening.now -= 1
+        super().__exit__(*error)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
