@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whitebox_probe._core.errors import DataError, ProbeError
+from whitebox_probe._core.errors import DataError, NonFiniteError, ProbeError
 from whitebox_probe._core.process import as_found
 from whitebox_probe._core.progress import bar
 from whitebox_probe.data.given import expected
@@ -89,7 +89,10 @@ def similarity(
         def sink(_: str, layer: int, Z: Tensor) -> None:
             if which != running[0]:  # two models may be of one module
                 return
-            features[which][layer - 1] = measured_mean(upcast(Z), masks[which])
+            mean = measured_mean(upcast(Z), masks[which])
+            features[which][layer - 1] = mean
+            if not bool(mean.isfinite().all()):
+                raise _not_finite(models[which], site, layer)
             shares[0] = max(shares[0], rounding(Z))
 
         return sink
@@ -135,7 +138,37 @@ def similarity(
             if same:
                 out[name][j, i] = value
     _tell_few(out, count, rank)
+    _tell_same(out["cka"], models)
     return Similarity(first=first.name, second=second.name, count=count, **out)
+
+
+def _not_finite(model: ProbeModel, site: str, layer: int) -> NonFiniteError:
+    return NonFiniteError(
+        f"features of {model.name} at {site} of layer {layer} are not finite",
+        "a similarity would be of no numbers",
+        "Check the weights, the dtype (float16 overflows), and the samples",
+    )
+
+
+class SameFeaturesWarning(UserWarning):
+    """Features that are the same for all samples, of which no similarity can be told."""
+
+
+def _tell_same(cka: np.ndarray, models: Sequence[ProbeModel]) -> None:
+    """Warn of layers whose similarity to every other one is NaN: their features do not differ."""
+    nothing = np.isnan(cka)
+    if not nothing.any():
+        return
+    # All of one model's dead layers are NaN with every layer of the other.
+    rows, columns = np.flatnonzero(nothing.all(axis=1)), np.flatnonzero(nothing.all(axis=0))
+    of_second = len(rows) == 0 or len(rows) == len(cka) > len(columns) > 0
+    dead, model = (columns, models[1]) if of_second else (rows, models[0])
+    told = ProbeError(
+        f"similarities of layer {', '.join(str(n + 1) for n in dead)} of {model.name} are NaN",
+        "its features are the same for all samples",
+        "Look at that layer: it may be dead",
+    )
+    warnings.warn(SameFeaturesWarning(str(told)), stacklevel=4)
 
 
 def _tell_few(found: dict[str, np.ndarray], count: int, rank: int) -> None:
