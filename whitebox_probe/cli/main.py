@@ -194,7 +194,8 @@ def as_options(error: ProbeError, known: dict[str, object]) -> str:
 
 def _tell(line: str) -> int:
     if _mine_to_say(line):
-        print(f"{PROGRAM}: error: {line}", file=sys.stderr)
+        written = line.encode(errors="backslashreplace").decode()  # names may be no UTF-8
+        print(f"{PROGRAM}: error: {written}", file=sys.stderr)
     return 2
 
 
