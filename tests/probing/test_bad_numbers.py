@@ -1,4 +1,4 @@
-"""Numbers that are none are told in one line that names layer and site, or are NaN with a reason."""
+"""Numbers that are none are told in one line with layer and site, or are NaN with a reason."""
 
 import numpy as np
 import pytest

@@ -23,6 +23,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from whitebox_probe._core.threads import alone
@@ -72,20 +73,23 @@ def _of_thread() -> dict[str, State]:
         "autocast cache": (torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled),
     }
     for kind in ("cpu", "cuda"):
-        found[f"autocast {kind}"] = (
-            lambda kind=kind: (torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)),
-            lambda was, kind=kind: (
-                torch.set_autocast_enabled(kind, was[0]),
-                torch.set_autocast_dtype(kind, was[1]),
-            ),
-        )
+        found[f"autocast {kind}"] = (partial(_autocast, torch, kind), partial(_set, torch, kind))
     return found
+
+
+def _autocast(torch: Any, kind: str) -> tuple[bool, Any]:
+    return torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
+
+
+def _set(torch: Any, kind: str, was: tuple[bool, Any]) -> None:
+    torch.set_autocast_enabled(kind, was[0])
+    torch.set_autocast_dtype(kind, was[1])
 
 
 def _of_process() -> dict[str, State]:
     """What all threads share."""
     found: dict[str, State] = {
-        "directory": (_directory, lambda was: was and os.chdir(was)),
+        "directory": (_directory, _go_back),
         "environment": (lambda: dict(os.environ), _set_environment),
         "filters": (lambda: list(warnings.filters), _set_filters),
         "loggers": (_levels, _set_levels),
@@ -154,6 +158,11 @@ def _directory() -> str | None:
     with suppress(OSError):  # it may have been removed
         return os.getcwd()
     return None
+
+
+def _go_back(was: str | None) -> None:
+    if was is not None:
+        os.chdir(was)
 
 
 def _set_environment(was: Mapping[str, str]) -> None:
