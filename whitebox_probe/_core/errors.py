@@ -6,6 +6,7 @@ that line on stderr and exits with status 2.
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 
 class ProbeError(Exception):
@@ -17,9 +18,21 @@ class ProbeError(Exception):
         self.why = why
         self.fix = fix
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As it is, also where its class takes more: reading processes hand errors on."""
+        return _again, (type(self), self.args, dict(vars(self)))
+
     def __str__(self) -> str:
         why, fix = (part.rstrip(". ") for part in (self.why, self.fix))
         return " ".join(f"{self.what}: {why}. {fix}.".split())
+
+
+def _again(kind: type[Exception], args: tuple[Any, ...], held: dict[str, Any]) -> Exception:
+    """An error or a warning as it was, without its constructor."""
+    made = kind.__new__(kind, *args)
+    made.args = args
+    vars(made).update(held)
+    return made
 
 
 class SettingError(ProbeError):
@@ -103,6 +116,10 @@ class LoadWarning(UserWarning):
     def __init__(self, what: str, why: str, fix: str) -> None:
         super().__init__(what, why, fix)
         self.told = ProbeError(what, why, fix)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As it is, also where its class takes other arguments."""
+        return _again, (type(self), self.args, dict(vars(self)))
 
     def __str__(self) -> str:
         return str(self.told)

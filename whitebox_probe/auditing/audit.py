@@ -16,6 +16,7 @@ from whitebox_probe._core.errors import (
     expect_names_differ,
     nearest,
 )
+from whitebox_probe._core.process import as_found
 from whitebox_probe.auditing import nulls
 from whitebox_probe.auditing.claim import Claim, claims
 from whitebox_probe.auditing.grid import FIRST, Setting, around, usual
@@ -40,6 +41,7 @@ AROUND = 64
 Model = ProbeModel | nn.Module | str
 
 
+@as_found()
 def audit(
     models: Sequence[Model] | Model,
     data: Any,

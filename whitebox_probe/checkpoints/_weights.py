@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from whitebox_probe._core.errors import CheckpointError, LoadWarning, NonFiniteError
+from whitebox_probe._core.process import ONE_AT_A_TIME
 from whitebox_probe.checkpoints._checksums import expect_sound
 from whitebox_probe.checkpoints._formats import (
     clean,
@@ -260,7 +261,7 @@ def _pickled(path: Path, start: bytes, *, numbers: bool = True) -> Any:
     if is_zip:
         expect_sound(path, numbers=numbers)
     try:
-        with warnings.catch_warnings():
+        with ONE_AT_A_TIME, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of kinds of tensors that are refused afterwards
             # Only the zip format can be mapped; then an optimizer's moments are never read.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)

@@ -109,6 +109,7 @@ def _noted() -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", LoadWarning)
+        warnings.filterwarnings("ignore", module="PIL")  # of broken pictures, told by their errors
         shown = warnings.showwarning
         warnings.showwarning = tell
         yield

@@ -70,6 +70,7 @@ class Reading:
         """
         parts = self.parts(whole, 2, what)
         given = parts.inputs
+        expect_plain(given, what)
         if isinstance(given, np.ndarray):
             given = self.cast(given)
         raw = isinstance(given, list) or (
@@ -129,6 +130,7 @@ class Reading:
     def _one(self, item: Any, what: str) -> Tensor:
         """The input of one sample."""
         given = item
+        expect_plain(item, what)
         if isinstance(item, np.ndarray) and item.dtype.kind in "biuf":
             given = self.cast(item)
         elif isinstance(item, list) and item:
@@ -212,6 +214,27 @@ class Reading:
         if isinstance(item, Tensor | np.ndarray) and made.is_floating_point():
             return _digest.of_sample(item, mask)
         return _digest.of_sample(made, mask)
+
+
+def expect_plain(item: Any, what: str) -> None:
+    """Refuse a tensor that has no numbers of its own, one for each entry: (B, ...).
+
+    Raises: DataError.
+    """
+    if not isinstance(item, Tensor):
+        return
+    kinds = {
+        "on the meta device, without numbers": item.is_meta,
+        "of complex numbers": item.is_complex(),
+        "quantised": item.is_quantized,
+        "nested": item.is_nested,
+        "sparse": item.layout != torch.strided and not item.is_nested,
+    }
+    for told, found in kinds.items():
+        if found:
+            raise DataError(
+                f"{what} is {told}", "a model takes dense tensors of real numbers", "Convert it"
+            )
 
 
 def _tensor(array: Any) -> Tensor:

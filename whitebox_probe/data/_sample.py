@@ -81,6 +81,10 @@ class Numbered(Dataset[Any]):
                 identity = self.identify(number)
         except ProbeError as error:
             return self.unread(number, error)
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever an object of no known kind leads to
+            return self.unread(number, _unreadable(what, error))
         return Sample(number, parts, identity)
 
     def unread(self, number: int, error: ProbeError) -> "Unread":
@@ -162,12 +166,16 @@ def read(dataset: Any, number: int, what: str) -> Any:
     except (ProbeError, MemoryError):
         raise
     except Exception as error:
-        told = (str(error).splitlines() or [""])[0]
-        raise DataError(
-            f"{what} cannot be read",
-            f"{type(error).__name__}{f': {told}' if told else ''}",
-            "Mend the Dataset, or leave that sample out",
-        ) from error
+        raise _unreadable(what, error) from error
+
+
+def _unreadable(what: str, error: Exception) -> DataError:
+    told = (str(error).splitlines() or [""])[0]
+    return DataError(
+        f"{what} cannot be read",
+        f"{type(error).__name__}{f': {told}' if told else ''}",
+        "Mend the Dataset, or leave that sample out",
+    )
 
 
 def collate(items: Sequence[Sample | Unread]) -> Batch | ProbeError:
@@ -188,7 +196,7 @@ def collate(items: Sequence[Sample | Unread]) -> Batch | ProbeError:
     try:
         return Batch(
             ids=torch.tensor(numbers),
-            inputs=_stacked(inputs, numbers, "shape"),
+            inputs=_stacked(_of_one_type(inputs, numbers), numbers, "shape"),
             identities=torch.tensor([each.identity for each in samples]),
             skipped=skipped,
             labels=None if None in classes else torch.tensor(classes),
@@ -199,6 +207,21 @@ def collate(items: Sequence[Sample | Unread]) -> Batch | ProbeError:
         )
     except DataError as error:
         return error
+
+
+def _of_one_type(inputs: Sequence[Tensor], numbers: Sequence[int]) -> Sequence[Tensor]:
+    """The inputs, which have one type: else a batch's would depend on what is in it.
+
+    Raises: DataError.
+    """
+    for number, each in zip(numbers, inputs, strict=True):
+        if each.dtype != inputs[0].dtype:
+            raise DataError(
+                f"samples {numbers[0]} and {number} cannot be put into one batch",
+                f"one is of {inputs[0].dtype}, the other of {each.dtype}",
+                "Give all samples one type",
+            )
+    return inputs
 
 
 def _stacked(parts: Sequence[Tensor | None], numbers: Sequence[int], what: str) -> Tensor:

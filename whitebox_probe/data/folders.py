@@ -19,7 +19,7 @@ from whitebox_probe.data._left_out import in_words
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.kind import Kind, Opened
 from whitebox_probe.data.text import TextReader
-from whitebox_probe.models.pictures import picture_of, unreadable
+from whitebox_probe.models.pictures import formats, picture_of, unreadable
 
 FURTHER = "further frames of a file"
 _PAGED = frozenset({".gif", ".tif", ".tiff"})
@@ -168,7 +168,8 @@ class ImageFolder(Dataset[Any]):
         names = {name: i for i, name in enumerate(sorted({n for part in first for n in part}))}
         self.classes = [names[part[0]] for part in first] if all(first) else None
         listing = "\n".join(f"{name} {size}" for name, size in members.items())
-        self.fingerprint = hashlib.sha256(listing.encode()).hexdigest()[:16]
+        written = listing.encode(errors="surrogateescape")  # names may be no UTF-8
+        self.fingerprint = hashlib.sha256(written).hexdigest()[:16]
 
     def __len__(self) -> int:
         """Number of images."""
@@ -176,7 +177,12 @@ class ImageFolder(Dataset[Any]):
 
     def __getitem__(self, index: int) -> Tensor | tuple[Tensor, int]:
         """The prepared image, with its class if the subfolders say it."""
-        prepared = self.transform(picture_of(self.files[index], str(self.files[index])))
+        path = self.files[index]
+        picture = picture_of(path, str(path))
+        try:
+            prepared = self.transform(picture)
+        except (ValueError, OSError) as error:  # Pillow's, of pixels that are no RGB
+            raise unreadable(str(path), error) from error
         return prepared if self.classes is None else (prepared, self.classes[index])
 
     def identify(self, index: int) -> int:
@@ -204,10 +210,17 @@ def _below(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
             f"the folder {folder} cannot be read", str(error.strerror), "Check its permissions"
         ) from error
     for entry in entries:
-        if not entry.is_dir():
+        if not _is_folder(entry):
             yield Path(entry.path)
         elif os.path.realpath(entry.path) not in inside:
             yield from _below(Path(entry.path), inside)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _unfit(path: Path, inside: Path) -> str | None:
@@ -232,7 +245,7 @@ def _frames(path: Path) -> int:
                     return 1  # without Pillow: a folder may hold very many
         elif suffix not in _PAGED:
             return 1
-        with Image.open(path) as image:
+        with Image.open(path, formats=formats()) as image:
             return int(getattr(image, "n_frames", 1))
     except Exception:  # decoders raise whatever a broken file leads them to
         return 1

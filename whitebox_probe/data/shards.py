@@ -125,7 +125,7 @@ class _Samples:
             for key, members in _members(shard, number).items():
                 self.samples.append((key, members))
                 sizes = sorted((end, place[2]) for end, place in members.items())
-                digest.update(f"{key} {sizes}\n".encode())
+                digest.update(f"{key} {sizes}\n".encode(errors="surrogateescape"))
         self.fingerprint = digest.hexdigest()[:16]
         if not self.samples and (found := _first_of(shards)):
             raise DataError(

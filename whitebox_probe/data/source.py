@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Subset
 
 from whitebox_probe._core.errors import DataError, ProbeError
+from whitebox_probe._core.randomness import apart, beside
 from whitebox_probe.data._reading import Reading
 from whitebox_probe.data._sample import Batch as Batch
 from whitebox_probe.data._sample import (
@@ -125,6 +126,22 @@ def open_data(
         raise DataError(
             f"limit is {limit}", "at least one sample is needed", "Use a limit of 1 or more"
         )
+    with beside():
+        return _opened(data, transform, limit, seed, without, on_error, before, input_name, dtype)
+
+
+def _opened(
+    data: Any,
+    transform: Transform | TextReader | None,
+    limit: int | None,
+    seed: int,
+    without: Collection[int],
+    on_error: str,
+    before: Mapping[str, int] | None,
+    input_name: str | None,
+    dtype: torch.dtype | None,
+) -> Source:
+    """The data as a source; its first samples are read."""
     data, transform, choices = as_chosen(data, transform)
     choices = replace(choices, input_name=input_name, dtype=dtype)
     opened = _as_before(open_any(data, transform, choices), before)
@@ -202,7 +219,7 @@ def _by_number(opened: Opened, reading: Reading, numbers: Sequence[int], *, skip
             worker_init_fn=_ignore_interrupt,
             generator=torch.Generator(),  # the caller's random numbers are not ours to draw
         )
-        yield from agreeing(loader)
+        yield from agreeing(apart(loader))
 
     def told(each: Any, some: Sequence[int], workers: int) -> list[int | None]:
         loader = DataLoader(
@@ -290,7 +307,7 @@ def _in_their_order(opened: Opened, reading: Reading, limit: int | None, *, skip
 def _read(loader: Iterable[Any]) -> Iterator[Any]:
     """What a loader or a stream gives; what its own code raises is told in one line."""
     given = 0
-    stream = iter(loader)
+    stream = apart(loader)
     while True:
         try:
             whole = next(stream)

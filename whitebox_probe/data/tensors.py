@@ -9,6 +9,7 @@ from torch import Tensor
 
 from whitebox_probe._core.errors import DataError
 from whitebox_probe.data import _digest
+from whitebox_probe.data._reading import expect_plain
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.kind import Kind, Opened
 from whitebox_probe.data.text import TextReader
@@ -29,6 +30,8 @@ class Tensors(Kind):
 
     def open(self, data: Any, transform: Transform | TextReader | None) -> Opened:
         """The tensor; its fingerprint hashes shape, type and values."""
+        if not data.is_nested:
+            expect_plain(data, f"a tensor {tuple(data.shape)}")
         if data.is_nested:
             raise DataError(
                 "a nested tensor cannot be opened",

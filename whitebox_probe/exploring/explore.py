@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core import html
 from whitebox_probe._core.errors import MissingDependency, ProbeError
+from whitebox_probe._core.process import as_found
 from whitebox_probe.exploring.panes import ATTENTION, SHARP, TOKENS, Panes
 from whitebox_probe.probing.probe import as_model, probe
 from whitebox_probe.probing.view import view
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 ALL = "all"
 
 
+@as_found()
 def explore(
     model: "ProbeModel | nn.Module | str",
     data: Any,

@@ -14,12 +14,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import pairwise
+from threading import get_ident
 
 import torch
 from torch import Tensor
 
 _TOLERANCE = 1e-7
 _guarded = ContextVar("guarded", default=True)
+_limited: dict[int, int] = {}
+"""The threads that are limited to one of the processor's, and how many each had before."""
 
 
 @contextmanager
@@ -53,15 +56,20 @@ def one_thread(device: torch.device) -> Iterator[None]:
     LAPACK is called for one matrix of the batch after the other, and its threads cost more than
     they do: 16 matrices of 197 x 197 took 136 ms with two threads and 2.5 ms with one.
     """
-    before = torch.get_num_threads()
-    if device.type != "cpu" or before == 1:
+    before, me = torch.get_num_threads(), get_ident()
+    if before == 1 and me not in _limited:
+        # A thread that asks for the first time while another one is here is told 1.
+        before = max(_limited.copy().values(), default=1)
+    if device.type != "cpu" or before == 1 or me in _limited:
         yield
         return
+    _limited[me] = before
     torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+        del _limited[me]
 
 
 def gram(Z: Tensor) -> Tensor:

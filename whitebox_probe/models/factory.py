@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from whitebox_probe import checkpoints
 from whitebox_probe._core.errors import CheckpointError, LoadWarning, ProbeError, nearest
+from whitebox_probe._core.randomness import drawn_by
 from whitebox_probe.checkpoints import Checkpoint
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.models.placing import placed_as
@@ -161,8 +162,7 @@ def build(reference: str, arguments: Mapping[str, Any]) -> nn.Module:
 
 
 def _drawn(reference: str, arguments: Mapping[str, Any], seed: int) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with drawn_by(seed):
         return build(reference, arguments).eval().requires_grad_(False)
 
 

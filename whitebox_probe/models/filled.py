@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from whitebox_probe import checkpoints
 from whitebox_probe._core.errors import CheckpointError, LoadWarning
+from whitebox_probe._core.randomness import drawn_by
 from whitebox_probe.checkpoints import Checkpoint
 from whitebox_probe.models.fields import with_tokenizer
 from whitebox_probe.models.model import ProbeModel, sizes_of
@@ -21,8 +22,7 @@ from whitebox_probe.models.verify import verified
 
 def random_of(entry: Checkpoint, seed: int) -> ProbeModel:
     """The same architecture, freshly initialised, without touching the global random state."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with drawn_by(seed):
         module = build(entry.family, entry.arch, source=entry.name)
     return _finish(replace(entry, name=f"{entry.name}-random"), module, None)
 

@@ -1,54 +1,92 @@
-"""Trying a module without a trace: what it holds, and whether that has changed since."""
+"""A module as a guest finds it: what it holds is put back, and whether that has changed since.
 
-from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager
+One module is measured by one thread at a time: its modes are of all threads. Others wait.
+"""
+
+import threading
+from collections.abc import Iterator, MutableMapping, MutableSet
+from contextlib import ExitStack, contextmanager
+from types import FunctionType, ModuleType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
+from whitebox_probe._core.randomness import kept
 from whitebox_probe.models.hooks import is_ours
-from whitebox_probe.models.offloaded import device_of
 from whitebox_probe.models.wrappers import as_written
+
+_locks: "WeakKeyDictionary[nn.Module, threading.RLock]" = WeakKeyDictionary()
+_making = threading.Lock()
 
 
 @contextmanager
 def guest(module: nn.Module) -> Iterator[None]:
     """In evaluation mode, without gradients; what the module holds and random states are put back.
 
-    Loose tensors stay as the trial made them: weights that hooks make in front of a pass are such.
+    Weights that hooks make in front of a pass are made first, and are put back as these.
     """
-    modes = [(part, part.training) for part in module.modules()]
-    device = device_of(module)
-    module.eval()
-    _renew(module)
+    # Not inference mode: what a module may keep of it could not be trained with.
+    with held_alone(module), evaluated(module), kept(), torch.no_grad():
+        renew(module)
+        with unchanged(module), as_written(module):
+            yield
+
+
+@contextmanager
+def unchanged(module: nn.Module) -> Iterator[None]:
+    """All that the parts hold is put back: loose tensors too, and what buffers are written over.
+
+    A gradient that a part gets inside is taken away again.
+    """
     before = _contents(module)
+    values = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    gradients = [(p, p.grad, p.requires_grad) for p in module.parameters()]
     try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            with torch.inference_mode(), as_written(module):
-                yield
+        yield
     finally:
         _put_back(before)
+        with torch.no_grad():
+            for buffer, value in values:
+                if not buffer.is_inference() and not torch.equal(buffer, value):
+                    buffer.copy_(value)
+        for parameter, gradient, required in gradients:
+            if parameter.grad is not gradient:
+                parameter.grad = gradient
+            if parameter.requires_grad != required:
+                parameter.requires_grad_(required)
+
+
+@contextmanager
+def evaluated(module: nn.Module) -> Iterator[None]:
+    """In evaluation mode; each part in its own mode again afterwards.
+
+    By their flags, not by `eval()`: a class of its own may write to weights there, as adapters do
+    that are merged, and would not be undone.
+    """
+    modes = [(part, part.training) for part in module.modules()]
+    try:
+        for part, _ in modes:
+            part.training = False
+        yield
+    finally:
         for part, training in modes:
             part.training = training
 
 
 @contextmanager
-def unchanged(module: nn.Module) -> Iterator[None]:
-    """All that the parts hold is put back: loose tensors too, and what buffers are written over."""
-    before = _contents(module)
-    values = [(b, None if b.is_inference() else b._version, b.clone()) for b in module.buffers()]
-    try:
+def held_alone(*modules: nn.Module) -> Iterator[None]:
+    """Keep other threads' calls from these modules meanwhile."""
+    with _making:
+        locks = {id(each): _locks.setdefault(each, threading.RLock()) for each in modules}
+    with ExitStack() as stack:
+        for key in sorted(locks):  # in one order, so that no two wait for each other
+            stack.enter_context(locks[key])
         yield
-    finally:
-        _put_back(before, tensors=True)
-        with torch.no_grad():
-            for buffer, version, value in values:
-                if version is not None and buffer._version != version:
-                    buffer.copy_(value)
 
 
-def _renew(module: nn.Module) -> None:
+def renew(module: nn.Module) -> None:
     """Make weights anew that torch's hooks make of others in front of a pass (`torch.nn.utils`).
 
     `weight_norm`, `spectral_norm` and pruning: after a change of what they are made of, as by
@@ -58,54 +96,104 @@ def _renew(module: nn.Module) -> None:
         for part in module.modules():
             for hook in list(part._forward_pre_hooks.values()):
                 if type(hook).__module__.startswith("torch.nn.utils."):
+                    before = dict(vars(part))
                     hook(part, ())
+                    _keep_equal(part, before)
 
 
-Held = list[tuple[Any, dict[str, Any], dict[str, Any]]]
+def _keep_equal(part: nn.Module, before: dict[str, Any]) -> None:
+    """Leave a part the tensors that it had, where those that were made are the same."""
+    for name, new in [*vars(part).items()]:
+        old = before.get(name)
+        if isinstance(new, Tensor) and isinstance(old, Tensor) and torch.equal(old, new):
+            part.__dict__[name] = old
+
+
+Held = list[tuple[Any, bool, dict[str, Any], dict[str, Any]]]
+_PLAIN = 2  # how deep objects that are no modules are looked into
 
 
 def _contents(module: nn.Module) -> Held:
-    """Of each part and its configuration: itself, its attributes, the contents of containers."""
+    """Of each part and its configuration: itself, its attributes, the contents of containers.
+
+    So of plain objects that a part holds, such as a cache of tables.
+    """
     owners: dict[int, Any] = {}
     for part in module.modules():
         owners[id(part)] = part
-        config = vars(part).get("config")
-        if hasattr(config, "__dict__"):
-            owners[id(config)] = config
+        _add_plain(owners, vars(part), _PLAIN)
+    configs = {id(vars(part).get("config")) for part in module.modules()}
     found = []
-    for owner in owners.values():
+    for key, owner in owners.items():
+        whole = isinstance(owner, nn.Module) or key in configs
         mine = dict(vars(owner))
         inside = {name: _copied(value) for name, value in mine.items()}
-        found.append((owner, mine, {k: v for k, v in inside.items() if v is not None}))
+        kept_inside = {k: v for k, v in inside.items() if v is not None}
+        found.append((owner, whole, mine, kept_inside))
     return found
 
 
+def _add_plain(owners: dict[int, Any], held: dict[str, Any], depth: int) -> None:
+    for value in held.values() if depth else ():
+        if id(value) not in owners and _is_plain(value):
+            owners[id(value)] = value
+            _add_plain(owners, vars(value), depth - 1)
+
+
+def _is_plain(value: Any) -> bool:
+    others = (nn.Module, Tensor, type, FunctionType, ModuleType, MutableMapping, list)
+    return hasattr(value, "__dict__") and not isinstance(value, others)
+
+
 def _copied(value: Any) -> Any:
-    """A copy of a mapping or a list, not of what is in it; None of anything else."""
+    """A copy of a mapping, a list or a set, not of what is in it; None of anything else."""
     if isinstance(value, MutableMapping):
         return dict(value)
+    if isinstance(value, MutableSet):
+        return set(value)
     return list(value) if isinstance(value, list) else None
 
 
-def _put_back(before: Held, *, tensors: bool = False) -> None:
-    """Give the parts what they held, where a pass has changed it; loose tensors only if asked."""
-    for owner, mine, inside in before:
+def _put_back(before: Held) -> None:
+    """Give the parts what they held, where a pass has changed it.
+
+    Of plain objects the tensors alone: what else they count or log may be another thread's.
+    """
+    for owner, whole, mine, inside in before:
         now: dict[str, Any] = owner.__dict__
         for name in [*now]:
-            if name not in mine and (tensors or not isinstance(now[name], Tensor)):
+            if name not in mine and (whole or _holds(now[name])):
                 del now[name]
         for name, value in mine.items():
-            is_tensor = isinstance(value, Tensor) or isinstance(now.get(name), Tensor)
-            if (tensors or not is_tensor) and now.get(name, before) is not value:
+            changed = now.get(name, before) is not value
+            if changed and (whole or _holds(value) or _holds(now.get(name))):
                 now[name] = value
         for name, content in inside.items():
-            value = mine[name]
-            if isinstance(value, list):
-                if list(map(id, value)) != list(map(id, content)):
-                    value[:] = content
-            elif {k: id(v) for k, v in value.items()} != {k: id(v) for k, v in content.items()}:
-                value.clear()
-                value.update(content)
+            if whole or _holds(mine[name]) or _holds(content):
+                _refill(mine[name], content)
+
+
+def _holds(value: Any) -> bool:
+    """Whether it is a tensor, or a container with one in it."""
+    if isinstance(value, MutableMapping):
+        value = list(value.values())
+    if isinstance(value, list | set | tuple):
+        return any(isinstance(each, Tensor) for each in value)
+    return isinstance(value, Tensor)
+
+
+def _refill(value: Any, content: Any) -> None:
+    """Give a container what was in it, if it holds something else."""
+    if isinstance(value, list):
+        if list(map(id, value)) != list(map(id, content)):
+            value[:] = content
+    elif isinstance(value, MutableSet):
+        if value != content:
+            value.clear()
+            value |= content
+    elif {k: id(v) for k, v in value.items()} != {k: id(v) for k, v in content.items()}:
+        value.clear()
+        value.update(content)
 
 
 def state(module: nn.Module) -> object:

@@ -1,19 +1,22 @@
 """Hooks in, hooks out: the one place where hooks are set.
 
 Hooks only read: the model's output is the same bit for bit, fused attention stays on, and every
-hook is removed even after an exception.
+hook is removed even after an exception. They read the passes of the thread that set them, and not
+those that another thread makes of the same module.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from itertools import takewhile
+from threading import get_ident
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import InternalError, ProbeError
+from whitebox_probe._core.randomness import measuring
 from whitebox_probe.models.anatomy import Tap
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.models.offloaded import hook_of
@@ -52,6 +55,7 @@ def attach_taps(
     places = devices_of(module)
     if len(places) > 1:  # layers' tensors are compared and put together
         sink = partial(_handed_on, sink, places[0])
+    mine = get_ident()
     with ExitStack() as stack:
         shapes: dict[str, torch.Size] = {}
         stack.enter_context(as_written(module))
@@ -59,13 +63,13 @@ def attach_taps(
         for name, layer, tap in taps:
             part = module.get_submodule(tap.module)
             passes = [0]
-            hook = partial(_read, tap, sink, name, layer, shapes, passes)
+            hook = partial(_read, mine, tap, sink, name, layer, shapes, passes)
             if tap.turn != (0, 1):
-                again = partial(_begin, passes)
+                again = partial(_begin, mine, passes)
                 stack.callback(module.register_forward_pre_hook(again).remove)
             if tap.like:
                 like = module.get_submodule(tap.like)
-                note = partial(_note, shapes, tap.like)
+                note = partial(_note, mine, shapes, tap.like)
                 stack.callback(like.register_forward_pre_hook(note, with_kwargs=True).remove)
             handle = (
                 part.register_forward_pre_hook(hook, with_kwargs=True)
@@ -119,17 +123,22 @@ def is_ours(hook: Any) -> bool:
     return isinstance(hook, partial) and hook.func in (_read, _note, _begin, _called)
 
 
-def _begin(passes: list[int], module: nn.Module, args: Any) -> None:
+def _begin(mine: int, passes: list[int], module: nn.Module, args: Any) -> None:
     """Another forward pass of the whole: the last one may have ended in the middle."""
-    passes[0] = 0
+    if get_ident() == mine:
+        passes[0] = 0
 
 
-def _note(shapes: dict[str, torch.Size], path: str, module: nn.Module, args: Any, kw: Any) -> None:
+def _note(
+    mine: int, shapes: dict[str, torch.Size], path: str, module: nn.Module, args: Any, kw: Any
+) -> None:
     """Keep the shape (B, n) of the tokens that a module is given."""
-    shapes[path] = Tap(path, "input").read(args, kw).shape[:2]
+    if get_ident() == mine:
+        shapes[path] = Tap(path, "input").read(args, kw).shape[:2]
 
 
 def _read(
+    mine: int,
     tap: Tap,
     sink: Sink,
     name: str,
@@ -145,6 +154,8 @@ def _read(
     What fails here fails inside the model's forward pass, and is told apart from an input that the
     model cannot take.
     """
+    if get_ident() != mine:
+        return
     turn, turns = tap.turn
     now, passes[0] = passes[0] % turns, passes[0] + 1
     if now != turn:
@@ -153,7 +164,8 @@ def _read(
         tensor = tap.read(args, last)
         if tap.like and tensor.ndim == 2:
             tensor = tensor.unflatten(0, shapes[tap.like])
-        sink(name, layer, tensor)
+        with measuring():
+            sink(name, layer, tensor)
     except (ProbeError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:

@@ -10,6 +10,8 @@ from torch import nn
 
 from whitebox_probe import checkpoints
 from whitebox_probe._core.errors import AssumedWarning, LoadWarning, ProbeError
+from whitebox_probe._core.process import as_found
+from whitebox_probe._core.randomness import kept
 from whitebox_probe.checkpoints import Checkpoint
 from whitebox_probe.models.factory import OWN, is_reference, made, made_random, reference_in
 from whitebox_probe.models.fields import fields_named, size_stated
@@ -23,6 +25,8 @@ from whitebox_probe.models.registry import family_named
 from whitebox_probe.models.sources import HF, entry_of, weights_at
 
 
+@as_found()
+@kept()
 def load(
     source: str | Path,
     *,
@@ -120,10 +124,10 @@ def load(
             )
             notes.append(note)
         for note in notes:
-            warnings.warn(note, stacklevel=2)
+            warnings.warn(note, stacklevel=4)  # behind two decorators
     # An architecture or entry that is named is a published one: there the values are its own.
     if assumed and path is not None and not isinstance(arch, str):
-        warnings.warn(AssumedWarning(str(path), assumed, family.assumed_from), stacklevel=2)
+        warnings.warn(AssumedWarning(str(path), assumed, family.assumed_from), stacklevel=4)
     return model
 
 
@@ -161,7 +165,7 @@ def _own(
         prepared=prepared,
     )
     for note in found.notes:
-        warnings.warn(note, stacklevel=3)
+        warnings.warn(note, stacklevel=5)
     return found.model
 
 

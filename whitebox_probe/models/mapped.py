@@ -19,11 +19,9 @@ a layout), `d (K p)`, `(3 K p) d`, `d (3 K p)` (for the bases qkv:q, qkv:k and q
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import (
@@ -34,6 +32,7 @@ from whitebox_probe._core.errors import (
 )
 from whitebox_probe.models.anatomy import Anatomy, Dims, Layer, Tap
 from whitebox_probe.models.declared import Operator, Operators
+from whitebox_probe.models.guest import guest
 from whitebox_probe.models.hooks import attach_taps
 from whitebox_probe.models.layouts import (
     ANY_WIDTH,
@@ -282,7 +281,6 @@ class MappedAnatomy(Anatomy):
     def _try(self, module: nn.Module, example: Tensor) -> None:
         """One forward pass: each site must pass one tensor of its shape in every layer."""
         passed: dict[tuple[str, int], int] = {}
-        training = module.training
 
         def count(name: str, layer: int, tensor: Tensor) -> None:
             passed[name, layer] = passed.get((name, layer), 0) + 1
@@ -293,13 +291,9 @@ class MappedAnatomy(Anatomy):
 
         layers = range(1, self._dims.layers + 1)
         taps = [(name, n, tap) for n in layers for name, tap in self._taps(n).items()]
-        with ExitStack() as stack:
-            stack.enter_context(attach_taps(module, taps, count))
-            module.eval()
-            stack.callback(module.train, training)
+        with guest(module), attach_taps(module, taps, count):
             try:
-                with torch.inference_mode():
-                    module(example)
+                module(example)
             except (RuntimeError, ValueError, AssertionError, TypeError) as error:
                 raise DataError(
                     f"the example of shape {tuple(example.shape)} does not run",

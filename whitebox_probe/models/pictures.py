@@ -5,6 +5,7 @@ Of an array the axis of 1, 3 or 4 entries counts the channels, whether it is the
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +85,19 @@ def _is_one(images: Any) -> bool:
     )
 
 
+_PROGRAMS = ("EPS",)  # which Pillow hands to Ghostscript
+
+
+@cache
+def formats() -> tuple[str, ...]:
+    """The formats that are read: those that Pillow knows, but for what another program draws."""
+    Image.init()
+    return tuple(name for name in Image.OPEN if name not in _PROGRAMS)
+
+
 def _opened(file: Path | io.BytesIO, what: str) -> Image.Image:
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=formats()) as image:
             image.load()
             return eight_bits(image, what)
     except (DataError, MemoryError):

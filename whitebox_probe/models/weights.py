@@ -55,8 +55,9 @@ def affine(linear: Any) -> tuple[Tensor, Tensor | None]:
     dtype = floating[0].dtype if floating else torch.float32
     device = next((p.device for p in linear.parameters() if not p.is_meta), torch.device("cpu"))
     modes = [(part, part.training) for part in linear.modules()]
-    linear.eval()  # an adapter's dropout is no part of its map
     try:
+        for part, _ in modes:  # an adapter's dropout is no part of its map
+            part.training = False
         with torch.no_grad():
             units = torch.eye(columns, device=device, dtype=dtype)
             bias = linear.forward(torch.zeros_like(units[:1]))[0].detach()

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import ProbeError
+from whitebox_probe._core.process import as_found
 from whitebox_probe.models.anatomy import Anatomy
 from whitebox_probe.models.declared import Operator
 from whitebox_probe.models.family import Family
@@ -20,6 +21,7 @@ from whitebox_probe.models.verify import verified
 from whitebox_probe.models.wrappers import bare
 
 
+@as_found()
 def wrap(
     module: nn.Module,
     family: str | None = None,

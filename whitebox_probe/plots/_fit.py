@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from whitebox_probe._core.errors import ProbeError
+from whitebox_probe._core.process import ONE_AT_A_TIME
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -110,7 +111,7 @@ def lay_out(figure: "Figure") -> None:
 @contextmanager
 def _room(figure: "Figure") -> Iterator[None]:
     """An error where a layout finds no room for axes; matplotlib would only warn."""
-    with warnings.catch_warnings():
+    with ONE_AT_A_TIME, warnings.catch_warnings():
         warnings.filterwarnings("error", "constrained_layout not applied", UserWarning)
         try:
             yield

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from whitebox_probe._core.errors import ProbeError, nearest
+from whitebox_probe._core.process import ONE_AT_A_TIME
 
 _NOT_LOOKS = ("backend", "webagg", "interactive", "toolbar", "tk.", "savefig.directory")
 """Settings of a program, which a style sheet has no say in."""
@@ -39,7 +40,7 @@ def using(sheet: str | None) -> Iterator[None]:
     settings = _of_sheet(sheet) if sheet else {}
     token = _ASKED.set(_ASKED.get() | settings.keys())
     try:
-        with mpl.rc_context(settings):
+        with ONE_AT_A_TIME, mpl.rc_context(settings):
             yield
     finally:
         _ASKED.reset(token)
@@ -99,9 +100,10 @@ def styled() -> Iterator[None]:
     """
     import matplotlib as mpl
 
-    ours: Any = {key: setting(key) for key in _own()}
-    with mpl.rc_context(ours):
-        yield
+    with ONE_AT_A_TIME:
+        ours: Any = {key: setting(key) for key in _own()}
+        with mpl.rc_context(ours):
+            yield
 
 
 def setting(name: str) -> Any:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from whitebox_probe._core.errors import ProbeError, nearest
+from whitebox_probe._core.process import ONE_AT_A_TIME, as_found
 from whitebox_probe.plots import _provenance
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ def figure(
         @functools.wraps(draw)
         def drawn(*args: Any, **named: Any) -> "Figure":
             _known(draw.__name__, signature, named)
-            made = draw(*args, **named)
+            with ONE_AT_A_TIME, as_found():  # settings of figures are of the whole process
+                made = draw(*args, **named)
             _provenance.note(made, draw.__name__, args, named)
             return made
 

@@ -65,6 +65,7 @@ class State:
 
 _PER_HEAD = "a head's values"  # the name of the sum from which means over samples are taken
 _LEFT_OUT = "tokens left out, of how many"
+_NOT_FINITE = "samples that are not finite"
 
 
 class _Open:
@@ -261,6 +262,8 @@ class Collector:
         if isinstance(m.measure, DatasetMeasure):
             if not self._again:  # its sums hold the batch already
                 labels = None if self._labels is None else group.of(self._labels)
+                finite = tokens.at(m.place).flatten(1).isfinite().all(dim=1)
+                self.sums(m, layer).total(_NOT_FINITE, (~finite).sum())
                 m.measure.add(self.sums(m, layer), tokens, m.place, labels)
             return
         assert isinstance(m.measure, SampleMeasure)
@@ -296,6 +299,11 @@ class Collector:
         sums = self.sums(m, layer)
         some, of = sums[_LEFT_OUT].tolist() if _LEFT_OUT in sums else (0, 0)
         return int(some), int(of)
+
+    def not_finite(self, m: Measurement, layer: int) -> int:
+        """How many samples a measure of all together was given that are not finite."""
+        sums = self.sums(m, layer)
+        return int(sums[_NOT_FINITE]) if _NOT_FINITE in sums else 0
 
     def _nullified(self, Z: Tensor, site: str, layer: int, kind: str, group: Group) -> Tensor:
         """The null's tokens, drawn for each sample by its own number: order does not show."""

@@ -82,7 +82,7 @@ class Fit:
             rows = measured_rows(tensor, masks[0])
             batch.append((layer, rows.clone()[None]))
 
-        with torch.inference_mode(), attach(self.model, [site], layers, keep):
+        with attach(self.model, [site], layers, keep):
             source, skipped = self.source(), set[int]()
             got = [torch.empty(0, dtype=torch.int64)]
             for item in source.batches(self.batch_size, 0):

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from whitebox_probe._core import onednn
 from whitebox_probe._core.errors import DataError, ProbeError
 from whitebox_probe._core.hashing import seed_of
+from whitebox_probe._core.randomness import seeded
 from whitebox_probe.checkpoints import listed
 from whitebox_probe.data._prepared import transform_of as transform_of
 from whitebox_probe.data.source import Batch, Source, open_data
+from whitebox_probe.models.guest import evaluated, held_alone, renew, unchanged
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.models.offloaded import is_offloaded, without_weights
 from whitebox_probe.models.verify import verified_again
@@ -21,7 +23,6 @@ from whitebox_probe.models.weights import devices_of
 from whitebox_probe.models.wrappers import is_compiled
 from whitebox_probe.probing.padding import arguments
 from whitebox_probe.probing.precision import full_float32
-from whitebox_probe.probing.randomness import seeded
 
 
 def input_of(model: ProbeModel) -> tuple[str | None, torch.dtype | None]:
@@ -45,12 +46,34 @@ def opened(model: ProbeModel, data: Any, **options: Any) -> Source:
 
 @contextmanager
 def ready(model: ProbeModel, device: str | torch.device | None) -> Iterator[torch.device]:
-    """The model in evaluation mode on the device, float32 in full; all as it was afterwards.
+    """The model in evaluation mode on the device, float32 in full, without gradients.
 
-    It is tried again first where weights or hooks are others than when it was wrapped.
+    All is as it was found afterwards.
+
+    It is tried again first where weights or hooks are others than when it was wrapped. Autocast of
+    the caller's is off: a pass sets its own.
     """
     _expect_loaded(model)
-    verified_again(model)
+    with ExitStack() as stack:
+        stack.enter_context(held_alone(model.module))
+        verified_again(model)
+        stack.enter_context(evaluated(model.module))
+        renew(model.module)
+        stack.enter_context(unchanged(model.module))
+        where = stack.enter_context(_moved(model, device))
+        for kind in {"cpu", where.type}:
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(full_float32())
+        yield where
+
+
+@contextmanager
+def _moved(model: ProbeModel, device: str | torch.device | None) -> Iterator[torch.device]:
+    """The model on a device, and back on its own afterwards.
+
+    Raises: ProbeError where it cannot be there.
+    """
     before = model.device
     spread = len(devices_of(model.module)) > 1 or is_offloaded(model.module)
     if spread and device is not None:
@@ -72,14 +95,9 @@ def ready(model: ProbeModel, device: str | torch.device | None) -> Iterator[torc
         raise ProbeError(
             f"device '{device}' cannot be used", str(error).splitlines()[0], "Use device='cpu'"
         ) from error
-    modes = [(part, part.training) for part in model.module.modules()]
-    model.module.eval()
     try:
-        with full_float32():
-            yield where
+        yield where
     finally:
-        for part, training in modes:
-            part.training = training
         if not spread:
             model.module.to(before)
 

@@ -74,7 +74,7 @@ def mean_updates(
 
     source = opened(model, data, limit=limit, seed=seed, on_error=on_error)
     kind = getattr(torch, dtype)
-    with ready(model, device) as where, torch.inference_mode():
+    with ready(model, device) as where:
         half = torch.autocast(where.type, dtype=kind, enabled=kind != torch.float32)
         with half, attach(model, [SITE], range(1, model.layers + 1), add):
             for batch in source.batches(batch_size, 0):

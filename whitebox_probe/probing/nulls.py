@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from whitebox_probe._core.errors import ProbeError
+from whitebox_probe._core.process import as_found
 from whitebox_probe.data.given import expected
 from whitebox_probe.models.load import load_random
 from whitebox_probe.models.model import ProbeModel
@@ -19,6 +20,7 @@ from whitebox_probe.results.forms import NULL_SEPARATOR
 from whitebox_probe.results.result import Result
 
 
+@as_found()
 def nulls(
     model: ProbeModel | str,
     data: Any,

@@ -121,11 +121,13 @@ def streamed(collector: Collector, count: int) -> tuple[list[Row], list[Matrix]]
         stacks: dict[str, list[np.ndarray]] = {}
         if isinstance(m.measure, DatasetMeasure):
             for layer in sorted(m.layers):
+                if bad := collector.not_finite(m, layer):
+                    raise _not_finite_together(m, layer, bad, count)
                 sums = collector.sums(m, layer)
                 notes = m.measure.notes(sums)
                 for name, value in m.measure.numbers(sums).items():
                     row = _number(m, name, layer, float(value), count)
-                    rows.append(row | {"note": notes.get(name, "")})
+                    rows.append(row | {"note": notes.get(name, "") or _unsettled(row, collector)})
                 for name, matrix in m.measure.matrices(sums).items():
                     stacks.setdefault(name, []).append(matrix.numpy(force=True))
         matrices += [(name, _where(m), np.stack(layers)) for name, layers in stacks.items()]
@@ -135,6 +137,23 @@ def streamed(collector: Collector, count: int) -> tuple[list[Row], list[Matrix]]
         of_heads.setdefault(m, []).append(mean)
     matrices += [(m.measure.name, _where(m), np.stack(each)) for m, each in of_heads.items()]
     return rows, matrices
+
+
+def _not_finite_together(m: Measurement, layer: int, bad: int, count: int) -> NonFiniteError:
+    return NonFiniteError(
+        f"{bad} of {count} samples have features that are not finite",
+        f"{m.measure.name} at {m.place} of layer {layer} is taken of all samples together",
+        "Check the weights, the dtype (float16 overflows), and the samples; a measure of each "
+        "sample, such as token_norm, names the first one",
+    )
+
+
+def _unsettled(row: Row, collector: Collector) -> str:
+    """Why a measure of finite features has no value."""
+    if np.isfinite(row["value"]):
+        return ""
+    tokens = collector.tokens["all" if row["class_token"] else "patches"]
+    return f"none, as it is not defined for {tokens} tokens a sample and {row['count']} samples"
 
 
 def _where(m: Measurement) -> dict[str, Any]:
@@ -162,13 +181,34 @@ def weighed(plan: Plan, bases: Bases) -> tuple[list[Row], list[Matrix]]:
         pairs = {n: len(U) * (len(U) - 1) // 2 for n, U in of.items()}
         stacks: dict[str, list[np.ndarray]] = {}
         for layer, (numbers, found) in zip(of, known[key], strict=True):
-            rows += [
-                _number(m, name, layer, value, pairs[layer]) for name, value in numbers.items()
-            ]
+            for name, value in numbers.items():
+                note = "" if np.isfinite(value) else _why_none(of, layer)
+                rows.append(_number(m, name, layer, value, pairs[layer]) | {"note": note})
             for name, matrix in found.items():
                 stacks.setdefault(name, []).append(matrix.numpy())
         matrices += [(name, _where(m), np.stack(layers)) for name, layers in stacks.items()]
     return rows, matrices
+
+
+def _why_none(of: Mapping[int, Tensor], layer: int) -> str:
+    """Why a measure of subspaces has no value; of this layer's, or of the next one's.
+
+    Raises: NonFiniteError for weights that are not finite.
+    """
+    for number in (layer, layer + 1):
+        U = of.get(number)
+        if U is None:
+            continue
+        if not bool(U.isfinite().all()):
+            raise NonFiniteError(
+                f"the subspaces of layer {number} are not finite",
+                "weights that they are read from hold NaN or infinity",
+                "Check the weights: the training may have diverged",
+            )
+        zero = int((~U.flatten(1).bool().any(dim=1)).sum())
+        if zero:
+            return f"none, as {zero} of {len(U)} subspaces of layer {number} are zero"
+    return "none, as there is nothing to compare with"
 
 
 def _of_layers(

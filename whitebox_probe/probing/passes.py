@@ -6,6 +6,7 @@ pass, until a part is called again.
 """
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import CodeType, FrameType
@@ -32,6 +33,7 @@ class Passes:
     ) -> None:
         self.whole = False
         self._module = module
+        self._thread = threading.get_ident()
         self._parts = {id(part) for part in module.modules()}
         self._begins, self._fails = begins, fails
         self._running: list[tuple[nn.Module, FrameType]] = []
@@ -53,7 +55,8 @@ class Passes:
             self._drop_stopped(None)
 
     def _ours(self, module: nn.Module) -> bool:
-        if torch.compiler.is_compiling():
+        # Torch's global hooks hear other threads as well.
+        if torch.compiler.is_compiling() or threading.get_ident() != self._thread:
             return False
         # A backward pass computes parts once more, which is no pass of its own.
         return id(module) in self._parts and torch._C._current_graph_task_id() == -1

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import DataError, LoadWarning
+from whitebox_probe._core.process import as_found
 from whitebox_probe._core.progress import bar
 from whitebox_probe._core.versions import version_of
 from whitebox_probe.data._digest import combined
@@ -50,6 +51,7 @@ from whitebox_probe.results.table import tabulate
 OneOrMore = float | Sequence[float]
 
 
+@as_found()
 def probe(
     model: ProbeModel | nn.Module | str,
     data: Any,
@@ -541,7 +543,7 @@ def forward(
     table, drew = collector.table, False
     every = range(1, model.layers + 1)
     taps = [(site, n, model.tap(site, n)) for n in every for site in sites]
-    with shown, torch.inference_mode(), autocast, saver.listening():
+    with shown, autocast, saver.listening():
         stream = source.batches(execution.batch_size, execution.workers, **dealt)
         for batch in saver.kept_on_error(classed(stream) if collector.needs_labels else stream):
             collector.skipped |= batch.skipped

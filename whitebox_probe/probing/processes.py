@@ -104,7 +104,7 @@ class Processes:
         if self.count == 1:
             return bases
         theirs = {key: {n: U.clone() for n, U in of.items()} for key, of in bases.items()}
-        with _together(), torch.inference_mode():
+        with _together(), torch.no_grad():
             for of in theirs.values():
                 for U in of.values():  # as it lies in memory: products round so
                     sent = U.cpu().contiguous()  # two processes may share a GPU, which NCCL refuses

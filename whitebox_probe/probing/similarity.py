@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whitebox_probe._core.errors import DataError, ProbeError
+from whitebox_probe._core.errors import DataError, NonFiniteError, ProbeError
+from whitebox_probe._core.process import as_found
 from whitebox_probe._core.progress import bar
 from whitebox_probe.data.given import expected
 from whitebox_probe.data.source import Batch
@@ -30,6 +31,7 @@ from whitebox_probe.metrics.similarity import (
     procrustes_of,
     subspace_overlap_of,
 )
+from whitebox_probe.models.guest import held_alone
 from whitebox_probe.models.hooks import attach
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.probing.forward import opened, ready, run_batch
@@ -43,6 +45,7 @@ class FewSamplesWarning(UserWarning):
     """Samples are too few for a number, which is NaN; one line, as an error is."""
 
 
+@as_found()
 def similarity(
     first: ProbeModel,
     second: ProbeModel,
@@ -80,10 +83,16 @@ def similarity(
     shares = [0.0]  # of tokens: their means are in float64
     features: tuple[dict[int, Tensor], dict[int, Tensor]] = ({}, {})
     masks: dict[int, Tensor | None] = {}
+    running = [0]
 
     def keep(which: int) -> Any:
         def sink(_: str, layer: int, Z: Tensor) -> None:
-            features[which][layer - 1] = measured_mean(upcast(Z), masks[which])
+            if which != running[0]:  # two models may be of one module
+                return
+            mean = measured_mean(upcast(Z), masks[which])
+            features[which][layer - 1] = mean
+            if not bool(mean.isfinite().all()):
+                raise _not_finite(models[which], site, layer)
             shares[0] = max(shares[0], rounding(Z))
 
         return sink
@@ -91,7 +100,8 @@ def similarity(
     read: list[Tensor] = [torch.empty(0, dtype=torch.int64)]
     used = models[:1] if same else models
     shown = bar(progress=progress, total=sources[0].count, unit="sample")
-    with ExitStack() as stack, shown, torch.inference_mode():
+    with shown, ExitStack() as stack:
+        stack.enter_context(held_alone(*(model.module for model in used)))
         places = [stack.enter_context(ready(model, device)) for model in used]
         for which, model in enumerate(used):
             layers: Sequence[int] = range(1, model.layers + 1)
@@ -101,7 +111,7 @@ def similarity(
             _expect_same_samples(batches)
             for which, (model, batch) in enumerate(zip(used, batches, strict=True)):
                 expect_some(batch.mask, batch.ids)
-                masks[which] = batch.mask
+                masks[which], running[0] = batch.mask, which
                 run_batch(model, batch, places[which], [site])
             right = features[0 if same else 1]
             for (i, j), sums in moments.items():
@@ -128,7 +138,37 @@ def similarity(
             if same:
                 out[name][j, i] = value
     _tell_few(out, count, rank)
+    _tell_same(out["cka"], models)
     return Similarity(first=first.name, second=second.name, count=count, **out)
+
+
+def _not_finite(model: ProbeModel, site: str, layer: int) -> NonFiniteError:
+    return NonFiniteError(
+        f"features of {model.name} at {site} of layer {layer} are not finite",
+        "a similarity would be of no numbers",
+        "Check the weights, the dtype (float16 overflows), and the samples",
+    )
+
+
+class SameFeaturesWarning(UserWarning):
+    """Features that are the same for all samples, of which no similarity can be told."""
+
+
+def _tell_same(cka: np.ndarray, models: Sequence[ProbeModel]) -> None:
+    """Warn of layers whose similarity to every other one is NaN: their features do not differ."""
+    nothing = np.isnan(cka)
+    if not nothing.any():
+        return
+    # All of one model's dead layers are NaN with every layer of the other.
+    rows, columns = np.flatnonzero(nothing.all(axis=1)), np.flatnonzero(nothing.all(axis=0))
+    of_second = len(rows) == 0 or len(rows) == len(cka) > len(columns) > 0
+    dead, model = (columns, models[1]) if of_second else (rows, models[0])
+    told = ProbeError(
+        f"similarities of layer {', '.join(str(n + 1) for n in dead)} of {model.name} are NaN",
+        "its features are the same for all samples",
+        "Look at that layer: it may be dead",
+    )
+    warnings.warn(SameFeaturesWarning(str(told)), stacklevel=4)
 
 
 def _tell_few(found: dict[str, np.ndarray], count: int, rank: int) -> None:
@@ -140,7 +180,7 @@ def _tell_few(found: dict[str, np.ndarray], count: int, rank: int) -> None:
         f"there are {count}, and unrelated features would have much of {rank} directions in common",
         f"Use {SAMPLES_PER_DIRECTION * rank} samples or more, or a smaller rank",
     )
-    warnings.warn(FewSamplesWarning(str(told)), stacklevel=3)
+    warnings.warn(FewSamplesWarning(str(told)), stacklevel=4)
 
 
 def _together(streams: Sequence[Iterator[Batch]]) -> Iterator[tuple[Batch, ...]]:

@@ -233,7 +233,8 @@ class Saver:
             yield
         finally:
             for number, handler in before.items():
-                signal.signal(number, handler)
+                if handler is not None:  # None: it was set by no Python code, which cannot set it
+                    signal.signal(number, handler)
 
     def kept_on_error(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """The batches; what was measured is saved before an error of reading is passed on.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import DataError, SiteError
+from whitebox_probe._core.process import as_found
 from whitebox_probe.data.text import open_tokenizer
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
@@ -22,6 +23,7 @@ MOST = 64
 USUAL = ("z_out", "attn_weights")
 
 
+@as_found()
 def view(
     model: ProbeModel | nn.Module | str,
     data: Any,
@@ -55,7 +57,7 @@ def view(
         raise SiteError("no site is named", "there is nothing to look at", "Use sites=['z_out']")
     inputs: list[Tensor] = []
     ids: list[int] = []
-    with ready(whole, device) as where, torch.inference_mode():
+    with ready(whole, device) as where:
         source = opened(whole, data, limit=limit, seed=seed)
         with record(whole, names, layers) as recording:
             for batch in source.batches(limit, 0):

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from whitebox_probe._core.errors import DataError, ProbeError, ResultError
+from whitebox_probe._core.process import as_found
 from whitebox_probe.results.view import View
 from whitebox_probe.stats import summarise
 
@@ -15,6 +16,7 @@ MASS = 0.6
 _DRAWS = 20  # of patches at random, for what chance gives
 
 
+@as_found()
 def segmentation(
     view: View,
     masks: Any,

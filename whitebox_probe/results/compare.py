@@ -10,6 +10,7 @@ import pandas as pd
 
 from whitebox_probe._core.errors import ResultError, expect_names_differ, nearest
 from whitebox_probe._core.lines import names
+from whitebox_probe._core.process import as_found
 from whitebox_probe.results import pairing, printed, summary
 from whitebox_probe.results.folder import read_seal, save_sealed
 from whitebox_probe.results.forms import FORMS, in_nats, normal_form, scale
@@ -121,6 +122,7 @@ class Comparison:
         return cls(**frames, notes=tuple(whole.get("notes", ())), units=whole.get("units", {}))
 
 
+@as_found()
 def compare(results: Sequence[Result], *, form: str | None = None, seed: int = 0) -> Comparison:
     """Align results by layer and relative depth, and pair models sample by sample.
 

@@ -6,8 +6,8 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import nn
 
+from whitebox_probe._core.randomness import seeded
 from whitebox_probe.models.guest import unchanged
-from whitebox_probe.probing.randomness import seeded
 
 
 @contextmanager

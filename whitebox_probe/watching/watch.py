@@ -17,6 +17,7 @@ from whitebox_probe._core.errors import (
     SiteError,
     nearest,
 )
+from whitebox_probe._core.process import as_found
 from whitebox_probe.data.given import expected
 from whitebox_probe.data.source import Batch, Source
 from whitebox_probe.models.model import ProbeModel
@@ -39,6 +40,7 @@ SAMPLES = 16
 To = str | Path | Sink | Callable[[int, Result], object]
 
 
+@as_found()
 def watch(
     model: ProbeModel | nn.Module,
     data: Any = None,

@@ -12,6 +12,7 @@ import torch
 
 from whitebox_probe._core import launch
 from whitebox_probe._core.errors import LoadWarning, ProbeError
+from whitebox_probe._core.process import as_found
 from whitebox_probe.models.guest import state
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.results.result import Result
@@ -142,6 +143,7 @@ class Watcher:
 
         return of_transformers(self)
 
+    @as_found()
     def _timed(self, *, between: bool = False) -> Result:
         """The model as it is; how long that took is told to the pace."""
         device = self.model.device
@@ -164,6 +166,7 @@ class Watcher:
                 what = f"step {self._step} of {self.name} is not logged"
                 warnings.warn(WatchWarning(what, told, "The training goes on"), stacklevel=3)
 
+    @as_found()
     def _log(self, step: int, result: Result) -> None:
         named = f"{self.name}@{step}"
         result = replace(

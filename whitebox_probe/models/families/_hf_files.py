@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import CheckpointError, nearest
+from whitebox_probe._core.randomness import kept
 
 _WHOLE = "_whitebox_probe_whole"
 """Under which attribute a tower keeps the model that it was taken from, and its path there."""
@@ -86,7 +87,7 @@ def _converted(weights: dict[str, Tensor], kind: Any, config: Any) -> dict[str, 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        with torch.random.fork_rng(devices=[]):
+        with kept():
             model, info = kind.from_pretrained(
                 None,
                 config=copy.deepcopy(config),

@@ -1,0 +1,193 @@
+"""Broken pictures, names and samples: one line, whoever reads them."""
+
+import io
+import os
+import pickle
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import whitebox_probe as wp
+from whitebox_probe._core import errors
+from whitebox_probe._core.errors import DataError, ProbeError
+from whitebox_probe.cli.main import main
+
+PIXELS = (np.random.default_rng(0).random((32, 32, 3)) * 255).astype(np.uint8)
+
+
+def encoded(image, form="PNG", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+PNG, JPG = encoded(Image.fromarray(PIXELS)), encoded(Image.fromarray(PIXELS), "JPEG")
+
+
+def chunk(kind, content):
+    return (
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+    )
+
+
+def header(wide, tall):
+    return PNG[:8] + chunk(b"IHDR", struct.pack(">IIBBBBB", wide, tall, 8, 2, 0, 0, 0))
+
+
+BOMB = zlib.compress(b"a" * (100 << 20))
+BROKEN = {
+    "cut.png": PNG[: len(PNG) // 2],
+    "cut.jpg": JPG[:400],
+    "empty.png": b"",
+    "text.jpg": b"<html>quota exceeded</html>",
+    "nul.png": b"\0" * 5000,
+    "huge.png": header(20000, 20000) + chunk(b"IDAT", zlib.compress(b"\0" * 99)),
+    "vast.png": header(2**31 - 1, 2**31 - 1),
+    "none.png": header(0, 0),
+    "comment.png": PNG[:33] + chunk(b"zTXt", b"Comment\0\0" + BOMB) + PNG[33:],
+    "comments.png": PNG[:33] + chunk(b"tEXt", b"C\0" + b"x" * (1 << 20)) * 80 + PNG[33:],
+    "profile.png": PNG[:33] + chunk(b"iCCP", b"p\0\0" + BOMB) + PNG[33:],
+    "program.png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(x) print\n",
+    "lab.tif": encoded(Image.fromarray(PIXELS).convert("LAB"), "TIFF"),
+    "white.tif": encoded(Image.fromarray(np.ones((8, 8), np.float32)), "TIFF"),
+    "a\nb.png": PNG[:60],
+    "😀.png": PNG[:60],
+    os.fsdecode(b"\xff\xfe.png"): PNG[:60],
+}
+READ = {
+    "one.png": encoded(Image.fromarray(PIXELS[:1, :1])),
+    "thin.png": encoded(Image.fromarray(PIXELS[:1].repeat(40, 1))),
+    "cmyk.jpg": encoded(Image.fromarray(PIXELS).convert("CMYK"), "JPEG"),
+    "wide.png": encoded(Image.fromarray(PIXELS[..., 0].astype(np.uint16) * 257)),
+    "palette.png": encoded(Image.fromarray(PIXELS).quantize(8), transparency=3),
+    "bit.png": encoded(Image.fromarray(PIXELS).convert("1")),
+    "x\ny.png": PNG,
+    os.fsdecode(b"\xfe\xff.png"): PNG,
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    place = tmp_path / "pictures"
+    place.mkdir()
+    for number in range(3):
+        (place / f"{number}.png").write_bytes(PNG)
+    return place
+
+
+def run(folder, out, *more):
+    words = ["--data", str(folder), "--metrics", "l0", "--out", str(out), "--quiet"]
+    return main(["run", "crate-tiny-fmnist", *words, *more])
+
+
+@pytest.mark.parametrize("name", BROKEN, ids=ascii)
+def test_a_broken_picture_ends_in_one_line(name, folder, tmp_path, capsys):
+    (folder / name).write_bytes(BROKEN[name])
+    assert run(folder, tmp_path / "out") == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert len(told) < 500
+
+
+@pytest.mark.parametrize("name", ["cut.png", "empty.png", "huge.png"])
+def test_so_it_does_where_workers_read(name, folder, tmp_path, capsys):
+    (folder / name).write_bytes(BROKEN[name])
+    assert run(folder, tmp_path / "out", "--workers", "2") == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "is not a readable image" in told
+
+
+def test_unusual_pictures_are_read(folder):
+    for name, content in READ.items():
+        (folder / name).write_bytes(content)
+    model = wp.load("crate-tiny-fmnist")
+    assert len(wp.probe(model, folder, ["l0"], progress=False).samples) == 3 + len(READ)
+
+
+def test_links_and_what_is_no_file_are_left_out(folder):
+    (folder / "itself.png").symlink_to(folder / "itself.png")
+    (folder / "gone.png").symlink_to(folder / "nowhere.png")
+    (folder / "round").symlink_to(folder)
+    (folder / "endless.png").symlink_to("/dev/zero")
+    os.mkfifo(folder / "pipe.png")
+    with pytest.warns(UserWarning, match="4 files are left out"):
+        result = wp.probe("crate-tiny-fmnist", folder, ["l0"], progress=False)
+    assert len(result.samples) == 3
+
+
+def of_every_error():
+    kinds = [each for each in vars(errors).values() if isinstance(each, type)]
+    return [each for each in kinds if issubclass(each, ProbeError)]
+
+
+@pytest.mark.parametrize("kind", of_every_error())
+def test_an_error_is_the_same_behind_a_pickle(kind):
+    more = {"SettingError": {"setting": "eps"}, "ArchitectureError": {"choices": {"heads": [1]}}}
+    made = kind("what", "why", "fix", **more.get(kind.__name__, {}))
+    again = pickle.loads(pickle.dumps(made))
+    assert type(again) is kind
+    assert str(again) == str(made)
+    assert vars(again) == vars(made)
+
+
+class Odd(torch.utils.data.Dataset):
+    """Samples of which the fourth is another."""
+
+    def __init__(self, other):
+        self.other = other
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, number):
+        return self.other() if number == 3 else torch.ones(1, 28, 28)
+
+
+def raising(error):
+    def other():
+        raise error
+
+    return other
+
+
+OTHERS = {
+    "an error": raising(ValueError("several\nlines")),
+    "an error of ours": raising(DataError("what", "why", "fix")),
+    "an error without words": raising(RuntimeError()),
+    "an end": raising(StopIteration()),
+    "shape": lambda: torch.ones(1, 27, 28),
+    "type": lambda: torch.ones(1, 28, 28).half(),
+    "truth": lambda: torch.ones(1, 28, 28, dtype=torch.bool),
+    "NaN": lambda: torch.full((1, 28, 28), torch.nan),
+    "sparse": lambda: torch.ones(1, 28, 28).to_sparse(),
+    "meta": lambda: torch.ones(1, 28, 28, device="meta"),
+    "complex": lambda: torch.ones(1, 28, 28, dtype=torch.complex64),
+    "object": object,
+    "ragged": lambda: [[1], [2, 3]],
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_a_sample_that_is_another_is_named(what):
+    with pytest.raises(DataError) as told:
+        wp.probe("crate-tiny-fmnist", Odd(OTHERS[what]), ["l0"], progress=False)
+    assert "\n" not in str(told.value)
+    assert "3" in str(told.value) or what == "an error of ours"
+
+
+@pytest.mark.parametrize("what", ["an error", "an error of ours", "sparse", "shape"])
+def test_so_it_is_by_workers_and_by_a_loader(what):
+    data = Odd(OTHERS[what])
+    loader = torch.utils.data.DataLoader(data, batch_size=2, num_workers=2)
+    for given, options in ((data, {"workers": 2}), (loader, {})):
+        with pytest.raises(DataError) as told:
+            wp.probe("crate-tiny-fmnist", given, ["l0"], progress=False, **options)
+        assert "\n" not in str(told.value)

@@ -1,0 +1,211 @@
+"""A probe inside a training, and beside one: the training is the same, bit for bit."""
+
+import threading
+
+import pytest
+import torch
+from conftest import small_vit
+from contract.as_found import Cache, Vandal, differing, module, network, process
+from torch import nn
+
+import whitebox_probe as wp
+from whitebox_probe._core import randomness, threads
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+IMAGES = torch.randn(8, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+
+
+def trained(net, steps=4, between=lambda net: None):
+    """Weights and losses of a training with dropout, and the random state that it leaves."""
+    torch.manual_seed(1)
+    optimiser = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=0.1)
+    losses = []
+    for _ in range(steps):
+        optimiser.zero_grad()
+        loss = net(torch.randn(6, 3, 12, 12)).square().mean()
+        loss.backward()
+        between(net)  # between backward and step: gradients count as well
+        optimiser.step()
+        losses.append(loss.item())
+    state = torch.get_rng_state().numpy().tobytes()
+    return losses, {n: t.numpy().tobytes() for n, t in net.state_dict().items()}, state
+
+
+def probed(net):
+    wp.probe(net, Vandal(), ["l0", "compression"], progress=False)
+
+
+def refused(net):
+    with pytest.raises(wp.ProbeError):
+        wp.probe(net, Vandal(RuntimeError("in the middle")), ["l0"], progress=False)
+
+
+@pytest.mark.parametrize("between", [probed, refused])
+def test_a_training_with_a_probe_inside_gives_the_same_weights(between, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    alone = trained(network())
+    torch.manual_seed(0)
+    assert trained(network(), between=between) == alone
+
+
+def test_what_a_module_caches_at_the_first_pass_is_made_by_the_training():
+    net = small_vit()
+    net.norm_pre = Cache()
+    wp.probe(net, IMAGES, ["l0"], progress=False)
+    assert (net.norm_pre.table, net.norm_pre.of, net.norm_pre.plain.table) == (None, {}, None)
+    net.train()(IMAGES).sum().backward()
+    table = net.norm_pre.table
+    wp.probe(net, IMAGES, ["l0"], progress=False)
+    assert net.norm_pre.table is table
+
+
+def test_a_cache_that_no_module_holds_can_be_trained_with():
+    kept = {}
+
+    class Scaled(nn.Module):
+        def forward(self, Z):
+            return Z * kept.setdefault("table", torch.ones(Z.shape[-1]))
+
+    net = small_vit()
+    net.norm_pre = Scaled()
+    wp.probe(net, IMAGES, ["l0"], progress=False)
+    net.train()(IMAGES).sum().backward()  # an inference tensor would be refused here
+
+
+def test_weights_that_a_class_merges_in_eval_are_not_merged():
+    class Merging(nn.Linear):
+        merged = False
+
+        def train(self, mode=True):
+            if not mode and not self.merged:
+                self.weight.data += 1
+                self.merged = True
+            return super().train(mode)
+
+    net = small_vit().train()
+    net.head = Merging(16, 5)
+    before = net.head.weight.clone()
+    wp.probe(net, IMAGES, ["l0"], progress=False)
+    assert torch.equal(net.head.weight, before)
+    assert not net.head.merged
+
+
+def together(*runs):
+    """Run functions in threads of their own at once; what they raise is raised."""
+    start, errors = threading.Barrier(len(runs)), []
+
+    def guarded(run):
+        try:
+            start.wait(20)
+            run()
+        except BaseException as error:
+            errors.append(error)
+
+    started = [threading.Thread(target=guarded, args=(run,)) for run in runs]
+    for thread in started:
+        thread.start()
+    for thread in started:
+        thread.join(120)
+    if errors:
+        raise errors[0]
+
+
+def test_two_probes_in_two_threads_give_the_tables_of_one_after_the_other():
+    models = [wp.wrap(small_vit(), name=name) for name in ("a", "b")]
+    options = {"metrics": ["l0", "compression", "rank_me"], "progress": False, "batch_size": 2}
+    alone = [wp.probe(model, IMAGES, **options) for model in models]
+    before = process()
+    found = {}
+    together(
+        *(
+            lambda model=model: found.update({model.name: wp.probe(model, IMAGES, **options)})
+            for model in (*models, models[0])  # and one module from two threads
+        )
+    )
+    assert found["a"].frame.equals(alone[0].frame)
+    assert found["b"].frame.equals(alone[1].frame)
+    assert not differing(before, process())
+
+
+def test_a_probe_beside_a_training_disturbs_neither():
+    torch.manual_seed(0)
+    alone = trained(network(), 12)
+    model = wp.wrap(small_vit(), name="other")
+    table = wp.probe(model, IMAGES, ["l0", "compression"], progress=False)
+    torch.manual_seed(0)
+    net, found = network(), []
+    losses = []
+    done = threading.Event()
+
+    def probing():
+        while not done.is_set():
+            found.append(wp.probe(model, IMAGES, ["l0", "compression"], progress=False))
+            wp.load("crate-tiny-fmnist")
+
+    def training():
+        try:
+            losses.append(trained(net, 12))
+        finally:
+            done.set()
+
+    together(training, probing)
+    assert losses[0] == alone
+    assert found
+    assert all(each.frame.equals(table.frame) for each in found)
+
+
+def test_beside_others_a_model_that_draws_is_seeded_by_a_stream_of_its_own(monkeypatch):
+    net = small_vit()
+    net.norm_pre = nn.Dropout(0.5)
+    net.norm_pre.forward = lambda x: nn.functional.dropout(x, 0.5) + torch.rand_like(x)
+    model = wp.wrap(net)
+    alone = wp.probe(model, IMAGES, ["coding_rate"], progress=False)
+    monkeypatch.setattr(randomness, "alone", lambda: False)
+    before = torch.get_rng_state()
+    beside = wp.probe(model, IMAGES, ["coding_rate"], progress=False)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert beside.frame.equals(alone.frame)
+    assert beside.run.network["draws"] == "seeded"
+
+
+def test_threads_that_run_the_users_code_are_told_from_those_that_wait():
+    done = threading.Event()
+    mine = threading.Thread(target=lambda: done.wait(20))
+    assert threads.alone() or threading.active_count() > 1
+    mine.start()
+    try:
+        assert not threads.alone()
+    finally:
+        done.set()
+        mine.join()
+
+
+def test_the_number_of_threads_is_the_callers_after_two_probes_at_once():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        model = wp.wrap(small_vit())
+        together(*[lambda: wp.probe(model, IMAGES, ["coding_rate"], progress=False)] * 2)
+        assert torch.get_num_threads() == 2
+        seen = []
+        together(lambda: seen.append(torch.get_num_threads()))
+        assert seen == [2]
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_workers_of_either_kind_leave_no_trace(context):
+    loader = torch.utils.data.DataLoader(
+        torch.utils.data.TensorDataset(IMAGES),
+        batch_size=4,
+        num_workers=1,
+        shuffle=True,
+        multiprocessing_context=context,
+    )
+    net = network()
+    before, held = process(), module(net)
+    assert len(wp.probe(net, loader, ["l0"], progress=False).samples) == 8
+    assert not differing(before, process())
+    assert not differing(held, module(net))

@@ -1,0 +1,203 @@
+"""The process of the caller, left as it was found: one place for all that a call may disturb.
+
+    @as_found()
+    def probe(...): ...
+
+Put back are random states, modes and settings of torch and NumPy, warning filters, levels of
+loggers, the environment, the working directory, handlers of signals and matplotlib's settings, by
+whatever they were changed: this package, a library, the user's own model or data set, or an
+exception in the middle of one. What belongs to a model is put back in `models/guest.py`.
+
+While other threads are at work, what is theirs as well is left alone: it may be they who changed
+it. This package itself changes none of it for the whole process then, but for what is locked; what
+draws random numbers has a stream of its own (`_core/randomness.py`).
+"""
+
+import importlib
+import logging
+import os
+import random
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from typing import Any
+
+from whitebox_probe._core.threads import alone
+
+ONE_AT_A_TIME = threading.RLock()
+"""Held where settings of the whole process are changed for a block: filters, figures' styles."""
+
+State = tuple[Callable[[], Any], Callable[[Any], Any]]
+_inside = threading.local()
+
+
+@contextmanager
+def as_found() -> Iterator[None]:
+    """Leave the process as it is now, however the block ends; also a decorator: `@as_found()`."""
+    if getattr(_inside, "now", False):  # a call within a call
+        yield
+        return
+    is_alone = alone()
+    with ExitStack() as stack:
+        stack.callback(setattr, _inside, "now", False)
+        _inside.now = True
+        states = {**_of_thread(), **(_of_process() if is_alone else {})}
+        for read, write in states.values():
+            with suppress(RuntimeError):  # torch refuses to say some settings of mixed versions
+                stack.callback(_put_back, read, write, read())
+        if is_alone and sys.modules.get("torch") is not None:
+            # Not imported by name: figures and tables are to run without torch.
+            stack.enter_context(importlib.import_module("whitebox_probe._core.randomness").kept())
+        elif is_alone:
+            stack.callback(_put_back, random.getstate, random.setstate, random.getstate())
+        yield
+
+
+def _put_back(read: Callable[[], Any], write: Callable[[Any], Any], before: Any) -> None:
+    with suppress(RuntimeError):  # as above
+        if read() != before:
+            write(before)
+
+
+def _of_thread() -> dict[str, State]:
+    """What is of this thread alone."""
+    torch: Any = sys.modules.get("torch")
+    if torch is None:
+        return {}
+    found: dict[str, State] = {
+        "grad": (torch.is_grad_enabled, torch._C._set_grad_enabled),
+        "autocast cache": (torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled),
+    }
+    for kind in ("cpu", "cuda"):
+        found[f"autocast {kind}"] = (partial(_autocast, torch, kind), partial(_set, torch, kind))
+    return found
+
+
+def _autocast(torch: Any, kind: str) -> tuple[bool, Any]:
+    return torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
+
+
+def _set(torch: Any, kind: str, was: tuple[bool, Any]) -> None:
+    torch.set_autocast_enabled(kind, was[0])
+    torch.set_autocast_dtype(kind, was[1])
+
+
+def _of_process() -> dict[str, State]:
+    """What all threads share."""
+    found: dict[str, State] = {
+        "directory": (_directory, _go_back),
+        "environment": (lambda: dict(os.environ), _set_environment),
+        "filters": (lambda: list(warnings.filters), _set_filters),
+        "loggers": (_levels, _set_levels),
+        "path": (lambda: list(sys.path), lambda was: sys.path.__setitem__(slice(None), was)),
+    }
+    if threading.current_thread() is threading.main_thread():
+        found["signals"] = (_handlers, _set_handlers)
+    for library, states in (
+        ("torch", _of_torch),
+        ("numpy", _of_numpy),
+        ("matplotlib", _of_matplotlib),
+    ):
+        if (module := sys.modules.get(library)) is not None:
+            found |= states(module)
+    return found
+
+
+def _of_torch(torch: Any) -> dict[str, State]:
+    backends = torch.backends
+    found: dict[str, State] = {
+        "threads": (torch.get_num_threads, torch.set_num_threads),
+        "type": (torch.get_default_dtype, torch.set_default_dtype),
+        "determinism": (
+            lambda: (
+                torch.are_deterministic_algorithms_enabled(),
+                torch.is_deterministic_algorithms_warn_only_enabled(),
+            ),
+            # Not use_deterministic_algorithms, which imports a compiler.
+            lambda was: torch._C._set_deterministic_algorithms(was[0], warn_only=was[1]),
+        ),
+        "fast attention": (backends.mha.get_fastpath_enabled, backends.mha.set_fastpath_enabled),
+        "oneDNN": (torch._C._get_mkldnn_enabled, torch._C._set_mkldnn_enabled),
+        "cuDNN": (torch._C._get_cudnn_enabled, torch._C._set_cudnn_enabled),
+        "benchmark": (torch._C._get_cudnn_benchmark, torch._C._set_cudnn_benchmark),
+        "cuDNN's determinism": (
+            torch._C._get_cudnn_deterministic,
+            torch._C._set_cudnn_deterministic,
+        ),
+        "TF32 of cuDNN": (torch._C._get_cudnn_allow_tf32, torch._C._set_cudnn_allow_tf32),
+        "TF32 of products": (torch._C._get_cublas_allow_tf32, torch._C._set_cublas_allow_tf32),
+    }
+    for kind in ("flash", "mem_efficient", "math", "cudnn"):
+        found[f"attention {kind}"] = (
+            getattr(backends.cuda, f"{kind}_sdp_enabled"),
+            getattr(backends.cuda, f"enable_{kind}_sdp"),
+        )
+    # The last one, and so the first to be put back: it sets some of the others.
+    found["precision"] = (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision)
+    return found
+
+
+def _of_numpy(numpy: Any) -> dict[str, State]:
+    return {"errors": (numpy.geterr, lambda was: numpy.seterr(**was))}
+
+
+def _of_matplotlib(matplotlib: Any) -> dict[str, State]:
+    settings = matplotlib.rcParams
+
+    def read() -> dict[str, Any]:  # as they are kept: asking for the backend would choose one
+        return {key: dict.__getitem__(settings, key) for key in dict.keys(settings) - {"backend"}}
+
+    return {"rcParams": (read, lambda was: dict.update(settings, was))}
+
+
+def _directory() -> str | None:
+    with suppress(OSError):  # it may have been removed
+        return os.getcwd()
+    return None
+
+
+def _go_back(was: str | None) -> None:
+    if was is not None:
+        os.chdir(was)
+
+
+def _set_environment(was: Mapping[str, str]) -> None:
+    for name in os.environ.keys() - was.keys():
+        del os.environ[name]
+    os.environ.update({k: v for k, v in was.items() if os.environ.get(k) != v})
+
+
+def _set_filters(was: list[Any]) -> None:
+    warnings.filters[:] = was  # type: ignore[index]  # a list, which its stub calls a sequence
+    warnings._filters_mutated()  # type: ignore[attr-defined]  # what catch_warnings calls
+
+
+def _levels() -> dict[str | None, Any]:
+    root = logging.root
+    found: dict[str | None, Any] = {None: (root.level, root.manager.disable, list(root.handlers))}
+    known = list(root.manager.loggerDict.items())
+    return found | {name: each.level for name, each in known if isinstance(each, logging.Logger)}
+
+
+def _set_levels(was: Mapping[str | None, Any]) -> None:
+    level, disabled, handlers = was[None]
+    logging.root.setLevel(level)
+    logging.root.handlers[:] = handlers
+    logging.disable(disabled)
+    for name, level in was.items():
+        if name is not None and logging.getLogger(name).level != level:
+            logging.getLogger(name).setLevel(level)
+
+
+def _handlers() -> dict[int, Any]:
+    return {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+
+def _set_handlers(was: Mapping[int, Any]) -> None:
+    for number, handler in was.items():
+        if handler is not None and signal.getsignal(number) is not handler:  # None: not Python's
+            signal.signal(number, handler)
