@@ -69,8 +69,8 @@ class IntrinsicDimension(DatasetMeasure):
     unit = "dimensions"
     formula = "TwoNN and maximum likelihood over nearest neighbours of mean tokens"
     tex = (
-        r"\hat{m}(x) = \left(\frac{1}{k-1} \sum_{j=1}^{k-1} \log \frac{T_k(x)}{T_j(x)}\right)^{-1}, "
-        r"\quad T_j(x): \text{ distance to the } j \text{th nearest mean token}"
+        r"\hat{m}(x) = \left(\frac{1}{k-1} \sum_{j=1}^{k-1} \log \frac{T_k(x)}{T_j(x)}\right)^{-1},"
+        r" \quad T_j(x): \text{ distance to the } j \text{th nearest mean token}"
     )
     misleads = (
         "Both estimates fall short for few points and many dimensions: 2,000 points cannot show "
