@@ -93,6 +93,8 @@ CALLS = {
 OTHERS = {
     "metrics": "pure functions of tensors",
     "plots": "below",
+    "report": "draws what it is given, under the same decorator; tests/reporting runs it",
+    "sweep": "calls `probe` cell by cell, under the same decorator; tests/sweeping runs it",
     "reference": "networks of its own, made with generators of its own",
 }
 OF_PLOTS = {

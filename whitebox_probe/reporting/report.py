@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from whitebox_probe._core.errors import ProbeError, nearest
 from whitebox_probe._core.io import atomic_path
+from whitebox_probe._core.process import as_found
 from whitebox_probe.auditing.verdicts import Audit
 from whitebox_probe.reporting.material import Material, gathered
 from whitebox_probe.reporting.section import Part, sections
@@ -20,6 +21,7 @@ Thing = Result | Comparison | Audit | Similarity | View | str | Path
 Things = Thing | Iterable[Thing] | Mapping[Any, Result]
 
 
+@as_found()
 def report(
     results: Things,
     path: str | Path,

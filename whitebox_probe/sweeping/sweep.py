@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import SweepError
+from whitebox_probe._core.process import as_found
 from whitebox_probe.probing.settings import Execution
 from whitebox_probe.sweeping import place, table
 from whitebox_probe.sweeping.cell import CELLS, Cell
@@ -102,6 +103,7 @@ class Sweep:
         return self.table._repr_html_()  # type: ignore[operator]
 
 
+@as_found()
 def sweep(
     file: str | Path | Mapping[str, Any],
     *,
