@@ -1,11 +1,17 @@
 """Errors that a user can act on: what happened, why, and what to do.
 
-Every error raised for bad input is a `ProbeError`. Printed, it is one line; the command line shows
-that line on stderr and exits with status 2.
+Every error raised for bad input is a `ProbeError`. Printed, it is one line of at most `LINE`
+characters, none of which acts on a terminal, whatever stood in a file; the command line shows that
+line on stderr and exits with status 2.
 """
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+
+from whitebox_probe._core.lines import sentence
+
+LINE = 470
+"""With what the command line puts in front of it, a line stays under 500 characters."""
 
 
 class ProbeError(Exception):
@@ -18,8 +24,7 @@ class ProbeError(Exception):
         self.fix = fix
 
     def __str__(self) -> str:
-        why, fix = (part.rstrip(". ") for part in (self.why, self.fix))
-        return " ".join(f"{self.what}: {why}. {fix}.".split())
+        return sentence(str(self.what), str(self.why), str(self.fix), LINE)
 
 
 class SettingError(ProbeError):

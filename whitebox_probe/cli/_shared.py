@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import ProbeError, nearest
 from whitebox_probe._core.io import atomic_path
+from whitebox_probe._core.lines import shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 TIMM, HF = "timm:", "hf:"
 LIBRARIES = (TIMM, HF)
 FORMATS = ("pdf", "png", "svg", "pgf")
+_CELL = 400  # characters
 TABLES = {"latex": "tex", "markdown": "md"}
 
 
@@ -212,7 +214,7 @@ def writable(folder: Path) -> Path:
 
 def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
     """Rows in aligned columns; numbers to the right."""
-    lines = [list(header), *[list(row) for row in rows]]
+    lines = [list(header), *[[shown(cell, _CELL) for cell in row] for row in rows]]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     numeric = [
         bool(rows) and all(row[i][:1] in "+-0123456789" for row in rows if row[i])

@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import ProbeError, nearest
+from whitebox_probe._core.lines import shown
 from whitebox_probe.cli import _model, _shared
 
 if TYPE_CHECKING:
@@ -185,4 +186,4 @@ def _print(facts: Mapping[str, object]) -> None:
             value = ", ".join(f"{k}={v}" for k, v in value.items())
         rows.append([key.replace("_", " "), str(value)])
     width = max(len(key) for key, _ in rows)
-    print("\n".join(f"{key.ljust(width)}  {value}" for key, value in rows))
+    print("\n".join(f"{key.ljust(width)}  {shown(value, 1000)}" for key, value in rows))

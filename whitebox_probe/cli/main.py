@@ -16,11 +16,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import whitebox_probe.cli as commands
 from whitebox_probe._core import discover, launch
 from whitebox_probe._core.errors import LoadWarning, ProbeError, SettingError, nearest
+from whitebox_probe._core.lines import shown
 
 PROGRAM = "whitebox-probe"
 _NOT_COMMANDS = ("main",)
@@ -42,9 +43,8 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the line and exit."""
-        self.exit(
-            2, "" if launch.rank() else f"{PROGRAM}: error: {message}. Run: {self.prog} --help\n"
-        )
+        line = f"{_short(message)}. Run: {self.prog} --help"
+        self.exit(2, "" if launch.rank() else f"{PROGRAM}: error: {line}\n")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -69,6 +69,11 @@ def parser() -> argparse.ArgumentParser:
         module.add_arguments(sub)
         sub.set_defaults(run=module.run)
     return top
+
+
+def _short(message: object) -> str:
+    """What another library says, in a line that can be printed."""
+    return shown(" ".join(str(message)[: 1 << 14].split()), 300)
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
@@ -105,7 +110,33 @@ def _noted() -> Iterator[None]:
         yield
 
 
+class _Plain:
+    """Standard output, on which no text from a file acts: only lines are broken."""
+
+    def __init__(self, to: TextIO) -> None:
+        self._to = to
+
+    def write(self, text: str) -> int:
+        """Write text with its control characters as Python writes them."""
+        self._to.write("\n".join(shown(line, None) for line in text.split("\n")))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._to, name)
+
+
+@contextmanager
+def _plain_output() -> Iterator[None]:
+    before = sys.stdout
+    sys.stdout = _Plain(before)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        sys.stdout = before
+
+
 @_noted()
+@_plain_output()
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     words = sys.argv[1:] if argv is None else argv
@@ -137,7 +168,7 @@ def main(argv: list[str] | None = None) -> int:
         return _tell("out of memory: a batch did not fit. Use a smaller --batch-size or --limit.")
     except KeyboardInterrupt as stop:
         if launch.rank() == 0:
-            how = str(stop) or "interrupted; no file was left half written"
+            how = _short(stop) or "interrupted; no file was left half written"
             print(f"\n{PROGRAM}: {how}", file=sys.stderr)
         return 130
     except BrokenPipeError:
@@ -147,7 +178,8 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:  # the last line of defence: everything else is a fault of ours
         if isinstance(error, OSError) and error.errno in _DISK:
             where = f"{error.filename}" if error.filename else "a file"
-            return _tell(f"{where} cannot be written or read: {error.strerror}. Check that place.")
+            told = f"{error.strerror}. Check that place."
+            return _tell(f"{_short(where)} cannot be written or read: {told}")
         traceback.print_exc()
         print(
             f"{PROGRAM}: this is a fault of the program; please report it with the lines above",
