@@ -82,9 +82,9 @@ def table(
         return f'<table class="wb"><thead>{top}</thead><tbody>{body}</tbody></table>'
 
     # A fold for a row or two costs more room than it saves.
-    shown = SHOWN if len(rows) > SHOWN + 2 else len(rows)
-    more = fold(f"{len(rows) - shown} more rows", whole(rows[shown:])) if rows[shown:] else ""
-    return whole(rows[:shown]) + more
+    open_ = SHOWN if len(rows) > SHOWN + 2 else len(rows)
+    more = fold(f"{len(rows) - open_} more rows", whole(rows[open_:])) if rows[open_:] else ""
+    return whole(rows[:open_]) + more
 
 
 def fold(title: str, body: str) -> str:

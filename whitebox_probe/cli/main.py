@@ -97,7 +97,7 @@ def _noted() -> Iterator[None]:
 
     def tell(message: Warning | str, *rest: Any, **more: Any) -> None:
         if not isinstance(message, LoadWarning):
-            shown(message, *rest, **more)
+            usual(message, *rest, **more)
         elif launch.rank() == 0:
             told = message.told
             line = ProbeError(told.what, told.why, re.sub(r"\b([a-z_]+)=", r"--set \1=", told.fix))
@@ -105,7 +105,7 @@ def _noted() -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", LoadWarning)
-        shown = warnings.showwarning
+        usual = warnings.showwarning
         warnings.showwarning = tell
         yield
 
