@@ -233,7 +233,7 @@ def parse_yaml(text: str) -> Any:
             mark = getattr(error, "problem_mark", None)
             where = f" in line {mark.line + 1}" if mark else ""
             told = getattr(error, "problem", None) or "it cannot be parsed"
-            raise Unfit(f"it is no YAML: {shown(told, 120)}{where}") from error
+            raise Unfit(f"it is not YAML: {shown(told, 120)}{where}") from error
         _expect_plain(found)
     return found
 
