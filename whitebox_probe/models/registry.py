@@ -9,6 +9,7 @@ from functools import cache
 from importlib.metadata import EntryPoint
 from typing import Any
 
+import torch
 from torch import nn
 
 from whitebox_probe._core import discover
@@ -100,7 +101,8 @@ def build(family: str, arch: Mapping[str, Any], *, source: str) -> nn.Module:
     of = family_named(family)
     expect_arguments(arch, of.arguments(), family=family, source=source)
     try:
-        return made(lambda: of.build(arch), arch, source=source).eval()
+        with torch.random.fork_rng(devices=[]):  # what it draws first is of no use to anyone
+            return made(lambda: of.build(arch), arch, source=source).eval()
     except ProbeError:
         raise
     except Exception as error:  # what a library raises over arguments that contradict each other
