@@ -60,7 +60,7 @@ class Counts:
 
     def line(self, kind: str) -> str:
         """The counts in one line."""
-        codes = ", ".join(f"exit {code}: {n}" for code, n in sorted(self.codes.items()))
+        codes = ", ".join(f"exit {code}: {n}" for code, n in self.codes.items())
         return (
             f"{kind:12s} {self.tried:6d} tried ({codes}); tracebacks {len(self.tracebacks)}, "
             f"unclear lines {len(self.unclear)}, wrong accepts {len(self.wrong_accepts)}, "
@@ -76,11 +76,10 @@ def session() -> dict[str, object]:
         "dtype": torch.get_default_dtype(),
         "random state": torch.get_rng_state().sum().item(),
         "filters": len(warnings.filters),
-        "environment": dict(os.environ),
+        "environment": {k: v for k, v in os.environ.items() if not k.startswith("TORCHINDUCTOR")},
         "folder": os.getcwd(),
         "signals": [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)],
         "output": (sys.stdout, sys.stderr),
-        "Python threads": threading.active_count(),
         "grad": torch.is_grad_enabled(),
     }
 
@@ -131,7 +130,7 @@ def judge(case: Case, counts: Counts, canary: Path) -> None:
         after = session()
     taken = time.monotonic() - start
     counts.tried += 1
-    counts.codes[status if isinstance(status, int) else "none"] += 1
+    counts.codes[str(status) if isinstance(status, int) else "none"] += 1
     told = f"{case.name}: {' '.join(case.words)[:300]}\n    "
     if taken >= SLOW:
         counts.slow.append(f"{told}{taken:.0f} s {status}")
@@ -153,6 +152,12 @@ def judge(case: Case, counts: Counts, canary: Path) -> None:
     if canary.exists():
         counts.payloads += 1
         canary.rmdir() if canary.is_dir() else canary.unlink()
-    changed = [name for name in inside if inside[name] != after[name]]
+    changed = [
+        f"{name} ({set(inside[name].items()) ^ set(after[name].items())})"  # type: ignore[attr-defined]
+        if name == "environment"
+        else name
+        for name in inside
+        if inside[name] != after[name]
+    ]
     if changed or session()["filters"] != before["filters"]:
         counts.session.append(f"{told}{', '.join(changed)}")

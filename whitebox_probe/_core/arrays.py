@@ -63,6 +63,14 @@ def _arrays(
             yield name, _array(held, name, kinds)
 
 
+def parse_array(content: bytes) -> np.ndarray:
+    """The one array in the bytes of what numpy.save wrote.
+
+    Raises: Unfit.
+    """
+    return _array(bytearray(content), "it", NUMBERS)
+
+
 def _array(held: bytearray, name: str, kinds: str) -> np.ndarray:
     file = io.BytesIO(held)
     shape, by_column, dtype = _header(file, name)
@@ -94,16 +102,17 @@ def _expect_kind(dtype: np.dtype[Any], name: str, kinds: str) -> None:
         raise Unfit(f"'{shown(name)}' is of the type {shown(dtype)}, which holds no numbers")
 
 
-def mapped_array(path: Path) -> np.ndarray:
+def mapped_array(path: Path, *, kinds: str = NUMBERS) -> np.ndarray:
     """The one array that numpy.save wrote, mapped from the disk; not to be written to.
 
+    Args: kinds: letters of NumPy's kinds of types that it may be of.
     Raises: Unfit.
     """
     size = size_of(path)
     with gate(), path.open("rb") as file:
         shape, by_column, dtype = _header(file, path.name)
         start = file.tell()
-        _expect_kind(dtype, path.name, NUMBERS)
+        _expect_kind(dtype, path.name, kinds)
         if math.prod(shape) * dtype.itemsize != size - start:
             raise Unfit("it does not have as many numbers as its header says")
         if not math.prod(shape):

@@ -179,7 +179,10 @@ def named(name: str) -> "Checkpoint":
         return hub_entry(name.removeprefix(HF))
     if not name.startswith(TIMM):
         return checkpoints.entry(name)
+    from whitebox_probe.models.hub import expect_timm
+
     model = name.removeprefix(TIMM)
+    expect_timm(model)
     return checkpoints.Checkpoint(
         name=model,
         family="timm_vit",

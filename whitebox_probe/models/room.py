@@ -14,7 +14,7 @@ from whitebox_probe._core.gate import memory
 
 PARTS = 1 << 17
 """Parameters and buffers of a network, at most: whatever has more is built for minutes."""
-_LARGE = 1 << 32
+_LARGE = 1 << 31
 """Bytes that a network may have by a rough estimate, to be built without a trial."""
 _APART = ("vocab", "position", "class", "label", "image", "img", "_id", "length", "seed", "block")
 
@@ -76,9 +76,7 @@ def _tried(make: Callable[[], nn.Module]) -> None:
     try:
         with torch.device("meta"):
             make()
-    except (TooLarge, MemoryError):
-        raise
-    except Exception:
+    except RuntimeError:
         return  # told when it is really made
 
 
@@ -90,6 +88,8 @@ def estimate(told: Mapping[str, Any]) -> int:
             continue
         if "layer" in name or "depth" in name or "experts" in name:
             layers *= value if layers * value < 1 << 62 else 1
+        elif "patch" in name:
+            apart = max(apart, value**2)
         elif any(part in name for part in _APART):
             apart = max(apart, value)
         else:
