@@ -44,6 +44,7 @@ READERS = {
     "models/configuration.py": {"AutoConfig.from_pretrained("},
     "data/text.py": {"Tokenizer.from_str(", "AutoTokenizer.from_pretrained("},
     "data/_tokenizer_files.py": {"Tokenizer.from_str("},
+    "checkpoints/_formats.py": {"torch.jit.load("},  # in words, for a user to do
     # What this package itself has just written, or wrote for itself, is no input from outside.
     "cli/run.py": {"json.loads("},
     "results/folder.py": {"json.loads("},

@@ -19,7 +19,8 @@ def tried(kind: str, *, seed: int, minutes: float, most: int | None = None) -> C
     """Inputs of a kind for so long, or so many."""
     counts = Counts()
     with tempfile.TemporaryDirectory() as place:
-        usual, before = os.environ.get("WHITEBOX_PROBE_REGISTRY"), os.getcwd()
+        names, before = ("WHITEBOX_PROBE_REGISTRY", "HF_HUB_OFFLINE"), os.getcwd()
+        usual = {name: os.environ.get(name) for name in names}
         os.environ["HF_HUB_OFFLINE"] = "1"
         os.chdir(place)
         try:
@@ -31,9 +32,10 @@ def tried(kind: str, *, seed: int, minutes: float, most: int | None = None) -> C
                     break
         finally:
             os.chdir(before)
-            os.environ.pop("WHITEBOX_PROBE_REGISTRY", None)
-            if usual is not None:
-                os.environ["WHITEBOX_PROBE_REGISTRY"] = usual
+            for name, value in usual.items():
+                os.environ.pop(name, None)
+                if value is not None:
+                    os.environ[name] = value
     return counts
 
 
