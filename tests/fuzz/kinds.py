@@ -1,3 +1,4 @@
+# ruff: noqa: E501, B023 - hostile values stand in long lists, and are used at once
 """The kinds of input: how a sound one is made, and how it is damaged by seed."""
 
 import collections

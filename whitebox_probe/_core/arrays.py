@@ -118,4 +118,4 @@ def mapped_array(path: Path, *, kinds: str = NUMBERS) -> np.ndarray:
         if not math.prod(shape):
             return np.zeros(shape, dtype)
         order = "F" if by_column else "C"
-        return np.memmap(path, dtype, mode="r", offset=start, shape=shape, order=order)  # type: ignore[call-overload, no-any-return]
+        return np.memmap(path, dtype, mode="r", offset=start, shape=shape, order=order)  # type: ignore[call-overload]

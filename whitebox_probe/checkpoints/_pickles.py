@@ -127,7 +127,8 @@ def read_pickle(file: Readable) -> Any:
     """
     reader = _Reader()
     try:
-        for number, (opcode, arg, _) in enumerate(pickletools.genops(file)):
+        operations = pickletools.genops(file)  # type: ignore[arg-type]  # it reads, and no more
+        for number, (opcode, arg, _) in enumerate(operations):
             if opcode.name == "STOP":
                 return reader.last(1)[0]
             if number > LONGEST:

@@ -128,7 +128,7 @@ class _Plain:
 @contextmanager
 def _plain_output() -> Iterator[None]:
     before = sys.stdout
-    sys.stdout = _Plain(before)  # type: ignore[assignment]
+    sys.stdout = _Plain(before)
     try:
         yield
     finally:
