@@ -122,7 +122,11 @@ class Saver:
             if self._collector.needs_labels:
                 self._expect_same_classes(*arrays["classes"].T)
             with gate():
+                if about["tokens"].keys() != self._collector.tokens.keys():
+                    raise Unfit("its counts of tokens are those of another plan")
                 self._put_back(about, arrays, device)
+                if arrays["values"].shape[1] != self._collector.table.values.shape[1]:
+                    raise Unfit("its values are those of another plan")
         except Unfit as why:
             raise ProcessError(
                 f"the state {path} cannot be read",
