@@ -403,7 +403,7 @@ class TestConfiguration:
         with pytest.raises(CheckpointError, match="num_hidden_layers: 3, the weights 2"):
             wp.load(path)
         config.write_text("[1]")
-        with pytest.raises(CheckpointError, match="config.json is no configuration"):
+        with pytest.raises(CheckpointError, match="config.json cannot be read: it holds a list"):
             wp.load(path)
         config.unlink()
         with pytest.raises(ArchitectureError, match="does not say heads"):

@@ -1,12 +1,18 @@
 """Errors that a user can act on: what happened, why, and what to do.
 
-Every error raised for bad input is a `ProbeError`. Printed, it is one line; the command line shows
-that line on stderr and exits with status 2.
+Every error raised for bad input is a `ProbeError`. Printed, it is one line of at most `LINE`
+characters, none of which acts on a terminal, whatever stood in a file; the command line shows that
+line on stderr and exits with status 2.
 """
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from whitebox_probe._core.lines import sentence
+
+LINE = 470
+"""With what the command line puts in front of it, a line stays under 500 characters."""
 
 
 class ProbeError(Exception):
@@ -23,8 +29,7 @@ class ProbeError(Exception):
         return _again, (type(self), self.args, dict(vars(self)))
 
     def __str__(self) -> str:
-        why, fix = (part.rstrip(". ") for part in (self.why, self.fix))
-        return " ".join(f"{self.what}: {why}. {fix}.".split())
+        return sentence(str(self.what), str(self.why), str(self.fix), LINE)
 
 
 def _again(kind: type[Exception], args: tuple[Any, ...], held: dict[str, Any]) -> Exception:

@@ -10,8 +10,11 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
+from whitebox_probe._core.lines import shown
+
 BLUE = "#3a8fc4"
 """Of lines and areas: three to one and more on white and on black."""
+_TEXT = 4000
 SHOWN = 12
 """Rows that a table shows; the rest is folded."""
 # Words in white on them have 4.5 to one and more. Green, vermilion and ochre stay apart for
@@ -43,8 +46,8 @@ white-space:normal;max-width:none}
 
 
 def escape(text: object) -> str:
-    """Text as HTML shows it, in quoted attributes too."""
-    return html.escape(str(text))
+    """Text as HTML shows it, in quoted attributes too: nothing of it acts; long lines are cut."""
+    return html.escape("\n".join(shown(line, _TEXT) for line in str(text).split("\n")))
 
 
 def card(kind: str, name: str, facts: Sequence[str], *body: str) -> str:
@@ -79,9 +82,9 @@ def table(
         return f'<table class="wb"><thead>{top}</thead><tbody>{body}</tbody></table>'
 
     # A fold for a row or two costs more room than it saves.
-    shown = SHOWN if len(rows) > SHOWN + 2 else len(rows)
-    more = fold(f"{len(rows) - shown} more rows", whole(rows[shown:])) if rows[shown:] else ""
-    return whole(rows[:shown]) + more
+    open_ = SHOWN if len(rows) > SHOWN + 2 else len(rows)
+    more = fold(f"{len(rows) - open_} more rows", whole(rows[open_:])) if rows[open_:] else ""
+    return whole(rows[:open_]) + more
 
 
 def fold(title: str, body: str) -> str:

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from whitebox_probe._core.digits import Number
-from whitebox_probe._core.errors import ResultError, nearest
+from whitebox_probe._core.errors import ResultError, SettingError, nearest
+from whitebox_probe._core.gate import Unfit, expect, gate
 from whitebox_probe._core.lines import names
 from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.results import printed
@@ -25,6 +26,23 @@ TABLES = ("verdicts", "robustness", "parts", "curves")
 _PRINTED = ("claim", "model", "effect", "unit", "verdict")
 SEAL = "audit.json"
 _FIX = "Make it with: whitebox-probe audit MODEL --out DIR, or wp.audit"
+_ROWS = {"type": "array", "items": {"type": "object"}}
+_NAMES = {"type": "array", "items": {"type": "string"}}
+_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "thresholds": {"type": "object"},
+        "settings": {"type": "object"},
+        "rules": {"type": "object", "additionalProperties": {"type": "object"}},
+        "columns": {
+            "type": "object",
+            "properties": dict.fromkeys(TABLES, _NAMES),
+            "required": list(TABLES),
+        },
+        **dict.fromkeys(TABLES, _ROWS),
+    },
+    "required": ["thresholds", "columns", *TABLES],
+}
 _NUMBERS = (
     "value", "ci_low", "ci_high", "p", "p_holm", "compared", "null_mean", "null_low", "null_high",
     "null_p", "mean", "null_least", "null_most",
@@ -131,14 +149,16 @@ class Audit:
                 "Audit the models again",
             )
         try:
-            thresholds = Thresholds(**whole["thresholds"])
-            frame, robustness, parts, curves = (
-                _frame(whole[name], whole["columns"][name]) for name in TABLES
-            )
-            if not all(str(verdict).startswith(VERDICTS) for verdict in frame["verdict"]):
-                raise ValueError("it holds verdicts that are not known")
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ResultError(f"the audit in {folder} cannot be read", str(error), _FIX) from error
+            expect(_SCHEMA, whole)
+            with gate():
+                thresholds = Thresholds(**whole["thresholds"])
+                frame, robustness, parts, curves = (
+                    _frame(whole[name], whole["columns"][name]) for name in TABLES
+                )
+                if not all(str(verdict).startswith(VERDICTS) for verdict in frame["verdict"]):
+                    raise Unfit("it holds verdicts that are not known")
+        except (Unfit, SettingError) as why:
+            raise ResultError(f"the audit in {folder} cannot be read", str(why), _FIX) from why
         settings, rules = (dict(whole.get(name, {})) for name in ("settings", "rules"))
         return cls(frame, robustness, parts, curves, thresholds, settings, rules)
 

@@ -10,7 +10,6 @@ from whitebox_probe.checkpoints._fetch import cache_dir as cache_dir
 from whitebox_probe.checkpoints._fetch import fetch as fetch
 from whitebox_probe.checkpoints._fetch import fetch_files as fetch_files
 from whitebox_probe.checkpoints._fetch import locate as locate
-from whitebox_probe.checkpoints._formats import clean as clean
 from whitebox_probe.checkpoints._registry import REGISTRY_VARIABLE as REGISTRY_VARIABLE
 from whitebox_probe.checkpoints._registry import Checkpoint as Checkpoint
 from whitebox_probe.checkpoints._registry import architecture as architecture

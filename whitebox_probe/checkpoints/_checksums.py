@@ -1,55 +1,95 @@
-"""The checksums of a file of torch.save: a zip archive, whose records each have a CRC-32.
+"""The records of a file of torch.save: a zip archive, each with its place, size and CRC-32.
 
-`torch.load` does not compare them, so that a flipped bit would become another weight in silence.
+Nothing that reads such files elsewhere compares the checksums, so that a flipped bit would become
+another weight in silence.
 """
 
 import struct
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from whitebox_probe._core.errors import CheckpointError
-from whitebox_probe.checkpoints._formats import clean, damaged
+from whitebox_probe._core.gate import Unfit, gate, memory
+from whitebox_probe._core.lines import shown
+from whitebox_probe.checkpoints._formats import damaged
 
 _AT_ONCE = 1 << 22
 _HEAD = 30
 
 
-def expect_sound(path: Path, *, numbers: bool = True) -> None:
-    """Check that the records of an archive are the bytes that were written.
+class Records(NamedTuple):
+    """The records of an archive by name, and where the bytes of each begin.
+
+    Attributes: starts: only of those that are stored as they are.
+    """
+
+    entries: Mapping[str, zipfile.ZipInfo]
+    starts: Mapping[str, int]
+
+
+def sound_records(path: Path, *, numbers: bool = True) -> Records:
+    """The records of an archive, after a look whether they are the bytes that were written.
 
     A record without a checksum (0, as `torch.serialization.set_crc32_options(False)` leaves it)
-    cannot be checked.
+    cannot be checked. One that is compressed is checked where it is read.
 
     Args: numbers: check the tensors' records too, and not only what describes them.
     Raises: CheckpointError.
     """
     try:
+        return _records(path, numbers)
+    except Unfit as why:
+        raise damaged(path, why) from why
+
+
+def _records(path: Path, numbers: bool) -> Records:
+    with gate():
         with zipfile.ZipFile(path) as archive:
             every = archive.infolist()
+        entries = {each.filename: each for each in every}
+        if len(entries) < len(every):
+            raise Unfit("two of its records have one name, or its records overlap")
+        size = path.stat().st_size
+        # Records one in another would take longer to read than the file is.
+        if sum(each.compress_size for each in every) > size:
+            raise Unfit("its records overlap")
+        if (unpacked := sum(each.file_size for each in every)) > max(size, memory()):
+            raise Unfit(f"it would be {unpacked:,} bytes unpacked, more than fit into memory")
+        starts = {}
         with path.open("rb") as file:
-            # Records one in another would take longer to read than the file is.
-            if sum(each.compress_size for each in every) > path.stat().st_size:
-                raise damaged(path, "its records overlap")
             for each in every:
-                told = each.CRC != 0 and each.compress_type == zipfile.ZIP_STORED
-                if told and (numbers or "/data/" not in each.filename):
+                if each.compress_type != zipfile.ZIP_STORED:
+                    continue
+                if each.compress_size != each.file_size or each.flag_bits & 1:
+                    raise Unfit(f"the size of its record '{shown(each.filename)}' is unclear")
+                starts[each.filename] = _start(file, each, size)
+                if each.CRC != 0 and (numbers or "/data/" not in each.filename):
                     _expect(path, file, each)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise damaged(path, error) from error
+    return Records(entries, starts)
+
+
+def _start(file: BinaryIO, entry: zipfile.ZipInfo, size: int) -> int:
+    """Where the bytes of a record begin; the file then stands there."""
+    file.seek(entry.header_offset)
+    head = file.read(_HEAD)
+    if len(head) < _HEAD or not head.startswith(b"PK\x03\x04"):
+        raise Unfit(f"its record '{shown(entry.filename)}' is not where it says")
+    start = entry.header_offset + _HEAD + sum(struct.unpack("<HH", head[26:]))
+    if start + entry.file_size > size:
+        raise Unfit(f"its record '{shown(entry.filename)}' is cut short")
+    file.seek(start)
+    return start
 
 
 def _expect(path: Path, file: BinaryIO, entry: zipfile.ZipInfo) -> None:
-    file.seek(entry.header_offset)
-    head = file.read(_HEAD)
-    if len(head) == _HEAD and head.startswith(b"PK\x03\x04"):
-        file.seek(sum(struct.unpack("<HH", head[26:])), 1)
-        if _crc(file, entry.file_size) == entry.CRC:
-            return
+    if _crc(file, entry.file_size) == entry.CRC:
+        return
     raise CheckpointError(
         f"{path} is damaged",
-        f"the bytes of its record '{clean(entry.filename)}' are not those that were written: their "
+        f"the bytes of its record '{shown(entry.filename)}' are not those that were written: their "
         "checksum (CRC-32) is another",
         "Get the file again",
     )

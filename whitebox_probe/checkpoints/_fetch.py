@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from whitebox_probe._core.errors import CheckpointError, MissingDependency, ProbeError
+from whitebox_probe._core.gate import is_file
 from whitebox_probe._core.io import atomic_path, sha256
 from whitebox_probe.checkpoints._network import CONNECT_SECONDS, is_of_network, unreachable
 from whitebox_probe.checkpoints._registry import Checkpoint
@@ -39,12 +40,12 @@ def locate(checkpoint: Checkpoint) -> Path | None:
         case "packaged":
             path = Path(__file__).resolve().parents[1].joinpath(str(source["file"]))
         case "path":
-            path = Path(source["path"]).expanduser()
+            path = Path(source["path"])
         case "huggingface" if "file" not in source:
             return None
         case _:
             path = _cached_path(checkpoint)
-    if path.is_file():
+    if is_file(path):
         return path
     if source["kind"] == "huggingface" and "file" in source:
         return _in_hub_cache(source["repo"], source["file"], source["revision"])
@@ -254,7 +255,10 @@ def _from_drive(checkpoint: Checkpoint, progress: bool) -> Path:
 def _in_hub_cache(repo: str, file: str, revision: str | None) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(repo, file, revision=revision)
+    try:
+        found = try_to_load_from_cache(repo, file, revision=revision)
+    except ValueError:
+        return None  # no name of a repository, which the fetch tells
     return Path(found) if isinstance(found, str) else None
 
 

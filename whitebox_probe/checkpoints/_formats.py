@@ -6,6 +6,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from whitebox_probe._core.errors import CheckpointError
+from whitebox_probe._core.gate import Unfit, gate, size_of
+from whitebox_probe._core.lines import shown
 
 LOOKED_AT = 512
 _UNPACK = "Unpack it, and give the checkpoint that is inside"
@@ -55,12 +57,11 @@ def first_bytes(path: Path) -> bytes:
     Raises: CheckpointError for a file that is missing, empty, or the placeholder of one.
     """
     try:
-        with path.open("rb") as file:
+        size_of(path)
+        with gate(), path.open("rb") as file:
             start = file.read(LOOKED_AT)
-    except OSError as error:
-        raise CheckpointError(
-            f"{path} cannot be read", str(error.strerror), "Check the path"
-        ) from error
+    except Unfit as why:
+        raise CheckpointError(f"{path} cannot be read", str(why), "Check the path") from why
     if not start:
         raise CheckpointError(f"{path} is empty", "it has 0 bytes", "Get the file again")
     if start.startswith(b"version https://git-lfs"):
@@ -104,7 +105,7 @@ def expect_readable(path: Path, start: bytes) -> None:
     for ends, (what, fix) in _ENDS.items():
         if re.search(ends, path.name.lower()):
             raise _other(path, what, fix)
-    if start[257:262] == b"ustar":
+    if start[257:262] == b"ustar" or _is_old_tar(start):
         raise _other(path, "it is a tar archive", _UNPACK)
     if start[4:8] == b"TFL3":
         raise _other(path, "it is a TensorFlow Lite model", _CONVERT)
@@ -130,10 +131,10 @@ def is_arrays(path: Path) -> bool:
 
 def _members(path: Path) -> list[str]:
     try:
-        with zipfile.ZipFile(path) as file:
+        with gate(), zipfile.ZipFile(path) as file:
             return file.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise damaged(path, error) from error
+    except Unfit as why:
+        raise damaged(path, why) from why
 
 
 def _expect_readable_archive(path: Path) -> None:
@@ -156,13 +157,22 @@ def _expect_readable_archive(path: Path) -> None:
     if "model.weights.h5" in ends:
         raise _other(path, "it is a Keras model", _CONVERT)
     if "data.pkl" not in ends and not all(name.endswith(".npy") for name in names):
-        shown = ", ".join(clean(name) for name in names[:3])
-        raise _other(path, f"it is a zip archive of {shown}", _UNPACK)
+        some = ", ".join(shown(name) for name in names[:3])
+        raise _other(path, f"it is a zip archive of {some}", _UNPACK)
 
 
 def _is_exported(ends: Collection[str]) -> bool:
     marks = {"archive_format", "archive_version", "serialized_exported_program.json"}
     return not marks.isdisjoint(ends)
+
+
+def _is_old_tar(start: bytes) -> bool:
+    """A header of tar from before it had a mark: the sum of its bytes stands in it."""
+    if len(start) < LOOKED_AT:
+        return False
+    told = start[148:156].strip(b" \0")
+    total = sum(start[:148]) + 8 * ord(" ") + sum(start[156:LOOKED_AT])
+    return bool(re.fullmatch(rb"[0-7]{1,7}", told)) and int(told, 8) == total
 
 
 def _is_msgpack(start: bytes) -> bool:
@@ -174,14 +184,3 @@ def _is_msgpack(start: bytes) -> bool:
 
 def _other(path: Path, what: str, fix: str) -> CheckpointError:
     return CheckpointError(f"{path} holds no weights that can be read", what, fix)
-
-
-def clean(text: str, length: int = 80) -> str:
-    r"""A name from a file, fit for a message: no control characters, and not too long.
-
-    >>> clean("layer\x1b[2J")
-    'layer?[2J'
-    """
-    text = "".join(character if character.isprintable() else "?" for character in text)
-    half = length // 2 - 2
-    return text if len(text) <= length else f"{text[:half]}...{text[-half:]}"

@@ -21,7 +21,13 @@ def unreachable(url: str) -> str:
     left. A proxy must also agree to connect to the host: some of the libraries ask one that
     refuses again and again.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - read here, where one that is no number is told
+        if not parts.hostname or "\0" in url:
+            return "its address names no host"
+    except ValueError as error:
+        return f"its address is not understood: {error}"
     proxy = _proxy(parts)
     try:
         scheme, host, port = proxy.scheme, proxy.hostname, _port(proxy)

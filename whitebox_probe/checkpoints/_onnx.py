@@ -4,12 +4,15 @@ An exporter keeps the names of biases and norms, but folds a linear layer's weig
 tensor. Such a tensor is named after the one operation that reads it.
 """
 
+import math
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import CheckpointError, MissingDependency
+from whitebox_probe._core.gate import Unfit, gate, reason
+from whitebox_probe._core.lines import shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +34,14 @@ def read_onnx(path: Path) -> "dict[str, Tensor]":
             "the package onnx, which reads it, is not installed",
             "Run: python -m pip install onnx",
         )
+    try:
+        with gate():
+            return _tensors(path)
+    except Unfit as why:
+        raise _damaged(path, str(why)) from why
+
+
+def _tensors(path: Path) -> "dict[str, Tensor]":
     import onnx
     import torch
     from google.protobuf.message import DecodeError
@@ -39,9 +50,9 @@ def read_onnx(path: Path) -> "dict[str, Tensor]":
         # Other files that this one names are not opened: their paths are the file's own word.
         graph = onnx.load(str(path), load_external_data=False).graph
     except DecodeError as error:
-        raise _damaged(path, str(error)) from error
+        raise Unfit(shown(error, 120)) from error
     if not graph.initializer:
-        raise _damaged(path, "it holds no tensor")
+        raise Unfit("it holds no tensor")
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.initializer):
         raise CheckpointError(
             f"the tensors of {path} are not in it",
@@ -49,14 +60,20 @@ def read_onnx(path: Path) -> "dict[str, Tensor]":
             "Save the model as one ONNX file",
         )
     stored = {tensor.name: tensor for tensor in graph.initializer}
+    if len(stored) < len(graph.initializer):
+        raise Unfit("two of its tensors have one name")
+    size = path.stat().st_size
     found: dict[str, Tensor] = {}
     for name, key, turned in _named(graph, stored):
+        # At least four bits of each number are in the file.
+        if math.prod(max(0, n) for n in stored[name].dims) > 2 * size:
+            raise Unfit(f"tensor '{shown(name)}' is larger than the file")
         try:
             values = torch.from_numpy(onnx.numpy_helper.to_array(stored[name]).copy())
-        except (ValueError, TypeError) as error:
-            raise _damaged(path, f"tensor '{name}': {error}") from error
+        except Exception as error:
+            raise Unfit(f"tensor '{shown(name)}': {reason(error)}") from error
         if key in found:
-            raise _damaged(path, f"two of its tensors are '{key}'")
+            raise Unfit(f"two of its tensors are '{shown(key)}'")
         found[key] = values.T.contiguous() if turned else values
     return found
 

@@ -7,9 +7,14 @@ the few of `_VALUES` becomes a `Made`, which says what would have been made of w
 import pickletools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple, Protocol
+
+from whitebox_probe._core.gate import reason
 
 DEEPEST = 1 << 20  # what may lie on the stack at once: marks and values
+LONGEST = 1 << 24  # operations
+COPIED = 1 << 26  # values that calls may copy, all together
+KEYS = 8  # tuples in tuples in a key
 
 # What no training script keeps beside its weights. Nothing is called in any case; a file that
 # names one of these was written to do harm, and its reader should know.
@@ -22,6 +27,14 @@ _HARMFUL_NAMES = """
     builtins.breakpoint builtins.globals builtins.setattr builtins.delattr types.CodeType
     types.FunctionType torch.load torch.serialization.load torch.hub.load numpy.load
 """
+
+
+class Readable(Protocol):
+    """What a pickle is read from: a file in memory, or one that is mapped."""
+
+    def read(self, size: int = ..., /) -> bytes: ...
+    def readline(self) -> bytes: ...
+    def tell(self) -> int: ...
 
 
 class Damaged(Exception):  # noqa: N818 - raised for bytes that are no pickle
@@ -62,6 +75,31 @@ class Made:
         return {**self.pairs, **state} if isinstance(state, dict) else self.pairs
 
 
+_ODD = {
+    "torch._utils._rebuild_sparse_tensor": "sparse",
+    "torch._utils._rebuild_sparse_csr_tensor": "sparse",
+    "torch._utils._rebuild_nested_tensor": "nested",
+    "torch._utils._rebuild_qtensor": "quantised",
+    "torch._utils._rebuild_meta_tensor_no_storage": "without numbers",
+    "torch._utils._rebuild_wrapper_subclass": "of a class of its own",
+    "torch._utils._rebuild_device_tensor_from_numpy": "of another device",
+    "torch._utils._rebuild_device_tensor_from_cpu_tensor": "of another device",
+}
+
+
+def odd_tensor(thing: Any) -> str | None:
+    """What a tensor is that a pickle describes and that is no plain array; None for other things.
+
+    >>> odd_tensor(Made("torch._utils._rebuild_nested_tensor"))
+    'nested'
+    """
+    if not isinstance(thing, Made):
+        return None
+    kind = _ODD.get(thing.by)
+    layout = thing.args[0] if kind == "sparse" and thing.args else None
+    return layout.path.rpartition(".")[2] if isinstance(layout, Named) else kind
+
+
 class Stored(NamedTuple):
     """A place in a file where numbers lie: its key, of which type, and how many."""
 
@@ -82,19 +120,24 @@ class Record(NamedTuple):
     dtype: str | None = None
 
 
-def read_pickle(file: BinaryIO) -> Any:
+def read_pickle(file: Readable) -> Any:
     """What a pickle describes, up to its end; the file then stands behind it.
 
     Raises: Damaged, Harmful.
     """
     reader = _Reader()
     try:
-        for opcode, arg, _ in pickletools.genops(file):
+        operations = pickletools.genops(file)  # type: ignore[arg-type]  # it reads, and no more
+        for number, (opcode, arg, _) in enumerate(operations):
             if opcode.name == "STOP":
                 return reader.last(1)[0]
+            if number > LONGEST:
+                raise Damaged("it is longer than any checkpoint's")
             reader.step(opcode.name, arg)
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise Damaged(str(error) or type(error).__name__) from error
+    except (Damaged, Harmful):
+        raise
+    except Exception as error:  # of hostile bytes, anything
+        raise Damaged(reason(error)) from error
     raise Damaged("it ends too early")
 
 
@@ -105,6 +148,7 @@ class _Reader:
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
+        self.copied = 0
 
     def step(self, name: str, arg: Any) -> None:
         """One operation, by the name that pickletools has for it."""
@@ -114,7 +158,10 @@ class _Reader:
             self.push(_NEW[name]())
         elif name in _FROM_STACK:
             count, make = _FROM_STACK[name]
-            self.push(make(*self.last(count)))
+            given = self.last(count)
+            if name in _CALLS:
+                self.expect_few(given[1])
+            self.push(make(*given))
         elif name in _FROM_MARK:
             self.push(_FROM_MARK[name](self.marked()))
         elif name in _INTO:
@@ -151,6 +198,14 @@ class _Reader:
             return name in ("PROTO", "FRAME")
         return True
 
+    def expect_few(self, args: Any) -> None:
+        """Count what a call copies: a short pickle may name one long list again and again."""
+        several = args if isinstance(args, tuple | list) else ()
+        held = (tuple, list, dict, str, bytes)
+        self.copied += 1 + sum(len(each) for each in several if isinstance(each, held))
+        if self.copied > COPIED:
+            raise Damaged("it copies more than any checkpoint holds")
+
     def push(self, value: Any) -> None:
         self.stack.append(value)
 
@@ -172,7 +227,7 @@ class _Reader:
         thing = self.stack[-1]
         if name.startswith("SETITEM"):
             pairs = thing.pairs if isinstance(thing, Made) else _of(thing, dict)
-            pairs.update(zip(items[::2], items[1::2], strict=True))
+            pairs.update(_pairs(items))
         else:
             (thing.items if isinstance(thing, Made) else _of(thing, list)).extend(items)
 
@@ -216,7 +271,8 @@ def _stored(where: Any) -> Any:
     if len(where) > 1 and where[0] == "module":  # a class with its source text, as of old
         return where[1]
     tag, kind, key, device, count, *view = where
-    if tag != "storage" or not isinstance(kind, Named) or not isinstance(count, int):
+    named = isinstance(kind, Named) and isinstance(key, str | int) and isinstance(device, str)
+    if tag != "storage" or not named or not isinstance(count, int):
         raise Damaged("it refers to something that is no tensor's")
     name = kind.path.rpartition(".")[2]
     return Stored(str(key), name, count, str(device), view[0] if view else None)
@@ -226,7 +282,8 @@ def _tensor(
     stored: Any, offset: int, size: Any, stride: Any, *rest: Any, dtype: str | None = None
 ) -> Any:
     numbers = [offset, *size, *stride]
-    if not isinstance(stored, Stored) or not all(isinstance(n, int) for n in numbers):
+    turned = len(rest) > 2 and bool(rest[2])  # conjugates and negatives that are not written out
+    if not isinstance(stored, Stored) or turned or not all(type(n) is int for n in numbers):
         return Made("torch.Tensor", (stored, offset, size, stride))
     return Record(stored, offset, tuple(size), tuple(stride), dtype)
 
@@ -234,9 +291,8 @@ def _tensor(
 def _tensor_v3(stored: Any, offset: int, size: Any, stride: Any, *rest: Any) -> Any:
     """The same, with the type beside it: (requires_grad, hooks, dtype)."""
     dtype = rest[2] if len(rest) > 2 else None
-    return _tensor(
-        stored, offset, size, stride, dtype=dtype.path if isinstance(dtype, Named) else None
-    )
+    path = dtype.path if isinstance(dtype, Named) else None
+    return _tensor(stored, offset, size, stride, *rest[:2], *rest[3:], dtype=path)
 
 
 def _of_type(function: Any, kind: Any, args: Any, *state: Any) -> Any:
@@ -250,14 +306,14 @@ def _encoded(text: str, encoding: str) -> bytes:
 
 _MADE_FOR = frozenset({"copyreg._reconstructor", "copyreg.__newobj__"})
 _VALUES: dict[str, Callable[..., Any]] = {
-    "collections.OrderedDict": lambda pairs=(): dict(pairs),
-    "collections.Counter": lambda counts=(): dict(counts),
+    "collections.OrderedDict": lambda pairs=(): _mapping(pairs),
+    "collections.Counter": lambda counts=(): _mapping(counts),
     "collections.defaultdict": lambda *_: {},
     "collections.deque": lambda items=(), *_: list(items),
     "builtins.set": lambda items=(): list(items),
     "builtins.frozenset": lambda items=(): list(items),
     "builtins.list": lambda items=(): list(items),
-    "builtins.dict": lambda pairs=(): dict(pairs),
+    "builtins.dict": lambda pairs=(): _mapping(pairs),
     "builtins.bytearray": lambda *args: _encoded(*args) if len(args) == 2 else b"",
     "_codecs.encode": _encoded,
     "torch.Size": lambda size=(): tuple(size),
@@ -285,7 +341,25 @@ def _stack_named(module: Any, name: Any) -> Named:
 
 
 def _pairs(items: list[Any]) -> dict[Any, Any]:
+    for key in items[::2]:
+        if isinstance(key, tuple):
+            _expect_flat(key, KEYS)
     return dict(zip(items[::2], items[1::2], strict=True))
+
+
+def _mapping(pairs: Any) -> dict[Any, Any]:
+    if isinstance(pairs, dict):
+        return dict(pairs)
+    return _pairs([each for key, value in pairs for each in (key, value)])
+
+
+def _expect_flat(key: tuple[Any, ...], deepest: int) -> None:
+    """Refuse tuples in tuples without end: Python's hash of one fills its stack."""
+    if not deepest:
+        raise Damaged("a key in it is nested too deeply")
+    for each in key:
+        if isinstance(each, tuple):
+            _expect_flat(each, deepest - 1)
 
 
 _WORDS = """
@@ -312,6 +386,7 @@ _FROM_STACK: dict[str, tuple[int, Callable[..., Any]]] = {
     "NEWOBJ": (2, lambda of, args: _called(of, tuple(args))),
     "NEWOBJ_EX": (3, lambda of, args, names: _called(of, (*args, names))),
 }
+_CALLS = frozenset({"REDUCE", "NEWOBJ", "NEWOBJ_EX"})
 _FROM_MARK: dict[str, Callable[[list[Any]], Any]] = {
     "TUPLE": tuple,
     "LIST": list,

@@ -1,17 +1,28 @@
 """The files of torch.save, read without torch.load: their pickle as data, their numbers in place.
 
-For files that `torch.load(weights_only=True)` refuses because of what stands beside the weights.
+The numbers of an archive's tensors are mapped from the disk, so that an optimizer's, which nobody
+asks for, are never read. Those of an archive that was packed anew, and so compressed, are unpacked.
 """
 
 import io
-import struct
+import mmap
 import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
-from whitebox_probe.checkpoints._pickles import Damaged, Made, Record, Stored, read_pickle
+from whitebox_probe._core.gate import Unfit, gate
+from whitebox_probe._core.lines import shown
+from whitebox_probe.checkpoints._checksums import Records, sound_records
+from whitebox_probe.checkpoints._pickles import (
+    Damaged,
+    Harmful,
+    Made,
+    Record,
+    Stored,
+    read_pickle,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -38,79 +49,117 @@ _KINDS = {
 }
 
 
-def read_records(path: Path) -> Any:
+def read_records(path: Path, *, numbers: bool = True) -> Any:
     """What a file of torch.save, or a bare pickle, holds: tensors, plain values, and `Made`.
 
-    Raises: Damaged, Harmful.
+    Args: numbers: whether those of its tensors are needed, and so compared with their checksums.
+    Raises: Damaged, Harmful; CheckpointError for records that are not as they were written.
     """
-    if zipfile.is_zipfile(path):
-        return _zipped(path)
-    with path.open("rb") as file:
-        return _in_a_row(file)
+    try:
+        if zipfile.is_zipfile(path):
+            return _zipped(path, sound_records(path, numbers=numbers))
+        with gate(), path.open("rb") as file:
+            # An empty map is refused; a read beyond the end of one takes no memory.
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as held:
+                return _in_a_row(held, path)
+    except Unfit as why:
+        if isinstance(why.__cause__, Damaged | Harmful):
+            raise why.__cause__ from why
+        raise Damaged(str(why)) from why
 
 
-def _zipped(path: Path) -> Any:
+def _zipped(path: Path, records: Records) -> Any:
     import torch
 
+    places = records.entries
+    mains = [name for name in places if name.rpartition("/")[2] == "data.pkl"]
+    if len(mains) != 1:
+        raise Damaged(f"it holds {len(mains)} records data.pkl, where there is one")
+    folder = mains[0].removesuffix("data.pkl")
+    with gate(), zipfile.ZipFile(path) as archive:
+        order = f"{folder}byteorder"
+        if order in places and _read(archive, places[order]) != sys.byteorder.encode():
+            raise Unfit("it was written on a machine of another byte order")
+        told = read_pickle(io.BytesIO(_read(archive, places[mains[0]])))
+        whole = torch.UntypedStorage.from_file(str(path), False, path.stat().st_size)
+        unpacked: dict[str, torch.UntypedStorage] = {}
+
+        def fetch(stored: Stored) -> "torch.UntypedStorage":
+            name = f"{folder}data/{stored.key}"
+            if name not in places:
+                raise Damaged(f"the numbers of '{shown(stored.key)}' are missing in it")
+            if name in records.starts:
+                start = records.starts[name]
+                return whole[start : start + places[name].file_size]
+            if name not in unpacked:
+                held = bytearray(_read(archive, places[name]))
+                unpacked[name] = _storage(held)
+            return unpacked[name]
+
+        return _realised(told, fetch, {})
+
+
+def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    """A record, whatever way it is packed; its checksum is looked at where it has one."""
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise Unfit(f"its record '{shown(entry.filename)}' is packed in a way that is not read")
     try:
-        with zipfile.ZipFile(path) as archive:
-            places = {entry.filename: entry for entry in archive.infolist()}
-            (main,) = (name for name in places if name.rpartition("/")[2] == "data.pkl")
-            folder = main.removesuffix("data.pkl")
-            if (
-                archive.read(f"{folder}byteorder") != sys.byteorder.encode()
-                if (f"{folder}byteorder" in places)
-                else False
-            ):
-                raise Damaged("it was written on a machine of another byte order")
-            told = read_pickle(io.BytesIO(archive.read(main)))
-    except (zipfile.BadZipFile, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
-        raise Damaged(str(error)) from error
-    whole = torch.UntypedStorage.from_file(str(path), False, path.stat().st_size)
-
-    def fetch(stored: Stored) -> "torch.UntypedStorage":
-        entry = places.get(f"{folder}data/{stored.key}")
-        if entry is None or entry.compress_type != zipfile.ZIP_STORED:
-            raise Damaged(f"the numbers of '{stored.key}' are missing in it")
-        with path.open("rb") as file:
-            file.seek(entry.header_offset)
-            head = file.read(30)
-        if len(head) < 30 or not head.startswith(b"PK\x03\x04"):
-            raise Damaged(f"the numbers of '{stored.key}' are not where it says")
-        start = entry.header_offset + 30 + sum(struct.unpack("<HH", head[26:30]))
-        return whole[start : start + entry.file_size]
-
-    return _realised(told, fetch, {})
+        if entry.CRC == 0 and entry.compress_type == zipfile.ZIP_STORED:
+            return _unchecked(archive, entry)
+        return archive.read(entry)
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise Unfit(f"its record '{shown(entry.filename)}' is not as it was written") from error
 
 
-def _in_a_row(file: BinaryIO) -> Any:
+def _unchecked(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    """A record without a checksum, which zipfile would take for a wrong one."""
+    with archive.open(entry) as file:
+        file._expected_crc = None  # type: ignore[attr-defined]
+        return file.read()
+
+
+def _storage(held: bytearray) -> "torch.UntypedStorage":
+    import torch
+
+    if not held:
+        return torch.UntypedStorage(0)
+    return torch.frombuffer(held, dtype=torch.uint8).untyped_storage()
+
+
+def _in_a_row(held: mmap.mmap, path: Path) -> Any:
     """The older format: pickles one after the other, then the numbers; or one bare pickle."""
     import torch
 
-    first = read_pickle(file)
+    first = read_pickle(held)
     if first != _MAGIC:
         return _realised(first, _nowhere, {})
-    version, system = read_pickle(file), read_pickle(file)
+    version, system = read_pickle(held), read_pickle(held)
     if version != 1001 or not isinstance(system, dict) or not system.get("little_endian", True):
-        raise Damaged(f"it is of version {version}, or of another byte order")
-    told, keys = read_pickle(file), read_pickle(file)
+        raise Damaged("it is of another version, or of another byte order")
+    told, keys = read_pickle(held), read_pickle(held)
+    if not isinstance(keys, list) or not all(isinstance(key, str | int) for key in keys):
+        raise Damaged("it does not say where its numbers are")
     kinds: dict[str, Stored] = {}
     _storages(told, kinds, set())
-    numbers = {}
+    size = len(held)
+    whole = torch.UntypedStorage.from_file(str(path), False, size)
+    places: dict[str, tuple[int, int]] = {}
     for key in map(str, keys):
-        (count,) = struct.unpack("<q", file.read(8).ljust(8, b"\0"))
-        if key not in kinds:
-            raise Damaged(f"it does not say what the numbers of '{key}' are of")
-        data = bytearray(file.read(max(count, 0) * _dtype(kinds[key].kind).itemsize))
-        if data:
-            numbers[key] = torch.frombuffer(data, dtype=torch.uint8).untyped_storage()
-        else:
-            numbers[key] = torch.UntypedStorage(0)
+        count = int.from_bytes(held.read(8), "little", signed=True)
+        if key not in kinds or key in places:
+            raise Damaged(f"it does not say what the numbers of '{shown(key)}' are of")
+        start = held.tell()
+        stop = start + count * _dtype(kinds[key].kind).itemsize
+        if count < 0 or stop > size:
+            raise Damaged(f"the numbers of '{shown(key)}' are cut short")
+        places[key] = (start, stop)
+        held.seek(stop)
 
     def fetch(stored: Stored) -> "torch.UntypedStorage":
-        if stored.view is not None or stored.key not in numbers:
-            raise Damaged(f"the numbers of '{stored.key}' are missing in it")
-        return numbers[stored.key]
+        if stored.view is not None or stored.key not in places:
+            raise Damaged(f"the numbers of '{shown(stored.key)}' are missing in it")
+        start, stop = places[stored.key]
+        return whole[start:stop]
 
     return _realised(told, fetch, {})
 
@@ -141,7 +190,7 @@ def _dtype(kind: str) -> "torch.dtype":
 
     found = getattr(torch, _KINDS.get(kind, kind.removeprefix("torch.")), None)
     if not isinstance(found, torch.dtype):
-        raise Damaged(f"its numbers are of the kind {kind}, which is not known")
+        raise Damaged(f"its numbers are of the kind {shown(kind)}, which is not known")
     return found
 
 

@@ -6,13 +6,15 @@ import os
 import re
 import site
 import sysconfig
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from whitebox_probe._core.errors import RegistryError, nearest
+from whitebox_probe._core.gate import Unfit, given_path, read_yaml, size_of
+from whitebox_probe._core.lines import shown
 
 FILE = "checkpoints.yaml"
 SHARE = Path("share", "whitebox-probe", FILE)
@@ -146,7 +148,14 @@ def _files(path: Path | None) -> list[Path]:
     if path is not None:
         return [Path(path)]
     own = os.environ.get(REGISTRY_VARIABLE)
-    return [registry_path(), *([Path(own).expanduser()] if own else [])]
+    return [registry_path(), *([_given(own, f"the path in {REGISTRY_VARIABLE}")] if own else [])]
+
+
+def _given(text: str, what: str) -> Path:
+    try:
+        return given_path(text)
+    except Unfit as why:
+        raise RegistryError(f"{what}, {shown(text)}, is none", str(why), "Mend it") from why
 
 
 def _refuse_second(name: str, found: Mapping[str, Any], file: Path) -> None:
@@ -161,7 +170,7 @@ def _refuse_second(name: str, found: Mapping[str, Any], file: Path) -> None:
 def _checkpoint(name: str, fields: dict[str, Any], file: Path) -> Checkpoint:
     source = fields["source"]
     if source["kind"] == "path":
-        given = Path(source["path"]).expanduser()
+        given = _given(source["path"], f"the path of '{name}' in {file}")
         source["path"] = str(file.resolve().parent / given)  # an absolute `given` stays as it is
     for each in ("accuracy", "loss"):
         fields[each] = tuple(fields.get(each, ()))
@@ -173,13 +182,14 @@ def _checkpoint(name: str, fields: dict[str, Any], file: Path) -> Checkpoint:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
+        size_of(file)
         state = file.stat()
-    except OSError as error:
+    except (Unfit, OSError) as why:
         raise RegistryError(
             f"the registry {file} cannot be read",
-            str(error.strerror),
+            str(why),
             f"Check the path, which {REGISTRY_VARIABLE} may give",
-        ) from error
+        ) from why
     # A copy, because a caller may change what it is given and the cache must not follow.
     document: dict[str, Any] = copy.deepcopy(_parsed(file, state.st_mtime_ns, state.st_size))
     return document
@@ -193,34 +203,12 @@ def _parsed(file: Path, _changed: int, _size: int) -> dict[str, Any]:
 
 
 def _yaml(file: Path) -> Any:
-    import yaml
-
-    fast: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-    class Loader(fast):  # type: ignore[misc]
-        """YAML lets the last of two equal keys win in silence; here the second one is an error."""
-
-        def construct_mapping(
-            self, node: yaml.MappingNode, deep: bool = False
-        ) -> dict[Hashable, Any]:
-            seen = set()
-            for key_node, _ in node.value:
-                key = self.construct_object(key_node, deep=True)
-                if key in seen:
-                    raise RegistryError(
-                        f"'{key}' stands twice in {file}",
-                        f"the second is on line {key_node.start_mark.line + 1}",
-                        "Remove or rename one",
-                    )
-                seen.add(key)
-            found: dict[Hashable, Any] = super().construct_mapping(node, deep=deep)
-            return found
-
     try:
-        # Safe: the loader is a SafeLoader.
-        return yaml.load(file.read_text(encoding="utf-8"), Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RegistryError(f"{file} is not YAML", str(error), "Mend the line it names") from error
+        return read_yaml(file)
+    except Unfit as why:
+        raise RegistryError(
+            f"the registry {file} cannot be read", str(why), "Mend what it names"
+        ) from why
 
 
 def _validate(document: Any, file: Path) -> None:

@@ -1,14 +1,14 @@
 """Weights in several files, or in a folder: which files there are to read."""
 
 import hashlib
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from whitebox_probe._core import io
 from whitebox_probe._core.errors import CheckpointError
-from whitebox_probe.checkpoints._formats import clean
+from whitebox_probe._core.gate import Unfit, is_file, read_mapping
+from whitebox_probe._core.lines import shown
 
 INDEX = ".index.json"
 # What a folder that a library wrote keeps its weights in, the first that is there first.
@@ -35,6 +35,8 @@ _OTHERS = {
 
 def is_index(path: Path) -> bool:
     """Whether a file is, by its beginning, the table of the files that weights lie in."""
+    if not is_file(path):
+        return False
     try:
         with path.open("rb") as file:
             start = file.read(4096)
@@ -59,10 +61,10 @@ def named(index: Path) -> dict[Path, list[str]]:
         )
     found: dict[Path, list[str]] = {}
     for key, name in table.items():
-        if not isinstance(name, str) or Path(name).name != name:
+        if not isinstance(name, str) or Path(name).name != name or "\0" in name:
             raise CheckpointError(
                 f"{index} names a file that is not beside it",
-                f"the tensor {clean(key)} should be in {clean(str(name))}",
+                f"the tensor {shown(key)} should be in {shown(str(name))}",
                 "Put all files of the model into one folder",
             )
         found.setdefault(index.with_name(name), []).append(key)
@@ -75,11 +77,11 @@ def pieces(index: Path) -> dict[Path, list[str]]:
     Raises: CheckpointError as `named` does, and for files that are not there.
     """
     found = named(index)
-    missing = [path.name for path in found if not path.is_file()]
+    missing = [path.name for path in found if not is_file(path)]
     if missing:
         raise CheckpointError(
             f"{index} is not all there",
-            f"{len(missing)} of its {len(found)} files are missing, such as {clean(missing[0])}",
+            f"{len(missing)} of its {len(found)} files are missing, such as {shown(missing[0])}",
             "Get them, and put them beside it",
         )
     return found
@@ -109,7 +111,7 @@ def weights_in(folder: Path) -> Path:
     Raises: CheckpointError for none, several, or a form that is not read.
     """
     for name in _USUAL:
-        if (folder / name).is_file():
+        if is_file(folder / name):
             return folder / name
     files = sorted(path for path in folder.iterdir() if path.is_file())
     names = {path.name for path in files}
@@ -149,10 +151,10 @@ def _no_choice(folder: Path, names: set[str], whole: list[str]) -> CheckpointErr
             "Merge it (merge_and_unload), and save the model",
         )
     if whole:
-        shown = ", ".join(clean(name) for name in whole[:4])
+        some = ", ".join(shown(name) for name in whole[:4])
         return CheckpointError(
             f"{folder} holds several files of weights",
-            f"each of {shown}{', ...' * (len(whole) > 4)} could be meant",
+            f"each of {some}{', ...' * (len(whole) > 4)} could be meant",
             "Give one of them",
         )
     other = next((f"{told} ({name})" for name, told in _OTHERS.items() if name in names), None)
@@ -165,7 +167,7 @@ def _no_choice(folder: Path, names: set[str], whole: list[str]) -> CheckpointErr
         return CheckpointError(
             what,
             f"there are {len(below)} folders with weights in it",
-            f"Give one of them, such as {folder / clean(last)}",
+            f"Give one of them, such as {folder / shown(last)}",
         )
     return CheckpointError(
         what, f"none of its {len(names)} files is a checkpoint's", "Check the path, or give a file"
@@ -173,14 +175,14 @@ def _no_choice(folder: Path, names: set[str], whole: list[str]) -> CheckpointErr
 
 
 def _holds_weights(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in _USUAL)
+    return any(is_file(folder / name) for name in _USUAL)
 
 
 def of_transformers(folder: Path) -> bool:
     """Whether the configuration in a folder is that of a model of transformers."""
     config = folder / "config.json"
     try:
-        return config.is_file() and "model_type" in _json(config)
+        return is_file(config) and "model_type" in _json(config)
     except CheckpointError:
         return False
 
@@ -195,13 +197,6 @@ def digest(path: Path) -> str:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read", clean(str(error), 160), "Get the file again"
-        ) from error
-    if not isinstance(found, dict):
-        raise CheckpointError(
-            f"{path} is no index", f"it holds a {type(found).__name__}", "Give the weights' file"
-        )
-    return found
+        return read_mapping(path)
+    except Unfit as why:
+        raise CheckpointError(f"{path} cannot be read", str(why), "Get the file again") from why

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import CheckpointError, LoadWarning
-from whitebox_probe.checkpoints._formats import clean
-from whitebox_probe.checkpoints._pickles import Made
+from whitebox_probe._core.lines import shown
+from whitebox_probe.checkpoints._pickles import Made, odd_tensor
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     Fits = Callable[[Mapping[str, Tensor]], bool]
 
 SHOWN, WIDTH = 10, 150
+_PARTS = 1 << 16  # of modules and dicts in one another, that are looked at
 # What DataParallel, torch.compile, FSDP and checkpointing put into keys: a name of this form.
 _WRAPPER = re.compile(r"module|_\w*(module|mod)")
 BACKBONE = "backbone."
@@ -25,13 +26,13 @@ _COUNTS = ("n_averaged", "num_updates", "initted", "step", "decay")
 
 def listed(keys: list[str]) -> str:
     """The first of some keys, and how many more there are."""
-    shown: list[str] = []
-    for key in map(clean, keys[:SHOWN]):
-        if shown and sum(map(len, shown)) + len(key) > WIDTH:
+    first: list[str] = []
+    for key in map(shown, keys[:SHOWN]):
+        if first and sum(map(len, first)) + len(key) > WIDTH:
             break
-        shown.append(key)
-    more = f" and {len(keys) - len(shown)} more" if len(keys) > len(shown) else ""
-    return ", ".join(shown) + more
+        first.append(key)
+    more = f" and {len(keys) - len(first)} more" if len(keys) > len(first) else ""
+    return ", ".join(first) + more
 
 
 def _is_tensors(thing: Any) -> bool:
@@ -58,10 +59,17 @@ def _is_state(key: Any) -> bool:
     return isinstance(key, str) and key.rpartition(".")[2] == "_extra_state"
 
 
-def _of_module(made: Made, prefix: str = "", depth: int = 0) -> "dict[str, Tensor]":
-    """The parameters and buffers of a module that a pickle describes; it is not built."""
+def _of_module(
+    made: Made, prefix: str = "", depth: int = 0, left: list[int] | None = None
+) -> "dict[str, Tensor]":
+    """The parameters and buffers of a module that a pickle describes; it is not built.
+
+    Args: left: how many parts may still be looked at, as a part may stand in many places.
+    """
     import torch
 
+    left = [_PARTS] if left is None else left
+    left[0] -= 1
     fields = made.fields
     passing = fields.get("_non_persistent_buffers_set") or ()
     held = {**_dict(fields, "_parameters"), **_dict(fields, "_buffers")}
@@ -71,8 +79,8 @@ def _of_module(made: Made, prefix: str = "", depth: int = 0) -> "dict[str, Tenso
         if isinstance(value, torch.Tensor) and name not in passing
     }
     for name, inner in _dict(fields, "_modules").items():
-        if isinstance(inner, Made) and depth < 64:
-            found |= _of_module(inner, f"{prefix}{name}.", depth + 1)
+        if isinstance(inner, Made) and depth < 64 and left[0] > 0:
+            found |= _of_module(inner, f"{prefix}{name}.", depth + 1, left)
     return found
 
 
@@ -98,7 +106,7 @@ def unwrap(
     loaded = _weights(loaded)
     if not isinstance(loaded, Mapping):
         name = loaded.by if isinstance(loaded, Made) else type(loaded).__name__
-        raise no_weights(path, f"it holds a {clean(name)}")
+        raise no_weights(path, f"it holds a {shown(name)}")
     modules = {str(key) for key, value in loaded.items() if isinstance(value, Made)}
     loaded = {key: _weights(value) for key, value in loaded.items()}
     if wrapper is not None:
@@ -117,7 +125,7 @@ def unwrap(
         raise CheckpointError(
             f"{path} holds several state dicts",
             f"each of {listed(list(held))} could be meant",
-            f"Say which, such as wrapper='{clean(next(iter(held)))}'",
+            f"Say which, such as wrapper='{shown(next(iter(held)))}'",
         )
     if held:
         return dict(next(iter(held.values())))
@@ -155,7 +163,7 @@ def _chosen(loaded: Mapping[Any, Any], path: Path, wrapper: str) -> "dict[str, T
     keys = f"its keys are {listed([str(key) for key in loaded])}{there}"
     flat = _is_tensors(loaded)
     raise CheckpointError(
-        f"{path} has no {'' if flat else 'state dict '}'{clean(wrapper)}'",
+        f"{path} has no {'' if flat else 'state dict '}'{shown(wrapper)}'",
         f"a file of its kind holds one state dict, and {keys}" if flat else keys,
         "Give wrapper= one that holds tensors, or what their names begin with",
     )
@@ -170,10 +178,13 @@ def _told(loaded: Mapping[Any, Any]) -> str:
         return "its tensors have numbers for names"
     if loaded and all(isinstance(v, Made) and v.by == "torch.Tensor" for v in loaded.values()):
         return "its tensors were written by pickle.dump, and not by torch.save"
+    odd = {key: kind for key, value in loaded.items() if (kind := odd_tensor(value))}
+    if odd and len(odd) == len(loaded):
+        return f"its tensors are no plain arrays: {listed([f'{k} ({v})' for k, v in odd.items()])}"
     near = [_mixed("it", loaded), *(_inside(loaded, key) for key in loaded)]
     told = "; ".join(list(filter(None, near))[:2])
-    if not told and (paths := list(_deep(loaded))):
-        example = clean(".".join(paths[0]))
+    if not told and (paths := list(_deep(loaded, (), [_PARTS]))):
+        example = shown(".".join(paths[0]))
         return (
             f"its state dicts are further down, at {listed([' -> '.join(path) for path in paths])} "
             f"(wrapper='{example}' takes the first)"
@@ -181,13 +192,18 @@ def _told(loaded: Mapping[Any, Any]) -> str:
     return told or f"its keys are {listed([str(key) for key in loaded]) or 'none'}"
 
 
-def _deep(held: Mapping[Any, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+def _deep(
+    held: Mapping[Any, Any], above: tuple[str, ...], left: list[int]
+) -> Iterator[tuple[str, ...]]:
     """The keys, one in another, under which state dicts lie in a file's dicts."""
     for key, value in held.items():
+        left[0] -= 1
+        if left[0] < 0:
+            return
         if _is_tensors(value):
             yield (*above, str(key))
         elif isinstance(value, Mapping) and len(above) < 6:
-            yield from _deep(value, (*above, str(key)))
+            yield from _deep(value, (*above, str(key)), left)
 
 
 def _inside(loaded: Mapping[Any, Any], key: Any) -> str:
@@ -200,9 +216,9 @@ def _inside(loaded: Mapping[Any, Any], key: Any) -> str:
         example = deeper[0].replace(" -> ", ".")
         return (
             f"its state dicts are two levels down, at {listed(deeper)} "
-            f"(wrapper='{clean(example)}' takes the first)"
+            f"(wrapper='{shown(example)}' takes the first)"
         )
-    return _mixed(f"its '{clean(str(key))}'", held)
+    return _mixed(f"its '{shown(str(key))}'", held)
 
 
 def _mixed(who: str, held: Mapping[Any, Any]) -> str:
@@ -219,6 +235,8 @@ def _mixed(who: str, held: Mapping[Any, Any]) -> str:
 
 def _kind(value: Any) -> str:
     """The type of a value, or that which a file names for it."""
+    if (odd := odd_tensor(value)) is not None:
+        return f"a tensor, {odd}"
     return value.by.rpartition(".")[2] if isinstance(value, Made) else type(value).__name__
 
 
@@ -261,8 +279,8 @@ def stripped(tensors: "Mapping[str, Tensor]", path: Path) -> "dict[str, Tensor]"
             continue
         if name in short:
             raise CheckpointError(
-                f"{path} holds '{clean(name)}' twice",
-                f"'{clean(key)}' and another key are the same without what a wrapper adds",
+                f"{path} holds '{shown(name)}' twice",
+                f"'{shown(key)}' and another key are the same without what a wrapper adds",
                 "Save the state dict of the network inside its wrapper",
             )
         short[name] = tensor

@@ -1,18 +1,15 @@
 """Read the tensors of a checkpoint file without running anything that it holds."""
 
 import argparse
-import json
-import warnings
-import zipfile
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from whitebox_probe._core.arrays import NUMBERS, read_arrays
 from whitebox_probe._core.errors import CheckpointError, LoadWarning, NonFiniteError
-from whitebox_probe._core.process import ONE_AT_A_TIME
-from whitebox_probe.checkpoints._checksums import expect_sound
+from whitebox_probe._core.gate import Unfit, is_file, read_mapping
+from whitebox_probe._core.lines import shown
 from whitebox_probe.checkpoints._formats import (
-    clean,
     damaged,
     expect_readable,
     first_bytes,
@@ -22,6 +19,7 @@ from whitebox_probe.checkpoints._formats import (
 from whitebox_probe.checkpoints._onnx import read_onnx
 from whitebox_probe.checkpoints._pickles import Damaged, Harmful, Made
 from whitebox_probe.checkpoints._records import read_records
+from whitebox_probe.checkpoints._safetensors import read_safetensors
 from whitebox_probe.checkpoints._shards import is_index, pieces
 from whitebox_probe.checkpoints._unwrapping import listed, no_weights, stripped, unwrap
 
@@ -31,6 +29,8 @@ if TYPE_CHECKING:
     from whitebox_probe.checkpoints._unwrapping import Fits
 
 _EXPANDED = 1 << 24
+_LISTED = 4096
+_PLAIN = (str, int, float, bool, type(None))
 
 ARCHITECTURES = ("arch", "architecture", "model", "model_name")
 """Under which names training scripts keep the name of the architecture."""
@@ -112,7 +112,7 @@ def read_arguments(path: Path) -> dict[str, Any]:
         if isinstance(loaded, Mapping):
             found = _told(loaded)
     beside = path.with_name("config.json")
-    return (_flat(_json(beside)) if beside.is_file() else {}) | found
+    return (_flat(_json(beside)) if is_file(beside) else {}) | found
 
 
 def _told(loaded: Mapping[Any, Any]) -> dict[str, Any]:
@@ -132,11 +132,18 @@ def _flat(held: Mapping[Any, Any]) -> dict[str, Any]:
     """Plain values by name, those of a network's own part first."""
     parts = [held.get(key) for key in ("args", "config", "model", "network", "model_args")]
     inner = [_values(part) for part in parts]
-    flat = {str(k): v for k, v in held.items() if not isinstance(v, Mapping)}
+    flat = {str(k): v for k, v in held.items() if _is_plain(v)}
     for part in inner:
         if isinstance(part, Mapping):
-            flat |= {str(k): v for k, v in part.items() if not isinstance(v, Mapping)}
+            flat |= {str(k): v for k, v in part.items() if _is_plain(v)}
     return flat
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it is a number, a word, or a short list of them, as an argument of a network is."""
+    if isinstance(value, list | tuple):
+        return len(value) <= _LISTED and all(isinstance(each, _PLAIN) for each in value)
+    return isinstance(value, _PLAIN)
 
 
 def _values(held: Any) -> Any:
@@ -148,18 +155,9 @@ def _values(held: Any) -> Any:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read", str(error).splitlines()[0], "Mend it, or pass arch="
-        ) from error
-    if not isinstance(found, dict):
-        raise CheckpointError(
-            f"{path} is no configuration",
-            f"it holds a {type(found).__name__}",
-            "Mend it, or pass arch=",
-        )
-    return found
+        return read_mapping(path)
+    except Unfit as why:
+        raise CheckpointError(f"{path} cannot be read", str(why), "Mend it, or pass arch=") from why
 
 
 def _reader(path: Path, start: bytes) -> "Callable[[Path], dict[str, Tensor]] | None":
@@ -167,7 +165,7 @@ def _reader(path: Path, start: bytes) -> "Callable[[Path], dict[str, Tensor]] | 
     if path.suffix.lower() == ".onnx":
         return read_onnx
     if len(start) > 8 and start[8:9] == b"{":  # 8 bytes of length, then JSON
-        return _safetensors
+        return read_safetensors
     return _archive if is_arrays(path) else None
 
 
@@ -207,81 +205,59 @@ def check_keys(
         )
 
 
-def _safetensors(path: Path) -> "dict[str, Tensor]":
-    import safetensors
-    import safetensors.torch
-
-    try:
-        tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
-    except (safetensors.SafetensorError, OSError, ValueError, MemoryError) as error:
-        raise damaged(path, error) from error
-    return tensors
-
-
 def _archive(path: Path) -> "dict[str, Tensor]":
     """The parameters of an archive; arrays of the optimizer's state stay unread."""
     import numpy as np
     import torch
 
+    def params(names: list[str]) -> list[str]:
+        names = [name for name in names if not name.startswith("opt/")]
+        return [name for name in names if name.startswith("params/")] or names
+
     tensors = {}
     try:
-        with np.load(path, allow_pickle=False) as file:
-            names = [name for name in file.files if not name.startswith("opt/")]
-            params = [name for name in names if name.startswith("params/")]
-            for name in params or names:
-                array = file[name]
-                if array.dtype == np.dtype("V2"):  # NumPy's name for JAX's bfloat16
-                    tensors[name] = torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
-                else:
-                    tensors[name] = torch.from_numpy(array)
-    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
-        if "allow_pickle" in str(error):
+        # NumPy's name for JAX's bfloat16 is that of two bytes.
+        arrays = read_arrays(path, kinds=f"{NUMBERS}V", only=params)
+        for name, array in arrays.items():
+            if array.dtype == np.dtype("V2"):
+                tensors[name] = torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+            elif array.dtype.kind == "V":
+                raise Unfit(f"'{shown(name)}' is of the type {array.dtype}, which holds no numbers")
+            else:
+                tensors[name] = torch.from_numpy(array)
+    except (Unfit, TypeError) as why:  # types that torch has no word for, as of 128 bits
+        if "Python objects" in str(why):
             raise CheckpointError(
                 f"{path} was refused",
                 "it holds Python objects, and unpickling them could run code",
                 "Save plain arrays",
-            ) from error
-        raise damaged(path, error) from error
+            ) from why
+        raise damaged(path, why) from why
     if not tensors:
         raise no_weights(path, "it is an archive without parameters")
     return tensors
 
 
 def _pickled(path: Path, start: bytes, *, numbers: bool = True) -> Any:
-    """What torch.save wrote; where more than data stands in it, that is read as names alone.
+    """What torch.save wrote, read as data: of what is no container or tensor, the names alone.
 
     Args: numbers: whether those of its tensors are needed, and so compared with their checksums.
     """
-    import torch
-
     expect_readable(path, start)
     if path.suffix.lower() == ".safetensors" and not start.startswith((b"PK", b"\x80")):
         raise damaged(path, "it does not begin as safetensors do")
-    is_zip = zipfile.is_zipfile(path)
-    if is_zip:
-        expect_sound(path, numbers=numbers)
     try:
-        with ONE_AT_A_TIME, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of kinds of tensors that are refused afterwards
-            # Only the zip format can be mapped; then an optimizer's moments are never read.
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except Exception:  # of hostile bytes, anything; the other reader says what is wrong
-        return _as_data(path, start)
-
-
-def _as_data(path: Path, start: bytes) -> Any:
-    try:
-        return read_records(path)
+        return read_records(path, numbers=numbers)
     except Harmful as error:
         raise CheckpointError(
             f"{path} was refused",
-            f"unpickling it would run code ({clean(str(error))}), and nothing of it was executed",
+            f"unpickling it would run code ({shown(error)}), and nothing of it was executed",
             "Ask its author for safetensors or a plain state dict",
         ) from error
     except Damaged as error:
         if (text := is_text(start)) is not None:
             raise no_weights(path, f"{text}, such as an error that was saved for it") from error
-        raise damaged(path, clean(str(error), 160)) from error
+        raise damaged(path, shown(error, 160)) from error
 
 
 def _expect_plain(tensors: "Mapping[str, Tensor]", path: Path) -> None:

@@ -1,6 +1,7 @@
 """The options that say which model, and how it is loaded: what `run` and `audit` share."""
 
 import argparse
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,8 +88,23 @@ def loaded(name: str, args: argparse.Namespace, *, progress: bool) -> "ProbeMode
         raise CheckpointError(error.what, error.why, f"Add {told}, or --arch") from error
 
 
+def expect_path(text: str) -> None:
+    """Refuse what is the name of nothing on any machine.
+
+    Raises: ProbeError.
+    """
+    try:
+        os.stat(text)
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it holds a character of no name"
+        raise ProbeError(f"there is no {text}", str(why), "Check the name") from error
+
+
 def known(model: str, arch: str | None) -> None:
     """Tell a wrong name at once, before torch is loaded."""
+    expect_path(model)
     if arch is not None or Path(model).exists() or is_python(model):
         return
     if "/" in model or Path(model).suffix in _FILES:

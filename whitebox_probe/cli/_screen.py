@@ -12,12 +12,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from whitebox_probe._core.lines import shown as escaped
 from whitebox_probe.cli._grid import GAP, Grid
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 Rows = Sequence[Sequence[Any]]
+_CELL = 2000
 PIPED = 100
 """Columns of running text where there is no terminal."""
 _UNBOUND = 100_000
@@ -30,15 +32,12 @@ def on_terminal() -> bool:
 
 
 def shown(thing: object) -> str:
-    r"""Text of one line, with whatever is not printable in it escaped.
+    r"""Text of one line, with whatever would act escaped; all of a sentence, not of a book.
 
     >>> print(shown("a\x1b[31mb\u202ec\n"))
     a\x1b[31mb\u202ec\n
     """
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode()
-        for c in str(thing)
-    )
+    return escaped(thing, _CELL)
 
 
 def say(*lines: object) -> None:

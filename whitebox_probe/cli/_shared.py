@@ -2,7 +2,6 @@
 
 import argparse
 import inspect
-import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import ProbeError, nearest
+from whitebox_probe._core.gate import Unfit, parse_json
 from whitebox_probe._core.io import atomic_path
 from whitebox_probe.cli import _screen
 from whitebox_probe.cli._screen import table as table
@@ -147,8 +147,8 @@ def setting(text: str) -> tuple[str, Any]:
     if not equals or not key.strip().isidentifier():
         raise argparse.ArgumentTypeError(f"'{text}' is not KEY=VALUE, as in heads=6")
     try:
-        return key.strip(), json.loads(value)
-    except json.JSONDecodeError:
+        return key.strip(), parse_json(value)
+    except Unfit:
         return key.strip(), value.strip()
 
 
@@ -179,7 +179,10 @@ def named(name: str) -> "Checkpoint":
         return hub_entry(name.removeprefix(HF))
     if not name.startswith(TIMM):
         return checkpoints.entry(name)
+    from whitebox_probe.models.hub import expect_timm
+
     model = name.removeprefix(TIMM)
+    expect_timm(model)
     return checkpoints.Checkpoint(
         name=model,
         family="timm_vit",

@@ -16,12 +16,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import whitebox_probe.cli as commands
 from whitebox_probe._core import discover, launch
 from whitebox_probe._core.errors import LoadWarning, ProbeError, SettingError, near, nearest
-from whitebox_probe.cli import _screen
+from whitebox_probe._core.lines import shown
 
 PROGRAM = "whitebox-probe"
 _NOT_COMMANDS = ("main",)
@@ -43,7 +43,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the line and exit."""
-        line = _screen.shown(message)
+        line = _short(message)
         end = "" if line.endswith(("?", ".")) else "."
         told = f"{PROGRAM}: error: {line}{end} Run: {self.prog} --help\n"
         self.exit(2, "" if launch.rank() else told)
@@ -80,6 +80,11 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _short(message: object) -> str:
+    """What another library says, in a line that can be printed."""
+    return shown(" ".join(str(message)[: 1 << 14].split()), 300)
+
+
 class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
     """Examples line by line, and each default beside its option."""
 
@@ -101,21 +106,55 @@ def _noted() -> Iterator[None]:
 
     def tell(message: Warning | str, *rest: Any, **more: Any) -> None:
         if not isinstance(message, LoadWarning):
-            shown(message, *rest, **more)
+            usual(message, *rest, **more)
         elif launch.rank() == 0:
             told = message.told
             line = ProbeError(told.what, told.why, re.sub(r"\b([a-z_]+)=", r"--set \1=", told.fix))
-            print(f"{PROGRAM}: note: {_screen.shown(line)}", file=sys.stderr)
+            print(f"{PROGRAM}: note: {shown(line, None)}", file=sys.stderr)
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", LoadWarning)
         warnings.filterwarnings("ignore", module="PIL")  # of broken pictures, told by their errors
-        shown = warnings.showwarning
+        usual = warnings.showwarning
         warnings.showwarning = tell
         yield
 
 
+_BREAKS = re.compile(r"([\n\t])")
+_COLOURS = re.compile(r"([\n\t]|\x1b\[[0-9;]*m)")
+
+
+class _Plain:
+    """Standard output, on which no text from a file acts: only lines are broken.
+
+    On a terminal the colours of tables are let through; their cells were escaped before.
+    """
+
+    def __init__(self, to: TextIO) -> None:
+        self._to = to
+
+    def write(self, text: str) -> int:
+        """Write text with its control characters as Python writes them."""
+        own = _COLOURS if self._to.isatty() else _BREAKS
+        self._to.write("".join(p if own.fullmatch(p) else shown(p, None) for p in own.split(text)))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._to, name)
+
+
+@contextmanager
+def _plain_output() -> Iterator[None]:
+    before = sys.stdout
+    sys.stdout = _Plain(before)
+    try:
+        yield
+    finally:
+        sys.stdout = before
+
+
 @_noted()
+@_plain_output()
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     words = sys.argv[1:] if argv is None else argv
@@ -149,7 +188,7 @@ def main(argv: list[str] | None = None) -> int:
         return _tell("out of memory: a batch did not fit. Use a smaller --batch-size or --limit.")
     except KeyboardInterrupt as stop:
         if launch.rank() == 0:
-            how = str(stop) or "interrupted; no file was left half written"
+            how = _short(stop) or "interrupted; no file was left half written"
             print(f"\n{PROGRAM}: {how}", file=sys.stderr)
         return 130
     except BrokenPipeError:
@@ -159,7 +198,8 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:  # the last line of defence: everything else is a fault of ours
         if isinstance(error, OSError) and error.errno in _DISK:
             where = f"{error.filename}" if error.filename else "a file"
-            return _tell(f"{where} cannot be written or read: {error.strerror}. Check that place.")
+            told = f"{error.strerror}. Check that place."
+            return _tell(f"{_short(where)} cannot be written or read: {told}")
         traceback.print_exc()
         print(
             f"{PROGRAM}: this is a fault of the program; please report it with the lines above",
@@ -220,7 +260,7 @@ def as_options(error: ProbeError, known: dict[str, object]) -> str:
 
 def _tell(line: str) -> int:
     if _mine_to_say(line):
-        print(f"{PROGRAM}: error: {_screen.shown(line)}", file=sys.stderr)
+        print(f"{PROGRAM}: error: {shown(line, None)}", file=sys.stderr)
     return 2
 
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core import launch
 from whitebox_probe._core.errors import ProbeError, ProcessError
+from whitebox_probe._core.gate import Unfit, digest, is_file, not_as_written, read_mapping
 from whitebox_probe._core.io import atomic_path
 from whitebox_probe.cli import (
     _completing,
@@ -59,7 +60,7 @@ EXAMPLES = (
     "run weights.pth --arch model.py:make --mapping mine.yaml --data photos --out runs/own",
     "run --resume runs/mine",
 )
-ARGUMENTS = "arguments.json"
+ARGUMENTS, DIGEST = "arguments.json", "digest"
 """What a run that is not finished was started with; gone when it is."""
 _FREE = (
     "command",
@@ -288,8 +289,10 @@ def _words(result: "Result", name: str) -> str:
 
 def _write_arguments(args: argparse.Namespace) -> None:
     kept = {name: value for name, value in vars(args).items() if name not in _FREE}
+    kept = json.loads(json.dumps(kept))
     with atomic_path(args.out / ARGUMENTS) as path:
-        path.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n")
+        sealed = {**kept, DIGEST: digest(kept)}
+        path.write_text(json.dumps(sealed, indent=2, sort_keys=True) + "\n")
 
 
 def _resumed(args: argparse.Namespace) -> argparse.Namespace:
@@ -298,22 +301,24 @@ def _resumed(args: argparse.Namespace) -> argparse.Namespace:
     Raises: ProcessError when there is no such run, it is finished, or an argument differs.
     """
     folder: Path = args.resume
-    if not (folder / ARGUMENTS).is_file():
-        finished = (folder / "run.json").is_file()
+    if not is_file(folder / ARGUMENTS):
+        finished = is_file(folder / "run.json")
         raise ProcessError(
             f"there is nothing to go on with in {folder}",
             "its run is finished" if finished else "no run was stopped there",
             "Read the result, or measure again with --out" if finished else "Check the folder",
         )
     try:
-        before = json.loads((folder / ARGUMENTS).read_text())
-        known = {name for name in vars(args) if name not in _FREE}
-        if set(before) != known:
-            raise ValueError("it is of another version of this program")
-    except (OSError, ValueError) as error:
+        before = read_mapping(folder / ARGUMENTS)
+        told = before.pop(DIGEST, None)
+        if set(before) != {name for name in vars(args) if name not in _FREE}:
+            raise Unfit("it is of another version of this program")
+        if told != digest(before):
+            not_as_written(ARGUMENTS)
+    except Unfit as why:
         raise ProcessError(
-            f"{folder / ARGUMENTS} cannot be read", str(error), "Begin anew with --out"
-        ) from error
+            f"{folder / ARGUMENTS} cannot be read", str(why), "Begin anew with --out"
+        ) from why
     given = _given(args)
     if given.get("out", folder) != folder or "overwrite" in given:
         raise ProcessError(

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from whitebox_probe._core.arrays import NUMBERS, mapped_array, read_arrays
 from whitebox_probe._core.errors import DataError
+from whitebox_probe._core.gate import Unfit
 from whitebox_probe.data import _digest, _paths, names
 from whitebox_probe.data.choices import OF_SAMPLES, OF_TEXTS, Choices
 from whitebox_probe.data.datasets import Datasets
@@ -16,6 +18,7 @@ from whitebox_probe.data.kind import Kind, Opened
 from whitebox_probe.data.text import TextReader
 
 SUFFIX = ".npy"
+_KINDS = f"{NUMBERS}U"
 
 
 class Arrays(Kind):
@@ -106,11 +109,13 @@ def loaded(path: Path) -> Any:
     Raises: DataError.
     """
     try:
-        return np.load(path, mmap_mode="r" if path.suffix == SUFFIX else None, allow_pickle=False)
-    except Exception as error:  # whatever a broken file leads NumPy and zipfile to
-        told = (str(error).splitlines() or [type(error).__name__])[0]
-        if "pickle" in told or "Python objects" in told:
-            told = "it holds Python objects, which are not read, or it is no file of NumPy's"
+        if path.suffix == SUFFIX:
+            return mapped_array(path, kinds=_KINDS)
+        return read_arrays(path, kinds=_KINDS)
+    except Unfit as why:
+        told = str(why)
+        if "Python objects" in told:
+            told = "it holds Python objects, which are not read"
         raise DataError(
             f"{path} cannot be read", told, "Save it with numpy.save or numpy.savez, of numbers"
-        ) from error
+        ) from why

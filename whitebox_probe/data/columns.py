@@ -132,9 +132,4 @@ def _of_file(path: Path) -> dict[str, Any]:
     found = loaded(path)
     if isinstance(found, np.ndarray):
         raise DataError(f"{path} holds one array", "it is a .npy by another name", "Rename it")
-    with found:
-        try:
-            return {name: found[name] for name in found.files}
-        except Exception as error:  # an array of objects, or a broken file
-            told = (str(error).splitlines() or [type(error).__name__])[0]
-            raise DataError(f"{path} cannot be read", told, "Save arrays of numbers") from error
+    return dict(found)

@@ -7,17 +7,17 @@ pipelines give is a stream, which is read as any other.
 
 import hashlib
 import io
-import json
 import os
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
+from whitebox_probe._core.arrays import parse_array
 from whitebox_probe._core.errors import DataError
+from whitebox_probe._core.gate import Unfit, parse_json, reason
 from whitebox_probe.data import _paths, names
 from whitebox_probe.data.choices import OF_SAMPLES, OF_TEXTS, Choices
 from whitebox_probe.data.datasets import Datasets
@@ -158,10 +158,9 @@ class _Samples:
             if len(content) < size:
                 raise ValueError("the shard ends before it")
             return _decoded(end.rpartition(".")[2], content)
-        except (OSError, ValueError) as error:
-            told = (str(error).splitlines() or [""])[0]
+        except (OSError, ValueError, Unfit) as error:
             raise DataError(
-                f"{what} cannot be read", told, "Mend or leave out the sample"
+                f"{what} cannot be read", reason(error), "Mend or leave out the sample"
             ) from error
 
 
@@ -171,10 +170,10 @@ def _decoded(end: str, content: bytes) -> Any:
     if end in ("txt", "text"):
         return content.decode("utf-8")
     if end == "json":
-        found = json.loads(content.decode("utf-8"))
+        found = parse_json(content.decode("utf-8"))
         return found if isinstance(found, dict) else {}
     if end == "npy":
-        return np.load(io.BytesIO(content), allow_pickle=False)
+        return parse_array(content)
     return content
 
 

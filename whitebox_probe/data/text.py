@@ -1,7 +1,6 @@
 """Text as windows of token ids, for models that read text."""
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from whitebox_probe._core.errors import DataError, MissingDependency
+from whitebox_probe._core.errors import CheckpointError, DataError, MissingDependency
+from whitebox_probe._core.gate import Unfit, gate, is_file, size_of
+from whitebox_probe.checkpoints import Checkpoint, fetch
+from whitebox_probe.data._tokenizer_files import sound
+from whitebox_probe.models.hub import in_repository
 
+_FILE = "tokenizer.json"
 BYTES = "bytes"
 SUFFIX = ".txt"
 
@@ -157,6 +161,10 @@ def read_text(text: str | Path) -> tuple[str, str]:
         return f"text of {len(text)} characters", text
     path = Path(text)
     try:
+        size_of(path)
+    except Unfit as why:
+        raise DataError(f"the text file {path} cannot be read", str(why), "Check the path") from why
+    try:
         return path.name, path.read_bytes().decode("utf-8")
     except OSError as error:
         raise DataError(
@@ -206,22 +214,21 @@ def _of_file(path: Path) -> Tokenizer:
     except ImportError as error:
         raise _missing("tokenizers", error) from error
     try:
-        content = path.read_text(encoding="utf-8")
-        json.loads(content)
-    except (OSError, ValueError) as error:
-        raise _unusable(str(path), error) from error
-    try:
-        found = tokenizers.Tokenizer.from_str(content)
-    except Exception as error:  # the library raises nothing narrower
-        raise _unusable(str(path), error) from error
-    found.no_padding()  # a file may carry both as settings
-    found.no_truncation()
-    _draw_nothing(found)
+        content = sound(path)
+        with gate():
+            found = tokenizers.Tokenizer.from_str(content)
+            _draw_nothing(found)
+    except Unfit as why:
+        raise _unusable(str(path), why) from why
 
     def encode(text: str, *, framed: bool = False) -> list[int]:
         try:
-            return list(found.encode(text, add_special_tokens=framed).ids)
-        except (TypeError, UnicodeEncodeError) as error:
+            with gate():
+                return list(found.encode(text, add_special_tokens=framed).ids)
+        except Unfit as why:
+            error = why.__cause__
+            if not isinstance(error, TypeError | UnicodeEncodeError):
+                raise _unusable(str(path), why) from why
             raise DataError(
                 "a text cannot be made tokens",
                 "it holds half of a surrogate pair, which is no character",
@@ -277,6 +284,20 @@ def _expect_files(name: str) -> None:
         )
 
 
+def _tokenizer_file(name: str) -> Path | None:
+    """The file of a tokenizer in a folder, or in a repository of the hub; None if it has none."""
+    if Path(name).is_dir():
+        file = Path(name) / _FILE
+        return file if is_file(file) else None
+    model, _, revision = name.partition("@")
+    source = in_repository(model, _FILE, revision or "main")
+    try:
+        where = Checkpoint(f"{Path(model).name}-tokenizer", "hf", {}, source)
+        return fetch(where, progress=False)
+    except CheckpointError:
+        return None  # transformers says whether there is another form of it
+
+
 def _of_transformers(name: str) -> Tokenizer:
     try:
         import transformers
@@ -284,15 +305,21 @@ def _of_transformers(name: str) -> Tokenizer:
         raise _missing("transformers", error) from error
     _expect_files(name)
     try:
-        found: Any = transformers.AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError, KeyError) as error:
-        raise _unusable(name, error) from error
-
-    for holder in (getattr(found, "backend_tokenizer", None), found):
-        _draw_nothing(holder)
+        if (file := _tokenizer_file(name)) is not None:
+            sound(file)
+        with gate():
+            found: Any = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+            for holder in (getattr(found, "backend_tokenizer", None), found):
+                _draw_nothing(holder)
+    except Unfit as why:
+        raise _unusable(name, why) from why
 
     def encode(text: str, *, framed: bool = False) -> list[int]:
-        return list(found.encode(text, add_special_tokens=framed))
+        try:
+            with gate():
+                return list(found.encode(text, add_special_tokens=framed))
+        except Unfit as why:
+            raise _unusable(name, why) from why
 
     # GPT-2 calls its end-of-text token unknown as well; there it is special all the same.
     names = ("bos_token", "eos_token", "cls_token", "sep_token", "pad_token", "mask_token")

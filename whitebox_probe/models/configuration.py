@@ -1,14 +1,32 @@
 """The configuration of a network of transformers, read without running code that comes with it."""
 
 import json
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from whitebox_probe import checkpoints
 from whitebox_probe._core.errors import CheckpointError, MissingDependency, nearest
+from whitebox_probe._core.gate import Unfit, gate, read_mapping
+from whitebox_probe._core.lines import shown
 from whitebox_probe.checkpoints import Checkpoint
+from whitebox_probe.models.arguments import expect_values, is_size
 from whitebox_probe.models.hub import CONFIG, fetch_processor, in_repository
+
+_MOST = 1 << 24  # bytes of a configuration
+_NAME = "_name_or_path"
+_STEERING = frozenset(
+    {
+        *("auto_map", "custom_pipelines", "configuration_files", "attn_implementation"),
+        *("experts_implementation", "kernel_config", "use_kernels", "quantization_config"),
+        *("backbone_kwargs", "use_timm_backbone", "gguf_file", "trust_remote_code"),
+        *("code_revision", "name_or_path", "token", "cache_dir", "proxies", "subfolder"),
+        *("revision"),
+    }
+)
+"""Fields by which a file would have the library look for code, kernels, or other files."""
 
 
 def transformers() -> Any:
@@ -39,19 +57,7 @@ def configuration(arch: Mapping[str, Any]) -> Any:
     if "model" in options:
         model, revision = options.pop("model"), options.pop("revision", "main")
         folder = _folder(model, revision)
-        _expect_known(folder, model)
-        try:
-            config = library.AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        except Exception as error:  # its checks raise errors of many kinds
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            raise CheckpointError(
-                f"the configuration of '{model}' cannot be read",
-                (lines[-1] if "validat" in lines[0] else lines[0])
-                if lines
-                else type(error).__name__,
-                f"Check {CONFIG} in {folder}; code that comes with a model is not run",
-            ) from error
-        _expect_plain(config, model)
+        config = _read(folder, model)
         if _takes_pictures(config) and not Path(model).is_dir():
             fetch_processor(model, folder)
         _check_options(config, options)
@@ -59,9 +65,9 @@ def configuration(arch: Mapping[str, Any]) -> Any:
             setattr(config, key, value)
     else:
         kind = options.pop("model_type", None)
-        if kind not in library.CONFIG_MAPPING:
+        if not isinstance(kind, str) or kind not in library.CONFIG_MAPPING:
             raise CheckpointError(
-                f"transformers has no model_type '{kind}'",
+                f"transformers has no model_type '{shown(kind)}'",
                 f"transformers {library.__version__} does not list it",
                 "Use one such as gpt2, bert or llama",
             )
@@ -71,18 +77,80 @@ def configuration(arch: Mapping[str, Any]) -> Any:
     return config
 
 
-def _expect_known(folder: Path, model: str) -> None:
+def _read(folder: Path, model: str) -> Any:
+    """The configuration in a folder, without what would have the library load anything else.
+
+    Raises: CheckpointError.
+    """
+    library = transformers()
+    try:
+        stated = read_mapping(folder / CONFIG, most=_MOST)
+        _expect_known(stated, model)
+        kept = unsteered(stated)
+        expect_values(kept, family="hf", source=model)
+        with tempfile.TemporaryDirectory() as place, gate(), quietly(library):
+            (Path(place) / CONFIG).write_text(json.dumps(kept), encoding="utf-8")
+            config = library.AutoConfig.from_pretrained(place, trust_remote_code=False)
+            _expect_kinds(kept, config, model)
+    except Unfit as why:
+        error = why.__cause__
+        lines = [line.strip() for line in str(error or why).splitlines() if line.strip()]
+        raise CheckpointError(
+            f"the configuration of '{model}' cannot be read",
+            shown(lines[-1] if lines and "validat" in lines[0] else str(why), 160),
+            f"Check {CONFIG} in {folder}; code that comes with a model is not run",
+        ) from why
+    config._name_or_path = str(folder)  # where its image processor is described
+    return config
+
+
+@contextmanager
+def quietly(library: Any) -> Iterator[None]:
+    """The library without its remarks on what a file holds beside what it knows."""
+    logging = library.utils.logging
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def unsteered(stated: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration without what says where code, kernels or other files are, at any depth."""
+    return {
+        key: _unsteered(value)
+        for key, value in stated.items()
+        if not (str(key).startswith("_") and key != _NAME) and key not in _STEERING
+    }
+
+
+def _unsteered(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return unsteered(value)
+    return [_unsteered(each) for each in value] if isinstance(value, list) else value
+
+
+def flat(stated: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a configuration by name, those of its parts too: of one name the largest."""
+    found: dict[str, Any] = {}
+    for key, value in stated.items():
+        inner = flat(value) if isinstance(value, Mapping) else {key: value}
+        for name, each in inner.items():
+            known = found.get(name)
+            if not isinstance(known, int) or (isinstance(each, int) and each > known):
+                found[name] = each
+    return found
+
+
+def _expect_known(stated: Mapping[str, Any], model: str) -> None:
     """Refuse what transformers would run the code of, or hand to another library.
 
     Raises: CheckpointError.
     """
-    try:
-        stated = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return  # transformers says what is wrong
-    if not isinstance(stated, Mapping):
-        return
     kind, library = stated.get("model_type"), transformers()
+    if kind is not None and not isinstance(kind, str):
+        raise Unfit(f"its model_type is {shown(kind)}, and no text")
     if stated.get("auto_map") and kind not in library.CONFIG_MAPPING:
         raise CheckpointError(
             f"the network of '{model}' is made by code that comes with it",
@@ -98,22 +166,71 @@ def _expect_known(folder: Path, model: str) -> None:
             f"its {CONFIG} names the architecture {name}",
             f"Load its file with arch='timm:{name}', or timm:{name} by name",
         )
+    _expect_plain(stated, model)
+    _expect_own(stated, model)
 
 
-def _expect_plain(config: Any, model: str) -> None:
+def _expect_own(stated: Mapping[str, Any], model: str) -> None:
+    """Refuse a configuration, or a part of one, that has a network made by another library.
+
+    Raises: CheckpointError.
+    """
+    foreign = stated.get("backbone") or stated.get("use_pretrained_backbone")
+    if foreign or stated.get("model_type") == "timm_wrapper":
+        raise CheckpointError(
+            f"a part of '{model}' is made by another library",
+            f"its {CONFIG} names {shown(foreign or 'a model of timm')}, which would be looked for",
+            "Load it with transformers yourself, and pass the module to wrap()",
+        )
+    for part in stated.values():
+        if isinstance(part, Mapping):
+            _expect_own(part, model)
+
+
+def _expect_plain(stated: Mapping[str, Any], model: str) -> None:
     """Refuse quantised weights, which only their own library reads.
 
     Raises: CheckpointError.
     """
-    stated = getattr(config, "quantization_config", None)
-    if stated:
-        method = stated.get("quant_method") if isinstance(stated, Mapping) else None
+    held = stated.get("quantization_config")
+    if held:
+        method = held.get("quant_method") if isinstance(held, Mapping) else None
         raise CheckpointError(
             f"the weights of '{model}' are quantised",
-            f"its {CONFIG} names the method {method or type(stated).__name__}",
+            f"its {CONFIG} names the method {shown(method or type(held).__name__)}",
             f"Load it with transformers (AutoModel.from_pretrained('{model}')) and pass the module "
             "to wrap(), or load the model that it was made from",
         )
+
+
+def _expect_kinds(stated: Mapping[str, Any], config: Any, model: str) -> None:
+    """Check that values are of the kinds that this type of network has by itself.
+
+    Raises: CheckpointError.
+    """
+    usual = type(config)().to_dict()
+    names = config.attribute_map
+    for key, value in stated.items():
+        own = usual.get(names.get(key, key))
+        if not _alike(own, value, key):
+            raise CheckpointError(
+                f"the configuration of '{model}' cannot be read",
+                f"{shown(key)} is {shown(value)}, and {shown(own)} in a usual one",
+                f"Check {CONFIG}",
+            )
+
+
+def _alike(own: Any, value: Any, name: str) -> bool:
+    """Whether a value can stand where a usual one does; what is usually empty may be anything."""
+    if value is None and own is not None and is_size(name):
+        return False
+    if own is None or isinstance(own, Mapping | list) or isinstance(value, Mapping):
+        return own is None or isinstance(value, type(own) | None)
+    if isinstance(own, bool) or isinstance(value, bool):
+        return isinstance(own, bool) and isinstance(value, bool | None)
+    if isinstance(own, int | float):
+        return isinstance(value, int | float | list | None)
+    return isinstance(value, type(own) | list | None)
 
 
 def _folder(model: str, revision: str) -> Path:
@@ -131,8 +248,17 @@ def _takes_pictures(config: Any) -> bool:
 
 
 def _check_options(config: Any, options: Mapping[str, Any]) -> None:
-    known = {*config.to_dict(), *config.attribute_map}
-    for key in options:
+    usual = config.to_dict()
+    known = unsteered({**usual, **config.attribute_map})
+    expect_values(options, family="hf", source=f"a {config.model_type} network")
+    for key, value in options.items():
+        own = usual.get(config.attribute_map.get(key, key))
+        if key in known and not _alike(own, value, key):
+            raise CheckpointError(
+                f"'{key}' of a {config.model_type} network cannot be {shown(value)}",
+                f"it is {shown(own)} where nothing is said",
+                "Give a value of that kind",
+            )
         if key not in known:
             raise CheckpointError(
                 f"'{key}' is no option of a {config.model_type} network",

@@ -7,7 +7,7 @@ there, and finds those of other packages by their entry points.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from whitebox_probe._core.errors import LoadWarning
 from whitebox_probe.models.anatomy import Anatomy
+from whitebox_probe.models.arguments import Kind, kinds_of
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,10 @@ class Family(ABC):
     def anatomy(self) -> Anatomy:
         """How modules of this family are read; it bears the family's name."""
         return self.reads(self.name)
+
+    def arguments(self) -> Mapping[str, Kind] | None:
+        """What each argument of a network may be, by name; None where `build` looks at them."""
+        return None
 
     @abstractmethod
     def build(self, arch: Mapping[str, Any]) -> nn.Module:
@@ -170,6 +175,11 @@ class NetworkFamily(Family):
     """
 
     network: ClassVar[type[nn.Module]]
+
+    @cache  # noqa: B019 - there is one of each family
+    def arguments(self) -> Mapping[str, Kind] | None:
+        """Those of its class, by their annotations."""
+        return kinds_of(self.network)
 
     def build(self, arch: Mapping[str, Any]) -> nn.Module:
         """Build a network from the arguments of its class."""

@@ -1,10 +1,11 @@
 """Folders of a model's files: whether weights that are read are there, and an adapter's files."""
 
-import json
 import re
 from pathlib import Path
 
 from whitebox_probe._core.errors import CheckpointError
+from whitebox_probe._core.gate import Unfit, read_mapping
+from whitebox_probe._core.lines import shown
 from whitebox_probe.models.hub import FORMS, WEIGHTS
 
 _FOREIGN = ("*.gguf", "consolidated*", "*.pth", "*.pt", "*.onnx", "*/*.onnx", "*.ot", "*.npz")
@@ -85,7 +86,7 @@ def adapters_beside(folder: Path, *, below: bool = True) -> list[str]:
 def _base_of(folder: Path) -> str:
     """The model that an adapter is of, as its configuration says."""
     try:
-        stated = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        return str(stated["base_model_name_or_path"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return "a model that is not named there"
+        stated = read_mapping(folder / "adapter_config.json")
+    except Unfit:
+        stated = {}
+    return shown(stated.get("base_model_name_or_path") or "a model that is not named there")

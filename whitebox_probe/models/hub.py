@@ -79,6 +79,19 @@ def is_here(entry: Checkpoint) -> bool:
     return any(checkpoints.locate(each) is not None for each in (entry, *forms))
 
 
+def expect_timm(name: str) -> None:
+    """Refuse what is no name of timm's, such as an address or a path.
+
+    Raises: CheckpointError.
+    """
+    if re.fullmatch(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_.-]+)?", name) is None:
+        raise CheckpointError(
+            f"timm has no model '{name}'",
+            "its names are of letters, digits and _, with a tag behind a point",
+            "Look for the name with timm.list_models()",
+        )
+
+
 def in_repository(model: str, file: str, revision: str) -> dict[str, str]:
     """Where a file of a repository of the hub is, as an entry's source."""
     return {"kind": "huggingface", "repo": model, "file": file, "revision": revision}

@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import ProbeError, SiteError, nearest
+from whitebox_probe._core.gate import Unfit, expect, parse_yaml, read_text
 from whitebox_probe.models.paths import found_at
 
 _SUFFIXES = (".yaml", ".yml")
@@ -66,11 +67,11 @@ def mapping_named(name: str | Path) -> Written:
     path = Path(name)
     if path.suffix in _SUFFIXES:
         try:
-            return _read(path.stem, path.read_text(encoding="utf-8"), str(path))
-        except (OSError, UnicodeDecodeError) as error:
+            return _read(path.stem, read_text(path), str(path))
+        except Unfit as why:
             raise ProbeError(
-                f"the mapping {path} cannot be read", str(error), "Pass the path of a YAML file"
-            ) from error
+                f"the mapping {path} cannot be read", str(why), "Pass the path of a YAML file"
+            ) from why
     known = shipped()
     if str(name) not in known:
         raise ProbeError(
@@ -159,22 +160,18 @@ def _read(name: str, text: str, where: str) -> Written:
 
     Raises: ProbeError.
     """
-    import fastjsonschema
-    import yaml
-
     from whitebox_probe.models.mappings._schema import SCHEMA
 
     try:
-        fields = yaml.safe_load(text)
-        fastjsonschema.compile(SCHEMA)(fields)
-    except yaml.YAMLError as error:
-        raise ProbeError(
-            f"the mapping {where} is no YAML", str(error).splitlines()[0], "Mend the file"
-        ) from error
-    except fastjsonschema.JsonSchemaValueException as error:
+        fields = parse_yaml(text)
+    except Unfit as why:
+        raise ProbeError(f"the mapping {where} is no YAML", str(why), "Mend the file") from why
+    try:
+        expect(SCHEMA, fields)
+    except Unfit as why:
         raise ProbeError(
             f"the mapping {where} does not follow the schema",
-            str(error.message).removeprefix("data").lstrip("."),
+            str(why),
             "Mend it; those that come with the package show each field",
-        ) from error
+        ) from why
     return Written(name, fields)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from whitebox_probe import checkpoints
 from whitebox_probe._core.errors import CheckpointError, LoadWarning
-from whitebox_probe.checkpoints import clean, listed, without_wrappers
+from whitebox_probe._core.lines import shown
+from whitebox_probe.checkpoints import listed, without_wrappers
 from whitebox_probe.models.family import Family
 
 _MOST = 0.5  # the share of a network's names that tells a prefix
@@ -115,7 +116,7 @@ def _beside(path: Path, prefix: str, weights: Iterable[str]) -> list[LoadWarning
         return []
     count = f"{len(beside)} tensors" if beside[1:] else "1 tensor"
     note = LoadWarning(
-        f"of {path.name} the network under '{clean(prefix)}' was loaded",
+        f"of {path.name} the network under '{shown(prefix)}' was loaded",
         f"{count} beside it {'were' if beside[1:] else 'was'} left out: {listed(beside)}",
         "Nothing needs to be done if they are of a loss, or of a head outside of the network",
     )
@@ -124,9 +125,9 @@ def _beside(path: Path, prefix: str, weights: Iterable[str]) -> list[LoadWarning
 
 def _several(path: Path, prefixes: Sequence[str]) -> CheckpointError:
     names = [prefix.rstrip(".") for prefix in prefixes]
-    shown = [f"wrapper='{clean(name)}'" for name in names if name][:4]
+    ways = [f"wrapper='{shown(name)}'" for name in names if name][:4]
     return CheckpointError(
         f"{path} holds {len(names)} networks",
         f"their names begin with {listed([f'{name}.' for name in names])}",
-        f"Say which: {' or '.join(shown)}",
+        f"Say which: {' or '.join(ways)}",
     )

@@ -10,10 +10,14 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from whitebox_probe._core.errors import DataError, LoadWarning
+from whitebox_probe._core.errors import CheckpointError, DataError, LoadWarning
+from whitebox_probe._core.gate import Unfit, gate, is_file, read_mapping
+from whitebox_probe.models.arguments import expect_values
+from whitebox_probe.models.hub import PROCESSORS
 from whitebox_probe.models.images import eight_bits
 from whitebox_probe.models.preprocess import Preprocess
 
+_MOST = 1 << 22  # bytes of a processor's settings
 _RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 _OPEN = {
     "do_resize": "the processor leaves their sizes as they are (do_resize is false)",
@@ -31,22 +35,25 @@ def preprocess_in(folder: Path, *, size: tuple[int, int], channels: int) -> Prep
     from transformers import AutoImageProcessor
 
     try:
-        made = AutoImageProcessor.from_pretrained(str(folder), trust_remote_code=False)
-        stated = json.loads(made.to_json_string())
-    except Exception as error:  # its checks raise errors of many kinds
-        lines = str(error).strip().splitlines() or [type(error).__name__]
+        for file in PROCESSORS:
+            if is_file(folder / file):
+                expect_values(read_mapping(folder / file, most=_MOST), family="hf", source=file)
+        with gate():
+            made = AutoImageProcessor.from_pretrained(str(folder), trust_remote_code=False)
+            stated = json.loads(made.to_json_string())
+            # Which of two implementations it is: they resize by torchvision, and by PIL.
+            stated["image_processor_type"] = type(made).__name__
+            return described(stated, size=size, channels=channels)
+    except (Unfit, CheckpointError) as why:  # its checks raise errors of many kinds
         warnings.warn(
             LoadWarning(
                 f"how images are prepared for the model of {folder} is not known",
-                f"its image processor cannot be made: {lines[0]}",
+                f"its image processor cannot be made: {why}",
                 "Say it with preprocess=, such as preprocess='imagenet'",
             ),
             stacklevel=2,
         )
         return None
-    # Which of two implementations it is: they resize by torchvision, and by PIL.
-    stated["image_processor_type"] = type(made).__name__
-    return described(stated, size=size, channels=channels)
 
 
 def described(stated: Mapping[str, Any], *, size: tuple[int, int], channels: int) -> Preprocess:

@@ -9,12 +9,17 @@ from functools import cache
 from importlib.metadata import EntryPoint
 from typing import Any
 
+import torch
 from torch import nn
 
 from whitebox_probe._core import discover
 from whitebox_probe._core.errors import CheckpointError, ProbeError, nearest
+from whitebox_probe._core.gate import reason
+from whitebox_probe._core.lines import shown
 from whitebox_probe.models import families as rooms
+from whitebox_probe.models.arguments import expect_arguments
 from whitebox_probe.models.family import Family
+from whitebox_probe.models.room import made
 
 GROUP = "whitebox_probe.families"
 
@@ -93,48 +98,17 @@ def build(family: str, arch: Mapping[str, Any], *, source: str) -> nn.Module:
 
     Raises: CheckpointError.
     """
-    _expect_sizes(arch, source)
+    of = family_named(family)
+    expect_arguments(arch, of.arguments(), family=family, source=source)
     try:
-        return family_named(family).build(arch).eval()
-    except (
-        TypeError,
-        RuntimeError,
-        AssertionError,
-        ValueError,
-        LookupError,
-        ArithmeticError,
-    ) as error:
+        with torch.random.fork_rng(devices=[]):  # what it draws first is of no use to anyone
+            return made(lambda: of.build(arch), arch, source=source).eval()
+    except ProbeError:
+        raise
+    except Exception as error:  # what a library raises over arguments that contradict each other
+        told = ", ".join(f"{key}={shown(value, 40)}" for key, value in list(arch.items())[:12])
         raise CheckpointError(
             f"the architecture of {source} cannot be built",
-            str(error) or type(error).__name__,
-            f"Check the arguments {dict(arch)}",
+            reason(error),
+            f"Check the arguments {told}",
         ) from error
-
-
-_SIZES = frozenset(
-    {
-        *("image_size", "img_size", "patch_size", "channels"),
-        *("dim", "embed_dim", "heads", "num_heads", "n_head", "dim_head"),
-        *("layers", "depth", "n_layer"),
-    }
-)
-_STEPS = ("eta", "lam")
-_MOST = 1 << 20
-"""Of a size: what is more is a slip of the hand, which would fill the memory before it is told."""
-
-
-def _expect_sizes(arch: Mapping[str, Any], source: str) -> None:
-    """Check the arguments that are sizes and steps, by their names."""
-    for name, value in arch.items():
-        is_size = name in _SIZES and isinstance(value, int)
-        if is_size and (isinstance(value, bool) or not 1 <= value <= _MOST):
-            need = f"a whole number from 1 to {_MOST}"
-        elif name in _STEPS and (isinstance(value, bool) or not isinstance(value, int | float)):
-            need = "a number"
-        else:
-            continue
-        raise CheckpointError(
-            f"the architecture of {source} cannot be built",
-            f"{name} is {value}",
-            f"Give {need}",
-        )

@@ -9,7 +9,7 @@ from whitebox_probe import checkpoints
 from whitebox_probe._core.errors import CheckpointError
 from whitebox_probe.checkpoints import Checkpoint
 from whitebox_probe.models.fields import with_tokenizer
-from whitebox_probe.models.hub import hub_entry
+from whitebox_probe.models.hub import expect_timm, hub_entry
 from whitebox_probe.models.recognise import recognised
 from whitebox_probe.models.registry import family_of_timm
 from whitebox_probe.models.trained import as_trained, fields_trained
@@ -96,6 +96,7 @@ def _of_library(name: str) -> Checkpoint:
     if name.startswith(HF):
         return hub_entry(name.removeprefix(HF))
     model = name.removeprefix(TIMM)
+    expect_timm(model)
     return Checkpoint(
         name=model,
         family=family_of_timm(model),

@@ -6,14 +6,15 @@ from typing import Any, NamedTuple
 
 from whitebox_probe import checkpoints
 from whitebox_probe._core.errors import CheckpointError
+from whitebox_probe._core.lines import shown
+from whitebox_probe.models.families._timm_arguments import OVERLAY
 
 _IMAGES = ("mean", "std", "crop_pct", "crop_mode", "interpolation")
 _FIELDS = {"crop_pct": "crop"}
 _SIZES = ("in_chans", "chans", "input_size", "img_size")
-_OVERLAY = "pretrained_cfg_overlay"
 _OUTSIDE = frozenset(
     {"model", "model_name", "pretrained", "checkpoint_path", "cache_dir", "features_only"}
-    | {"pretrained_cfg", _OVERLAY, "pretrained_strict", "pretrained_filter_fn"}
+    | {"pretrained_cfg", OVERLAY, "pretrained_strict", "pretrained_filter_fn"}
     | {"scriptable", "exportable", "no_jit", "device", "dtype"}
 )
 """What is no matter of the network, and would have timm read or fetch another file."""
@@ -51,7 +52,7 @@ def trained(path: Path) -> Trained | None:
     if told.get("gp"):
         arguments.setdefault("global_pool", told["gp"])
     images = _images(path, name, told, arguments)
-    return Trained(name, arguments | ({_OVERLAY: images} if images else {}))
+    return Trained(name, arguments | ({OVERLAY: images} if images else {}))
 
 
 def as_trained(path: Path, arch: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,7 +65,7 @@ def as_trained(path: Path, arch: Mapping[str, Any]) -> dict[str, Any]:
         return dict(arch)
     model, _, tag = str(arch["model"]).partition(".")
     if found.name.partition(".")[0] != model:
-        kept = {k: v for k, v in found.arguments.items() if k == _OVERLAY}
+        kept = {k: v for k, v in found.arguments.items() if k == OVERLAY}
         return {**kept, **arch}
     # What the script was not told is that of the pretraining which it names.
     return {**found.arguments, **arch, **({} if tag else {"model": found.name})}
@@ -72,7 +73,7 @@ def as_trained(path: Path, arch: Mapping[str, Any]) -> dict[str, Any]:
 
 def fields_trained(arch: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a `Preprocess` that a training file states, of what `as_trained` gives."""
-    told: dict[str, Any] = dict(arch.get(_OVERLAY, {}))
+    told: dict[str, Any] = dict(arch.get(OVERLAY, {}))
     _, *sides = told.pop("input_size", (None,))
     if sides:
         told["size"] = sides[0] if len(set(sides)) == 1 else tuple(sides)
@@ -95,8 +96,8 @@ def _images(
     config = get_pretrained_cfg(name)
     try:
         found = resolve_data_config(given, pretrained_cfg=config.to_dict() if config else {})
-    except (AssertionError, TypeError, ValueError) as error:
-        words = ", ".join(f"{key}={value!r}" for key, value in given.items())
+    except Exception as error:  # of values that are of no kind which timm knows
+        words = ", ".join(f"{key}={shown(value)}" for key, value in given.items())
         raise CheckpointError(
             f"how {path} was trained to see images is not understood",
             f"its args say {words}",

@@ -2,8 +2,10 @@
 
 import re
 
+from whitebox_probe._core.lines import shown
 from whitebox_probe.plots._settings import setting
 
+_MOST, _TITLE = 120, 600  # characters of a name, and of a line of a title
 _SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 _SPECIAL |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
 _SPECIAL |= {character: f"\\{character}" for character in "&%$#_{}"}
@@ -17,7 +19,7 @@ def verbatim(name: object) -> str:
     >>> print(verbatim("a_$b$^c"))
     a_\$b\$^c
     """
-    text = _BLANK.sub(" ", str(name))
+    text = shown(_BLANK.sub(" ", str(name)), _MOST)
     return tex(text) if setting("text.usetex") else text.replace("$", r"\$")
 
 
@@ -27,7 +29,7 @@ def words(text: object) -> str:
     >>> words("ViT ($p=4$)"), words(r"$\oops$")
     ('ViT ($p=4$)', '\\$\\oops\\$')
     """
-    found = str(text)
+    found = "\n".join(shown(line, _TITLE) for line in str(text).split("\n"))
     if not formula(found):
         return verbatim(found)
     return tex_around(found) if setting("text.usetex") else found

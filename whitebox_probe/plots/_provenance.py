@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import ProbeError
+from whitebox_probe._core.gate import Unfit, gate, parse_json, size_of
 from whitebox_probe.auditing.verdicts import Audit
 from whitebox_probe.results.result import Result
 from whitebox_probe.results.run import Run
@@ -89,10 +90,12 @@ def run_of(path: str | Path) -> dict[str, Any]:
         ".pdf": _of_pdf, ".svg": _of_svg, ".png": _of_png, ".pgf": _of_pgf,
     }  # fmt: skip
     try:
-        text = readers.get(path.suffix.lower(), lambda _: None)(path)
-        found = json.loads(text) if text else None
-    except (OSError, ValueError, ElementTree.ParseError) as error:
-        raise ProbeError(f"{path} cannot be read", str(error), "Pass a figure") from error
+        size_of(path)
+        with gate():
+            text = readers.get(path.suffix.lower(), lambda _: None)(path)
+            found = parse_json(text) if text else None
+    except Unfit as why:
+        raise ProbeError(f"{path} cannot be read", str(why), "Pass a figure") from why
     if not isinstance(found, dict) or not {"version", "runs"} <= found.keys():
         raise ProbeError(
             f"{path} holds no run",

@@ -1,12 +1,13 @@
 """Texts, each token in a colour that stands for a number of its own."""
 
-import html
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from whitebox_probe._core.errors import ProbeError, ResultError, nearest
+from whitebox_probe._core.html import escape
+from whitebox_probe._core.lines import shown
 from whitebox_probe.plots._palette import map_of_values
 from whitebox_probe.plots._pictures import OF_SAMPLES, Options, bare, sheet
 from whitebox_probe.plots.kind import figure
@@ -90,15 +91,15 @@ def text_html(
     parts = []
     for word, number, colour in zip(words[kept], numbers[kept], colours, strict=True):
         red, green, blue = (round(255 * part) for part in colour[:3])
-        told = html.escape(word).replace("\n", "↵<br>")
+        told = escape(word).replace("\n", "↵<br>")
         parts.append(
-            f'<span title="{html.escape(word)!s}: {number:.4g}" style="background:rgb({red},'
+            f'<span title="{escape(word)}: {number:.4g}" style="background:rgb({red},'
             f'{green},{blue});color:{_ink(colour)}">{told}</span>'
         )
     head = f"{view.model}, {label}: {low:.3g} (light) to {high:.3g} (dark)"
     return (
         '<figure style="margin:0"><figcaption style="font-size:smaller">'
-        f'{html.escape(head)}</figcaption><div style="font-family:monospace;white-space:pre-wrap;'
+        f'{escape(head)}</figcaption><div style="font-family:monospace;white-space:pre-wrap;'
         f'line-height:1.7">{"".join(parts)}</div></figure>'
     )
 
@@ -181,7 +182,7 @@ def _lines(words: Sequence[str]) -> list[list[int]]:
 
 
 def _shown(word: str) -> str:
-    return word.replace("\n", "↵").replace("\t", " ") or "·"
+    return shown(word.replace("\n", "↵").replace("\t", " "), None) or "·"
 
 
 def _write(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from whitebox_probe._core import onednn
 from whitebox_probe._core.errors import DataError, ProbeError
+from whitebox_probe._core.gate import reason
 from whitebox_probe._core.hashing import seed_of
 from whitebox_probe._core.randomness import seeded
 from whitebox_probe.checkpoints import listed
@@ -90,10 +91,10 @@ def _moved(model: ProbeModel, device: str | torch.device | None) -> Iterator[tor
             raise RuntimeError("it holds shapes, and no numbers")
         if not spread:
             model.module.to(where)
-    except (RuntimeError, AssertionError) as error:
+    except Exception as error:  # each kind of device has errors of its own
         model.module.to(before)  # a part of it may have been moved
         raise ProbeError(
-            f"device '{device}' cannot be used", str(error).splitlines()[0], "Use device='cpu'"
+            f"device '{device}' cannot be used", reason(error), "Use device='cpu'"
         ) from error
     try:
         yield where

@@ -67,9 +67,9 @@ def _number(value: Any) -> bool:
 def _whole(least: int, *, most: float = math.inf, optional: bool = False) -> Callable[[Any], str]:
     def check(value: Any) -> str:
         whole = isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
-        return (
-            "" if whole or (value is None and optional) else f"Use a whole number from {least} on"
-        )
+        bound = "on" if math.isinf(most) or most >= 2**63 - 1 else f"to {most}"
+        need = f"Use a whole number from {least} {bound}"
+        return "" if whole or (value is None and optional) else need
 
     return check
 
@@ -156,14 +156,14 @@ class Settings:
         "at least one sample is needed",
         help="N samples drawn by --seed (default: all)",
         metavar="N",
-        check=_whole(1, optional=True),
+        check=_whole(1, most=2**63 - 1, optional=True),
     )
     fit_limit: int = _of(
         256,
         "bases are fitted on one sample or more",
         help="fit the bases pca and pca:clusters on so many samples that are not measured",
         metavar="N",
-        check=_whole(1),
+        check=_whole(1, most=2**63 - 1),
     )
     nonfinite: str = _of(
         "raise",
@@ -284,14 +284,18 @@ class Execution:
     """How the pass is run: no number depends on it beyond rounding."""
 
     batch_size: int = _of(
-        32, "a batch holds samples", help="samples at a time", metavar="N", check=_whole(1)
+        32,
+        "a batch holds samples",
+        help="samples at a time",
+        metavar="N",
+        check=_whole(1, most=1 << 20),
     )
     workers: int = _of(
         0,
         "so many processes read the samples",
         help="extra processes that read images",
         metavar="N",
-        check=_whole(0),
+        check=_whole(0, most=256),
     )
     device: "str | torch.device | None" = _of(
         None, "the pass runs there", help="cpu, cuda, cuda:1, ... (default: cpu)", check=_device

@@ -2,14 +2,15 @@
 
 A state is taken between two batches and holds the table of values, every sum, and how many batches
 are done. Going on from it does the same additions in the same order: the result is the same to the
-last bit. It is a plain npz archive (arrays, and JSON in one of them), never unpickled.
+last bit. It is a plain npz archive (arrays, and JSON in one of them), never unpickled. It carries a
+digest of all that it holds: what was changed since is refused, and so is what another plan wrote.
 """
 
+import hashlib
 import json
 import signal
 import threading
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,14 +20,42 @@ from typing import Any
 import numpy as np
 import torch
 
+from whitebox_probe._core.arrays import read_arrays
 from whitebox_probe._core.errors import DataError, ProcessError
+from whitebox_probe._core.gate import Unfit, digest, expect, gate, not_as_written, parse_json
 from whitebox_probe._core.io import atomic_path
+from whitebox_probe._core.lines import shown
 from whitebox_probe.data.source import Batch, Source
 from whitebox_probe.probing.collector import Collector, State
 from whitebox_probe.probing.identity import HASHES, UNKNOWN
 from whitebox_probe.probing.processes import Processes
 
-FORMAT = 4
+FORMAT = 5
+_COUNT = {"type": "integer", "minimum": 0}
+_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "format": {"const": FORMAT},
+        "identity": {"type": "object"},
+        "batches": _COUNT,
+        "tokens": {"type": "object", "additionalProperties": _COUNT},
+        "sums": {
+            "type": "object",
+            "propertyNames": {"pattern": r"^\d+/\d+/."},
+            "additionalProperties": {"type": "string"},
+        },
+        "skipped": {
+            "type": "object",
+            "propertyNames": {"pattern": r"^\d+$"},
+            "additionalProperties": {"type": "string"},
+        },
+        "members": {
+            "anyOf": [{"type": "null"}, {"type": "object", "additionalProperties": _COUNT}]
+        },
+    },
+    "required": ["format", "identity", "batches", "tokens", "sums", "skipped", "members"],
+    "additionalProperties": False,
+}
 
 
 class Saver:
@@ -87,20 +116,23 @@ class Saver:
         if not path.is_file():
             return
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                arrays = dict(archive)
-            about = json.loads(str(arrays.pop("about")))
-            if about["format"] != FORMAT:
-                raise ValueError(f"format {about['format']}, not {FORMAT}")
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            about, arrays = _read(path)
+            self._expect_same(about["identity"])
+            self._expect_same_samples(arrays["ids"], arrays["identities"])
+            if self._collector.needs_labels:
+                self._expect_same_classes(*arrays["classes"].T)
+            with gate():
+                if about["tokens"].keys() != self._collector.tokens.keys():
+                    raise Unfit("its counts of tokens are those of another plan")
+                self._put_back(about, arrays, device)
+                if arrays["values"].shape[1] != self._collector.table.values.shape[1]:
+                    raise Unfit("its values are those of another plan")
+        except Unfit as why:
             raise ProcessError(
-                f"the state {path} cannot be read", str(error), "Remove it and begin anew"
-            ) from error
-        self._expect_same(about["identity"])
-        self._expect_same_samples(arrays["ids"], arrays["identities"])
-        if self._collector.needs_labels:
-            self._expect_same_classes(*arrays["classes"].T)
-        self._put_back(about, arrays, device)
+                f"the state {path} cannot be read",
+                str(why),
+                "Remove it and begin anew",
+            ) from why
 
     def _expect_same(self, before: Mapping[str, Any]) -> None:
         now = self._same()
@@ -187,6 +219,7 @@ class Saver:
             "skipped": {str(number): why for number, why in state.skipped.items()},
             "members": self._source.members,
         }
+        about["digest"] = _digest(about, arrays)
         arrays["about"] = np.array(json.dumps(about))
         with atomic_path(self.folder / _name(self._processes)) as path:
             np.savez(path, **arrays)
@@ -283,11 +316,60 @@ def members_in(folder: Path | None) -> Mapping[str, int] | None:
     if not paths:
         return None
     try:
-        with paths[0].open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            found: Mapping[str, int] | None = json.loads(str(archive["about"])).get("members")
-            return found
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        found: Mapping[str, int] | None = _read(paths[0])[0]["members"]
+        return found
+    except Unfit:
         return None  # told when the state is put back
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """What a state says of itself, and its arrays.
+
+    Raises: Unfit for a state that is not as it was written, or of another version.
+    """
+    arrays = read_arrays(path, kinds="biufU")
+    if "about" not in arrays or arrays["about"].ndim:
+        raise Unfit("it does not say what it is of")
+    about = parse_json(str(arrays.pop("about")))
+    told = about.pop("digest", None) if isinstance(about, dict) else None
+    if isinstance(about, dict) and about.get("format") != FORMAT:
+        raise Unfit(f"it is of format {shown(about.get('format'))}, and {FORMAT} is read")
+    with gate():
+        if told != _digest(about, arrays):
+            not_as_written("the state")
+    expect(_SCHEMA, about)
+    _expect_arrays(about, arrays)
+    return about, arrays
+
+
+def _digest(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of a state's arrays, their types and shapes, and of what it says of itself."""
+    found = hashlib.sha256(digest(json.loads(json.dumps(about))).encode())
+    for name, array in sorted(arrays.items()):
+        plain = np.ascontiguousarray(array)
+        found.update(f"{name}|{plain.dtype.str}|{array.shape}|".encode())
+        found.update(plain.data if plain.size else b"")
+    return found.hexdigest()
+
+
+def _expect_arrays(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    """Check that a state's arrays are of the kinds and shapes of one.
+
+    Raises: Unfit.
+    """
+    with gate():
+        ids, values = arrays["ids"], arrays["values"]
+        same = arrays["identities"].shape == ids.shape == values.shape[:1]
+        if ids.ndim != 1 or values.ndim != 2 or not same or len(set(ids.tolist())) < len(ids):
+            raise Unfit("its samples and values do not fit each other")
+        if arrays["classes"].ndim != 2 or arrays["classes"].shape[1] != 2:
+            raise Unfit("its classes are no pairs")
+        whole = {"ids", "identities", "classes"}
+        if any(arrays[name].dtype.kind not in "iu" for name in whole) or values.dtype.kind != "f":
+            raise Unfit("its samples and values are of other types")
+        sums = {f"sum/{key}" for key in about["sums"]}
+        if set(arrays) != sums | whole | {"values"}:
+            raise Unfit("its sums are not those that it speaks of")
 
 
 def _name(processes: Processes) -> str:

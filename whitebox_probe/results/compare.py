@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from whitebox_probe._core.errors import ResultError, expect_names_differ, nearest
+from whitebox_probe._core.gate import Unfit, expect
 from whitebox_probe._core.lines import names
 from whitebox_probe._core.process import as_found
-from whitebox_probe.results import pairing, printed, summary
+from whitebox_probe.results import _schema, pairing, printed, summary
 from whitebox_probe.results.folder import read_seal, save_sealed
 from whitebox_probe.results.forms import FORMS, in_nats, normal_form, scale
 from whitebox_probe.results.pairing import Pair
@@ -21,6 +22,10 @@ from whitebox_probe.stats import effect_size, holm, interpolate, paired_ps, summ
 
 SEAL = "comparison.json"
 FILES = {"frame": "comparison.csv", "differences": "differences.csv"}
+_COLUMNS = {
+    "frame": ("model", "layer", "site", "metric", "mean", "count", "relative_depth"),
+    "differences": ("first", "second", "layer", "metric", "difference", "count"),
+}
 _FIX = "Pass a folder that `whitebox-probe compare --out` or Comparison.save wrote"
 MUST_AGREE = {
     "convention": "convention",
@@ -117,8 +122,16 @@ class Comparison:
         Raises: ResultError when the folder holds no whole comparison.
         """
         folder = Path(folder)
-        whole = read_seal(folder, SEAL, what="comparison", fix=_FIX)
-        frames = {attribute: read_table(folder / name) for attribute, name in FILES.items()}
+        needed = list(FILES.values())
+        whole = read_seal(folder, SEAL, what="comparison", fix=_FIX, needed=needed)
+        try:
+            expect(_schema.COMPARISON, whole)
+            frames = {attribute: read_table(folder / name) for attribute, name in FILES.items()}
+            for attribute, columns in _COLUMNS.items():
+                if missing := [name for name in columns if name not in frames[attribute]]:
+                    raise Unfit(f"{FILES[attribute]} lacks the columns {', '.join(missing)}")
+        except Unfit as why:
+            raise ResultError(f"the comparison in {folder} cannot be read", str(why), _FIX) from why
         return cls(**frames, notes=tuple(whole.get("notes", ())), units=whole.get("units", {}))
 
 

@@ -4,8 +4,10 @@ import re
 from collections.abc import Sequence
 
 from whitebox_probe._core.digits import Number
+from whitebox_probe._core.lines import shown
 
 Cell = str | Number
+_MOST = 400  # characters of a cell
 _EDGE = re.compile(r"(?<!\w)_|_(?!\w)")
 
 
@@ -42,15 +44,19 @@ _SPECIAL |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
 _SPECIAL |= {character: f"\\{character}" for character in "&%$#_{}"}
 
 
+def _plain(cell: str) -> str:
+    return shown(" ".join(cell.split()), _MOST)
+
+
 def _tex(cell: Cell) -> str:
     if isinstance(cell, Number):
         return cell.latex()
-    return "".join(_SPECIAL.get(character, character) for character in " ".join(cell.split()))
+    return "".join(_SPECIAL.get(character, character) for character in _plain(cell))
 
 
 def marked(cell: Cell) -> str:
     """Text that Markdown shows as it is; an underscore inside a word is safe."""
     if isinstance(cell, Number):
         return str(cell)
-    plain = "".join(f"\\{c}" if c in "\\`*|<>$~" else c for c in " ".join(cell.split()))
+    plain = "".join(f"\\{c}" if c in "\\`*|<>$~" else c for c in _plain(cell))
     return _EDGE.sub(r"\\_", plain)

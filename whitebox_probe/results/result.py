@@ -9,10 +9,18 @@ import numpy as np
 import pandas as pd
 
 from whitebox_probe._core.errors import MissingDependency, ResultError
+from whitebox_probe._core.gate import Unfit, gate
 from whitebox_probe._core.lines import short
 from whitebox_probe.results import printed, summary
 from whitebox_probe.results.folder import read_seal, save_sealed
 from whitebox_probe.results.old import table_of_first_format
+from whitebox_probe.results.reading import (
+    expect_frame,
+    expect_matrices,
+    expect_samples,
+    read_frame,
+    read_matrices,
+)
 from whitebox_probe.results.run import Run, same
 from whitebox_probe.results.table import (
     SETTINGS,
@@ -282,23 +290,33 @@ class Result:
         Raises: ResultError when the folder holds no whole result.
         """
         folder = Path(folder)
-        whole = read_seal(folder, RUN, what="result", fix=_FIX)
+        needed = (f"{TABLE}.parquet", SAMPLES, MATRICES)
+        whole = read_seal(folder, RUN, what="result", fix=_FIX, needed=needed)
         run = Run.of(whole)
         _check_parquet()
+        at = RUN
         try:
-            with np.load(folder / MATRICES, allow_pickle=False) as archive:
-                matrices = dict(archive)
-            frame = pd.read_parquet(folder / f"{TABLE}.parquet")
-            samples = pd.read_parquet(folder / SAMPLES)
-            known = samples.pop(IDENTITY) if IDENTITY in samples else None
-        except (OSError, ValueError) as error:
+            with gate():
+                at = MATRICES
+                matrices = read_matrices(folder / at)
+                expect_matrices(matrices, run)
+                at = f"{TABLE}.parquet"
+                frame = read_frame(folder / at)
+                at = SAMPLES
+                samples = read_frame(folder / at)
+                known = samples.pop(IDENTITY) if IDENTITY in samples else None
+                at = f"{TABLE}.parquet"
+                if "format" not in whole:
+                    frame, samples = table_of_first_format(frame, samples, whole)
+                elif "note" not in frame:  # results from before there were notes
+                    frame = frame.assign(note="")
+                expect_frame(frame, run)
+                at = SAMPLES
+                expect_samples(samples, known, frame, run)
+        except Unfit as why:
             raise ResultError(
-                f"the result in {folder} cannot be read", str(error), "Run the probe again"
-            ) from error
-        if "format" not in whole:
-            frame, samples = table_of_first_format(frame, samples, whole)
-        elif "note" not in frame:  # results from before there were notes
-            frame = frame.assign(note="")
+                f"the result in {folder} cannot be read", f"{at}: {why}", "Run the probe again"
+            ) from why
         return cls(frame=frame, samples=samples, matrices=matrices, run=run, identities=known)
 
 

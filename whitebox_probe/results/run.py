@@ -7,7 +7,9 @@ from types import UnionType
 from typing import Any, NoReturn, get_args, get_origin
 
 from whitebox_probe._core.errors import ResultError
-from whitebox_probe._core.lines import short
+from whitebox_probe._core.gate import Unfit, expect, gate
+from whitebox_probe._core.lines import short, shown
+from whitebox_probe.results import _schema
 from whitebox_probe.results.table import SETTINGS, no_value
 
 FORMAT = 2
@@ -93,23 +95,35 @@ class Run(Mapping[str, Any]):
         from whitebox_probe.results.old import run_of_first_format
 
         old = "format" not in mapping and "settings" not in mapping
-        kept = run_of_first_format(mapping) if old else dict(mapping)
+        try:
+            with gate():
+                kept = run_of_first_format(mapping) if old else dict(mapping)
+        except Unfit as why:
+            raise ResultError(
+                "run.json is of no version that is known", str(why), "Probe again"
+            ) from why
         if kept.pop("format", FORMAT) != FORMAT:
             raise ResultError(
-                f"a run of format {mapping['format']} cannot be read",
+                f"a run of format {shown(mapping['format'])} cannot be read",
                 f"this version reads formats 1 and {FORMAT}",
                 "Install a newer whitebox-probe",
             )
         unknown = sorted(set(kept) - set(_FIELDS))
         missing = sorted(_REQUIRED - set(kept))
         if unknown or missing:
-            names = ", ".join(unknown or missing)
+            names = ", ".join(map(shown, unknown or missing))
             raise ResultError(
                 f"run.json {'holds unknown keys' if unknown else 'lacks keys'}: {names}",
                 "another version wrote it, or it was edited",
                 "Read it with the version that wrote it, or probe again",
             )
         _expect_kinds(kept)
+        try:
+            expect(_schema.RUN, {name: _plain(value, name) for name, value in kept.items()})
+        except Unfit as why:
+            raise ResultError(
+                "run.json does not follow its schema", str(why), "Probe again"
+            ) from why
         return cls(**kept)
 
     def to_dict(self) -> dict[str, Any]:

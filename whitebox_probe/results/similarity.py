@@ -8,14 +8,16 @@ import numpy as np
 import pandas as pd
 
 from whitebox_probe._core.errors import ResultError
-from whitebox_probe._core.io import atomic_path
+from whitebox_probe._core.gate import Unfit, gate, is_file
 from whitebox_probe._core.lines import names
+from whitebox_probe.results.folder import read_seal, save_sealed
 from whitebox_probe.results.result import same_arrays
 from whitebox_probe.results.table import read_table
 
 MATRICES = ("cka", "overlap", "procrustes")
 COLUMNS = ("first", "second", "first_layer", "second_layer", *MATRICES, "count")
-FILE = "similarity.csv"
+FILE, SEAL = "similarity.csv", "similarity.json"
+_FIX = "Pass a folder that Similarity.save wrote"
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,11 +74,9 @@ class Similarity:
         return pd.DataFrame(made | {"count": self.count}, columns=list(COLUMNS))
 
     def save(self, folder: str | Path) -> Path:
-        """Write similarity.csv; returns the folder."""
-        folder = Path(folder)
-        with atomic_path(folder / FILE) as path:
-            self.frame().to_csv(path, index=False)
-        return folder
+        """Write similarity.csv, and similarity.json with its digest; returns the folder."""
+        writers = {FILE: lambda path: self.frame().to_csv(path, index=False)}
+        return save_sealed(Path(folder), writers, SEAL, {"format": 1})
 
     @classmethod
     def load(cls, folder: str | Path) -> "Similarity":
@@ -85,18 +85,20 @@ class Similarity:
         Raises: ResultError when the folder holds none, or not every pair of layers.
         """
         path = Path(folder) / FILE
+        if is_file(path.with_name(SEAL)):  # older ones have none
+            read_seal(path.parent, SEAL, what="similarity", fix=_FIX, needed=[FILE])
         try:
-            frame = read_table(path)
-            ordered = frame.sort_values(["first_layer", "second_layer"])[list(COLUMNS)]
-            shape = (int(frame["first_layer"].max()), int(frame["second_layer"].max()))
-            matrices = {name: ordered[name].to_numpy().reshape(shape) for name in MATRICES}
-            about = ordered.iloc[0]
-        except (OSError, ValueError, KeyError, IndexError) as error:
-            raise ResultError(
-                f"{folder} holds no similarity",
-                str(error),
-                "Pass a folder that Similarity.save wrote",
-            ) from error
+            with gate():
+                frame = read_table(path)
+                ordered = frame.sort_values(["first_layer", "second_layer"])[list(COLUMNS)]
+                shape = (int(frame["first_layer"].max()), int(frame["second_layer"].max()))
+                pairs = list(zip(ordered["first_layer"], ordered["second_layer"], strict=True))
+                if pairs != [(i + 1, j + 1) for i in range(shape[0]) for j in range(shape[1])]:
+                    raise Unfit("not every pair of layers is in it once")
+                matrices = {name: ordered[name].to_numpy().reshape(shape) for name in MATRICES}
+                about = ordered.iloc[0]
+        except Unfit as why:
+            raise ResultError(f"{folder} holds no similarity", str(why), _FIX) from why
         return cls(
             **matrices,
             first=str(about["first"]),

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from whitebox_probe._core.errors import ResultError, nearest
+from whitebox_probe._core.gate import Unfit, gate, size_of
 from whitebox_probe.stats import summarise
 
 SETTINGS = ("basis", "convention", "prenorm", "class_token", "eps", "lam", "null")
@@ -38,9 +39,13 @@ _EMPTY: dict[str, Any] = {
     "note": "",
 }
 _TYPES = {"prenorm": "boolean", "class_token": "boolean", "eps": "float64", "lam": "float64"}
-_TEXT = {"model", "site", "metric", "basis", "convention", "null", "form", "note"}
-_TEXT |= {"first", "second", "first_basis", "second_basis"}
-_INTEGERS = {"layer", "first_layer", "second_layer", "count"}
+TEXTS = {"model", "site", "metric", "basis", "convention", "null", "note"}
+_TEXT = TEXTS | {"form", "first", "second", "first_basis", "second_basis"}
+INTEGERS = {"layer", "count"}
+_INTEGERS = INTEGERS | {"first_layer", "second_layer"}
+BOOLEANS = {"prenorm", "class_token"}
+"""Columns of a table by what they hold; the others hold numbers."""
+_MOST = 1 << 28  # bytes of a table that is read whole
 _BOOLEAN = {"True": True, "False": False, "": None}
 _SPREAD = ("std", "sem", "ci_low", "ci_high")
 _ORDER = ["metric", "site", *SETTINGS, "layer"]
@@ -197,16 +202,20 @@ def with_types(frame: pd.DataFrame) -> pd.DataFrame:
 def read_table(path: str | Path) -> pd.DataFrame:
     """A frame that was written as CSV, with its types and to the last digit.
 
-    Raises: ValueError for a cell that is no number where one belongs.
+    Raises: Unfit for a file that is none, or a cell that is no number where one belongs.
     """
-    # As text first: pandas' own parser of numbers may miss the last digit.
-    frame = pd.read_csv(path, dtype="str", keep_default_na=False)
-    for name in frame:
-        cells = frame[name]
-        if name in _INTEGERS:
-            frame[name] = [int(cell) for cell in cells]
-        elif _TYPES.get(str(name)) == "boolean":
-            frame[name] = pd.array([_BOOLEAN[cell] for cell in cells], dtype="boolean")
-        elif name not in _TEXT:
-            frame[name] = [float(cell) if cell else math.nan for cell in cells]
+    path = Path(path)
+    if (size := size_of(path)) > _MOST:
+        raise Unfit(f"it has {size:,} bytes, and at most {_MOST:,} are read")
+    with gate():
+        # As text first: pandas' own parser of numbers may miss the last digit.
+        frame = pd.read_csv(path, dtype="str", keep_default_na=False)
+        for name in frame:
+            cells = frame[name]
+            if name in _INTEGERS:
+                frame[name] = [int(cell) for cell in cells]
+            elif name in BOOLEANS:
+                frame[name] = pd.array([_BOOLEAN[cell] for cell in cells], dtype="boolean")
+            elif name not in _TEXT:
+                frame[name] = [float(cell) if cell else math.nan for cell in cells]
     return frame

@@ -1,5 +1,6 @@
 """Language models of transformers: sites, the bases of their head projections, their files."""
 
+import copy
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -8,11 +9,13 @@ from torch import Tensor, float32, nn
 
 from whitebox_probe._core.errors import LoadWarning
 from whitebox_probe.checkpoints import HEADS, listed
-from whitebox_probe.models.configuration import configuration, transformers
+from whitebox_probe.models.arguments import NOTHING, TEXT, any_of, expect_arguments, one_of
+from whitebox_probe.models.configuration import configuration, flat, transformers, unsteered
 from whitebox_probe.models.families._hf_anatomy import HfAnatomy
 from whitebox_probe.models.families._hf_examples import EXAMPLES
 from whitebox_probe.models.families._hf_files import in_todays_names, is_tower, tower_of
 from whitebox_probe.models.family import Family, Recognised
+from whitebox_probe.models.room import made
 
 # Beside the base model: what tasks put on top of it.
 _TASKS = (
@@ -22,6 +25,12 @@ _TASKS = (
     *("decoder.bias", "head.dense.", "head.norm."),
 )
 _BOOKKEEPING = ("architectures", "dtype", "torch_dtype", "transformers_version")
+_OWN = {
+    "tower": any_of(TEXT, NOTHING),
+    "attn_implementation": any_of(
+        one_of("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"), NOTHING
+    ),
+}
 _BUFFERS = (".attn.bias", ".attn.masked_bias", ".position_ids", ".rotary_emb.inv_freq")
 # What no file holds, for the types that a file alone is recognised as.
 _RELEASED: Mapping[str, Mapping[str, Any]] = {
@@ -90,11 +99,20 @@ class HfFamily(Family):
         """
         arguments = dict(arch)
         tower = arguments.pop("tower", None)
-        chosen = {}
-        if "attn_implementation" in arguments:
-            chosen["attn_implementation"] = arguments.pop("attn_implementation")
+        # Never the one that a file names: transformers would fetch the code of some.
+        chosen = {"attn_implementation": arguments.pop("attn_implementation", None)}
+        expect_arguments(
+            {"tower": tower, **chosen}, _OWN, family=self.name, source=str(arch.get("model", "it"))
+        )
         config = configuration(arguments)
-        module: nn.Module = transformers().AutoModel.from_config(config, dtype=float32, **chosen)
+
+        def make() -> nn.Module:
+            fresh = copy.deepcopy(config)
+            make_of: Any = transformers().AutoModel.from_config
+            found: nn.Module = make_of(fresh, dtype=float32, trust_remote_code=False, **chosen)
+            return found
+
+        module = made(make, flat(config.to_dict()), source=str(arch.get("model", "this network")))
         if tower is None and _is_encoder(config, module):
             tower = "encoder"
         return module if tower is None else tower_of(module, tower)
@@ -146,13 +164,13 @@ class HfFamily(Family):
         names |= {"n_positions": "max_position_embeddings"}
         told = {names.get(key, key): value for key, value in arguments.items()}
         kind = told["model_type"]
-        if kind not in transformers().CONFIG_MAPPING:
+        if not isinstance(kind, str) or kind not in transformers().CONFIG_MAPPING:
             return {"model_type": kind}
         known = transformers().CONFIG_MAPPING[kind]()
         left = {*HEADS, *_BOOKKEEPING}
         if kind == "gpt2" and told.get("n_inner") is None:
             left.add("n_inner")  # four times the width, as the tensors have it
-        kept = {k: v for k, v in told.items() if k not in left and hasattr(known, k)}
+        kept = {k: v for k, v in unsteered(told).items() if k not in left and hasattr(known, k)}
         return kept | {"model_type": kind}
 
     def head_arguments(self, heads: int, inner: int) -> dict[str, Any]:

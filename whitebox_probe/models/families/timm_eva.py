@@ -5,7 +5,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from whitebox_probe.models.arguments import Kind
 from whitebox_probe.models.families._timm import TimmAnatomy, create, rotation
+from whitebox_probe.models.families._timm_arguments import ARGUMENTS
 from whitebox_probe.models.families._timm_files import (
     as_timm_names,
     fitted_positions,
@@ -44,6 +46,10 @@ class TimmEvaFamily(Family):
     timm_modules = ("eva",)
     positions = ("pos_embed",)
     fingerprints = EVA_MARKS
+
+    def arguments(self) -> Mapping[str, Kind]:
+        """Sizes, switches and parts by name, of all networks of timm alike."""
+        return ARGUMENTS
 
     def build(self, arch: Mapping[str, Any]) -> nn.Module:
         """Build by a timm name (`model`), or an Eva from its own arguments."""

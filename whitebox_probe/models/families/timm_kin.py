@@ -6,7 +6,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from whitebox_probe.models.arguments import Kind
 from whitebox_probe.models.families._timm import TimmAnatomy, create_named, rotation
+from whitebox_probe.models.families._timm_arguments import ARGUMENTS
 from whitebox_probe.models.families._timm_files import fitting, settled
 from whitebox_probe.models.families._timm_refused import reason
 from whitebox_probe.models.family import Family
@@ -115,6 +117,10 @@ class TimmKinFamily(Family):
         *("beit", "cait", "vision_transformer_relpos", "naflexvit"),
         *("qwen3_vit", "deepseek_vit"),
     )
+
+    def arguments(self) -> Mapping[str, Kind]:
+        """Sizes, switches and parts by name, of all networks of timm alike."""
+        return ARGUMENTS
 
     def build(self, arch: Mapping[str, Any]) -> nn.Module:
         """Build by a timm name (`model`), with changes of its arguments."""

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from whitebox_probe._core.errors import LoadWarning
 from whitebox_probe.checkpoints import listed
+from whitebox_probe.models.arguments import Kind
 from whitebox_probe.models.families._timm import TimmAnatomy, create
+from whitebox_probe.models.families._timm_arguments import ARGUMENTS
 from whitebox_probe.models.families._timm_files import (
     as_timm_names,
     fitted_positions,
@@ -70,6 +72,10 @@ class TimmViTFamily(Family):
         JAX,
         *({f"{prefix}{key}": rank for key, rank in DINOV2.items()} for prefix in ("", BACKBONE)),
     )
+
+    def arguments(self) -> Mapping[str, Kind]:
+        """Sizes, switches and parts by name, of all networks of timm alike."""
+        return ARGUMENTS
 
     def build(self, arch: Mapping[str, Any]) -> nn.Module:
         """Build by a timm name (`model`), or a VisionTransformer from its own arguments."""

@@ -1,0 +1,1 @@
+"""Hostile files and values through the command line, by seed: `python -m tests.fuzz --help`."""

@@ -1,0 +1,361 @@
+"""The gate: what comes from outside is read here, by one reader a kind, before anyone uses it.
+
+A reader checks what a path is, the size before any memory is taken, and the structure; whatever its
+library raises becomes `Unfit`, whose text is one line of ours. Who calls it says which file that
+is, and what to do. Arrays have a reader of their own (`arrays.py`), as tables (`results/`), and
+checkpoints.
+"""
+
+import hashlib
+import json
+import math
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NoReturn
+
+from whitebox_probe._core.errors import ProbeError
+from whitebox_probe._core.lines import shown
+
+TEXT = 1 << 26  # bytes of a text that is read whole
+DEEPEST = 64  # of lists and mappings in one another
+_NODES = 1 << 20  # values of a YAML file, each alias counted as what it stands for
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_KINDS = (
+    (stat.S_ISDIR, "it is a folder"),
+    (stat.S_ISFIFO, "it is a pipe"),
+    (stat.S_ISSOCK, "it is a socket"),
+    (stat.S_ISCHR, "it is a device"),
+    (stat.S_ISBLK, "it is a device"),
+)
+
+
+class Unfit(Exception):  # noqa: N818 - a reason, which its reader puts into an error
+    """Why something from outside cannot be used, in one line."""
+
+
+@contextmanager
+def gate() -> Iterator[None]:
+    """Whatever a library raises over bytes or values from outside, as `Unfit`.
+
+    Raises: Unfit. What ends the program is passed on.
+    """
+    try:
+        yield
+    except (Unfit, ProbeError):
+        raise
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # the panics of Rust are no Exception
+        if not isinstance(error, Exception) and "Panic" not in type(error).__name__:
+            raise
+        raise Unfit(reason(error)) from error
+
+
+def reason(error: BaseException) -> str:
+    """What an error says, in one line; of one that says nothing useful, what it is."""
+    if isinstance(error, MemoryError):
+        return "it does not fit into memory"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, OSError) and error.strerror:
+        return str(error.strerror)
+    lines = [line.strip() for line in str(error)[: 1 << 14].splitlines() if line.strip()]
+    told = lines[0] if lines else type(error).__name__
+    if isinstance(error, KeyError):
+        told = f"{told} is missing"
+    return shown(told, 160)
+
+
+def size_of(path: Path) -> int:
+    """The bytes of a plain file.
+
+    Raises: Unfit for one that is not there, or is none: a folder, a pipe, a device.
+    """
+    try:
+        found = path.stat()
+    except (OSError, ValueError) as error:
+        raise Unfit(_of_path(path, error)) from error
+    if not stat.S_ISREG(found.st_mode):
+        raise Unfit(next((why for is_one, why in _KINDS if is_one(found.st_mode)), "it is no file"))
+    return found.st_size
+
+
+def _of_path(path: Path, error: Exception) -> str:
+    if isinstance(error, ValueError):
+        return "its name holds a character that no file has"
+    if isinstance(error, FileNotFoundError) and os.path.islink(path):
+        return "it is a link to nothing"
+    return str(error.strerror) if isinstance(error, OSError) else str(error)
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a plain file; a name that no file can have is none."""
+    try:
+        size_of(path)
+    except Unfit:
+        return False
+    return True
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder; a name that none can have is none."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def given_path(text: str | Path) -> Path:
+    """A path as a user or a file gives it, with `~` and `~user` in place.
+
+    Raises: Unfit for one that no file can have.
+    """
+    try:
+        path = Path(text).expanduser()
+        os.fspath(path).encode("utf-8", "surrogateescape")
+    except (RuntimeError, ValueError) as error:
+        raise Unfit("it is no path: there is no such user, or no such characters") from error
+    if "\0" in str(text):
+        raise Unfit("its name holds a character that no file has")
+    return path
+
+
+def read_bytes(path: Path, *, most: int = TEXT) -> bytes:
+    """The bytes of a file of at most so many.
+
+    Raises: Unfit.
+    """
+    size = size_of(path)
+    if size > most:
+        raise Unfit(f"it has {size:,} bytes, and at most {most:,} are read")
+    with gate(), path.open("rb") as file:
+        return file.read(most)
+
+
+def read_text(path: Path, *, most: int = TEXT) -> str:
+    """A file of UTF-8.
+
+    Raises: Unfit.
+    """
+    content = read_bytes(path, most=most)
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Unfit(f"it is not UTF-8: byte {error.start} does not fit") from error
+
+
+def parse_json(text: str) -> Any:
+    """What a JSON text holds.
+
+    Raises: Unfit for what is none, a key that stands twice, deep nesting, or half a character.
+    """
+    with gate():
+        try:
+            found = json.loads(text, object_pairs_hook=_once)
+        except json.JSONDecodeError as error:
+            raise Unfit(f"it is no JSON: {error.msg} in line {error.lineno}") from error
+        _expect_shallow(found)
+        if _SURROGATE.search(text):
+            _expect_characters(found)
+    return found
+
+
+def read_json(path: Path, *, most: int = TEXT) -> Any:
+    """What a JSON file holds.
+
+    Raises: Unfit.
+    """
+    return parse_json(read_text(path, most=most))
+
+
+def read_mapping(path: Path, *, most: int = TEXT) -> dict[str, Any]:
+    """A JSON file that holds an object.
+
+    Raises: Unfit.
+    """
+    found = read_json(path, most=most)
+    if not isinstance(found, dict):
+        raise Unfit(f"it holds a {type(found).__name__}, and no object")
+    return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise Unfit(f"'{shown(twice)}' stands twice in it")
+    return found
+
+
+def _expect_shallow(thing: Any) -> None:
+    """Refuse what is so deep that walks over it would end in Python's own limit."""
+    level = [thing]
+    for _ in range(DEEPEST):
+        level = [inner for each in level for inner in _inside(each)]
+        if not level:
+            return
+    raise Unfit("it is nested too deeply")
+
+
+def _inside(thing: Any) -> list[Any]:
+    several = thing.values() if isinstance(thing, dict) else thing
+    if not isinstance(thing, dict | list):
+        return []
+    return [each for each in several if isinstance(each, dict | list)]
+
+
+def _expect_characters(found: Any) -> None:
+    try:
+        json.dumps(found, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise Unfit("it holds half of a surrogate pair, which is no character") from error
+
+
+def parse_yaml(text: str) -> Any:
+    """What a YAML text holds: plain values, no key twice.
+
+    Raises: Unfit for what is none, or too much once its aliases are written out.
+    """
+    import yaml
+
+    fast: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    with gate():
+        try:
+            _expect_few(yaml, text, fast)
+            found = yaml.load(text, _strict(fast))
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            where = f" in line {mark.line + 1}" if mark else ""
+            told = getattr(error, "problem", None) or "it cannot be parsed"
+            raise Unfit(f"it is not YAML: {shown(told, 120)}{where}") from error
+        _expect_plain(found)
+    return found
+
+
+def read_yaml(path: Path, *, most: int = 1 << 23) -> Any:
+    """What a YAML file holds.
+
+    Raises: Unfit.
+    """
+    return parse_yaml(read_text(path, most=most))
+
+
+def _expect_few(yaml: Any, text: str, loader: Any) -> None:
+    """Count values and depth before anything is built: an alias stands for all that it names."""
+    sizes: dict[str, int] = {}
+    # Of each list and mapping that is open: its anchor, and the values in it so far.
+    open_: list[list[Any]] = [[None, 0]]
+    for event in yaml.parse(text, loader):
+        count = 0
+        if isinstance(event, yaml.CollectionStartEvent):
+            open_.append([event.anchor, 1])
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, count = open_.pop()
+            if anchor is not None:
+                sizes[anchor] = count
+        elif isinstance(event, yaml.AliasEvent):
+            if event.anchor not in sizes:
+                raise Unfit(
+                    f"the alias '{shown(event.anchor)}' stands in what it names, or for nothing"
+                )
+            count = sizes[event.anchor]
+        elif isinstance(event, yaml.ScalarEvent):
+            count = 1
+            if event.anchor is not None:
+                sizes[event.anchor] = 1
+        open_[-1][1] += count
+        if open_[-1][1] > _NODES:
+            raise Unfit(f"it holds more than {_NODES:,} values, its aliases written out")
+        if len(open_) > DEEPEST:
+            raise Unfit("it is nested too deeply")
+
+
+@lru_cache(maxsize=2)
+def _strict(loader: Any) -> Any:
+    class Loader(loader):  # type: ignore[misc]
+        """YAML lets the last of two equal keys win in silence; here the second one is an error."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            seen = set()
+            for key_node, _ in node.value:
+                key = self.construct_object(key_node, deep=True)
+                if key in seen:
+                    line = key_node.start_mark.line + 1
+                    raise Unfit(f"'{shown(key)}' stands twice in it: the second is on line {line}")
+                seen.add(key)
+            return super().construct_mapping(node, deep=deep)
+
+    return Loader
+
+
+def _expect_plain(thing: Any) -> None:
+    """Refuse what JSON has no word for: dates, sets, bytes, keys that are no text."""
+    waiting = [thing]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict):
+            for key in each:
+                if not isinstance(key, str):
+                    raise Unfit(f"the key {shown(key)} is no text (quote it)")
+            waiting += each.values()
+        elif isinstance(each, list):
+            waiting += each
+        elif isinstance(each, float) and not math.isfinite(each):
+            raise Unfit(f"it holds the number {each}")
+        elif isinstance(each, int) and abs(each) >= 1 << 63:
+            raise Unfit("it holds a number of more than 63 bits")
+        elif not isinstance(each, str | bool | int | float | None):
+            raise Unfit(f"it holds a {type(each).__name__}, {shown(each)} (quote it)")
+
+
+def expect(schema: Mapping[str, Any], document: Any, *, name: str = "it") -> None:
+    """Check a document against a JSON schema.
+
+    Raises: Unfit that says where, and what is wrong there.
+    """
+    import fastjsonschema
+
+    check = _compiled(json.dumps(schema, sort_keys=True))
+    with gate():
+        try:
+            check(document)
+        except fastjsonschema.JsonSchemaValueException as error:
+            where = ".".join(map(str, error.path[1:]))
+            told = str(error.message).removeprefix(str(error.name)).strip()
+            raise Unfit(f"{shown(where or name)} {shown(told, 120)}") from error
+
+
+@lru_cache(maxsize=32)
+def _compiled(schema: str) -> Callable[[Any], Any]:
+    import fastjsonschema
+
+    check: Callable[[Any], Any] = fastjsonschema.compile(json.loads(schema))
+    return check
+
+
+def digest(document: Any) -> str:
+    """SHA-256 of a document of plain values: the same for the same values."""
+    told = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+def not_as_written(what: str) -> NoReturn:
+    """Say that a file's own digest does not match.
+
+    Raises: Unfit.
+    """
+    raise Unfit(f"{what} is not as it was written: its digest is another")
+
+
+def memory() -> int:
+    """The bytes of memory that this machine has; of one that does not tell, 16 GiB."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 1 << 34

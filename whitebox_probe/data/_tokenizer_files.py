@@ -1,0 +1,122 @@
+"""Files of the tokenizers library, tried in a process of their own before they are read here.
+
+The library is of Rust, and some files end the process that reads them: with an allocation of
+gigabytes, or a check that fails. What it says of the others is no error of Python's either.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from whitebox_probe._core.gate import Unfit, expect, gate, parse_json, read_text, size_of
+from whitebox_probe._core.lines import shown
+
+SECONDS, BYTES = 30, 1 << 33
+"""What a file may take in a process of its own."""
+_LONGER = 64
+"""How many times longer its rules of replacing may make a text."""
+_OWN = Path(__file__).resolve().parents[1] / "weights"
+_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "added_tokens": {"type": ["array", "null"], "items": {"type": "object"}},
+        "normalizer": {"type": ["object", "null"]},
+        "pre_tokenizer": {"type": ["object", "null"]},
+        "post_processor": {"type": ["object", "null"]},
+        "decoder": {"type": ["object", "null"]},
+        "model": {"type": "object"},
+    },
+    "required": ["model"],
+}
+# `sys.path` begins with the folder at hand, where a file could stand for the library.
+_TRIAL = """
+import sys
+sys.path[:] = [place for place in sys.path if place]
+try:
+    import resource
+    resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]),) * 2)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+except (ImportError, ValueError, OSError):
+    pass
+import tokenizers
+text = sys.stdin.buffer.read().decode("utf-8")
+try:
+    found = tokenizers.Tokenizer.from_str(text)
+    for sample in ("a", "White box, 12 \\u00e9\\u4e2d\\n\\tx " * 50, ""):
+        for framed in (False, True):
+            ids = found.encode(sample, add_special_tokens=framed).ids
+            [(found.decode([i], False), found.id_to_token(i)) for i in ids[:100]]
+except Exception as error:
+    print(str(error)[:300])
+"""
+
+
+def sound(path: Path) -> str:
+    """The text of a file that the library can read, without what it pads and cuts texts to.
+
+    Raises: Unfit.
+    """
+    try:
+        size_of(path)
+        told = path.resolve().stat()
+    except OSError as error:
+        raise Unfit(str(error.strerror)) from error
+    return _sound(path.resolve(), told.st_mtime_ns, told.st_size)
+
+
+@lru_cache(maxsize=8)
+def _sound(path: Path, _changed: int, _size: int) -> str:
+    text = read_text(path)
+    whole = parse_json(text)
+    expect(_SCHEMA, whole)
+    if growth(whole.get("normalizer")) > _LONGER:
+        raise Unfit("its normalizer makes texts many times longer")
+    whole["padding"] = whole["truncation"] = None
+    text = json.dumps(whole, ensure_ascii=False)
+    if _OWN not in path.parents:
+        _try(text)
+    return text
+
+
+def growth(rule: Any) -> float:
+    """How many times longer a text becomes by a rule, or by several, at most."""
+    if not isinstance(rule, dict):
+        return 1.0
+    found = 1.0
+    several = rule.get("normalizers")
+    for part in several if isinstance(several, list) else ():
+        found *= growth(part)
+    content = rule.get("content", rule.get("prepend"))
+    pattern = rule.get("pattern")
+    replaced = pattern.get("String") if isinstance(pattern, dict) else None
+    if isinstance(content, str):
+        found *= max(1.0, len(content) / max(1, len(replaced) if isinstance(replaced, str) else 1))
+    return found
+
+
+def _try(text: str) -> None:
+    """Read a file, and some text by it, in another process.
+
+    Raises: Unfit for one that ends it, takes too long, or is refused there.
+    """
+    with gate():
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", _TRIAL, str(BYTES)],
+                input=text.encode("utf-8"),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1"},
+                timeout=SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise Unfit(f"the tokenizers library does not end with it in {SECONDS} s") from error
+    if done.returncode:
+        raise Unfit("the tokenizers library breaks off over it")
+    if done.stdout.strip():
+        raise Unfit(shown(done.stdout.decode("utf-8", "replace").strip(), 160))

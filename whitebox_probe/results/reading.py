@@ -1,0 +1,132 @@
+"""What saved tables, samples and matrices have to be before a figure or a comparison uses them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from whitebox_probe._core.arrays import read_arrays
+from whitebox_probe._core.gate import Unfit, gate, memory, size_of
+from whitebox_probe._core.lines import shown
+from whitebox_probe.results.run import Run
+from whitebox_probe.results.table import BOOLEANS, COLUMNS, INTEGERS, TEXTS, keys_of, no_value
+
+_NUMBERS = [name for name in COLUMNS if name not in BOOLEANS | INTEGERS | TEXTS]
+_SQUARE = ("coherence", "overlap")
+_NEAR = 1e-5
+_CELLS = 1 << 28
+
+
+def read_frame(path: Path) -> pd.DataFrame:
+    """A table of parquet, once its own word on how much it holds was looked at.
+
+    Raises: Unfit.
+    """
+    size_of(path)
+    with gate():
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(path) as file:
+            told = file.metadata
+            rows, columns = told.num_rows, told.num_columns
+            size = sum(told.row_group(i).total_byte_size for i in range(told.num_row_groups))
+        if rows * max(columns, 1) > _CELLS or size > memory():
+            raise Unfit(f"it says that it holds {rows:,} rows of {columns:,} columns")
+        frame = pd.read_parquet(path)
+        if not frame.columns.is_unique or not all(isinstance(c, str) for c in frame.columns):
+            raise Unfit("its columns have no names, or two have one")
+    return frame
+
+
+def read_matrices(path: Path) -> dict[str, np.ndarray]:
+    """The matrices of a result, arrays of numbers.
+
+    Raises: Unfit.
+    """
+    return read_arrays(path, kinds="biuf")
+
+
+def expect_frame(frame: pd.DataFrame, run: Run) -> None:
+    """Check that a table has the columns and values of one of this run.
+
+    Raises: Unfit.
+    """
+    with gate():
+        if missing := [name for name in COLUMNS if name not in frame]:
+            raise Unfit(f"it lacks the columns {', '.join(missing)}")
+        for name in COLUMNS:
+            _expect_column(name, frame[name])
+        models = set(frame["model"])
+        if models - {run.model}:
+            raise Unfit(f"it is of {shown(', '.join(map(str, models)))}, and run.json of another")
+        if not frame.empty and not 0 <= frame["layer"].min() <= frame["layer"].max() <= run.layers:
+            raise Unfit(f"its layers are not those of a network of {run.layers}")
+
+
+def _expect_column(name: str, column: "pd.Series[Any]") -> None:
+    kind = column.dtype
+    if name in TEXTS:
+        fits = all(isinstance(each, str) for each in column)
+    elif name in INTEGERS:
+        fits = pd.api.types.is_integer_dtype(kind) and not column.isna().any()
+    elif name in BOOLEANS:
+        fits = pd.api.types.is_bool_dtype(kind)
+    else:
+        fits = pd.api.types.is_float_dtype(kind)
+    if not fits:
+        raise Unfit(f"its column '{name}' is of the type {shown(kind)}")
+    if name in ("eps", "lam") and np.isinf(column.to_numpy(float)).any():
+        raise Unfit(f"its column '{name}' holds infinity")
+
+
+def expect_samples(samples: pd.DataFrame, known: Any, frame: pd.DataFrame, run: Run) -> None:
+    """Check that the values a sample are those of which a table holds the means.
+
+    Args: known: what tells samples apart, if anything.
+    Raises: Unfit.
+    """
+    with gate():
+        index = samples.index
+        if len(samples) and not (pd.api.types.is_integer_dtype(index.dtype) and index.is_unique):
+            raise Unfit("its samples have no numbers, or two have one")
+        if known is not None and not pd.api.types.is_integer_dtype(known.dtype):
+            raise Unfit(f"what tells its samples apart is of the type {shown(known.dtype)}")
+        for name in samples:
+            if not pd.api.types.is_float_dtype(samples[name].dtype):
+                raise Unfit(f"its column '{shown(name)}' is of the type {samples[name].dtype}")
+        keys = keys_of(frame)
+        if not set(samples.columns) <= set(keys):
+            other = sorted(set(samples.columns) - set(keys))[0]
+            raise Unfit(f"its column '{shown(other)}' is none of the table's measures")
+        _expect_means(samples, frame, keys)
+
+
+def _expect_means(samples: pd.DataFrame, frame: pd.DataFrame, keys: "pd.Series[Any]") -> None:
+    if samples.empty:
+        return
+    means = samples.mean(skipna=False)
+    scale = samples.abs().max()
+    for key, told in zip(keys, frame["mean"], strict=True):
+        if key not in means.index or no_value(told):
+            continue
+        if not abs(means[key] - told) <= _NEAR * (scale[key] + 1e-300):
+            raise Unfit(f"the mean of '{shown(key)}' is not that of the table")
+
+
+def expect_matrices(matrices: Mapping[str, np.ndarray], run: Run) -> None:
+    """Check that matrices are arrays over the layers of a run.
+
+    Raises: Unfit.
+    """
+    for key, array in matrices.items():
+        if run.matrices and key not in run.matrices:
+            raise Unfit(f"run.json does not tell of '{shown(key)}'")
+        if array.ndim < 2 or (run.layers and array.shape[0] != run.layers):
+            raise Unfit(f"'{shown(key)}' is no array over the {run.layers} layers: {array.shape}")
+        name = run.matrices.get(key, {}).get("name", key)
+        if name in _SQUARE and (array.ndim != 3 or array.shape[1] != array.shape[2]):
+            raise Unfit(f"'{shown(key)}' has the shape {array.shape}, and no square ones")
+    if missing := [key for key in run.matrices if key not in matrices]:
+        raise Unfit(f"'{shown(missing[0])}', of which run.json tells, is missing")
