@@ -99,6 +99,28 @@ def test_settings_that_cannot_be_paired_are_refused_with_the_reason(compared):
     assert "their numbers do not mean the same" in err
 
 
+def test_several_settings_of_one_result_have_a_figure_each(tmp_path, capsys):
+    given = ["--limit", "6", "--quiet", "--metrics", "l0,compression", "--eps", "0.1,0.5"]
+    for model in MODELS:
+        words = ["--convention", "paper,official", "--out", str(tmp_path / model)]
+        assert cli.main(["run", model, *given, *words]) == 0
+    capsys.readouterr()
+    folders = [str(tmp_path / model) for model in MODELS]
+    words = ["compare", *folders, "--out", str(tmp_path / "both"), "--formats", "png"]
+    assert cli.main(words) == 0
+    assert "not drawn" not in capsys.readouterr().out
+    apart = [f"convention={c}-eps={e}" for c in ("official", "paper") for e in ("0.1", "0.5")]
+    wanted = {f"compression-{each}" for each in apart}
+    wanted |= {f"sparsity-l0-convention={c}" for c in ("official", "paper")}
+    assert {path.name.removesuffix(".png") for path in (tmp_path / "both").glob("*.png")} == wanted
+    for each in wanted:
+        (drawn,) = wp.plots.run_of(tmp_path / "both" / f"{each}.png")["figures"]
+        told = "-".join(
+            f"{n}={v}" for n, v in drawn["options"].items() if n in ("convention", "eps")
+        )
+        assert each.endswith(told)
+
+
 def test_a_name_is_printed_as_it_is_and_moves_no_cursor(compared):
     _, told, _ = compared(MODELS[1], "named")
     assert r"[red]mine[/red]\x1b[2J\u202e minus vit-tiny-fmnist" in told

@@ -105,6 +105,14 @@ def test_wrong_options_are_told(pair, call, told):
         call(pair[0])
 
 
+@pytest.mark.parametrize("name", ["attention", "audit", "segmentation", "similarity", "tokens"])
+def test_a_figure_of_one_thing_refuses_another(pair, name):
+    with pytest.raises(ProbeError, match=f"a Result cannot be drawn: the figure '{name}' is of"):
+        wp.plots.figures[name](pair[0])
+    with pytest.raises(ProbeError, match=rf"'{name}' takes one .*Pass what wp\.\w+ gave"):
+        wp.plots.figures[name]()
+
+
 def test_an_unknown_figure_names_those_there_are():
     with pytest.raises(AttributeError, match="no figure 'spiral'; there are: attention"):
         wp.plots.spiral  # noqa: B018

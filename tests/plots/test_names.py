@@ -47,6 +47,17 @@ def test_a_hard_name_is_drawn_as_it_is_in_curves(name):
         assert name in shown(figure)
 
 
+def test_a_name_longer_than_the_page_takes_lines_and_leaves_the_others_their_size():
+    results = [synthetic.result("a" * 300, ["hoyer"]), synthetic.result("vit", ["hoyer"], seed=1)]
+    figure = wp.plots.sparsity(*results, metric="hoyer")
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    long, short, *_ = legend.get_texts()
+    assert long.get_text().replace("\n", "") == "a" * 300
+    assert long.get_window_extent().x1 <= figure.bbox.width
+    assert (long.get_fontsize() > 3.5, short.get_fontsize() > 6) == (True, True)
+
+
 @pytest.mark.parametrize("name", ["$5-and-$6", r"$\frac$", "_hidden", "my-init"])
 def test_and_in_a_title_a_label_and_given_axes(name):
     result = synthetic.result("vit", ["hoyer"])

@@ -10,6 +10,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import matplotlib as mpl
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
@@ -68,6 +69,13 @@ def test_the_run_is_read_back_from_each_format(tmp_path):
         assert (first["seed"], first["eps"], first["conventions"]) == (0, [0.1], ["paper"])
         assert first["measures"] == ["compression"]
         assert run["runs"][1]["checkpoint"]["initial_of"] == "crate_é"
+
+
+def test_a_name_with_signs_that_no_xml_may_hold_is_read_back_too(tmp_path):
+    name = "a(b)) \\ <&> \x1b[31m \uffff\u202e"
+    figure = wp.plots.compression(synthetic.result(name, ["compression"]))
+    for path in wp.plots.save(figure, tmp_path / "c", ["pdf", "svg", "png"]):
+        assert wp.plots.run_of(path)["runs"][0]["model"] == name
 
 
 def test_other_programs_read_it_too(tmp_path):
@@ -194,6 +202,7 @@ def test_a_style_sheet_and_a_width_from_the_command_line(command, saved, tmp_pat
 
 class _Nothing:
     notes = ()
+    differences = pd.DataFrame(columns=["first", "second", "metric", "layer"])
 
     def save(self, folder):
         return folder

@@ -13,6 +13,7 @@ from whitebox_probe._core.errors import ProbeError, ResultError
 from whitebox_probe.reporting import cited, page, words
 from whitebox_probe.reporting.material import gathered
 from whitebox_probe.reporting.section import Part, Prose, Section, sections
+from whitebox_probe.results.forms import NULL_SEPARATOR
 
 ROOT = Path(__file__).parents[2]
 
@@ -120,6 +121,14 @@ def test_a_null_stands_with_its_model_and_its_lack_is_said(results, made, tmp_pa
         wp.report([made("b"), apart], tmp_path / "d.html")
 
 
+def test_two_nulls_of_one_name_are_refused_and_only_what_stands_twice_is_named(made, tmp_path):
+    null = made(f"a{NULL_SEPARATOR}gaussian", shift=1.0)
+    with pytest.raises(ResultError, match="two nulls of a are called 'a . gaussian'"):
+        wp.report([made("a"), null, replace(null)], tmp_path / "a.html")
+    with pytest.raises(ResultError, match=r"of the same model \(a\):"):
+        wp.report([made("a"), made("b"), made("a")], tmp_path / "a.html")
+
+
 def test_a_measure_that_a_model_lacks_is_said(made, tmp_path):
     two = [made("a", eps=[0.1, 0.5]), made("b")]
     sheets = chart(wp.report(two, tmp_path / "a.html"), "curves")["sheets"]
@@ -166,6 +175,9 @@ def test_a_report_is_not_written_over_unasked(made, tmp_path):
     assert "<td>b" not in path.read_text(encoding="utf-8")
     wp.report(made("b"), path, overwrite=True)
     assert ">b</th>" in path.read_text(encoding="utf-8")
+    (tmp_path / "folder.html").mkdir()
+    with pytest.raises(ProbeError, match="is a folder: a report is a file"):
+        wp.report(made("a"), tmp_path / "folder.html", overwrite=True)
     with pytest.raises(ProbeError, match=r"End it in \.html or \.md"):
         wp.report(made("a"), tmp_path / "a.txt")
     with pytest.raises(ProbeError, match="Did you mean 'html'"):

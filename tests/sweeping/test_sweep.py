@@ -8,9 +8,11 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 import whitebox_probe as wp
@@ -245,6 +247,32 @@ def test_weights_that_changed_are_another_cell_and_what_is_assumed_is_said(tmp_p
     assert two.cells[0].folder != one.cells[0].folder
     assert bytes_of(two.cells[0].folder) != bytes_of(one.cells[0].folder)
     assert others_in(two) == 1
+
+
+def test_a_folder_of_images_that_changed_is_another_cell_in_the_same_process(tmp_path):
+    def put(name, seed):
+        pixels = np.random.default_rng(seed).integers(0, 255, (28, 28), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "pictures" / name)  # BMP: always as large
+
+    (tmp_path / "pictures").mkdir()
+    put("0.bmp", 0), put("1.bmp", 1)
+    document = {"models": CRATE, "data": str(tmp_path / "pictures"), "metrics": "l0"}
+    first = swept(tmp_path / "out", **document)
+    put("1.bmp", 2)
+    second = swept(tmp_path / "out", **document)
+    put("2.bmp", 3)
+    third = swept(tmp_path / "out", **document)
+    assert [len(each.cells[0].result().samples) for each in (first, second, third)] == [2, 2, 3]
+    means = [each.frame["mean"].tolist() for each in (first, second)]
+    assert means[0] != means[1]
+    assert others_in(third) == 2
+
+
+def test_names_do_not_move_the_cursor(tmp_path, call, file):
+    words = ("sweep", file(models={"name": "evil\x1b[31m", "model": CRATE}), "--out", tmp_path)
+    status, out, _ = call(*words)
+    assert (status, "\x1b" in out) == (0, False)
+    assert r"1 of 1: evil\x1b[31m: done" in out
 
 
 def test_a_dry_run_lists_and_writes_nothing(tmp_path, call, file):

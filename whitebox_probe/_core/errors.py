@@ -152,11 +152,13 @@ class InternalError(Exception):
 def expect_names_differ(names: Sequence[str]) -> None:
     """Check that no two models have one name.
 
-    Raises: ResultError that names them all.
+    Raises: ResultError that names those which stand twice.
     """
-    if len(set(names)) < len(names):
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if twice:
+        more = f" and {len(twice) - FEW} more" if len(twice) > FEW else ""
         raise ResultError(
-            f"two results are of the same model ({', '.join(names)})",
+            f"two results are of the same model ({', '.join(twice[:FEW])}{more})",
             "their rows and curves could not be told apart",
             "Give one another name with name=",
         )

@@ -8,15 +8,21 @@ what could not be paired with the reason. Files of the same name in --out are re
 
 import argparse
 import inspect
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whitebox_probe.cli import _json, _paired, _screen, _shared
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from whitebox_probe.results.compare import Comparison
     from whitebox_probe.results.result import Result
 
+_APART = ("convention", "eps", "lam")
+"""Settings that a figure is drawn for each of, where a result has several."""
 HELP = "put several results side by side, with paired differences"
 EXAMPLES = (
     "compare runs/crate runs/vit --out runs/both",
@@ -57,7 +63,7 @@ def _compare(args: argparse.Namespace) -> None:
 
     results = [Result.load(folder) for folder in args.results]
     comparison = compare(results)
-    figures = _figures(results, args)
+    figures, left = _figures(results, args)
     from whitebox_probe import plots
 
     paths = [
@@ -69,7 +75,8 @@ def _compare(args: argparse.Namespace) -> None:
     tables = _shared.write_tables(args, comparison, "comparison")
     changed = _shared.changes(results, _shared_metrics(results))
     if args.json:
-        _json.tell(_document(results, comparison, changed, [*tables, *paths], args.out))
+        document = _document(results, comparison, changed, [*tables, *paths], args.out)
+        _json.tell(document | {"undrawn": left})
         return
     print(_shared.summary(changed))
     _tell_pairs(results, comparison, args)
@@ -82,6 +89,8 @@ def _compare(args: argparse.Namespace) -> None:
     for path in tables:
         _screen.say(f"for a paper:        {path}")
     _shared.tell_files("figures", paths)
+    for why, stems in left.items():
+        _screen.say(f"not drawn, measured {why}: {', '.join(stems)}")
 
 
 def _tell_pairs(
@@ -126,35 +135,85 @@ def _shared_metrics(results: list["Result"]) -> list[str]:
     return [m for m in dict.fromkeys(results[0].frame["metric"]) if m in everywhere]
 
 
-def _figures(results: list["Result"], args: argparse.Namespace) -> dict[str, Any]:
-    """File name -> figure, of all that the results share."""
+def _figures(
+    results: list["Result"], args: argparse.Namespace
+) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """File name -> figure, of all that the results share; and what is not drawn -> why.
+
+    What was measured with several eps, lam or conventions has a figure for each.
+    """
     from whitebox_probe import plots
     from whitebox_probe.plots import choose
     from whitebox_probe.results.forms import in_nats
+    from whitebox_probe.results.table import written
 
     sizes = {r.run.sizes for r in results}
     band = None if args.band == "none" else args.band
     deep = args.relative_depth or len({r.run["layers"] for r in results}) > 1
-    figures, kinds = {}, choose.of_results()
-    shared = [m for m in _shared_metrics(results) if _one_site(results, m)]
-    for stem, (name, metric) in choose.shared(results, shared).items():
-        draw = plots.figures[name]
+    figures: dict[str, Any] = {}
+    left: dict[str, list[str]] = {}
+    kinds = choose.of_results()
+    for stem, (name, metric) in choose.shared(results, _shared_metrics(results)).items():
+        draw, own = plots.figures[name], (metric,) if metric else kinds[name].rows
         options: dict[str, Any] = {"band": band, "relative_depth": deep}
         options |= {"width": args.width} if args.width else {}
-        rows = (metric,) if metric else kinds[name].rows
-        if len(sizes) > 1 and any(in_nats(results[0], row) for row in rows):
+        if len(sizes) > 1 and any(in_nats(results[0], row) for row in own):
             options["normalise"] = "per_token"
         takes = inspect.signature(draw).parameters
         named = {"metric": metric} if metric else {}
-        figures[stem] = draw(*results, **named, **{k: v for k, v in options.items() if k in takes})
-    return figures
+        options = {k: v for k, v in options.items() if k in takes} | named
+        for where in _choices(results, own):
+            told = "".join(f"-{key}={written(value)}" for key, value in where.items())
+            why = "".join(f"with several {key} in one result" for key in where if key not in takes)
+            why = why or _several(results, own, kinds[name].matrices, where)
+            if why:
+                left.setdefault(why, []).append(stem + told)
+            else:
+                figures[stem + told] = draw(*results, **options, **where)
+    return figures, left
 
 
-def _one_site(results: list["Result"], metric: str) -> bool:
-    """Curves at different sites do not share an axis; per-head sites have a family's own name."""
-    sites = {
-        "heads" if site.startswith("heads") else site
-        for r in results
-        for site in r.frame.loc[r.frame["metric"] == metric, "site"]
-    }
-    return len(sites) == 1
+def _rows(result: "Result", metrics: Sequence[str], where: Mapping[str, Any]) -> "pd.DataFrame":
+    """The rows of a model's own tokens that a figure would be drawn of."""
+    rows = result.frame[result.frame["metric"].isin(metrics)]
+    rows = rows[rows["null"] == ""] if "null" in rows else rows
+    for name, value in where.items():
+        rows = rows[rows[name] == value]
+    return rows
+
+
+def _choices(results: list["Result"], metrics: Sequence[str]) -> list[dict[str, Any]]:
+    """Settings to draw apart: those that a result has several of, at the values that all have."""
+    import pandas as pd
+
+    shared: dict[str, list[Any]] = {}
+    for name in _APART:
+        values = [_rows(r, metrics, {}).get(name, pd.Series()).dropna() for r in results]
+        if any(each.nunique() > 1 for each in values):
+            shared[name] = sorted(set.intersection(*map(set, values)))
+    return [dict(zip(shared, each, strict=True)) for each in itertools.product(*shared.values())]
+
+
+def _several(
+    results: list["Result"],
+    metrics: Sequence[str],
+    matrices: Sequence[str],
+    where: Mapping[str, Any],
+) -> str:
+    """Why results cannot share an axis; empty where they can.
+
+    Per-head sites have a family's own name.
+    """
+    from whitebox_probe.results.table import several_values
+
+    sites = set()
+    for result in results:
+        rows = _rows(result, metrics, where)
+        sites |= {"heads" if site.startswith("heads") else site for site in rows["site"]}
+        held = [dict(place) for place in result.run.matrices.values()]
+        held = [place for place in held if place.get("name") in matrices and not place.get("null")]
+        bases = {str(place.get("basis")) for place in held}
+        several = [*several_values(rows), *(["basis"] if len(bases) > 1 else [])]
+        if several:
+            return f"with several {several[0]} in one result"
+    return "at different sites" if len(sites) > 1 else ""

@@ -22,6 +22,7 @@ import whitebox_probe.cli as commands
 from whitebox_probe._core import discover, launch
 from whitebox_probe._core.errors import LoadWarning, ProbeError, SettingError, near, nearest
 from whitebox_probe._core.lines import shown
+from whitebox_probe.cli import _screen
 
 PROGRAM = "whitebox-probe"
 _NOT_COMMANDS = ("main",)
@@ -135,7 +136,7 @@ class _Plain:
 
     def write(self, text: str) -> int:
         """Write text with its control characters as Python writes them."""
-        own = _COLOURS if self._to.isatty() else _BREAKS
+        own = _COLOURS if _screen.on_terminal() else _BREAKS
         self._to.write("".join(p if own.fullmatch(p) else shown(p, None) for p in own.split(text)))
         return len(text)
 

@@ -46,8 +46,10 @@ def run(args: argparse.Namespace) -> None:
             "--out must be given", "a page is a file", "Name one, as report.html, or --format md"
         )
     if args.out is not None:
+        if args.out.is_dir():
+            raise ProbeError(f"{args.out} is a folder", "a report is a file", "Name another --out")
         if args.out.exists() and not args.overwrite:
-            what = "it is a folder" if args.out.is_dir() else "a report is there already"
+            what = "a report is there already"
             raise ProbeError(f"{args.out} exists", what, "Name another --out, or add --overwrite")
         _shared.writable(args.out.parent)
     from whitebox_probe.reporting.material import gathered

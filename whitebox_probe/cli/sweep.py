@@ -14,10 +14,11 @@ failed for their input or were lost, 1 if one failed for a fault of the program.
 """
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from whitebox_probe.cli import _shared
+from whitebox_probe.cli import _screen, _shared
 
 if TYPE_CHECKING:
     from whitebox_probe.sweeping.sweep import Done, Sweep
@@ -75,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     )
     _tell(found, found.cells)
     for name in ("summary.csv", "cells.csv"):
-        print(f"{'every number' if name[0] == 's' else 'every cell'}: {found.folder / name}")
+        _screen.say(f"{'every number' if name[0] == 's' else 'every cell'}: {found.folder / name}")
     chosen = [each for each in found.cells if sweeping.fits(each, args.only)]
     return _status(chosen)
 
@@ -83,9 +84,10 @@ def run(args: argparse.Namespace) -> int:
 def _ended(each: "Done", number: int, count: int) -> None:
     """A line a cell, as it ends."""
     seconds = "" if each.run is None else f", {each.run.seconds:.1f} s"
-    print(f"{number} of {count}: {each.name}: {each.state}{seconds}", flush=True)
+    _screen.say(f"{number} of {count}: {each.name}: {each.state}{seconds}")
     for note in each.notes:
-        print(f"  note: {note}", flush=True)
+        _screen.say(f"  note: {note}")
+    sys.stdout.flush()
 
 
 def _tell(found: "Sweep", cells: "list[Done] | tuple[Done, ...]") -> None:
@@ -97,14 +99,16 @@ def _tell(found: "Sweep", cells: "list[Done] | tuple[Done, ...]") -> None:
     _sweep_table.show(cells)
     for each in cells:
         if each.failure is not None:
-            print(f"\n{each.state}: {each.name}\n  {each.failure.line}")
+            _screen.say("", f"{each.state}: {each.name}", f"  {each.failure.line}")
             if each.failure.fault:
-                print(f"  a fault of the program; please report {each.folder / 'failed.json'}")
+                where = each.folder / "failed.json"
+                _screen.say(f"  a fault of the program; please report {where}")
     print(f"\n{told_states(cells)}")
     if any(each.state == "failed" for each in cells):
         print("Those that failed are measured once more with --retry-failed")
     if others := others_in(found):
-        print(f"{found.folder / 'cells'} holds {others} more, of an earlier file: not in the table")
+        held = f"{found.folder / 'cells'} holds {others} more"
+        _screen.say(f"{held}, of an earlier file: not in the table")
 
 
 def _status(cells: "list[Done]") -> int:

@@ -24,6 +24,7 @@ _TRIES = (
     (1.0, 2), (0.92, 2), (1.0, 3), (0.92, 3), (0.84, 3), (0.76, 3),
     (0.76, 4), (0.7, 4), (0.6, 5), (0.5, 6), (0.4, 8), (0.3, 10),
 )  # fmt: skip
+_WORD = 40  # characters: what is longer is no word, and may be torn
 _SMALLEST = 1.5  # points: below it nothing is gained
 
 
@@ -49,6 +50,8 @@ def wrapped(text: str, room: float, length: Callable[[str], float]) -> list[str]
 
     >>> wrapped("a name-that-is-long [nats]", 9, len)
     ['a', 'name-', 'that-is-', 'long', '[nats]']
+    >>> wrapped("a" * 50, 30, len) == ["a" * 30, "a" * 20]
+    True
     """
     lines: list[str] = []
     for piece in _PIECE.findall(text):
@@ -56,13 +59,25 @@ def wrapped(text: str, room: float, length: Callable[[str], float]) -> list[str]
             lines[-1] += f" {piece}"
             continue
         lines.append("")
-        for part in (
-            _BREAK.split(piece) if length(piece) > room and not _FORMULA.search(piece) else [piece]
-        ):
+        broken = length(piece) > room and not _FORMULA.search(piece)
+        for part in _parts(piece, room, length) if broken else [piece]:
             if lines[-1] and length(lines[-1] + part) > room:
                 lines.append("")
             lines[-1] += part
     return lines
+
+
+def _parts(piece: str, room: float, length: Callable[[str], float]) -> Iterator[str]:
+    """Of a long name: broken where a reader would, and one that is no word anywhere."""
+    for part in _BREAK.split(piece):
+        signs = re.findall(r"\\\$|.", part) if len(part) > _WORD else []
+        while len(signs) > 1 and (whole := length("".join(signs))) > room:
+            fits = max(1, int(len(signs) * room / whole))
+            while fits > 1 and length("".join(signs[:fits])) > room:
+                fits -= 1
+            yield "".join(signs[:fits])
+            del signs[:fits]
+        yield "".join(signs) if signs else part
 
 
 def fit(text: "Text", room: float, *, across: float | None = None, most: int = 10) -> bool:

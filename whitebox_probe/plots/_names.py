@@ -10,7 +10,8 @@ _SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textas
 _SPECIAL |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
 _SPECIAL |= {character: f"\\{character}" for character in "&%$#_{}"}
 _FORMULA = re.compile(r"((?<!\\)\$(?:\\\$|[^$])*?(?<!\\)\$)")
-_BLANK = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]+")
+BLANK = re.compile("[\x00-\x1f\x7f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]+")
+"""What has no look of its own, turns the line, or may not stand in the XML of an SVG."""
 
 
 def verbatim(name: object) -> str:
@@ -19,7 +20,7 @@ def verbatim(name: object) -> str:
     >>> print(verbatim("a_$b$^c"))
     a_\$b\$^c
     """
-    text = shown(_BLANK.sub(" ", str(name)), _MOST)
+    text = shown(BLANK.sub(" ", str(name)), _MOST)
     return tex(text) if setting("text.usetex") else text.replace("$", r"\$")
 
 

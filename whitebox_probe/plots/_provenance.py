@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe._core.gate import Unfit, gate, parse_json, size_of
 from whitebox_probe.auditing.verdicts import Audit
+from whitebox_probe.plots._names import BLANK
 from whitebox_probe.results.result import Result
 from whitebox_probe.results.run import Run
 from whitebox_probe.results.similarity import Similarity
@@ -74,7 +75,8 @@ def written(run: Mapping[str, Any]) -> str:
 def sentence(run: Mapping[str, Any]) -> str:
     """The run in words, for who looks at a file's properties."""
     drawn = ", ".join(dict.fromkeys(each["name"] for each in run["figures"]))
-    return f"whitebox-probe {run['version']}: {drawn}; " + "; ".join(map(_words, run["runs"]))
+    told = f"whitebox-probe {run['version']}: {drawn}; " + "; ".join(map(_words, run["runs"]))
+    return BLANK.sub(" ", told)
 
 
 def run_of(path: str | Path) -> dict[str, Any]:

@@ -9,13 +9,18 @@ decorating a function so. The command line finds by it what it can draw of saved
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+import pandas as pd
+
 from whitebox_probe._core.errors import ProbeError, nearest
 from whitebox_probe._core.process import ONE_AT_A_TIME, as_found
+from whitebox_probe.auditing.verdicts import Audit
 from whitebox_probe.plots import _provenance
+from whitebox_probe.results.similarity import Similarity
+from whitebox_probe.results.view import View
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,6 +29,13 @@ __all__ = ["Kind", "figure", "kind_of"]
 
 Takes = Literal["results", "similarity", "audit", "images", "view", "scores"]
 Draw = Callable[..., "Figure"]
+# A figure of one thing -> the class of that thing, and what makes it.
+_ONE: Mapping[str, tuple[type, str]] = {
+    "similarity": (Similarity, "wp.similarity"),
+    "audit": (Audit, "wp.audit"),
+    "view": (View, "wp.view"),
+    "scores": (pd.DataFrame, "wp.segmentation"),
+}
 
 
 @dataclass(frozen=True)
@@ -68,6 +80,7 @@ def figure(
         @functools.wraps(draw)
         def drawn(*args: Any, **named: Any) -> "Figure":
             _known(draw.__name__, signature, named)
+            _expect_one(draw.__name__, takes, signature, args, named)
             with ONE_AT_A_TIME, as_found():  # settings of figures are of the whole process
                 made = draw(*args, **named)
             _provenance.note(made, draw.__name__, args, named)
@@ -124,3 +137,33 @@ def _known(name: str, signature: inspect.Signature, given: Mapping[str, Any]) ->
                 "it cannot know which one is meant",
                 f"Pass {key}=",
             )
+
+
+def _expect_one(
+    name: str,
+    takes: Takes,
+    signature: inspect.Signature,
+    args: Sequence[Any],
+    named: Mapping[str, Any],
+) -> None:
+    """Check that a figure of one thing is given that thing; those of results see to theirs.
+
+    Raises: ProbeError.
+    """
+    if takes not in _ONE:
+        return
+    what, maker = _ONE[takes]
+    try:
+        given = next(iter(signature.bind(*args, **named).arguments.values()))
+    except TypeError as error:
+        raise ProbeError(
+            f"the figure '{name}' takes one {what.__name__}",
+            str(error),
+            f"Pass what {maker} gave",
+        ) from error
+    if not isinstance(given, what):
+        raise ProbeError(
+            f"a {type(given).__name__} cannot be drawn",
+            f"the figure '{name}' is of one {what.__name__}",
+            f"Pass what {maker} gave",
+        )

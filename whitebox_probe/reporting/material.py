@@ -104,9 +104,6 @@ class Material:
             return error
 
 
-MOST_PAIRED = 6
-
-
 def gathered(
     given: Any,
     *,
@@ -230,7 +227,14 @@ def _nulls(results: Sequence[Result], nulls: Sequence[Result]) -> dict[str, dict
                 "Pass that model's result too",
             )
         expect_same_data(next(r for r in results if r.model == of), null)
-        found[of][null.model.partition(NULL_SEPARATOR)[2] or "null"] = null
+        kind = null.model.partition(NULL_SEPARATOR)[2] or "null"
+        if kind in found[of]:
+            raise ResultError(
+                f"two nulls of {of} are called '{null.model}'",
+                "their curves could not be told apart",
+                "Pass one of them",
+            )
+        found[of][kind] = null
     return found
 
 

@@ -54,6 +54,8 @@ def report(
     """
     path = Path(path)
     kind = _format(path, format)
+    if path.is_dir():
+        raise ProbeError(f"{path} is a folder", "a report is a file", "Pass a path inside it")
     if path.exists() and not overwrite:
         raise ProbeError(
             f"{path} exists", "a report is there already", "Pass overwrite=True, or another path"

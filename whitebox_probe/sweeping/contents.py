@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from whitebox_probe._core import io
 from whitebox_probe._core.errors import SweepError
 
 LARGE = 1 << 28
-"""Bytes above which data's files count by size and time: reading them all would take minutes."""
+"""Bytes above which data count by size and time: reading them all would take minutes."""
 _HF, _TIMM = "hf:", "timm:"
 
 
@@ -82,7 +82,7 @@ def _folder_of_weights(folder: Path) -> list[list[str]]:
 
 
 def of_data(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Digests in place of the paths of data: of folders, names and sizes are compared.
+    """Digests in place of the paths of data; a large folder counts by names, sizes and times.
 
     Raises: DataError for what no kind of data takes.
     """
@@ -100,16 +100,23 @@ def of_data(data: Mapping[str, Any]) -> dict[str, Any]:
     return {"data": ["files", [[file.name, _of_file(file)] for file in files]]}
 
 
-@cache
 def _listing(folder: Path) -> str:
+    states = {path: path.stat() for path in _files_below(folder)}
+    large = sum(state.st_size for state in states.values()) > LARGE
     found = hashlib.sha256()
+    for path, state in states.items():
+        held = f"{state.st_size} {state.st_mtime_ns}" if large else _digest(path)
+        found.update(os.fsencode(f"{path.relative_to(folder)} {held}\n"))
+    return found.hexdigest()
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
     for here, folders, names in os.walk(folder, followlinks=False):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(here, name)
             if not name.startswith(".") and path.is_file():
-                found.update(f"{path.relative_to(folder)} {path.stat().st_size}\n".encode())
-    return found.hexdigest()
+                yield path
 
 
 def _of_file(path: Path) -> str:

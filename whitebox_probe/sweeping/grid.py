@@ -40,9 +40,9 @@ def cells_of(document: Mapping[str, Any], base: Path) -> list[Cell]:
     points = _without(points, document.get("exclude", []), models, data)
     varying = [axis for axis in whole if len({_key(point[axis]) for point in points}) > 1]
     metrics = _listed(document["metrics"]) if "metrics" in document else None
-    found = [
-        _cell(point, models, data, metrics, document.get("sites", {}), varying) for point in points
-    ]
+    sites = document.get("sites", {})
+    found = [_cell(point, models, data, metrics, sites, varying) for point in points]
+    found = _with_contents(found)
     _expect_different(found)
     return found
 
@@ -178,7 +178,7 @@ def _cell(
     settings = Settings.of(**{name: point[name] for name in _FIELDS}).told()
     factors = {axis: settings.get(axis, point[axis]) for axis in varying}
     one = {name: v[0] if isinstance(v, list) and len(v) == 1 else v for name, v in factors.items()}
-    cell = Cell(
+    return Cell(
         model=models[point["model"]] | {"seed": settings["seed"]},
         data=data[point["data"]],
         metrics=None if metrics is None else tuple(metrics),
@@ -186,8 +186,24 @@ def _cell(
         settings=settings,
         factors=one,
     )
-    told = {"model": contents.of_model(cell.model), "data": contents.of_data(cell.data)}
-    return replace(cell, contents=told)
+
+
+def _with_contents(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells, with what their files hold now: each model and data set is looked at once."""
+    models = {str(cell.model["name"]): cell.model for cell in cells}
+    data = {str(cell.data["name"]): cell.data for cell in cells}
+    of_models = {name: contents.of_model(each) for name, each in models.items()}
+    of_data = {name: contents.of_data(each) for name, each in data.items()}
+    return [
+        replace(
+            cell,
+            contents={
+                "model": of_models[str(cell.model["name"])],
+                "data": of_data[str(cell.data["name"])],
+            },
+        )
+        for cell in cells
+    ]
 
 
 def _expect_different(cells: Sequence[Cell]) -> None:
