@@ -126,6 +126,7 @@ OF = {
     "sparsity": ("results", {"metric": "hoyer"}),
     "reconstruction": ("images", {"mean": (0.0,) * 3, "std": (1.0,) * 3}),
     "attention": ("view", {"layer": 6}),
+    "attention_matrix": ("text", {"layer": 4}),
 }
 """Figure -> what it is drawn of, and its keywords, where these are not what its kind says."""
 USUAL = {

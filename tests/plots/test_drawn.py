@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 import whitebox_probe as wp
+from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.plots import parts
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -278,3 +279,36 @@ def test_the_score_of_each_head_the_best_of_each_layer_and_chance_are_the_table_
     best = scores.sort_values("miou").groupby("layer").tail(1).sort_values("layer")
     check(ax.lines, [best["miou"], scores.groupby("layer")["chance"].mean()], LAYERS)
     check_bands([band], [(best["ci_low"], best["ci_high"])])
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_an_attention_matrix_is_the_weights_and_white_behind_a_causal_mask(causal):
+    view = synthetic.view()
+    if causal:
+        for layer in LAYERS:
+            view.sites["attn_weights", layer][:] = np.tril(view.sites["attn_weights", layer])
+    options = {"layer": 2, "heads": [2, 1], "samples": [2, 0], "tokens": (3, 9)}
+    figure = wp.plots.attention_matrix(view, colorbar=False, **options)
+    panels = iter(figure.axes)
+    for sample in (2, 0):
+        for head in (2, 1):
+            ax = next(panels)
+            wanted = view.sites["attn_weights", 2][sample, head - 1, 3:9, 3:9].astype(float)
+            if causal:
+                wanted[np.triu_indices(6, 1)] = np.nan
+            np.testing.assert_array_equal(cells(ax), wanted)
+            words = [word.strip() for word in view.texts[sample][3:9]]
+            assert [t.get_text() for t in ax.get_xticklabels()] == words
+            if head == 2:  # the first column
+                assert [t.get_text() for t in ax.get_yticklabels()] == words
+
+
+def test_a_stretch_of_tokens_is_of_those_that_there_are():
+    view = synthetic.view()
+    for wrong in ((3, 3), (0, 18), (-1, 4), (1, 2, 3), 5, (0.5, 2)):
+        with pytest.raises(ProbeError, match="is no stretch.*there are 17"):
+            wp.plots.attention_matrix(view, tokens=wrong)
+        with pytest.raises(ProbeError, match="is no stretch.*there are 17"):
+            wp.plots.tokens(view, tokens=wrong)
+    drawn = wp.plots.tokens(view, layers=[1], tokens=(4, 7), sort=False).axes[0]
+    np.testing.assert_array_equal(cells(drawn), view.sites["z_out", 1][0, 4:7])

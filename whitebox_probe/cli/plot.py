@@ -3,7 +3,7 @@
 --metric takes any measure of the table (l0, hoyer, coding_rate, ...) and draws it against depth,
 one curve a result. --figure takes any figure (whitebox-probe list --figures): of what run wrote,
 such as coherence; of what audit wrote, as audit and robustness; and with --model and --data of
-what a model does with a few samples, such as attention, tokens, token_pca and text. What else a
+what a model does with a few samples, such as attention, attention_matrix, tokens and text. What else a
 figure takes is given with --option.
 """
 
@@ -178,7 +178,7 @@ def _refuse_inside(args: argparse.Namespace) -> None:
             raise ProbeError(
                 f"--{name} is given, and '{args.figure or args.metric}' is drawn of folders",
                 "it is no figure of samples",
-                f"Leave out --{name}, or use --figure attention, tokens, token_pca or text",
+                f"Leave out --{name}, or use --figure attention, attention_matrix, tokens, token_pca or text",
             )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from whitebox_probe._core.errors import ProbeError, ResultError, nearest
 from whitebox_probe.plots._palette import map_of_values
 from whitebox_probe.plots._pictures import OF_SAMPLES, Options, bare, sheet
+from whitebox_probe.plots._tokens import shown
 from whitebox_probe.plots.kind import figure
 from whitebox_probe.results.view import View
 
@@ -172,16 +173,12 @@ def _lines(words: Sequence[str]) -> list[list[int]]:
     lines: list[list[int]] = [[]]
     used = 0
     for i, word in enumerate(words):
-        if used and used + len(_shown(word)) > _LINE:
+        if used and used + len(shown(word)) > _LINE:
             lines.append([])
             used = 0
         lines[-1].append(i)
-        used += len(_shown(word))
+        used += len(shown(word))
     return lines
-
-
-def _shown(word: str) -> str:
-    return word.replace("\n", "↵").replace("\t", " ") or "·"
 
 
 def _write(
@@ -191,7 +188,7 @@ def _write(
 
     x = 0
     for i in line:
-        word = _shown(words[i])
+        word = shown(words[i])
         ax.add_patch(Rectangle((x, y + 0.04), len(word), 0.92, color=colours[i], linewidth=0))
         for at, letter in enumerate(word):  # a cell each, so that colours and letters meet
             ax.text(
