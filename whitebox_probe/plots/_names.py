@@ -7,6 +7,9 @@ from whitebox_probe.plots._settings import setting
 _SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 _SPECIAL |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
 _SPECIAL |= {character: f"\\{character}" for character in "&%$#_{}"}
+# Signs of ours that TeX has in mathematics alone.
+_SPECIAL |= {"≠": r"$\neq$", "−": "$-$", "±": r"$\pm$", "×": r"$\times$", "·": r"$\cdot$"}
+_SPECIAL |= {"↵": r"$\hookleftarrow$", "␣": r"\textvisiblespace{}"}
 _FORMULA = re.compile(r"((?<!\\)\$(?:\\\$|[^$])*?(?<!\\)\$)")
 _BLANK = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]+")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from whitebox_probe._core.errors import ProbeError, ResultError, nearest
+from whitebox_probe.plots._names import verbatim
 from whitebox_probe.plots._palette import map_of_values
 from whitebox_probe.plots._pictures import OF_SAMPLES, Options, bare, sheet
 from whitebox_probe.plots._tokens import shown
@@ -194,11 +195,10 @@ def _write(
             ax.text(
                 x + at + 0.5,
                 y + 0.54,
-                letter,
+                verbatim(letter),
                 ha="center",
                 va="center",
                 fontsize=made.points(6.5, ax=ax),
                 color=_ink(colours[i]),
-                parse_math=False,
             )
         x += len(word)

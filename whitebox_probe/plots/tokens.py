@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from whitebox_probe.plots import _tokens
+from whitebox_probe.plots._names import verbatim
 from whitebox_probe.plots._palette import map_of_values
 from whitebox_probe.plots._pictures import MOST, OF_SAMPLES, Options, bare, layers_of, sheet
 from whitebox_probe.plots.kind import figure
@@ -76,7 +77,9 @@ def tokens(
                 )
                 ax.set_box_aspect(1)
                 bare(ax)
-                ax.set_xlabel(f"{(Z != 0).mean():.0%} ≠ 0", fontsize=made.points(6, ax=ax))
+                ax.set_xlabel(
+                    verbatim(f"{(Z != 0).mean():.0%} ≠ 0"), fontsize=made.points(6, ax=ax)
+                )
         if view.texts is not None:
             _tokens.mark(made, made.axes[:, 0], view, samples, part, axes="y")
     return made.figure
