@@ -99,18 +99,17 @@ def audit(
             _model(sheet, column, looks[model])
         if sheet.own:
             sheet.figure.align_ylabels(sheet.axes[:, 0])
-            _around(sheet, title, dotted=bool(starting))
+            _around(sheet, dotted=bool(starting))
+            sheet.head(title)
         elif title:
             sheet.ax.set_title(words(title), loc="left")
     return sheet.figure
 
 
-def _around(sheet: Page, title: str | None, *, dotted: bool) -> None:
+def _around(sheet: Page, *, dotted: bool) -> None:
     note = "grey: draws of random weights, mean and range    coloured band: 95% interval"
     note += "    dotted: where the effect begins" if dotted else ""
     sheet.figure.supxlabel(words(note), fontsize=sheet.points(6.5), color="0.3")
-    if title:
-        _fit.fit(sheet.figure.suptitle(words(title)), sheet.figure.bbox.width)
 
 
 def _starting(found: "Audit") -> dict[str, int]:
