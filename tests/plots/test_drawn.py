@@ -271,14 +271,37 @@ def test_robustness_has_the_colour_and_sign_of_each_row_in_its_cell():
                 assert signs[claim, setting] == {"agrees": "", "flips": "×"}.get(word, "·")
 
 
-def test_the_score_of_each_head_the_best_of_each_layer_and_chance_are_the_table_s():
+@pytest.mark.parametrize(
+    ("of", "score", "begin"), [("masks", "miou", ""), ("boxes", "box_iou", "box_")]
+)
+def test_the_score_of_each_head_the_best_of_each_layer_and_chance_are_the_table_s(of, score, begin):
     (scores,) = synthetic.inputs("scores")
-    ax = wp.plots.segmentation(scores).axes[0]
+    random = np.random.default_rng(0)
+    for name in (score, f"{begin}chance", f"{begin}ci_low", f"{begin}ci_high"):
+        scores[name] = random.uniform(size=len(scores))
+    ax = wp.plots.segmentation(scores, of=of).axes[0]
     dots, band = ax.collections
-    np.testing.assert_allclose(dots.get_offsets(), scores[["layer", "miou"]].to_numpy())
-    best = scores.sort_values("miou").groupby("layer").tail(1).sort_values("layer")
-    check(ax.lines, [best["miou"], scores.groupby("layer")["chance"].mean()], LAYERS)
-    check_bands([band], [(best["ci_low"], best["ci_high"])])
+    np.testing.assert_allclose(dots.get_offsets(), scores[["layer", score]].to_numpy())
+    best = scores.sort_values(score).groupby("layer").tail(1).sort_values("layer")
+    check(ax.lines, [best[score], scores.groupby("layer")[f"{begin}chance"].mean()], LAYERS)
+    ends = np.sort(best[[f"{begin}ci_low", f"{begin}ci_high"]].to_numpy(), axis=1)
+    check_bands([band], [ends.T])
+    with pytest.raises(ProbeError, match="no score of 'box'.*boxes"):
+        wp.plots.segmentation(scores, of="box")
+    with pytest.raises(ProbeError, match=f"no column '{begin}chance'"):
+        wp.plots.segmentation(scores.drop(columns=f"{begin}chance"), of=of)
+
+
+def test_boxes_are_drawn_about_the_connected_patches_that_hold_the_most():
+    view = synthetic.view()  # 4 x 4 patches of 4 x 4 pixels
+    weights = view.sites["attn_weights", 2]
+    weights[1, 1, 0] = 0
+    # One patch alone, and three that touch.
+    weights[1, 1, 0, [1 + 0, 1 + 6, 1 + 7, 1 + 11]] = 0.4, 0.2, 0.2, 0.2
+    options = {"layer": 2, "samples": 1, "heads": 2, "mass": 0.99}
+    (box,) = wp.plots.attention(view, **options, boxes=True).axes[1].patches
+    assert (*box.get_xy(), box.get_width(), box.get_height()) == (8, 4, 8, 8)
+    assert not wp.plots.attention(view, **options).axes[1].patches
 
 
 @pytest.mark.parametrize("causal", [True, False])

@@ -33,6 +33,7 @@ def attention(
     query: Literal["class", "mean"] | tuple[int, int] | None = None,
     heads: Sequence[int] | int | None = None,
     mass: float | None = None,
+    boxes: bool = False,
     samples: Sequence[int] | int | None = None,
     labels: Mapping[str, str] | Sequence[str] | None = None,
     palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
@@ -55,6 +56,8 @@ def attention(
         heads: counted from 1; the first eight if not given.
         mass: draw, in place of weights, the fewest patches that hold this share of them, as in
             figure 1 of arXiv:2104.14294 (0.6 there).
+        boxes: draw the box about the connected patches that hold the most of that share (of 0.6 of
+            the weights, if no mass is given), as `wp.segmentation` scores it.
         samples: which of the view, counted from 0; the first eight if not given.
         labels: what samples are called: a list in their order, or a mapping from their labels.
         palette: a colour map's name.
@@ -622,6 +625,7 @@ def robustness(
 def segmentation(
     scores: DataFrame,
     *,
+    of: Literal["masks", "boxes"] = "masks",
     labels: Mapping[str, str] | Sequence[str] | None = None,
     palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
     ax: Axes | None = None,
@@ -636,6 +640,8 @@ def segmentation(
 
     Args:
         scores: from `wp.segmentation`.
+        of: `masks`, the IoU of what a head looks at with the masks, or `boxes`, that of the box
+            about its heaviest connected part with the box about the mask.
         labels: of the best head's line: a mapping from `best head`.
         palette: its colour: a list of one, or a colour map's name.
         ax: draw in these axes, and return their figure.
@@ -643,7 +649,7 @@ def segmentation(
         width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
         title: above the axes.
 
-    Raises: ResultError for a table of another kind.
+    Raises: ResultError for a table of another kind; ProbeError for another score.
     """
 
 def similarity(
