@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import whitebox_probe as wp
+from whitebox_probe import checkpoints
 from whitebox_probe.plots.kind import kind_of
 
 HERE = Path(__file__).parent
 PICTURES = HERE / "figures" / "gallery"
 MODELS = ("crate-tiny-fmnist", "crate-tiny-fmnist-init", "vit-tiny-fmnist")
 DATA = "fashion-mnist"
-TRAINING = ("crate-tiny-fmnist-epoch01",)
+TRAINING = tuple(sorted(n for n in checkpoints.registry() if n.startswith(f"{MODELS[0]}-epoch")))
 """Checkpoints between the initialisation and the last, in their order."""
 DPI = 110
 HEAD = """# Gallery

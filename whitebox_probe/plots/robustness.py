@@ -72,7 +72,8 @@ def robustness(
             ax.set_title(looks[model].label, color=looks[model].colour, fontsize=sheet.points(7))
         sheet.head(title)
         if sheet.own:
-            note = "green: agrees    × overturns the verdict    · does not count"
+            note = "green: agrees    × overturns the verdict    · does not count    "
+            note += "empty: no part of the claim"
             sheet.figure.supxlabel(words(note), fontsize=sheet.points(6.5), color="0.3")
             _fit.lay_out(sheet.figure)
         for ax in sheet.axes[:, 0]:

@@ -170,16 +170,29 @@ def _ink(colour: Sequence[float]) -> str:
 
 
 def _lines(words: Sequence[str]) -> list[list[int]]:
-    """Numbers of the tokens of each line."""
+    """Numbers of the tokens of each line; a word in several tokens is not parted if it fits."""
     lines: list[list[int]] = [[]]
     used = 0
-    for i, word in enumerate(words):
-        if used and used + len(shown(word)) > _LINE:
-            lines.append([])
-            used = 0
-        lines[-1].append(i)
-        used += len(shown(word))
+    for whole in _wholes(words):
+        long = sum(len(shown(words[i])) for i in whole)
+        for part in [whole] if long <= _LINE else [[i] for i in whole]:
+            wide = sum(len(shown(words[i])) for i in part)
+            if used and used + wide > _LINE:
+                lines.append([])
+                used = 0
+            lines[-1] += part
+            used += wide
     return lines
+
+
+def _wholes(words: Sequence[str]) -> list[list[int]]:
+    """Tokens that stand together: the next ones begin with a space, or behind a line's end."""
+    found: list[list[int]] = []
+    for i, word in enumerate(words):
+        if not i or word[:1] in (" ", "\t") or words[i - 1].endswith("\n"):
+            found.append([])
+        found[-1].append(i)
+    return found
 
 
 def _write(
