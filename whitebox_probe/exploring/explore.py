@@ -65,9 +65,9 @@ class Explorer:
 
         self.panes = panes
         seen = panes.view
-        layers, most = [seen.layers[0], seen.layers[-1]], max(0, panes.length - AT_ONCE)
+        layers, most = seen.layers, max(0, panes.length - AT_ONCE)
         self.sample = _slider(widgets, 0, 0, seen.samples - 1, self._kind)
-        self.layer = _slider(widgets, layers[-1], *layers, "layer")
+        self.layer = _slider(widgets, layers[-1], layers[0], layers[-1], "layer")
         self.first = _slider(widgets, 0, 0, most, "from token")
         self.first.layout.display = "" if most else "none"
         heads = [(ALL, 0), *((str(n), n) for n in range(1, panes.heads + 1))]

@@ -20,6 +20,7 @@ from pandas import DataFrame
 from whitebox_probe.auditing.verdicts import Audit
 from whitebox_probe.plots.saving import run_of as run_of
 from whitebox_probe.plots.saving import save as save
+from whitebox_probe.plots.text import text_html as text_html
 from whitebox_probe.results.result import Result
 from whitebox_probe.results.similarity import Similarity
 from whitebox_probe.results.view import View

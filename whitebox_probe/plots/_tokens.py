@@ -61,18 +61,24 @@ def mark(
         _fit.lay_out(sheet.figure)
     for ax, sample in zip(column, samples, strict=True):
         words = None if view.texts is None else [view.texts[sample][i] for i in held]
-        for axis in [ax.yaxis, ax.xaxis][: len(axes)]:
-            _mark(axis, held, words, sheet.points(6, ax=ax))
+        points, box = sheet.points(6, ax=ax), ax.get_window_extent()
+        _mark(ax.yaxis, held, words, points, box.height)
+        if axes == "xy":
+            _mark(ax.xaxis, held, words, points, box.width, rotation=90)
 
 
-def _mark(axis: "Axis", held: range, words: Sequence[str] | None, points: float) -> None:
-    """Args: points: the size of words that there is room for."""
-    box, dots = axis.axes.get_window_extent(), axis.axes.figure.figure.dpi / 72
-    flat = axis.axis_name == "x"
-    size = min(points, _SHARE * (box.width if flat else box.height) / len(held) / dots)
+def _mark(
+    axis: "Axis",
+    held: range,
+    words: Sequence[str] | None,
+    points: float,
+    room: float,
+    **turned: Any,
+) -> None:
+    """Args: points: the size of words that there is room for. room: of the axis, in pixels."""
+    size = min(points, _SHARE * room / len(held) / axis.axes.figure.figure.dpi * 72)
     if words is not None and size >= _LEAST:
         drawn = [verbatim(shown(word).strip() or "␣") for word in words]
-        turned: dict[str, Any] = {"rotation": 90} if flat else {}
         axis.set_ticks(range(len(held)), drawn, fontsize=size, **turned)
         axis.set_tick_params(length=0, pad=1.5)
         return

@@ -57,8 +57,8 @@ def segmentation(
         order = np.broadcast_to(np.arange(maps.shape[-1]), maps.shape)
         for _ in range(_DRAWS):
             mixed = random.permuted(order, axis=-1)
-            both = (np.take_along_axis(each, mixed, axis=-1) for each in (seen, maps))
-            drawn += _scores(*both, truth[held], view)
+            there, weights = (np.take_along_axis(each, mixed, axis=-1) for each in (seen, maps))
+            drawn += _scores(there, weights, truth[held], view)
         told, boxed = (summarise(each, seed=seed) for each in found)
         chance, box_chance = drawn.mean(axis=1) / _DRAWS
         rows += [
