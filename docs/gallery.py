@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import whitebox_probe as wp
+from whitebox_probe import checkpoints
 from whitebox_probe.plots.kind import kind_of
 
 HERE = Path(__file__).parent
 PICTURES = HERE / "figures" / "gallery"
 MODELS = ("crate-tiny-fmnist", "crate-tiny-fmnist-init", "vit-tiny-fmnist")
 DATA = "fashion-mnist"
-TRAINING = ("crate-tiny-fmnist-epoch01", "crate-tiny-fmnist-epoch07")
+TRAINING = tuple(sorted(n for n in checkpoints.registry() if n.startswith(f"{MODELS[0]}-epoch")))
 """Checkpoints between the initialisation and the last, in their order."""
 DPI = 110
 HEAD = """# Gallery
@@ -126,6 +127,7 @@ OF = {
     "sparsity": ("results", {"metric": "hoyer"}),
     "reconstruction": ("images", {"mean": (0.0,) * 3, "std": (1.0,) * 3}),
     "attention": ("view", {"layer": 6}),
+    "attention_matrix": ("text", {"layer": 4}),
 }
 """Figure -> what it is drawn of, and its keywords, where these are not what its kind says."""
 USUAL = {

@@ -239,6 +239,7 @@ def plots() -> str:
         if draw.__module__.startswith(f"{OWN}.")
     ]
     saving = [f"from {OWN}.plots.saving import {name} as {name}" for name in ("run_of", "save")]
+    saving.append(f"from {OWN}.plots.text import text_html as text_html")
     imports = _merged(names.lines(), saving)
     doc = _doc(inspect.getdoc(plots) or "", "")
     figures = f"figures: {mapping}[str, {call}[..., Figure]]"

@@ -92,13 +92,60 @@ def test_what_cannot_be_drawn_is_said_in_its_place(explorer):
     assert explorer._pictures["attention"].layout.display == ""
 
 
-def test_texts_have_tokens_attention_and_measures():
+@pytest.fixture(scope="module")
+def of_texts():
     pytest.importorskip("ipywidgets")
-    found = wp.explore("crate-tiny-kjv", "kjv", metrics=["l0"], limit=2)
-    assert set(found._pictures) >= {"attention", "tokens"}
-    assert bytes(found._pictures["tokens"].value).startswith(b"\x89PNG")
-    assert found._notes["attention"].value == ""
-    assert bytes(found._pictures["colours"].value) == b""
+    return wp.explore("gpt2-tiny-kjv", "kjv", metrics=["l0"], limit=2)
+
+
+def ticks(axis):
+    return [label.get_text() for label in axis.get_ticklabels()]
+
+
+def test_texts_have_tokens_attention_and_measures(of_texts):
+    assert set(of_texts._pictures) >= {"attention", "tokens"}
+    assert bytes(of_texts._pictures["tokens"].value).startswith(b"\x89PNG")
+    assert of_texts._notes["attention"].value == ""
+    assert bytes(of_texts._pictures["colours"].value) == b""
+
+
+def test_tokens_of_a_text_are_shown_as_their_words(of_texts, monkeypatch):
+    drawn = {}
+    for name in ("attention_matrix", "tokens"):
+
+        def noted(*args, name=name, draw=wp.plots.figures[name], **options):
+            drawn[name] = draw(*args, **options)
+            return drawn[name]
+
+        monkeypatch.setattr(wp.plots, name, noted)
+    of_texts.head.value, of_texts.layer.value, of_texts.first.value = 2, 5, 41
+    first, last = 41, 73
+    wanted = [word.replace("\n", "↵") for word in of_texts.panes.view.texts[0][first:last]]
+    wanted = [word.strip() or "␣" for word in wanted]
+    (matrix,) = drawn["attention_matrix"].axes
+    assert ticks(matrix.xaxis) == ticks(matrix.yaxis) == wanted
+    held = of_texts.panes.view.at("attn_weights", 5)[0, 1, first:last, first:last]
+    seen = np.ma.filled(matrix.images[0].get_array().astype(float), np.nan)
+    low = np.tril(np.ones_like(held, dtype=bool))
+    np.testing.assert_array_equal(seen[low], held[low])
+    assert ticks(drawn["tokens"].axes[0].yaxis) == wanted
+
+
+def test_the_words_of_a_text_are_coloured_by_its_sample_and_layer(of_texts):
+    of_texts.sample.value, of_texts.layer.value = 1, 3
+    told = of_texts._words.value
+    assert "layer 3" in told
+    assert told.count("<span") == of_texts.panes.length == 128
+    norm = np.linalg.norm(of_texts.panes.view.at("z_out", 3)[1, 0])
+    assert f"{norm:.4g}" in told
+    of_texts.sample.value = 0
+    assert told != of_texts._words.value
+
+
+def test_images_have_no_stretch_of_tokens(explorer):
+    assert explorer.first.layout.display == "none"
+    assert explorer.sample.layout.display is explorer.layer.layout.display is None
+    assert explorer._words.value == ""
 
 
 def test_an_update_is_quick():

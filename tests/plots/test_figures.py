@@ -258,3 +258,15 @@ def test_an_audit_of_many_models_is_on_its_page(models):
 def test_what_does_not_fit_is_told_in_one_line():
     with pytest.raises(ProbeError, match=r"does not fit on 1 x 1 inches.*larger size="):
         wp.plots.compression(synthetic.result("crate"), size=(1, 1))
+
+
+def test_words_of_a_text_are_not_parted_at_the_end_of_a_line():
+    words = (*[" a" * 10] * 4, " b", "ro", "ken", "\n", "We", " go", "x" * 120, ".")
+    view = dataclasses.replace(synthetic.view(), texts=((*words, *["e"] * 5),) * 3)
+    axes = wp.plots.text(view).axes[0]
+    lines = {}
+    for letter in axes.texts:
+        lines.setdefault(letter.get_position()[1], []).append(letter.get_text())
+    told = ["".join(line) for line in lines.values()]
+    assert told[0] == " a" * 40 + " broken↵We"
+    assert told[1:] == [" go", "x" * 120, ".eeeee"]

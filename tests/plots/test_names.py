@@ -1,6 +1,7 @@
 """Names are drawn as they are, whatever is in them; and who is an initialisation, the run says."""
 
 import dataclasses
+import re
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 import whitebox_probe as wp
 from whitebox_probe.plots import _fit, _names
+from whitebox_probe.plots.kind import kind_of
 
 sys.path.insert(0, str(Path(__file__).parent))
 import synthetic
@@ -115,3 +117,71 @@ def test_samples_of_a_view_and_settings_of_an_audit():
     figure = wp.plots.robustness(dataclasses.replace(found, robustness=robust))
     assert {"a$b$c", "$q$"} <= set(shown(figure))
     assert "a$b$c" in shown(wp.plots.audit(found))
+
+
+class TestTex:
+    """What reaches TeX under `text.usetex`; there is none here, so that its sizes are made up."""
+
+    FORMULA = re.compile(r"(?<!\\)\$(?:\\\$|[^$])*(?<!\\)\$")
+    ESCAPED = re.compile(r"\\[&%$#_{} ]|\\text\w+\{\}|\\mathdefault|[{}](?=\s*$)")
+
+    @pytest.fixture
+    def sent(self, monkeypatch):
+        """Each text that is sent to TeX."""
+        from matplotlib.texmanager import TexManager
+
+        found = []
+
+        def sized(text, fontsize, renderer=None):
+            found.append(text)
+            return 0.5 * fontsize * len(text), fontsize, 0.2 * fontsize
+
+        monkeypatch.setattr(TexManager, "get_text_width_height_descent", staticmethod(sized))
+        with mpl.rc_context({"text.usetex": True}):
+            yield found
+
+    def unsafe(self, text):
+        """What TeX would take for something else, outside of formulas."""
+        rest = self.ESCAPED.sub("", self.FORMULA.sub("", text))
+        return re.findall(r"[\\&%$#_{}^~<>|]|[^\x00-\xff]", rest)
+
+    def drawn(self, name, **options):
+        names = ("a_$b", "50%_#1&co", r"x^2~\y<|>", "c-init")
+        given = synthetic.inputs(kind_of(wp.plots.figures[name]).takes, names=names)
+        needed = {"metric": "hoyer"} if name == "curves" else {}
+        wp.plots.figures[name](*given, **needed, **options).draw_without_rendering()
+
+    @pytest.mark.parametrize("name", list(wp.plots.figures))
+    def test_nothing_that_a_figure_says_is_taken_for_a_command(self, name, sent):
+        self.drawn(name, title="100% of $x_1$ & y_2 #3")
+        assert sent
+        wrong = {text: self.unsafe(text) for text in sent if self.unsafe(text)}
+        assert not wrong
+        told = re.sub(r"\s", "", "".join(sent))
+        assert r"100\%of$x_1$\&y\_2\#3" in told
+
+    def test_the_check_finds_what_is_not_escaped(self):
+        for text in ("95% interval", "a_b", "x^2", "$5", "R & D", "#1", r"\y", "3 ≠ 0"):
+            assert self.unsafe(text), text
+        for text in (r"95\% of $R^c$", r"a\_b \textasciicircum{}2", r"\$5 \& ±1", "$\\neq$ 0"):
+            assert not self.unsafe(text), text
+
+    @pytest.mark.parametrize("name", ["compression", "panel", "coherence", "rate_change_parts"])
+    def test_names_are_set_as_they_are(self, name, sent):
+        self.drawn(name)
+        told = re.sub(r"\s", "", "".join(sent))
+        assert r"a\_\$b" in told
+        assert r"50\%\_\#1\&co" in told
+        assert r"x\textasciicircum{}2\textasciitilde{}\textbackslash{}y" in told
+
+    def test_tokens_of_a_text_are_set_letter_by_letter(self, sent):
+        words = ("50%", " &", "a_b", "$x$", "\n", "#", "{^}", "~", "\\", " ", "<|>")
+        view = dataclasses.replace(
+            synthetic.view(), texts=tuple((*words, *["e"] * (17 - len(words))) for _ in range(3))
+        )
+        for draw in (wp.plots.text, wp.plots.attention_matrix, wp.plots.tokens):
+            del sent[:]
+            draw(view).draw_without_rendering()
+            assert not {text for text in sent if self.unsafe(text)}
+        assert r"50\%" in sent
+        assert r"\$x\$" in sent

@@ -99,7 +99,7 @@ def test_compare_draws_all_that_results_share():
     assert set(choose.of_results()) <= set(plots.figures)
 
 
-@pytest.mark.parametrize("name", ["attention", "tokens", "token_pca"])
+@pytest.mark.parametrize("name", ["attention", "attention_matrix", "tokens", "token_pca"])
 def test_figures_of_samples_look_inside_a_model(name, tmp_path, capsys):
     out = tmp_path / "figure.png"
     words = ["--model", "crate-tiny-fmnist", "--data", "fashion-mnist", "--samples", "2"]

@@ -3,8 +3,8 @@
 --metric takes any measure of the table (l0, hoyer, coding_rate, ...) and draws it against depth,
 one curve a result. --figure takes any figure (whitebox-probe list --figures): of what run wrote,
 such as coherence; of what audit wrote, as audit and robustness; and with --model and --data of
-what a model does with a few samples, such as attention, tokens, token_pca and text. What else a
-figure takes is given with --option.
+what a model does with a few samples, such as attention, attention_matrix, tokens and text. What
+else a figure takes is given with --option.
 """
 
 import argparse
@@ -175,12 +175,17 @@ def _results(args: argparse.Namespace) -> list[Any]:
 
 
 def _refuse_inside(args: argparse.Namespace) -> None:
+    from whitebox_probe import plots
+    from whitebox_probe.plots.kind import kind_of
+
     for name in ("model", "data"):
         if getattr(args, name) is not None:
+            kinds = {figure: kind_of(draw) for figure, draw in plots.figures.items()}
+            inside = [figure for figure, kind in kinds.items() if kind and kind.takes == "view"]
             raise ProbeError(
                 f"--{name} is given, and '{args.figure or args.metric}' is drawn of folders",
                 "it is no figure of samples",
-                f"Leave out --{name}, or use --figure attention, tokens, token_pca or text",
+                f"Leave out --{name}, or use --figure {', '.join(inside[:-1])} or {inside[-1]}",
             )
 
 

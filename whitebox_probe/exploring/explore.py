@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from whitebox_probe._core import html
 from whitebox_probe._core.errors import MissingDependency, ProbeError
 from whitebox_probe._core.process import as_found
-from whitebox_probe.exploring.panes import ATTENTION, SHARP, TOKENS, Panes
+from whitebox_probe.exploring.panes import AT_ONCE, ATTENTION, SHARP, TOKENS, Panes
 from whitebox_probe.probing.probe import as_model, probe
 from whitebox_probe.probing.view import view
 
@@ -32,7 +32,8 @@ def explore(
     """Widgets for a notebook: sample, layer and head, and what the model holds there.
 
     It shows where heads look, the tokens as a heatmap and in colours of their leading directions,
-    and the layer's measures: this sample's, and the mean of all.
+    and the layer's measures: this sample's, and the mean of all. Tokens of a text stand there as
+    their words, a stretch of them at a time.
 
     Args:
         model: a name, a wrapped or a bare module.
@@ -57,6 +58,7 @@ class Explorer:
 
     Attributes:
         sample, layer, head: the controls: `explorer.layer.value = 3` moves one.
+        first: of a text, the token at which its pictures begin.
         box: all widgets in one.
     """
 
@@ -65,10 +67,11 @@ class Explorer:
 
         self.panes = panes
         seen = panes.view
-        step = {"continuous_update": False, "layout": widgets.Layout(width="270px")}
-        self.sample = widgets.IntSlider(0, 0, seen.samples - 1, description=self._kind, **step)
-        layers = [seen.layers[0], seen.layers[-1]]
-        self.layer = widgets.IntSlider(layers[-1], *layers, description="layer", **step)
+        layers, most = seen.layers, max(0, panes.length - AT_ONCE)
+        self.sample = _slider(widgets, 0, 0, seen.samples - 1, self._kind)
+        self.layer = _slider(widgets, layers[-1], layers[0], layers[-1], "layer")
+        self.first = _slider(widgets, 0, 0, most, "from token")
+        self.first.layout.display = "" if most else "none"
         heads = [(ALL, 0), *((str(n), n) for n in range(1, panes.heads + 1))]
         self.head = widgets.Dropdown(
             options=heads, description="head", layout=widgets.Layout(width="170px")
@@ -80,7 +83,8 @@ class Explorer:
         self.box = self._arranged(widgets)
         self.sample.observe(lambda _: self.update(), "value")
         self.layer.observe(lambda _: self.update(), "value")
-        self.head.observe(lambda _: self.update(only="attention"), "value")
+        self.head.observe(lambda _: self.update(only=("attention",)), "value")
+        self.first.observe(lambda _: self.update(only=("attention", "tokens")), "value")
         self.update()
 
     @property
@@ -98,7 +102,7 @@ class Explorer:
             )
 
         name = widgets.HTML(f"Explorer <b>{html.escape(self.panes.view.model)}</b>")
-        controls = widgets.HBox([self.sample, self.layer, self.head], layout=wrap)
+        controls = widgets.HBox([self.sample, self.layer, self.head, self.first], layout=wrap)
         about = "attention of the class token" if self._of_class else "attention, mean over patches"
         about = about if self.panes.pictured else "attention: rows look at columns"
         attention = pane("attention", about)
@@ -114,21 +118,22 @@ class Explorer:
     def _of_class(self) -> bool:
         return self.panes.view.class_index is not None
 
-    def update(self, *, only: str | None = None) -> None:
-        """Draw what the controls say. Args: only: the name of one pane."""
+    def update(self, *, only: Sequence[str] | None = None) -> None:
+        """Draw what the controls say. Args: only: the names of some panes."""
         sample, layer, head = self.sample.value, self.layer.value, self.head.value
-        panes = self.panes
+        panes, first = self.panes, self.first.value
         draw: dict[str, Callable[[], bytes]] = {
-            "attention": lambda: panes.attention(sample, layer, head or None),
-            "tokens": lambda: panes.tokens(sample, layer),
+            "attention": lambda: panes.attention(sample, layer, head or None, first),
+            "tokens": lambda: panes.tokens(sample, layer, first),
         }
         if panes.pictured:
             draw["colours"] = lambda: panes.colours(sample, layer)
         for name, make in draw.items():
-            if only in (None, name):
+            if only is None or name in only:
                 self._show(name, make)
         if only is None:
-            self._words.value = self._text(sample)
+            words = panes.words(sample, layer)
+            self._words.value = f'<div style="max-width:880px">{words}</div>' if words else ""
             self._table.value = panes.measures(sample, layer)
 
     def _show(self, name: str, make: Callable[[], bytes]) -> None:
@@ -142,12 +147,6 @@ class Explorer:
         picture.layout.display, note.value = "", ""
         picture.layout.width = f"{_width(png) // SHARP}px"
         picture.value = png
-
-    def _text(self, sample: int) -> str:
-        texts = self.panes.view.texts
-        if texts is None:
-            return ""
-        return f'<div style="max-width:880px">{html.escape("".join(texts[sample]))}</div>'
 
     def __repr__(self) -> str:
         """One line: the model, and where the controls stand."""
@@ -168,6 +167,12 @@ def _expect_widgets() -> None:
             "the explorer is made of its widgets",
             "Run: pip install 'whitebox-probe[notebooks]'",
         ) from error
+
+
+def _slider(widgets: Any, at: int, low: int, high: int, name: str) -> Any:
+    """A slider that tells of a move when it ends."""
+    wide = widgets.Layout(width="270px")
+    return widgets.IntSlider(at, low, high, description=name, continuous_update=False, layout=wide)
 
 
 def _picture(widgets: Any) -> Any:

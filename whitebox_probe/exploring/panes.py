@@ -26,7 +26,11 @@ _DOTS = 100 * SHARP
 _TYPE = 9.0
 _MAP = 0.98  # inches: the side of a head's map, when all of them are drawn
 _ONE = 2.5  # inches: the side of a picture that stands alone
-_ACROSS = 8  # maps in a row
+_PAGE = 9.6  # inches: the width that pictures may take
+_MATRIX = {True: 3.4, False: 1.6}  # inches: the side of one head's matrix, or of each of several
+_WORDS = 0.8  # inches beside a matrix for the words of its tokens
+AT_ONCE = 32
+"""Tokens of a text that stand with their words beside a picture."""
 ATTENTION = "attn_weights"
 TOKENS = "z_out"
 
@@ -60,15 +64,30 @@ class Panes:
         """Whether samples are images whose patches lie in a known grid."""
         return self.view.images is not None and self.view.grid is not None
 
-    def attention(self, sample: int, layer: int, head: int | None) -> bytes:
+    @property
+    def length(self) -> int:
+        """Tokens of a text; 0 where samples are none."""
+        return len(self.view.texts[0]) if self.view.texts is not None else 0
+
+    def _stretch(self, first: int) -> tuple[int, int] | None:
+        """The tokens that are drawn; None for all of them."""
+        return (first, min(first + AT_ONCE, self.length)) if self.length else None
+
+    def attention(self, sample: int, layer: int, head: int | None, first: int = 0) -> bytes:
         """Where heads look, all of them or one; of a text, the matrix of weights.
 
+        Args: first: of a text, the token at which it begins.
         Raises: ResultError where the view holds no attention.
         """
-        draw = self._maps if self.pictured else self._matrices
         heads = list(range(1, self.heads + 1)) if head is None else [head]
         self.view.at(ATTENTION, layer)
-        return self._once(("attention", sample, layer, head), lambda: draw(sample, layer, heads))
+
+        def draw() -> "Figure":
+            if self.pictured:
+                return self._maps(sample, layer, heads)
+            return self._matrices(sample, layer, heads, first)
+
+        return self._once(("attention", sample, layer, head, first), draw)
 
     def _maps(self, sample: int, layer: int, heads: list[int]) -> "Figure":
         side = _ONE if len(heads) == 1 else _MAP
@@ -76,25 +95,49 @@ class Panes:
         plots.attention(self.view, samples=sample, layer=layer, heads=heads, axes=axes)
         return figure
 
-    def _matrices(self, sample: int, layer: int, heads: list[int]) -> "Figure":
-        figure, axes = _sheet(len(heads), _ONE if len(heads) == 1 else 1.6)
-        weights = self.view.at(ATTENTION, layer)[sample]
-        for ax, head in zip(axes, heads, strict=True):
-            ax.imshow(weights[head - 1], cmap="viridis", vmin=0, interpolation="nearest")
-            ax.set_title(f"head {head}")
-            ax.set(xticks=[], yticks=[])
+    def _matrices(self, sample: int, layer: int, heads: list[int], first: int) -> "Figure":
+        one = len(heads) == 1
+        words = _WORDS if one and self.length else 0.35
+        figure, axes = _sheet(len(heads), _MATRIX[one], foot=words + 0.2, left=words + 0.2)
+        plots.attention_matrix(
+            self.view,
+            samples=sample,
+            layer=layer,
+            heads=heads,
+            tokens=self._stretch(first),
+            colorbar=False,
+            axes=axes,
+        )
         return figure
 
-    def tokens(self, sample: int, layer: int) -> bytes:
-        """The entries of a sample's tokens."""
+    def tokens(self, sample: int, layer: int, first: int = 0) -> bytes:
+        """The entries of a sample's tokens, of a text with their words.
+
+        Args: first: of a text, the token at which it begins.
+        """
 
         def draw() -> "Figure":
-            figure, axes = _sheet(1, _ONE, head=0.0, foot=0.25)
-            plots.tokens(self.view, site=TOKENS, samples=sample, layers=layer, axes=axes)
+            room: dict[str, float] = {"left": _WORDS} if self.length else {}
+            side = _MATRIX[True] if self.length else _ONE
+            figure, axes = _sheet(1, side, head=0.0, foot=0.25, **room)
+            plots.tokens(
+                self.view,
+                site=TOKENS,
+                samples=sample,
+                layers=layer,
+                tokens=self._stretch(first),
+                axes=axes,
+            )
             axes[0].set_title("")
             return figure
 
-        return self._once(("tokens", sample, layer), draw)
+        return self._once(("tokens", sample, layer, first), draw)
+
+    def words(self, sample: int, layer: int) -> str:
+        """A text, each token on the colour of its norm; nothing where samples are none."""
+        if not self.length:
+            return ""
+        return plots.text_html(self.view, layer=layer, sample=sample)
 
     def colours(self, sample: int, layer: int) -> bytes:
         """A sample's patches in the colours of their leading directions.
@@ -168,7 +211,7 @@ class _Line:
 
 
 def _sheet(
-    count: int, side: float, *, head: float = 0.22, foot: float = 0.0
+    count: int, side: float, *, head: float = 0.22, foot: float = 0.0, left: float = 0.0
 ) -> tuple["Figure", list[Any]]:
     """A figure of square panels in rows, in inches that are pixels / 100 on the page.
 
@@ -179,10 +222,11 @@ def _sheet(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    across = min(count, _ACROSS + 1)
-    down = math.ceil(count / across)
     gap = 0.08
-    wide, tall = across * (side + gap) - gap, down * (side + head + foot + gap) - gap
+    across = min(count, max(1, int(_PAGE / (left + side + gap))))
+    down = math.ceil(count / across)
+    wide = across * (left + side + gap) - gap
+    tall = down * (side + head + foot + gap) - gap
     with mpl.rc_context({"font.size": _TYPE, "figure.facecolor": "white"}):
         figure = Figure(figsize=(wide, tall))
         FigureCanvasAgg(figure)
@@ -191,7 +235,7 @@ def _sheet(
             row, column = divmod(i, across)
             top = row * (side + head + foot + gap) + head
             place = (
-                column * (side + gap) / wide,
+                (column * (left + side + gap) + left) / wide,
                 1 - (top + side) / tall,
                 side / wide,
                 side / tall,

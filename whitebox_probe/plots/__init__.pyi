@@ -20,6 +20,7 @@ from pandas import DataFrame
 from whitebox_probe.auditing.verdicts import Audit
 from whitebox_probe.plots.saving import run_of as run_of
 from whitebox_probe.plots.saving import save as save
+from whitebox_probe.plots.text import text_html as text_html
 from whitebox_probe.results.result import Result
 from whitebox_probe.results.similarity import Similarity
 from whitebox_probe.results.view import View
@@ -33,6 +34,7 @@ def attention(
     query: Literal["class", "mean"] | tuple[int, int] | None = None,
     heads: Sequence[int] | int | None = None,
     mass: float | None = None,
+    boxes: bool = False,
     samples: Sequence[int] | int | None = None,
     labels: Mapping[str, str] | Sequence[str] | None = None,
     palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
@@ -55,6 +57,8 @@ def attention(
         heads: counted from 1; the first eight if not given.
         mass: draw, in place of weights, the fewest patches that hold this share of them, as in
             figure 1 of arXiv:2104.14294 (0.6 there).
+        boxes: draw the box about the connected patches that hold the most of that share (of 0.6 of
+            the weights, if no mass is given), as `wp.segmentation` scores it.
         samples: which of the view, counted from 0; the first eight if not given.
         labels: what samples are called: a list in their order, or a mapping from their labels.
         palette: a colour map's name.
@@ -66,6 +70,45 @@ def attention(
     Raises: ResultError for what the view does not hold; ProbeError for a query or mass that cannot
         be.
     References: Caron et al. 2021, arXiv:2104.14294; Yu et al. 2023, arXiv:2308.16271 (CRATE).
+    """
+
+def attention_matrix(
+    view: View,
+    *,
+    layer: int | None = None,
+    heads: Sequence[int] | int | None = None,
+    tokens: tuple[int, int] | None = None,
+    colorbar: bool = True,
+    samples: Sequence[int] | int | None = None,
+    labels: Mapping[str, str] | Sequence[str] | None = None,
+    palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
+    axes: Any = None,
+    size: tuple[float, float] | None = None,
+    width: Literal["column", "text"] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """The attention of a head from token to token: each row is a token, and where it looks.
+
+    All matrices share one scale, from zero to where 99.5% of the weights end. What lies behind a
+    causal mask, where no token looks, is left white.
+
+    Args:
+        view: from `wp.view`, of images or texts, with the site attn_weights; its first sample is
+            drawn, if none is named.
+        layer: counted from 1; the last one if not given.
+        heads: counted from 1; the first one if not given.
+        tokens: the first one and the one after the last, counted from 0; the first 24 of a text,
+            whose words stand beside it, and all of an image, if not given.
+        colorbar: beside the matrices.
+        samples: which of the view, counted from 0; the first eight if not given.
+        labels: what samples are called: a list in their order, or a mapping from their labels.
+        palette: a colour map's name.
+        axes: draw in these axes, one a picture, row by row, and return their figure.
+        size: (width, height) in inches.
+        width: `column` or `text` of a paper; as your figure.figsize, or `text`, if not given.
+        title: above the pictures.
+
+    Raises: ResultError for what the view does not hold; ProbeError for no stretch of tokens.
     """
 
 def audit(
@@ -583,6 +626,7 @@ def robustness(
 def segmentation(
     scores: DataFrame,
     *,
+    of: Literal["masks", "boxes"] = "masks",
     labels: Mapping[str, str] | Sequence[str] | None = None,
     palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
     ax: Axes | None = None,
@@ -597,6 +641,8 @@ def segmentation(
 
     Args:
         scores: from `wp.segmentation`.
+        of: `masks`, the IoU of what a head looks at with the masks, or `boxes`, that of the box
+            about its heaviest connected part with the box about the mask.
         labels: of the best head's line: a mapping from `best head`.
         palette: its colour: a list of one, or a colour map's name.
         ax: draw in these axes, and return their figure.
@@ -604,7 +650,7 @@ def segmentation(
         width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
         title: above the axes.
 
-    Raises: ResultError for a table of another kind.
+    Raises: ResultError for a table of another kind; ProbeError for another score.
     """
 
 def similarity(
@@ -866,6 +912,7 @@ def tokens(
     site: str = "z_out",
     layers: Sequence[int] | int | None = None,
     sort: bool = True,
+    tokens: tuple[int, int] | None = None,
     samples: Sequence[int] | int | None = None,
     labels: Mapping[str, str] | Sequence[str] | None = None,
     palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
@@ -884,6 +931,8 @@ def tokens(
         site: where tokens are taken.
         layers: counted from 1; at most eight, spread over the depth, if not given.
         sort: order features by their mean size in the last panel, the same in all of them.
+        tokens: the first one and the one after the last, counted from 0; all if not given. Words
+            of a text stand beside them, where there is room.
         samples: which of the view, counted from 0; the first eight if not given.
         labels: what samples are called: a list in their order, or a mapping from their labels.
         palette: a colour map's name.
@@ -892,6 +941,6 @@ def tokens(
         width: `column` or `text` of a paper; as your figure.figsize, or `text`, if not given.
         title: above the pictures.
 
-    Raises: ResultError for what the view does not hold.
+    Raises: ResultError for what the view does not hold; ProbeError for no stretch of tokens.
     References: Yu et al. 2023, arXiv:2306.01129, figure 6.
     """

@@ -1,18 +1,26 @@
-"""What every figure of a measure against depth shares: its options, and how it is drawn."""
+"""What every figure of a measure against depth shares: how it is drawn."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
-from whitebox_probe._core.errors import ResultError
-from whitebox_probe.plots import _ends, _fit, _labels, _legend, _nulls, _settings, style
+from whitebox_probe.plots import (
+    _bands,
+    _bounds,
+    _ends,
+    _fit,
+    _labels,
+    _legend,
+    _nulls,
+    _settings,
+    style,
+)
 from whitebox_probe.plots._comparable import BANDS, check_curves, check_options, check_results
+from whitebox_probe.plots._curve_options import Band, Options
 from whitebox_probe.plots._names import verbatim, words
-from whitebox_probe.plots._palette import Palette
-from whitebox_probe.plots.page import Page, Size, extent, page, refuse_size
+from whitebox_probe.plots.page import Page, extent, page, refuse_size
 from whitebox_probe.results.forms import normal_form
 from whitebox_probe.results.result import Result
 
@@ -20,61 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Band = Literal["ci", "std", "sem"] | None
-Normalise = Literal["per_token", "per_entry", "position", "null_share"] | None
 HEIGHT: dict[str, float] = {"column": 2.15, "text": 2.6}  # inches, without the legend
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """Keywords of every figure of a measure against depth.
-
-    Args:
-        site: which one, if the measure was taken at several.
-        basis: which one, if it was taken in several.
-        convention: which one, if it was taken in both.
-        eps: which one, if it was taken with several.
-        lam: which one, if it was taken with several.
-        null: which one, if a result holds nulls among its rows.
-        band: what is shaded: 95% interval of the mean, std over samples, or standard error.
-        relative_depth: draw against layer / number of layers.
-        normalise: how nats are brought to a common size (`results.FORMS`), such as `per_token`.
-        nulls: of `wp.nulls`, or several of them in a list; drawn under the curve of their model.
-        bounds: dotted lines at the smallest and largest value of the official convention.
-        labels: what models are called: a mapping from their names, or a list in their order.
-        palette: colours of models: a list, a mapping from their names, or a colour map's name.
-        ax: draw in these axes, and return their figure.
-        size: (width, height) in inches.
-        width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
-        title: above the axes.
-        legend: under the axes (true), or inside those that are given; none (false); names at the
-            `end` of each line, where they fit; `auto`: at the ends on a wide page of few curves.
-    """
-
-    site: str | None = None
-    basis: str | None = None
-    convention: str | None = None
-    eps: float | None = None
-    lam: float | None = None
-    null: str | None = None
-    band: Band = "ci"
-    relative_depth: bool = False
-    normalise: Normalise = None
-    nulls: _nulls.Nulls = ()
-    bounds: bool = False
-    labels: style.Labels = None
-    palette: Palette = None
-    ax: "Axes | None" = None
-    size: Size = None
-    width: style.Width | None = None
-    title: str | None = None
-    legend: _ends.Legend = "auto"
-
-    @property
-    def where(self) -> dict[str, Any]:
-        """What picks the rows, besides the site."""
-        names = ("basis", "convention", "eps", "lam", "null")
-        return {k: getattr(self, k) for k in names if getattr(self, k) is not None}
 
 
 @dataclass(frozen=True)
@@ -97,7 +51,7 @@ def draw(results: Sequence[Result], metric: str, options: Options) -> "Figure":
     refuse_size(options.ax, options.size, options.width, "ax")
     curves = _curves(results, metric, options)
     check_curves(results, [c.raw for c in curves], metric, options.normalise)
-    limits = _bounds(results, metric, options.normalise) if options.bounds else ()
+    limits = _bounds.of_results(results, metric, options.normalise) if options.bounds else ()
     looks = style.looks(
         [r.model for r in results],
         initial=style.initial(results),
@@ -116,7 +70,7 @@ def draw(results: Sequence[Result], metric: str, options: Options) -> "Figure":
             lines.append(_line(sheet.ax, curve.rows, look))
             handles += [lines[-1], *under]
             _shade(sheet.ax, curve.rows, options.band, look)
-        handles += _limit_lines(sheet.ax, limits)
+        handles += _bounds.draw(sheet.ax, limits)
         _say(sheet, curves, options)
         names: list[Any] = []
         if options.legend:
@@ -174,17 +128,9 @@ def _line(ax: "Axes", rows: pd.DataFrame, look: style.Look) -> Any:
 
 def _shade(ax: "Axes", rows: pd.DataFrame, band: Band, look: style.Look) -> None:
     """The band, if there is one."""
-    low, high = edges(rows, band)
+    low, high = _bands.edges(rows, band)
     if not low.isna().all():
         ax.fill_between(rows["depth"], low, high, color=look.colour, alpha=0.22, linewidth=0)
-
-
-def edges(rows: pd.DataFrame, band: Band) -> tuple[pd.Series, pd.Series]:
-    """The lower and the upper edge of a band; NaN where there is none."""
-    if band == "ci":
-        return rows["ci_low"], rows["ci_high"]
-    spread = rows[band] if band is not None else rows["mean"] * float("nan")
-    return rows["mean"] - spread, rows["mean"] + spread
 
 
 def brief(lines: Sequence[Any], looks: Sequence[style.Look], told: Sequence[Any]) -> list[Any]:
@@ -211,31 +157,10 @@ def brief(lines: Sequence[Any], looks: Sequence[style.Look], told: Sequence[Any]
 def _told_bands(sheet: Page, curves: Sequence[Curve], band: Band) -> list[str]:
     """What the legend says of bands: nothing of those that no one can see beside their line."""
     ax = sheet.ax
-    own = band is not None and any(seen(ax, *edges(c.rows, band)) for c in curves)
+    own = band is not None and any(_bands.seen(ax, *_bands.edges(c.rows, band)) for c in curves)
     nulls = [rows for curve in curves for _, rows in curve.nulls]
-    grey = any(seen(ax, *edges(rows, "std")) for rows in nulls)
+    grey = any(_bands.seen(ax, *_bands.edges(rows, "std")) for rows in nulls)
     return ([BANDS[band]] if own and band else []) + ([_nulls.BAND] if grey else [])
-
-
-def shaded(ax: "Axes") -> bool:
-    """Whether a band that is drawn in these axes can be seen."""
-    for band in ax.collections:
-        ends: dict[float, list[float]] = {}
-        for x, y in np.asarray(band.get_paths()[0].vertices):
-            ends.setdefault(float(x), []).append(float(y))
-        pairs = pd.DataFrame([(min(each), max(each)) for each in ends.values()])
-        if seen(ax, pairs[0], pairs[1]):
-            return True
-    return False
-
-
-def seen(ax: "Axes", low: pd.Series, high: pd.Series) -> bool:
-    """Whether a band is anywhere half a point wider than its line on both sides, as it is drawn."""
-    ax.get_ylim()  # limits are found when they are asked for
-    ends = [ax.transData.transform([(0.0, value) for value in side])[:, 1] for side in (low, high)]
-    points = (ends[1] - ends[0]) / ax.figure.figure.dpi * 72
-    finite = points[np.isfinite(points)]
-    return bool(len(finite) and finite.max() > 1 + float(_settings.setting("lines.linewidth")))
 
 
 def _say(sheet: Page, curves: Sequence[Curve], options: Options) -> None:
@@ -288,37 +213,6 @@ def _whole_layers(last: int, sheet: Page) -> list[int]:
     bins = int(min(12, max(2, sheet.ax.get_window_extent().width / (3 * sheet.figure.dpi / 12))))
     ticks = MaxNLocator(nbins=bins, integer=True, min_n_ticks=1).tick_values(1, last)
     return [int(tick) for tick in ticks if 1 <= tick <= last]
-
-
-def _bounds(results: Sequence[Result], metric: str, normalise: Normalise) -> tuple[float, ...]:
-    """The smallest and the largest value possible, the same for all results."""
-    found = set()
-    for result in results:
-        pair = result.run.get("bounds", {}).get(metric)
-        if pair is None:
-            raise ResultError(
-                f"the result of {result.model} has no bounds of '{metric}'",
-                "only compression in the official convention has them",
-                "Probe with convention='official', or leave out bounds",
-            )
-        limits = normal_form(result, metric, normalise)(pd.DataFrame({"mean": pair, "layer": 1}))
-        found.add(tuple(limits["mean"]))
-    if len(found) > 1:
-        raise ResultError(
-            "the results have different bounds",
-            "their models differ in size",
-            "Draw them in separate figures, or leave out bounds",
-        )
-    return found.pop()
-
-
-def _limit_lines(ax: "Axes", limits: Sequence[float]) -> list[Any]:
-    """Of which the first stands for both in the legend."""
-    label = "smallest and largest value possible"
-    return [
-        ax.axhline(value, color="0.35", linestyle=":", linewidth=1, label=label, zorder=1.5)
-        for value in limits
-    ][:1]
 
 
 def _bases(curves: Sequence[Curve]) -> str | None:

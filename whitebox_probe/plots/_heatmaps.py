@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MOST = 8  # more panels than that are too small to read in a paper
 _MOST = 99.5  # percent of values that colours are spread over
-_STEPS = {False: (0.2, 0.25, 0.5), True: (0.125, 0.25, 0.5)}  # of the scale, between ticks
+_TICKS = 6  # intervals of a scale, at most
 _NAMES = 1.1  # inches that the models' names may take
 
 
@@ -165,11 +165,18 @@ def add_bar(sheet: Page, image: Any, scale: Scale, **more: Any) -> None:
 
 def _ticks(bar: Any, scale: Scale) -> None:
     """Round values, and the marked one by its word, as close as their type allows."""
-    low, across = float(scale.low or 0), float(scale.high or 0) - float(scale.low or 0)
+    from matplotlib.ticker import MaxNLocator
+
+    low, high = float(scale.low or 0), float(scale.high or 0)
     height = bar.ax.get_window_extent().height / bar.ax.figure.dpi * 72  # points
-    needs = _fit.points(bar.ax.yaxis.get_ticklabels()[0]) / height * across
-    step = next((s * across for s in _STEPS[scale.diverging] if s * across > 1.8 * needs), across)
-    ticks = [low + i * step for i in range(round(across / step) + 1)]
+    needs = _fit.points(bar.ax.yaxis.get_ticklabels()[0]) / height * (high - low)
+    ticks: list[float] = [low, high]
+    for count in range(_TICKS, 0, -1):
+        values = MaxNLocator(nbins=count, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+        held = [round(float(v), 12) for v in values if low - 1e-9 <= v <= high + 1e-9]
+        if len(held) > 1 and held[1] - held[0] > 1.8 * needs:
+            ticks = held
+            break
     words = [f"{tick:g}" for tick in ticks]
     if scale.mark is not None:
         value, word = scale.mark

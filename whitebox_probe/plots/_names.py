@@ -9,6 +9,9 @@ _MOST, _TITLE = 120, 600  # characters of a name, and of a line of a title
 _SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 _SPECIAL |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
 _SPECIAL |= {character: f"\\{character}" for character in "&%$#_{}"}
+# Signs of ours that TeX has in mathematics alone.
+_SPECIAL |= {"≠": r"$\neq$", "−": "$-$", "±": r"$\pm$", "×": r"$\times$", "·": r"$\cdot$"}
+_SPECIAL |= {"↵": r"$\hookleftarrow$", "␣": r"\textvisiblespace{}"}
 _FORMULA = re.compile(r"((?<!\\)\$(?:\\\$|[^$])*?(?<!\\)\$)")
 BLANK = re.compile("[\x00-\x1f\x7f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]+")
 """What has no look of its own, turns the line, or may not stand in the XML of an SVG."""

@@ -10,7 +10,7 @@ import numpy as np
 from whitebox_probe._core.errors import ProbeError, ResultError
 from whitebox_probe.plots import _fit, style
 from whitebox_probe.plots._comparable import chosen
-from whitebox_probe.plots._names import verbatim, words
+from whitebox_probe.plots._names import verbatim
 from whitebox_probe.plots._palette import Palette
 from whitebox_probe.plots.page import Page, Size, extent, page, refuse_size
 from whitebox_probe.results.view import View
@@ -129,14 +129,10 @@ def sheet(
                 )
                 room = min(_NAMES, made.figure.get_figwidth() / 5) * made.figure.dpi
                 _fit.fit(first.yaxis.label, room)
-        if options.title and made.own:
-            above = made.figure.suptitle(words(options.title))
-            _fit.fit(above, across * made.figure.dpi)
-            if options.size is None:  # a long one is taller than a sheet of one short row
-                room = above.get_window_extent().height / made.figure.dpi
-                made.figure.set_figheight(made.figure.get_figheight() + room)
-        elif options.title:
-            made.ax.set_title(f"{words(options.title)}\n{made.ax.get_title()}")
+        above = made.head(options.title)
+        if above and options.size is None:  # a long one is taller than a sheet of one short row
+            room = above.get_window_extent().height / made.figure.dpi
+            made.figure.set_figheight(made.figure.get_figheight() + room)
         if made.own and options.size is None:
             _fit.lay_out(made.figure)
             made.figure.set_figheight(made.figure.get_tightbbox().height + 0.06)

@@ -8,11 +8,13 @@ from whitebox_probe.plots._comparable import chosen
 from whitebox_probe.plots._palette import map_of_values
 from whitebox_probe.plots._pictures import MOST, OF_SAMPLES, Options, images_of, picture, sheet
 from whitebox_probe.plots.kind import figure
-from whitebox_probe.results.attention_maps import Query, heaviest, maps_of
+from whitebox_probe.results.attention_maps import MASS, Query, boxes_of, heaviest, maps_of
 from whitebox_probe.results.view import View
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+_FRAME = "#D55E00"
 
 
 @figure(takes="view", options=Options, exempt=OF_SAMPLES)
@@ -23,6 +25,7 @@ def attention(
     query: Query | None = None,
     heads: Sequence[int] | int | None = None,
     mass: float | None = None,
+    boxes: bool = False,
     **options: Any,
 ) -> "Figure":
     """Each head's attention over the image, one row a sample: what a token looks at.
@@ -39,6 +42,8 @@ def attention(
         heads: counted from 1; the first eight if not given.
         mass: draw, in place of weights, the fewest patches that hold this share of them, as in
             figure 1 of arXiv:2104.14294 (0.6 there).
+        boxes: draw the box about the connected patches that hold the most of that share (of 0.6 of
+            the weights, if no mass is given), as `wp.segmentation` scores it.
 
     Raises: ResultError for what the view does not hold; ProbeError for a query or mass that cannot
         be.
@@ -49,6 +54,7 @@ def attention(
     layer = view.layers[-1] if layer is None else layer
     maps = maps_of(view, layer, query)[samples]
     shown = _heads(heads, maps.shape[1])
+    framed = boxes_of(view, layer, query, mass or MASS)[samples] if boxes else None
     if mass is not None:
         if not 0 < mass < 1:
             raise ProbeError(
@@ -79,17 +85,24 @@ def attention(
                     vmax=seen.max() or 1,
                     extent=(0, width, height, 0),
                 )
+                if framed is not None:
+                    top, left, bottom, right = framed[row, head - 1]
+                    _frame(made.axes[row, column], (left, top), right - left, bottom - top)
     return made.figure
 
 
 def _mark(ax: Any, query: tuple[int, int], view: View, size: tuple[int, ...]) -> None:
     """A frame about the patch whose attention is drawn."""
-    from matplotlib.patches import Rectangle
-
     assert view.grid is not None
     tall, wide = size[0] / view.grid[0], size[1] / view.grid[1]
     at = (query[1] * wide - 0.5, query[0] * tall - 0.5)
-    ax.add_patch(Rectangle(at, wide, tall, fill=False, edgecolor="#D55E00", linewidth=1.2))
+    _frame(ax, at, wide, tall)
+
+
+def _frame(ax: Any, at: tuple[float, float], wide: float, tall: float) -> None:
+    from matplotlib.patches import Rectangle
+
+    ax.add_patch(Rectangle(at, wide, tall, fill=False, edgecolor=_FRAME, linewidth=1.2))
 
 
 def _heads(heads: Sequence[int] | int | None, count: int) -> list[int]:

@@ -99,18 +99,17 @@ def audit(
             _model(sheet, column, looks[model])
         if sheet.own:
             sheet.figure.align_ylabels(sheet.axes[:, 0])
-            _around(sheet, title, dotted=bool(starting))
+            _around(sheet, dotted=bool(starting))
+            sheet.head(title)
         elif title:
             sheet.ax.set_title(words(title), loc="left")
     return sheet.figure
 
 
-def _around(sheet: Page, title: str | None, *, dotted: bool) -> None:
+def _around(sheet: Page, *, dotted: bool) -> None:
     note = "grey: draws of random weights, mean and range    coloured band: 95% interval"
     note += "    dotted: where the effect begins" if dotted else ""
-    sheet.figure.supxlabel(note, fontsize=sheet.points(6.5), color="0.3")
-    if title:
-        _fit.fit(sheet.figure.suptitle(words(title)), sheet.figure.bbox.width)
+    sheet.figure.supxlabel(words(note), fontsize=sheet.points(6.5), color="0.3")
 
 
 def _starting(found: "Audit") -> dict[str, int]:
@@ -131,7 +130,7 @@ def _claim(sheet: Page, row: int, text: str) -> None:
     """The claim's words, before its row."""
     ax = sheet.axes[row, 0]
     ax.set_ylabel(
-        _symbols(text), rotation=0, ha="right", va="center", fontsize=sheet.points(7, ax=ax)
+        words(_symbols(text)), rotation=0, ha="right", va="center", fontsize=sheet.points(7, ax=ax)
     )
     room = min(CLAIM, sheet.figure.get_figwidth() / 4) * sheet.figure.dpi
     _fit.fit(ax.yaxis.label, room, across=ax.get_window_extent().height)
@@ -157,9 +156,9 @@ def _cell(sheet: Page, ax: "Axes", row: Any, curve: pd.DataFrame, look: style.Lo
         # The ticks stay, which the column shares, and the room that their labels take.
         ax.tick_params(left=False, bottom=False, labelleft=False, labelcolor="none")
         ax.spines[:].set_visible(False)
-        words = "\n".join(textwrap.wrap(_symbols(verbatim(f"{verdict}: {row['reason']}")), 22))
+        reason = "\n".join(textwrap.wrap(_symbols(f"{verdict}: {row['reason']}"), 22))
         said = ax.text(
-            0.5, 0.5, words, transform=ax.transAxes, ha="center", va="center",
+            0.5, 0.5, words(reason), transform=ax.transAxes, ha="center", va="center",
             fontsize=size(6, ax=ax), color="0.35",
         )  # fmt: skip
         _fit.fit(said, _room(sheet, ax))
@@ -188,13 +187,13 @@ def _cell(sheet: Page, ax: "Axes", row: Any, curve: pd.DataFrame, look: style.Lo
     told = number(row["value"], low=row["ci_low"], high=row["ci_high"]).replace("-", "−")
     unit = _symbols(_UNITS.get(row["unit"], row["unit"]))
     said = ax.text(
-        0.5, 1.02, f"{told} {unit}",
+        0.5, 1.02, words(f"{told} {unit}"),
         transform=ax.transAxes, ha="center", va="bottom", fontsize=size(6, ax=ax), color="0.35",
     )  # fmt: skip
     said.set_in_layout(False)  # axes are not made narrower than their column for it
     whole = _fit.points(said)
     if _fit.fit(said, 1.15 * _room(sheet, ax), most=1) and _fit.points(said) < 0.8 * whole:
-        said.set(text=told, fontsize=whole)  # its unit is in the rules too
+        said.set(text=words(told), fontsize=whole)  # its unit is in the rules too
         _fit.fit(said, 1.15 * _room(sheet, ax), most=1)
 
 

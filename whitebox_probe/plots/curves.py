@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from whitebox_probe.plots._curves import Options, draw
+from whitebox_probe.plots._curve_options import Options
+from whitebox_probe.plots._curves import draw
 from whitebox_probe.plots.kind import figure
 from whitebox_probe.results.result import Result
 

@@ -15,6 +15,7 @@ from whitebox_probe.plots._names import words
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
 Size = tuple[float, float] | None
 
@@ -46,12 +47,15 @@ class Page:
         # The titles of the caller's axes are larger than what stands beside them.
         return self.type * of / 8 * float(base) / (1 if self.own else 1.2)
 
-    def head(self, title: str | None) -> None:
-        """The figure's title; on the caller's page above the first of the axes."""
+    def head(self, title: str | None) -> "Text | None":
+        """The figure's title, on our page; on the caller's above the first of the axes."""
         if title and self.own:
-            _fit.fit(self.figure.suptitle(words(title)), self.figure.bbox.width)
-        elif title:
-            self.ax.set_title(f"{words(title)}\n{self.ax.get_title()}")
+            above = self.figure.suptitle(words(title))
+            _fit.fit(above, self.figure.bbox.width)
+            return above
+        if title:
+            self.ax.set_title("\n".join(filter(None, (words(title), self.ax.get_title()))))
+        return None
 
 
 def extent(

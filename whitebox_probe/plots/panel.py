@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import ResultError
-from whitebox_probe.plots import _curves, _ends, _fit, _legend, style
+from whitebox_probe.plots import _bands, _curves, _ends, _fit, _legend, style
 from whitebox_probe.plots._comparable import BANDS, check_results
-from whitebox_probe.plots._names import words
+from whitebox_probe.plots._curve_options import Band
+from whitebox_probe.plots._curve_options import Options as CurveOptions
 from whitebox_probe.plots._palette import Palette
 from whitebox_probe.plots.kind import figure
 from whitebox_probe.plots.page import Page, Size, extent, page, refuse_size
@@ -42,7 +43,7 @@ class Options:
 
     columns: int | None = None
     convention: str | None = None
-    band: _curves.Band = "ci"
+    band: Band = "ci"
     relative_depth: bool = False
     labels: style.Labels = None
     palette: Palette = None
@@ -88,7 +89,7 @@ def draw(results: Sequence[Result], metrics: Sequence[str], options: Options) ->
         cells = list(sheet.axes.flat)
         drawn = cells[: len(metrics)]
         for ax, metric in zip(drawn, metrics, strict=True):
-            one = _curves.Options(
+            one = CurveOptions(
                 convention=_of(results, metric, options.convention),
                 band=options.band,
                 relative_depth=options.relative_depth,
@@ -108,7 +109,7 @@ def draw(results: Sequence[Result], metrics: Sequence[str], options: Options) ->
         if options.legend:
             lines = list(drawn[0].lines)[: len(results)]
             told = [] if names else lines
-            seen = any(_curves.shaded(ax) for ax in drawn)
+            seen = any(_bands.shaded(ax) for ax in drawn)
             _legend.draw(
                 sheet,
                 told,
@@ -116,10 +117,7 @@ def draw(results: Sequence[Result], metrics: Sequence[str], options: Options) ->
                 note=None,
                 brief=_curves.brief(lines, list(looks.values()), told) if told else [],
             )
-        if options.title and sheet.own:
-            _fit.fit(sheet.figure.suptitle(words(options.title)), sheet.figure.bbox.width)
-        elif options.title:
-            drawn[0].set_title(words(options.title))
+        sheet.head(options.title)
         if sheet.own:
             _fit.lay_out(sheet.figure)
             for ax in drawn:

@@ -6,7 +6,7 @@ import numpy as np
 
 from whitebox_probe._core.errors import ResultError
 from whitebox_probe.plots import _fit, style
-from whitebox_probe.plots._names import verbatim
+from whitebox_probe.plots._names import verbatim, words
 from whitebox_probe.plots._palette import Palette
 from whitebox_probe.plots.kind import figure
 from whitebox_probe.plots.page import Size, extent, page, refuse_size
@@ -72,8 +72,9 @@ def robustness(
             ax.set_title(looks[model].label, color=looks[model].colour, fontsize=sheet.points(7))
         sheet.head(title)
         if sheet.own:
-            note = "green: agrees    × overturns the verdict    · does not count"
-            sheet.figure.supxlabel(note, fontsize=sheet.points(6.5), color="0.3")
+            note = "green: agrees    × overturns the verdict    · does not count    "
+            note += "empty: no part of the claim"
+            sheet.figure.supxlabel(words(note), fontsize=sheet.points(6.5), color="0.3")
             _fit.lay_out(sheet.figure)
         for ax in sheet.axes[:, 0]:
             _fit.fit(ax.title, ax.get_window_extent().width)
@@ -88,7 +89,9 @@ def _panel(ax: Any, of: Any, claims: list[str], settings: list[str], sheet: Any)
         i, j = claims.index(row["claim"]), settings.index(row["setting"])
         word = NEITHER if not row["counts"] else AGREES if row["agrees"] else FLIPS
         grid[i, j] = to_rgb(COLOURS[word])
-        ax.text(j, i, SIGNS[word], ha="center", va="center", fontsize=sheet.points(7, ax=ax))
+        ax.text(
+            j, i, verbatim(SIGNS[word]), ha="center", va="center", fontsize=sheet.points(7, ax=ax)
+        )
     ax.imshow(grid, aspect="auto", interpolation="nearest")
     ax.grid(visible=False)
     ax.spines[:].set_visible(False)

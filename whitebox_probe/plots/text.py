@@ -7,9 +7,10 @@ import numpy as np
 
 from whitebox_probe._core.errors import ProbeError, ResultError, nearest
 from whitebox_probe._core.html import escape
-from whitebox_probe._core.lines import shown
+from whitebox_probe.plots._names import verbatim
 from whitebox_probe.plots._palette import map_of_values
 from whitebox_probe.plots._pictures import OF_SAMPLES, Options, bare, sheet
+from whitebox_probe.plots._tokens import shown
 from whitebox_probe.plots.kind import figure
 from whitebox_probe.results.view import View
 
@@ -169,20 +170,29 @@ def _ink(colour: Sequence[float]) -> str:
 
 
 def _lines(words: Sequence[str]) -> list[list[int]]:
-    """Numbers of the tokens of each line."""
+    """Numbers of the tokens of each line; a word in several tokens is not parted if it fits."""
     lines: list[list[int]] = [[]]
     used = 0
-    for i, word in enumerate(words):
-        if used and used + len(_shown(word)) > _LINE:
-            lines.append([])
-            used = 0
-        lines[-1].append(i)
-        used += len(_shown(word))
+    for whole in _wholes(words):
+        long = sum(len(shown(words[i])) for i in whole)
+        for part in [whole] if long <= _LINE else [[i] for i in whole]:
+            wide = sum(len(shown(words[i])) for i in part)
+            if used and used + wide > _LINE:
+                lines.append([])
+                used = 0
+            lines[-1] += part
+            used += wide
     return lines
 
 
-def _shown(word: str) -> str:
-    return shown(word.replace("\n", "↵").replace("\t", " "), None) or "·"
+def _wholes(words: Sequence[str]) -> list[list[int]]:
+    """Tokens that stand together: the next ones begin with a space, or behind a line's end."""
+    found: list[list[int]] = []
+    for i, word in enumerate(words):
+        if not i or word[:1] in (" ", "\t") or words[i - 1].endswith("\n"):
+            found.append([])
+        found[-1].append(i)
+    return found
 
 
 def _write(
@@ -192,17 +202,16 @@ def _write(
 
     x = 0
     for i in line:
-        word = _shown(words[i])
+        word = shown(words[i])
         ax.add_patch(Rectangle((x, y + 0.04), len(word), 0.92, color=colours[i], linewidth=0))
         for at, letter in enumerate(word):  # a cell each, so that colours and letters meet
             ax.text(
                 x + at + 0.5,
                 y + 0.54,
-                letter,
+                verbatim(letter),
                 ha="center",
                 va="center",
                 fontsize=made.points(6.5, ax=ax),
                 color=_ink(colours[i]),
-                parse_math=False,
             )
         x += len(word)

@@ -7,6 +7,7 @@ import pandas as pd
 
 from whitebox_probe._core.errors import DataError, ProbeError, ResultError
 from whitebox_probe._core.process import as_found
+from whitebox_probe.results import boxes
 from whitebox_probe.results.view import View
 from whitebox_probe.stats import summarise
 
@@ -29,7 +30,8 @@ def segmentation(
 
     Of each sample the fewest patches that hold a share of the attention are taken as the object,
     each as large as it is in the image. `chance` is what the same number of patches at random
-    gives, on average.
+    gives, on average. `box_iou` is of boxes: the one about the connected patches that hold the most
+    of that attention, and the one about the mask.
 
     Args:
         view: from `wp.view`, of images, with the site attn_weights.
@@ -38,31 +40,65 @@ def segmentation(
         mass: the share.
 
     Returns: layer, head, miou, ci_low, ci_high (95% interval of the mean over samples), chance,
-        count. Samples whose mask is empty are left out.
+        count; box_iou, box_ci_low, box_ci_high, box_chance. Samples whose mask is empty are left
+        out.
     Raises: DataError for masks of another shape, or without an object; ResultError for what the
         view does not hold; ProbeError for a query or mass that cannot be.
-    References: Caron et al. 2021, arXiv:2104.14294; Yu et al. 2023, arXiv:2308.16271.
+    References: Caron et al. 2021, arXiv:2104.14294; Yu et al. 2023, arXiv:2308.16271; boxes as in
+        Wang et al. 2022, arXiv:2202.11539.
     """
     truth = _masks(view, masks)
     held = truth.any(axis=(1, 2))
     random = np.random.default_rng(seed)
     rows = []
     for layer in sorted(n for site, n in view.sites if site == SITE):
-        seen = heaviest(maps_of(view, layer, query), mass)[held]  # (B, K, patches)
-        heads = range(seen.shape[1])
-        found = np.stack([_iou(seen[:, k], truth[held], view) for k in heads], axis=1)
+        maps = maps_of(view, layer, query)[held]  # (B, K, patches)
+        seen = heaviest(maps, mass)
+        found = _scores(seen, maps, truth[held], view)
         drawn = np.zeros(found.shape)
+        order = np.broadcast_to(np.arange(maps.shape[-1]), maps.shape)
         for _ in range(_DRAWS):
-            mixed = random.permuted(seen, axis=-1)
-            drawn += np.stack([_iou(mixed[:, k], truth[held], view) for k in heads], axis=1)
-        told = summarise(found, seed=seed)
+            mixed = random.permuted(order, axis=-1)
+            there, weights = (np.take_along_axis(each, mixed, axis=-1) for each in (seen, maps))
+            drawn += _scores(there, weights, truth[held], view)
+        told, boxed = (summarise(each, seed=seed) for each in found)
+        chance, box_chance = drawn.mean(axis=1) / _DRAWS
         rows += [
             {"layer": layer, "head": k + 1, "miou": told.mean[k]}
             | {"ci_low": told.ci_low[k], "ci_high": told.ci_high[k]}
-            | {"chance": drawn[:, k].mean() / _DRAWS, "count": len(found)}
-            for k in heads
+            | {"chance": chance[k], "count": found.shape[1]}
+            | {"box_iou": boxed.mean[k], "box_ci_low": boxed.ci_low[k]}
+            | {"box_ci_high": boxed.ci_high[k], "box_chance": box_chance[k]}
+            for k in range(maps.shape[1])
         ]
     return pd.DataFrame(rows)
+
+
+def boxes_of(view: View, layer: int, query: Query | None = None, mass: float = MASS) -> np.ndarray:
+    """The box about the connected patches that hold the most of a head's attention, in pixels.
+
+    Args: query, mass: as for `segmentation`.
+    Returns: (B, K, 4): top, left, bottom and right, the last two beyond the box.
+    Raises: ResultError for what the view does not hold; ProbeError for a query or mass that cannot
+        be.
+    """
+    assert view.images is not None
+    maps = maps_of(view, layer, query)
+    return _boxes(heaviest(maps, mass), maps, view, view.images.shape[1:3])
+
+
+def _boxes(seen: np.ndarray, maps: np.ndarray, view: View, size: Any) -> np.ndarray:
+    grid, weights = view.in_grid(seen), view.in_grid(maps)
+    found = boxes.about_the_heaviest(grid, weights * grid)
+    return boxes.in_pixels(found, grid.shape[-2:], size)
+
+
+def _scores(seen: np.ndarray, maps: np.ndarray, truth: np.ndarray, view: View) -> np.ndarray:
+    """IoU with the masks, and of the boxes: (B, K, patches), (B, H, W) -> (2, B, K)."""
+    heads = range(seen.shape[1])
+    with_masks = np.stack([_iou(seen[:, k], truth, view) for k in heads], axis=1)
+    found = _boxes(seen, maps, view, truth.shape[1:])
+    return np.stack([with_masks, boxes.iou(found, boxes.about(truth)[:, None])])
 
 
 def _masks(view: View, masks: Any) -> np.ndarray:
