@@ -48,6 +48,9 @@ READERS = {
     # What this package itself has just written, or wrote for itself, is no input from outside.
     "cli/run.py": {"json.loads("},
     "results/folder.py": {"json.loads("},
+    "sweeping/contents.py": {"json.loads("},
+    # A loader and bounds of its own: keys may be null, and mappings merged.
+    "sweeping/file.py": {"yaml.load("},
     "probing/state.py": {"json.loads("},
     "probing/probe.py": {"json.loads("},
     "metrics/_packing.py": {"json.loads("},

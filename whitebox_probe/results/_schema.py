@@ -68,7 +68,6 @@ RUN: dict[str, Any] = {
         "data": {
             "type": "object",
             "properties": {"name": _TEXT, "fingerprint": _or_none(_NAME), "limit": _or_none(_SIZE)},
-            "required": ["name"],
         },
         "settings": {"type": "object", "properties": _SETTINGS},
         "family": _NAME,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from whitebox_probe._core.errors import ResultError, SweepError
+from whitebox_probe._core.gate import Unfit, read_mapping
 from whitebox_probe._core.io import atomic_path
 from whitebox_probe.results.folder import read_seal
 from whitebox_probe.results.result import RUN
@@ -41,12 +42,12 @@ def state_of(folder: Path) -> State:
 
 def failure_of(folder: Path) -> Failure | None:
     """Why the cell failed, if it did."""
-    try:
-        told = json.loads((folder / FAILED).read_text(encoding="utf-8"))
-        return Failure(str(told["line"]), bool(told["fault"]))
-    except FileNotFoundError:
+    if not (folder / FAILED).is_file():
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    try:
+        told = read_mapping(folder / FAILED)
+        return Failure(str(told["line"]), bool(told["fault"]))
+    except (Unfit, OSError, KeyError) as error:
         return Failure(f"{folder / FAILED} cannot be read: {error}")
 
 
@@ -68,14 +69,14 @@ def described(folder: Path) -> tuple[Cell, dict[str, Any]]:
     Raises: SweepError.
     """
     try:
-        told = json.loads((folder / CELL).read_text(encoding="utf-8"))
+        told = read_mapping(folder / CELL)
         if told["format"] != FORMAT:
             raise ValueError(f"format {told['format']}, not {FORMAT}")
         cell = Cell.of(told["cell"])
         if cell.identity != told["identity"]:
             raise ValueError("it was edited")
         return cell, told["execution"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (Unfit, OSError, ValueError, KeyError, TypeError) as error:
         raise SweepError(
             f"{folder / CELL} cannot be read", str(error), "Run the sweep again"
         ) from error

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import SweepError
+from whitebox_probe._core.gate import Unfit, read_json
 from whitebox_probe._core.process import as_found
 from whitebox_probe.probing.settings import Execution
 from whitebox_probe.sweeping import place, table
@@ -247,15 +248,13 @@ def others_in(found: Sweep) -> int:
 
 def _now(each: Done, why: str = "") -> Done:
     """A cell as its folder tells; one without a result is lost where there is a reason."""
-    import json
-
     state = place.state_of(each.folder)
     failure = place.failure_of(each.folder) if state == "failed" else None
     if why and state not in ("done", "failed"):
         state, failure = "lost", place.Failure(why)
     try:
-        notes = tuple(map(str, json.loads((each.folder / NOTES).read_text(encoding="utf-8"))))
-    except (OSError, ValueError, TypeError):
+        notes = tuple(map(str, read_json(each.folder / NOTES)))
+    except (Unfit, OSError, TypeError):
         notes = ()
     return replace(each, state=state, failure=failure, notes=notes)
 
