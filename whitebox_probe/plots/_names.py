@@ -17,13 +17,13 @@ BLANK = re.compile("[\x00-\x1f\x7f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\
 """What has no look of its own, turns the line, or may not stand in the XML of an SVG."""
 
 
-def verbatim(name: object) -> str:
+def verbatim(name: object, most: int = _MOST) -> str:
     r"""The text that matplotlib draws as this name; in TeX too, where the user's setting is that.
 
     >>> print(verbatim("a_$b$^c"))
     a_\$b\$^c
     """
-    text = shown(BLANK.sub(" ", str(name)), _MOST)
+    text = shown(BLANK.sub(" ", str(name)), most)
     return tex(text) if setting("text.usetex") else text.replace("$", r"\$")
 
 
@@ -35,7 +35,7 @@ def words(text: object) -> str:
     """
     found = "\n".join(shown(line, _TITLE) for line in str(text).split("\n"))
     if not formula(found):
-        return verbatim(found)
+        return verbatim(found, _TITLE)
     return tex_around(found) if setting("text.usetex") else found
 
 
