@@ -207,6 +207,21 @@ def test_folders_are_read_by_what_they_hold(results, verdicts, made, tmp_path):
         gathered(ROOT / "docs")
 
 
+def test_an_audit_of_other_samples_or_weights_is_told(results, verdicts, tmp_path):
+    data, name = dict(results[0].run.data), results[0].model
+    weights = {name: {"checkpoint": {"sha256": "0" * 64}}}
+    own = replace(verdicts, settings={"data": data, "models": {}})
+    told = wp.report(results, tmp_path / "a.html", audit=own).read_text(encoding="utf-8")
+    assert "other samples" not in told
+    assert "other weights" not in told
+    other = replace(verdicts, settings={"data": data | {"fingerprint": "x"}, "models": weights})
+    held = replace(results[0].run, checkpoint={"name": name, "sha256": "1" * 64})
+    mine = [replace(results[0], run=held), *results[1:]]
+    told = wp.report(mine, tmp_path / "b.html", audit=other).read_text(encoding="utf-8")
+    assert "The audit saw other samples than the results of" in told
+    assert "has other weights than the result of that name" in told
+
+
 def test_steps_are_told_by_names_or_given(made, tmp_path):
     names = ["run-step-1000", "run-step-20", "run-init"]
     series = [made(name, shift=float(i)) for i, name in enumerate(names)]

@@ -57,6 +57,7 @@ def _of(material: "Material", audit: Audit) -> Iterator[Block]:
     names = {m: material.names[m] for m in dict.fromkeys(audit.frame["model"])}
     counts = ", ".join(f"{n} {verdict}" for verdict, n in audit._counts().items())
     yield Prose(f"Each claim of the principle, judged on each model: {counts}.")
+    yield from (Prose(told, "note") for told in _apart(material, audit))
     yield Table(
         "The verdicts, with each effect and its 95% interval",
         ["claim", *names.values()],
@@ -67,6 +68,29 @@ def _of(material: "Material", audit: Audit) -> Iterator[Block]:
     if len(audit.curves):
         yield _curves(audit, names)
     yield Fold("Why: each claim, its rule, and what it rests on", list(_why(audit)))
+
+
+def _apart(material: "Material", audit: Audit) -> Iterator[str]:
+    """Where the audit saw other samples, or other weights of a name, than the results."""
+    data = audit.settings.get("data") or {}
+    others = [
+        r for r in material.results if r.run.data.get("fingerprint") != data.get("fingerprint")
+    ]
+    if others:
+        names = ", ".join(material.names[r.model] for r in others)
+        yield (
+            f"The audit saw other samples than the results of {names}: its numbers are of "
+            f"{data.get('name', 'data')} ({data.get('limit') or 'all'} samples asked for)."
+        )
+    audited = audit.settings.get("models") or {}
+    for result in material.results:
+        here = result.run.checkpoint.get("sha256")
+        there = ((audited.get(result.model) or {}).get("checkpoint") or {}).get("sha256")
+        if here and there and here != there:
+            yield (
+                f"The audit's {material.names[result.model]} has other weights than the result of "
+                "that name: their digests differ."
+            )
 
 
 def _verdicts(audit: Audit, names: Mapping[str, str]) -> Iterator[list[Cell | str]]:
