@@ -73,10 +73,9 @@ def _of(material: "Material", audit: Audit) -> Iterator[Block]:
 def _apart(material: "Material", audit: Audit) -> Iterator[str]:
     """Where the audit saw other samples, or other weights of a name, than the results."""
     data = audit.settings.get("data") or {}
-    others = [
-        r for r in material.results if r.run.data.get("fingerprint") != data.get("fingerprint")
-    ]
-    if others:
+    seen = data.get("fingerprint")
+    others = [r for r in material.results if r.run.data.get("fingerprint") != seen]
+    if seen and others:
         names = ", ".join(material.names[r.model] for r in others)
         yield (
             f"The audit saw other samples than the results of {names}: its numbers are of "
