@@ -12,11 +12,11 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from conftest import STEP
 from PIL import Image
 from safetensors.torch import save_file
 
 import whitebox_probe as wp
+from tests.conftest import STEP
 from whitebox_probe.cli import main as cli
 from whitebox_probe.models.registry import build, families
 

@@ -12,9 +12,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from conftest import small_vit
 from torch import nn
 from torch.nn.utils import parametrizations
+
+from tests.conftest import small_vit
 
 FLAGS = ("flash_sdp_enabled", "mem_efficient_sdp_enabled", "math_sdp_enabled", "cudnn_sdp_enabled")
 

@@ -5,10 +5,10 @@ A contract that is not applied to some measure says why in that measure's own fi
 
 import pytest
 import torch
-from conftest import measured
 from matplotlib.mathtext import MathTextParser
 
 import whitebox_probe as wp
+from tests.conftest import measured
 from whitebox_probe.metrics.catalogue import catalogue
 from whitebox_probe.metrics.measure import DatasetMeasure, SampleMeasure, WeightMeasure
 from whitebox_probe.metrics.tokens import HEADS

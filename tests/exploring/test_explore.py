@@ -7,10 +7,10 @@ import nbformat
 import numpy as np
 import pytest
 import torch
-from conftest import small_crate, small_vit
 from nbclient import NotebookClient
 
 import whitebox_probe as wp
+from tests.conftest import small_crate, small_vit
 from whitebox_probe._core.errors import MissingDependency, ProbeError
 from whitebox_probe.exploring.panes import Panes
 

@@ -7,10 +7,10 @@ import oracle
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import STEP
 from torch import nn
 
 import whitebox_probe as wp
+from tests.conftest import STEP
 from whitebox_probe._core.errors import CheckpointError, ProbeError, SiteError
 from whitebox_probe.checkpoints import architecture
 from whitebox_probe.models.families.cbt import CBT

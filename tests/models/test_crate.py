@@ -4,9 +4,9 @@ import numpy as np
 import oracle
 import pytest
 import torch
-from conftest import STEP, small_crate
 
 import whitebox_probe as wp
+from tests.conftest import STEP, small_crate
 from whitebox_probe._core.errors import BasisError, CheckpointError, ProbeError, SiteError
 from whitebox_probe.checkpoints import architecture
 from whitebox_probe.models.families.crate import CRATE

@@ -6,9 +6,9 @@ import numpy as np
 import oracle
 import pytest
 import torch
-from conftest import STEP
 
 import whitebox_probe as wp
+from tests.conftest import STEP
 from whitebox_probe._core.errors import CheckpointError, SiteError
 from whitebox_probe.checkpoints import architecture
 from whitebox_probe.models.families.crate_alpha import CrateAlpha

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from conftest import STEP
 
 import whitebox_probe as wp
+from tests.conftest import STEP
 from whitebox_probe._core.errors import CheckpointError, DataError, SiteError
 from whitebox_probe.checkpoints import architecture
 from whitebox_probe.models.families.crate_bert import CrateBert

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from conftest import STEP, save_nanogpt
 
 import whitebox_probe as wp
+from tests.conftest import STEP, save_nanogpt
 from whitebox_probe._core.errors import CheckpointError, DataError, SiteError
 from whitebox_probe.checkpoints import architecture
 from whitebox_probe.models.families.crate_gpt import CrateGPT

@@ -3,12 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import STEP
 from timm import create_model
 from timm.layers import resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 
 import whitebox_probe as wp
+from tests.conftest import STEP
 from whitebox_probe._core.errors import CheckpointError
 from whitebox_probe.models.keys.positions import grid_of, resample
 from whitebox_probe.models.registry import build

@@ -6,11 +6,11 @@ import warnings
 
 import pytest
 import torch
-from conftest import STEP, small_crate
 from timm import create_model
 from timm.models.vision_transformer import VisionTransformer
 
 import whitebox_probe as wp
+from tests.conftest import STEP, small_crate
 from whitebox_probe._core.errors import CheckpointError, LoadWarning
 from whitebox_probe.models.registry import build
 

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 import torch
-from conftest import STEP, small_crate
 
 import whitebox_probe as wp
+from tests.conftest import STEP, small_crate
 from whitebox_probe._core.errors import CheckpointError, PluginError, ProbeError
 from whitebox_probe.cli import main as cli
 from whitebox_probe.models import registry as base

@@ -7,9 +7,9 @@ import warnings
 
 import pytest
 import torch
-from conftest import STEP, small_crate
 
 import whitebox_probe as wp
+from tests.conftest import STEP, small_crate
 from whitebox_probe import checkpoints
 from whitebox_probe._core.errors import ArchitectureError, CheckpointError
 from whitebox_probe.cli import main as cli

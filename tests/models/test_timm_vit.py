@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from conftest import small_crate, small_vit
 from torch import nn
 
 import whitebox_probe as wp
+from tests.conftest import small_crate, small_vit
 from whitebox_probe._core.errors import BasisError, ProbeError, SiteError
 
 VARIANTS = [

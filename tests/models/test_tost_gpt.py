@@ -6,9 +6,9 @@ import numpy as np
 import oracle
 import pytest
 import torch
-from conftest import save_nanogpt
 
 import whitebox_probe as wp
+from tests.conftest import save_nanogpt
 from whitebox_probe._core.errors import CheckpointError, DataError, SiteError
 from whitebox_probe.checkpoints import architecture
 from whitebox_probe.metrics.functional import variational_compression

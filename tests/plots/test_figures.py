@@ -8,10 +8,10 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
-from conftest import small_crate, small_vit
 from matplotlib.figure import Figure
 
 import whitebox_probe as wp
+from tests.conftest import small_crate, small_vit
 from whitebox_probe._core.errors import ProbeError, ResultError
 
 sys.path.insert(0, str(Path(__file__).parent))

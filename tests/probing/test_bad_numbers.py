@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from conftest import small_vit
 from torch import nn
 
 import whitebox_probe as wp
+from tests.conftest import small_vit
 from whitebox_probe._core.errors import NonFiniteError
 from whitebox_probe.probing.similarity import SameFeaturesWarning
 

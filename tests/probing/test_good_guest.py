@@ -4,11 +4,11 @@ import threading
 
 import pytest
 import torch
-from conftest import small_vit
 from contract.as_found import Cache, Vandal, differing, module, network, process
 from torch import nn
 
 import whitebox_probe as wp
+from tests.conftest import small_vit
 from whitebox_probe._core import randomness, threads
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")

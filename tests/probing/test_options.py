@@ -6,10 +6,10 @@ import numpy as np
 import oracle
 import pytest
 import torch
-from conftest import small_crate, small_vit
 from torch.utils.data import Dataset, TensorDataset
 
 import whitebox_probe as wp
+from tests.conftest import small_crate, small_vit
 from whitebox_probe._core.errors import BasisError, DataError, NonFiniteError, ProbeError
 from whitebox_probe.metrics import functional as F
 from whitebox_probe.probing.bases import basis_of, k_subspaces

@@ -6,11 +6,11 @@ import numpy as np
 import oracle
 import pytest
 import torch
-from conftest import small_crate, small_vit
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import whitebox_probe as wp
+from tests.conftest import small_crate, small_vit
 from whitebox_probe._core.errors import (
     DataError,
     InternalError,

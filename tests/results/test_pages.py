@@ -6,9 +6,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import small_crate
 
 import whitebox_probe as wp
+from tests.conftest import small_crate
 from whitebox_probe._core import html
 from whitebox_probe._core.digits import number
 from whitebox_probe.auditing.thresholds import Thresholds

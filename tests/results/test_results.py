@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 import scipy.stats
 import torch
-from conftest import small_crate, small_vit
 
 import whitebox_probe as wp
+from tests.conftest import small_crate, small_vit
 from whitebox_probe._core.errors import ResultError
 from whitebox_probe.results import result as module
 from whitebox_probe.results.table import read_table

@@ -5,11 +5,11 @@ import random
 import numpy as np
 import pytest
 import torch
-from conftest import small_vit
 from torch import nn
 from watching.tiny import SITES, images, left, network, train
 
 import whitebox_probe as wp
+from tests.conftest import small_vit
 from whitebox_probe.models.model import ProbeModel
 
 pytestmark = pytest.mark.filterwarnings("ignore::whitebox_probe._core.errors.LoadWarning")

@@ -12,11 +12,11 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
-from conftest import small_crate, small_vit
 from pandas.testing import assert_frame_equal
 from watching.tiny import SITES, images, network, train
 
 import whitebox_probe as wp
+from tests.conftest import small_crate, small_vit
 from whitebox_probe._core.errors import MissingDependency, ProbeError, ResultError
 from whitebox_probe.results.table import read_table
 from whitebox_probe.watching import sinks as places

@@ -24,6 +24,7 @@ _TRIES = (
     (1.0, 2), (0.92, 2), (1.0, 3), (0.92, 3), (0.84, 3), (0.76, 3),
     (0.76, 4), (0.7, 4), (0.6, 5), (0.5, 6), (0.4, 8), (0.3, 10),
 )  # fmt: skip
+_SIGN = re.compile(r"\\\w+\{\}|\\.|.")  # what TeX takes as one is not torn
 _WORD = 40  # characters: what is longer is no word, and may be torn
 _SMALLEST = 1.5  # points: below it nothing is gained
 
@@ -70,7 +71,7 @@ def wrapped(text: str, room: float, length: Callable[[str], float]) -> list[str]
 def _parts(piece: str, room: float, length: Callable[[str], float]) -> Iterator[str]:
     """Of a long name: broken where a reader would, and one that is no word anywhere."""
     for part in _BREAK.split(piece):
-        signs = re.findall(r"\\\$|.", part) if len(part) > _WORD else []
+        signs = _SIGN.findall(part) if len(part) > _WORD else []
         while len(signs) > 1 and (whole := length("".join(signs))) > room:
             fits = max(1, int(len(signs) * room / whole))
             while fits > 1 and length("".join(signs[:fits])) > room:

@@ -5,7 +5,7 @@ import re
 from whitebox_probe._core.lines import shown
 from whitebox_probe.plots._settings import setting
 
-_MOST, _TITLE = 120, 600  # characters of a name, and of a line of a title
+_MOST, _TITLE = 400, 600  # characters of a name, and of a line of a title
 _SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 _SPECIAL |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
 _SPECIAL |= {character: f"\\{character}" for character in "&%$#_{}"}

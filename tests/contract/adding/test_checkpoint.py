@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import small_crate
 
 import whitebox_probe as wp
+from tests.conftest import small_crate
 from tests.contract import test_every_checkpoint as contract
 from whitebox_probe import checkpoints
 from whitebox_probe._core.errors import CheckpointError, RegistryError

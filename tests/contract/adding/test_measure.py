@@ -7,10 +7,10 @@ import sys
 
 import pytest
 import torch
-from conftest import small_vit
 from torchmetrics import MetricCollection
 
 import whitebox_probe as wp
+from tests.conftest import small_vit
 from whitebox_probe._core.errors import PluginError, ProbeError
 from whitebox_probe.cli import main as cli
 from whitebox_probe.metrics import catalogue as found

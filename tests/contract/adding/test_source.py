@@ -5,9 +5,9 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import small_crate
 
 import whitebox_probe as wp
+from tests.conftest import small_crate
 from whitebox_probe import data as rooms
 from whitebox_probe._core.errors import PluginError, ProbeError
 from whitebox_probe.cli import main as cli
