@@ -60,6 +60,8 @@ TRUTH, WHOLE, NUMBER = (
     Kind(_number, "a number"),
 )
 TEXT = Kind(_text, "a short text")
+ANYTHING = Kind(lambda value: True, "a value")
+"""Of an argument without an annotation, as in a family of another package."""
 NOTHING = Kind(lambda value: value is None, "none")
 
 
@@ -89,8 +91,9 @@ def one_of(*choices: Any) -> Kind:
 def kinds_of(network: type) -> dict[str, Kind]:
     """The arguments of a class's constructor, by its annotations."""
     hints = get_type_hints(network.__init__)  # type: ignore[misc]
-    names = [name for name in inspect.signature(network).parameters]
-    return {name: _of_hint(hints[name]) for name in names if name in hints}
+    named = inspect.signature(network).parameters.values()
+    names = [p.name for p in named if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    return {name: _of_hint(hints[name]) if name in hints else ANYTHING for name in names}
 
 
 def _of_hint(hint: Any) -> Kind:

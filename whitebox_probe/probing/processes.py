@@ -89,7 +89,11 @@ class Processes:
             dist.all_gather_object(everyone, kept)
         changed = [
             _differing(name, [each.get(name) for each in everyone])
-            for name in dict.fromkeys(name for each in everyone for name in each)
+            # Settings first: the line is cut where too much differs.
+            for name in sorted(
+                dict.fromkeys(name for each in everyone for name in each),
+                key=lambda name: "." in name or name.startswith(HASHES),
+            )
             if len({each.get(name) for each in everyone}) > 1
         ]
         if changed:

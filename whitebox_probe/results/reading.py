@@ -11,7 +11,15 @@ from whitebox_probe._core.arrays import read_arrays
 from whitebox_probe._core.gate import Unfit, gate, memory, size_of
 from whitebox_probe._core.lines import shown
 from whitebox_probe.results.run import Run
-from whitebox_probe.results.table import BOOLEANS, COLUMNS, INTEGERS, TEXTS, keys_of, no_value
+from whitebox_probe.results.table import (
+    BOOLEANS,
+    COLUMNS,
+    INTEGERS,
+    SETTINGS,
+    TEXTS,
+    keys_of,
+    no_value,
+)
 
 _NUMBERS = [name for name in COLUMNS if name not in BOOLEANS | INTEGERS | TEXTS]
 _SQUARE = ("coherence", "overlap")
@@ -54,9 +62,11 @@ def expect_frame(frame: pd.DataFrame, run: Run) -> None:
     Raises: Unfit.
     """
     with gate():
-        if missing := [name for name in COLUMNS if name not in frame]:
+        # A setting that an older table does not tell has no value there.
+        told = [name for name in COLUMNS if name in frame or name not in SETTINGS]
+        if missing := [name for name in told if name not in frame]:
             raise Unfit(f"it lacks the columns {', '.join(missing)}")
-        for name in COLUMNS:
+        for name in told:
             _expect_column(name, frame[name])
         models = set(frame["model"])
         if models - {run.model}:

@@ -182,8 +182,9 @@ def test_a_kind_comes_before_the_general_one_whatever_its_file_is_called(put):
 def test_a_new_kind_is_another_packages(install, archive, capsys):
     install(KIND, ("archive", ":Archives"))
     check_archive(archive)
-    with pytest.raises(ProbeError, match=r"a NumPy archive \(\.pics\)"):
+    with pytest.raises(ProbeError) as error:
         open_data("no-such-data")
+    assert "a NumPy archive (.pics)" in error.value.fix + error.value.why
     assert cli.main(["list", "--data"]) == 0
     assert "archive" in capsys.readouterr().out
 
