@@ -9,6 +9,7 @@ decorating a function so. The command line finds by it what it can draw of saved
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -81,6 +82,7 @@ def figure(
         def drawn(*args: Any, **named: Any) -> "Figure":
             _known(draw.__name__, signature, named)
             _expect_one(draw.__name__, takes, signature, args, named)
+            _choose_backend()
             with ONE_AT_A_TIME, as_found():  # settings of figures are of the whole process
                 made = draw(*args, **named)
             _provenance.note(made, draw.__name__, args, named)
@@ -91,6 +93,16 @@ def figure(
         return drawn
 
     return made
+
+
+def _choose_backend() -> None:
+    """Let pyplot settle on its backend first, where it is in use: that changes settings for good.
+
+    In a block that puts settings back, a notebook would lose what makes it show figures.
+    """
+    plt = sys.modules.get("matplotlib.pyplot")
+    if plt is not None:
+        plt.draw_if_interactive()  # loads it; what is open is as it was
 
 
 def kind_of(thing: object) -> Kind | None:
