@@ -1,5 +1,7 @@
 """A sweep's file: what is read, what is refused and by which words, and the cells it stands for."""
 
+import os
+
 import pytest
 
 from whitebox_probe._core.errors import ProbeError, SweepError
@@ -67,6 +69,13 @@ def test_a_file_that_stands_for_more_than_memory_holds_is_refused_at_once(file):
         read(file("models: [a]\n#" + "x" * MOST_BYTES))
     with pytest.raises(SweepError, match="cannot be read"):
         read("nowhere.yaml")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_in_place_of_the_file_is_told_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "sweep.yaml")
+    with pytest.raises(SweepError, match="cannot be read: it is a pipe"):
+        read(tmp_path / "sweep.yaml")
 
 
 def test_a_mark_of_byte_order_and_a_merged_mapping_are_read(file):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from whitebox_probe._core.errors import SweepError, nearest
+from whitebox_probe._core.gate import Unfit, read_text
 
 MOST_BYTES = 1 << 20
 MOST_VALUES = 100_000
@@ -18,16 +19,9 @@ def read(file: str | Path) -> dict[str, Any]:
     """
     path = Path(file)
     try:
-        size = path.stat().st_size
-        if size > MOST_BYTES:
-            raise SweepError(
-                f"{path} has {size} bytes", f"a sweep's file has {MOST_BYTES} at most", "Shorten it"
-            )
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise SweepError(f"{path} cannot be read", str(error.strerror), "Check the path") from error
-    except UnicodeDecodeError as error:
-        raise SweepError(f"{path} is not UTF-8", str(error), "Save it as UTF-8") from error
+        text = read_text(path, most=MOST_BYTES).removeprefix("\ufeff")
+    except Unfit as why:
+        raise SweepError(f"{path} cannot be read", str(why), "Check the path") from why
     return checked(_parsed(text, str(path)), str(path))
 
 
