@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from whitebox_probe._core import launch
 from whitebox_probe._core.errors import ProbeError, ProcessError
 from whitebox_probe._core.gate import Unfit, digest, is_file, not_as_written, read_mapping
-from whitebox_probe._core.io import atomic_path
+from whitebox_probe._core.io import write_json
 from whitebox_probe.cli import (
     _completing,
     _data,
@@ -290,9 +290,7 @@ def _words(result: "Result", name: str) -> str:
 def _write_arguments(args: argparse.Namespace) -> None:
     kept = {name: value for name, value in vars(args).items() if name not in _FREE}
     kept = json.loads(json.dumps(kept))
-    with atomic_path(args.out / ARGUMENTS) as path:
-        sealed = {**kept, DIGEST: digest(kept)}
-        path.write_text(json.dumps(sealed, indent=2, sort_keys=True) + "\n")
+    write_json(args.out / ARGUMENTS, {**kept, DIGEST: digest(kept)})
 
 
 def _resumed(args: argparse.Namespace) -> argparse.Namespace:

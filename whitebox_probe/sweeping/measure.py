@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import LoadWarning, ProbeError, ProcessError
+from whitebox_probe._core.io import write_json
 from whitebox_probe.sweeping.cell import Cell
-from whitebox_probe.sweeping.place import FAILED, Failure, alone, described, fail, write
+from whitebox_probe.sweeping.place import FAILED, Failure, alone, described, fail
 
 if TYPE_CHECKING:
     from whitebox_probe.results.result import Result
@@ -39,7 +40,7 @@ def measure(folder: Path, *, threads: int | None = None, progress: bool = False)
             trace = "" if full else traceback.format_exc()
             fail(folder, Failure(line, fault=not full), trace)
         if notes:
-            write(folder / NOTES, notes)
+            write_json(folder / NOTES, notes)
 
 
 def _measure(folder: Path, notes: list[str], *, progress: bool) -> None:

@@ -1,6 +1,5 @@
 """The folder of a cell: what is to be done there, how far it is, and who is at it."""
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from typing import Any, Literal
 
 from whitebox_probe._core.errors import ResultError, SweepError
 from whitebox_probe._core.gate import Unfit, read_mapping
-from whitebox_probe._core.io import atomic_path
+from whitebox_probe._core.io import write_json
 from whitebox_probe.results.folder import read_seal
 from whitebox_probe.results.result import RUN
 from whitebox_probe.sweeping.cell import Cell
@@ -54,13 +53,13 @@ def failure_of(folder: Path) -> Failure | None:
 def fail(folder: Path, failure: Failure, trace: str = "") -> None:
     """Keep why a cell failed, with the traceback of a fault of the program."""
     told = {"line": failure.line, "fault": failure.fault}
-    write(folder / FAILED, told | ({"traceback": trace.splitlines()} if trace else {}))
+    write_json(folder / FAILED, told | ({"traceback": trace.splitlines()} if trace else {}))
 
 
 def describe(folder: Path, cell: Cell, execution: Mapping[str, Any]) -> None:
     """Write what is to be measured in a folder."""
     about = {"format": FORMAT, "identity": cell.identity}
-    write(folder / CELL, about | {"cell": cell.to_dict(), "execution": dict(execution)})
+    write_json(folder / CELL, about | {"cell": cell.to_dict(), "execution": dict(execution)})
 
 
 def described(folder: Path) -> tuple[Cell, dict[str, Any]]:
@@ -80,12 +79,6 @@ def described(folder: Path) -> tuple[Cell, dict[str, Any]]:
         raise SweepError(
             f"{folder / CELL} cannot be read", str(error), "Run the sweep again"
         ) from error
-
-
-def write(path: Path, told: Any) -> None:
-    """Write JSON, whole or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(told, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 @contextmanager
