@@ -233,7 +233,8 @@ def test_an_error_is_short_whatever_it_tells():
     assert str(ProbeError("a", "b", "c.")) == "a: b. c."
 
 
-def test_a_network_that_no_memory_holds_is_refused_before_it_is_built(tmp_path):
+def test_a_network_that_no_memory_holds_is_refused_before_it_is_built(tmp_path, monkeypatch):
+    monkeypatch.setattr("whitebox_probe.models.room.available", lambda: 1 << 30)
     torch.save({}, tmp_path / "x.pth")
     for change in ({"depth": 10**8}, {"dim": 2**20, "depth": 1000}, {"depth": 1024, "dim": 20000}):
         start = time.monotonic()

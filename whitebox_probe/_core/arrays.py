@@ -14,8 +14,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.lib import format as npy
 
-from whitebox_probe._core.gate import Unfit, gate, memory, size_of
+from whitebox_probe._core.gate import Unfit, gate, size_of
 from whitebox_probe._core.lines import shown
+from whitebox_probe._core.memory import available
 
 NUMBERS = "biufc"
 _LONGEST = 10_000  # bytes of a header
@@ -50,7 +51,7 @@ def _arrays(
             raise Unfit("it holds other files than arrays")
         wanted = only(list(members))
         total = sum(members[name].file_size for name in wanted)
-        if total > memory():
+        if total > available():
             raise Unfit(f"its arrays have {total:,} bytes, more than fit into memory")
         for name in wanted:
             member = members[name]

@@ -351,11 +351,3 @@ def not_as_written(what: str) -> NoReturn:
     Raises: Unfit.
     """
     raise Unfit(f"{what} is not as it was written: its digest is another")
-
-
-def memory() -> int:
-    """The bytes of memory that this machine has; of one that does not tell, 16 GiB."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return 1 << 34

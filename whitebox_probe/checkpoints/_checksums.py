@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from whitebox_probe._core.errors import CheckpointError
-from whitebox_probe._core.gate import Unfit, gate, memory
+from whitebox_probe._core.gate import Unfit, gate
 from whitebox_probe._core.lines import shown
+from whitebox_probe._core.memory import available
 from whitebox_probe.checkpoints._formats import damaged
 
 _AT_ONCE = 1 << 22
@@ -56,7 +57,7 @@ def _records(path: Path, numbers: bool) -> Records:
         # Records one in another would take longer to read than the file is.
         if sum(each.compress_size for each in every) > size:
             raise Unfit("its records overlap")
-        if (unpacked := sum(each.file_size for each in every)) > max(size, memory()):
+        if (unpacked := sum(each.file_size for each in every)) > max(size, available()):
             raise Unfit(f"it would be {unpacked:,} bytes unpacked, more than fit into memory")
         starts = {}
         with path.open("rb") as file:

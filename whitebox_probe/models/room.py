@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.modules import module as hooks
 
 from whitebox_probe._core.errors import CheckpointError
-from whitebox_probe._core.gate import memory
+from whitebox_probe._core.memory import available
 
 PARTS = 1 << 17
 """Parameters and buffers of a network, at most: whatever has more is built for minutes."""
@@ -29,7 +29,7 @@ def counted() -> Iterator[None]:
 
     Raises: TooLarge.
     """
-    mine, most = threading.get_ident(), memory()
+    mine, most = threading.get_ident(), available()
     taken = [0, 0]
 
     def count(_: nn.Module, name: str, tensor: torch.Tensor | None) -> None:

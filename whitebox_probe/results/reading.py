@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from whitebox_probe._core.arrays import read_arrays
-from whitebox_probe._core.gate import Unfit, gate, memory, size_of
+from whitebox_probe._core.gate import Unfit, gate, size_of
 from whitebox_probe._core.lines import shown
+from whitebox_probe._core.memory import available
 from whitebox_probe.results.run import Run
 from whitebox_probe.results.table import (
     BOOLEANS,
@@ -40,7 +41,7 @@ def read_frame(path: Path) -> pd.DataFrame:
             told = file.metadata
             rows, columns = told.num_rows, told.num_columns
             size = sum(told.row_group(i).total_byte_size for i in range(told.num_row_groups))
-        if rows * max(columns, 1) > _CELLS or size > memory():
+        if rows * max(columns, 1) > _CELLS or size > available():
             raise Unfit(f"it says that it holds {rows:,} rows of {columns:,} columns")
         frame = pd.read_parquet(path)
         if not frame.columns.is_unique or not all(isinstance(c, str) for c in frame.columns):
