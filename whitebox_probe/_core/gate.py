@@ -321,7 +321,7 @@ def expect(schema: Mapping[str, Any], document: Any, *, name: str = "it") -> Non
     """
     import fastjsonschema
 
-    check = _compiled(json.dumps(schema, sort_keys=True))
+    check = checker(schema)
     with gate():
         try:
             check(document)
@@ -329,6 +329,11 @@ def expect(schema: Mapping[str, Any], document: Any, *, name: str = "it") -> Non
             where = ".".join(map(str, error.path[1:]))
             told = str(error.message).removeprefix(str(error.name)).strip()
             raise Unfit(f"{shown(where or name)} {shown(told, 120)}") from error
+
+
+def checker(schema: Mapping[str, Any]) -> Callable[[Any], Any]:
+    """What checks a document against a JSON schema, compiled once; raises its errors."""
+    return _compiled(json.dumps(schema, sort_keys=True))
 
 
 @lru_cache(maxsize=32)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from whitebox_probe._core.errors import RegistryError, nearest
-from whitebox_probe._core.gate import Unfit, given_path, read_yaml, size_of
+from whitebox_probe._core.gate import Unfit, checker, given_path, read_yaml, size_of
 from whitebox_probe._core.lines import shown
 
 FILE = "checkpoints.yaml"
@@ -219,7 +219,7 @@ def _validate(document: Any, file: Path) -> None:
     from whitebox_probe.checkpoints._schema import SCHEMA
 
     try:
-        fastjsonschema.compile(SCHEMA)(document)
+        checker(SCHEMA)(document)
         return
     except fastjsonschema.JsonSchemaValueException as error:
         worst = error

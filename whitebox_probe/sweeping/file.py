@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from whitebox_probe._core.errors import SweepError, nearest
-from whitebox_probe._core.gate import Unfit, read_text
+from whitebox_probe._core.gate import Unfit, checker, read_text
 
 MOST_BYTES = 1 << 20
 MOST_VALUES = 100_000
@@ -38,7 +38,7 @@ def checked(document: Any, where: str) -> dict[str, Any]:
     _expect_small(document, where)
     found: dict[str, Any] = _named(document)
     try:
-        fastjsonschema.compile(SCHEMA)(found)
+        checker(SCHEMA)(found)
     except fastjsonschema.JsonSchemaValueException as error:
         raise _told(error, where) from error
     return found
