@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 from typing import Any
 
 from tests.fuzz.kinds import ARCH
@@ -118,13 +117,13 @@ def _saved() -> Path:
     import torch
 
     import whitebox_probe as wp
+    from whitebox_probe.models.families.crate import CRATE
 
     global _SAVED
     if _SAVED is None:
         _SAVED = Path(tempfile.mkdtemp()) / "result"
         torch.manual_seed(0)
-        network = wp.models.families.crate.CRATE(**ARCH).eval()  # type: ignore[attr-defined]
-        model = wp.wrap(network, name="fuzzed")
+        model = wp.wrap(CRATE(**ARCH).eval(), name="fuzzed")
         wp.probe(model, torch.randn(3, 1, 8, 8), ["l0", "coherence"], progress=False).save(_SAVED)
         told = json.loads((_SAVED / "run.json").read_text())
         for seal in ("digest", "files", "execution"):
@@ -251,20 +250,3 @@ READERS = {
     "picture": Reader("x.png", _pictures, _read_picture),
     "text": Reader("x.txt", _texts("white box\n", "é\n\n漢"), _lazily("data.text", "read_text")),
 }
-
-
-def varied(content: bytes, random: Random) -> bytes:
-    """A content with a few bytes changed, cut, doubled or put in."""
-    held = bytearray(content)
-    for _ in range(random.choice((1, 1, 2, 4))):
-        at = random.randrange(len(held) + 1)
-        deed = random.randrange(4)
-        if deed == 0 and at < len(held):
-            held[at] ^= 1 << random.randrange(8)
-        elif deed == 1:
-            del held[at : at + random.randrange(1, 9)]
-        elif deed == 2:
-            held[at:at] = random.randbytes(random.randrange(1, 9))
-        else:
-            held[at:at] = held[at : at + random.randrange(1, 33)]
-    return bytes(held)

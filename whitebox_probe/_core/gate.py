@@ -12,6 +12,8 @@ import math
 import os
 import re
 import stat
+import struct
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
@@ -107,6 +109,14 @@ def is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
     except (OSError, ValueError):
+        return False
+
+
+def is_zip(path: Path) -> bool:
+    """Whether a file ends as a zip does; one that says to span several files is none."""
+    try:
+        return zipfile.is_zipfile(path)
+    except (zipfile.BadZipFile, struct.error):
         return False
 
 

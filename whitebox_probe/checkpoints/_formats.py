@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from whitebox_probe._core.errors import CheckpointError
-from whitebox_probe._core.gate import Unfit, gate, size_of
+from whitebox_probe._core.gate import Unfit, gate, is_zip, size_of
 from whitebox_probe._core.lines import shown
 
 LOOKED_AT = 512
@@ -115,7 +115,7 @@ def expect_readable(path: Path, start: bytes) -> None:
         raise _other(path, "it is an ONNX graph", "Give it a name that ends in .onnx")
     if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
         raise damaged(path, "it is a web page")
-    if zipfile.is_zipfile(path):
+    if is_zip(path):
         _expect_readable_archive(path)
     elif start.startswith(b"PK"):
         raise damaged(path, "it is cut short: the table at its end is missing")
@@ -123,7 +123,7 @@ def expect_readable(path: Path, start: bytes) -> None:
 
 def is_arrays(path: Path) -> bool:
     """Whether it is what numpy.savez wrote, whatever it is called."""
-    if not zipfile.is_zipfile(path):
+    if not is_zip(path):
         return False
     names = _members(path)
     return bool(names) and all(name.endswith(".npy") for name in names)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from whitebox_probe._core.gate import Unfit, gate
+from whitebox_probe._core.gate import Unfit, gate, is_zip
 from whitebox_probe._core.lines import shown
 from whitebox_probe.checkpoints._checksums import Records, sound_records
 from whitebox_probe.checkpoints._pickles import (
@@ -56,7 +56,7 @@ def read_records(path: Path, *, numbers: bool = True) -> Any:
     Raises: Damaged, Harmful; CheckpointError for records that are not as they were written.
     """
     try:
-        if zipfile.is_zipfile(path):
+        if is_zip(path):
             return _zipped(path, sound_records(path, numbers=numbers))
         with gate(), path.open("rb") as file:
             # An empty map is refused; a read beyond the end of one takes no memory.
