@@ -292,3 +292,19 @@ def test_another_thread_saves_without_listening(tmp_path):
     thread.start()
     thread.join()
     same(found[0], probe())
+
+
+@pytest.mark.parametrize("package", ["torch", "timm", "transformers", "whitebox-probe"])
+def test_a_run_goes_on_beside_the_same_versions_only(package, tmp_path, monkeypatch):
+    from whitebox_probe.probing import identity
+
+    first = {"limit": 40, "metrics": ["l0"], "data": IMAGES}
+    begun(tmp_path, monkeypatch, **first)
+    known = identity.version_of
+    monkeypatch.setattr(
+        identity, "version_of", lambda name: "99.1" if name == package else known(name)
+    )
+    with pytest.raises(ProcessError, match=rf"changed since it began: versions.*{package}.*99\.1"):
+        probe(tmp_path, **first)
+    monkeypatch.undo()
+    assert len(probe(tmp_path, **first).samples) == 40

@@ -27,7 +27,8 @@ _PASSING = frozenset(
     {"training", "grad_checkpointing", "gradient_checkpointing", "max_seq_len_cached"}
     | {"name_or_path", "transformers_version"}
 )
-
+# Whose code makes the features and the numbers of a pass: a run goes on beside the same ones only.
+_COMPUTED_BY = ("whitebox-probe", "torch", "torchvision", "timm", "transformers")
 _REGISTERED = frozenset({"_parameters", "_buffers", "_modules"})
 
 
@@ -60,7 +61,7 @@ def identity(
         "places of the sites": places(model, plan),
         "batch_size": execution.batch_size,
         "device": device.type,
-        "versions": {name: version_of(name) for name in ("whitebox-probe", "torch")},
+        "versions": {name: version_of(name) for name in _COMPUTED_BY},
         "data of the fit": fit,
     }
 

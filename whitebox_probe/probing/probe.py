@@ -646,5 +646,5 @@ def _network(model: ProbeModel, layers: Mapping[int, Parts]) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    packages = ("whitebox-probe", "torch", "timm", "numpy")
+    packages = ("whitebox-probe", "torch", "torchvision", "timm", "transformers", "numpy")
     return {"python": platform.python_version()} | {name: version_of(name) for name in packages}
