@@ -128,8 +128,14 @@ def _of_torch(torch: Any) -> dict[str, State]:
             torch._C._get_cudnn_deterministic,
             torch._C._set_cudnn_deterministic,
         ),
-        "TF32 of cuDNN": (torch._C._get_cudnn_allow_tf32, torch._C._set_cudnn_allow_tf32),
-        "TF32 of products": (torch._C._get_cublas_allow_tf32, torch._C._set_cublas_allow_tf32),
+        "TF32 of cuDNN": (
+            _unwarned(torch._C._get_cudnn_allow_tf32),
+            torch._C._set_cudnn_allow_tf32,
+        ),
+        "TF32 of products": (
+            _unwarned(torch._C._get_cublas_allow_tf32),
+            torch._C._set_cublas_allow_tf32,
+        ),
     }
     for kind in ("flash", "mem_efficient", "math", "cudnn"):
         found[f"attention {kind}"] = (
@@ -139,6 +145,17 @@ def _of_torch(torch: Any) -> dict[str, State]:
     # The last one, and so the first to be put back: it sets some of the others.
     found["precision"] = (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision)
     return found
+
+
+def _unwarned(read: Callable[[], Any]) -> Callable[[], Any]:
+    """The same, without torch 2.9's warning that its name will change."""
+
+    def reading() -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return read()
+
+    return reading
 
 
 def _of_numpy(numpy: Any) -> dict[str, State]:
