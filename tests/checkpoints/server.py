@@ -6,7 +6,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -74,6 +74,10 @@ class Server(ThreadingHTTPServer):
         path = f"/{len(self._plans)}.pth"
         self._plans[path] = [WAYS[each] if isinstance(each, str) else each for each in steps]
         return self.origin + path
+
+    def times(self, url: str) -> int:
+        """How often an address was asked for."""
+        return self.asked.count(url.removeprefix(self.origin))
 
     def step(self, path: str) -> Callable[[Handler], None]:
         with self._lock:
@@ -221,8 +225,13 @@ def _go_on(to: Handler, send: Callable[[bytes], None]) -> None:
         send(b"x" * MEGABYTE)
 
 
+@cache
+def _bomb() -> bytes:
+    return gzip.compress(b"\0" * (16 * MEGABYTE), 9)
+
+
 def bomb(to: Handler) -> None:
-    packed = gzip.compress(b"\0" * (64 * MEGABYTE), 9)
+    packed = _bomb()
     to.head(Content_Length=len(packed), Content_Encoding="gzip")
     to.body(packed)
 
