@@ -6,7 +6,7 @@ import os
 import re
 import site
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -213,13 +213,10 @@ def _yaml(file: Path) -> Any:
 
 def _validate(document: Any, file: Path) -> None:
     """Raise for the first field that does not follow the schema, by entry and field."""
-    # fastjsonschema, because importing jsonschema can take a second: it looks for its extras.
     import fastjsonschema
 
-    from whitebox_probe.checkpoints._schema import SCHEMA
-
     try:
-        fastjsonschema.compile(SCHEMA)(document)
+        _check()(document)
         return
     except fastjsonschema.JsonSchemaValueException as error:
         worst = error
@@ -233,6 +230,17 @@ def _validate(document: Any, file: Path) -> None:
         _why(worst),
         "Mend it; the entries beside it show each field",
     )
+
+
+@lru_cache(maxsize=1)
+def _check() -> Callable[[Any], Any]:
+    # fastjsonschema, because importing jsonschema can take a second: it looks for its extras.
+    import fastjsonschema
+
+    from whitebox_probe.checkpoints._schema import SCHEMA
+
+    check: Callable[[Any], Any] = fastjsonschema.compile(SCHEMA)
+    return check
 
 
 def _why(error: Any) -> str:
