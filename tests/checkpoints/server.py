@@ -31,6 +31,10 @@ class Handler(BaseHTTPRequestHandler):
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
 
+    def do_HEAD(self) -> None:
+        """Answer as the Hugging Face hub does when it is asked about a file."""
+        self.server.about(self)
+
     def head(self, status: int = 200, **fields: Any) -> None:
         self.send_response(status)
         for name, value in fields.items():
@@ -57,6 +61,7 @@ class Server(ThreadingHTTPServer):
         super().__init__((host, 0), Handler)
         self.content = content
         self.closing = threading.Event()
+        self.about: Callable[[Handler], None] = of_the_hub
         self.asked: list[str] = []
         self.sent = 0
         self._plans: dict[str, list[Callable[[Handler], None]]] = {}
@@ -71,9 +76,12 @@ class Server(ThreadingHTTPServer):
 
     def at(self, *steps: str | Callable[[Handler], None]) -> str:
         """An address that does one step a request, and the last one from then on."""
-        path = f"/{len(self._plans)}.pth"
+        return self.origin + self.plan(f"/{len(self._plans)}.pth", *steps)
+
+    def plan(self, path: str, *steps: str | Callable[[Handler], None]) -> str:
+        """Give a path its steps."""
         self._plans[path] = [WAYS[each] if isinstance(each, str) else each for each in steps]
-        return self.origin + path
+        return path
 
     def times(self, url: str) -> int:
         """How often an address was asked for."""
@@ -83,6 +91,12 @@ class Server(ThreadingHTTPServer):
         with self._lock:
             plan = self._plans.get(path, [WAYS["404"]])
             return plan.pop(0) if len(plan) > 1 else plan[0]
+
+
+def of_the_hub(to: Handler) -> None:
+    """What the hub says of a file: its digest, its revision, its length."""
+    length = len(to.server.content)
+    to.head(ETag='"0123456789abcdef"', X_Repo_Commit="c" * 40, Content_Length=length)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Download over HTTP: bounded in bytes, in tries, in waits, and in where it may be led."""
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
@@ -37,7 +38,7 @@ class _Busy(Exception):  # noqa: N818 - a state of the server, which passes
 
 
 def download(url: str, to: Sink, *, checked: bool, progress: bool) -> None:
-    """Download what is at an address; faults that may pass are tried again, from the beginning.
+    """Download what is at an address, with `tried`.
 
     Redirects stay on http and https, never leave https, and leave the host and its subdomains only
     for a file whose digest is known.
@@ -47,19 +48,30 @@ def download(url: str, to: Sink, *, checked: bool, progress: bool) -> None:
     """
     import requests
 
+    def once() -> None:
+        with requests.Session() as session, _followed(session, url, checked) as answer:
+            _receive(answer, to, checked, progress)
+
+    tried(once, to)
+
+
+def tried(once: Callable[[], object], to: Sink) -> None:
+    """Call what downloads; after a fault that may pass again, from the beginning.
+
+    Raises: Unfit for a server that is busy for too long; what the call raises.
+    """
     pause = PAUSE
     for last in (False,) * (TRIES - 1) + (True,):
         to.again()
         try:
-            with requests.Session() as session, _followed(session, url, checked) as answer:
-                _receive(answer, to, checked, progress)
+            once()
             return
         except _Busy as busy:
             wait = pause if busy.wait is None else busy.wait
             if last or wait > MOST_WAIT:
                 asks = f" and asks to wait {busy.wait:,.0f} s" if busy.wait else ""
                 raise Unfit(f"{busy}{asks}") from busy
-        except requests.RequestException as error:
+        except Exception as error:
             if last or not _may_pass(error):
                 raise
             wait = pause
@@ -70,9 +82,12 @@ def download(url: str, to: Sink, *, checked: bool, progress: bool) -> None:
 def _may_pass(error: Exception) -> bool:
     from requests import exceptions
 
+    if isinstance(error, exceptions.HTTPError) and error.response is not None:
+        return error.response.status_code in _BUSY
     lasting = (exceptions.SSLError, exceptions.ProxyError)
     passing = (exceptions.ConnectionError, exceptions.Timeout, exceptions.ChunkedEncodingError)
-    return isinstance(error, passing) and not isinstance(error, lasting)
+    torn = type(error).__name__ == "DownloadError"  # gdown's, of a body that is cut short
+    return torn or (isinstance(error, passing) and not isinstance(error, lasting))
 
 
 def _followed(session: "requests.Session", url: str, checked: bool) -> "requests.Response":

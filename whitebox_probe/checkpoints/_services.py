@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from whitebox_probe._core.errors import CheckpointError, MissingDependency
-from whitebox_probe._core.gate import Unfit, gate
+from whitebox_probe._core.gate import Unfit, gate, reason
 from whitebox_probe.checkpoints import _http
 from whitebox_probe.checkpoints._cache import folder_beside, sink
 from whitebox_probe.checkpoints._described import cached_path, expect_sound, failed, told
@@ -61,17 +61,14 @@ def from_drive(checkpoint: Checkpoint, progress: bool) -> Path:
 
     reach(checkpoint, "https://drive.google.com")
     target = cached_path(checkpoint)
-    waits = {"timeout": (CONNECT_SECONDS, _http.READ_SECONDS)}  # which older versions cannot
+    waits: dict[str, Any] = {
+        "timeout": (CONNECT_SECONDS, _http.READ_SECONDS)
+    }  # which older versions cannot
     options = waits if "timeout" in inspect.signature(gdown.download).parameters else {}
+    options |= {"id": checkpoint.source["id"], "quiet": not progress, "use_cookies": False}
     with sink(checkpoint, target) as (to, partial):
         with told(checkpoint), _answers():
-            gdown.download(
-                id=checkpoint.source["id"],
-                output=to,
-                quiet=not progress,
-                use_cookies=False,
-                **options,
-            )
+            _http.tried(lambda: gdown.download(output=to, **options), to)
         to.settle()
         if partial.stat().st_size == 0:  # older versions return None where newer ones raise
             raise failed(checkpoint, "Google Drive gave no file: a dead link, or its quota")
@@ -84,8 +81,10 @@ def _answers() -> Iterator[None]:
     """An answer without the fields that gdown takes for granted is no fault of the program."""
     try:
         yield
-    except (KeyError, AssertionError) as error:
-        raise Unfit(f"gdown does not understand the answer: {type(error).__name__}") from error
+    except (KeyError, ValueError, AssertionError) as error:
+        if isinstance(error, OSError):  # as some of requests are
+            raise
+        raise Unfit(f"gdown does not understand the answer: {reason(error)}") from error
 
 
 def from_hub(checkpoint: Checkpoint, progress: bool) -> Path:
