@@ -2,13 +2,16 @@
 
 import hashlib
 import os
+import subprocess
+import zipfile
 
 import pytest
 import requests
 from requests.adapters import HTTPAdapter
 
-from tests.checkpoints.server import PAGE, WAYS, busy, serving
-from whitebox_probe.checkpoints import CACHE_VARIABLE, Checkpoint, _http, _services
+from tests.checkpoints.server import PAGE, WAYS, busy, redirect, serving
+from whitebox_probe._core.errors import LoadWarning
+from whitebox_probe.checkpoints import CACHE_VARIABLE, Checkpoint, _http, _services, fetch
 from whitebox_probe.cli import main as cli
 
 CONTENT = os.urandom(70_000)
@@ -190,11 +193,165 @@ def hub(server, monkeypatch):
     return lambda *steps: server.plan("/a/b/resolve/main/x.pth", *steps)
 
 
-def blobs(cache):
-    return [path for path in left(cache.parent / "hub") if path.parent.name == "blobs"]
+LONG = "goes on after 70000 bytes, which is what the"
+SIZE = "size"  # of a file that is not as long as the hub said, in the words of its client
 
 
-def test_the_hub_gives_the_file(hub, get, server):
+@pytest.mark.parametrize("fields", [KNOWN, {}], ids=["known", "not known"])
+@pytest.mark.parametrize(
+    ("way", "told"),
+    [
+        ("cut", "peer closed connection"),
+        ("cut-without-length", SIZE),
+        ("cut-chunked", "peer closed connection"),
+        ("says-less", SIZE),
+        ("says-more", "peer closed connection"),
+        ("says-a-petabyte", "peer closed connection"),
+        ("says-nonsense", "bad Content-Length"),
+        ("stall", "timed out"),
+        ("silence", "timed out"),
+        ("page", SIZE),
+        ("page-for-weights", "it is a web page"),
+        ("empty", SIZE),
+        ("over", LONG),
+        ("endless", LONG),
+        ("bomb", LONG),
+        ("reset", "reset by peer"),
+        ("reset-at-once", "reset by peer"),
+        ("hang-up", "disconnected"),
+        ("gibberish", "illegal status line"),
+        ("403", "403"),
+        ("404", "404"),
+        ("429", "429"),
+        ("500", "500"),
+        ("503", "503"),
+        (redirect("file:///etc/passwd"), "unsupported protocol"),
+        (redirect("http://[::1"), "Invalid"),
+        (redirect("itself"), "edirect"),
+    ],
+)
+def test_what_the_hub_answers_is_a_line(way, told, fields, hub, server, get, cache):
+    hub(way)
+    expect_line(get(HUB, **fields), "huggingface.co/a/b, x.pth at main", told)
+    assert blobs(cache.parent / "hub") == []
+    assert server.sent < 30_000_000
+
+
+def blobs(hub):
+    return [path for path in left(hub) if path.parent.name == "blobs" or path.is_symlink()]
+
+
+@pytest.mark.parametrize("fault", ["reset", "cut", "stall", "503", "429"])
+def test_the_hub_is_asked_again_after_a_fault_that_passes(fault, hub, get, cache):
+    hub(fault, "good")
+    assert get(HUB, **KNOWN) == (0, "")
+    assert [path.read_bytes() for path in blobs(cache.parent / "hub")] == [CONTENT] * 2
+
+
+def test_a_wrong_file_of_the_hub_is_not_kept(hub, get, cache):
+    hub("wrong")
+    expect_line(get(HUB, **KNOWN), "its sha256 is")
+    assert blobs(cache.parent / "hub") == []
+
+
+def test_a_damaged_file_of_the_hub_is_set_aside_and_fetched_anew(hub, cache):
     hub("good")
-    print(get(HUB, **KNOWN), server.asked)
-    assert 0
+    entry = Checkpoint("one", "crate", {"dim": 8}, HUB, **KNOWN)
+    path = fetch(entry, progress=False)
+    blob = path.resolve()
+    blob.write_bytes(b"other")
+    with pytest.warns(LoadWarning, match=r"0123456789abcdef\.damaged"):
+        assert fetch(entry, progress=False) == path
+    assert path.read_bytes() == CONTENT
+    assert blob.with_name(f"{blob.name}.damaged").read_bytes() == b"other"
+
+
+def test_the_hubs_client_is_left_as_it_was(hub, get):
+    from huggingface_hub import logging
+    from huggingface_hub.utils import are_progress_bars_disabled
+
+    before = logging.get_verbosity(), are_progress_bars_disabled()
+    for way in ("good", "404"):
+        hub(way)
+        get(HUB)
+        assert (logging.get_verbosity(), are_progress_bars_disabled()) == before
+
+
+# pip's index
+
+WHEEL = {"kind": "wheel", "package": "thing", "version": "1.0", "member": "thing/w.pth"}
+
+
+def as_wheel(write):
+    def download(requirement, folder, progress):
+        write(folder / "thing-1.0-py3-none-any.whl")
+        return ""
+
+    return download
+
+
+def zipped(path, *, content=CONTENT, method=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(path, "w", method) as wheel:
+        wheel.writestr("thing/w.pth", content)
+
+
+def altered(change):
+    def write(path):
+        zipped(path)
+        path.write_bytes(change(bytearray(path.read_bytes())))
+
+    return write
+
+
+def method(number):
+    """The wheel with another method of compression, in both of its headers."""
+
+    def change(content):
+        at = content.index(b"PK\x01\x02")
+        content[8:10] = content[at + 10 : at + 12] = bytes([number, 0])
+        return content
+
+    return change
+
+
+def encrypted(content):
+    at = content.index(b"PK\x01\x02")
+    content[6] |= 1
+    content[at + 8] |= 1
+    return content
+
+
+def flipped(content):
+    content[2000] ^= 255
+    return content
+
+
+@pytest.mark.parametrize(
+    ("write", "told"),
+    [
+        (lambda path: path.write_bytes(b""), "not a zip file"),
+        (lambda path: path.write_bytes(PAGE), "not a zip file"),
+        (altered(lambda content: content[:-30]), "not a zip file"),
+        (altered(flipped), "thing-1.0"),
+        (altered(method(99)), "compression"),
+        (altered(encrypted), "encrypted"),
+        (lambda path: zipped(path, content=b"\0" * (1 << 26)), "it goes on after 70000 bytes"),
+        (lambda path: zipped(path, content=CONTENT[:9]), "it has 9 bytes"),
+        (lambda path: zipped(path, content=CONTENT[::-1]), "its sha256 is"),
+    ],
+)
+def test_what_an_index_gives_is_a_line(write, told, get, cache, monkeypatch):
+    monkeypatch.setattr(_services, "_pip_download", as_wheel(write))
+    expect_line(get(WHEEL, **KNOWN), "thing/w.pth in the wheel thing==1.0", told)
+    assert left(cache) == []
+
+
+def test_what_pip_says_is_data(get, monkeypatch):
+    said = r"b'ERROR: \xff\xfe \x1b[2J' + b'x' * 9999"
+    code = f"import sys; sys.stderr.buffer.write({said}); sys.exit(1)"
+    run = subprocess.run
+    python = _services.sys.executable
+    monkeypatch.setattr(_services.subprocess, "run", lambda _, **o: run([python, "-c", code], **o))
+    status, err = get(WHEEL)
+    expect_line((status, err), "ERROR:")
+    assert "\x1b" not in err

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from whitebox_probe._core.gate import Unfit
@@ -15,6 +15,7 @@ from whitebox_probe.checkpoints._network import CONNECT_SECONDS
 if TYPE_CHECKING:
     import requests
 
+Answer = TypeVar("Answer")
 READ_SECONDS = 30.0
 TRIES = 4
 PAUSE = 1.0  # seconds before the second try; each further one waits twice as long
@@ -22,6 +23,8 @@ MOST_WAIT = 60.0  # seconds that a server may ask to wait
 REDIRECTS = 10
 _CHUNK = 1 << 16
 _BUSY = (408, 425, 429, 500, 502, 503, 504)
+# A body that is cut short, as gdown tells it; a reset, which the hub's client gives up at.
+_TORN = ("DownloadError", "ReadError")
 # Hosts that serve the files of another's links.
 _SAME_OWNER = {"github.com": "githubusercontent.com"}
 
@@ -52,20 +55,20 @@ def download(url: str, to: Sink, *, checked: bool, progress: bool) -> None:
         with requests.Session() as session, _followed(session, url, checked) as answer:
             _receive(answer, to, checked, progress)
 
-    tried(once, to)
+    tried(once, to.again)
 
 
-def tried(once: Callable[[], object], to: Sink) -> None:
+def tried(once: Callable[[], Answer], again: Callable[[], None]) -> Answer:
     """Call what downloads; after a fault that may pass again, from the beginning.
 
+    Args: again: called before each try.
     Raises: Unfit for a server that is busy for too long; what the call raises.
     """
     pause = PAUSE
     for last in (False,) * (TRIES - 1) + (True,):
-        to.again()
+        again()
         try:
-            once()
-            return
+            return once()
         except _Busy as busy:
             wait = pause if busy.wait is None else busy.wait
             if last or wait > MOST_WAIT:
@@ -77,17 +80,20 @@ def tried(once: Callable[[], object], to: Sink) -> None:
             wait = pause
         time.sleep(wait)
         pause *= 2
+    raise AssertionError("the last try returns or raises")
 
 
 def _may_pass(error: Exception) -> bool:
     from requests import exceptions
 
-    if isinstance(error, exceptions.HTTPError) and error.response is not None:
-        return error.response.status_code in _BUSY
+    status = getattr(getattr(error, "response", None), "status_code", 0)
     lasting = (exceptions.SSLError, exceptions.ProxyError)
     passing = (exceptions.ConnectionError, exceptions.Timeout, exceptions.ChunkedEncodingError)
-    torn = type(error).__name__ == "DownloadError"  # gdown's, of a body that is cut short
-    return torn or (isinstance(error, passing) and not isinstance(error, lasting))
+    return (
+        (isinstance(status, int) and status >= 500)
+        or type(error).__name__ in _TORN
+        or (isinstance(error, passing) and not isinstance(error, lasting))
+    )
 
 
 def _followed(session: "requests.Session", url: str, checked: bool) -> "requests.Response":

@@ -68,7 +68,7 @@ def from_drive(checkpoint: Checkpoint, progress: bool) -> Path:
     options |= {"id": checkpoint.source["id"], "quiet": not progress, "use_cookies": False}
     with sink(checkpoint, target) as (to, partial):
         with told(checkpoint), _answers():
-            _http.tried(lambda: gdown.download(output=to, **options), to)
+            _http.tried(lambda: gdown.download(output=to, **options), to.again)
         to.settle()
         if partial.stat().st_size == 0:  # older versions return None where newer ones raise
             raise failed(checkpoint, "Google Drive gave no file: a dead link, or its quota")
@@ -98,15 +98,12 @@ def from_hub(checkpoint: Checkpoint, progress: bool) -> Path:
     if constants.HF_HUB_OFFLINE:
         raise failed(checkpoint, "HF_HUB_OFFLINE is set")
     reach(checkpoint, constants.ENDPOINT)
-    bounded = "tqdm_class" in inspect.signature(hf_hub_download).parameters
-    options = {"tqdm_class": _bar(checkpoint.size)} if bounded and checkpoint.size else {}
+    options = {"revision": source["revision"], "etag_timeout": CONNECT_SECONDS}
+    if "tqdm_class" in inspect.signature(hf_hub_download).parameters:  # older versions have none
+        options["tqdm_class"] = _bar(checkpoint.size)
     with told(checkpoint), _silent(not progress):
-        found = hf_hub_download(
-            source["repo"],
-            source["file"],
-            revision=source["revision"],
-            etag_timeout=CONNECT_SECONDS,
-            **options,
+        found = _http.tried(
+            lambda: hf_hub_download(source["repo"], source["file"], **options), lambda: None
         )
     path = Path(found)
     try:
@@ -118,17 +115,25 @@ def from_hub(checkpoint: Checkpoint, progress: bool) -> Path:
     return path
 
 
-def _bar(size: int) -> Any:
-    """The hub's progress bar, which sees all that is written: one that stops what is too long."""
+def _bar(size: int | None) -> Any:
+    """The hub's progress bar, which sees all that is written: one that stops what is too long.
+
+    Its client goes on for as long as a body does, and resumes one that breaks off after any bytes.
+    """
     from huggingface_hub.utils.tqdm import tqdm
 
     class Bar(tqdm):  # type: ignore[misc]
-        held = 0
+        def __init__(self, *args: Any, **options: Any) -> None:
+            over_http = options.get("name") == "huggingface_hub.http_get"
+            self.held = options.get("initial") or 0
+            self.most = (size or options.get("total")) if over_http else None
+            super().__init__(*args, **options)
 
         def update(self, n: float | None = 1) -> Any:
             self.held += n or 0
-            if self.held > size:
-                raise Unfit(f"it goes on after {size} bytes, which is what the registry says")
+            if self.most is not None and self.held > self.most:
+                says = "registry says" if size else "hub announced"
+                raise Unfit(f"it goes on after {self.most} bytes, which is what the {says}")
             return super().update(n)
 
     return Bar
