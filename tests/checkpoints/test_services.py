@@ -149,15 +149,15 @@ def as_page(to):
         ("404", "Cannot retrieve the public link"),
         ("429", "Cannot retrieve the public link"),
         ("500", "Cannot retrieve the public link"),
-        (busy(3600), "gdown does not understand the answer"),
+        (busy(3600), "gdown cannot use the answer"),
         (TORN, "Download is incomplete"),
         (OTHER, "its sha256 is"),
         (a_flood, "it goes on after 70000 bytes, which is what the registry says"),
-        (of_no_date, "gdown does not understand the answer"),
-        (without_type, "gdown does not understand the answer"),
+        (of_no_date, "gdown cannot use the answer"),
+        (without_type, "gdown cannot use the answer"),
         ("reset-at-once", "ConnectionError"),
         ("gibberish", "ConnectionError"),
-        ("stall", "gdown does not understand"),
+        ("stall", "gdown cannot use"),
         ("silence", "ReadTimeout"),
     ],
 )
@@ -235,6 +235,40 @@ def test_what_the_hub_answers_is_a_line(way, told, fields, hub, server, get, cac
     expect_line(get(HUB, **fields), "huggingface.co/a/b, x.pth at main", told)
     assert blobs(cache.parent / "hub") == []
     assert server.sent < 30_000_000
+
+
+def about(**changed):
+    told = {"ETag": '"0123456789abcdef"', "X_Repo_Commit": "c" * 40, "Content_Length": 70_000}
+    told = {name: value for name, value in (told | changed).items() if value is not None}
+    return lambda to: to.head(**told)
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (about(ETag=None), "ETag"),
+        (about(ETag='""'), "the hub's client gave no file"),
+        (about(ETag=f'"{"e" * 400}"'), "File name too long"),
+        (about(X_Repo_Commit=None), "X-Repo-Commit"),
+        (about(X_Repo_Commit="../../../../evil"), "Invalid pointer path"),
+        (about(Content_Length=10**15), "Not enough free disk space"),
+        (about(X_Linked_Size=10**15), "Not enough free disk space"),
+        (about(Content_Length="abc"), "bad Content-Length"),
+        (WAYS["403"], "LocalEntryNotFoundError"),
+        (WAYS["404"], "LocalEntryNotFoundError"),
+        (WAYS["429"], "LocalEntryNotFoundError"),
+        (WAYS["500"], "LocalEntryNotFoundError"),
+        (WAYS["gibberish"], "RemoteProtocolError"),
+        (redirect("file:///etc/passwd"), "LocalEntryNotFoundError"),
+        (redirect("itself"), "redirects"),
+        (redirect("http://[::1"), "Invalid IPv6 URL"),
+    ],
+)
+def test_what_the_hub_says_of_a_file_may_be_wrong(answer, told, hub, server, get, tmp_path):
+    hub("good")
+    server.about = answer
+    expect_line(get(HUB, **KNOWN), "huggingface.co/a/b, x.pth at main", told)
+    assert blobs(tmp_path) == []
 
 
 def blobs(hub):

@@ -4,6 +4,7 @@ import inspect
 import shutil
 import subprocess
 import sys
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from whitebox_probe._core.errors import CheckpointError, MissingDependency
-from whitebox_probe._core.gate import Unfit, gate, reason
+from whitebox_probe._core.gate import Unfit, gate, is_file, reason
 from whitebox_probe.checkpoints import _http
 from whitebox_probe.checkpoints._cache import folder_beside, sink
 from whitebox_probe.checkpoints._described import cached_path, expect_sound, failed, told
@@ -67,7 +68,7 @@ def from_drive(checkpoint: Checkpoint, progress: bool) -> Path:
     options = waits if "timeout" in inspect.signature(gdown.download).parameters else {}
     options |= {"id": checkpoint.source["id"], "quiet": not progress, "use_cookies": False}
     with sink(checkpoint, target) as (to, partial):
-        with told(checkpoint), _answers():
+        with told(checkpoint), _understood("gdown"):
             _http.tried(lambda: gdown.download(output=to, **options), to.again)
         to.settle()
         if partial.stat().st_size == 0:  # older versions return None where newer ones raise
@@ -77,14 +78,14 @@ def from_drive(checkpoint: Checkpoint, progress: bool) -> Path:
 
 
 @contextmanager
-def _answers() -> Iterator[None]:
-    """An answer without the fields that gdown takes for granted is no fault of the program."""
+def _understood(client: str) -> Iterator[None]:
+    """What a service's client makes of an answer that it cannot use is no fault of the program."""
     try:
         yield
     except (KeyError, ValueError, AssertionError) as error:
         if isinstance(error, OSError):  # as some of requests are
             raise
-        raise Unfit(f"gdown does not understand the answer: {reason(error)}") from error
+        raise Unfit(f"{client} cannot use the answer: {reason(error)}") from error
 
 
 def from_hub(checkpoint: Checkpoint, progress: bool) -> Path:
@@ -101,11 +102,15 @@ def from_hub(checkpoint: Checkpoint, progress: bool) -> Path:
     options = {"revision": source["revision"], "etag_timeout": CONNECT_SECONDS}
     if "tqdm_class" in inspect.signature(hf_hub_download).parameters:  # older versions have none
         options["tqdm_class"] = _bar(checkpoint.size)
-    with told(checkpoint), _silent(not progress):
+    client = "the hub's client"
+    with told(checkpoint), _silent(not progress), _understood(client), _room():
         found = _http.tried(
             lambda: hf_hub_download(source["repo"], source["file"], **options), lambda: None
         )
     path = Path(found)
+    if not is_file(path):
+        path.unlink(missing_ok=True)
+        raise failed(checkpoint, f"{client} gave no file")
     try:
         expect_sound(checkpoint, path)
     except CheckpointError:
@@ -113,6 +118,17 @@ def from_hub(checkpoint: Checkpoint, progress: bool) -> Path:
         path.unlink(missing_ok=True)
         raise
     return path
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    """The hub's client warns of a disk that is too small, and then fills it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "Not enough free disk space", UserWarning)
+        try:
+            yield
+        except UserWarning as warning:
+            raise Unfit(reason(warning)) from warning
 
 
 def _bar(size: int | None) -> Any:
