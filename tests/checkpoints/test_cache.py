@@ -66,14 +66,14 @@ from whitebox_probe.cli.main import main
 most = int(sys.argv[1])
 if most:
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-sys.exit(main(["fetch", "one", "--quiet"]))
+sys.exit(main(["fetch", "one", *sys.argv[2:]]))
 """
 
 
 class Fetching:
     """`fetch` in a process of its own."""
 
-    def __init__(self, url, cache, *, most=0, **options):
+    def __init__(self, url, cache, *, most=0, quiet=True):
         file = cache.parent / f"{len(url)}{time.monotonic_ns()}.yaml"
         source = f"{{kind: url, url: '{url}', filename: one.pth}}, sha256: {DIGEST}"
         file.write_text(
@@ -81,12 +81,11 @@ class Fetching:
         )
         own = {REGISTRY_VARIABLE: str(file), CACHE_VARIABLE: str(cache)}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", CODE, str(most)],
+            [sys.executable, "-c", CODE, str(most), *["--quiet"][: int(quiet)]],
             env={**os.environ, **own},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            **options,
         )
 
     def ended(self):
@@ -173,8 +172,9 @@ def test_ctrl_c_ends_a_wait_for_another_process(server, cache):
     url = server.at("stall")
     first = Fetching(url, cache)
     unfinished(cache)
-    second = Fetching(url, cache)
-    time.sleep(2.0)
+    second = Fetching(url, cache, quiet=False)
+    waiting = "one: waiting for the process that fetches it already\n"
+    assert second.process.stderr.readline() == waiting
     assert second.stop(signal.SIGINT)[0] == 130
     assert unfinished(cache), "the other's file is still there"
     first.stop(signal.SIGKILL)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from whitebox_probe._core.gate import Unfit
@@ -101,7 +101,8 @@ def _followed(session: "requests.Session", url: str, checked: bool) -> "requests
 
     They are followed here because requests reads the whole body of each into memory.
     """
-    session.get_redirect_target = lambda _: None  # type: ignore[method-assign]
+    ours: Any = session
+    ours.get_redirect_target = lambda _: None
     first = url
     for _ in range(REDIRECTS + 1):
         answer = session.get(

@@ -58,18 +58,17 @@ def from_drive(checkpoint: Checkpoint, progress: bool) -> Path:
             "the package gdown, which downloads from there, is not installed",
             "Run: python -m pip install gdown",
         )
-    import gdown
 
     reach(checkpoint, "https://drive.google.com")
     target = cached_path(checkpoint)
     waits: dict[str, Any] = {
         "timeout": (CONNECT_SECONDS, _http.READ_SECONDS)
     }  # which older versions cannot
-    options = waits if "timeout" in inspect.signature(gdown.download).parameters else {}
+    options = waits if "timeout" in inspect.signature(download).parameters else {}
     options |= {"id": checkpoint.source["id"], "quiet": not progress, "use_cookies": False}
     with sink(checkpoint, target) as (to, partial):
         with told(checkpoint), _understood("gdown"):
-            _http.tried(lambda: gdown.download(output=to, **options), to.again)
+            _http.tried(lambda: download(output=to, **options), to.again)
         to.settle()
         if partial.stat().st_size == 0:  # older versions return None where newer ones raise
             raise failed(checkpoint, "Google Drive gave no file: a dead link, or its quota")
@@ -138,7 +137,7 @@ def _bar(size: int | None) -> Any:
     """
     from huggingface_hub.utils.tqdm import tqdm
 
-    class Bar(tqdm):  # type: ignore[misc]
+    class Bar(tqdm):
         def __init__(self, *args: Any, **options: Any) -> None:
             over_http = options.get("name") == "huggingface_hub.http_get"
             self.held = options.get("initial") or 0
