@@ -61,11 +61,10 @@ def from_drive(checkpoint: Checkpoint, progress: bool) -> Path:
 
     reach(checkpoint, "https://drive.google.com")
     target = cached_path(checkpoint)
-    waits: dict[str, Any] = {
-        "timeout": (CONNECT_SECONDS, _http.READ_SECONDS)
-    }  # which older versions cannot
-    options = waits if "timeout" in inspect.signature(download).parameters else {}
-    options |= {"id": checkpoint.source["id"], "quiet": not progress, "use_cookies": False}
+    download: Any = gdown.download
+    options = {"id": checkpoint.source["id"], "quiet": not progress, "use_cookies": False}
+    if "timeout" in inspect.signature(download).parameters:  # older versions have none
+        options["timeout"] = (CONNECT_SECONDS, _http.READ_SECONDS)
     with sink(checkpoint, target) as (to, partial):
         with told(checkpoint), _understood("gdown"):
             _http.tried(lambda: download(output=to, **options), to.again)
