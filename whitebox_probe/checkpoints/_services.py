@@ -58,6 +58,7 @@ def from_drive(checkpoint: Checkpoint, progress: bool) -> Path:
             "the package gdown, which downloads from there, is not installed",
             "Run: python -m pip install gdown",
         )
+    import gdown
 
     reach(checkpoint, "https://drive.google.com")
     target = cached_path(checkpoint)
