@@ -16,7 +16,7 @@ from whitebox_probe.cli import main as cli
 CONTENT = os.urandom(70_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 KNOWN = f", sha256: {DIGEST}, size: {len(CONTENT)}"
-FLOOD = 5_000_000  # bytes; what is sent of an endless body before it is noticed is in buffers
+FLOOD = 16_000_000  # bytes: of an endless body, what is sent before it is noticed is in buffers
 
 
 @pytest.fixture(autouse=True)
