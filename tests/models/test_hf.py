@@ -314,7 +314,7 @@ def hub(tmp_path, monkeypatch):
     """A hub of one repository, some/vit, whose files are fetched one by one into the cache."""
     from huggingface_hub import constants, errors
 
-    from whitebox_probe.checkpoints import _fetch
+    from whitebox_probe.checkpoints import _services
 
     cache, there = tmp_path / "cache", tmp_path / "there"
     there.mkdir()
@@ -336,7 +336,7 @@ def hub(tmp_path, monkeypatch):
         return str(snapshot / file)
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
-    monkeypatch.setattr(_fetch, "unreachable", lambda _: "")
+    monkeypatch.setattr(_services, "unreachable", lambda _: "")
     config = transformers.CONFIG_MAPPING["vit"](
         hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24,
         image_size=24, patch_size=8,

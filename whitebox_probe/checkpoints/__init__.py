@@ -4,9 +4,9 @@
 the registry is quick.
 """
 
-from whitebox_probe.checkpoints._fetch import CACHE_VARIABLE as CACHE_VARIABLE
+from whitebox_probe.checkpoints._described import CACHE_VARIABLE as CACHE_VARIABLE
+from whitebox_probe.checkpoints._described import cache_dir as cache_dir
 from whitebox_probe.checkpoints._fetch import by_hand as by_hand
-from whitebox_probe.checkpoints._fetch import cache_dir as cache_dir
 from whitebox_probe.checkpoints._fetch import fetch as fetch
 from whitebox_probe.checkpoints._fetch import fetch_files as fetch_files
 from whitebox_probe.checkpoints._fetch import locate as locate

@@ -10,7 +10,7 @@ CONNECT_SECONDS = 3.0
 PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 # Libraries that download for us, or that these use; httpx2 is httpx, renamed.
 HTTP = ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3")
-LIBRARIES = (*HTTP, "huggingface_hub", "hf_xet", "pooch", "gdown")
+LIBRARIES = (*HTTP, "huggingface_hub", "hf_xet", "gdown")
 
 
 def unreachable(url: str) -> str:

@@ -213,7 +213,6 @@ def _yaml(file: Path) -> Any:
 
 def _validate(document: Any, file: Path) -> None:
     """Raise for the first field that does not follow the schema, by entry and field."""
-    # fastjsonschema, because importing jsonschema can take a second: it looks for its extras.
     import fastjsonschema
 
     from whitebox_probe.checkpoints._schema import SCHEMA
@@ -235,6 +234,7 @@ def _validate(document: Any, file: Path) -> None:
     )
 
 
+@lru_cache(maxsize=1)
 def _why(error: Any) -> str:
     """What is wrong with a value, without the path that the message starts with."""
     told = str(error.message).removeprefix(str(error.name)).strip()

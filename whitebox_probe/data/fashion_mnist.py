@@ -118,10 +118,11 @@ def _read_idx(path: Path) -> NDArray[np.uint8]:
 
 
 def _download(split: str) -> tuple[Images, Labels]:
-    import pooch
     from torchvision.datasets import FashionMNIST
 
-    root = pooch.os_cache("whitebox-probe") / "data"
+    from whitebox_probe.checkpoints import cache_dir
+
+    root = cache_dir() / "data"
     try:
         dataset: Any = FashionMNIST(str(root), train=split == "train", download=True)
     except (OSError, RuntimeError) as error:
