@@ -1,0 +1,73 @@
+"""Kills commands at random points, lets them go on, and counts what became of their results.
+
+`python -m tests.kills --command run --signal KILL --points 50 --seed 0`; with `--signal full` the
+disk is full instead, and with `--torchrun 2` so many processes share the command. The exit status
+is 1 for any fault.
+"""
+
+import argparse
+import sys
+from random import Random
+
+from tests.kills.harness import COMMANDS, Bench, Counts, Point, bench, drawn, tried
+
+SIGNALS = ("KILL", "TERM", "INT", "full")
+SHARED = 12.0
+"""Seconds within which a command that several processes share is stopped."""
+
+
+def kills(at: Bench, name: str, act: str, *, count: int, seed: int, processes: int = 1,
+          cold: bool = False) -> Counts:  # fmt: skip
+    """So many points of a command."""
+    random, counts = Random(f"{name} {act} {seed} {processes}"), Counts()
+    for number in range(count):
+        over = number % 2 == 1
+        known = at.known(COMMANDS[name], over=over)
+        if act == "full":
+            point = Point(act, over, step=random.randint(1, known.steps))
+            if number % 4 >= 2:
+                biggest = max(len(each) for each in known.files.values())
+                point = Point(act, over, most=int(biggest ** random.random()))
+        elif processes > 1 or cold:
+            after = random.uniform(0.05, SHARED if processes > 1 else 4 + known.seconds)
+            group = random.random() < 0.5 and processes == 1
+            point = Point(act, over, after=after, group=group, processes=processes, cold=True)
+        else:
+            point = drawn(random, known, act, over=over)
+        tried(at, COMMANDS[name], point, counts)
+    return counts
+
+
+def main() -> int:
+    """Every command and signal that is named, one after the other."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("--command", nargs="*", choices=list(COMMANDS), default=list(COMMANDS))
+    add("--signal", nargs="*", choices=SIGNALS, default=list(SIGNALS))
+    add("--points", type=int, default=50, help="of each command and signal")
+    add("--torchrun", type=int, default=1, metavar="N", help="processes that share `run`")
+    add("--cold", action="store_true", help="start every command from nothing")
+    add("--seed", type=int, default=0)
+    args = parser.parse_args()
+    faults = 0
+    with bench() as at:
+        for name in args.command:
+            for act in args.signal:
+                counts = kills(
+                    at,
+                    name,
+                    act,
+                    count=args.points,
+                    seed=args.seed,
+                    processes=args.torchrun,
+                    cold=args.cold,
+                )
+                for fault in counts.faults:
+                    print(f"  {fault}\n")
+                print(counts.line(f"{name} {act}"), flush=True)
+                faults += len(counts.faults)
+    return int(faults > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
