@@ -27,7 +27,7 @@ def kills(at: Bench, name: str, act: str, *, count: int, seed: int, processes: i
             point = Point(act, over, step=random.randint(1, known.steps))
             if number % 4 >= 2:
                 biggest = max(len(each) for each in known.files.values())
-                point = Point(act, over, most=int(biggest ** random.random()))
+                point = Point(act, over, most=600 + int(biggest ** random.random()))
         elif processes > 1 or cold:
             after = random.uniform(0.05, SHARED if processes > 1 else 4 + known.seconds)
             group = random.random() < 0.5 and processes == 1

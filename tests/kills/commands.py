@@ -45,12 +45,14 @@ class Command:
 
 def _run(over: bool) -> list[str]:
     words = ["run", MODEL, "--limit", "12", "--metrics", "l0,hoyer,compression", *QUICK]
-    return [*words, "--save-every", "0", "--out", "out", *(["--overwrite"] if over else [])]
+    words += ["--save-every", "0", "--out", "out"]
+    return [*words, "--overwrite", "--workers", "1"] if over else words
 
 
 def _go_on(place: Path, over: bool) -> list[str]:
     begun = (place / "out" / "arguments.json").is_file()
-    return ["run", "--resume", "out"] if begun else _run(over)
+    readers = ["--workers", "1"] if over else []  # which run.json tells
+    return ["run", "--resume", "out", *readers] if begun else _run(over)
 
 
 def _results(place: Path) -> dict[str, object]:
@@ -61,12 +63,17 @@ def _loaded(place: Path, kind: type, folders: list[Path], seal: str) -> dict[str
     """What folders hold that hold one, whole; the error's line where it is not."""
     found: dict[str, object] = {}
     for folder in folders:
-        try:
-            found[str(folder.relative_to(place))] = kind.load(folder)  # type: ignore[attr-defined]
-        except ProbeError as error:
-            if f"it has no {seal}" not in str(error) and "no such folder" not in str(error):
-                found[str(folder.relative_to(place))] = str(error)
+        one = _load(kind, folder)
+        if not isinstance(one, str) or not (f"has no {seal}" in one or "no such folder" in one):
+            found[str(folder.relative_to(place))] = one
     return found
+
+
+def _load(kind: type, folder: Path) -> object:
+    try:
+        return kind.load(folder)  # type: ignore[attr-defined]
+    except ProbeError as error:
+        return str(error)
 
 
 def _audit(over: bool) -> list[str]:

@@ -174,7 +174,9 @@ def survivors(ended: Ended, *, within: float = 15.0) -> list[int]:
     """Processes of a command that has ended which are still there after some seconds."""
     end = time.monotonic() + within
     while True:
-        found = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _is_of(pid, ended)]
+        found = [
+            pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _is_of(pid, ended)
+        ]
         if not found or time.monotonic() > end:
             return found
         time.sleep(0.2)

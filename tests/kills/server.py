@@ -19,8 +19,8 @@ from tests.kills import points
 
 _LIBRARIES = (
     "altair", "filelock", "jinja2", "matplotlib.pyplot", "matplotlib.backends.backend_agg",
-    "matplotlib.backends.backend_pdf", "pandas", "pooch", "pyarrow.parquet", "requests", "scipy.stats",
-    "timm", "torch", "torchmetrics",
+    "matplotlib.backends.backend_pdf", "pandas", "pooch", "pyarrow.parquet", "requests",
+    "scipy.stats", "timm", "torch", "torchmetrics",
 )  # fmt: skip
 
 
@@ -48,7 +48,6 @@ def command(asked: dict) -> None:
         os.dup2(os.open(name, flags), number)
     if asked["most"] is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (asked["most"], resource.RLIM_INFINITY))
-    sys.stdin = sys.__stdin__ = open(0, closefd=False)
     sys.argv = ["whitebox-probe", *asked["words"]]
     sys.modules.pop("whitebox_probe.__main__", None)
     status = 1

@@ -2,6 +2,7 @@
 
 import os
 
+_PARENT = os.getppid()
 _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -18,3 +19,8 @@ def rank() -> int:
 def local_rank() -> int:
     """The number of this process among those of its machine, from 0."""
     return int(os.environ.get("LOCAL_RANK") or rank() if launched() else 0)
+
+
+def is_left() -> bool:
+    """Whether torchrun started this process, and has ended before it."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and launched() and os.getppid() != _PARENT

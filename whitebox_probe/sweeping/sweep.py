@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from whitebox_probe._core import stopping
 from whitebox_probe._core.errors import SweepError
 from whitebox_probe._core.gate import Unfit, read_json
 from whitebox_probe._core.process import as_found
@@ -172,7 +173,7 @@ def sweep(
         except KeyboardInterrupt as stop:
             found = _saved(folder, plan.sweep.cells, lost)
             how_many = f"{told_states(found.cells)}. The same call goes on"
-            raise KeyboardInterrupt(f"stopped: {how_many}") from stop
+            raise type(stop)(f"stopped: {how_many}") from stop
         return _saved(folder, plan.sweep.cells, lost)
 
 
@@ -273,7 +274,8 @@ def _stopping() -> Iterator[None]:
         return
 
     def stop(*_: Any) -> None:
-        raise KeyboardInterrupt
+        stopping.note(signal.SIGTERM)
+        raise stopping.Terminated
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
