@@ -78,7 +78,7 @@ def _load(kind: type, folder: Path) -> object:
 
 def _audit(over: bool) -> list[str]:
     limit = "4" if over is None else "6"
-    words = ["audit", MODEL, "--limit", limit, "--draws", "2", "--null-limit", "4", *QUICK]
+    words = ["audit", MODEL, "--limit", limit, "--no-null", *QUICK]
     return [*words, "--no-robustness", "--format", "png", "--table", "latex", "--out", "out"]
 
 
@@ -115,7 +115,7 @@ def _fetchable(place: Path) -> None:
 
 
 def _bytes(place: Path) -> dict[str, object]:
-    files = [*place.glob("cache/**/*.pth"), *place.glob("report.html")]
+    files = [*place.glob("cache/*/[!.]*.pth"), *place.glob("report.html")]
     return {str(path.relative_to(place)): path.read_bytes() for path in files}
 
 

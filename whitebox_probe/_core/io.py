@@ -22,12 +22,9 @@ except ImportError:  # Windows has none, and keeps what a kill left
     fcntl = None  # type: ignore[assignment]
 
 CHUNK = 1 << 20
-DISK = frozenset(
-    {
-        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
-        *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG),
-    }
-)
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
+"""System errors of a disk that takes nothing more, whatever is written."""
+DISK = FULL | {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
 """System errors of a place where nothing can be written or read: what a user can mend."""
 _PART = ".part-"
 
