@@ -7,6 +7,7 @@ is 1 for any fault.
 
 import argparse
 import sys
+import time
 from random import Random
 
 from tests.kills.harness import COMMANDS, Bench, Counts, Point, bench, drawn, tried
@@ -17,8 +18,9 @@ SHARED = 12.0
 
 
 def kills(at: Bench, name: str, act: str, *, count: int, seed: int, processes: int = 1,
-          cold: bool = False) -> Counts:  # fmt: skip
-    """So many points of a command."""
+          cold: bool = False, minutes: float = 60.0) -> Counts:  # fmt: skip
+    """So many points of a command, or those that so many minutes allow."""
+    end = time.monotonic() + 60 * minutes
     random, counts = Random(f"{name} {act} {seed} {processes}"), Counts()
     for number in range(count):
         over = number % 2 == 1
@@ -35,6 +37,8 @@ def kills(at: Bench, name: str, act: str, *, count: int, seed: int, processes: i
         else:
             point = drawn(random, known, act, over=over)
         tried(at, COMMANDS[name], point, counts)
+        if time.monotonic() > end:
+            break
     return counts
 
 
@@ -45,6 +49,7 @@ def main() -> int:
     add("--command", nargs="*", choices=list(COMMANDS), default=list(COMMANDS))
     add("--signal", nargs="*", choices=SIGNALS, default=list(SIGNALS))
     add("--points", type=int, default=50, help="of each command and signal")
+    add("--minutes", type=float, default=60.0, help="at most, for each command and signal")
     add("--torchrun", type=int, default=1, metavar="N", help="processes that share `run`")
     add("--cold", action="store_true", help="start every command from nothing")
     add("--seed", type=int, default=0)
@@ -61,6 +66,7 @@ def main() -> int:
                     seed=args.seed,
                     processes=args.torchrun,
                     cold=args.cold,
+                    minutes=args.minutes,
                 )
                 for fault in counts.faults:
                     print(f"  {fault}\n")
