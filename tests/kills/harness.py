@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 import signal
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,6 +23,10 @@ from tests.kills.processes import Ended, Warm, cold, survivors
 
 USUAL = {"KILL": (137,), "TERM": (143,), "INT": (130,)}
 """How a command ends by a signal; or with 0, where it was done before."""
+
+
+PAGE = 4096
+"""Bytes by which the disks that are mounted here are filled."""
 
 
 @dataclass
@@ -77,12 +82,32 @@ class Bench:
         self._known: dict[tuple[str, bool], Known] = {}
         self._number = 0
 
-    def folder(self, start: Path | None = None) -> Path:
-        """A new folder, with the same in it as another."""
+    def folder(self, start: Path | None = None, *, room: int | None = None) -> Path:
+        """A new folder, with the same in it as another.
+
+        Args: room: bytes that can be written there, on a disk of its own; `remove` it.
+        """
         self._number += 1
         found = self.place / f"{self._number:05d}"
-        shutil.copytree(start, found) if start else found.mkdir()
+        found.mkdir()
+        if room is not None:
+            sizes = [path.lstat().st_size for path in (start or found).rglob("*")]
+            taken = sum(size + PAGE - size % PAGE for size in sizes)
+            _mount(found, f"size={taken + room}")
+        if start:
+            shutil.copytree(start, found, dirs_exist_ok=True)
         return found
+
+    def widen(self, place: Path) -> None:
+        """Make room on the disk of a folder that has one."""
+        if place.is_mount():
+            _mount(place, "remount,size=64m")
+
+    def remove(self, place: Path) -> None:
+        """Remove a folder, and its disk."""
+        if place.is_mount():
+            subprocess.run(["umount", str(place)], check=True)
+        shutil.rmtree(place)
 
     def known(self, command: Command, *, over: bool) -> Known:
         """The undisturbed run, made once."""
@@ -96,7 +121,6 @@ class Bench:
                     self.call([*words, "--quiet", "--out", name], start)
             if over:
                 self.call(command.old, start)
-            self.call(command.words(over), self.folder(start))  # whatever is made once
             whole, log = self.folder(start), self.place / f"{command.name}-{over}.steps"
             ended = self.call(
                 command.words(over), whole, more=points.told(points.COUNT, 0, whole, log)
@@ -116,6 +140,10 @@ class Bench:
         ended = self.warm.call(words, place, **options)
         assert ended.status == 0, (words, ended)
         return ended
+
+
+def _mount(place: Path, how: str) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", how, "none", str(place)], check=True)
 
 
 @contextmanager
@@ -192,12 +220,14 @@ class Point:
     after: float | None = None
     group: bool = False
     most: int | None = None
+    room: int | None = None
     processes: int = 1
     cold: bool = False
 
     def __str__(self) -> str:
         where = f"step {self.step}" if self.step else f"{self.after or 0:.3f} s"
-        where = f"{self.most} bytes" if self.most else where
+        where = f"{self.most} bytes a file" if self.most else where
+        where = where if self.room is None else f"{self.room} bytes of room"
         told = [where, "over an old one" if self.over else "into nothing"]
         told += ["the whole group"] * self.group + ["from nothing"] * self.cold
         told += [f"{self.processes} processes"] * (self.processes > 1)
@@ -229,7 +259,7 @@ def start(at: Bench, words: list[str], place: Path, point: Point) -> Ended:
 def tried(at: Bench, command: Command, point: Point, counts: Counts) -> None:
     """Stop a command at a point, look at what is there, and let it go on."""
     known = at.known(command, over=point.over)
-    place = at.folder(known.start)
+    place = at.folder(known.start, room=point.room)
     ended = start(at, command.words(point.over), place, point)
     counts.tried += 1
     counts.codes[ended.status] += 1
@@ -239,8 +269,9 @@ def tried(at: Bench, command: Command, point: Point, counts: Counts) -> None:
         _answered(ended, point, told, counts)
     counts.alive += [f"{told}{pid}" for pid in survivors(ended)]
     _looked_at(at, command, place, known, ended, told, counts)
+    at.widen(place)
     _gone_on(at, command, place, known, ended, point, told, counts)
-    shutil.rmtree(place)
+    at.remove(place)
 
 
 def _answered(ended: Ended, point: Point, told: str, counts: Counts) -> None:

@@ -139,6 +139,8 @@ def sweep(
         work in; ProbeError for a model, data or settings that are known to be wrong before a cell
         is begun; KeyboardInterrupt, once what was measured is saved.
     """
+    from whitebox_probe.probing.state import forget
+
     plan = planned(file, out=out)
     how = engine_named(engine or plan.engine)
     options = plan.options.get(how.name, {})
@@ -158,6 +160,8 @@ def sweep(
         # Looked at again: another sweep may have been at work until now.
         states = {each.folder: place.state_of(each.folder) for each in chosen}
         again = ("begun", "to do", "failed") if retry_failed else ("begun", "to do")
+        for each in (one for one in chosen if states[one.folder] == "done"):
+            forget(each.folder)  # states of one that was killed behind its last step
         todo = [each for each in chosen if states[each.folder] in again]
         for each in todo:
             place.describe(each.folder, each.cell, plan.execution)
