@@ -9,13 +9,13 @@ import argparse
 import os
 import sys
 import time
+from functools import cache
 from random import Random
 
 from tests.kills.harness import COMMANDS, PAGE, Bench, Counts, Point, bench, drawn, tried
+from tests.kills.processes import cold as started
 
 SIGNALS = ("KILL", "TERM", "INT", "full")
-SHARED = 12.0
-"""Seconds within which a command that several processes share is stopped."""
 
 
 def kills(at: Bench, name: str, act: str, *, count: int, seed: int, processes: int = 1,
@@ -35,7 +35,7 @@ def kills(at: Bench, name: str, act: str, *, count: int, seed: int, processes: i
                 biggest = max(len(each) for each in known.files.values())
                 point = Point(act, over, most=600 + int(biggest ** random.random()))
         elif processes > 1 or cold:
-            after = random.uniform(0.05, SHARED if processes > 1 else 4 + known.seconds)
+            after = random.uniform(0.05, 1.0) * from_nothing(at, name, processes)
             group = random.random() < 0.5 and processes == 1
             point = Point(act, over, after=after, group=group, processes=processes, cold=True)
         else:
@@ -44,6 +44,16 @@ def kills(at: Bench, name: str, act: str, *, count: int, seed: int, processes: i
         if time.monotonic() > end:
             break
     return counts
+
+
+@cache
+def from_nothing(at: Bench, name: str, processes: int) -> float:
+    """Seconds that an undisturbed command takes, where nothing is warm."""
+    command = COMMANDS[name]
+    place = at.folder(at.known(command, over=False).start)
+    ended = started(command.words(False), place, processes=processes)
+    assert ended.status == 0, ended
+    return ended.seconds
 
 
 def can_mount() -> bool:
