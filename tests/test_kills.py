@@ -193,6 +193,24 @@ def test_a_process_of_torchrun_knows_when_it_is_left(monkeypatch):
     assert not launch.is_left()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux")
+def test_a_process_of_torchrun_ends_when_torchrun_is_killed(tmp_path):
+    child = "import time; from whitebox_probe._core import launch; launch.follow(15)\n"
+    child += "print('following', flush=True); time.sleep(60)"
+    parent = "import subprocess, sys, time\nsubprocess.Popen([sys.executable, '-c', sys.argv[1]])\n"
+    parent += "time.sleep(60)"
+    names = dict.fromkeys(("RANK", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"), "0")
+    run = subprocess.Popen(
+        [sys.executable, "-c", parent, child],
+        env=os.environ | names | {"WORLD_SIZE": "2"},
+        stdout=subprocess.PIPE,
+    )
+    with run:
+        assert run.stdout.readline() == b"following\n"
+        run.kill()
+        assert run.stdout.read() == b""  # its end, within less than the minute that it sleeps
+
+
 def test_a_full_disk_stops_a_sweep_and_the_cell_is_measured_by_the_next(
     tmp_path, monkeypatch, capsys
 ):

@@ -268,7 +268,7 @@ def tried(at: Bench, command: Command, point: Point, counts: Counts) -> None:
     if point.act != "KILL":
         _answered(ended, point, told, counts)
     counts.alive += [f"{told}{pid}" for pid in survivors(ended)]
-    _looked_at(at, command, place, known, ended, told, counts)
+    _looked_at(at, command, place, known, ended, point, told, counts)
     at.widen(place)
     _gone_on(at, command, place, known, ended, point, told, counts)
     at.remove(place)
@@ -294,7 +294,14 @@ def _answered(ended: Ended, point: Point, told: str, counts: Counts) -> None:
 
 
 def _looked_at(
-    at: Bench, command: Command, place: Path, known: Known, ended: Ended, told: str, counts: Counts
+    at: Bench,
+    command: Command,
+    place: Path,
+    known: Known,
+    ended: Ended,
+    point: Point,
+    told: str,
+    counts: Counts,
 ) -> None:
     """Nothing torn under a final name, and each thing the old one or the new one."""
     counts.torn += [f"{told}{each}" for each in torn(place)]
@@ -307,8 +314,8 @@ def _looked_at(
             counts.lost.append(f"{told}{name} is gone")
         elif not any(found[name] == each for each in allowed):
             counts.lost.append(f"{told}{name} is neither old nor new: {str(found[name])[:300]}")
-    if ended.status == 0 and files(place) != known.files:
-        counts.other.append(f"{told}exit status 0, and {_differing(files(place), known.files)}")
+    if ended.status == 0 and (wrong := _differing(files(place), known.files, point)):
+        counts.other.append(f"{told}exit status 0, and {wrong}")
 
 
 def _gone_on(
@@ -334,16 +341,17 @@ def _gone_on(
         counts.lost.append(f"{told}{' '.join(words)}: {again.status} {again.err[-1500:]}")
         return
     now = files(place)
-    changed = {name for name in known.files if now.get(name) != known.files[name]}
-    if changed:
-        counts.other.append(f"{told}{_differing(now, known.files)}")
+    if _differing(now, known.files, point):
+        counts.other.append(f"{told}{_differing(now, known.files, point)}")
     if new := sorted(now.keys() - known.files.keys()):
         counts.left.append(f"{told}{', '.join(new)}")
 
 
-def _differing(one: dict[str, bytes], two: dict[str, bytes]) -> str:
-    wrong = sorted(n for n in one.keys() | two.keys() if one.get(n) != two.get(n))
-    return f"other files: {', '.join(wrong)}"
+def _differing(now: dict[str, bytes], want: dict[str, bytes], point: Point) -> str:
+    wrong = sorted(name for name in want if now.get(name) != want[name])
+    if point.processes > 1:  # how many, run.json tells
+        wrong = [name for name in wrong if not name.endswith("run.json")]
+    return f"other files: {', '.join(wrong)}" if wrong else ""
 
 
 __all__ = ["COMMANDS", "Bench", "Counts", "Point", "bench", "drawn", "tried"]
