@@ -19,7 +19,9 @@ from typing import Any
 try:
     import fcntl
 except ImportError:  # Windows has none, and keeps what a kill left
-    fcntl = None  # type: ignore[assignment]
+    _LOCKS = False
+else:
+    _LOCKS = True
 
 CHUNK = 1 << 20
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
@@ -51,7 +53,7 @@ def temporary_folder(beside: Path, name: str) -> Iterator[Path]:
 
 def tidy(folder: Path) -> None:
     """Remove what processes that are gone were writing in a folder."""
-    if fcntl is None:
+    if not _LOCKS:
         return
     with suppress(OSError), os.scandir(folder) as entries:
         left = [each for each in entries if each.name.startswith(".") and _PART in each.name]
@@ -70,8 +72,9 @@ def _part(
     while True:
         handle, made = make(folder, f".{name}{_PART}", suffix)
         path = Path(made)
-        if fcntl is None:  # what is open can be neither moved nor removed on Windows
-            os.close(handle)
+        if not _LOCKS:  # what is open can be neither moved nor removed on Windows
+            if handle >= 0:
+                os.close(handle)
             break
         if _is_ours(handle, path):
             break
@@ -80,7 +83,7 @@ def _part(
         yield path
     finally:
         _remove(path)
-        if fcntl is not None:
+        if _LOCKS:
             os.close(handle)
 
 
@@ -103,7 +106,7 @@ def _make_file(folder: Path, prefix: str, suffix: str) -> tuple[int, str]:
 
 def _make_folder(folder: Path, prefix: str, suffix: str) -> tuple[int, str]:
     made = tempfile.mkdtemp(dir=folder, prefix=prefix, suffix=suffix)
-    return (-1 if fcntl is None else os.open(made, os.O_RDONLY)), made
+    return (os.open(made, os.O_RDONLY) if _LOCKS else -1), made
 
 
 def _remove_left(each: os.DirEntry[str]) -> None:
