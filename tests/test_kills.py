@@ -144,6 +144,27 @@ def test_both_signals_raise_and_the_handlers_are_put_back():
     assert [signal.getsignal(number) for number in stopping.NUMBERS] == before
 
 
+class Dying:
+    """Raises while it is taken away, where Python lets nothing be raised."""
+
+    def __init__(self, what):
+        self.what = what
+
+    def __del__(self):
+        self.what()
+
+
+def test_a_stop_that_python_swallows_comes_again_and_is_not_printed(capsys):
+    def readers_fail():
+        raise RuntimeError("a reader of samples is killed by signal: Terminated")
+
+    with pytest.raises(stopping.Terminated), stopping.answered():
+        Dying(lambda: signal.raise_signal(signal.SIGTERM))
+        Dying(readers_fail)
+        time.sleep(20)
+    assert capsys.readouterr().err == ""
+
+
 def test_an_answer_of_the_users_own_is_not_replaced():
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:

@@ -2,9 +2,11 @@
 
 import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -47,11 +49,22 @@ def answered() -> Iterator[None]:
     before = {n: signal.getsignal(n) for n in NUMBERS if signal.getsignal(n) in usual}
     for number in before:
         signal.signal(number, _raise)
+    hook = sys.unraisablehook
+    sys.unraisablehook = partial(_unraised, hook)
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _unraised(usual: Callable[[Any], Any], told: Any) -> None:
+    """Where nothing can be raised: a stop comes once more, and what follows on one is noise."""
+    if not _asked:
+        usual(told)
+    elif isinstance(told.exc_value, KeyboardInterrupt):
+        threading.Timer(0.1, os.kill, (os.getpid(), _asked[-1])).start()
 
 
 def _raise(number: int, frame: FrameType | None) -> Any:
