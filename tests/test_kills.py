@@ -158,10 +158,14 @@ def test_a_stop_that_python_swallows_comes_again_and_is_not_printed(capsys):
     def readers_fail():
         raise RuntimeError("a reader of samples is killed by signal: Terminated")
 
-    with pytest.raises(stopping.Terminated), stopping.answered():
+    @stopping.answered()
+    def stopped():
         Dying(lambda: signal.raise_signal(signal.SIGTERM))
         Dying(readers_fail)
         time.sleep(20)
+
+    with pytest.raises(stopping.Terminated):
+        stopped()
     assert capsys.readouterr().err == ""
 
 
