@@ -2,7 +2,29 @@
 
 import sys
 
-from whitebox_probe.cli.main import main
+
+def command() -> int:
+    """Run the command line as a process of its own; returns the exit status."""
+    try:
+        from whitebox_probe.cli.main import main
+
+        return main()
+    except KeyboardInterrupt:  # while it was imported
+        print("\nwhitebox-probe: stopped before it began", file=sys.stderr)
+        return 130
+    finally:
+        _let_go()
+
+
+def _let_go() -> None:
+    """From here on there is nothing to put in order: a signal ends the process at once."""
+    import signal
+    import threading
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command())

@@ -1,15 +1,34 @@
-"""Write files whole or not at all, and hash them."""
+"""Write files whole or not at all, and hash them.
 
+What is being written has a hidden name beside its own, and its writer holds a lock of it, which the
+system lets go of however a process ends. So whoever writes into a folder next can tell what a kill
+left there from what another process is at work on, and removes it.
+"""
+
+import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+try:
+    import fcntl
+except ImportError:  # Windows has none, and keeps what a kill left
+    _LOCKS = False
+else:
+    _LOCKS = True
+
 CHUNK = 1 << 20
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
+"""System errors of a disk that takes nothing more, whatever is written."""
+DISK = FULL | {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
+"""System errors of a place where nothing can be written or read: what a user can mend."""
+_PART = ".part-"
 
 
 @contextmanager
@@ -19,24 +38,103 @@ def atomic_path(target: Path) -> Iterator[Path]:
     The temporary name keeps the suffix, since writers choose their format by it.
     """
     target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        dir=target.parent, prefix=f".{target.stem}-", suffix=target.suffix
-    )
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    with _part(target.parent, target.stem, target.suffix, _make_file) as temporary:
         yield temporary
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(target)
+
+
+@contextmanager
+def temporary_folder(beside: Path, name: str) -> Iterator[Path]:
+    """A hidden folder in another one, on the same disk; removed unless the block moves it away."""
+    with _part(beside, name, "", _make_folder) as folder:
+        yield folder
+
+
+def tidy(folder: Path) -> None:
+    """Remove what processes that are gone were writing in a folder."""
+    if not _LOCKS:
+        return
+    with suppress(OSError), os.scandir(folder) as entries:
+        left = [each for each in entries if each.name.startswith(".") and _PART in each.name]
+        for each in left:
+            with suppress(OSError):
+                _remove_left(each)
+
+
+@contextmanager
+def _part(
+    folder: Path, name: str, suffix: str, make: Callable[[Path, str, str], tuple[int, str]]
+) -> Iterator[Path]:
+    """Make something hidden and hold its lock; it is removed if it is still there at the end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tidy(folder)
+    while True:
+        handle, made = make(folder, f".{name}{_PART}", suffix)
+        path = Path(made)
+        if not _LOCKS:  # what is open can be neither moved nor removed on Windows
+            if handle >= 0:
+                os.close(handle)
+            break
+        if _is_ours(handle, path):
+            break
+        os.close(handle)
+    try:
+        yield path
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(path)
+        if _LOCKS:
+            os.close(handle)
+
+
+def _is_ours(handle: int, path: Path) -> bool:
+    """Take the lock of what was made; False where another process took it for left behind."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # the disk has no locks, and nobody there removes what is left
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(handle), path.stat())
+    return False
+
+
+def _make_file(folder: Path, prefix: str, suffix: str) -> tuple[int, str]:
+    return tempfile.mkstemp(dir=folder, prefix=prefix, suffix=suffix)
+
+
+def _make_folder(folder: Path, prefix: str, suffix: str) -> tuple[int, str]:
+    made = tempfile.mkdtemp(dir=folder, prefix=prefix, suffix=suffix)
+    return (os.open(made, os.O_RDONLY) if _LOCKS else -1), made
+
+
+def _remove_left(each: os.DirEntry[str]) -> None:
+    flags = os.O_RDONLY if each.is_dir(follow_symlinks=False) else os.O_RDWR
+    handle = os.open(each.path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # whose owner is at work has it
+        _remove(Path(each.path))
+    finally:
+        os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_json(target: Path, content: Any) -> None:
     """Write what JSON holds, sorted by its keys, whole or not at all."""
     with atomic_path(target) as path:
         path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def open_to_others(folder: Path) -> None:
+    """Give a folder the permissions that a new one has; a temporary one is its owner's alone."""
+    folder.chmod(0o777 & ~_umask())
 
 
 def _umask() -> int:

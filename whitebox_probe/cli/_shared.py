@@ -2,7 +2,6 @@
 
 import argparse
 import inspect
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import ProbeError, nearest
 from whitebox_probe._core.gate import Unfit, parse_json
-from whitebox_probe._core.io import atomic_path
+from whitebox_probe._core.io import atomic_path, temporary_folder
 from whitebox_probe.cli import _screen
 from whitebox_probe.cli._screen import table as table
 
@@ -204,7 +203,7 @@ def writable(folder: Path) -> Path:
             f"nothing can be written to {folder}", f"{there} is a file", "Name another --out"
         )
     try:
-        with tempfile.TemporaryDirectory(dir=there, prefix=".whitebox-probe-"):
+        with temporary_folder(there, "writable"):
             pass
     except OSError as error:
         raise ProbeError(

@@ -3,11 +3,10 @@
 A command is a file with `HELP`, `EXAMPLES`, `add_arguments(parser)` and `run(args)`. It imports
 what is heavy inside `run`, so that `--help` answers at once. A contract that does not apply to it
 (tests/contract/test_every_command.py) stands in its `EXEMPT`, with the reason. Exit status: 0 done;
-2 the input is wrong, told in one line; 1 a fault of ours; 130 interrupted.
+2 the input is wrong, told in one line; 1 a fault of ours; 130 or 143 stopped by Ctrl-C or SIGTERM.
 """
 
 import argparse
-import errno
 import os
 import re
 import sys
@@ -19,15 +18,14 @@ from types import ModuleType
 from typing import Any, NoReturn, TextIO
 
 import whitebox_probe.cli as commands
-from whitebox_probe._core import discover, launch
+from whitebox_probe._core import discover, launch, stopping
 from whitebox_probe._core.errors import LoadWarning, ProbeError, SettingError, near, nearest
+from whitebox_probe._core.io import DISK
 from whitebox_probe._core.lines import shown
 from whitebox_probe.cli import _screen
 
 PROGRAM = "whitebox-probe"
 _NOT_COMMANDS = ("main",)
-# What the user can mend; any other system error is a fault of ours.
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 
 
 def command_modules() -> dict[str, ModuleType]:
@@ -154,6 +152,7 @@ def _plain_output() -> Iterator[None]:
         sys.stdout = before
 
 
+@stopping.answered()
 @_noted()
 @_plain_output()
 def main(argv: list[str] | None = None) -> int:
@@ -188,16 +187,15 @@ def main(argv: list[str] | None = None) -> int:
     except MemoryError:
         return _tell("out of memory: a batch did not fit. Use a smaller --batch-size or --limit.")
     except KeyboardInterrupt as stop:
-        if launch.rank() == 0:
-            how = _short(stop) or "interrupted; no file was left half written"
-            print(f"\n{PROGRAM}: {how}", file=sys.stderr)
-        return 130
+        return _stopped(stop)
     except BrokenPipeError:
         # The reader of our output has gone: keep Python from complaining about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # the last line of defence: everything else is a fault of ours
-        if isinstance(error, OSError) and error.errno in _DISK:
+        if number := stopping.asked():  # what a library made of it, or a reader that got it too
+            return _stopped(stopping.kind(number)())
+        if isinstance(error, OSError) and error.errno in DISK:
             where = f"{error.filename}" if error.filename else "a file"
             told = f"{error.strerror}. Check that place."
             return _tell(f"{_short(where)} cannot be written or read: {told}")
@@ -257,6 +255,13 @@ def as_options(error: ProbeError, known: dict[str, object]) -> str:
     if isinstance(error, SettingError) and error.setting in known:
         what = what.replace(error.setting, f"--{error.setting.replace('_', '-')}", 1)
     return str(ProbeError(what, spell(error.why), spell(error.fix)))
+
+
+def _stopped(stop: KeyboardInterrupt) -> int:
+    if launch.rank() == 0:
+        how = _short(stop) or "stopped; no file was left half written"
+        print(f"\n{PROGRAM}: {how}", file=sys.stderr)
+    return stopping.status(stop)
 
 
 def _tell(line: str) -> int:

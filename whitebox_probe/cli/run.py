@@ -195,9 +195,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
             _leave_free(args.out)
             raise
         how = str(stop) or "stopped"
-        raise KeyboardInterrupt(
-            f"{how}. Go on with: whitebox-probe run --resume {args.out}"
-        ) from None
+        raise type(stop)(f"{how}. Go on with: whitebox-probe run --resume {args.out}") from None
     except ProcessError:
         raise  # the run itself may be sound, and go on
     except Exception:
@@ -301,6 +299,10 @@ def _resumed(args: argparse.Namespace) -> argparse.Namespace:
     folder: Path = args.resume
     if not is_file(folder / ARGUMENTS):
         finished = is_file(folder / "run.json")
+        if finished:
+            from whitebox_probe.probing.state import forget
+
+            forget(folder)  # of a run that was killed behind its last step
         raise ProcessError(
             f"there is nothing to go on with in {folder}",
             "its run is finished" if finished else "no run was stopped there",

@@ -1,14 +1,13 @@
 """Figures as files: vector formats and pictures, with the run that they were drawn of."""
 
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from whitebox_probe._core.errors import ProbeError
-from whitebox_probe._core.io import atomic_path
+from whitebox_probe._core.io import atomic_path, temporary_folder
 from whitebox_probe.plots import _provenance
 from whitebox_probe.plots._provenance import run_of as run_of
 from whitebox_probe.plots._settings import is_set, setting, styled
@@ -101,16 +100,15 @@ def _save_pgf(figure: "Figure", target: Path) -> None:
     """The figure as TeX, and the pictures that it is made of beside it."""
     import matplotlib as mpl
 
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.stem}-") as folder:
-        written = Path(folder) / target.name  # the names of pictures begin with its name
+    with temporary_folder(target.parent, target.stem) as folder:
+        written = folder / target.name  # the names of pictures begin with its name
         with mpl.rc_context({"pgf.texsystem": _tex()}), _as_drawn():
             figure.savefig(written, format="pgf")
         if told := _provenance.told(figure):
             line = f"%% whitebox_probe {_provenance.written(told)}\n"
             text = line + written.read_text(encoding="utf-8")
             written.write_text(text, encoding="utf-8")
-        for path in sorted(Path(folder).iterdir(), key=lambda each: each == written):
+        for path in sorted(folder.iterdir(), key=lambda each: each == written):
             with atomic_path(target.with_name(path.name)) as temporary:
                 shutil.copyfile(path, temporary)
 

@@ -8,6 +8,7 @@ sample, and sums are added up in the order of the processes.
 import atexit
 import hashlib
 import json
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -159,8 +160,10 @@ def join() -> Processes:
     if torch.cuda.is_available():
         torch.cuda.set_device(launch.local_rank() % torch.cuda.device_count())
     if not dist.is_initialized():  # by an earlier run of this command
+        launch.follow(signal.SIGKILL)  # nothing is begun, and joining listens to no other
         with _together():
             dist.init_process_group("gloo")
+        launch.follow(signal.SIGTERM)
         atexit.register(_leave)
     return current(wanted=True)
 

@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from whitebox_probe._core import launch, stopping
 from whitebox_probe._core.arrays import read_arrays
 from whitebox_probe._core.errors import DataError, ProcessError
 from whitebox_probe._core.gate import Unfit, digest, expect, gate, not_as_written, parse_json
-from whitebox_probe._core.io import atomic_path
+from whitebox_probe._core.io import atomic_path, tidy
 from whitebox_probe._core.lines import shown
 from whitebox_probe.data.source import Batch, Source
 from whitebox_probe.probing.collector import Collector, State
@@ -93,7 +94,7 @@ class Saver:
         self._kept: Mapping[str, Any] | None = None
         self._device = torch.device("cpu")
         self._last = time.monotonic()
-        self._stop = False
+        self._stop: int | None = None
 
     def restore(self, device: torch.device) -> None:
         """Put back the state that the folder holds, if any.
@@ -256,11 +257,12 @@ class Saver:
             return
 
         def ask(number: int, frame: FrameType | None) -> None:
+            stopping.note(number)
             if self._stop and number == signal.SIGINT:
                 raise KeyboardInterrupt
-            self._stop = True
+            self._stop = number
 
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, ask) for number in stopping.NUMBERS}
         self._last = time.monotonic()
         try:
             yield
@@ -280,6 +282,8 @@ class Saver:
             if self.folder is None or self.batches == 0:
                 raise
             self.save()
+            if self._stop:  # the readers of samples got the signal too
+                raise self._stopped() from error
             kept = f"what was measured is saved in {self.folder}, and the same call goes on"
             raise DataError(error.what, error.why, f"{error.fix.rstrip('.')}; {kept}") from error
 
@@ -291,12 +295,17 @@ class Saver:
         self.batches += 1
         if self.folder is None:
             return
+        if launch.is_left():  # nobody waits for this process, and another run may go on with it
+            self._stop = signal.SIGTERM
         if self._stop or time.monotonic() - self._last >= self.every:
             self.save()
         if self._stop:
-            raise KeyboardInterrupt(
-                f"stopped: {self._collector.table.used} samples are saved in {self.folder}"
-            )
+            raise self._stopped()
+
+    def _stopped(self) -> KeyboardInterrupt:
+        used = self._collector.table.used
+        told = f"stopped: {used} samples are saved in {self.folder}"
+        return stopping.kind(self._stop or signal.SIGINT)(told)
 
     def finish(self) -> None:
         """Save a pass that is whole, if it was long enough to be saved before."""
@@ -382,6 +391,6 @@ def _pattern(count: str) -> str:
 
 def forget(folder: Path) -> None:
     """Remove all states from a folder, and what a kill left of one that was being written."""
-    for pattern in (_pattern("*"), f".{_pattern('*').removesuffix('.npz')}-*.npz"):
-        for path in folder.glob(pattern):
-            path.unlink(missing_ok=True)
+    tidy(folder)
+    for path in folder.glob(_pattern("*")):
+        path.unlink(missing_ok=True)

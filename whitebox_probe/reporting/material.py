@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -17,6 +18,7 @@ from whitebox_probe.reporting import words
 from whitebox_probe.results import compare as comparing
 from whitebox_probe.results import similarity as similarities
 from whitebox_probe.results.compare import Comparison
+from whitebox_probe.results.folder import finish
 from whitebox_probe.results.forms import NULL_SEPARATOR
 from whitebox_probe.results.pairing import expect_same_data
 from whitebox_probe.results.result import RUN, Result
@@ -145,6 +147,9 @@ def read(folder: str | Path) -> list[Any]:
     Raises: ProbeError when it holds none, or several kinds.
     """
     folder = Path(folder)
+    for each in (folder, *folder.glob("*/")):
+        with suppress(OSError):  # told when it is read
+            finish(each)
     found = [seal for seal in _READERS if (folder / seal).is_file()]
     inside = sorted(p for p in folder.glob("*/") if (p / RUN).is_file())
     if not found and inside:

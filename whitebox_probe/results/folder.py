@@ -1,14 +1,15 @@
 """Folders of several files that are written as one: all of them new, or no result at all.
 
 The last file, the seal, holds the digests of the others, and its own. Everything is first written
-under other names. The old seal is then taken away, the files move into place, and the new seal
-comes last: a kill leaves the old result, or a folder without a seal, or the new one. A file of
-another save does not have the digest that the seal tells.
+into a hidden folder. That folder is then given the name `.saved`, in one step: until then the old
+result is the result, and from then on the new one is. Its files move into place, the seal last. If
+that is cut off, by a kill or a full disk, whoever reads or writes the folder next moves the rest. A
+file of another save does not have the digest that the seal tells.
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,11 @@ from whitebox_probe._core.gate import (
     read_mapping,
     size_of,
 )
-from whitebox_probe._core.io import atomic_path, sha256
+from whitebox_probe._core.io import open_to_others, sha256, temporary_folder
 from whitebox_probe.results import _schema
 
 FILES, DIGEST = "files", "digest"
+SAVED = ".saved"
 
 
 def save_sealed(
@@ -46,20 +48,47 @@ def save_sealed(
 
     Returns: the folder.
     """
-    with ExitStack() as stack:
-        # Entered first and so left last: moved into place after all others.
-        last = stack.enter_context(atomic_path(folder / seal))
+    with temporary_folder(folder, "saving") as new:
         digests = {}
         for name, write in writers.items():
-            path = stack.enter_context(atomic_path(folder / name))
-            write(path)
+            write(new / name)
             if name not in free:
-                digests[name] = sha256(path)
+                digests[name] = sha256(new / name)
         whole = json.loads(json.dumps(dict(content) | {FILES: digests}))
         whole[DIGEST] = digest(whole)
-        last.write_text(json.dumps(whole, indent=2, sort_keys=True) + "\n")
-        (folder / seal).unlink(missing_ok=True)
+        (new / seal).write_text(json.dumps(whole, indent=2, sort_keys=True) + "\n")
+        open_to_others(new)
+        _agree(new, folder)
+    finish(folder)
     return folder
+
+
+def _agree(new: Path, folder: Path) -> None:
+    """Make a save the folder's own, behind any that another process has not moved yet."""
+    while True:
+        finish(folder)
+        try:
+            new.rename(folder / SAVED)
+        except OSError:
+            if not (folder / SAVED).exists():
+                raise
+        else:
+            return
+
+
+def finish(folder: Path) -> None:
+    """Move what a save has written whole, and has not moved yet, into place.
+
+    Raises: OSError where that cannot be done; it can be tried again.
+    """
+    saved = folder / SAVED
+    if saved.is_symlink() or not is_folder(saved):
+        return
+    with suppress(FileNotFoundError):  # another process is at it too
+        for path in sorted(saved.iterdir(), key=lambda each: each.suffix == ".json"):  # the seal
+            with suppress(FileNotFoundError):
+                path.replace(folder / path.name)
+        saved.rmdir()
 
 
 def read_seal(
@@ -73,6 +102,14 @@ def read_seal(
         seal that has any has to tell.
     Raises: ResultError when the folder is not whole.
     """
+    try:
+        finish(folder)
+    except OSError as error:
+        raise ResultError(
+            f"the {what} in {folder} is not whole",
+            f"its saving was cut off, and the rest cannot be moved: {error.strerror}",
+            f"Make room, or the folder writable, and read it again; or move what is in {SAVED}",
+        ) from error
     if not is_file(folder / seal):
         why = f"it has no {seal}" if is_folder(folder) else "there is no such folder"
         raise ResultError(f"{folder} holds no {what}", why, fix)

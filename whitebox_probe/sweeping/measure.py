@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import LoadWarning, ProbeError, ProcessError
-from whitebox_probe._core.io import write_json
+from whitebox_probe._core.io import FULL, write_json
 from whitebox_probe.sweeping.cell import Cell
 from whitebox_probe.sweeping.place import FAILED, Failure, alone, described, fail
 
@@ -34,6 +34,8 @@ def measure(folder: Path, *, threads: int | None = None, progress: bool = False)
         except ProbeError as error:
             fail(folder, Failure(str(error)))
         except Exception as error:  # the others go on; the traceback is kept
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise  # nor is there room for theirs, or to say so
             full = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
             told = " ".join(str(error).split())
             line = _MEMORY if full else f"{type(error).__name__}: {told}"

@@ -1,7 +1,7 @@
 """The folder of a cell: what is to be done there, how far it is, and who is at it."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +9,7 @@ from typing import Any, Literal
 from whitebox_probe._core.errors import ResultError, SweepError
 from whitebox_probe._core.gate import Unfit, read_mapping
 from whitebox_probe._core.io import write_json
-from whitebox_probe.results.folder import read_seal
+from whitebox_probe.results.folder import finish, read_seal
 from whitebox_probe.results.result import RUN
 from whitebox_probe.sweeping.cell import Cell
 
@@ -28,6 +28,8 @@ class Failure:
 
 def state_of(folder: Path) -> State:
     """How far the cell of a folder is; a result that is not whole is none."""
+    with suppress(OSError):  # what is not there is measured again
+        finish(folder)
     if (folder / RUN).is_file():
         try:
             read_seal(folder, RUN, what="result", fix="")

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from whitebox_probe._core import stopping
 from whitebox_probe._core.errors import SweepError
 from whitebox_probe._core.gate import Unfit, read_json
 from whitebox_probe._core.process import as_found
@@ -138,6 +139,8 @@ def sweep(
         work in; ProbeError for a model, data or settings that are known to be wrong before a cell
         is begun; KeyboardInterrupt, once what was measured is saved.
     """
+    from whitebox_probe.probing.state import forget
+
     plan = planned(file, out=out)
     how = engine_named(engine or plan.engine)
     options = plan.options.get(how.name, {})
@@ -157,6 +160,8 @@ def sweep(
         # Looked at again: another sweep may have been at work until now.
         states = {each.folder: place.state_of(each.folder) for each in chosen}
         again = ("begun", "to do", "failed") if retry_failed else ("begun", "to do")
+        for each in (one for one in chosen if states[one.folder] == "done"):
+            forget(each.folder)  # states of one that was killed behind its last step
         todo = [each for each in chosen if states[each.folder] in again]
         for each in todo:
             place.describe(each.folder, each.cell, plan.execution)
@@ -172,7 +177,7 @@ def sweep(
         except KeyboardInterrupt as stop:
             found = _saved(folder, plan.sweep.cells, lost)
             how_many = f"{told_states(found.cells)}. The same call goes on"
-            raise KeyboardInterrupt(f"stopped: {how_many}") from stop
+            raise type(stop)(f"stopped: {how_many}") from stop
         return _saved(folder, plan.sweep.cells, lost)
 
 
@@ -273,7 +278,8 @@ def _stopping() -> Iterator[None]:
         return
 
     def stop(*_: Any) -> None:
-        raise KeyboardInterrupt
+        stopping.note(signal.SIGTERM)
+        raise stopping.Terminated
 
     before = signal.signal(signal.SIGTERM, stop)
     try:

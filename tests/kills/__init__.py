@@ -1,0 +1,1 @@
+"""Commands killed at random and chosen points: `python -m tests.kills --help`."""
