@@ -1,26 +1,22 @@
 """The folder of downloaded files: one process at a time, whole files, what is torn cleared away."""
 
 import os
-import re
 import shutil
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import BinaryIO
 
 from whitebox_probe._core.errors import CheckpointError, LoadWarning
 from whitebox_probe._core.gate import Unfit, reason
-from whitebox_probe._core.io import atomic_path
+from whitebox_probe._core.io import atomic_path, temporary_folder, tidy
 from whitebox_probe.checkpoints._described import CACHE_VARIABLE, origin
 from whitebox_probe.checkpoints._registry import Checkpoint
 
 LOCK = ".lock"
-# As `atomic_path` and tempfile name what is not finished: a point, eight characters, the suffix.
-_UNFINISHED = re.compile(r"\..+-[a-z0-9_]{8}(\.[A-Za-z0-9]+)?")
 
 
 @contextmanager
@@ -43,9 +39,8 @@ def on_disk(checkpoint: Checkpoint, folder: Path) -> Iterator[None]:
 def alone(checkpoint: Checkpoint, folder: Path, *, progress: bool) -> Iterator[None]:
     """Hold a folder against other processes, after a wait, and clear what killed ones left.
 
-    The system lets go of the lock when a process ends, however it does; so what is unfinished in
-    the folder of one who holds it belongs to nobody. A file system without locks has none held,
-    and nothing cleared: each download has a name of its own until it is whole.
+    The system lets go of the lock when a process ends, however it does. A file system without locks
+    has none held, and nothing cleared: each download has a name of its own until it is whole.
 
     Raises: CheckpointError.
     """
@@ -62,22 +57,13 @@ def alone(checkpoint: Checkpoint, folder: Path, *, progress: bool) -> Iterator[N
                     told = f"{checkpoint.name}: waiting for the process that fetches it already"
                     print(told, file=sys.stderr)
                 lock.acquire()
-            _clear(folder)
+            tidy(folder)
         except NotImplementedError:
             pass
     try:
         yield
     finally:
         lock.release()
-
-
-def _clear(folder: Path) -> None:
-    for each in folder.iterdir():
-        if _UNFINISHED.fullmatch(each.name):
-            if each.is_dir() and not each.is_symlink():
-                shutil.rmtree(each)
-            else:
-                each.unlink()
 
 
 def set_aside(checkpoint: Checkpoint, path: Path, why: str) -> None:
@@ -181,8 +167,7 @@ def folder_beside(checkpoint: Checkpoint, target: Path) -> Iterator[Path]:
 
     Raises: CheckpointError if the disk refuses it.
     """
-    with on_disk(checkpoint, target.parent):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        made = tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-")
-    with made as folder:
-        yield Path(folder)
+    with ExitStack() as stack:
+        with on_disk(checkpoint, target.parent):  # what is done with the folder has its own errors
+            folder = stack.enter_context(temporary_folder(target.parent, "download"))
+        yield folder
