@@ -23,20 +23,14 @@ OPTIONS = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--no-header"]
 OPTIONS += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of what `warm` imports
 
 
+SLOW = ("hypothesis.strategies", "pandas", "pytest", "scipy.optimize", "scipy.stats", "timm")
+SLOW += ("sklearn.decomposition", "torch", "torchmetrics", "torchvision")
+
+
 def warm() -> None:
     """Import what the package and its tests stand on, and nothing of the package itself."""
-    import hypothesis.strategies  # noqa: F401
-    import pandas  # noqa: F401
-    import pytest  # noqa: F401
-    import scipy.optimize  # noqa: F401
-    import scipy.stats  # noqa: F401
-    import sklearn.decomposition  # noqa: F401
-    import timm  # noqa: F401
-    import torch
-    import torchmetrics  # noqa: F401
-    import torchvision  # noqa: F401
-
-    torch.set_num_threads(1)
+    for name in SLOW:
+        importlib.import_module(name)
 
 
 def name_of(file: Path) -> str:
@@ -145,7 +139,7 @@ def covering(files: Sequence[Path], tests: Sequence[str], scratch: Path) -> dict
     out = scratch / "covering.json"
     os.waitpid(forked(work, out), 0)
     known = json.loads(out.read_text())
-    # An unchanged module has to survive as mutants are tried, or nothing that is killed says anything.
+    # Tried as mutants are, an unchanged module has to survive: else no kill says anything.
     order = sorted(known["seconds"], key=known["seconds"].get)[:20]
     os.waitpid(forked(partial(tried, files[0], None, order), out), 0)
     known["code"] = known["code"] or json.loads(out.read_text())["code"]
