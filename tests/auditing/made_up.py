@@ -21,7 +21,7 @@ def uses():
     return sorted(found, key=str)
 
 
-def result(values, *, model="made-up", layers, samples, seed=0, setting=BASE):
+def result(values, *, model="made-up", layers, samples, seed=0, setting=BASE, of=None):
     """A Result of one setting.
 
     Args: values: (metric, site) or metric -> (samples, layers); what is not named is 1 and some
@@ -29,7 +29,7 @@ def result(values, *, model="made-up", layers, samples, seed=0, setting=BASE):
     """
     random = np.random.default_rng(seed)
     rows, arrays, numbers = [], {}, []
-    for metric, site, convention, orthonormal in uses():
+    for metric, site, convention, orthonormal in uses(of):
         given = values.get((metric, site), values.get(metric))
         if metric in WEIGHED:
             of_layer = np.full(layers, WEIGHED[metric]) if given is None else np.asarray(given)

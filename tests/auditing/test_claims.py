@@ -24,7 +24,7 @@ from whitebox_probe.auditing.claim import (
     too_few,
     walks,
 )
-from whitebox_probe.auditing.claims import compresses, objective_improves
+from whitebox_probe.auditing.claims import compresses, incoherent_subspaces, objective_improves
 from whitebox_probe.auditing.claims.incoherent_subspaces import (
     _simulated,
     overlap_null,
@@ -39,8 +39,8 @@ L, N = 8, 6
 BIT = 2.0**-20
 """So little that it decides nothing but a boundary."""
 T = Thresholds(
-    change=2.0**-4, step=2.0**-6, cosine=2.0**-3, keeps=0.75, gap=2.0**-3, part=0.25, scaling=2.0**-5,
-    position=2.0**-3, rises=0.5, zeros=2.0**-9,
+    change=2.0**-4, step=2.0**-6, cosine=2.0**-3, keeps=0.75, gap=2.0**-3, part=0.25,
+    scaling=2.0**-5, position=2.0**-3, rises=0.5, zeros=2.0**-9,
 )  # fmt: skip
 
 
@@ -53,12 +53,12 @@ def of(curve):
 
 
 def find(claim, values, *, setting=made_up.BASE, thresholds=T, layers=L, samples=N):
-    result = made_up.result(values, layers=layers, samples=samples)
+    result = made_up.result(values, layers=layers, samples=samples, of=[claim])
     return claims()[claim].find(Readings(result), setting, thresholds)
 
 
 def compared(claim, values, *, thresholds=T):
-    result = made_up.result(values, layers=L, samples=N)
+    result = made_up.result(values, layers=L, samples=N, of=[claim])
     return claims()[claim].compared(Readings(result), made_up.BASE, thresholds)
 
 
@@ -584,7 +584,9 @@ class TestObjectiveImproves:
         for values, side in ((of(curve), 0), (some, 0)):
             found = find(self.name, {"sparse_rate_reduction": values, "coding_rate": flat(8)})
             assert found.side == side
-        two = np.array([curve, curve + [0, 0, -0.5, 0, 0, 0, 0, 0]])  # no p tells it of two
+        two = np.array(
+            [curve, curve - np.array([0, 0, 0.5, 0, 0, 0, 0, 0])]
+        )  # no p tells it of two
         values = {"sparse_rate_reduction": two, "coding_rate": np.full((2, L), 8.0)}
         found = find(self.name, values, samples=2)
         assert (found.side, found.why) == (0, "it falls from some layer to the next")
@@ -771,7 +773,7 @@ class TestIncoherentSubspaces:
             setting = replace(made_up.BASE, basis=basis)
             assert f"{basis} subspaces are none" in find(self.name, {}, setting=setting).missing
 
-    def test_small_subspaces_are_simulated_and_p_counts_both_tails(self):
+    def test_small_subspaces_are_simulated_and_p_counts_both_tails(self, monkeypatch):
         d, K, p = 6, 2, 1
         drawn = _simulated(d, K, p)
         assert len(drawn) == 10_000
@@ -789,7 +791,8 @@ class TestIncoherentSubspaces:
         assert wide.mean() == pytest.approx(0, abs=4 * overlap_spread(8, 3, 2) / 100)
         assert wide.std() == pytest.approx(overlap_spread(8, 3, 2), rel=0.05)
         assert (wide >= -2 / 8).all()
-        assert len(_simulated(64, 8, 8)) == 10_000
+        monkeypatch.setattr(incoherent_subspaces, "DRAWS", 10)
+        assert len(_simulated(64, 8, 8)) == 10
         assert len(_simulated(64, 8, 9)) == 0
 
     def test_the_range_of_random_ones_is_two_sided(self):

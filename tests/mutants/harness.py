@@ -1,6 +1,12 @@
-"""Runs tests on mutants, each in a process forked from one that has the slow imports behind it."""
+"""Runs tests on mutants, each in a process that is forked when all is imported and collected.
+
+A change inside a function is put into the functions that are there, wherever they were imported
+to: such a mutant costs what its tests cost. One of a class, a default or a constant needs the
+package imported anew, by a hook that finds the changed module in place of the one on disk.
+"""
 
 import ast
+import gc
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -11,18 +17,17 @@ import sys
 import time
 import traceback
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import CodeType, FunctionType
 
 from tests.mutants.operators import Mutant
 
 ROOT = Path(__file__).parents[2]
-OPTIONS = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--no-header"]
+OPTIONS = ["-q", "-s", "-n", "0", "-p", "no:cacheprovider", "--no-header"]
 OPTIONS += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of what `warm` imports
-
-
 SLOW = ("hypothesis.strategies", "pandas", "pytest", "scipy.optimize", "scipy.stats", "timm")
 SLOW += ("sklearn.decomposition", "torch", "torchmetrics", "torchvision")
 
@@ -33,17 +38,31 @@ def warm() -> None:
         importlib.import_module(name)
 
 
-def name_of(file: Path) -> str:
-    """The module of a file of the package."""
-    parts = file.resolve().relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+def forked(work: Callable[[], object]) -> int:
+    """The process that does it, and says nothing; only Ctrl-C at a terminal does not reach it."""
+    pid = os.fork()
+    if pid:
+        return pid
+    os.setsid()
+    if not os.environ.get("MUTANTS_LOUD"):
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+    try:
+        work()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(0)
 
 
-class Finder(importlib.abc.MetaPathFinder, importlib.machinery.SourceFileLoader):
-    """Finds the mutated module in place of the one on disk."""
+class Changed(importlib.abc.MetaPathFinder, importlib.machinery.SourceFileLoader):
+    """Finds the changed module in place of the one on disk."""
 
     def __init__(self, file: Path, tree: ast.Module) -> None:
-        super().__init__(name_of(file), str(file.resolve()))
+        parts = file.with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        super().__init__(name, str(ROOT / file))
         self.tree = tree
 
     def find_spec(self, fullname, path=None, target=None):
@@ -57,107 +76,203 @@ class Finder(importlib.abc.MetaPathFinder, importlib.machinery.SourceFileLoader)
         return compile(self.tree, self.path, "exec", dont_inherit=True)
 
 
-@dataclass(eq=False)
-class Chosen:
-    """A plug-in of pytest: only these tests, in this order; and the first that fails."""
+def put_in(file: Path, tree: ast.Module) -> None:
+    """Give the functions of a module, wherever they are held, the code of the changed one."""
+    path = str(ROOT / file)
+    new = {
+        (code.co_qualname, code.co_firstlineno): code
+        for code in _codes(compile(tree, path, "exec", dont_inherit=True))
+    }
+    for each in gc.get_objects():
+        if type(each) is FunctionType and each.__code__.co_filename == path:  # proxies warn
+            code = new[each.__code__.co_qualname, each.__code__.co_firstlineno]
+            if code != each.__code__:
+                each.__code__ = code
 
-    order: Sequence[str] | None
-    failed: str = ""
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    for each in code.co_consts:
+        if isinstance(each, CodeType):
+            yield each
+            yield from _codes(each)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A mutant, the tests that it is tried on, and the seconds that it may take."""
+
+    index: int
+    file: Path
+    mutant: Mutant
+    tests: Sequence[str]
+    limit: float
+
+
+class Judged:
+    """A plug-in of pytest: these tests in this order, and which of them failed."""
+
+    def __init__(self, order: Sequence[str], out: Path) -> None:
+        self.order, self.out, self.failed = order, out, ""
 
     def pytest_collection_modifyitems(self, items) -> None:
         """Keep and sort."""
-        if self.order is not None:
-            place = {each: n for n, each in enumerate(self.order)}
-            items[:] = sorted(
-                (each for each in items if each.nodeid in place), key=lambda i: place[i.nodeid]
-            )
+        items[:] = chosen(items, self.order)
 
     def pytest_runtest_logreport(self, report) -> None:
-        """The first failure."""
-        if report.failed and not self.failed:
-            self.failed = report.nodeid
+        """The first failure is enough."""
+        if report.failed:
+            self.done(report.nodeid)
 
     def pytest_collectreport(self, report) -> None:
         """A file that cannot be imported fails too."""
-        if report.failed and not self.failed:
-            self.failed = report.nodeid
+        if report.failed:
+            self.done(report.nodeid)
+
+    def pytest_sessionfinish(self, exitstatus) -> None:
+        """All of them passed, or nothing could be run."""
+        self.done("" if exitstatus == 0 else f"exit {int(exitstatus)}")
+
+    def done(self, failed: str) -> None:
+        """Say so, and end."""
+        self.out.write_text(json.dumps(failed))
+        os._exit(0)
 
 
-@dataclass(eq=False)
-class Timed:
+def chosen(items: Sequence, order: Sequence[str]) -> list:
+    """Those of the tests that are named, in that order."""
+    place = {each: n for n, each in enumerate(order)}
+    kept = [each for each in items if each.nodeid in place]
+    return sorted(kept, key=lambda each: place[each.nodeid])
+
+
+class Traced:
     """A plug-in of pytest: which test runs which lines of some files, and how long it takes."""
 
-    cov: object
-    seconds: dict = field(default_factory=lambda: defaultdict(float))
+    def __init__(self, files: Sequence[Path], out: Path) -> None:
+        import coverage
+
+        self.files, self.out = files, out
+        self.seconds, self.failed = defaultdict(float), []
+        include = [str(ROOT / each) for each in files]
+        self.cov = coverage.Coverage(data_file=None, config_file=False, include=include)
+        self.cov.start()
 
     def pytest_runtest_logstart(self, nodeid, location) -> None:
         """Lines from here on are of this test."""
         self.cov.switch_context(nodeid)
 
     def pytest_runtest_logreport(self, report) -> None:
-        """Setup and call."""
+        """Setup, call and what follows."""
         self.seconds[report.nodeid] += report.duration
+        self.failed += [report.nodeid] if report.failed else []
 
-
-def forked(work: Callable[[], object], out: Path) -> int:
-    """The process that does it, and writes what it returns as JSON."""
-    pid = os.fork()
-    if pid:
-        return pid
-    os.setsid()
-    null = os.open(os.devnull, os.O_RDWR)
-    if not os.environ.get("MUTANTS_LOUD"):
-        os.dup2(null, 1)
-        os.dup2(null, 2)
-    try:
-        out.write_text(json.dumps(work()))
-    except BaseException:
-        traceback.print_exc()
-    finally:
+    def pytest_sessionfinish(self) -> None:
+        """Write what was seen, and end."""
+        self.cov.stop()
+        lines = {}
+        for file in self.files:
+            of = self.cov.get_data().contexts_by_lineno(str(ROOT / file))
+            lines[str(file)] = {str(n): [c for c in every if c] for n, every in of.items()}
+        told = {"seconds": self.seconds, "lines": lines, "failed": self.failed}
+        self.out.write_text(json.dumps(told))
         os._exit(0)
 
 
-def covering(files: Sequence[Path], tests: Sequence[str], scratch: Path) -> dict:
-    """What is needed to choose tests: `seconds` of each, and `lines`: file -> line -> tests."""
+class Server:
+    """A plug-in of pytest that forks where tests would be run: first to see which test runs which
+    lines, then for each mutant; the session itself runs none."""
 
-    def work() -> dict:
-        import coverage
+    def __init__(self, files, scratch: Path, plan, told, *, at_once: int) -> None:
+        self.files, self.scratch, self.plan, self.told = files, scratch, plan, told
+        self.at_once = at_once
+
+    def pytest_runtestloop(self, session):
+        """None in a forked process, which goes on to the tests."""
+        out = self.scratch / "covering.json"
+        pid = os.fork()
+        if not pid:
+            return self._silent(session, Traced(self.files, out))
+        os.waitpid(pid, 0)
+        jobs = self.plan(json.loads(out.read_text()))
+        self.session = session
+        for job in tried(jobs, self._begin, self.scratch, at_once=self.at_once, told=self.told):
+            # Here is the forked process.
+            put_in(job.file, job.mutant.tree((ROOT / job.file).read_text()))
+            session.items = chosen(session.items, job.tests)
+            return self._silent(session, Judged(job.tests, self.scratch / f"{job.index}.json"))
+        return True
+
+    @staticmethod
+    def _begin(job: Job) -> int:
+        return os.fork()
+
+    @staticmethod
+    def _silent(session, plug) -> None:
+        os.setsid()
+        if not os.environ.get("MUTANTS_LOUD"):
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, 1)
+            os.dup2(null, 2)
+        session.config.pluginmanager.register(plug)
+
+
+def imported_anew(scratch: Path, job: Job) -> int:
+    """The process in which a mutant is tried with the package imported anew."""
+
+    def work() -> None:
         import pytest
 
-        cov = coverage.Coverage(data_file=None, include=[str(each.resolve()) for each in files])
-        cov.start()
-        plug = Timed(cov)
-        code = pytest.main([*OPTIONS[1:], *tests], plugins=[plug])
-        cov.stop()
-        data = cov.get_data()
-        lines = {}
-        for file in files:
-            of = data.contexts_by_lineno(str(file.resolve()))
-            lines[str(file)] = {str(n): [c for c in every if c] for n, every in of.items()}
-        return {"code": int(code), "seconds": dict(plug.seconds), "lines": lines}
+        sys.meta_path.insert(0, Changed(job.file, job.mutant.tree((ROOT / job.file).read_text())))
+        places = list(dict.fromkeys(each.split("::")[0] for each in job.tests))
+        out = scratch / f"{job.index}.json"
+        pytest.main([*OPTIONS, *places], plugins=[Judged(job.tests, out)])
+        out.write_text(json.dumps("pytest"))
 
-    out = scratch / "covering.json"
-    os.waitpid(forked(work, out), 0)
-    known = json.loads(out.read_text())
-    # Tried as mutants are, an unchanged module has to survive: else no kill says anything.
-    order = sorted(known["seconds"], key=known["seconds"].get)[:20]
-    os.waitpid(forked(partial(tried, files[0], None, order), out), 0)
-    known["code"] = known["code"] or json.loads(out.read_text())["code"]
-    return known
+    return forked(work)
+
+
+def tried(
+    jobs: Sequence[Job], begin: Callable[[Job], int], scratch: Path, *, at_once: int, told
+) -> Iterator[Job]:
+    """Try each, some at once; `told(index, outcome, by, seconds)` as each ends.
+
+    Yields: the job, in a process that `begin` forked and that returned here.
+    """
+    waiting, running = list(jobs), {}
+    while waiting or running:
+        while waiting and len(running) < at_once:
+            job = waiting.pop(0)
+            pid = begin(job)
+            if not pid:
+                yield job
+                return
+            running[pid] = job, time.monotonic()
+        time.sleep(0.01)
+        for pid, (job, began) in list(running.items()):
+            seconds = time.monotonic() - began
+            late = seconds > job.limit
+            if late:
+                os.kill(pid, signal.SIGKILL)
+            if os.waitpid(pid, 0 if late else os.WNOHANG)[0] != pid:
+                continue
+            del running[pid]
+            out = scratch / f"{job.index}.json"
+            by = json.loads(out.read_text()) if out.exists() else "crash"
+            outcome = "timed out" if late else "killed" if by else "survived"
+            outcome = "crashed" if by == "crash" and not late else outcome
+            told(job.index, outcome, by, seconds)
 
 
 def tests_of(known: dict, file: Path, line: int, most: float) -> list[str]:
-    """Tests that run a line, quick ones first; then the others of their files: fixtures and caches
-    hide who else depends on it."""
+    """Tests that run a line, quick ones first, then the others of their files: fixtures and caches
+    hide who else depends on it. Of a line that is run at import, or by none, all that run its file.
+    """
     seconds, lines = known["seconds"], known["lines"][str(file)]
-    mine = set(lines.get(str(line), ()))
-    if not mine:  # run at import, or by none
-        mine = {each for every in lines.values() for each in every}
+    mine = set(lines.get(str(line), ())) or {each for every in lines.values() for each in every}
     places = {each.split("::")[0] for each in mine}
     beside = {each for each in seconds if each.split("::")[0] in places} - mine
-    order = [*sorted(mine, key=seconds.get), *sorted(beside, key=seconds.get)]
     kept, total = [], 0.0
-    for each in order:
+    for each in [*sorted(mine, key=seconds.get), *sorted(beside, key=seconds.get)]:
         total += seconds[each]
         if kept and total > most:
             break
@@ -165,53 +280,15 @@ def tests_of(known: dict, file: Path, line: int, most: float) -> list[str]:
     return kept
 
 
-@dataclass
-class Trial:
-    """One mutant being tried."""
-
-    index: int
-    out: Path
-    ends: float
-    began: float
-
-
-def tried(file: Path, mutant: Mutant | None, order: Sequence[str]) -> dict:
-    """Run tests on a mutant, in a process that is thrown away."""
+def serve(tests: Sequence[str], files, scratch: Path, plan, told, *, at_once: int) -> int:
+    """Try mutants of functions; `plan` makes jobs from what the tests are seen to run."""
     import pytest
 
-    if mutant is not None:
-        sys.meta_path.insert(0, Finder(file, mutant.tree(file.read_text())))
-    plug = Chosen(order)
-    places = list(dict.fromkeys(each.split("::")[0] for each in order))
-    code = pytest.main([*OPTIONS, *places], plugins=[plug])
-    return {"code": int(code), "by": plug.failed}
+    server = Server(files, scratch, plan, told, at_once=at_once)
+    return int(pytest.main([*OPTIONS, *tests], plugins=[server]))
 
 
-def each_tried(jobs: Sequence[tuple], scratch: Path, *, at_once: int, ends: float, told) -> None:
-    """Jobs (file, mutant, tests, limit in seconds), some at once, until time is up.
-
-    `told(index, outcome)` is called for each as it ends.
-    """
-    waiting, running = list(enumerate(jobs)), {}
-    while waiting or running:
-        while waiting and len(running) < at_once and time.monotonic() < ends:
-            index, (file, mutant, order, limit) = waiting.pop(0)
-            out, now = scratch / f"{index}.json", time.monotonic()
-            pid = forked(partial(tried, file, mutant, order), out)
-            running[pid] = Trial(index, out, now + limit, now)
-        if not running:
-            return
-        pid, _ = os.waitpid(-1, os.WNOHANG)
-        now = time.monotonic()
-        if pid in running:
-            trial = running.pop(pid)
-            found = json.loads(trial.out.read_text()) if trial.out.exists() else {"code": -1}
-            told(trial.index, found | {"seconds": now - trial.began})
-            continue
-        for late, trial in list(running.items()):
-            if now > trial.ends:
-                os.killpg(late, signal.SIGKILL)
-                os.waitpid(late, 0)
-                del running[late]
-                told(trial.index, {"code": -2, "by": "", "seconds": now - trial.began})
-        time.sleep(0.02)
+def anew(jobs: Sequence[Job], scratch: Path, told, *, at_once: int) -> None:
+    """Try mutants of all else."""
+    for _ in tried(jobs, partial(imported_anew, scratch), scratch, at_once=at_once, told=told):
+        raise AssertionError("a process came back")

@@ -46,6 +46,7 @@ class Mutant:
     after: str
     place: int
     choice: int
+    inside: bool  # a function's body
 
     def tree(self, source: str) -> ast.Module:
         """The module with the change."""
@@ -59,11 +60,22 @@ class Mutant:
 def mutants(source: str) -> list[Mutant]:
     """Every mutant of a module's source, in the order of its lines."""
     found = []
-    for place, (node, _) in enumerate(_places(ast.parse(source))):
+    whole = ast.parse(source)
+    bodies = {id(each) for each in _of_bodies(whole)}
+    for place, (node, _) in enumerate(_places(whole)):
         before = ast.unparse(getattr(node, "value", node) if isinstance(node, _Whole) else node)
+        inside = id(node.value if isinstance(node, _Whole) else node) in bodies
         for choice, new in enumerate(_changes(node)):
-            found.append(Mutant(node.lineno, before, ast.unparse(new), place, choice))
+            found.append(Mutant(node.lineno, before, ast.unparse(new), place, choice, inside))
     return sorted(found, key=lambda each: each.line)
+
+
+def _of_bodies(tree: ast.AST) -> Iterator[ast.AST]:
+    """All that is run when a function is called, and not when it is made."""
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef):
+            for statement in function.body:
+                yield from ast.walk(statement)
 
 
 def _places(tree: ast.AST, returns: str = "") -> Iterator[tuple[ast.AST, Callable]]:
