@@ -53,7 +53,7 @@ def of(curve):
 
 
 def find(claim, values, *, setting=made_up.BASE, thresholds=T, layers=L, samples=N):
-    result = made_up.result(values, layers=layers, samples=samples, of=[claim])
+    result = made_up.result(values, layers=layers, samples=samples, of=[claim, "sparsifies"])
     return claims()[claim].find(Readings(result), setting, thresholds)
 
 

@@ -56,7 +56,8 @@ class Tally:
 def _plan(files: list[Path], args: argparse.Namespace, tally: Tally, known: dict) -> list[Job]:
     """Mutants of functions; those of all else are kept for later."""
     if known["failed"]:
-        sys.exit(f"tests fail as they are: {', '.join(known['failed'][:3])}")
+        print(f"tests fail as they are: {', '.join(known['failed'][:3])}", flush=True)
+        sys.exit(2)
     drawn = random.Random(args.seed)
     wanted = None if args.again is None else _survivors(Path(args.again))
     jobs = []
