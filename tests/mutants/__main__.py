@@ -68,8 +68,8 @@ def _plan(files: list[Path], args: argparse.Namespace, tally: Tally, known: dict
         elif args.most is not None and len(every) > args.most:
             every = sorted(drawn.sample(every, args.most), key=lambda each: each.line)
         for each in every:
-            order = tests_of(known, file, each.line, args.seconds)
-            limit = 60 + 10 * sum(known["seconds"][name] for name in order)
+            order = tests_of(known, file, each.line, most=args.seconds, last=args.last)
+            limit = 20 + 6 * sum(known["seconds"][name] for name in order)
             index = len(tally.rows)
             tally.rows[index] = [str(file), each.line, each.before, each.after]
             if not order:
@@ -99,6 +99,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="mutants at once")
     parser.add_argument("--seconds", type=float, default=60.0, help="of tests a mutant, at most")
     parser.add_argument("--tests", nargs="*", help="in place of those of the folder")
+    parser.add_argument("--last", nargs="*", default=[], help="tests that are tried after others")
     parser.add_argument("--again", metavar="CSV", help="only those that survived there")
     parser.add_argument("--out", metavar="CSV", help="every mutant, and what became of it")
     args = parser.parse_args()

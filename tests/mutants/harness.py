@@ -263,16 +263,22 @@ def tried(
             told(job.index, outcome, by, seconds)
 
 
-def tests_of(known: dict, file: Path, line: int, most: float) -> list[str]:
+def tests_of(known: dict, file: Path, line: int, *, most: float, last: Sequence[str]) -> list[str]:
     """Tests that run a line, quick ones first, then the others of their files: fixtures and caches
     hide who else depends on it. Of a line that is run at import, or by none, all that run its file.
+
+    Args: most: seconds that they take together. last: files and folders whose tests come last.
     """
     seconds, lines = known["seconds"], known["lines"][str(file)]
     mine = set(lines.get(str(line), ())) or {each for every in lines.values() for each in every}
     places = {each.split("::")[0] for each in mine}
     beside = {each for each in seconds if each.split("::")[0] in places} - mine
     kept, total = [], 0.0
-    for each in [*sorted(mine, key=seconds.get), *sorted(beside, key=seconds.get)]:
+
+    def order(each: str) -> tuple:
+        return each.startswith(tuple(last)), each in beside, seconds[each]
+
+    for each in sorted(mine | beside, key=order):
         total += seconds[each]
         if kept and total > most:
             break
