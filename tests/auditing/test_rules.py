@@ -5,15 +5,19 @@ Claims here are told what they find; draws of random weights hold a number that 
 
 from dataclasses import replace
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import scipy.stats
 
 from tests.auditing import made_up
+from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.auditing import judge as rules
-from whitebox_probe.auditing.claim import Claim, Finding, Use
+from whitebox_probe.auditing.claim import Claim, Finding, Use, claims
+from whitebox_probe.auditing.grid import around, usual
 from whitebox_probe.auditing.judge import Measured, judge, unsettled
+from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
 
 LAYERS, SAMPLES = 3, 4
@@ -211,6 +215,8 @@ class TestRandomWeights:
     def test_the_curve_has_the_mean_the_least_and_the_most_of_all_draws(self):
         nulls = {"a": [result(0.25), result(0.5)], "b": [result(1.0)]}
         curves = audited(Told("one", YES), nulls=nulls).curves
+        names = ["claim", "model", "layer", "mean", "ci_low", "ci_high", "unit"]
+        assert list(curves) == [*names, "null_mean", "null_least", "null_most"]
         assert curves["layer"].tolist() == [1, 2, 3]
         assert curves["mean"].tolist() == [0.5] * 3
         assert curves["null_mean"].tolist() == pytest.approx([1.75 / 3] * 3)
@@ -488,3 +494,122 @@ def test_each_model_is_corrected_by_itself_and_keeps_its_rows():
     ]
     assert audit.rules["one"]["keeps its meaning under"] == "eps, class_token, samples"
     assert audit.rules["one"]["loses its meaning under"] == "lam: it is about another"
+
+
+def test_other_settings_are_each_one_thing_away_from_the_usual_one():
+    model = SimpleNamespace(
+        layer=lambda number: SimpleNamespace(norm="a norm"),
+        bases=("native", "qkv:v"),
+        default_basis="native",
+        extra_tokens=1,
+    )
+    base = usual(model, eps=0.25, lam=0.5, basis=None)
+    assert (base.basis, base.eps, base.lam, base.first_layer, base.axis) == (
+        "native",
+        0.25,
+        0.5,
+        2,
+        "",
+    )
+    assert usual(model, eps=0.25, lam=0.5, basis="qkv:v").basis == "qkv:v"
+    changes = [
+        {"eps": 0.125},
+        {"eps": 0.5},
+        {"lam": 0.05},
+        {"lam": 5.0},
+        {"prenorm": False},
+        {"basis": "qkv:v"},
+        {"class_token": False},
+        {"first_layer": 3},
+        {"first_layer": 1, "axis": "embedding"},
+        {"swapped": True, "axis": "orthonormal"},
+    ]
+    assert list(around(model, base)) == [
+        replace(base, **{"axis": next(iter(each)), **each}) for each in changes
+    ]
+    # Without a norm, another basis, or tokens in front, and from the embedding on.
+    bare = SimpleNamespace(
+        layer=lambda number: SimpleNamespace(norm=None), bases=("native",), extra_tokens=0
+    )
+    axes = [each.axis for each in around(bare, replace(base, first_layer=1))]
+    assert axes == ["eps", "eps", "lam", "lam", "first_layer", "orthonormal"]
+
+
+def test_what_differs_is_told_with_its_value():
+    told = {
+        "eps=0.2": EPS,
+        "lam=1": LAM,
+        "class_token=False": TOKENS,
+        "first_layer=1": replace(made_up.BASE, first_layer=1, axis="embedding"),
+        "basis=qk": replace(made_up.BASE, basis="qk", axis="basis"),
+        "": made_up.BASE,
+    }
+    for words, setting in told.items():
+        assert setting.told(orthonormal=True) == setting.told(orthonormal=False) == words
+    swapped = replace(made_up.BASE, swapped=True, axis="orthonormal")
+    assert swapped.told(orthonormal=True) == "orthonormal=False"
+    assert swapped.told(orthonormal=False) == "orthonormal=True"
+    assert swapped.where(orthonormal=False)["basis"] == "native+qr"
+    assert swapped.where(orthonormal=True)["basis"] == "native"
+    assert made_up.BASE.where(orthonormal=True)["basis"] == "native+qr"
+
+
+def test_random_weights_are_measured_by_what_a_claim_compares_and_its_curve():
+    def asked(name, *, all_of_it=False):
+        claim = claims()[name]
+        of = claim.requests if all_of_it else claim.compared_requests
+        return [each.metric for each in of(made_up.BASE)]
+
+    assert asked("attention_descends") == [
+        "attention_rate_change",
+        "attention_rate_change_radial",
+        "attention_rate_change_tangential",
+        "compression",
+    ]
+    tangential = "attention_rate_change_tangential"
+    assert asked("compresses") == ["compression", tangential, "compression"]
+    assert asked("keeps_expanding") == asked("keeps_expanding", all_of_it=True)
+    assert asked("keeps_expanding") == ["coding_rate", "coding_rate"]
+    assert len(asked("attention_descends", all_of_it=True)) == 8
+
+
+def test_a_claim_that_names_no_part_is_compared_by_its_value_and_its_first_measure_is_its_curve():
+    random = np.random.default_rng(0)
+    values = {
+        "l0": 0.5 + 0.1 * random.random((6, 8)),
+        ("coding_rate", "z_in"): 4 + random.random((6, 8)),
+        ("coding_rate", "z_out"): 4 + random.random((6, 8)),
+    }
+    read = Readings(made_up.result(values, layers=8, samples=6))
+    for name, key in (("sparsifies", "l0"), ("keeps_expanding", ("coding_rate", "z_in"))):
+        claim = claims()[name]
+        found = claim.find(read, made_up.BASE, Thresholds())
+        assert claim.compared(read, made_up.BASE, Thresholds()) == found.value
+        curve = claim.curve(read, made_up.BASE)["mean"]
+        assert curve.tolist() == pytest.approx(values[key].mean(axis=0).tolist())
+
+
+def test_curves_are_read_by_layer_whatever_the_order_of_the_rows():
+    values = np.arange(24.0).reshape(4, 6)
+    whole = made_up.result({"l0": values}, layers=6, samples=4, of=["sparsifies"])
+    turned = replace(whole, frame=whole.frame.iloc[::-1].reset_index(drop=True))
+    read = Readings(turned)
+    assert read.values("l0", None, {}).tolist() == values.tolist()
+    assert read.curve("l0", "z_out", {})["layer"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert read.first(2).values("l0", None, {}).tolist() == values[:2].tolist()
+    assert (read.first(2).count, read.count) == (2, 4)
+
+
+def test_a_curve_that_was_not_measured_or_in_several_ways_is_refused():
+    one = made_up.result({}, layers=3, samples=4, of=["sparsifies", "incoherent_subspaces"])
+    with pytest.raises(ProbeError, match="no curves of 'l0' at z_half have"):
+        Readings(one).values("l0", "z_half", {})
+    with pytest.raises(ProbeError, match="no value a sample"):
+        Readings(one).values("overlap_mean", None, {})
+    two = made_up.together(
+        made_up.result({}, layers=3, samples=4, of=["sparsifies"]),
+        made_up.result({}, layers=3, samples=4, setting=EPS, of=["sparsifies"]),
+    )
+    with pytest.raises(ProbeError, match="2 curves of 'l0' at its site have lam=0.1"):
+        Readings(two).values("l0", None, {"lam": 0.1})
+    assert Readings(two).values("l0", None, {"eps": 0.1 * (1 + 1e-12)}).shape == (4, 3)

@@ -19,7 +19,7 @@ import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import _lru_cache_wrapper, partial
 from pathlib import Path
 from types import CodeType, FunctionType
 
@@ -84,6 +84,8 @@ def put_in(file: Path, tree: ast.Module) -> None:
         for code in _codes(compile(tree, path, "exec", dont_inherit=True))
     }
     for each in gc.get_objects():
+        if type(each) is _lru_cache_wrapper and each.__module__.startswith("whitebox_probe"):
+            each.cache_clear()  # of what was computed when tests were collected
         if type(each) is FunctionType and each.__code__.co_filename == path:  # proxies warn
             code = new[each.__code__.co_qualname, each.__code__.co_firstlineno]
             if code != each.__code__:
