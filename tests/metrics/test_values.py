@@ -5,13 +5,16 @@ import math
 import numpy as np
 import oracle
 import pytest
+import scipy.stats
 import torch
 
 from tests.metrics.drawing import bases
 from whitebox_probe._core.errors import ProbeError, ShapeError
 from whitebox_probe.metrics import _linalg, _slope
 from whitebox_probe.metrics import functional as F
+from whitebox_probe.metrics._arguments import layer_of
 from whitebox_probe.metrics._classes import counts_of, lacking
+from whitebox_probe.metrics.catalogue import measure_named
 from whitebox_probe.metrics.sums import Sums
 
 
@@ -145,3 +148,174 @@ def test_rates_of_bases_of_one_head_are_the_rate_of_the_whole():
     found = F.compression(Z, torch.from_numpy(Q), eps=0.3)
     want = [oracle.coding_rate(each, 0.3) for each in Z]
     assert found.tolist() == pytest.approx(want)
+
+
+EPS, LAM, ETA = 0.3, 0.2, 0.05
+Z = drawn(3, 6, 5)
+Z[:, :2, 1:3] = 0.0
+U = bases(2, 5, 2)
+D = drawn(3, 6, 5, seed=4)
+MEAN = drawn(6, 5, seed=5)
+ATOMS = drawn(5, 5, seed=6)
+
+
+def unit(tokens):
+    return tokens / np.linalg.norm(tokens, axis=-1, keepdims=True)
+
+
+def official(tokens):
+    return oracle.official_compression([tokens @ Uk for Uk in U.numpy()], EPS**2)
+
+
+def gradient(tokens):
+    """Of R^c: scale V (I + scale V^T V)^-1 U^T, V = Z U_k, head by head."""
+    n, p = len(tokens), U.shape[2]
+    scale, total = p / (n * EPS**2), 0.0
+    for Uk in U.numpy():
+        V = tokens @ Uk
+        total = total + scale * V @ np.linalg.inv(np.eye(p) + scale * V.T @ V) @ Uk.T
+    return total
+
+
+def along(part, tokens, whole):
+    down = -gradient(tokens)
+    return (part * down).sum() / np.linalg.norm(down) / np.linalg.norm(whole)
+
+
+def shift(update):
+    return np.broadcast_to(update.mean(axis=0), update.shape)
+
+
+def change(tokens, update):
+    before, after = (oracle.compression(each, U, EPS) for each in (tokens, tokens + update))
+    return after - before
+
+
+def snr(tokens, clusters):
+    ratios = []
+    for k, Uk in enumerate(U.numpy()):
+        mine, Q = tokens[clusters == k], np.linalg.qr(Uk)[0]
+        if len(mine):
+            inside = mine @ Q @ Q.T
+            ratios.append(np.linalg.norm(inside) / np.linalg.norm(mine - inside))
+    return np.array(ratios)
+
+
+def nearest(tokens):
+    held = [np.linalg.norm(tokens @ np.linalg.qr(Uk)[0], axis=1) for Uk in U.numpy()]
+    return np.argmax(held, axis=0)
+
+
+def entropy_of_clusters(tokens):
+    share = np.bincount(nearest(tokens), minlength=len(U)) / len(tokens)
+    return scipy.stats.entropy(share)
+
+
+def growth(tokens, after):
+    mine = nearest(tokens)
+    return (snr(after, mine) / snr(tokens, mine) - 1).mean()
+
+
+# Measure, changes of it, and its value of a sample's tokens Z and update D.
+VALUES = [
+    ("coding_rate", {"eps": EPS}, lambda z, d: oracle.coding_rate(z, EPS)),
+    ("compression", {"eps": EPS}, lambda z, d: oracle.compression(z, U, EPS)),
+    (
+        "rate_reduction",
+        {"eps": EPS},
+        lambda z, d: oracle.coding_rate(z, EPS) - oracle.compression(z, U, EPS),
+    ),
+    (
+        "sparse_rate_reduction",
+        {"eps": EPS, "lam": LAM},
+        lambda z, d: (
+            oracle.coding_rate(z, EPS) - oracle.compression(z, U, EPS) - LAM * np.count_nonzero(z)
+        ),
+    ),
+    (
+        "coding_rate",
+        {"eps": EPS, "convention": "official"},
+        lambda z, d: oracle.coding_rate(unit(z), EPS),
+    ),
+    (
+        "rate_reduction",
+        {"eps": EPS, "convention": "official"},
+        lambda z, d: oracle.coding_rate(unit(z), EPS) - official(z),
+    ),
+    ("l0", {}, lambda z, d: oracle.l0(z)),
+    ("hoyer", {}, lambda z, d: oracle.hoyer(z)),
+    ("thresholded", {"tau": 0.5}, lambda z, d: oracle.thresholded(z, 0.5)),
+    ("thresholded", {}, lambda z, d: oracle.thresholded(z, 0.1)),
+    ("l1_l2", {}, lambda z, d: oracle.l1_l2(z)),
+    ("gini", {}, lambda z, d: oracle.gini(z)),
+    ("excess_kurtosis", {}, lambda z, d: oracle.excess_kurtosis(z)),
+    ("treves_rolls", {}, lambda z, d: oracle.treves_rolls(z)),
+    ("effective_rank", {}, lambda z, d: oracle.effective_rank(z)),
+    ("stable_rank", {}, lambda z, d: oracle.stable_rank(z)),
+    ("participation_ratio", {}, lambda z, d: oracle.participation_ratio(z)),
+    ("spectral_decay", {}, lambda z, d: oracle.spectral_decay(z)),
+    ("mean_cosine", {}, lambda z, d: oracle.mean_cosine(z)),
+    ("token_norm", {}, lambda z, d: oracle.token_norm(z)),
+    ("token_snr", {}, lambda z, d: snr(z, nearest(z)).mean()),
+    ("token_snr_entropy", {}, lambda z, d: entropy_of_clusters(z)),
+    ("token_snr_growth", {}, lambda z, d: growth(z, z + d / 3)),
+    ("descent_cosine", {"eps": EPS}, lambda z, d: along(d, z, d)),
+    ("descent_cosine_common", {"eps": EPS}, lambda z, d: along(shift(d), z, d)),
+    ("descent_cosine_mean", {"eps": EPS}, lambda z, d: along(MEAN.numpy(), z, d)),
+    (
+        "descent_cosine_shared",
+        {"eps": EPS},
+        lambda z, d: along(shift(d) + MEAN.numpy() - shift(MEAN.numpy()), z, d),
+    ),
+    (
+        "descent_achieved",
+        {"eps": EPS},
+        lambda z, d: -change(z, d) / np.linalg.norm(gradient(z)) / np.linalg.norm(d),
+    ),
+    ("attention_rate_change", {"eps": EPS}, lambda z, d: change(z, d)),
+    ("attention_rate_change_no_skip", {"eps": EPS}, lambda z, d: change(z, d - z)),
+    ("attention_rate_change_common", {"eps": EPS}, lambda z, d: change(z, shift(d))),
+    ("attention_rate_change_mean", {"eps": EPS}, lambda z, d: change(z, MEAN.numpy())),
+    (
+        "attention_rate_change_shared",
+        {"eps": EPS},
+        lambda z, d: change(z, shift(d) + MEAN.numpy() - shift(MEAN.numpy())),
+    ),
+    (
+        "dictionary_coherence",
+        {},
+        lambda z, d: np.abs(np.triu(unit(ATOMS.numpy().T) @ unit(ATOMS.numpy().T).T, 1)).max(),
+    ),
+    ("dictionary_condition", {}, lambda z, d: np.linalg.cond(ATOMS.numpy())),
+    ("lasso_step", {}, lambda z, d: ETA * np.linalg.norm(ATOMS.numpy(), 2) ** 2),
+]
+
+
+@pytest.mark.parametrize(("name", "fields", "value"), VALUES)
+def test_each_measure_as_it_is_taken_of_a_layer_is_numpys(name, fields, value):
+    kind = measure_named(name)(**fields)
+    site = kind.site[kind.convention]
+    others = {"attn_out": D, "z_in": Z, "z_half": Z + D, "mlp_in": Z / 2}
+    if name == "token_snr_growth":
+        others |= {"z_in": Z}
+    operators = {"D": ATOMS, "lam": LAM, "eta": ETA}
+    operators |= {"mean_update": MEAN, "mean_update_of": torch.zeros(0)}
+    others |= {each: operators[each] for each in kind.needs_operators}
+    given = Z + D / 3 if name == "token_snr_growth" else Z
+    needs = {each: others[each] for each in others if each != site}
+    layer = layer_of(kind, site, given, U, None, 0, needs)
+    found = kind.measure(layer, site)
+    want = [value(z, d) for z, d in zip(Z.numpy(), D.numpy(), strict=True)]
+    np.testing.assert_allclose(found, want, rtol=1e-8)
+
+
+def test_the_mean_of_other_samples_leaves_a_samples_own_part_out():
+    """Of three samples the mean of five, of which they are the first and the last."""
+    others = {"attn_out": D, "mean_update": MEAN, "mean_update_of": torch.tensor([7, 1, 2, 3, 9])}
+    kind = measure_named("attention_rate_change_mean")(eps=EPS)
+    layer = layer_of(kind, "z_in", Z, U, torch.tensor([7, 8, 9]), 0, others)
+    found = kind.measure(layer, "z_in")
+    for sample, own in enumerate((True, False, True)):
+        d = D[sample].numpy()
+        mean = (5 * MEAN.numpy() - d) / 4 if own else MEAN.numpy()
+        assert found[sample].item() == pytest.approx(change(Z[sample].numpy(), mean))
