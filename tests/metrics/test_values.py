@@ -7,9 +7,11 @@ import oracle
 import pytest
 import scipy.stats
 import torch
+from sklearn.linear_model import Lasso
 
 from tests.metrics.drawing import bases
 from whitebox_probe._core.errors import ProbeError, ShapeError
+from whitebox_probe._core.hashing import seed_of
 from whitebox_probe.metrics import _linalg, _slope
 from whitebox_probe.metrics import functional as F
 from whitebox_probe.metrics._arguments import layer_of
@@ -319,3 +321,79 @@ def test_the_mean_of_other_samples_leaves_a_samples_own_part_out():
         d = D[sample].numpy()
         mean = (5 * MEAN.numpy() - d) / 4 if own else MEAN.numpy()
         assert found[sample].item() == pytest.approx(change(Z[sample].numpy(), mean))
+
+
+def test_a_token_of_zeros_makes_no_feature_loud():
+    tokens = torch.tensor([[[4.0, 0.1, 0.0], [4.0, 0.5, 0.0], [0.0, 0.0, 0.0]]])
+    kind = measure_named("dead_features")()
+    layer, sums = layer_of(kind, "z_out", tokens, None, None, 0, {}), Sums()
+    kind.add(sums, layer, "z_out", None)
+    # Of three features one is never active, and of the others one passes a tenth of its token.
+    assert kind.numbers(sums) == pytest.approx({"dead_features": 1 / 3, "quiet_features": 1 / 3})
+    louder = measure_named("dead_features")(tau=0.5)
+    sums = Sums()
+    louder.add(sums, layer, "z_out", None)
+    assert louder.numbers(sums)["quiet_features"] == pytest.approx(2 / 3)
+
+
+def test_one_label_a_feature_is_asked_for():
+    for X, labels in ((drawn(4, 3), torch.zeros(5)), (drawn(2, 2, 3), torch.zeros(2))):
+        with pytest.raises(ShapeError, match="labels"):
+            F.class_rates(X, labels, eps=0.5)
+
+
+def test_an_optimum_does_not_depend_on_the_other_samples_of_its_batch():
+    """Some meet it soon, and others go on."""
+    Y = torch.cat([drawn(3, 4, 5), 1e-3 * drawn(3, 4, 5, seed=1), 30 * drawn(2, 4, 5, seed=2)])
+    atoms = ATOMS + 2 * drawn(5, 1, seed=3)
+    codes, gap = F.lasso_optimum(Y, atoms, lam=0.1, tolerance=1e-6)
+    for sample in range(len(Y)):
+        alone, its = F.lasso_optimum(Y[sample : sample + 1], atoms, lam=0.1, tolerance=1e-6)
+        np.testing.assert_array_equal(codes[sample], alone[0])
+        assert gap[sample] == its[0]
+
+
+def objective(codes, Y, atoms):
+    return ((Y - codes @ atoms.T) ** 2).sum() / 2 + LAM * np.abs(codes).sum()
+
+
+def least_objective(Y, atoms):
+    """By scikit-learn, which divides squares by their number."""
+    model = Lasso(LAM / len(atoms), positive=True, fit_intercept=False, tol=1e-12, max_iter=10**6)
+    return objective(np.array([model.fit(atoms, token).coef_ for token in Y]), Y, atoms)
+
+
+def lasso_values(A, Y, atoms):
+    start = np.maximum(Y, 0)
+    order = torch.randperm(5, generator=torch.Generator().manual_seed(seed_of("order of atoms", 5)))
+    after, before = objective(A, Y, atoms), objective(start, Y, atoms)
+    least = least_objective(Y, atoms)  # that of the same atoms in any order
+    way = before - least
+    scaled = (A * start).sum() / (start**2).sum() * start
+    others = atoms[:, order.numpy()]
+    elsewhere = objective(start, Y, others)
+    ascent = (A @ atoms.T - Y) @ atoms + LAM
+    kkt = np.linalg.norm(A - np.maximum(A - ascent, 0))
+    return {
+        "lasso_change": after / before - 1,
+        "lasso_vs_zero": after / ((Y**2).sum() / 2),
+        "lasso_reconstruction": ((Y - A @ atoms.T) ** 2).sum() / (Y**2).sum(),
+        "lasso_kkt": kkt / np.linalg.norm(np.maximum(Y @ atoms - LAM, 0)),
+        "lasso_gap_closed": (before - after) / way,
+        "lasso_gap_shrunk": (before - objective(scaled, Y, atoms)) / way,
+        "lasso_gap_others": (elsewhere - objective(A, Y, others)) / (elsewhere - least),
+    }
+
+
+def test_measures_of_the_lasso_are_numpys_and_scikit_learns():
+    Y, atoms = 2 * drawn(2, 6, 5, seed=8), ATOMS / 2
+    A = (Y.clamp_min(0) - 0.1 * ((Y.clamp_min(0) @ atoms.mT - Y) @ atoms + LAM)).clamp_min(0)
+    want = [lasso_values(a, y, atoms.numpy()) for a, y in zip(A.numpy(), Y.numpy(), strict=True)]
+    for name in want[0]:
+        kind = measure_named(name)()
+        others = {"mlp_in": Y, "D": atoms, "lam": LAM}
+        layer = layer_of(kind, "z_out", A, None, None, 0, others)
+        # The optimum is sought to a hundredth of the way.
+        exact = 1e-3 if "gap" in name else 1e-9
+        told = [each[name] for each in want]
+        np.testing.assert_allclose(kind.measure(layer, "z_out"), told, rtol=exact, err_msg=name)
