@@ -188,6 +188,12 @@ def shift(update):
     return np.broadcast_to(update.mean(axis=0), update.shape)
 
 
+def radial(tokens, update):
+    """Of what is left without the common shift, the part along each token."""
+    rest = update - shift(update)
+    return tokens * ((rest * tokens).sum(axis=1) / (tokens**2).sum(axis=1))[:, None]
+
+
 def change(tokens, update):
     before, after = (oracle.compression(each, U, EPS) for each in (tokens, tokens + update))
     return after - before
@@ -278,6 +284,16 @@ VALUES = [
     ("attention_rate_change_no_skip", {"eps": EPS}, lambda z, d: change(z, d - z)),
     ("attention_rate_change_common", {"eps": EPS}, lambda z, d: change(z, shift(d))),
     ("attention_rate_change_mean", {"eps": EPS}, lambda z, d: change(z, MEAN.numpy())),
+    (
+        "attention_rate_change_radial",
+        {"eps": EPS},
+        lambda z, d: change(z, shift(d) + radial(z, d)) - change(z, shift(d)),
+    ),
+    (
+        "attention_rate_change_tangential",
+        {"eps": EPS},
+        lambda z, d: change(z, d) - change(z, shift(d) + radial(z, d)),
+    ),
     (
         "attention_rate_change_shared",
         {"eps": EPS},
@@ -397,3 +413,42 @@ def test_measures_of_the_lasso_are_numpys_and_scikit_learns():
         exact = 1e-3 if "gap" in name else 1e-9
         told = [each[name] for each in want]
         np.testing.assert_allclose(kind.measure(layer, "z_out"), told, rtol=exact, err_msg=name)
+
+
+class TestTokenSNR:
+    def test_short_tokens_are_tokens_as_well(self):
+        np.testing.assert_allclose(F.token_snr(1e-3 * Z, U), F.token_snr(Z, U))
+        assert F.token_clusters(1e-9 * Z, U).tolist() == F.token_clusters(Z, U).tolist()
+
+    @pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
+    def test_of_tokens_within_their_subspace_it_is_the_most_that_rounding_tells(self, size):
+        e = torch.eye(4, dtype=torch.float64)
+        apart = torch.stack([e[:, :2], e[:, 2:]])
+        tokens = size * torch.stack([e[0] + e[1], e[1], e[3]])[None]
+        assert F.token_snr(tokens, apart).tolist()[0] == pytest.approx([1e8, 1e8])
+        assert F.token_clusters(tokens, apart).tolist() == [[0, 0, 1]]
+        tokens[0, 2] = 0
+        found = F.token_snr(tokens, apart)[0]
+        assert found[0].item() == pytest.approx(1e8)
+        assert found[1].isnan()
+        assert F.token_clusters(tokens, apart).tolist() == [[0, 0, -1]]
+
+    @pytest.mark.parametrize("name", ["token_snr", "token_snr_entropy", "token_snr_growth"])
+    def test_a_sample_with_a_token_that_is_no_number_has_none(self, name):
+        broken = Z.clone()
+        broken[1, 2] = torch.nan
+        kind = measure_named(name)()
+        layer = layer_of(kind, "z_out", broken, U, None, 0, {"z_in": broken})
+        found = kind.measure(layer, "z_out")
+        assert found.isnan().tolist() == [False, True, False]
+
+
+def test_subspaces_of_features_of_low_rank_are_compared_in_the_directions_that_they_have():
+    X, Y = drawn(80, 2) @ drawn(2, 5, seed=1), drawn(80, 6, seed=2)
+    Y[:, :2] += 2 * X[:, :2]
+    found = F.sample_overlap(X, Y, rank=4).item()
+    left, right = (
+        np.linalg.svd((each - each.mean(0)).numpy(), full_matrices=False)[0] for each in (X, Y)
+    )
+    want = np.linalg.norm(left[:, :2].T @ right[:, :2]) ** 2 / 2
+    assert found == pytest.approx(want, rel=1e-8)
