@@ -18,6 +18,11 @@ from whitebox_probe.metrics._arguments import layer_of
 from whitebox_probe.metrics._classes import counts_of, lacking
 from whitebox_probe.metrics.catalogue import measure_named
 from whitebox_probe.metrics.sums import Sums
+from whitebox_probe.metrics.token_coherence import (
+    expected_overlap,
+    leading_subspaces,
+    mean_overlap,
+)
 
 
 def drawn(*shape, seed=0):
@@ -452,3 +457,23 @@ def test_subspaces_of_features_of_low_rank_are_compared_in_the_directions_that_t
     )
     want = np.linalg.norm(left[:, :2].T @ right[:, :2]) ** 2 / 2
     assert found == pytest.approx(want, rel=1e-8)
+
+
+def test_leading_directions_hold_their_share_and_a_moment_of_nothing_has_none():
+    turn = np.linalg.qr(drawn(3, 3).numpy())[0]
+    moment = torch.from_numpy((turn * [1.0, 8.0, 2.0]) @ turn.T)
+    small, nothing = 1e-4 * moment, 0 * moment
+    found = leading_subspaces(torch.stack([moment, small, nothing]), energy=0.85)
+    assert [each.shape for each in found] == [(3, 2), (3, 2), (3, 0)]
+    for each in found[:2]:  # 10 of 11 in the last two
+        projector = (each @ each.mT).numpy()
+        np.testing.assert_allclose(projector, turn[:, 1:] @ turn[:, 1:].T, atol=1e-12)
+    (one,) = leading_subspaces(moment[None], energy=0.7)
+    assert abs(one[:, 0].numpy() @ turn[:, 1]) == pytest.approx(1)
+    e = torch.eye(4, dtype=torch.float64)
+    several = [e[:, :1], e[:, :2], e[:, 1:4], e[:, :0]]
+    # Nested, apart, and one direction of two.
+    assert mean_overlap(several) == pytest.approx((1 + 0 + 1 / 2) / 3)
+    assert expected_overlap(several) == pytest.approx((2 / 4 + 3 / 4 + 3 / 4) / 3)
+    assert math.isnan(mean_overlap(several[2:]))
+    assert math.isnan(expected_overlap(several[2:]))
