@@ -585,7 +585,7 @@ class TestObjectiveImproves:
             found = find(self.name, {"sparse_rate_reduction": values, "coding_rate": flat(8)})
             assert found.side == side
         two = np.array(
-            [curve, curve - np.array([0, 0, 0.5, 0, 0, 0, 0, 0])]
+            [curve, curve + np.array([0, 0, 0.005, 0, 0, 0, 0, 0])]
         )  # no p tells it of two
         values = {"sparse_rate_reduction": two, "coding_rate": np.full((2, L), 8.0)}
         found = find(self.name, values, samples=2)
