@@ -573,9 +573,12 @@ class TestObjectiveImproves:
         found = claims()[self.name].find(Readings(result), setting, T)
         turns = (srr[:, -1] - srr[:, 0]).mean() / 20 + 0.25
         assert found.parts["lam_turns"] == pytest.approx(turns)
+        told = claims()[self.name].sentence(found)
+        assert f"(lam={turns:.2g} turns it); 100% of the steps rise and 0% fall" in told
         values["rate_reduction"] = srr
         same = find(self.name, values)
         assert math.isnan(same.parts["lam_turns"])
+        assert "(no lam above 0 turns its sign)" in claims()[self.name].sentence(same)
 
     def test_a_step_that_falls_in_each_of_few_samples_falls(self):
         curve = np.array([0, 4, 3.99, 8, 12, 16, 20, 24])

@@ -16,7 +16,7 @@ from whitebox_probe.metrics import _linalg, _slope
 from whitebox_probe.metrics import functional as F
 from whitebox_probe.metrics._arguments import layer_of
 from whitebox_probe.metrics._classes import counts_of, lacking
-from whitebox_probe.metrics.catalogue import measure_named
+from whitebox_probe.metrics.catalogue import catalogue, measure_named
 from whitebox_probe.metrics.sums import Sums
 from whitebox_probe.metrics.token_coherence import (
     expected_overlap,
@@ -477,3 +477,9 @@ def test_leading_directions_hold_their_share_and_a_moment_of_nothing_has_none():
     assert expected_overlap(several) == pytest.approx((2 / 4 + 3 / 4 + 3 / 4) / 3)
     assert math.isnan(mean_overlap(several[2:]))
     assert math.isnan(expected_overlap(several[2:]))
+
+
+@pytest.mark.parametrize("setting", ["eps", "lam", "tau"])
+def test_what_is_not_given_is_a_tenth(setting):
+    told = {name: getattr(kind(), setting, 0.1) for name, kind in catalogue().items()}
+    assert told == dict.fromkeys(told, 0.1)
