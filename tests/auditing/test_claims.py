@@ -33,7 +33,7 @@ from whitebox_probe.auditing.claims.incoherent_subspaces import (
 )
 from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
-from whitebox_probe.stats import permutation_p
+from whitebox_probe.stats import bootstrap_interval, permutation_p
 
 L, N = 8, 6
 BIT = 2.0**-20
@@ -112,6 +112,15 @@ class TestParts:
         half = scipy.stats.t.ppf(0.975, 2) * values.std(ddof=1) / np.sqrt(3)
         want = (7 / 3, 7 / 3 - half, 7 / 3 + half)
         assert mean_of(values) == pytest.approx(want, rel=1e-10)
+
+    def test_of_many_samples_it_is_the_bootstraps_of_the_seed(self):
+        values = np.random.default_rng(0).gamma(2.0, size=40)
+        for given, seed in (({}, 0), ({"seed": 3}, 3)):
+            low, high = bootstrap_interval(values[:, None], seed=seed)
+            want = (values.mean(), low[0], high[0])
+            assert mean_of(values, **given) == pytest.approx(want, rel=1e-12)
+            ones = np.ones(40)
+            assert ratio_of(values, ones, **given)[:3] == pytest.approx(want, rel=1e-12)
 
     def test_curves_begin_at_a_layer_counted_from_one(self):
         values = np.arange(12.0).reshape(3, 4)

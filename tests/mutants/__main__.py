@@ -64,7 +64,7 @@ def _plan(files: list[Path], args: argparse.Namespace, tally: Tally, known: dict
     for file in files:
         every = mutants(file.read_text())
         if wanted is not None:
-            every = [m for m in every if (str(file), m.before, m.after) in wanted]
+            every = [m for m in every if (str(file), str(m.line), m.before, m.after) in wanted]
         elif args.most is not None and len(every) > args.most:
             every = sorted(drawn.sample(every, args.most), key=lambda each: each.line)
         for each in every:
@@ -81,10 +81,10 @@ def _plan(files: list[Path], args: argparse.Namespace, tally: Tally, known: dict
     return jobs
 
 
-def _survivors(file: Path) -> set[tuple[str, str, str]]:
+def _survivors(file: Path) -> set[tuple[str, ...]]:
     with file.open(newline="") as held:
         return {
-            (each["file"], each["before"], each["after"])
+            (each["file"], each["line"], each["before"], each["after"])
             for each in csv.DictReader(held)
             if each["outcome"] == "survived"
         }
