@@ -613,3 +613,17 @@ def test_a_curve_that_was_not_measured_or_in_several_ways_is_refused():
     with pytest.raises(ProbeError, match="2 curves of 'l0' at its site have lam=0.1"):
         Readings(two).values("l0", None, {"lam": 0.1})
     assert Readings(two).values("l0", None, {"eps": 0.1 * (1 + 1e-12)}).shape == (4, 3)
+
+
+def test_claims_are_in_the_order_of_the_derivation():
+    assert list(claims()) == [
+        "compresses",
+        "keeps_expanding",
+        "sparsifies",
+        "incoherent_subspaces",
+        "attention_aligned",
+        "attention_descends",
+        "ista_descends",
+        "objective_improves",
+    ]
+    assert Told.place > max(each.place for each in claims().values())

@@ -17,12 +17,14 @@ from whitebox_probe.metrics import functional as F
 from whitebox_probe.metrics._arguments import layer_of
 from whitebox_probe.metrics._classes import counts_of, lacking
 from whitebox_probe.metrics.catalogue import catalogue, measure_named
+from whitebox_probe.metrics.measure import lacking as without_value
 from whitebox_probe.metrics.sums import Sums
 from whitebox_probe.metrics.token_coherence import (
     expected_overlap,
     leading_subspaces,
     mean_overlap,
 )
+from whitebox_probe.metrics.tokens import HEADS, LayerTokens
 
 
 def drawn(*shape, seed=0):
@@ -42,6 +44,10 @@ class TestVariationalCompression:
                     mean = sum(pi[k, j] * w[k, j, i] ** 2 for j in range(n)) / count
                     want += count / n * math.log(1 + K * p / eps**2 * mean) / 2
             assert F.variational_compression(W, Pi, eps=eps)[sample].item() == pytest.approx(want)
+        kind = measure_named("variational_compression")(eps=eps)
+        layer = LayerTokens({HEADS: W, "memberships": Pi}, None)
+        found = kind.measure(layer, HEADS)
+        np.testing.assert_allclose(found, F.variational_compression(W, Pi, eps=eps))
 
     def test_a_head_without_tokens_adds_nothing(self):
         W, Pi = drawn(1, 2, 5, 4), torch.ones(1, 2, 5)
@@ -457,6 +463,7 @@ def test_subspaces_of_features_of_low_rank_are_compared_in_the_directions_that_t
     )
     want = np.linalg.norm(left[:, :2].T @ right[:, :2]) ** 2 / 2
     assert found == pytest.approx(want, rel=1e-8)
+    assert F.sample_overlap(Y, X, rank=4).item() == pytest.approx(want, rel=1e-8)
 
 
 def test_leading_directions_hold_their_share_and_a_moment_of_nothing_has_none():
@@ -483,3 +490,21 @@ def test_leading_directions_hold_their_share_and_a_moment_of_nothing_has_none():
 def test_what_is_not_given_is_a_tenth(setting):
     told = {name: getattr(kind(), setting, 0.1) for name, kind in catalogue().items()}
     assert told == dict.fromkeys(told, 0.1)
+
+
+def test_an_atom_of_zeros_is_like_no_other():
+    atoms = ATOMS.clone()
+    atoms[:, 2] = 0
+    kind = measure_named("dictionary_coherence")()
+    layer = layer_of(kind, "z_out", Z, None, None, 0, {"mlp_in": Z, "D": atoms, "lam": LAM})
+    others = unit(np.delete(ATOMS.numpy(), 2, axis=1).T)
+    want = np.abs(np.triu(others @ others.T, 1)).max()
+    assert kind.measure(layer, "z_out").tolist() == pytest.approx([want] * 3)
+
+
+@pytest.mark.parametrize(("left_out", "none"), [([5, 6, 0], 1), ([0, 1, 2], None)])
+def test_a_sample_without_a_token_or_a_head_without_one_has_no_value(left_out, none):
+    wanted = [n == none for n in range(3)]
+    assert without_value(torch.tensor(left_out), Z).tolist() == wanted
+    heads = torch.tensor([[n, 0] for n in left_out])
+    assert without_value(heads, Z[:, None].repeat(1, 2, 1, 1)).tolist() == wanted
