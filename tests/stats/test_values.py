@@ -85,6 +85,7 @@ class TestIntervals:
         assert found[0] == pytest.approx(want)
         assert found[0] < 0
         assert np.isnan(found[1])
+        assert effect_size(1e-3 * differences)[0] == pytest.approx(want)
         assert effect_size(np.array([[1.0], [3.0]])) == pytest.approx([math.sqrt(2)])
         assert np.isnan(effect_size(np.ones((1, 4)))).tolist() == [True] * 4
 
