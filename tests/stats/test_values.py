@@ -211,14 +211,18 @@ class TestOfCurves:
         assert spearman([1, 2, 4]) == pytest.approx(1)
 
     def test_a_trend_is_numpys_and_scipys(self, random):
-        values = random.normal(size=(40, 5)) + np.array([0, 0.2, 0.1, 0.4, 0.3])
+        values = random.gamma(1.0, size=(40, 12)) + np.linspace(0, 0.4, 12)
         found = trend(values, seed=2)
         curve = values.mean(axis=0)
-        rhos = [scipy.stats.spearmanr(range(5), each)[0] for each in resamples(40, 2) @ values / 40]
-        assert found.rho == pytest.approx(scipy.stats.spearmanr(range(5), curve)[0])
+        rhos = [
+            scipy.stats.spearmanr(range(12), each)[0] for each in resamples(40, 2) @ values / 40
+        ]
+        assert found.rho == pytest.approx(scipy.stats.spearmanr(range(12), curve)[0])
         want = np.quantile(rhos, [0.025, 0.975])
+        # Of twelve layers rho has values enough that another quantile is another number.
+        assert len({*np.quantile(rhos, [0.0125, 0.017, 0.025, 0.05])}) == 4
         assert (found.rho_low, found.rho_high) == pytest.approx(tuple(want))
-        change = values[:, 4] - values[:, 0]
+        change = values[:, 11] - values[:, 0]
         assert found.change == pytest.approx(change.mean())
         want = bootstrapped(change, 2)
         assert (found.change_low, found.change_high) == pytest.approx(tuple(want))
@@ -232,7 +236,7 @@ class TestOfCurves:
         mean = t * noise.std(ddof=1) / 2
         for factor, share in ((1 + 1e-9, 1.0), (1 - 1e-9, 0.0)):
             steps = noise + factor * mean
-            values = np.column_stack([np.zeros(4), steps])
+            values = 1e-3 * np.column_stack([np.zeros(4), steps])
             assert (trend(values).rising, trend(values).falling) == (share, 0.0)
             assert (trend(-values).rising, trend(-values).falling) == (0.0, share)
 
@@ -266,6 +270,7 @@ class TestOfSeveral:
     def test_holm_multiplies_by_how_many_are_left_and_ends_at_one(self):
         assert holm(np.array([0.2])).tolist() == [0.2]
         assert holm(np.array([0.5, 0.1, 0.6])).tolist() == pytest.approx([1.0, 0.3, 1.0])
+        assert holm([0.6, 0.7, 0.8]).tolist() == [1.0, 1.0, 1.0]
         assert holm([0.25, 0.125]).tolist() == [0.25, 0.25]
 
     def test_paired_p_of_two_samples_and_of_columns_of_constants(self):
