@@ -13,23 +13,28 @@ WEIGHED = {"overlap_mean": 0.25, "overlap_random": 0.25}
 SIZES = {"dim": 96, "heads": 4, "dim_head": 24, "tokens": 50}
 
 
-def uses():
-    """Every measure of every claim, each once."""
+def uses(of=None):
+    """Every measure of every claim, or of those that are named, each once."""
     found = {
-        (u.metric, u.site, u.convention, u.orthonormal) for c in claims().values() for u in c.uses
+        (u.metric, u.site, u.convention, u.orthonormal)
+        for name, claim in claims().items()
+        for u in claim.uses
+        if of is None or name in of
     }
     return sorted(found, key=str)
 
 
-def result(values, *, model="made-up", layers, samples, seed=0, setting=BASE):
+def result(values, *, model="made-up", layers, samples, seed=0, setting=BASE, of=None):
     """A Result of one setting.
 
-    Args: values: (metric, site) or metric -> (samples, layers); what is not named is 1 and some
-        noise for rates, and noise about 0 for changes and cosines.
+    Args:
+        values: (metric, site) or metric -> (samples, layers); what is not named is 1 and some
+            noise for rates, and noise about 0 for changes and cosines.
+        of: names of the claims whose measures it holds; all when not given.
     """
     random = np.random.default_rng(seed)
     rows, arrays, numbers = [], {}, []
-    for metric, site, convention, orthonormal in uses():
+    for metric, site, convention, orthonormal in uses(of):
         given = values.get((metric, site), values.get(metric))
         if metric in WEIGHED:
             of_layer = np.full(layers, WEIGHED[metric]) if given is None else np.asarray(given)

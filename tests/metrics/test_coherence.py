@@ -99,3 +99,127 @@ def test_angles_of_a_result_are_those_of_numpy(crate):
         cosines = np.linalg.svd(first.T @ second, compute_uv=False).clip(0, 1)
         draws.append(np.degrees(np.arccos(cosines)))
     np.testing.assert_allclose(chance[0], np.mean(draws, axis=0), atol=2.5)
+
+
+def next_layer_overlap(first, second):
+    """Of each head of a layer the best of the next one's, in NumPy; the mean."""
+    Q, P = ([np.linalg.qr(U)[0] for U in each.double().numpy()] for each in (first, second))
+    best = [max(((q.T @ p) ** 2).sum() / q.shape[1] for p in P) for q in Q]
+    return np.mean(best)
+
+
+@pytest.mark.parametrize(("K", "M", "d", "p"), [(1, 1, 4, 2), (2, 3, 9, 2), (4, 2, 12, 5)])
+def test_the_overlap_with_the_next_layer_is_numpys(K, M, d, p):
+    measure = Coherence()
+    first, second = bases(K, d, p, seed=1), bases(M, d, p, seed=2)
+    found = measure.between(measure.prepare(first), measure.prepare(second))
+    assert found == {"next_layer_overlap": pytest.approx(next_layer_overlap(first, second))}
+    # Whatever the vectors that span them are.
+    turned = second @ torch.triu(torch.ones(p, p, dtype=second.dtype))
+    again = measure.between(measure.prepare(first), measure.prepare(turned))
+    assert again == pytest.approx(found)
+
+
+def test_the_overlap_with_the_next_layer_of_known_subspaces():
+    e = torch.eye(6, dtype=torch.float64)
+    turn = 0.3
+    tilted = math.cos(turn) * e[0] + math.sin(turn) * e[5]
+    first = torch.stack([e[:, [0, 1]], e[:, [2, 3]]])
+    second = torch.stack([e[:, [4, 5]], torch.stack([tilted, e[1]], 1), e[:, [1, 2]]])
+    measure = Coherence()
+
+    def between(one, other):
+        prepared = (measure.prepare(one), measure.prepare(other))
+        return measure.between(*prepared)["next_layer_overlap"]
+
+    # Half of (cos^2 + 1) of the tilted one, and one direction of two.
+    want = ((math.cos(turn) ** 2 + 1) / 2 + 1 / 2) / 2
+    assert between(first, second) == pytest.approx(want, rel=1e-12)
+    # The other way round: of the plane apart the tilt's sine alone, and one direction of two.
+    want = (0 + (math.cos(turn) ** 2 + 1) / 2 + 1 / 2) / 3
+    assert between(second, first) == pytest.approx(want, rel=1e-12)
+    assert between(first, first) == pytest.approx(1)
+    assert between(first, e[None, :, [4, 5]]) == pytest.approx(0, abs=1e-12)
+    # A head of one direction alone is held whole by a plane that has it.
+    line = torch.stack([e[:, 0], 2 * e[:, 0]], 1)[None]
+    assert between(line, first) == pytest.approx(1)
+    assert between(first[:1], line) == pytest.approx(1)
+    assert math.isnan(between(0 * first, second))
+    assert math.isnan(between(first, 0 * second))
+
+
+def test_the_numbers_of_a_layer_are_those_of_its_pairs():
+    U = bases(4, 9, 2)
+    numbers, matrices = Coherence().measure(U)
+    i, j = np.triu_indices(4, 1)
+    angles = oracle.principal_angles(U)[i, j]
+    cosines = np.cos(angles)
+    want = {
+        "coherence_mean": cosines.max(axis=1).mean(),
+        "coherence_max": cosines.max(),
+        "overlap_mean": (cosines**2).mean(),
+        "overlap_random": 2 / 9,
+        "mutual_coherence": oracle.mutual_coherence(U),
+        "chordal_mean": np.sqrt((np.sin(angles) ** 2).sum(axis=1)).mean(),
+        "principal_angle_min": angles.min(),
+        "principal_angle_mean": angles.mean(),
+        "coherence_random": F.random_coherence(9, 2)[0],
+    }
+    assert numbers == pytest.approx(want, abs=1e-9)
+    np.testing.assert_allclose(matrices["angles"], np.degrees(angles), atol=1e-6)
+    np.testing.assert_array_equal(matrices["coherence"].diagonal(), np.ones(4))
+    np.testing.assert_array_equal(F.frobenius_coherence(U).diagonal(), np.ones(4))
+    np.testing.assert_array_equal(F.chordal_distance(U).diagonal(), np.zeros(4))
+    one, _ = Coherence().measure(U[:1])
+    assert all(math.isnan(value) for value in one.values())
+    assert math.isnan(F.mutual_coherence(U[:1]))
+
+
+def test_heads_of_fewer_directions_are_compared_by_the_directions_that_they_have():
+    e = torch.eye(5, dtype=torch.float64)
+    line = torch.stack([e[:, 0], 3 * e[:, 0]], 1)
+    U = torch.stack([line, e[:, [0, 1]], e[:, [2, 3]]])
+    angles = F.principal_angles(U)
+    assert angles[0, 1, 0] == pytest.approx(0, abs=1e-7)
+    assert angles[0, 1, 1].isnan()
+    assert angles[1, 2].tolist() == pytest.approx([math.pi / 2] * 2)
+    numbers, _ = Coherence().measure(U)
+    assert numbers["overlap_mean"] == pytest.approx(1 / 3)  # one of three pairs is held whole
+    assert numbers["overlap_random"] == pytest.approx(2 / 5)  # the larger of two spans, over d
+    assert numbers["principal_angle_min"] == pytest.approx(0, abs=1e-7)
+    # Of four angles that there are: one is 0.
+    assert numbers["principal_angle_mean"] == pytest.approx(3 / 4 * math.pi / 2)
+    _, full = Coherence().measure(torch.stack([U[0], 0 * U[0], U[1], U[2]]))
+    known = ~full["angles"][:, 0].isnan()
+    assert known.tolist() == [False, True, True, False, False, True]
+    assert full["angles"].shape == (6, 2)
+
+
+def test_no_head_at_all_has_matrices_of_nothing():
+    numbers, matrices = Coherence().measure(torch.zeros(3, 5, 2))
+    shapes = {"coherence": (3, 3), "overlap": (6, 6), "angles": (3, 2), "angles_random": (2,)}
+    assert {name: tuple(each.shape) for name, each in matrices.items()} == shapes
+    assert all(each.isnan().all() for each in matrices.values())
+    assert set(numbers) == set(Coherence.rows[:-1])
+
+
+def test_a_vector_of_rounding_alone_is_no_direction():
+    e = torch.eye(4)
+    for size, ranks in ((1e-8, 1), (1e-4, 2)):
+        second = (e[:, 0] + size * e[:, 1])[:, None]
+        U = torch.cat([e[:, :1], second], dim=1)[None].repeat(2, 1, 1)
+        assert int((~F.principal_angles(U)[0, 1].isnan()).sum()) == ranks
+
+
+def test_chance_of_directions_is_that_of_their_closed_form():
+    """The cosine of two directions of R^d has mean 1 / (d - 1) * 2 / B(1/2, (d - 1)/2)."""
+    d = 8
+    mean, std = F.random_coherence(d, 1, draws=4000)
+    beta = math.gamma(0.5) * math.gamma((d - 1) / 2) / math.gamma(d / 2)
+    want = 2 / ((d - 1) * beta)
+    assert mean == pytest.approx(want, rel=0.04)
+    assert std == pytest.approx(math.sqrt(1 / d - want**2), rel=0.05)
+    assert F.random_coherence(d, 1) == F.random_coherence(d, 1, draws=64, seed=0)
+    with pytest.raises(ShapeError, match="do not fit"):
+        F.random_coherence(2, 3)
+    assert F.random_coherence(3, 3)[0] == pytest.approx(1)
