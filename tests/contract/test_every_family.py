@@ -214,7 +214,9 @@ def test_its_own_file_is_loaded_with_its_arguments_and_probed(name, which, tmp_p
     assert model.family.name == name
     inputs = inputs.float() if inputs.is_floating_point() else inputs
     with torch.inference_mode():  # fused attention with a bias computes otherwise for gradients
-        assert torch.equal(output_of(model.module, inputs), output_of(module, inputs))
+        # Weights of a file may lie elsewhere in memory, which torch 2.9 sums in another order.
+        loaded, made = output_of(model.module, inputs), output_of(module, inputs)
+        torch.testing.assert_close(loaded, made, rtol=1e-5, atol=1e-6)
     names = ["compression", "coding_rate"]
     sites = {} if "z_half" in model.sites else dict.fromkeys(names, "z_out")  # parallel blocks
     result = wp.probe(model, inputs, names, sites=sites, progress=False)
