@@ -50,7 +50,7 @@ def ran(python: Path, tests: list[str]) -> tuple[int, dict[str, int]]:
     Warnings are no errors here: an old version warns of other things than a new one, and a number
     is what is asked about.
     """
-    told = ["-m", "pytest", "-W", "default", "-m", "not slow and not weights", "-q", *tests]
+    told = ["-m", "pytest", "-W", "default", "-m", "not slow and not weights", *tests]
     where = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     run = subprocess.Popen(
         [str(python), *told], cwd=ROOT, env=where, stdout=subprocess.PIPE, text=True
