@@ -134,6 +134,33 @@ def test_a_save_that_cannot_be_finished_is_told_in_one_line(tmp_path, monkeypatc
         Result.load(tmp_path)
 
 
+@pytest.mark.parametrize("what", ["file", "link to nothing", "link to a folder", "folders in it"])
+def test_what_is_in_the_way_of_a_save_is_told_and_left_alone(what, tmp_path):
+    from whitebox_probe.results.folder import save_sealed
+
+    way = tmp_path / "d" / SAVED
+    way.parent.mkdir()
+    if what == "file":
+        way.write_text("mine")
+    elif what == "folders in it":
+        (way / "run.json" / "x").mkdir(parents=True)
+    else:
+        way.symlink_to("/nope" if what.endswith("nothing") else tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ResultError, match=r"\.saved in it is in the way"):
+        save_sealed(way.parent, {"a.csv": lambda path: path.write_text("1")}, "run.json", {})
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_hidden_files_of_others_are_left_alone(tmp_path):
+    (tmp_path / ".film.part-1").mkdir()
+    (tmp_path / ".notes.whitebox-part-2.txt").write_text("mine")
+    (tmp_path / "table.whitebox-part-abcdefgh.csv").write_text("mine")
+    before = sorted(tmp_path.iterdir())
+    tidy(tmp_path)
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_both_signals_raise_and_the_handlers_are_put_back():
     before = [signal.getsignal(number) for number in stopping.NUMBERS]
     for number in stopping.NUMBERS:
@@ -192,7 +219,8 @@ def test_what_a_library_makes_of_a_signal_is_a_stop_and_no_fault(monkeypatch, ca
     monkeypatch.setattr(command, "run", run)
     assert main(["list"]) == 143
     assert (
-        capsys.readouterr().err.strip() == "whitebox-probe: stopped; no file was left half written"
+        capsys.readouterr().err.strip()
+        == "whitebox-probe: stopped; no file was left half written (the same command begins anew)"
     )
 
 
@@ -273,18 +301,3 @@ def test_states_beside_a_finished_run_are_removed_when_it_is_to_go_on(tmp_path, 
     assert main(["run", "--resume", str(tmp_path)]) == 2
     assert "its run is finished" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
-
-
-def test_a_full_disk_is_not_told_as_the_networks_fault(tmp_path):
-    from tests.kills.commands import served, url
-    from whitebox_probe.checkpoints import Checkpoint, fetch
-
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
-
-    with pytest.MonkeyPatch.context() as patch, served():
-        source = {"kind": "url", "url": f"{url()}/one", "filename": "one.pth"}
-        patch.setenv("WHITEBOX_PROBE_CACHE", str(tmp_path))
-        patch.setattr("pooch.HTTPDownloader.__call__", full)
-        with pytest.raises(OSError, match="No space left"):
-            fetch(Checkpoint(name="one", family="crate", arch={"dim": 8}, source=source))

@@ -11,6 +11,7 @@ from torch import nn
 
 import whitebox_probe as wp
 from whitebox_probe._core.errors import ProbeError
+from whitebox_probe._core.gate import digest
 from whitebox_probe.auditing import nulls
 from whitebox_probe.auditing.claim import claims
 from whitebox_probe.auditing.claims.incoherent_subspaces import overlap_null, overlap_spread
@@ -197,6 +198,18 @@ def test_it_is_saved_whole_explained_and_drawn(found, tmp_path):
         found.explain("compress")
     assert len(found.sentences()) == len(found.frame)
     assert len(repr(found)) < 200
+    for damage in (
+        lambda rows: rows[0].pop("layer"),
+        lambda rows: rows[0].update(layer=None),
+        lambda rows: rows[0].update(mean="much"),
+        lambda rows: rows[0].update(more=1),
+    ):
+        forged = json.loads(json.dumps(whole))
+        damage(forged["curves"])
+        forged.pop("digest")
+        (tmp_path / "audit.json").write_text(json.dumps(forged | {"digest": digest(forged)}))
+        with pytest.raises(wp.ProbeError, match="the audit in .* cannot be read"):
+            Audit.load(tmp_path)
     (tmp_path / "audit.json").write_text('{"thresholds": {}}')
     with pytest.raises(wp.ProbeError, match="an older version made it"):
         Audit.load(tmp_path)

@@ -182,9 +182,13 @@ def test_ctrl_c_ends_a_wait_for_another_process(server, cache):
 
 def test_what_killed_runs_left_is_cleared_and_nothing_else(server, cache):
     folder = cache / "one"
-    (folder / ".download.part-abcdef_1").mkdir(parents=True)
-    torn = [".one.part-abcd_123.pth", ".two.part-abcdefg8.tar", ".download.part-abcdef_1/thing.whl"]
-    kept = ["notes.txt", ".hidden", "one.pth.damaged", ".one-abc.pth"]
+    (folder / ".download.whitebox-part-abcdef_1").mkdir(parents=True)
+    torn = [
+        ".one.whitebox-part-abcd_123.pth",
+        ".two.whitebox-part-abcdefg8.tar",
+        ".download.whitebox-part-abcdef_1/thing.whl",
+    ]
+    kept = ["notes.txt", ".hidden", "one.pth.damaged", ".film.part-1", ".notes.part-abcdefgh.txt"]
     for name in torn + kept:
         (folder / name).write_bytes(b"x")
     fetch(at(server.at("good")), progress=False)
@@ -202,7 +206,7 @@ def test_a_file_system_without_locks_has_nothing_cleared(server, cache, monkeypa
     monkeypatch.setattr("filelock.FileLock.acquire", no_locks)
     monkeypatch.setattr("fcntl.flock", none_here)
     (cache / "one").mkdir(parents=True)
-    (cache / "one" / ".one.part-abcdefgh.pth").write_bytes(b"of a process that may live")
+    (cache / "one" / ".one.whitebox-part-abcdefgh.pth").write_bytes(b"of a process that may live")
     path = fetch(at(server.at("good")), progress=False)
     assert path.read_bytes() == CONTENT
     assert len(left(cache)) == 2

@@ -199,3 +199,11 @@ def test_the_login_of_a_proxy_is_not_printed(monkeypatch):
 def test_an_address_that_is_no_proxys_is_named(address, told, monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", address)
     assert told in unreachable("https://example.invalid/x")
+
+
+@pytest.mark.parametrize("host", ["....", "a" * 70, "\u202e", "a..b"])
+def test_a_name_that_no_host_can_have_is_told_without_an_answer_to_wait_for(host, monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    why = unreachable(f"http://{host}/x.pth")
+    assert "no host" in why or "not understood" in why or "cannot be reached: [Errno" in why

@@ -9,6 +9,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -28,7 +29,9 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EI
 """System errors of a disk that takes nothing more, whatever is written."""
 DISK = FULL | {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
 """System errors of a place where nothing can be written or read: what a user can mend."""
-_PART = ".part-"
+_PART = ".whitebox-part-"
+_LEFT = re.compile(r"\..*" + re.escape(_PART) + r"[a-z0-9_]{8}(\.[^.]*)?")
+"""What `tempfile` makes of the two: no name that a user gives."""
 
 
 @contextmanager
@@ -56,7 +59,7 @@ def tidy(folder: Path) -> None:
     if not _LOCKS:
         return
     with suppress(OSError), os.scandir(folder) as entries:
-        left = [each for each in entries if each.name.startswith(".") and _PART in each.name]
+        left = [each for each in entries if _LEFT.fullmatch(each.name)]
         for each in left:
             with suppress(OSError):
                 _remove_left(each)

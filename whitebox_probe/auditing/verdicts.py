@@ -26,7 +26,20 @@ TABLES = ("verdicts", "robustness", "parts", "curves")
 _PRINTED = ("claim", "model", "effect", "unit", "verdict")
 SEAL = "audit.json"
 _FIX = "Make it with: whitebox-probe audit MODEL --out DIR, or wp.audit"
-_ROWS = {"type": "array", "items": {"type": "object"}}
+_NUMBERS = (
+    "value", "ci_low", "ci_high", "p", "p_holm", "compared", "null_mean", "null_low", "null_high",
+    "null_p", "mean", "null_least", "null_most",
+)  # fmt: skip
+_ROWS = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {key: {"type": ["number", "null"]} for key in _NUMBERS}
+        | {key: {"type": "integer", "minimum": 0} for key in ("layer", "samples", "null_draws")}
+        | {key: {"type": "boolean"} for key in ("agrees", "counts")},
+        "additionalProperties": {"type": ["string", "null"]},
+    },
+}
 _NAMES = {"type": "array", "items": {"type": "string"}}
 _SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -43,10 +56,6 @@ _SCHEMA: dict[str, Any] = {
     },
     "required": ["thresholds", "columns", *TABLES],
 }
-_NUMBERS = (
-    "value", "ci_low", "ci_high", "p", "p_holm", "compared", "null_mean", "null_low", "null_high",
-    "null_p", "mean", "null_least", "null_most",
-)  # fmt: skip
 # The tables are for other programs: what is read again stands, to the last digit, in the seal.
 
 
@@ -285,7 +294,12 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _frame(records: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
-    """What `_records` was made of."""
+    """What `_records` was made of.
+
+    Raises: Unfit for a row that lacks a value.
+    """
+    if any(set(row) != set(columns) for row in records):
+        raise Unfit("a row of it has other columns than its table")
     frame = pd.DataFrame(records, columns=columns)
     for name in frame.columns:
         if name in _NUMBERS:

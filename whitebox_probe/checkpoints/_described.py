@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import shorten
 
 from whitebox_probe._core.errors import CheckpointError, ProbeError
 from whitebox_probe._core.gate import Unfit
@@ -12,6 +13,7 @@ from whitebox_probe.checkpoints._network import is_of_network
 from whitebox_probe.checkpoints._registry import Checkpoint
 
 CACHE_VARIABLE = "WHITEBOX_PROBE_CACHE"
+_NOTE = 90  # characters of an entry's note in an error
 PAGE = "it is a web page, as a dead link or a download quota answers"
 
 
@@ -95,10 +97,12 @@ def another_way(checkpoint: Checkpoint) -> str:
 
 def failed(checkpoint: Checkpoint, why: object) -> CheckpointError:
     """The error of a file that could not be fetched."""
-    note = f" (known: {checkpoint.note})" if checkpoint.note else ""
+    note = (
+        f" (note: {shorten(checkpoint.note, _NOTE, placeholder=' …')})" if checkpoint.note else ""
+    )
     return CheckpointError(
         f"'{checkpoint.name}' could not be fetched from {origin(checkpoint)}",
-        f"{why}{note}",
+        f"{why} (note: {note})" if note else str(why),
         another_way(checkpoint),
     )
 

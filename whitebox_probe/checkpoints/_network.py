@@ -46,6 +46,8 @@ def unreachable(url: str) -> str:
             outcome.append(refusal and f"the proxy {host} refuses: {refusal}")
         except OSError as error:
             outcome.append(f"{host} cannot be reached: {error}")
+        except UnicodeError:  # a part is empty, too long, or no name
+            outcome.append("its address names no host that there can be")
 
     thread = threading.Thread(target=connect, daemon=True)
     thread.start()

@@ -259,7 +259,8 @@ def as_options(error: ProbeError, known: dict[str, object]) -> str:
 
 def _stopped(stop: KeyboardInterrupt) -> int:
     if launch.rank() == 0:
-        how = _short(stop) or "stopped; no file was left half written"
+        plain = "stopped; no file was left half written (the same command begins anew)"
+        how = _short(stop) or plain
         print(f"\n{PROGRAM}: {how}", file=sys.stderr)
     return stopping.status(stop)
 

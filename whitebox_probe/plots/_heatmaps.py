@@ -151,7 +151,12 @@ def paint(ax: "Axes", matrix: np.ndarray, scale: Scale, cmap: Any, **more: Any) 
 def add_bar(sheet: Page, image: Any, scale: Scale, **more: Any) -> None:
     """The colour bar, no longer than the panels; its label is no longer than it."""
     rows = len(sheet.axes)
-    room = {"fraction": 0.03, "pad": 0.02, "aspect": 10 * rows} | more
+    room = {
+        "fraction": 0.03,
+        "pad": 0.02,
+        "aspect": 10 * rows,
+        "extend": _beyond(sheet, scale),
+    } | more
     bar = sheet.figure.colorbar(image, ax=list(sheet.axes.flat), **room)
     bar.set_label(scale.label)
     bar.outline.set_linewidth(0)
@@ -161,6 +166,17 @@ def add_bar(sheet: Page, image: Any, scale: Scale, **more: Any) -> None:
     if scale.mark is not None:
         bar.ax.axhline(scale.mark[0], color="white", linewidth=1.4)
     _fit.fit(bar.ax.yaxis.label, bar.ax.get_window_extent().height)
+
+
+def _beyond(sheet: Page, scale: Scale) -> str:
+    """At which ends of the bar there are values beyond it, which are drawn in its last colour."""
+    drawn = [image.get_array() for ax in sheet.axes.flat for image in ax.images]
+    held = np.concatenate([np.ma.masked_invalid(each).compressed() for each in drawn])
+    if not len(held):
+        return "neither"
+    under = scale.low is not None and bool(held.min() < scale.low - 1e-9)
+    over = scale.high is not None and bool(held.max() > scale.high + 1e-9)
+    return {(1, 1): "both", (1, 0): "min", (0, 1): "max"}.get((under, over), "neither")
 
 
 def _ticks(bar: Any, scale: Scale) -> None:

@@ -7,7 +7,9 @@ that is cut off, by a kill or a full disk, whoever reads or writes the folder ne
 file of another save does not have the digest that the seal tells.
 """
 
+import errno
 import json
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -47,7 +49,27 @@ def save_sealed(
         free: files whose digest is not kept: nothing is read from them, and they may be edited.
 
     Returns: the folder.
+    Raises: ResultError if something that is no save of this package is in the way of one.
     """
+    try:
+        _save(folder, writers, seal, content, free)
+    except FileExistsError as error:
+        raise ResultError(
+            f"nothing can be saved in {folder}",
+            f"{SAVED} in it is in the way, and no save of this program",
+            f"Move {folder / SAVED} away, or use another folder",
+        ) from error
+    return folder
+
+
+def _save(
+    folder: Path,
+    writers: Mapping[str, Callable[[Path], Any]],
+    seal: str,
+    content: Mapping[str, Any],
+    free: Sequence[str],
+) -> None:
+    _expect_free(folder / SAVED)
     with temporary_folder(folder, "saving") as new:
         digests = {}
         for name, write in writers.items():
@@ -60,12 +82,12 @@ def save_sealed(
         open_to_others(new)
         _agree(new, folder)
     finish(folder)
-    return folder
 
 
 def _agree(new: Path, folder: Path) -> None:
     """Make a save the folder's own, behind any that another process has not moved yet."""
     while True:
+        _expect_free(folder / SAVED)
         finish(folder)
         try:
             new.rename(folder / SAVED)
@@ -74,6 +96,14 @@ def _agree(new: Path, folder: Path) -> None:
                 raise
         else:
             return
+
+
+def _expect_free(saved: Path) -> None:
+    """Raise FileExistsError for what no save has left under its name."""
+    with suppress(FileNotFoundError):
+        kind = saved.lstat().st_mode
+        if not stat.S_ISDIR(kind) or any(each.is_dir() for each in saved.iterdir()):
+            raise FileExistsError(errno.EEXIST, "it is no save of this program", str(saved))
 
 
 def finish(folder: Path) -> None:
