@@ -10,6 +10,7 @@ from whitebox_probe._core.errors import ProbeError, ResultError
 from whitebox_probe.plots import _fit, style
 from whitebox_probe.plots._comparable import check_results, chosen, matrices_of
 from whitebox_probe.plots._palette import Palette, colour_map
+from whitebox_probe.plots._settings import setting
 from whitebox_probe.plots.page import Page, Size, extent, page, refuse_size
 from whitebox_probe.results.result import Result
 
@@ -151,7 +152,7 @@ def paint(ax: "Axes", matrix: np.ndarray, scale: Scale, cmap: Any, **more: Any) 
 def add_bar(sheet: Page, image: Any, scale: Scale, **more: Any) -> None:
     """The colour bar, no longer than the panels; its label is no longer than it."""
     rows = len(sheet.axes)
-    room = {
+    room: dict[str, Any] = {
         "fraction": 0.03,
         "pad": 0.02,
         "aspect": 10 * rows,
@@ -181,7 +182,7 @@ def _beyond(sheet: Page, scale: Scale) -> str:
 
 def _ticks(bar: Any, scale: Scale) -> None:
     """Round values, and the marked one by its word, as close as their type allows."""
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import Formatter, MaxNLocator
 
     low, high = float(scale.low or 0), float(scale.high or 0)
     height = bar.ax.get_window_extent().height / bar.ax.figure.dpi * 72  # points
@@ -194,6 +195,8 @@ def _ticks(bar: Any, scale: Scale) -> None:
             ticks = held
             break
     words = [f"{tick:g}" for tick in ticks]
+    if not setting("text.usetex"):  # TeX has no such character; it makes its own of $-$
+        words = [Formatter.fix_minus(word) for word in words]
     if scale.mark is not None:
         value, word = scale.mark
         far = [t for t in ticks if abs(t - value) > 1.5 * needs]
