@@ -1,7 +1,7 @@
 """Run the fast tests beside the oldest or the newest versions, in a virtual environment of its own.
 
 `python -m tests.compat oldest --into /tmp/oldest [--python python3.10]`. The versions are those of
-`tests/compat/oldest.txt` or `newest.txt`; what came out becomes a row of `tests/compat/record.csv`,
+`tests/compat/oldest.txt` or `newest.txt`; what came out becomes a column of `tests/compat/record.csv`,
 which docs/compatibility.md shows. The exit status is pytest's.
 """
 
@@ -30,7 +30,7 @@ FAST += [
     "test_memory.py",
 ]
 SHOWN = ["torch", "torchvision", "timm", "transformers", "torchmetrics", "numpy", "pandas"]
-COLUMNS = ["date", "versions", "python", *SHOWN, "passed", "skipped", "failed", "commit"]
+COLUMNS = ["versions", "date", "python", *SHOWN, "passed", "skipped", "failed", "commit"]
 
 
 def installed(folder: Path, versions: str, python: str) -> Path:
@@ -81,22 +81,22 @@ def versions_in(python: Path) -> dict[str, str]:
     return found
 
 
-def keep(row: dict[str, str | int]) -> None:
-    """Put a row into the record, in place of the last one of the same versions and Python."""
+def keep(found: dict[str, str | int]) -> None:
+    """Put a column into the record, in place of the last one of the same versions and Python."""
     file = HERE / "record.csv"
-    rows: list[dict[str, str | int]] = []
+    held: list[dict[str, str | int]] = []
     if file.exists():
         with file.open(newline="") as old:
-            rows = list(csv.DictReader(old))
+            names, *columns = zip(*csv.reader(old), strict=True)
+        held = [dict(zip(names, column, strict=True)) for column in columns]
 
     def of(each: dict[str, str | int]) -> tuple[str, str]:
         return str(each["versions"]), ".".join(str(each["python"]).split(".")[:2])
 
-    rows = sorted([each for each in rows if of(each) != of(row)] + [row], key=of)
+    held = sorted([each for each in held if of(each) != of(found)] + [found], key=of)
     with file.open("w", newline="") as new:
-        writer = csv.DictWriter(new, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        writer = csv.writer(new, lineterminator="\n")
+        writer.writerows([name, *(each[name] for each in held)] for name in COLUMNS)
 
 
 def main() -> int:
