@@ -1,8 +1,8 @@
 """Run the fast tests beside the oldest or the newest versions, in a virtual environment of its own.
 
 `python -m tests.compat oldest --into /tmp/oldest [--python python3.10]`. The versions are those of
-`tests/compat/oldest.txt` or `newest.txt`; what came out becomes a column of `tests/compat/record.csv`,
-which docs/compatibility.md shows. The exit status is pytest's.
+`tests/compat/oldest.txt` or `newest.txt`; what came out becomes a column of
+`tests/compat/record.csv`, which docs/compatibility.md shows. The exit status is pytest's.
 """
 
 import argparse
