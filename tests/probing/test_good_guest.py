@@ -209,3 +209,20 @@ def test_workers_of_either_kind_leave_no_trace(context):
     assert len(wp.probe(net, loader, ["l0"], progress=False).samples) == 8
     assert not differing(before, process())
     assert not differing(held, module(net))
+
+
+def test_threads_that_share_a_module_do_not_wait_for_each_other(monkeypatch):
+    """torch's move of a weight, and a graph of it in another thread, wait for each other for ever:
+    what is in place is not moved, and no graph is made of weights that are read."""
+    model = wp.wrap(small_vit(), name="a")
+
+    def moved(*_, **__):
+        raise AssertionError("a module that is in place was moved")
+
+    monkeypatch.setattr(torch.nn.Module, "to", moved)
+    wp.probe(model, IMAGES, ["l0", "compression"], progress=False)
+    for basis in model.bases:
+        assert model.subspaces(1, basis).grad_fn is None
+    layer = model.layer(1)
+    held = [value for value in layer.operators.values() if isinstance(value, torch.Tensor)]
+    assert all(value.grad_fn is None for value in held)

@@ -215,7 +215,8 @@ class ProbeModel:
                 f"the model has {self.layers} layers",
                 f"Use a layer from 1 to {self.layers}",
             )
-        return in_turn(self.anatomy.layer(self.module, number), self._turns)
+        with torch.no_grad():  # weights are read, and no graph of them is kept
+            return in_turn(self.anatomy.layer(self.module, number), self._turns)
 
     @cached_property
     def _turns(self) -> Turns:

@@ -1,6 +1,7 @@
 """Running a model: on its device, in evaluation mode, and as it was found afterwards."""
 
 import inspect
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
@@ -90,7 +91,7 @@ def _moved(model: ProbeModel, device: str | torch.device | None) -> Iterator[tor
         if where.type == "meta":  # moving there would lose the weights
             raise RuntimeError("it holds shapes, and no numbers")
         if not spread:
-            model.module.to(where)
+            _move(model.module, where)
     except Exception as error:  # each kind of device has errors of its own
         model.module.to(before)  # a part of it may have been moved
         raise ProbeError(
@@ -100,7 +101,18 @@ def _moved(model: ProbeModel, device: str | torch.device | None) -> Iterator[tor
         yield where
     finally:
         if not spread:
-            model.module.to(before)
+            _move(model.module, before)
+
+
+def _move(module: nn.Module, where: torch.device) -> None:
+    """Move a module that is not there yet.
+
+    torch's own move takes each weight's lock while it holds Python's, and another thread that
+    builds a graph of that weight takes them in the other order: both wait for ever.
+    """
+    tensors = itertools.chain(module.parameters(), module.buffers())
+    if any(each.device != where for each in tensors):
+        module.to(where)
 
 
 def run_batch(
