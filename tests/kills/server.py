@@ -19,7 +19,7 @@ from tests.kills import points
 
 _LIBRARIES = (
     "altair", "filelock", "jinja2", "matplotlib.pyplot", "matplotlib.backends.backend_agg",
-    "matplotlib.backends.backend_pdf", "pandas", "pooch", "pyarrow.parquet", "requests",
+    "matplotlib.backends.backend_pdf", "pandas", "pyarrow.parquet", "requests",
     "scipy.stats", "timm", "torch", "torchmetrics",
 )  # fmt: skip
 
