@@ -226,3 +226,27 @@ def test_threads_that_share_a_module_do_not_wait_for_each_other(monkeypatch):
     layer = model.layer(1)
     held = [value for value in layer.operators.values() if isinstance(value, torch.Tensor)]
     assert all(value.grad_fn is None for value in held)
+
+
+def test_a_load_beside_other_threads_neither_draws_from_nor_sets_their_generator(monkeypatch):
+    def is_set(_):
+        raise AssertionError("the generator of all threads was set")
+
+    monkeypatch.setattr(torch, "set_rng_state", is_set)
+    before = torch.get_rng_state()
+    loaded = []
+    together(
+        lambda: loaded.append(wp.load("crate-tiny-fmnist")),
+        lambda: loaded.append(wp.load("crate-tiny-fmnist", weights="random")),
+    )
+    assert len(loaded) == 2
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_stream_draws_nothing_for_what_has_no_numbers():
+    from whitebox_probe._core.randomness import Stream
+
+    with Stream(None) as stream, torch.device("meta"):
+        linear = torch.nn.Linear(3, 4)
+    assert linear.weight.is_meta
+    assert not stream.drew

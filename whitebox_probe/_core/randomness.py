@@ -75,6 +75,11 @@ def kept() -> Iterator[None]:
         random.setstate(python)
 
 
+def undisturbed() -> AbstractContextManager[Any]:
+    """Leave everybody's numbers as they are; a stream that is open already does."""
+    return nullcontext() if getattr(_listening, "now", 0) else kept()
+
+
 def beside() -> AbstractContextManager[Any]:
     """Draw from a stream beside the global generators, where other threads share them."""
     return nullcontext() if alone() else Stream(None)
@@ -181,8 +186,11 @@ class Stream(TorchDispatchMode):
         if func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
             with self:
                 return func.decompose(*args, **kwargs)
+        device = _device(args, kwargs)
+        if device.type == "meta":  # shapes alone: no number is drawn
+            return func(*args, **kwargs)
         self.drew = True
-        generator = self._generator(_device(args, kwargs))
+        generator = self._generator(device)
         taking = func if "generator" in named else _taking(func)
         if taking is None:
             return self._swapped(generator, func, args, kwargs)

@@ -9,13 +9,13 @@ from functools import cache
 from importlib.metadata import EntryPoint
 from typing import Any
 
-import torch
 from torch import nn
 
 from whitebox_probe._core import discover
 from whitebox_probe._core.errors import CheckpointError, ProbeError, nearest
 from whitebox_probe._core.gate import reason
 from whitebox_probe._core.lines import shown
+from whitebox_probe._core.randomness import undisturbed
 from whitebox_probe.models import families as rooms
 from whitebox_probe.models.arguments import expect_arguments
 from whitebox_probe.models.family import Family
@@ -101,7 +101,7 @@ def build(family: str, arch: Mapping[str, Any], *, source: str) -> nn.Module:
     of = family_named(family)
     expect_arguments(arch, of.arguments(), family=family, source=source)
     try:
-        with torch.random.fork_rng(devices=[]):  # what it draws first is of no use to anyone
+        with undisturbed():  # what it draws first is of no use to anyone
             return made(lambda: of.build(arch), arch, source=source).eval()
     except ProbeError:
         raise
