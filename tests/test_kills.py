@@ -152,6 +152,15 @@ def test_what_is_in_the_way_of_a_save_is_told_and_left_alone(what, tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_file_in_place_of_the_folder_is_not_taken_for_a_save_in_the_way(tmp_path):
+    from whitebox_probe.results.folder import save_sealed
+
+    (tmp_path / "d").write_text("mine")
+    with pytest.raises(FileExistsError, match="d'"):
+        save_sealed(tmp_path / "d", {}, "run.json", {})
+    assert (tmp_path / "d").read_text() == "mine"
+
+
 def test_hidden_files_of_others_are_left_alone(tmp_path):
     (tmp_path / ".film.part-1").mkdir()
     (tmp_path / ".notes.whitebox-part-2.txt").write_text("mine")

@@ -7,7 +7,6 @@ that is cut off, by a kill or a full disk, whoever reads or writes the folder ne
 file of another save does not have the digest that the seal tells.
 """
 
-import errno
 import json
 import stat
 from collections.abc import Callable, Mapping, Sequence
@@ -51,24 +50,6 @@ def save_sealed(
     Returns: the folder.
     Raises: ResultError if something that is no save of this package is in the way of one.
     """
-    try:
-        _save(folder, writers, seal, content, free)
-    except FileExistsError as error:
-        raise ResultError(
-            f"nothing can be saved in {folder}",
-            f"{SAVED} in it is in the way, and no save of this program",
-            f"Move {folder / SAVED} away, or use another folder",
-        ) from error
-    return folder
-
-
-def _save(
-    folder: Path,
-    writers: Mapping[str, Callable[[Path], Any]],
-    seal: str,
-    content: Mapping[str, Any],
-    free: Sequence[str],
-) -> None:
     _expect_free(folder / SAVED)
     with temporary_folder(folder, "saving") as new:
         digests = {}
@@ -82,6 +63,7 @@ def _save(
         open_to_others(new)
         _agree(new, folder)
     finish(folder)
+    return folder
 
 
 def _agree(new: Path, folder: Path) -> None:
@@ -99,11 +81,18 @@ def _agree(new: Path, folder: Path) -> None:
 
 
 def _expect_free(saved: Path) -> None:
-    """Raise FileExistsError for what no save has left under its name."""
-    with suppress(FileNotFoundError):
+    """Refuse what no save has left under its name.
+
+    Raises: ResultError.
+    """
+    with suppress(FileNotFoundError, NotADirectoryError):  # the latter is told by what writes there
         kind = saved.lstat().st_mode
         if not stat.S_ISDIR(kind) or any(each.is_dir() for each in saved.iterdir()):
-            raise FileExistsError(errno.EEXIST, "it is no save of this program", str(saved))
+            raise ResultError(
+                f"nothing can be saved in {saved.parent}",
+                f"{SAVED} in it is in the way, and no save of this program",
+                f"Move {saved} away, or use another folder",
+            )
 
 
 def finish(folder: Path) -> None:
