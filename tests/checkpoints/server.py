@@ -16,6 +16,13 @@ MEGABYTE = 1 << 20
 ENDLESS = 256 * MEGABYTE
 
 
+def directly(monkeypatch: Any) -> None:
+    """Have every library ask the host itself, whatever the environment says of proxies."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
 class Handler(BaseHTTPRequestHandler):
     """Answers with the next step of the plan that belongs to the path."""
 

@@ -11,7 +11,7 @@ import warnings
 
 import pytest
 
-from tests.checkpoints.server import serving
+from tests.checkpoints.server import directly, serving
 from whitebox_probe._core.errors import CheckpointError, LoadWarning
 from whitebox_probe.checkpoints import (
     CACHE_VARIABLE,
@@ -31,9 +31,7 @@ DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 @pytest.fixture(autouse=True)
 def _brief(monkeypatch):
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
+    directly(monkeypatch)
     monkeypatch.setattr(_http, "PAUSE", 0.0)
 
 

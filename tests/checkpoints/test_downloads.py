@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.checkpoints.server import WAYS, busy, redirect, serving
+from tests.checkpoints.server import WAYS, busy, directly, redirect, serving
 from whitebox_probe._core.gate import Unfit
 from whitebox_probe.checkpoints import CACHE_VARIABLE, REGISTRY_VARIABLE, _http
 from whitebox_probe.checkpoints._http import _at_home, _next
@@ -21,9 +21,7 @@ FLOOD = 16_000_000  # bytes: of an endless body, what is sent before it is notic
 
 @pytest.fixture(autouse=True)
 def _brief(monkeypatch):
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
+    directly(monkeypatch)
     monkeypatch.setattr(_http, "PAUSE", 0.0)
     monkeypatch.setattr(_http, "READ_SECONDS", 5.0)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.checkpoints.server import Server, serving
+from tests.checkpoints.server import Server, directly, serving
 from whitebox_probe._core.errors import CheckpointError, LoadWarning, MissingDependency
 from whitebox_probe.checkpoints import (
     CACHE_VARIABLE,
@@ -29,9 +29,7 @@ DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("http_proxy", "https_proxy", "all_proxy", "HF_HUB_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
+    directly(monkeypatch)
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     return tmp_path / "cache"

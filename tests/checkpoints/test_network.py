@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.checkpoints.server import directly
 from whitebox_probe.checkpoints import CACHE_VARIABLE, Checkpoint, _http, _services, fetch
 from whitebox_probe.checkpoints._described import origin
 from whitebox_probe.checkpoints._network import is_of_network, unreachable
@@ -22,9 +23,7 @@ URL = {"kind": "url", "url": "http://example.invalid/x.pth", "filename": "x.pth"
 
 @pytest.fixture(autouse=True)
 def _alone(tmp_path, monkeypatch):
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "HF_HUB_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
+    directly(monkeypatch)
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
 
@@ -202,8 +201,6 @@ def test_an_address_that_is_no_proxys_is_named(address, told, monkeypatch):
 
 
 @pytest.mark.parametrize("host", ["....", "a" * 70, "\u202e", "a..b"])
-def test_a_name_that_no_host_can_have_is_told_without_an_answer_to_wait_for(host, monkeypatch):
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
+def test_a_name_that_no_host_can_have_is_told_without_an_answer_to_wait_for(host):
     why = unreachable(f"http://{host}/x.pth")
     assert "no host" in why or "not understood" in why or "cannot be reached: [Errno" in why

@@ -9,7 +9,7 @@ import pytest
 import requests
 from requests.adapters import HTTPAdapter
 
-from tests.checkpoints.server import PAGE, WAYS, busy, redirect, serving
+from tests.checkpoints.server import PAGE, WAYS, busy, directly, redirect, serving
 from whitebox_probe._core.errors import LoadWarning
 from whitebox_probe.checkpoints import CACHE_VARIABLE, Checkpoint, _http, _services, fetch
 from whitebox_probe.cli import main as cli
@@ -27,9 +27,7 @@ def server():
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    for name in ("http_proxy", "https_proxy", "all_proxy", "HF_HUB_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
+    directly(monkeypatch)
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(_http, "PAUSE", 0.0)
