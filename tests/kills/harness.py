@@ -264,94 +264,96 @@ def tried(at: Bench, command: Command, point: Point, counts: Counts) -> None:
     counts.tried += 1
     counts.codes[ended.status] += 1
     counts.hit += ended.status != 0
-    told = f"{command.name}, {point}: "
+    trial = Trial(at, command, place, known, ended, point, counts)
     if point.act != "KILL":
-        _answered(ended, point, told, counts)
-    counts.alive += [f"{told}{pid}" for pid in survivors(ended)]
-    _looked_at(at, command, place, known, ended, point, told, counts)
+        trial.answered()
+    counts.alive += [f"{trial.told}{pid}" for pid in survivors(ended)]
+    trial.looked_at()
     at.widen(place)
-    _gone_on(at, command, place, known, ended, point, told, counts)
+    trial.gone_on()
     at.remove(place)
 
 
-def _answered(ended: Ended, point: Point, told: str, counts: Counts) -> None:
-    """What a command says that was asked to stop, or found the disk full."""
-    full = point.act == points.FULL
-    usual = (2,) if full else USUAL[point.act]
-    if point.processes > 1:
-        if "Traceback" in ended.err and "whitebox_probe" in ended.err:
-            counts.tracebacks.append(f"{told}{ended.err[-1500:]}")
-        return
-    if "Traceback" in ended.err or "ignored in" in ended.err or ended.status in (1, 1000):
-        counts.tracebacks.append(f"{told}{ended.status} {ended.err[-2500:]}")
-    elif ended.status not in (0, *usual):
-        counts.unclear.append(f"{told}exit status {ended.status}: {ended.err[-500:]}")
-    elif ended.status != 0:
-        lines = [line for line in ended.err.splitlines() if line.strip()]
-        silent = point.cold and not lines  # before a line of this package was read
-        if not silent and (len(lines) != 1 or len(lines[0]) > 500):
-            counts.unclear.append(f"{told}{ended.err[-1500:]!r}")
+@dataclass(frozen=True)
+class Trial:
+    """A command that was stopped in a folder, and where to count what became of it."""
 
+    at: Bench
+    command: Command
+    place: Path
+    known: Known
+    ended: Ended
+    point: Point
+    counts: Counts
 
-def _looked_at(
-    at: Bench,
-    command: Command,
-    place: Path,
-    known: Known,
-    ended: Ended,
-    point: Point,
-    told: str,
-    counts: Counts,
-) -> None:
-    """Nothing torn under a final name, and each thing the old one or the new one."""
-    counts.torn += [f"{told}{each}" for each in torn(place)]
-    seen = at.folder(place)  # reading may finish what a kill cut off: not in the folder proper
-    found = command.things(seen)
-    shutil.rmtree(seen)
-    for name in known.old.keys() | found.keys():
-        allowed = [each[name] for each in (known.old, known.things) if name in each]
-        if name not in found:
-            counts.lost.append(f"{told}{name} is gone")
-        elif not any(found[name] == each for each in allowed):
-            counts.lost.append(f"{told}{name} is neither old nor new: {str(found[name])[:300]}")
-    if ended.status == 0 and (wrong := _differing(files(place), known.files, point)):
-        counts.other.append(f"{told}exit status 0, and {wrong}")
+    @property
+    def told(self) -> str:
+        """Which it is, before a fault."""
+        return f"{self.command.name}, {self.point}: "
 
+    def answered(self) -> None:
+        """What a command says that was asked to stop, or found the disk full."""
+        ended, point, counts = self.ended, self.point, self.counts
+        full = point.act == points.FULL
+        usual = (2,) if full else USUAL[point.act]
+        if point.processes > 1:
+            if "Traceback" in ended.err and "whitebox_probe" in ended.err:
+                counts.tracebacks.append(f"{self.told}{ended.err[-1500:]}")
+            return
+        if "Traceback" in ended.err or "ignored in" in ended.err or ended.status in (1, 1000):
+            counts.tracebacks.append(f"{self.told}{ended.status} {ended.err[-2500:]}")
+        elif ended.status not in (0, *usual):
+            counts.unclear.append(f"{self.told}exit status {ended.status}: {ended.err[-500:]}")
+        elif ended.status != 0:
+            lines = [line for line in ended.err.splitlines() if line.strip()]
+            silent = point.cold and not lines  # before a line of this package was read
+            if not silent and (len(lines) != 1 or len(lines[0]) > 500):
+                counts.unclear.append(f"{self.told}{ended.err[-1500:]!r}")
 
-def _gone_on(
-    at: Bench,
-    command: Command,
-    place: Path,
-    known: Known,
-    ended: Ended,
-    point: Point,
-    told: str,
-    counts: Counts,
-) -> None:
-    """The next command is done, gives the same, and leaves nothing behind."""
-    if ended.status == 0:
-        return
-    words = command.next(place, over=point.over)
-    if point.processes > 1:
-        again = cold(words, place, processes=point.processes)
-    else:
-        again = at.warm.call(words, place)
-    finished = "its run is finished" in again.err or "holds a result already" in again.err
-    if again.status != 0 and not finished:
-        counts.lost.append(f"{told}{' '.join(words)}: {again.status} {again.err[-1500:]}")
-        return
-    now = files(place)
-    if _differing(now, known.files, point):
-        counts.other.append(f"{told}{_differing(now, known.files, point)}")
-    if new := sorted(now.keys() - known.files.keys()):
-        counts.left.append(f"{told}{', '.join(new)}")
+    def looked_at(self) -> None:
+        """Nothing torn under a final name, and each thing the old one or the new one."""
+        known, counts = self.known, self.counts
+        counts.torn += [f"{self.told}{each}" for each in torn(self.place)]
+        seen = self.at.folder(self.place)  # reading may finish what was cut off: in a copy
+        found = self.command.things(seen)
+        shutil.rmtree(seen)
+        for name in known.old.keys() | found.keys():
+            allowed = [each[name] for each in (known.old, known.things) if name in each]
+            if name not in found:
+                counts.lost.append(f"{self.told}{name} is gone")
+            elif not any(found[name] == each for each in allowed):
+                told = f"{self.told}{name} is neither old nor new"
+                counts.lost.append(f"{told}: {str(found[name])[:300]}")
+        if self.ended.status == 0 and (wrong := self._differing(files(self.place))):
+            counts.other.append(f"{self.told}exit status 0, and {wrong}")
 
+    def gone_on(self) -> None:
+        """The next command is done, gives the same, and leaves nothing behind."""
+        if self.ended.status == 0:
+            return
+        counts = self.counts
+        words = self.command.next(self.place, over=self.point.over)
+        if self.point.processes > 1:
+            again = cold(words, self.place, processes=self.point.processes)
+        else:
+            again = self.at.warm.call(words, self.place)
+        finished = "its run is finished" in again.err or "holds a result already" in again.err
+        if again.status != 0 and not finished:
+            told = f"{self.told}{' '.join(words)}"
+            counts.lost.append(f"{told}: {again.status} {again.err[-1500:]}")
+            return
+        now = files(self.place)
+        if wrong := self._differing(now):
+            counts.other.append(f"{self.told}{wrong}")
+        if new := sorted(now.keys() - self.known.files.keys()):
+            counts.left.append(f"{self.told}{', '.join(new)}")
 
-def _differing(now: dict[str, bytes], want: dict[str, bytes], point: Point) -> str:
-    wrong = sorted(name for name in want if now.get(name) != want[name])
-    if point.processes > 1:  # how many, run.json tells
-        wrong = [name for name in wrong if not name.endswith("run.json")]
-    return f"other files: {', '.join(wrong)}" if wrong else ""
+    def _differing(self, now: dict[str, bytes]) -> str:
+        want = self.known.files
+        wrong = sorted(name for name in want if now.get(name) != want[name])
+        if self.point.processes > 1:  # how many, run.json tells
+            wrong = [name for name in wrong if not name.endswith("run.json")]
+        return f"other files: {', '.join(wrong)}" if wrong else ""
 
 
 __all__ = ["COMMANDS", "Bench", "Counts", "Point", "bench", "drawn", "tried"]
