@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
 # Every worker of pytest-xdist, and every process that its tests start, has its share of the cores:
@@ -61,6 +63,17 @@ def small_vit(**changes):
         "mlp_ratio": 2,
     }
     return VisionTransformer(**(arch | changes)).eval()
+
+
+@pytest.fixture
+def alone():
+    """No other thread is at work, which NumPy's and Python's random numbers are left to."""
+    from whitebox_probe._core import threads
+
+    end = time.monotonic() + 30
+    while not threads.alone():
+        assert time.monotonic() < end, f"another test's thread: {threading.enumerate()}"
+        time.sleep(0.1)
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.asked.append(self.path)
+        self.server.answering.append(threading.current_thread())
         try:
             self.server.step(self.path)(self)
         except (BrokenPipeError, ConnectionResetError):
@@ -71,6 +72,7 @@ class Server(ThreadingHTTPServer):
         self.about: Callable[[Handler], None] = of_the_hub
         self.asked: list[str] = []
         self.sent = 0
+        self.answering: list[threading.Thread] = []
         self._plans: dict[str, list[Callable[[Handler], None]]] = {}
         self._lock = threading.Lock()
 
@@ -117,6 +119,8 @@ def serving(content: bytes, host: str = "127.0.0.1") -> Iterator[Server]:
             server.closing.set()
             server.shutdown()
             thread.join()
+            for each in server.answering:
+                each.join(20)  # no thread at work is left to the next tests
 
 
 def good(to: Handler) -> None:

@@ -11,7 +11,10 @@ import whitebox_probe as wp
 from tests.conftest import small_vit
 from whitebox_probe._core import randomness, threads
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+pytestmark = [
+    pytest.mark.usefixtures("alone"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+]
 IMAGES = torch.randn(8, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 
 
@@ -179,6 +182,27 @@ def test_threads_that_run_the_users_code_are_told_from_those_that_wait():
     finally:
         done.set()
         mine.join()
+
+
+@pytest.mark.parametrize(
+    ("module", "helps"),
+    [
+        ("torch._inductor.compile_worker.subproc_pool", True),  # stays behind torch.compile
+        ("tensorboard.summary.writer.event_file_writer", True),
+        ("torch._inductor.compile_fx", False),
+        ("tensorboard_of_mine", False),
+    ],
+)
+def test_threads_of_libraries_that_only_wait_are_no_threads_at_work(module, helps):
+    done = threading.Event()
+    theirs = type("Theirs", (threading.Thread,), {"__module__": module})
+    thread = theirs(target=done.wait, args=(20,))
+    thread.start()
+    try:
+        assert threads.alone() == helps
+    finally:
+        done.set()
+        thread.join()
 
 
 def test_the_number_of_threads_is_the_callers_after_two_probes_at_once():

@@ -17,6 +17,7 @@ from whitebox_probe.probing.probe import DrawsWarning
 
 TEXT = "the quick brown fox jumps over the lazy dog " * 40
 tokenizers = pytest.importorskip("tokenizers")
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 def bpe(path):

@@ -16,6 +16,7 @@ import whitebox_probe as wp
 from whitebox_probe.results.table import read_table
 
 pytestmark = [
+    pytest.mark.usefixtures("alone"),
     pytest.mark.filterwarnings("ignore::whitebox_probe._core.errors.LoadWarning"),
     # What these libraries warn of in their own code is not ours to mend.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),

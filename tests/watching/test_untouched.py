@@ -12,7 +12,10 @@ import whitebox_probe as wp
 from tests.conftest import small_vit
 from whitebox_probe.models.model import ProbeModel
 
-pytestmark = pytest.mark.filterwarnings("ignore::whitebox_probe._core.errors.LoadWarning")
+pytestmark = [
+    pytest.mark.usefixtures("alone"),
+    pytest.mark.filterwarnings("ignore::whitebox_probe._core.errors.LoadWarning"),
+]
 
 
 def watched(net, **options):

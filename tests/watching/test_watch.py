@@ -23,7 +23,10 @@ from whitebox_probe.watching import sinks as places
 from whitebox_probe.watching.watch import MEASURES
 from whitebox_probe.watching.watcher import Watcher
 
-pytestmark = pytest.mark.filterwarnings("ignore::whitebox_probe._core.errors.LoadWarning")
+pytestmark = [
+    pytest.mark.usefixtures("alone"),
+    pytest.mark.filterwarnings("ignore::whitebox_probe._core.errors.LoadWarning"),
+]
 
 
 def watch(net=None, **options):

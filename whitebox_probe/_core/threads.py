@@ -2,27 +2,40 @@
 
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
 
-_HELPERS = frozenset(
-    {
-        *("tqdm", "zmq", "tornado", "traitlets", "ipykernel", "IPython", "jupyter_client"),
-        *("debugpy", "pydevd", "_pydevd_bundle", "_pydev_bundle", "execnet"),
-    }
+_HELPERS = (
+    *("tqdm", "zmq", "tornado", "traitlets", "ipykernel", "IPython", "jupyter_client"),
+    *("debugpy", "pydevd", "_pydevd_bundle", "_pydev_bundle", "execnet"),
+    *("tensorboard", "wandb", "torch._inductor.compile_worker"),
+    "torch.utils.data._utils.pin_memory",
 )
-"""Libraries whose threads only wait, show and talk."""
+"""Libraries, and parts of some, whose threads only wait, show, copy and talk."""
+
+
+class Waiting(threading.Thread):
+    """A thread of this package's own that waits for an answer, and may wait on when it is left.
+
+    It neither draws nor trains, so that nobody has to take care of it.
+    """
+
+    def __init__(self, target: Callable[[], object]) -> None:
+        super().__init__(target=target, daemon=True)
 
 
 def alone() -> bool:
     """Whether no other thread is at work: none, or such as a notebook and a progress bar have.
 
-    A thread that runs, or is about to run, anything else counts, also while it waits.
+    A thread that runs, or is about to run, anything else counts, also while it waits, unless it is
+    `Waiting`.
     """
-    me = threading.get_ident()
-    others = [thread for thread in threading.enumerate() if thread.ident != me]
-    if not all(_helps(_home(thread)) for thread in others):
+    others = set(threading.enumerate()) - {threading.current_thread()}
+    waiting = {thread for thread in others if isinstance(thread, Waiting)}
+    if not all(_helps(_home(thread)) for thread in others - waiting):
         return False
-    return all(_idles(frame) for ident, frame in sys._current_frames().items() if ident != me)
+    idle = {threading.get_ident(), *(thread.ident for thread in waiting)}
+    return all(_idles(f) for ident, f in sys._current_frames().items() if ident not in idle)
 
 
 def _home(thread: threading.Thread) -> str:
@@ -41,5 +54,6 @@ def _idles(frame: FrameType | None) -> bool:
 
 
 def _helps(module: str) -> bool:
-    root = module.partition(".")[0]
-    return root in sys.stdlib_module_names or root in _HELPERS
+    if module.partition(".")[0] in sys.stdlib_module_names:
+        return True
+    return any(module == name or module.startswith(f"{name}.") for name in _HELPERS)

@@ -2,9 +2,10 @@
 
 import base64
 import socket
-import threading
 import urllib.request
 from urllib.parse import SplitResult, unquote, urlsplit
+
+from whitebox_probe._core.threads import Waiting
 
 CONNECT_SECONDS = 3.0
 PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
@@ -49,7 +50,7 @@ def unreachable(url: str) -> str:
         except UnicodeError:  # a part is empty, too long, or no name
             outcome.append("its address names no host that there can be")
 
-    thread = threading.Thread(target=connect, daemon=True)
+    thread = Waiting(connect)
     thread.start()
     thread.join(CONNECT_SECONDS + 0.5)
     silent = f"{host} cannot be reached: no answer in {CONNECT_SECONDS:.0f} s"
