@@ -189,6 +189,7 @@ def test_threads_that_run_the_users_code_are_told_from_those_that_wait():
     [
         ("torch._inductor.compile_worker.subproc_pool", True),  # stays behind torch.compile
         ("tensorboard.summary.writer.event_file_writer", True),
+        ("jedi.inference.compiled.subprocess", True),  # completes names in a notebook
         ("torch._inductor.compile_fx", False),
         ("tensorboard_of_mine", False),
     ],

@@ -7,7 +7,7 @@ from types import FrameType
 
 _HELPERS = (
     *("tqdm", "zmq", "tornado", "traitlets", "ipykernel", "IPython", "jupyter_client"),
-    *("debugpy", "pydevd", "_pydevd_bundle", "_pydev_bundle", "execnet"),
+    *("debugpy", "pydevd", "_pydevd_bundle", "_pydev_bundle", "execnet", "jedi"),
     *("tensorboard", "wandb", "torch._inductor.compile_worker"),
     "torch.utils.data._utils.pin_memory",
 )
