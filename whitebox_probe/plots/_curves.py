@@ -39,6 +39,7 @@ class Curve:
     raw: pd.DataFrame
     rows: pd.DataFrame
     nulls: list[tuple[Result, pd.DataFrame]]
+    limits: _bounds.Limits
 
 
 def draw(results: Sequence[Result], metric: str, options: Options) -> "Figure":
@@ -51,7 +52,7 @@ def draw(results: Sequence[Result], metric: str, options: Options) -> "Figure":
     refuse_size(options.ax, options.size, options.width, "ax")
     curves = _curves(results, metric, options)
     check_curves(results, [c.raw for c in curves], metric, options.normalise)
-    limits = _bounds.of_results(results, metric, options.normalise) if options.bounds else ()
+    limits = _bounds.together([curve.limits for curve in curves])
     looks = style.looks(
         [r.model for r in results],
         initial=style.initial(results),
@@ -104,7 +105,8 @@ def _curves(results: Sequence[Result], metric: str, options: Options) -> list[Cu
             return form(rows).assign(depth=rows["layer"] / layers)
 
         under = [(null, drawn(rows)) for null, rows in nulls.values()]
-        found.append(Curve(result, raw, drawn(raw), under))
+        limits = _bounds.of_curve(result.run, metric, raw, form) if options.bounds else set()
+        found.append(Curve(result, raw, drawn(raw), under, limits))
     return found
 
 
