@@ -42,7 +42,7 @@ def _source(text: str) -> Any:
         return _folder_of_weights(folder) if folder.is_dir() else text
     if text not in checkpoints.registry() and Path(text).exists():
         path = Path(text)
-        return _folder_of_weights(path) if path.is_dir() else _digest(path)
+        return _folder_of_weights(path) if path.is_dir() else _of_weights(path)
     if text not in checkpoints.registry() and (os.sep in text or Path(text).suffix):
         raise SweepError(
             f"there is no file {text}", "a path is given as a model", "Check the path in the file"
@@ -50,7 +50,7 @@ def _source(text: str) -> Any:
     entry = checkpoints.entry(text)
     known = (entry.family, entry.arch, entry.source, entry.sha256, entry.wrapper, entry.preprocess)
     here = entry.source.get("path")
-    return [_plain(known), _digest(Path(here)) if here and Path(here).is_file() else None]
+    return [_plain(known), _of_weights(Path(here)) if here and Path(here).is_file() else None]
 
 
 def _architecture(text: str) -> Any:
@@ -74,6 +74,11 @@ def _reference(text: str) -> list[str]:
     if not Path(where).is_file():
         raise SweepError(f"there is no file {where}", f"'{text}' names it", "Check the path")
     return [_digest(Path(where)), what]
+
+
+def _of_weights(path: Path) -> str:
+    """Of a file, or of the files that an index of weights names."""
+    return checkpoints.digest(path) if checkpoints.is_index(path) else _digest(path)
 
 
 def _folder_of_weights(folder: Path) -> list[list[str]]:
@@ -127,7 +132,6 @@ def _of_file(path: Path) -> str:
 
 
 def _digest(path: Path) -> str:
-    """Of a file, or of the files that an index of weights names."""
     try:
         state = path.stat()
         return _read(path, state.st_mtime_ns, state.st_size)
@@ -139,7 +143,7 @@ def _digest(path: Path) -> str:
 
 @cache
 def _read(path: Path, _changed: int, _size: int) -> str:
-    return checkpoints.digest(path) if checkpoints.is_index(path) else io.sha256(path)
+    return io.sha256(path)
 
 
 def _plain(value: Any) -> Any:

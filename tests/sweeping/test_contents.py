@@ -1,0 +1,98 @@
+"""What a cell is told by: another content is another cell, another place of the same is not."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from whitebox_probe._core.errors import SweepError
+from whitebox_probe.sweeping import contents
+from whitebox_probe.sweeping.contents import of_data, of_model
+
+VIT, CRATE = "vit-tiny-fmnist", "crate-tiny-fmnist"
+TIMM = "timm:vit_tiny_patch16_224"
+
+
+@pytest.fixture
+def weights(tmp_path):
+    path = tmp_path / "x.safetensors"
+    save_file({"a": torch.ones(2)}, path)
+    return path
+
+
+def arch_of(weights, text):
+    return of_model({"model": str(weights), "arch": str(text)})["arch"]
+
+
+def test_an_architecture_is_told_by_the_code_that_makes_it(weights, tmp_path):
+    code = tmp_path / "net.py"
+    code.write_text("def net(): return 1\n")
+    first = arch_of(weights, f"{code}:net")
+    assert arch_of(weights, f"{code}:other") != first
+    code.write_text("def net(): return 22\n")
+    assert arch_of(weights, f"{code}:net") != first
+    with pytest.raises(SweepError, match="there is no file .*gone.py"):
+        arch_of(weights, f"{tmp_path}/gone.py:net")
+
+
+def test_an_architecture_by_a_name_is_what_the_registry_says_of_it(weights):
+    assert arch_of(weights, "crate_tiny") == arch_of(weights, "crate_tiny")
+    assert arch_of(weights, "crate_tiny") != arch_of(weights, "crate_small")
+    assert arch_of(weights, TIMM) == TIMM
+    assert arch_of(weights, CRATE) != arch_of(weights, VIT)
+    assert arch_of(weights, CRATE)[0] == "crate"
+
+
+def test_a_model_is_told_by_its_files_and_a_name_of_a_hub_by_itself(weights, tmp_path):
+    first = of_model({"model": str(weights)})
+    again = tmp_path / "elsewhere.safetensors"
+    again.write_bytes(weights.read_bytes())
+    assert of_model({"model": str(again)}) == first
+    folder = tmp_path / "hub"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    by_folder = of_model({"model": f"hf:{folder}"})
+    assert of_model({"model": str(folder)}) == by_folder
+    (folder / ".hidden").write_text("counts for nothing")
+    assert of_model({"model": f"hf:{folder}"}) == by_folder
+    (folder / "config.json").write_text('{"a": 1}')
+    assert of_model({"model": f"hf:{folder}"}) != by_folder
+    assert of_model({"model": "hf:google/vit"}) == {"model": "hf:google/vit"}
+    assert of_model({"model": TIMM}) == {"model": TIMM}
+
+
+def test_a_mapping_counts_by_its_content(weights, tmp_path):
+    mapping = tmp_path / "sites.yaml"
+    mapping.write_text("z_out: a\n")
+    first = of_model({"model": str(weights), "mapping": str(mapping)})
+    mapping.write_text("z_out: b\n")
+    assert of_model({"model": str(weights), "mapping": str(mapping)}) != first
+    assert "mapping" not in of_model({"model": str(weights), "mapping": "vit"})
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_data_of_a_folder_and_of_a_file_count_by_content(large, tmp_path, monkeypatch):
+    if large:  # by sizes and times, which tell a change too
+        monkeypatch.setattr(contents, "LARGE", 0)
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    Image.new("RGB", (4, 4)).save(pictures / "a.png")
+    tokens = tmp_path / "tokens.npy"
+    np.save(tokens, np.ones((2, 3), np.float32))
+    first = [of_data({"data": str(each)}) for each in (pictures, tokens)]
+    assert [of_data({"data": str(each)}) for each in (pictures, tokens)] == first
+    Image.new("RGB", (4, 4), "red").save(pictures / "a.png")
+    Image.new("RGB", (4, 4), "red").save(pictures / "b.png")
+    np.save(tokens, np.ones((3, 3), np.float32))
+    now = [of_data({"data": str(each)}) for each in (pictures, tokens)]
+    assert now[0] != first[0]
+    assert now[1] != first[1]
+    assert first[0]["data"][0] == "folder"
+    assert first[1]["data"][0] == "files"
+    assert of_data({"data": "fashion-mnist"}) == {"data": "fashion-mnist"}
+
+
+def test_a_file_that_cannot_be_read_is_told(weights, tmp_path):
+    with pytest.raises(SweepError, match="cannot be read: No such file"):
+        of_model({"model": str(weights), "mapping": str(tmp_path / "gone.yaml")})
