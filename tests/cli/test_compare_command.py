@@ -159,3 +159,17 @@ def of_depth(depth):
     entry = wp.checkpoints.entry(MODELS[0])
     module = build("crate", dict(entry.arch) | {"depth": depth}, source="a test")
     return replace(wp.wrap(module, family="crate", name=f"of-{depth}"), preprocess=like.preprocess)
+
+
+def test_the_table_for_a_paper_has_the_rows_that_are_printed(runs, tmp_path, capsys):
+    words = ["compare", *(str(runs / name) for name in MODELS), "--format", "png"]
+    assert cli.main([*words, "--table", "latex,markdown", "--out", str(tmp_path / "out")]) == 0
+    capsys.readouterr()
+    made = wp.compare([wp.Result.load(runs / name) for name in MODELS])
+    assert (tmp_path / "out/comparison.tex").read_text() == made.to_latex()
+    told = (tmp_path / "out/comparison.md").read_text()
+    assert told == made.to_markdown()
+    assert {line.split(" | ")[1] for line in told.splitlines()[2:]} >= set(MODELS)
+    assert cli.main([*words, "--table", "word", "--out", str(tmp_path / "none")]) == 2
+    assert "no tables in 'word'" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
