@@ -412,6 +412,21 @@ def lasso_values(A, Y, atoms):
     }
 
 
+def test_of_many_tokens_the_share_of_the_gap_is_that_of_64_evenly_spread():
+    Y, atoms = 2 * drawn(2, 101, 5, seed=9), ATOMS / 2
+    A = (Y.clamp_min(0) - 0.1 * ((Y.clamp_min(0) @ atoms.mT - Y) @ atoms + LAM)).clamp_min(0)
+    some = np.linspace(0, 100, 64).round().astype(int)
+    for name in ("lasso_gap_closed", "lasso_gap_shrunk", "lasso_gap_others"):
+        kind = measure_named(name)()
+        layer = layer_of(kind, "z_out", A, None, None, 0, {"mlp_in": Y, "D": atoms, "lam": LAM})
+        got = kind.measure(layer, "z_out").numpy()
+        for sample in range(2):
+            want = lasso_values(A[sample].numpy()[some], Y[sample].numpy()[some], atoms.numpy())
+            every = lasso_values(A[sample].numpy(), Y[sample].numpy(), atoms.numpy())
+            assert got[sample] == pytest.approx(want[name], rel=2e-3)
+            assert got[sample] != pytest.approx(every[name], rel=2e-3)
+
+
 def test_measures_of_the_lasso_are_numpys_and_scikit_learns():
     Y, atoms = 2 * drawn(2, 6, 5, seed=8), ATOMS / 2
     A = (Y.clamp_min(0) - 0.1 * ((Y.clamp_min(0) @ atoms.mT - Y) @ atoms + LAM)).clamp_min(0)

@@ -1,5 +1,7 @@
 """What a mapping says of the steps: read from numbers, paths and functions, and checked."""
 
+import json
+
 import pytest
 import torch
 from torch import nn
@@ -123,3 +125,27 @@ def test_codes_with_negative_entries_are_no_codes_of_the_step(name):
     model = wp.wrap(net, sites=sites, dim=D, operators=square)
     with pytest.raises(wp.ProbeError, match=f"'{name}' .* negative entries"):
         wp.probe(model, torch.randn(3, 4, D), name, progress=False)
+
+
+def test_a_written_mapping_declares_the_same(tmp_path):
+    path = tmp_path / "net.yaml"
+    told = {"about": "a net", "sites": SITES, "dim": D, "operators": PATHS, "causal": "flag"}
+    path.write_text(json.dumps(told | {"grid": [2, 3]}))
+    net = Net()
+    net.flag = True
+    model = wp.wrap(net, mapping=path)
+    by_hand = wp.wrap(net, sites=SITES, dim=D, operators=PATHS, causal=True)
+    for n in (1, 2, 3):
+        mine, theirs = model.layer(n).operators, by_hand.layer(n).operators
+        assert mine.keys() == theirs.keys()
+        assert torch.equal(mine["D"], theirs["D"])
+        assert (mine["lam"], mine["eta"]) == (theirs["lam"], theirs["eta"])
+        assert model.layer(n).causal
+    Z = torch.randn(4, 7, D)
+    tables = [
+        wp.probe(each, Z, ["lasso_change"], progress=False).frame for each in (model, by_hand)
+    ]
+    assert tables[0]["mean"].tolist() == tables[1]["mean"].tolist()
+    assert tuple(model.anatomy.grid(net, Z)) == (2, 3)
+    net.flag = False
+    assert not wp.wrap(net, mapping=path).layer(1).causal
