@@ -65,20 +65,15 @@ SAMPLES = {
 }
 
 
-@pytest.mark.parametrize("case", TABLES)
-def test_a_table_of_another_form_is_refused(case, folder):
-    change, told = TABLES[case]
-    path = folder / "table.parquet"
-    change(pd.read_parquet(path)).to_parquet(path)
-    with pytest.raises(ResultError, match=told):
-        wp.Result.load(folder)
+FILES = {"table.parquet": TABLES, "samples.parquet": SAMPLES}
 
 
-@pytest.mark.parametrize("case", SAMPLES)
-def test_samples_of_another_form_are_refused(case, folder):
-    change, told = SAMPLES[case]
-    path = folder / "samples.parquet"
-    change(pd.read_parquet(path)).to_parquet(path)
+@pytest.mark.parametrize(
+    ("file", "case"), [(f, case) for f, cases in FILES.items() for case in cases]
+)
+def test_a_table_of_another_form_is_refused(file, case, folder):
+    change, told = FILES[file][case]
+    change(pd.read_parquet(folder / file)).to_parquet(folder / file)
     with pytest.raises(ResultError, match=told):
         wp.Result.load(folder)
 
