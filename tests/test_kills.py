@@ -13,7 +13,9 @@ import pytest
 from tests.kills.harness import COMMANDS, Counts, Point, bench, tried
 from whitebox_probe._core import io, launch, stopping
 from whitebox_probe._core.errors import ResultError
+from whitebox_probe._core.gate import digest
 from whitebox_probe._core.io import atomic_path, temporary_folder, tidy
+from whitebox_probe.cli import main as cli
 from whitebox_probe.results.folder import SAVED, finish
 
 QUICK = {"run": (40, 70), "fetch": (4, 9), "report": (2, 4)}
@@ -106,14 +108,13 @@ def test_files_are_as_readable_as_any_other(tmp_path):
 def test_a_save_that_is_agreed_is_finished_by_whoever_reads_and_links_are_not_followed(tmp_path):
     saved = tmp_path / SAVED
     saved.mkdir()
-    for name in ("a.csv", "run.json"):
+    told = {"files": {}, "what": "new"}
+    new = {"a.csv": "new", "run.json": json.dumps(told | {"digest": digest(told)})}
+    for name, text in new.items():
         (tmp_path / name).write_text("old")
-        (saved / name).write_text("new")
+        (saved / name).write_text(text)
     finish(tmp_path)
-    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {
-        "a.csv": "new",
-        "run.json": "new",
-    }
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == new
     elsewhere = tmp_path.parent / f"{tmp_path.name}-elsewhere"
     elsewhere.mkdir()
     (elsewhere / "mine").write_text("")
@@ -134,6 +135,21 @@ def test_a_save_that_cannot_be_finished_is_told_in_one_line(tmp_path, monkeypatc
         Result.load(tmp_path)
 
 
+@pytest.mark.parametrize("seal", [None, "{}", '{"files": {}, "digest": "ab"}', "no JSON"])
+def test_files_of_the_users_under_the_name_of_a_save_are_moved_nowhere(seal, tmp_path):
+    """Any command that looked into such a folder put them over the user's own, once."""
+    (tmp_path / SAVED).mkdir()
+    (tmp_path / "thesis.txt").write_text("newest")
+    (tmp_path / SAVED / "thesis.txt").write_text("old")
+    if seal is not None:
+        (tmp_path / SAVED / "run.json").write_text(seal)
+    assert cli.main(["report", str(tmp_path), "--out", str(tmp_path / "r.md")]) == 2
+    out = ["--limit", "2", "--metrics", "l0", "--quiet", "--overwrite", "--out", str(tmp_path)]
+    assert cli.main(["run", "crate-tiny-fmnist", *out]) == 2
+    assert (tmp_path / "thesis.txt").read_text() == "newest"
+    assert (tmp_path / SAVED / "thesis.txt").read_text() == "old"
+
+
 @pytest.mark.parametrize("what", ["file", "link to nothing", "link to a folder", "folders in it"])
 def test_what_is_in_the_way_of_a_save_is_told_and_left_alone(what, tmp_path):
     from whitebox_probe.results.folder import save_sealed
@@ -147,7 +163,7 @@ def test_what_is_in_the_way_of_a_save_is_told_and_left_alone(what, tmp_path):
     else:
         way.symlink_to("/nope" if what.endswith("nothing") else tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(ResultError, match=r"\.saved in it is in the way"):
+    with pytest.raises(ResultError, match=r"\.whitebox-saved in it is in the way"):
         save_sealed(way.parent, {"a.csv": lambda path: path.write_text("1")}, "run.json", {})
     assert sorted(tmp_path.rglob("*")) == before
 

@@ -1,7 +1,12 @@
 """A probe inside a training, and beside one: the training is the same, bit for bit."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+from multiprocessing.pool import ThreadPool
 
+import numpy as np
 import pytest
 import torch
 from contract.as_found import Cache, Vandal, differing, module, network, process
@@ -10,6 +15,9 @@ from torch import nn
 import whitebox_probe as wp
 from tests.conftest import small_vit
 from whitebox_probe._core import randomness, threads
+from whitebox_probe.models.wrappers import as_written
+from whitebox_probe.probing.precision import full_float32
+from whitebox_probe.probing.probe import DrawsWarning
 
 pytestmark = [
     pytest.mark.usefixtures("alone"),
@@ -192,6 +200,7 @@ def test_threads_that_run_the_users_code_are_told_from_those_that_wait():
         ("jedi.inference.compiled.subprocess", True),  # completes names in a notebook
         ("torch._inductor.compile_fx", False),
         ("tensorboard_of_mine", False),
+        ("asyncio.base_events", False),  # a loop, whose tasks may draw
     ],
 )
 def test_threads_of_libraries_that_only_wait_are_no_threads_at_work(module, helps):
@@ -204,6 +213,65 @@ def test_threads_of_libraries_that_only_wait_are_no_threads_at_work(module, help
     finally:
         done.set()
         thread.join()
+
+
+@pytest.mark.parametrize("kind", ["executor", "pool", "timer", "partial"])
+def test_what_may_begin_to_draw_at_any_time_is_at_work(kind):
+    """What runs in C, such as NumPy's draws, has no frame that tells of it."""
+    with ExitStack() as stack:
+        if kind == "executor":
+            executor = stack.enter_context(ThreadPoolExecutor(1))
+            executor.submit(int).result()
+        elif kind == "pool":
+            stack.enter_context(ThreadPool(1))
+        else:
+            done = threading.Event()
+            wait = done.wait if kind == "timer" else partial(done.wait, 20)
+            timer = threading.Timer(20, wait)
+            thread = timer if kind == "timer" else threading.Thread(target=wait)
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(timer.cancel)
+            stack.callback(done.set)
+        assert not threads.alone()
+
+
+def test_a_model_that_draws_numpys_numbers_beside_other_threads_is_told(monkeypatch):
+    net = small_vit()
+    net.norm_pre = nn.Identity()
+    net.norm_pre.forward = lambda x: x + np.random.rand()  # noqa: NPY002
+    assert wp.probe(net, IMAGES, ["l0"], progress=False).run.network["draws"] == "seeded"
+    monkeypatch.setattr(randomness, "alone", lambda: False)
+    with pytest.warns(DrawsWarning, match="other threads are at work.*not seeded"):
+        found = wp.probe(net, IMAGES, ["l0"], progress=False)
+    assert found.run.network["draws"] == "perhaps unseeded, beside other threads"
+
+
+def test_probes_that_overlap_leave_compilation_and_precision_as_they_were():
+    """Each put back what it had found, which was the other's."""
+    model = torch.compile(nn.Linear(2, 2), backend="eager")
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    switch = torch.backends.mkldnn.matmul
+    allowed = switch.fp32_precision
+    try:
+        for make, read in (
+            (lambda: as_written(model), lambda: torch._dynamo.eval_frame._stance.stance),
+            (full_float32, lambda: switch.fp32_precision),
+        ):
+            usual = read()
+            first, second = make(), make()
+            first.__enter__()
+            inside = read()
+            assert inside != usual
+            second.__enter__()
+            first.__exit__(None, None, None)
+            assert read() == inside
+            second.__exit__(None, None, None)
+            assert read() == usual
+        assert switch.fp32_precision == allowed
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def test_the_number_of_threads_is_the_callers_after_two_probes_at_once():

@@ -22,7 +22,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -30,6 +30,39 @@ from whitebox_probe._core.threads import alone
 
 ONE_AT_A_TIME = threading.RLock()
 """Held where settings of the whole process are changed for a block: filters, figures' styles."""
+
+
+class Shared:
+    """A setting of the whole process that several threads want for a while, each for its own.
+
+    The first one in makes it and the last one out takes it back, in whatever order they leave.
+
+    Args: make: what sets it for a block.
+    """
+
+    def __init__(self, make: Callable[[], AbstractContextManager[Any]]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._open: AbstractContextManager[Any] | None = None
+
+    def __enter__(self) -> None:
+        """Set it, unless it is set."""
+        with self._lock:
+            if self._inside == 0:
+                opened = self._make()
+                opened.__enter__()
+                self._open = opened
+            self._inside += 1
+
+    def __exit__(self, *error: Any) -> None:
+        """Take it back, once nobody wants it."""
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0 and self._open is not None:
+                opened, self._open = self._open, None
+                opened.__exit__(None, None, None)
+
 
 State = tuple[Callable[[], Any], Callable[[Any], Any]]
 _inside = threading.local()

@@ -14,6 +14,7 @@ import random
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from enum import IntFlag
 from functools import partial
 from types import FunctionType, MethodType
 from typing import Any, TypeVar
@@ -31,9 +32,18 @@ _DEPTH = 6
 Item = TypeVar("Item")
 
 
+class Draws(IntFlag):
+    """What random numbers were drawn while a model was run."""
+
+    NONE = 0
+    SEEDED = 1
+    UNSEEDED = 2
+    """NumPy's or Python's, beside other threads: by the model, or by one of these."""
+
+
 @contextmanager
-def seeded(module: nn.Module, seed: int, device: torch.device) -> Iterator[Callable[[], bool]]:
-    """All generators that are known, seeded and put back afterwards; gives whether one was used."""
+def seeded(module: nn.Module, seed: int, device: torch.device) -> Iterator[Callable[[], Draws]]:
+    """All generators that are known, seeded and put back afterwards; gives what was drawn."""
     own = owned(module)
     held = [_state(each) for each in own]
     with ExitStack() as stack:
@@ -47,11 +57,13 @@ def seeded(module: nn.Module, seed: int, device: torch.device) -> Iterator[Calla
         for number, each in enumerate(own):
             _seed(each, seed_of(seed, number))
         before = _everything(own, device, shared=stream is None)
+        theirs = "" if stream is None else _unowned()
 
-        def drew() -> bool:
-            if stream is not None and stream.drew:
-                return True
-            return before != _everything(own, device, shared=stream is None)
+        def drew() -> Draws:
+            if stream is None:
+                return Draws(before != _everything(own, device, shared=True))
+            found = Draws(stream.drew or before != _everything(own, device, shared=False))
+            return found | (Draws.NONE if theirs == _unowned() else Draws.UNSEEDED)
 
         yield drew
 
@@ -354,6 +366,11 @@ def _everything(own: Sequence[Owned], device: torch.device, *, shared: bool) -> 
     numpy = np.random.get_state()  # noqa: NPY002
     told = [_plain(state) for state in (torch.get_rng_state(), *cuda, numpy)]
     return repr([random.getstate(), *told, *mine])
+
+
+def _unowned() -> str:
+    """The states of the generators that no thread can have for itself."""
+    return repr([random.getstate(), _plain(np.random.get_state())])  # noqa: NPY002
 
 
 def _plain(state: Any) -> Any:

@@ -27,6 +27,7 @@ from whitebox_probe.data.text import TextReader
 
 SUFFIX = ".tar"
 _END = 1024
+_CHUNK = 1 << 20
 _AFAR = ("http://", "https://", "s3://", "gs://", "pipe:")
 Place = tuple[int, int, int]
 """Which shard, the first byte, and how many."""
@@ -192,7 +193,8 @@ def _members(shard: Path, number: int) -> dict[str, dict[str, Place]]:
                     continue  # folders, links, hidden files
                 place = (number, member.offset_data, member.size)
                 found.setdefault(f"{folder}/{stem}".lstrip("/"), {})[end.lower()] = place
-        _expect_end(shard)  # tarfile ends without a word where a file is cut off
+            last = tar.offset
+        _expect_end(shard, last)  # tarfile ends without a word where a file is cut off or damaged
     except (tarfile.TarError, OSError, EOFError) as error:
         raise DataError(
             f"the shard {shard} cannot be read",
@@ -212,16 +214,21 @@ def _first_of(shards: list[Path]) -> str:
     return ""
 
 
-def _expect_end(shard: Path) -> None:
-    """Check that a tar has its end mark, two empty blocks.
+def _expect_end(shard: Path, end: int) -> None:
+    """Check that a tar has its end mark, two empty blocks, behind its last member.
 
     Raises: OSError.
     """
     with shard.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - _END))
-        if size < _END or any(file.read()):
+        file.seek(end)
+        mark = file.read(_END)
+        if any(mark):
+            raise OSError(f"at byte {end:,} there is neither a member nor the mark of the end")
+        if len(mark) < _END:
             raise OSError("it is cut off: the mark of its end is missing")
+        while more := file.read(_CHUNK):
+            if any(more):
+                raise OSError("it goes on behind the mark of its end, as two shards in one file do")
 
 
 def _png(grey: int, size: int) -> bytes:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from whitebox_probe._core.errors import ProbeError
+from whitebox_probe._core.process import Shared
 
 _INSIDE = {
     "torch.nn.parallel.data_parallel.DataParallel": "module",
@@ -48,8 +49,12 @@ def as_written(module: nn.Module) -> Iterator[None]:
     if not is_compiled(module) and "torch._dynamo" not in sys.modules:
         yield
         return
-    with torch.compiler.set_stance("force_eager"):
+    with _EAGER:
         yield
+
+
+# All of the process: a compiled function of another thread is run as it is written meanwhile.
+_EAGER = Shared(lambda: torch.compiler.set_stance("force_eager"))
 
 
 def inside(module: nn.Module) -> nn.Module:

@@ -13,7 +13,7 @@ from whitebox_probe._core import onednn
 from whitebox_probe._core.errors import DataError, ProbeError
 from whitebox_probe._core.gate import reason
 from whitebox_probe._core.hashing import seed_of
-from whitebox_probe._core.randomness import seeded
+from whitebox_probe._core.randomness import Draws, seeded
 from whitebox_probe.checkpoints import listed
 from whitebox_probe.data._prepared import transform_of as transform_of
 from whitebox_probe.data.source import Batch, Source, open_data
@@ -123,12 +123,12 @@ def run_batch(
     *,
     fast: bool = True,
     seed: int = 0,
-) -> bool:
+) -> Draws:
     """One forward pass of a batch, told of its padding; arguments as for `run_model`.
 
     Args: seed: of what the model draws, with the number of the first sample: a pass is repeatable,
         and leaves the caller's random numbers as they were.
-    Returns: whether the model drew random numbers.
+    Returns: what random numbers were drawn.
     """
     inputs = batch.inputs.to(device, non_blocking=True)
     more = arguments(model, inputs, batch.mask, sites, batch.attended)

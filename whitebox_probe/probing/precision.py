@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from whitebox_probe._core.process import Shared
+
 FULL = "ieee"
 _SWITCHES: tuple[Any, ...] = (
     torch.backends.cuda.matmul,
@@ -23,6 +25,12 @@ _SWITCHES: tuple[Any, ...] = (
 @contextmanager
 def full_float32() -> Iterator[None]:
     """Products and convolutions of float32 tensors in full precision, in all of the process."""
+    with _FULL:
+        yield
+
+
+@contextmanager
+def _full() -> Iterator[None]:
     with ExitStack() as stack:
         for switch in _SWITCHES:
             before = switch.fp32_precision
@@ -37,3 +45,6 @@ def _put_back(switch: Any, before: str) -> None:
     switch.fp32_precision = "none"
     if switch.fp32_precision != before:
         switch.fp32_precision = before
+
+
+_FULL = Shared(_full)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from whitebox_probe._core.errors import DataError, LoadWarning
 from whitebox_probe._core.process import as_found
 from whitebox_probe._core.progress import bar
+from whitebox_probe._core.randomness import Draws
 from whitebox_probe._core.versions import version_of
 from whitebox_probe.data._digest import combined
 from whitebox_probe.data._left_out import LeftOutWarning
@@ -205,7 +206,7 @@ class Pass:
         if plan.needs_labels:
             _check_labels(self.source)
         self.fit: dict[str, Any] | None = None
-        self.drew = False
+        self.drew = Draws.NONE
         self.device = torch.device("cpu")
         self.start = time.perf_counter()
 
@@ -310,8 +311,7 @@ class Pass:
             fast=self.settings.fast,
             seed=self.settings.seed,
         )
-        if self.drew:
-            _tell_draws(self.model)
+        _tell_draws(self.model, self.drew)
         saver.finish()
         self.processes.reduce(collector)
         if collector.table.used == 0:
@@ -370,7 +370,7 @@ class Pass:
             model=self.title,
             family=model.anatomy.name,
             checkpoint=_checkpoint(model),
-            network=_network(model, layers) | ({"draws": "seeded"} if self.drew else {}),
+            network=_network(model, layers) | _draws(self.drew),
             preprocess=None if model.preprocess is None else model.preprocess.told(),
             data=self._data(collector),
             count=len(samples.frame) if samples.rows else self._count(collector),
@@ -465,11 +465,25 @@ class DrawsWarning(LoadWarning):
     """A model that draws random numbers in evaluation mode."""
 
 
-def _tell_draws(model: ProbeModel) -> None:
-    what = f"{model.name} draws random numbers in its forward pass"
-    why = "its numbers depend on the seed, and on how samples are put into batches"
-    fix = "Switch off what draws, such as a random mask, or compare several seeds"
-    warnings.warn(DrawsWarning(what, why, fix), stacklevel=2)
+def _tell_draws(model: ProbeModel, drew: Draws) -> None:
+    if Draws.UNSEEDED in drew:
+        what = f"NumPy's or Python's random numbers were drawn while {model.name} was run"
+        why = "other threads are at work, which share them: if the model drew, its numbers are not "
+        why += "seeded, and another run gives others"
+        fix = "Probe while no other thread is at work, or give the model a generator of its own"
+        warnings.warn(DrawsWarning(what, why, fix), stacklevel=2)
+    if Draws.SEEDED in drew:
+        what = f"{model.name} draws random numbers in its forward pass"
+        why = "its numbers depend on the seed, and on how samples are put into batches"
+        fix = "Switch off what draws, such as a random mask, or compare several seeds"
+        warnings.warn(DrawsWarning(what, why, fix), stacklevel=2)
+
+
+def _draws(drew: Draws) -> dict[str, str]:
+    """What a result tells of the random numbers in its pass."""
+    if Draws.UNSEEDED in drew:
+        return {"draws": "perhaps unseeded, beside other threads"}
+    return {"draws": "seeded"} if drew else {}
 
 
 def as_model(model: ProbeModel | nn.Module | str) -> ProbeModel:
@@ -525,10 +539,10 @@ def forward(
     dtype: torch.dtype,
     fast: bool,
     seed: int,
-) -> bool:
+) -> Draws:
     """Run the batches of this process through the model, and its tokens through the collector.
 
-    Returns: whether the model drew random numbers.
+    Returns: what random numbers were drawn.
     """
     shown = bar(
         progress=execution.progress and processes.first,
@@ -540,7 +554,7 @@ def forward(
     # This process' next batch among those of all: they are dealt out in turn.
     dealt = {"first": processes.rank + saver.batches * processes.count, "step": processes.count}
     autocast = nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)
-    table, drew = collector.table, False
+    table, drew = collector.table, Draws.NONE
     every = range(1, model.layers + 1)
     taps = [(site, n, model.tap(site, n)) for n in every for site in sites]
     with shown, autocast, saver.listening():
@@ -569,10 +583,10 @@ def _measure(
     *,
     fast: bool,
     seed: int,
-) -> bool:
+) -> Draws:
     """One batch: on an accelerator the host waits for it once, when its values are brought.
 
-    Returns: whether the model drew random numbers.
+    Returns: what random numbers were drawn.
     """
     waits = _waits(device)
     with unguarded() if waits else nullcontext():

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 import torch
@@ -169,12 +168,26 @@ def join() -> Processes:
 
 
 def _leave() -> None:
-    """Leave together: gloo aborts a process whose neighbour closes its connections first."""
-    if not dist.is_initialized():
+    """Leave together: gloo aborts a process whose neighbour closes its connections first.
+
+    One that waits elsewhere learns of it by the connection that closes. It is not waited for by a
+    barrier, which holds on to such a one for as long as any exchange may take.
+    """
+    if not dist.is_initialized() or launch.is_left():
         return
-    with suppress(RuntimeError, ValueError):  # another has gone already, or is another backend's
-        dist.monitored_barrier(timeout=timedelta(seconds=LINGER))
+    with suppress(RuntimeError):  # the store has gone with another
+        _met("left")
     dist.destroy_process_group()
+
+
+def _met(key: str) -> int:
+    """Count in the store who comes here, and wait a little for the others; gives the number."""
+    store: Any = dist.distributed_c10d._get_default_store()
+    number = int(store.add(key, 1))
+    end = time.monotonic() + LINGER
+    while store.add(key, 0) < dist.get_world_size() and time.monotonic() < end:
+        time.sleep(0.05)
+    return number
 
 
 def current(*, wanted: bool) -> Processes:
@@ -200,12 +213,7 @@ def first_to_say(line: str) -> bool:
         return launch.rank() == 0
     key = f"said/{hashlib.sha256(line.encode()).hexdigest()}"
     try:
-        store: Any = dist.distributed_c10d._get_default_store()
-        first = bool(store.add(key, 1) == 1)
-        # The store goes with the first process: let the others ask before it does.
-        end = time.monotonic() + LINGER
-        while store.add(key, 0) < dist.get_world_size() and time.monotonic() < end:
-            time.sleep(0.05)
+        # The store goes with the first process: the others ask before it does.
+        return _met(key) == 1
     except RuntimeError:  # it has gone; better twice than never
         return True
-    return first

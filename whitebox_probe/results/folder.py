@@ -1,10 +1,11 @@
 """Folders of several files that are written as one: all of them new, or no result at all.
 
 The last file, the seal, holds the digests of the others, and its own. Everything is first written
-into a hidden folder. That folder is then given the name `.saved`, in one step: until then the old
-result is the result, and from then on the new one is. Its files move into place, the seal last. If
-that is cut off, by a kill or a full disk, whoever reads or writes the folder next moves the rest. A
-file of another save does not have the digest that the seal tells.
+into a hidden folder. That folder is then given a name of its own (`SAVED`), in one step: until then
+the old result is the result, and from then on the new one is. Its files move into place, the seal
+last. If that is cut off, by a kill or a full disk, whoever reads or writes the folder next moves
+the rest, once the seal in it has shown that it is a save. A file of another save does not have the
+digest that the seal tells.
 """
 
 import json
@@ -30,7 +31,7 @@ from whitebox_probe._core.io import open_to_others, sha256, temporary_folder
 from whitebox_probe.results import _schema
 
 FILES, DIGEST = "files", "digest"
-SAVED = ".saved"
+SAVED = ".whitebox-saved"
 
 
 def save_sealed(
@@ -87,7 +88,7 @@ def _expect_free(saved: Path) -> None:
     """
     with suppress(FileNotFoundError, NotADirectoryError):  # the latter is told by what writes there
         kind = saved.lstat().st_mode
-        if not stat.S_ISDIR(kind) or any(each.is_dir() for each in saved.iterdir()):
+        if not stat.S_ISDIR(kind) or (any(saved.iterdir()) and _seal_in(saved) is None):
             raise ResultError(
                 f"nothing can be saved in {saved.parent}",
                 f"{SAVED} in it is in the way, and no save of this program",
@@ -95,8 +96,20 @@ def _expect_free(saved: Path) -> None:
             )
 
 
+def _seal_in(saved: Path) -> Path | None:
+    """The seal of a save that was written whole: it tells its own digest, and other files'."""
+    for path in sorted(saved.glob("*.json")):
+        with suppress(Unfit):
+            whole = read_mapping(path)
+            if isinstance(whole.get(FILES), dict) and whole.pop(DIGEST, "") == digest(whole):
+                return path
+    return None
+
+
 def finish(folder: Path) -> None:
     """Move what a save has written whole, and has not moved yet, into place.
+
+    What is no save of this package stays where it is.
 
     Raises: OSError where that cannot be done; it can be tried again.
     """
@@ -104,10 +117,13 @@ def finish(folder: Path) -> None:
     if saved.is_symlink() or not is_folder(saved):
         return
     with suppress(FileNotFoundError):  # another process is at it too
-        for path in sorted(saved.iterdir(), key=lambda each: each.suffix == ".json"):  # the seal
-            with suppress(FileNotFoundError):
-                path.replace(folder / path.name)
-        saved.rmdir()
+        seal = _seal_in(saved)
+        if seal is not None:
+            for path in sorted(saved.iterdir(), key=lambda each: each == seal):  # the last one
+                with suppress(FileNotFoundError):
+                    path.replace(folder / path.name)
+        if not any(saved.iterdir()):
+            saved.rmdir()
 
 
 def read_seal(
