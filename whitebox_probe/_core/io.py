@@ -27,7 +27,8 @@ else:
 CHUNK = 1 << 20
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
 """System errors of a disk that takes nothing more, whatever is written."""
-DISK = FULL | {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
+DISK = FULL | {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP}
+DISK |= {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY}  # something is in the way
 """System errors of a place where nothing can be written or read: what a user can mend."""
 _PART = ".whitebox-part-"
 _LEFT = re.compile(r"\..*" + re.escape(_PART) + r"[a-z0-9_]{8}(\.[^.]*)?")

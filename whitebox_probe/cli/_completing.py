@@ -8,8 +8,9 @@ import argparse
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+from whitebox_probe.cli import _shared
 
 _PLAIN = re.compile(r"[\w.:@+-]+", re.ASCII)  # another name would have to be quoted in each shell
 MARK = "completed_by"
@@ -53,7 +54,7 @@ def prepare(parser: argparse.ArgumentParser) -> None:
         if isinstance(names, Names):
             words = [word for kind in names.kinds for word in KINDS[kind]()]
             setattr(action, "complete", _spoken(names, words))  # noqa: B010 - shtab's own name
-        elif action.type is Path:
+        elif action.type in (_shared.path, _shared.place):
             from shtab import DIRECTORY, FILE
 
             folder = "DIR" in str(action.metavar)

@@ -3,13 +3,14 @@
 import argparse
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import ProbeError, nearest
-from whitebox_probe._core.gate import Unfit, parse_json
+from whitebox_probe._core.gate import Unfit, given_path, parse_json
 from whitebox_probe._core.io import atomic_path, temporary_folder
+from whitebox_probe._core.lines import shown
 from whitebox_probe.cli import _screen
 from whitebox_probe.cli._screen import table as table
 
@@ -23,6 +24,9 @@ TIMM, HF = "timm:", "hf:"
 LIBRARIES = (TIMM, HF)
 FORMATS = ("pdf", "png", "svg", "pgf")
 TABLES = {"latex": "tex", "markdown": "md"}
+_WRITTEN = (".json", ".csv", ".parquet", ".npz", *(f".{end}" for end in FORMATS))
+_WRITTEN += (".tex", ".md", ".html")
+_DEEPEST = 200
 
 
 def add_progress(parser: argparse.ArgumentParser) -> None:
@@ -120,6 +124,27 @@ def drawing(args: argparse.Namespace) -> Iterator[None]:
         yield
 
 
+def path(text: str) -> Path:
+    """A path, with `~` in place of a home, as an argparse type."""
+    try:
+        return given_path(text)
+    except Unfit as why:
+        raise argparse.ArgumentTypeError(f"'{shown(text)}' cannot be used: {why}") from why
+
+
+def place(text: str) -> Path:
+    """The path of what is to be written, as an argparse type."""
+    found = path(text)
+    try:
+        str(found).encode()
+    except UnicodeEncodeError as error:
+        told = f"'{shown(text)}' holds bytes that are no UTF-8"
+        raise argparse.ArgumentTypeError(told) from error
+    if len(found.parts) > _DEEPEST:
+        raise argparse.ArgumentTypeError(f"a path of {len(found.parts)} folders is too deep")
+    return found
+
+
 def count(text: str) -> int:
     """A whole number of at least 1, as an argparse type."""
     try:
@@ -197,6 +222,9 @@ def writable(folder: Path) -> Path:
     """
     there = folder
     while not there.exists() and there != there.parent:
+        if there.is_symlink():
+            why = f"{there} is a link to nothing"
+            raise ProbeError(f"nothing can be written to {folder}", why, "Name another --out")
         there = there.parent
     if not there.is_dir():
         raise ProbeError(
@@ -211,7 +239,23 @@ def writable(folder: Path) -> Path:
             f"{there}: {error.strerror}",
             "Name another --out",
         ) from error
+    _expect_no_folder(folder)
     return folder
+
+
+def _expect_no_folder(folder: Path) -> None:
+    """Refuse folders with names as files have that are written, before any work is done.
+
+    Raises: ProbeError.
+    """
+    with suppress(FileNotFoundError):
+        for path in sorted(folder.iterdir()):
+            if path.suffix in _WRITTEN and path.is_dir():
+                raise ProbeError(
+                    f"nothing can be written to {folder}",
+                    f"{path.name} in it is a folder, in the way of a file of such a name",
+                    "Move it away, or name another --out",
+                )
 
 
 def changes(results: Sequence["Result"], metrics: Sequence[str]) -> "pd.DataFrame":

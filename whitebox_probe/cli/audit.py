@@ -71,7 +71,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for each in (models, steps, seeds):
         _completing.by(each, "checkpoints", files=True)
-    add("--out", type=Path, required=True, metavar="DIR", help="folder of tables and the figure")
+    add(
+        "--out",
+        type=_shared.place,
+        required=True,
+        metavar="DIR",
+        help="folder of tables and the figure",
+    )
     explain = add(
         "--explain",
         action="append",

@@ -33,10 +33,14 @@ EXAMPLES = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument(
-        "results", nargs="+", type=Path, metavar="DIR", help="folders that run --out wrote"
+        "results", nargs="+", type=_shared.path, metavar="DIR", help="folders that run --out wrote"
     )
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder of tables and figures"
+        "--out",
+        type=_shared.place,
+        required=True,
+        metavar="DIR",
+        help="folder of tables and figures",
     )
     parser.add_argument(
         "--every-layer",

@@ -56,7 +56,13 @@ Coherence is read from the weights: no interval. -init: the same model before tr
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add = parser.add_argument
-    add("--out", type=Path, default=Path("figures"), metavar="DIR", help="folder to write to")
+    add(
+        "--out",
+        type=_shared.place,
+        default=Path("figures"),
+        metavar="DIR",
+        help="folder to write to",
+    )
     add("--text", action="store_true", help="language models on text, instead of images")
     add(
         "--limit",

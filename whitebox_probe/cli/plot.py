@@ -9,7 +9,6 @@ else a figure takes is given with --option.
 
 import argparse
 import inspect
-from pathlib import Path
 from typing import Any
 
 from whitebox_probe._core.errors import ProbeError, nearest
@@ -32,13 +31,19 @@ _OTHER_FORMATS = (".jpg", ".jpeg", ".eps", ".ps", ".tif", ".tiff", ".gif", ".web
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add = parser.add_argument
-    add("results", nargs="*", type=Path, metavar="DIR", help="folders that run or audit wrote")
+    add(
+        "results",
+        nargs="*",
+        type=_shared.path,
+        metavar="DIR",
+        help="folders that run or audit wrote",
+    )
     _completing.by(add("--metric", help="a measure of the table"), "metrics")
     figure = "a figure (whitebox-probe list --figures; default: the measure's own)"
     _completing.by(add("--figure", help=figure), "figures")
     add(
         "--out",
-        type=Path,
+        type=_shared.place,
         required=True,
         metavar="FILE",
         help="file; a suffix .pdf, .png, .svg or .pgf is the format, else --format says it",

@@ -9,7 +9,6 @@ nothing of any network. Folders of one training, such as runs/epoch-*, are shown
 """
 
 import argparse
-from pathlib import Path
 
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.cli import _shared
@@ -26,8 +25,19 @@ EXAMPLES = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add = parser.add_argument
-    add("results", nargs="+", type=Path, metavar="RESULT", help="folders of results and audits")
-    add("--out", type=Path, metavar="FILE", help="file; its suffix, .html or .md, is the format")
+    add(
+        "results",
+        nargs="+",
+        type=_shared.path,
+        metavar="RESULT",
+        help="folders of results and audits",
+    )
+    add(
+        "--out",
+        type=_shared.place,
+        metavar="FILE",
+        help="file; its suffix, .html or .md, is the format",
+    )
     add("--format", choices=("html", "md"), help="of the report (default: by --out)")
     add("--overwrite", action="store_true", help="replace a report that is there")
     add("--title", help="of the report")

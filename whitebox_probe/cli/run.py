@@ -86,11 +86,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     more = add("more", metavar="MODEL", nargs="*", help="further ones, each measured into DIR/NAME")
     for each in (model, more):
         _completing.by(each, "checkpoints", files=True)
-    add("--out", type=Path, metavar="DIR", help="folder of the result")
+    add("--out", type=_shared.place, metavar="DIR", help="folder of the result")
     add("--overwrite", action="store_true", help="replace a result that is in --out")
     add(
         "--resume",
-        type=Path,
+        type=_shared.path,
         metavar="DIR",
         help="go on with the run that was stopped in DIR; its arguments need not be given again",
     )

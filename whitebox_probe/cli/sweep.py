@@ -15,7 +15,6 @@ failed for their input or were lost, 1 if one failed for a fault of the program.
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from whitebox_probe.cli import _screen, _shared
@@ -38,7 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add = parser.add_argument
     add("file", metavar="FILE", help="YAML file of models, data and settings (docs/sweep.md)")
-    add("--out", type=Path, metavar="DIR", help="folder of the sweep (default: the file's own)")
+    add(
+        "--out",
+        type=_shared.place,
+        metavar="DIR",
+        help="folder of the sweep (default: the file's own)",
+    )
     add("--engine", metavar="NAME", help="serial, ray or slurm (default: the file's, or serial)")
     add("--workers", type=_shared.count, metavar="N", help="cells at a time, of ray and slurm")
     add(

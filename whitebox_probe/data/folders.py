@@ -22,6 +22,7 @@ from whitebox_probe.data.text import TextReader
 from whitebox_probe.models.pictures import formats, picture_of, unreadable
 
 FURTHER = "further frames of a file"
+_NAMED_FRAMES = 10_000
 _PAGED = frozenset({".gif", ".tif", ".tiff"})
 _ANIMATED = {".png": b"acTL", ".webp": b"ANIM"}  # the chunk that says so, before the first picture
 _HEAD = 1 << 16  # colour profiles may stand before it
@@ -122,7 +123,7 @@ class ImageFolder(Dataset[Any]):
             why = _unfit(path, inside)
             if why is None:
                 files.append(path)
-                if more := [f"{inside}, frame {n}" for n in range(2, _frames(path) + 1)]:
+                if more := _further(inside, _frames(path)):
                     self.left_out.setdefault(FURTHER, []).extend(more)
             else:
                 self.left_out.setdefault(why, []).append(str(inside))
@@ -230,6 +231,13 @@ def _unfit(path: Path, inside: Path) -> str | None:
     if path.suffix.lower() not in SUFFIXES:
         return f"'{path.suffix}' is no suffix of images" if path.suffix else "without a suffix"
     return None if path.is_file() else "not to be found"
+
+
+def _further(inside: Path, frames: int) -> list[str]:
+    """The frames of a file that are not read; a header that claims millions is told as one."""
+    if frames > _NAMED_FRAMES:
+        return [f"{inside}, frames 2 to {frames:,}"]
+    return [f"{inside}, frame {n}" for n in range(2, frames + 1)]
 
 
 def _frames(path: Path) -> int:

@@ -10,6 +10,7 @@ SETTINGS = tuple(each.name for each in fields(Settings))
 _TEXT = {"type": "string", "minLength": 1}
 _ONE = {"type": ["string", "number", "boolean", "null"]}
 _COUNT = {"type": "integer", "minimum": 1}
+MOST_THREADS = 4096
 _NAMES = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]}
 # A value, or several, one a cell; a list among them is measured in one pass.
 _VALUES = {
@@ -78,7 +79,7 @@ SCHEMA: dict[str, Any] = _mapping(
         "execution": _mapping({name: {} for name in EXECUTION}),
         "engine": _TEXT,
         "workers": _COUNT,
-        "threads": _COUNT,
+        "threads": {**_COUNT, "maximum": MOST_THREADS},
         "ray": {"type": "object"},
         "slurm": {"type": "object"},
         "out": _TEXT,

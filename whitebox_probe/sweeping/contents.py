@@ -11,6 +11,7 @@ from typing import Any
 from whitebox_probe import checkpoints
 from whitebox_probe._core import io
 from whitebox_probe._core.errors import SweepError
+from whitebox_probe._core.gate import Unfit, gate, size_of
 
 LARGE = 1 << 28
 """Bytes above which data count by size and time: reading them all would take minutes."""
@@ -133,12 +134,11 @@ def _of_file(path: Path) -> str:
 
 def _digest(path: Path) -> str:
     try:
-        state = path.stat()
-        return _read(path, state.st_mtime_ns, state.st_size)
-    except OSError as error:
-        raise SweepError(
-            f"{path} cannot be read", str(error.strerror), "Check the path in the file"
-        ) from error
+        size = size_of(path)
+        with gate():
+            return _read(path, path.stat().st_mtime_ns, size)
+    except Unfit as why:
+        raise SweepError(f"{path} cannot be read", str(why), "Check the path in the file") from why
 
 
 @cache

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core import stopping
 from whitebox_probe._core.errors import SweepError
-from whitebox_probe._core.gate import Unfit, read_json
+from whitebox_probe._core.gate import Unfit, given_path, read_json
+from whitebox_probe._core.lines import shown
 from whitebox_probe._core.process import as_found
 from whitebox_probe.probing.settings import Execution
 from whitebox_probe.sweeping import place, table
+from whitebox_probe.sweeping._schema import MOST_THREADS
 from whitebox_probe.sweeping.cell import CELLS, Cell
 from whitebox_probe.sweeping.engine import Engine, Job, engine_named
 from whitebox_probe.sweeping.file import checked, read
@@ -141,6 +143,9 @@ def sweep(
     """
     from whitebox_probe.probing.state import forget
 
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        known = f"it is a number from 1 to {MOST_THREADS}"
+        raise SweepError(f"threads is {threads}", known, "Use as many as there are cores")
     plan = planned(file, out=out)
     how = engine_named(engine or plan.engine)
     options = plan.options.get(how.name, {})
@@ -205,7 +210,12 @@ def planned(file: str | Path | Mapping[str, Any], *, out: str | Path | None = No
     if out is None and "out" not in document:
         raise SweepError("no folder is named", "a sweep writes one", "Add out: DIR, or pass out=")
     # As on the command line, a folder that is passed starts at the working directory.
-    folder = base / Path(document["out"]).expanduser() if out is None else Path(out)
+    where = document["out"] if out is None else out
+    try:
+        folder = base / given_path(where) if out is None else given_path(where)
+    except Unfit as why:
+        told = f"the sweep cannot be written to {shown(str(where))}"
+        raise SweepError(told, str(why), "Name another folder") from why
     execution = document.get("execution", {})
     Execution.of(**execution)
     cells = cells_of(document, base)

@@ -1,0 +1,88 @@
+"""Where a command writes: a home's `~`, and what is in the way, told before any work is done."""
+
+import json
+
+import pytest
+
+from whitebox_probe.cli import main as cli
+
+FEW = ["run", "crate-tiny-fmnist", "--limit", "2", "--metrics", "l0", "--quiet"]
+
+
+def refused(capsys, words):
+    try:
+        status = cli.main([str(word) for word in words])
+    except SystemExit as end:  # as argparse refuses a value
+        status = end.code
+    assert status == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert len(err) < 500
+    return err
+
+
+def test_a_home_is_found_that_no_shell_has_put_in_place(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([*FEW, "--out=~/runs/a"]) == 0
+    assert (tmp_path / "runs/a/table.csv").is_file()
+    assert not (tmp_path / "~").exists()
+    assert cli.main(["report", "~/runs/a", "--out=~/page.md"]) == 0
+    assert (tmp_path / "page.md").is_file()
+    capsys.readouterr()
+    assert "no such user" in refused(capsys, [*FEW, "--out=~nobody-of-that-name/a"])
+
+
+@pytest.mark.parametrize("name", ["run.json", "table.csv", "table.parquet", "arguments.json"])
+def test_a_folder_in_place_of_a_file_is_told_before_anything_is_written(name, tmp_path, capsys):
+    out = tmp_path / "r"
+    assert cli.main([*FEW, "--out", str(out)]) == 0
+    capsys.readouterr()
+    (out / name).unlink(missing_ok=True)
+    (out / name).mkdir()
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    err = refused(capsys, [*FEW, "--overwrite", "--out", out])
+    assert f"{name} in it is a folder" in err
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+
+
+def test_links_that_lead_nowhere_are_told(tmp_path, capsys):
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name in ("gone", "gone/a", "loop", "loop/a"):
+        assert "nothing can be written to" in refused(capsys, [*FEW, "--out", tmp_path / name])
+
+
+@pytest.mark.parametrize(
+    ("out", "told"), [("a/" * 2000, "too deep"), ("a\udcff", "no UTF-8"), ("a" * 300, "too long")]
+)
+def test_paths_that_no_file_can_have_are_told(out, told, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert told in refused(capsys, [*FEW, "--out", out])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"out": "x\0y"}, "cannot be written to"),
+        ({"out": "~nobody-of-that-name/x"}, "cannot be written to"),
+        ({"out": "/dev/null/x"}, "Not a directory|is a file"),
+        ({"threads": 4_294_967_297}, "threads"),
+        ({"models": ["/dev/zero"]}, "cannot be read|device"),
+    ],
+)
+def test_a_sweep_with_such_a_place_is_told(changes, told, tmp_path, capsys):
+    file = tmp_path / "s.yaml"
+    whole = {"out": "o", "models": ["crate-tiny-fmnist"], "data": "fashion-mnist", "limit": 2}
+    file.write_text(json.dumps(whole | {"metrics": ["l0"]} | changes))
+    err = refused(capsys, ["sweep", file])
+    assert any(each in err for each in told.split("|")), err
+    assert sorted(tmp_path.iterdir()) == [file]
+
+
+def test_a_sweep_of_more_threads_than_there_can_be_is_told(tmp_path, capsys):
+    file = tmp_path / "s.yaml"
+    whole = {"out": "o", "models": ["crate-tiny-fmnist"], "data": "fashion-mnist", "limit": 2}
+    file.write_text(json.dumps(whole))
+    assert "threads is 3000000000" in refused(capsys, ["sweep", file, "--threads", 3_000_000_000])
