@@ -46,6 +46,12 @@ def test_a_folder_in_place_of_a_file_is_told_before_anything_is_written(name, tm
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
 
 
+def test_a_page_may_lie_beside_folders_of_any_name(tmp_path, capsys):
+    (tmp_path / "data.parquet").mkdir()
+    assert cli.main([*FEW, "--out", str(tmp_path / "r")]) == 0
+    assert cli.main(["report", str(tmp_path / "r"), "--out", str(tmp_path / "page.md")]) == 0
+
+
 def test_links_that_lead_nowhere_are_told(tmp_path, capsys):
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")

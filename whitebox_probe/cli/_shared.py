@@ -239,15 +239,15 @@ def writable(folder: Path) -> Path:
             f"{there}: {error.strerror}",
             "Name another --out",
         ) from error
-    _expect_no_folder(folder)
     return folder
 
 
-def _expect_no_folder(folder: Path) -> None:
-    """Refuse folders with names as files have that are written, before any work is done.
+def fillable(folder: Path) -> Path:
+    """Check, before any work is done, that files can be written into `folder`.
 
-    Raises: ProbeError.
+    Raises: ProbeError when it refuses one, or holds a folder that has a name as such files have.
     """
+    writable(folder)
     with suppress(FileNotFoundError):
         for path in sorted(folder.iterdir()):
             if path.suffix in _WRITTEN and path.is_dir():
@@ -256,6 +256,7 @@ def _expect_no_folder(folder: Path) -> None:
                     f"{path.name} in it is a folder, in the way of a file of such a name",
                     "Move it away, or name another --out",
                 )
+    return folder
 
 
 def changes(results: Sequence["Result"], metrics: Sequence[str]) -> "pd.DataFrame":

@@ -149,7 +149,7 @@ def run(args: argparse.Namespace) -> None:
         raise ProbeError(
             "--seeds has one file", "an interval over seeds is of two or more", "Name more"
         )
-    _shared.writable(args.out)
+    _shared.fillable(args.out)
     _shared.check_tables(args)
     for name in (*args.models, *args.checkpoints, *args.seeds):
         _model.known(name, args.arch)  # a wrong name is told before torch is loaded

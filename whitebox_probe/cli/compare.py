@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
     _shared.check_tables(args)
-    _shared.writable(args.out)
+    _shared.fillable(args.out)
     with _shared.drawing(args):
         _compare(args)
 

@@ -370,7 +370,7 @@ def _leave_free(folder: Path) -> None:
 
 def _refuse_existing(folder: Path, *, overwrite: bool) -> None:
     """Check the folder of the result before any work is done."""
-    _shared.writable(folder)
+    _shared.fillable(folder)
     if (folder / ARGUMENTS).is_file() and not overwrite:
         raise ProbeError(
             f"{folder} holds a run that is not finished",
