@@ -52,6 +52,19 @@ def test_a_page_may_lie_beside_folders_of_any_name(tmp_path, capsys):
     assert cli.main(["report", str(tmp_path / "r"), "--out", str(tmp_path / "page.md")]) == 0
 
 
+def test_a_comparison_is_written_into_none_of_its_results(tmp_path, capsys):
+    for name in ("a", "b"):
+        assert cli.main([*FEW, "--name", name, "--out", str(tmp_path / name)]) == 0
+    capsys.readouterr()
+    both = [tmp_path / "a", tmp_path / "b"]
+    assert "one of the results" in refused(capsys, ["compare", *both, "--out", both[1] / "."])
+    (tmp_path / "page.md").symlink_to(tmp_path / "nowhere")
+    assert "a link to nothing" in refused(
+        capsys, ["report", both[0], "--out", tmp_path / "page.md"]
+    )
+    assert (tmp_path / "page.md").is_symlink()
+
+
 def test_links_that_lead_nowhere_are_told(tmp_path, capsys):
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")

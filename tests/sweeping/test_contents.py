@@ -7,7 +7,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from whitebox_probe._core.errors import SweepError
-from whitebox_probe.sweeping import contents
+from whitebox_probe.sweeping import contents, place
 from whitebox_probe.sweeping.contents import of_data, of_model
 
 VIT, CRATE = "vit-tiny-fmnist", "crate-tiny-fmnist"
@@ -96,3 +96,13 @@ def test_data_of_a_folder_and_of_a_file_count_by_content(large, tmp_path, monkey
 def test_a_file_that_cannot_be_read_is_told(weights, tmp_path):
     with pytest.raises(SweepError, match="cannot be read: No such file"):
         of_model({"model": str(weights), "mapping": str(tmp_path / "gone.yaml")})
+
+
+@pytest.mark.parametrize("held", ['{"line": 5, "fault": "x"}', "[]", '{"line": "it failed"}', "{"])
+def test_why_a_cell_failed_is_read_by_its_form(held, tmp_path):
+    (tmp_path / place.FAILED).write_text(held)
+    found = place.failure_of(tmp_path)
+    assert not found.fault
+    assert "failed.json cannot be read: " in found.line
+    place.fail(tmp_path, place.Failure("it failed", fault=True), "a\nb")
+    assert place.failure_of(tmp_path) == place.Failure("it failed", fault=True)

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.cli import _json, _paired, _screen, _shared
 
 if TYPE_CHECKING:
@@ -56,6 +57,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
     _shared.check_tables(args)
+    if any(args.out.resolve() == each.resolve() for each in args.results):
+        raise ProbeError(
+            f"{args.out} is one of the results that are compared",
+            "a folder holds one thing: report would not know which",
+            "Name another --out",
+        )
     _shared.fillable(args.out)
     with _shared.drawing(args):
         _compare(args)

@@ -9,6 +9,7 @@ nothing of any network. Folders of one training, such as runs/epoch-*, are shown
 """
 
 import argparse
+import os
 
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.cli import _shared
@@ -58,8 +59,8 @@ def run(args: argparse.Namespace) -> None:
     if args.out is not None:
         if args.out.is_dir():
             raise ProbeError(f"{args.out} is a folder", "a report is a file", "Name another --out")
-        if args.out.exists() and not args.overwrite:
-            what = "a report is there already"
+        if os.path.lexists(args.out) and not args.overwrite:
+            what = "a report is there already" if args.out.exists() else "it is a link to nothing"
             raise ProbeError(f"{args.out} exists", what, "Name another --out, or add --overwrite")
         _shared.writable(args.out.parent)
     from whitebox_probe.reporting.material import gathered

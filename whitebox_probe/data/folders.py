@@ -19,7 +19,7 @@ from whitebox_probe.data._left_out import in_words
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.kind import Kind, Opened
 from whitebox_probe.data.text import TextReader
-from whitebox_probe.models.pictures import formats, picture_of, unreadable
+from whitebox_probe.models.pictures import decoded, picture_of, unreadable
 
 FURTHER = "further frames of a file"
 _NAMED_FRAMES = 10_000
@@ -253,7 +253,7 @@ def _frames(path: Path) -> int:
                     return 1  # without Pillow: a folder may hold very many
         elif suffix not in _PAGED:
             return 1
-        with Image.open(path, formats=formats()) as image:
+        with decoded(path) as image:
             return int(getattr(image, "n_frames", 1))
     except Exception:  # decoders raise whatever a broken file leads them to
         return 1

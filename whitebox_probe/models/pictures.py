@@ -4,7 +4,9 @@ Of an array the axis of 1, 3 or 4 entries counts the channels, whether it is the
 """
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -95,9 +97,24 @@ def formats() -> tuple[str, ...]:
     return tuple(name for name in Image.OPEN if name not in _PROGRAMS)
 
 
-def _opened(file: Path | io.BytesIO, what: str) -> Image.Image:
+@contextmanager
+def decoded(file: Path | io.BytesIO) -> Iterator[Image.Image]:
+    """A file as Pillow opens it; what it would print of a broken one our own line tells.
+
+    Raises: whatever decoders do.
+    """
+    log, handler = logging.getLogger("PIL"), logging.NullHandler()
+    log.addHandler(handler)
     try:
         with Image.open(file, formats=formats()) as image:
+            yield image
+    finally:
+        log.removeHandler(handler)
+
+
+def _opened(file: Path | io.BytesIO, what: str) -> Image.Image:
+    try:
+        with decoded(file) as image:
             image.load()
             return eight_bits(image, what)
     except (DataError, MemoryError):

@@ -1,5 +1,6 @@
 """`wp.report`: results on one page that stands by itself, or in Markdown."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -56,7 +57,7 @@ def report(
     kind = _format(path, format)
     if path.is_dir():
         raise ProbeError(f"{path} is a folder", "a report is a file", "Pass a path inside it")
-    if path.exists() and not overwrite:
+    if os.path.lexists(path) and not overwrite:
         raise ProbeError(
             f"{path} exists", "a report is there already", "Pass overwrite=True, or another path"
         )

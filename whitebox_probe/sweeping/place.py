@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from whitebox_probe._core.errors import ResultError, SweepError
-from whitebox_probe._core.gate import Unfit, read_mapping
+from whitebox_probe._core.gate import Unfit, expect, read_mapping
 from whitebox_probe._core.io import write_json
 from whitebox_probe.results.folder import finish, read_seal
 from whitebox_probe.results.result import RUN
@@ -15,6 +15,11 @@ from whitebox_probe.sweeping.cell import Cell
 
 CELL, FAILED, LOCK = "cell.json", "failed.json", ".lock"
 FORMAT = 1
+_FAILURE = {
+    "type": "object",
+    "properties": {"line": {"type": "string"}, "fault": {"type": "boolean"}},
+    "required": ["line", "fault"],
+}
 State = Literal["done", "failed", "begun", "lost", "to do"]
 
 
@@ -47,9 +52,10 @@ def failure_of(folder: Path) -> Failure | None:
         return None
     try:
         told = read_mapping(folder / FAILED)
-        return Failure(str(told["line"]), bool(told["fault"]))
-    except (Unfit, OSError, KeyError) as error:
-        return Failure(f"{folder / FAILED} cannot be read: {error}")
+        expect(_FAILURE, told, name=FAILED)
+    except Unfit as why:
+        return Failure(f"{folder / FAILED} cannot be read: {why}")
+    return Failure(told["line"], told["fault"])
 
 
 def fail(folder: Path, failure: Failure, trace: str = "") -> None:
