@@ -220,12 +220,13 @@ def _expect_end(shard: Path, end: int) -> None:
     Raises: OSError.
     """
     with shard.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _END))
+        if size < end + _END or any(file.read()):
+            raise OSError("it is cut off, or damaged: the mark of its end is missing")
         file.seek(end)
-        mark = file.read(_END)
-        if any(mark):
+        if any(file.read(_END)):
             raise OSError(f"at byte {end:,} there is neither a member nor the mark of the end")
-        if len(mark) < _END:
-            raise OSError("it is cut off: the mark of its end is missing")
         while more := file.read(_CHUNK):
             if any(more):
                 raise OSError("it goes on behind the mark of its end, as two shards in one file do")
