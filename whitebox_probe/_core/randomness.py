@@ -363,9 +363,8 @@ def _everything(own: Sequence[Owned], device: torch.device, *, shared: bool) -> 
     if not shared:
         return repr(mine)
     cuda = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
-    numpy = np.random.get_state()  # noqa: NPY002
-    told = [_plain(state) for state in (torch.get_rng_state(), *cuda, numpy)]
-    return repr([random.getstate(), *told, *mine])
+    told = [_plain(state) for state in (torch.get_rng_state(), *cuda)]
+    return _unowned() + repr([*told, *mine])
 
 
 def _unowned() -> str:
