@@ -4,10 +4,13 @@ import io
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from whitebox_probe.data.folders import _further
 
 
 def tiff(tag, value):
@@ -39,3 +42,10 @@ def test_of_a_broken_tag_there_is_one_line(tag, value, tmp_path):
     assert ended.returncode == 2
     assert ended.stderr.count("\n") == 1, ended.stderr
     assert "a.tif" in ended.stderr
+
+
+def test_frames_that_a_header_claims_are_not_named_one_by_one():
+    inside = Path("a.png")
+    assert _further(inside, 1) == []
+    assert _further(inside, 3) == ["a.png, frame 2", "a.png, frame 3"]
+    assert _further(inside, 2**31 - 1) == ["a.png, frames 2 to 2,147,483,647"]

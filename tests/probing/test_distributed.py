@@ -202,3 +202,20 @@ def test_errors_are_told_once_and_other_commands_refuse(tmp_path):
         lines = [process.communicate(timeout=120)[1] for process in both]
         assert [process.returncode for process in both] == [2, 2]
         assert sum(said in each for each in lines) == 1, lines
+
+
+@pytest.mark.slow
+def test_one_that_leaves_does_not_hold_on_to_one_that_waits_elsewhere(tmp_path):
+    """It waited in a barrier, which did not keep its time, and the other one in an exchange."""
+    script = tmp_path / "leaves.py"
+    script.write_text(
+        "from torch import distributed as dist\n"
+        "from whitebox_probe.probing.processes import join\n"
+        "me, got = join(), [None, None]\n"
+        "dist.all_gather_object(got, 1)\n"
+        "if me.rank == 0:\n"
+        "    dist.all_gather_object(got, 2)\n"
+    )
+    words = [*TORCHRUN, "--nproc-per-node=2", str(script)]
+    ended = subprocess.run(words, capture_output=True, timeout=120, check=False)
+    assert ended.returncode == 1

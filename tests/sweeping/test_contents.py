@@ -1,5 +1,7 @@
 """What a cell is told by: another content is another cell, another place of the same is not."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -106,3 +108,12 @@ def test_why_a_cell_failed_is_read_by_its_form(held, tmp_path):
     assert "failed.json cannot be read: " in found.line
     place.fail(tmp_path, place.Failure("it failed", fault=True), "a\nb")
     assert place.failure_of(tmp_path) == place.Failure("it failed", fault=True)
+
+
+@pytest.mark.parametrize("name", ["model", "mapping"])
+def test_a_pipe_and_a_device_are_not_waited_for(name, tmp_path, weights):
+    pipe = tmp_path / "pipe.yaml"
+    os.mkfifo(pipe)
+    for path in (pipe, "/dev/zero" if name == "model" else pipe):
+        with pytest.raises(SweepError, match="cannot be read: it is a"):
+            of_model({"model": str(weights), name: str(path)})
