@@ -7,6 +7,7 @@ from functools import partial
 from multiprocessing.pool import ThreadPool
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from contract.as_found import Cache, Vandal, differing, module, network, process
@@ -24,6 +25,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),
 ]
 IMAGES = torch.randn(8, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+IDS = torch.arange(64).reshape(2, 32) % 40
 
 
 def trained(net, steps=4, between=lambda net: None):
@@ -343,3 +345,67 @@ def test_a_stream_draws_nothing_for_what_has_no_numbers():
         linear = torch.nn.Linear(3, 4)
     assert linear.weight.is_meta
     assert not stream.drew
+
+
+def on_default(device, how):
+    """A default device of the caller's, as a block or for all that follows."""
+    stack = ExitStack()
+    if how == "block":
+        stack.enter_context(torch.device(device))
+    else:
+        torch.set_default_device(device)
+        stack.callback(torch.set_default_device, None)
+    return stack
+
+
+CALLS = {
+    "probe": lambda net: wp.probe(net, IMAGES, progress=False).frame,
+    "null": lambda net: (
+        wp.probe(net, IMAGES, ["coding_rate"], null="gaussian", progress=False).frame
+    ),
+    "load": lambda net: wp.probe(wp.load("crate-tiny-kjv"), IDS, ["l0"], progress=False).frame,
+    "similarity": lambda net: wp.similarity(
+        wp.wrap(net), wp.wrap(net), IMAGES, progress=False
+    ).frame(),
+    "audit": lambda net: wp.audit(net, IMAGES, draws=2, progress=False).frame,
+}
+
+
+@pytest.mark.parametrize("how", ["block", "setting"])
+@pytest.mark.parametrize("call", CALLS)
+def test_a_default_device_of_the_callers_moves_nothing(call, how):
+    torch.manual_seed(0)
+    net = small_vit().eval()
+    expected = CALLS[call](net)
+    with on_default("meta", how):
+        found = CALLS[call](net)
+        assert torch.get_default_device().type == "meta"
+    pd.testing.assert_frame_equal(found, expected, check_exact=True)
+
+
+def test_a_model_makes_its_own_tensors_on_the_callers_default_device():
+    made = []
+
+    class Makes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.blocks = small_vit().blocks
+
+        def forward(self, x):
+            made.append(torch.empty(0).device.type)
+            return self.blocks(x)
+
+    net, x = Makes().eval(), torch.randn(4, 7, 16)
+    sites = {"z_in": "blocks.{layer}:input", "z_out": "blocks.{layer}:output"}
+
+    def probed():
+        model = wp.wrap(net, sites=sites, layers=3, example=x)
+        return wp.probe(model, x, ["l0"], progress=False).frame
+
+    expected = probed()
+    assert set(made) == {"cpu"}
+    made.clear()
+    with torch.device("meta"):
+        found = probed()
+    assert set(made) == {"meta"}
+    pd.testing.assert_frame_equal(found, expected, check_exact=True)

@@ -8,6 +8,9 @@ loggers, the environment, the working directory, handlers of signals and matplot
 whatever they were changed: this package, a library, the user's own model or data set, or an
 exception in the middle of one. What belongs to a model is put back in `models/guest.py`.
 
+torch's own default device holds for what the caller's model makes in a pass (`callers_device`), and
+for nothing that this package makes: its tensors are where it says.
+
 While other threads are at work, what is theirs as well is left alone: it may be they who changed
 it. This package itself changes none of it for the whole process then, but for what is locked; what
 draws random numbers has a stream of its own (`_core/randomness.py`).
@@ -22,7 +25,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
 from typing import Any
 
@@ -78,6 +81,7 @@ def as_found() -> Iterator[None]:
     with ExitStack() as stack:
         stack.callback(setattr, _inside, "now", False)
         _inside.now = True
+        stack.enter_context(_default_device_aside())
         states = {**_of_thread(), **(_of_process() if is_alone else {})}
         for read, write in states.values():
             with suppress(RuntimeError):  # torch refuses to say some settings of mixed versions
@@ -88,6 +92,35 @@ def as_found() -> Iterator[None]:
         elif is_alone:
             stack.callback(_put_back, random.getstate, random.setstate, random.getstate())
         yield
+
+
+@contextmanager
+def _default_device_aside() -> Iterator[None]:
+    torch: Any = sys.modules.get("torch")
+    callers = None if torch is None else torch.get_default_device()
+    if callers is None or callers.type == "cpu":  # the usual: torch's calls cost no more by it
+        yield
+        return
+    _inside.device = callers
+    try:
+        with own_device():
+            yield
+    finally:
+        _inside.device = None
+
+
+@contextmanager
+def callers_device() -> Iterator[None]:
+    """What the caller's model makes is on the caller's default device, here as outside the call."""
+    device = getattr(_inside, "device", None)
+    with nullcontext() if device is None else device:
+        yield
+
+
+def own_device() -> AbstractContextManager[Any]:
+    """What this package makes is on the CPU again, in the midst of a pass of the caller's model."""
+    device = getattr(_inside, "device", None)
+    return nullcontext() if device is None else type(device)("cpu")
 
 
 def _put_back(read: Callable[[], Any], write: Callable[[Any], Any], before: Any) -> None:

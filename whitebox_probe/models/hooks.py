@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import InternalError, ProbeError
+from whitebox_probe._core.process import own_device
 from whitebox_probe._core.randomness import measuring
 from whitebox_probe.models.anatomy import Tap
 from whitebox_probe.models.model import ProbeModel
@@ -164,7 +165,7 @@ def _read(
         tensor = tap.read(args, last)
         if tap.like and tensor.ndim == 2:
             tensor = tensor.unflatten(0, shapes[tap.like])
-        with measuring():
+        with measuring(), own_device():
             sink(name, layer, tensor)
     except (ProbeError, MemoryError, torch.OutOfMemoryError):
         raise

@@ -30,6 +30,7 @@ from whitebox_probe._core.errors import (
     ShapeError,
     SiteError,
 )
+from whitebox_probe._core.process import callers_device
 from whitebox_probe.models.anatomy import Anatomy, Dims, Layer, Tap
 from whitebox_probe.models.declared import Operator, Operators
 from whitebox_probe.models.guest import guest
@@ -291,7 +292,7 @@ class MappedAnatomy(Anatomy):
 
         layers = range(1, self._dims.layers + 1)
         taps = [(name, n, tap) for n in layers for name, tap in self._taps(n).items()]
-        with guest(module), attach_taps(module, taps, count):
+        with guest(module), attach_taps(module, taps, count), callers_device():
             try:
                 module(example)
             except (RuntimeError, ValueError, AssertionError, TypeError) as error:

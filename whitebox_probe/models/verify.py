@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import ProbeError, SiteError
+from whitebox_probe._core.process import callers_device
 from whitebox_probe.models.anatomy import Layer, Tap
 from whitebox_probe.models.causality import expect_causality
 from whitebox_probe.models.guest import guest, state
@@ -42,7 +43,7 @@ def verified(model: ProbeModel) -> ProbeModel:
             _try_projections(model)
         else:
             layers = {n: model.layer(n) for n in range(1, model.layers + 1)}
-            _try_layers(model, layers, trial)
+            _try_layers(model, layers, callers_device()(trial))
     _tried[module] = (id(anatomy), state(module))
     return model
 

@@ -94,4 +94,5 @@ def tokens(module: nn.Module, dim: int, count: int = 4) -> Tensor:
     """Random tokens of the module's kind and device, always the same: (1, count, d)."""
     like = next((p for p in module.parameters() if p.is_floating_point()), torch.empty(0))
     random = torch.Generator().manual_seed(0)
-    return torch.randn(1, count, dim, generator=random).to(device_of(module), like.dtype)
+    x = torch.randn(1, count, dim, generator=random, device="cpu")  # the generator's
+    return x.to(device_of(module), like.dtype)

@@ -13,6 +13,7 @@ from whitebox_probe._core import onednn
 from whitebox_probe._core.errors import DataError, ProbeError
 from whitebox_probe._core.gate import reason
 from whitebox_probe._core.hashing import seed_of
+from whitebox_probe._core.process import callers_device
 from whitebox_probe._core.randomness import Draws, seeded
 from whitebox_probe.checkpoints import listed
 from whitebox_probe.data._prepared import transform_of as transform_of
@@ -164,7 +165,7 @@ def run_model(
     Args: fast: run linear maps on the CPU through oneDNN. more: what the model is given beside.
     """
     try:
-        with onednn.routed(model.module) if fast else nullcontext():
+        with callers_device(), onednn.routed(model.module) if fast else nullcontext():
             model.module(batch, **(more or {}))
     except torch.OutOfMemoryError as error:
         raise DataError(
