@@ -2,14 +2,19 @@
 
 import inspect
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import whitebox_probe as wp
+from whitebox_probe._core import discover
 from whitebox_probe.metrics import functional
+from whitebox_probe.metrics.catalogue import measure_named
+from whitebox_probe.metrics.measure import Measure
 
 ROOT = Path(__file__).parents[1]
 
@@ -75,3 +80,13 @@ def test_nothing_in_the_project_names_a_machine_of_its_authors():
             text = path.read_text(errors="ignore")
             assert f"/{'root'}/" not in text, path
             assert f"/{'home'}/" not in text, path
+
+
+def test_annotations_are_no_classes_of_ours():
+    # Python 3.10 calls them classes, and issubclass then raises for them.
+    for annotation in (list[int], Callable[[int], str], int | str):
+        assert not discover.is_class_of(annotation, (list, Measure))
+    assert discover.is_class_of(measure_named("coding_rate"), Measure)
+    asked = re.compile(r"isinstance\((\w+), type\) and issubclass\(\1")
+    for path in (ROOT / "whitebox_probe").rglob("*.py"):
+        assert not asked.search(path.read_text()), path

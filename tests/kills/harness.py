@@ -297,7 +297,7 @@ class Trial:
         full = point.act == points.FULL
         usual = (2,) if full else USUAL[point.act]
         if point.processes > 1:
-            if "Traceback" in ended.err and "whitebox_probe" in ended.err:
+            if "Traceback" in ended.err and "/whitebox_probe/" in ended.err:  # not torchrun's
                 counts.tracebacks.append(f"{self.told}{ended.err[-1500:]}")
             return
         if "Traceback" in ended.err or "ignored in" in ended.err or ended.status in (1, 1000):

@@ -9,7 +9,7 @@ import pkgutil
 from collections.abc import Callable, Container
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from whitebox_probe._core.errors import PluginError
 
@@ -50,10 +50,16 @@ def subclasses(package: ModuleType, base: type[T], *, named_by: str = "name") ->
     found: dict[str, type[T]] = {}
     for module in modules(package):
         for thing in vars(module).values():
-            is_one = isinstance(thing, type) and issubclass(thing, base)
-            if is_one and thing.__module__ == module.__name__ and hasattr(thing, named_by):
+            is_own = is_class_of(thing, base) and thing.__module__ == module.__name__
+            if is_own and hasattr(thing, named_by):
                 unique(found, getattr(thing, named_by), thing)
     return found
+
+
+def is_class_of(thing: Any, base: type[T] | tuple[type[T], ...]) -> TypeGuard[type[T]]:
+    """Whether it is a class, and one of these or below them."""
+    # Not isinstance, which Python 3.10 answers for annotations such as list[int], too.
+    return issubclass(type(thing), type) and issubclass(thing, base)
 
 
 class Unfit(Exception):  # noqa: N818 - a reason, and no error by itself
@@ -107,8 +113,7 @@ def one_of(base: type, name: str, thing: Any) -> Any:
 
     Raises: Unfit.
     """
-    is_one = isinstance(thing, type) and issubclass(thing, base)
-    if not is_one or getattr(thing, "name", None) != name:
+    if not is_class_of(thing, base) or getattr(thing, "name", None) != name:
         kind = thing.__name__ if isinstance(thing, type) else type(thing).__name__
         raise Unfit(f"it gives {kind} '{getattr(thing, 'name', '')}'")
     return thing

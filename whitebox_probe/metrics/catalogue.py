@@ -23,7 +23,7 @@ def catalogue() -> dict[str, type[Measure]]:
     for module in discover.modules(metrics, skip=(ADAPTER,)):
         for name in getattr(module, "__all__", ()):
             thing = getattr(module, name)
-            if isinstance(thing, type) and issubclass(thing, KINDS):
+            if discover.is_class_of(thing, KINDS):
                 discover.unique(found, thing.name, thing)
     return found | discover.added(GROUP, found, partial(discover.one_of, Measure), _WHAT)
 

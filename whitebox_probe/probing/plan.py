@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from itertools import product
 from typing import Any
 
+from whitebox_probe._core import discover
 from whitebox_probe._core.errors import MissingDependency, ProbeError
 from whitebox_probe.metrics.catalogue import catalogue, measure_named
 from whitebox_probe.metrics.measure import (
@@ -260,7 +261,7 @@ def _made(wanted: Any) -> Any:
     if not isinstance(wanted, type):
         return wanted
     kind = getattr(wanted, "kind", wanted)  # of a torchmetrics class made of a measure
-    if not (isinstance(kind, type) and issubclass(kind, Measure)):
+    if not discover.is_class_of(kind, Measure):
         return wanted
     return kind.name if catalogue().get(kind.name) is kind else kind()
 
