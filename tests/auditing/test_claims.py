@@ -458,7 +458,7 @@ class TestCompresses:
     @pytest.mark.parametrize(
         ("part", "most", "what"),
         [
-            ("work", -1 / 32, "across the tokens"),
+            ("work", -1 / 32, "at right angles to each token"),
             ("looking", -1 / 32, "mean update of other samples"),
             ("own", -1 / 32, "looks at no token"),
             ("beyond", 0.0, "handed to other tokens"),

@@ -57,7 +57,7 @@ def test_a_fall_by_the_work_of_attention_on_tokens_is_compression():
     ("parts", "reason"),
     [
         ({"moved": 0.0}, "less than 5% by what the layers do to the tokens"),
-        ({"work": 0.0, "beyond": 0.0}, "the attention's part across the tokens is"),
+        ({"work": 0.0, "beyond": 0.0}, "the attention's part at right angles to each token is"),
         ({"mean": 0.0}, "beyond the mean update of other samples"),
         ({"shared": 0.0}, "beyond what looks at no token"),
         ({"beyond": 0.0}, "handed to other tokens"),

@@ -340,7 +340,11 @@ def test_each_measure_as_it_is_taken_of_a_layer_is_numpys(name, fields, value):
 
 def test_the_mean_of_other_samples_leaves_a_samples_own_part_out():
     """Of three samples the mean of five, of which they are the first and the last."""
-    others = {"attn_out": D, "mean_update": MEAN, "mean_update_of": torch.tensor([7, 1, 2, 3, 9])}
+    others = {
+        "attn_out": D,
+        "mean_update": MEAN,
+        "mean_update_of": torch.tensor([[n, 1] for n in (7, 1, 2, 3, 9)]),
+    }
     kind = measure_named("attention_rate_change_mean")(eps=EPS)
     layer = layer_of(kind, "z_in", Z, U, torch.tensor([7, 8, 9]), 0, others)
     found = kind.measure(layer, "z_in")

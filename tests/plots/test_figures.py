@@ -255,6 +255,13 @@ def test_an_audit_of_many_models_is_on_its_page(models):
     assert box.y1 <= height + 0.02
 
 
+def test_an_audit_has_a_key_of_what_is_drawn_alone():
+    found = synthetic.audit("crate")
+    assert "grey" in wp.plots.audit(found).get_supxlabel()
+    found.curves["null_mean"] = np.nan
+    assert "grey" not in wp.plots.audit(found).get_supxlabel()
+
+
 def test_what_does_not_fit_is_told_in_one_line():
     with pytest.raises(ProbeError, match=r"does not fit on 1 x 1 inches.*larger size="):
         wp.plots.compression(synthetic.result("crate"), size=(1, 1))

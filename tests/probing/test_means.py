@@ -91,5 +91,5 @@ def test_a_sample_that_is_not_finite_does_not_enter(model):
         means = mean_updates(model, IMAGES, limit=None, fast=False)
     finally:
         handle.remove()
-    assert means.ids[2].tolist() == [0, 2, 3, 4]
+    assert means.samples[2].tolist() == [[n, 1] for n in (0, 2, 3, 4)]
     torch.testing.assert_close(means.of[2], D[[0, 2, 3, 4]].mean(dim=0))

@@ -11,6 +11,7 @@ from whitebox_probe.stats import (
     SMALL,
     bca_interval,
     bootstrap_interval,
+    by_content,
     few_note,
     hierarchical_interval,
     mean_interval,
@@ -149,6 +150,35 @@ def test_groups_count_the_same_whatever_their_size():
     groups = [np.zeros(3), np.ones(300), np.full(5, 2.0)]
     low, high = hierarchical_interval(groups)
     assert (low + high) / 2 == pytest.approx(1.0)
+
+
+def test_rows_of_contents_have_the_standard_error_of_clusters():
+    sizes = [1, 2, 3, 5, 1]
+    contents = np.repeat([40, 7, -3, 11, 0], sizes)
+    values = np.random.default_rng(0).normal(size=(len(contents), 2)) + 9
+    rows = by_content(values, contents)
+    assert rows.shape == (5, 2)
+    np.testing.assert_allclose(rows.mean(axis=0), values.mean(axis=0))
+    sums = [(values - values.mean(axis=0))[contents == each].sum(axis=0) for each in set(contents)]
+    sem = np.sqrt(5 / 4 * np.square(sums).sum(axis=0)) / len(values)
+    np.testing.assert_allclose(summarise(values, contents=contents).sem, sem)
+    np.testing.assert_allclose(rows.std(axis=0, ddof=1) / np.sqrt(5), sem)
+    assert by_content(values, np.arange(len(values))) is values
+    assert by_content(values, None) is values
+
+
+def test_an_interval_of_copies_holds_the_mean_as_often_as_it_says():
+    random = np.random.default_rng(3)
+    sizes = random.integers(1, 4, size=20)
+    held, alone = [], []
+    for _ in range(1000):
+        values = np.repeat(random.normal(size=(20, 1)), sizes, axis=0)
+        low, high = mean_interval(by_content(values, np.repeat(np.arange(20), sizes)))
+        held.append(low <= 0 <= high)
+        low, high = mean_interval(values)
+        alone.append(low <= 0 <= high)
+    assert 0.91 <= np.mean(held) <= 0.975
+    assert np.mean(alone) < 0.85  # each copy as if it were another sample
 
 
 def test_scipy_is_not_loaded_before_it_is_needed():

@@ -21,6 +21,7 @@ from whitebox_probe.auditing import nulls
 from whitebox_probe.auditing.claim import Claim, claims
 from whitebox_probe.auditing.grid import FIRST, Setting, around, usual
 from whitebox_probe.auditing.judge import Measured, judge, unsettled
+from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.auditing.verdicts import Audit
 from whitebox_probe.data.given import expected
@@ -126,11 +127,12 @@ def audit(
             absent |= _unmeasured(apart, data, base, common, error)
             requests, _ = wanted(apart, base, (), absent)
             result, other = _of_model(apart, data, requests, base, others, common, absent)
-        if len(result.samples) < 2:
+        if Readings(result).count < 2:
+            many = len(result.samples) > 1
             raise DataError(
-                "one sample is too few for an audit",
+                "one sample is too few for an audit" + " (the others are copies of it)" * many,
                 "its effects are judged by how samples differ",
-                "Use more samples, or a larger limit",
+                "Use other samples" if many else "Use more samples, or a larger limit",
             )
         if unsettled(Measured(result, base, others, other, absent=absent), t):
             other = probe(apart, data, wanted(apart, base, others, absent)[0], **common)

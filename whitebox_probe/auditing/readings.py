@@ -16,6 +16,7 @@ from whitebox_probe._core.errors import ResultError
 from whitebox_probe.results.result import Result
 from whitebox_probe.results.run import Run
 from whitebox_probe.results.table import SETTINGS, no_value, written
+from whitebox_probe.stats import by_content
 
 _TOLD = tuple(name for name in SETTINGS if name != "null")
 
@@ -32,13 +33,13 @@ class _Curve:
 class Readings:
     """The curves of a result, of the model's own tokens and subspaces.
 
-    Attributes: run: of the result. count: of its samples.
+    Attributes: run: of the result. count: of its samples, each content once.
     """
 
     def __init__(self, result: Result) -> None:
         self.run: Run = result.run
-        self.count = len(result.samples)
-        self._samples = result.samples
+        self._samples, self._contents = result.samples, result.contents()
+        self.count = len(by_content(np.empty(len(self._samples)), self._contents))
         self._curves: dict[str, list[_Curve]] = {}
         frame = result.frame
         found: dict[tuple[Any, ...], _Curve] = {}
@@ -62,11 +63,13 @@ class Readings:
     def first(self, count: int) -> "Readings":
         """The same of its first samples; curves, with their intervals, stay those of all."""
         few = copy.copy(self)
-        few._samples, few.count = self._samples.iloc[:count], count
+        few._samples = self._samples.iloc[:count]
+        few._contents = None if self._contents is None else self._contents[:count]
+        few.count = len(by_content(np.empty(len(few._samples)), few._contents))
         return few
 
     def values(self, metric: str, site: str | None, where: Mapping[str, Any]) -> np.ndarray:
-        """Values a sample of a measure, (samples, layers).
+        """Values a sample of a measure, (samples, layers); one row a content (`by_content`).
 
         Raises: ResultError as `curve` does, and for a measure that has none.
         """
@@ -75,7 +78,7 @@ class Readings:
             raise ResultError(
                 f"'{metric}' has no value a sample", "it is read from weights", "Use its curve"
             )
-        return self._samples[names].to_numpy()
+        return by_content(self._samples[names].to_numpy(), self._contents)
 
     def curve(self, metric: str, site: str | None, where: Mapping[str, Any]) -> pd.DataFrame:
         """A measure against depth: layer, mean and its interval.

@@ -281,9 +281,9 @@ def changes(results: Sequence["Result"], metrics: Sequence[str]) -> "pd.DataFram
 
 def few(results: Sequence["Result"]) -> str:
     """How far intervals can be trusted, where there are few samples; else nothing."""
-    from whitebox_probe.stats import few_note
+    from whitebox_probe.results.summary import samples_note
 
-    return few_note(min(len(result.samples) for result in results))
+    return samples_note(results)
 
 
 def tell_if_few(results: Sequence["Result"]) -> None:

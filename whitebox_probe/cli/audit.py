@@ -247,7 +247,8 @@ def told(found: "Audit") -> str:
         text += f" {row['sentence'][:1].upper()}{row['sentence'][1:]}." if row["sentence"] else ""
         text += f" [{row['reason']}]" if row["reason"] else ""
         lines.append(_screen.wrapped(text, indent="    "))
-    few = few_note(min(found.frame["samples"]))
+    contents, name = min(zip(found.frame["samples"], found.frame["model"], strict=True))
+    few = few_note(found.settings["count"][name], contents)
     return "\n".join([*lines, "", few] if few else lines)
 
 

@@ -769,7 +769,7 @@ class PooledRate(DatasetMetric):
 
     Larger than the mean over samples by what samples differ in (R is concave in the moment).
 
-    R and R^c with Z^T Z / n averaged over the data set, in nats
+    R and R^c with Z^T Z / n of all tokens of the data set as one Z, in nats
 
     Yu et al. 2020, arXiv:2006.08558, equation 3; Yu et al. 2023, equation 8
 

@@ -23,10 +23,10 @@ class PooledRate(DatasetMeasure):
     name = "pooled_rate"
     heavy = True
     unit = "nats"
-    formula = "R and R^c with Z^T Z / n averaged over the data set"
+    formula = "R and R^c with Z^T Z / n of all tokens of the data set as one Z"
     tex = (
-        r"R, R^c \text{ and } R - R^c \text{ of } \frac{1}{N}\sum_{s=1}^{N} \frac{1}{n} Z_s^\top "
-        r"Z_s"
+        r"R, R^c \text{ and } R - R^c \text{ of } \Big(\sum_{s=1}^{N} n_s\Big)^{-1} "
+        r"\sum_{s=1}^{N} Z_s^\top Z_s"
     )
     misleads = (
         "It is of all samples at once and larger than the mean of their own rates: a rise may "

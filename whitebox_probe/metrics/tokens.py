@@ -19,7 +19,7 @@ Norm = Callable[[Tensor], Tensor]
 
 MEAN, MEAN_OF = "mean_update", "mean_update_of"
 """Operators of a layer that an audit measures first: its mean update over samples at each place of
-a window, (n, d), and the numbers of these samples."""
+a window, (n, d), and of each sample its number, and how many of them have its content, (N, 2)."""
 SPECTRAL = 7
 """So many eps cost more by factors than by the eigenvalues, which serve them all."""
 
@@ -97,7 +97,7 @@ class LayerTokens:
     def mean_update(self) -> Tensor:
         """The mean update of other samples at the place of each token: (B, n, d), float64.
 
-        The sample's own part of the mean is taken out, where it has one.
+        The sample's own part of the mean, and that of its copies, is taken out, where it has one.
 
         Raises: ProbeError where the layer's is not known.
         """
@@ -115,8 +115,10 @@ class LayerTokens:
         here = mean.to(D)[places.to(D.device)].expand_as(D)
         if self.ids is None or len(of) < 2:
             return here
-        own = torch.isin(self.ids, of.to(self.ids.device)).to(D.device)[:, None, None]
-        return torch.where(own, (len(of) * here - D) / (len(of) - 1), here)
+        numbers, copies = of.to(self.ids.device).T
+        same = ((self.ids[:, None] == numbers) * copies).sum(dim=1).to(D)[:, None, None]
+        rest = (len(of) - same).clamp_min(1)  # nobody else: no mean of others
+        return torch.where(same < len(of), (len(of) * here - same * D) / rest, here)
 
     @property
     def grid(self) -> tuple[int, int] | None:

@@ -99,16 +99,21 @@ def audit(
             _model(sheet, column, looks[model])
         if sheet.own:
             sheet.figure.align_ylabels(sheet.axes[:, 0])
-            _around(sheet, dotted=bool(starting))
+            drawn = not found.curves["null_mean"].isna().all()
+            _around(sheet, grey=drawn, dotted=bool(starting))
             sheet.head(title)
         elif title:
             sheet.ax.set_title(words(title), loc="left")
     return sheet.figure
 
 
-def _around(sheet: Page, *, dotted: bool) -> None:
-    note = "grey: draws of random weights, mean and range    coloured band: 95% interval"
-    note += "    dotted: where the effect begins" if dotted else ""
+def _around(sheet: Page, *, grey: bool, dotted: bool) -> None:
+    told = {
+        "grey: draws of random weights, mean and range": grey,
+        "coloured band: 95% interval": True,
+        "dotted: where the effect begins": dotted,
+    }
+    note = "    ".join(each for each, is_drawn in told.items() if is_drawn)
     sheet.figure.supxlabel(words(note), fontsize=sheet.points(6.5), color="0.3")
 
 

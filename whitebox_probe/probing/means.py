@@ -24,11 +24,12 @@ SITE = "attn_out"
 class Means:
     """The mean update of a model's layers.
 
-    Attributes: of: layer -> (n, d), float64. ids: layer -> the samples that it is the mean of.
+    Attributes: of: layer -> (n, d), float64. samples: layer -> (N, 2): of each sample that it is
+        the mean of, its number, and how many of them have its content.
     """
 
     of: Mapping[int, Tensor]
-    ids: Mapping[int, Tensor]
+    samples: Mapping[int, Tensor]
 
 
 def mean_updates(
@@ -52,7 +53,7 @@ def mean_updates(
     """
     sums: dict[int, Tensor] = {}
     counts: dict[int, Tensor] = {}
-    ids: dict[int, list[Tensor]] = {}
+    read: dict[int, list[Tensor]] = {}
     at_hand: list[Tensor] = []
     mask: list[Tensor | None] = [None]
 
@@ -62,7 +63,7 @@ def mean_updates(
         D = D.masked_fill(here[..., None] == 0, 0.0)
         whole = D.flatten(1).isfinite().all(dim=1)
         D, here = D[whole], here[whole]
-        ids.setdefault(layer, []).append(at_hand[0].cpu()[whole])
+        read.setdefault(layer, []).append(at_hand[0][whole])
         n = D.shape[1]
         longest = max(n, len(sums[layer]) if layer in sums else 0)
         for held, new in ((sums, (D * here[..., None]).sum(dim=0)), (counts, here.sum(dim=0))):
@@ -79,10 +80,17 @@ def mean_updates(
         with half, attach(model, [SITE], range(1, model.layers + 1), add):
             for batch in source.batches(batch_size, 0):
                 if len(batch.ids):
-                    at_hand[:], mask[0] = [batch.ids], batch.mask
+                    known = torch.stack([batch.ids, batch.identities], dim=1).cpu()
+                    at_hand[:], mask[0] = [known], batch.mask
                     run_batch(model, batch, where, [SITE], fast=fast, seed=seed)
     means = {n: sums[n] / counts[n].clamp_min(1)[:, None] for n in sums}
-    return Means(means, {n: torch.cat(of) for n, of in ids.items()})
+    return Means(means, {n: _with_copies(torch.cat(of)) for n, of in read.items()})
+
+
+def _with_copies(read: Tensor) -> Tensor:
+    """Numbers and contents of samples (N, 2) -> numbers, and how many have the same content."""
+    _, which, counts = read[:, 1].unique(return_inverse=True, return_counts=True)
+    return torch.stack([read[:, 0], counts[which]], dim=1)
 
 
 def with_means(model: ProbeModel, means: Means | None) -> ProbeModel:
@@ -104,7 +112,7 @@ class _WithMeans(Anatomy):
         if self._means is None:
             told = {MEAN: torch.zeros(0, 0), MEAN_OF: torch.empty(0, dtype=torch.int64)}
         else:
-            told = {MEAN: self._means.of[number], MEAN_OF: self._means.ids[number]}
+            told = {MEAN: self._means.of[number], MEAN_OF: self._means.samples[number]}
         return replace(found, operators=dict(found.operators) | told)
 
     def dims(self, module: nn.Module) -> Dims:

@@ -330,23 +330,25 @@ class Pass:
         count = collector.table.used if self.plan.tokens else self.source.count or 0
         rows, matrices = outcome.streamed(collector, count)
         of_weights, more = outcome.weighed(self.plan, bases)
+        ids, identities, _ = collector.table.kept()
+        known = pd.Series(identities, index=pd.Index(ids, name="sample"), name="identity")
+        known = known.sort_index().loc[samples.frame.index]
         frame = tabulate(
             model=self.title,
             rows=samples.rows,
             samples=samples.frame,
             numbers=[*of_weights, *rows],
             seed=self.settings.seed,
+            contents=known.to_numpy(),
         )
         arrays, told = named_matrices([*more, *matrices])
         run = self._told(collector, bases, layers, samples, told)
-        ids, identities, _ = collector.table.kept()
-        known = pd.Series(identities, index=pd.Index(ids, name="sample"), name="identity")
         return Result(
             frame=frame,
             samples=samples.frame,
             matrices=arrays,
             run=run,
-            identities=known.sort_index().loc[samples.frame.index],
+            identities=known,
         )
 
     def _told(

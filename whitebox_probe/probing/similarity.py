@@ -98,6 +98,7 @@ def similarity(
         return sink
 
     read: list[Tensor] = [torch.empty(0, dtype=torch.int64)]
+    contents = _Contents()
     used = models[:1] if same else models
     shown = bar(progress=progress, total=sources[0].count, unit="sample")
     with shown, ExitStack() as stack:
@@ -114,14 +115,17 @@ def similarity(
                 masks[which], running[0] = batch.mask, which
                 run_batch(model, batch, places[which], [site])
             right = features[0 if same else 1]
+            fresh = contents.fresh(batches[0].identities)
             for (i, j), sums in moments.items():
-                sums.add(features[0][i], right[j])
+                if bool(fresh.any()):
+                    sums.add(features[0][i][fresh], right[j][fresh])
                 sums.share = max(sums.share, shares[0])
             read.append(batches[0].ids)
             shown.update(len(batches[0].ids))
     ids = torch.cat(read).numpy()
     sources[0].expect_whole(ids)
-    count = len(ids)
+    count = len(contents.known)
+    _tell_copies(len(ids), count)
     if count < FEWEST:
         raise DataError(
             f"{count} samples are too few", f"CKA needs {FEWEST} or more", "Use more samples"
@@ -148,6 +152,35 @@ def _not_finite(model: ProbeModel, site: str, layer: int) -> NonFiniteError:
         "a similarity would be of no numbers",
         "Check the weights, the dtype (float16 overflows), and the samples",
     )
+
+
+class _Contents:
+    """Which samples are there for the first time: of copies no similarity can be told."""
+
+    def __init__(self) -> None:
+        self.known: set[int] = set()
+
+    def fresh(self, identities: Tensor) -> Tensor:
+        """Whether each sample of a batch (B,) is no copy of one that was there before it."""
+        found = []
+        for each in identities.tolist():
+            found.append(each not in self.known)
+            self.known.add(each)
+        return torch.tensor(found, dtype=torch.bool)
+
+
+class CopiesWarning(UserWarning):
+    """Samples that are there more than once, and count once."""
+
+
+def _tell_copies(count: int, contents: int) -> None:
+    if contents < count:
+        told = ProbeError(
+            f"{count - contents} of {count} samples are copies of others, and are left out",
+            "what they have in common would pass for what features have in common",
+            "Use samples that differ",
+        )
+        warnings.warn(CopiesWarning(str(told)), stacklevel=4)
 
 
 class SameFeaturesWarning(UserWarning):

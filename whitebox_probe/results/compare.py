@@ -18,7 +18,7 @@ from whitebox_probe.results.forms import FORMS, in_nats, normal_form, scale
 from whitebox_probe.results.pairing import Pair
 from whitebox_probe.results.result import Result, units_of
 from whitebox_probe.results.table import read_table
-from whitebox_probe.stats import effect_size, holm, interpolate, paired_ps, summarise
+from whitebox_probe.stats import by_content, effect_size, holm, interpolate, paired_ps, summarise
 
 SEAL = "comparison.json"
 FILES = {"frame": "comparison.csv", "differences": "differences.csv"}
@@ -210,6 +210,7 @@ def _paired(
 ) -> pd.DataFrame:
     """Sample-by-sample differences, second minus first, for the measures that both have."""
     shared = first.samples.index.intersection(second.samples.index)
+    contents = first.contents(shared)
     if len(shared) < 2:
         raise ResultError(
             f"{first.model} and {second.model} share {len(shared)} samples",
@@ -234,14 +235,14 @@ def _paired(
         ]
         about = {"first": first.model, "second": second.model, **pair.place}
         about |= {"layer": layers, "relative_depth": layers / shallow, "form": used or ""}
-        parts.append(pd.DataFrame(about | _statistics(values[1] - values[0], seed)))
+        parts.append(pd.DataFrame(about | _statistics(values[1] - values[0], contents, seed)))
     whole = pd.concat(parts, ignore_index=True)
     whole["p_holm"] = holm(whole["p"].to_numpy())
     return whole.astype({c: pair.first[c].dtype for c in pair.place if c in pair.first})
 
 
-def _statistics(differences: np.ndarray, seed: int) -> dict[str, Any]:
-    found = summarise(differences, seed=seed)
+def _statistics(differences: np.ndarray, contents: np.ndarray | None, seed: int) -> dict[str, Any]:
+    found = summarise(differences, seed=seed, contents=contents)
     return {
         "difference": found.mean,
         "std": found.std,
@@ -249,7 +250,7 @@ def _statistics(differences: np.ndarray, seed: int) -> dict[str, Any]:
         "ci_low": found.ci_low,
         "ci_high": found.ci_high,
         "effect_size": effect_size(differences),
-        "p": paired_ps(differences),
+        "p": paired_ps(by_content(differences, contents)),
         "count": found.count,
     }
 

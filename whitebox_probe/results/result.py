@@ -31,7 +31,7 @@ from whitebox_probe.results.table import (
     several_values,
     written,
 )
-from whitebox_probe.stats import Trend, trend
+from whitebox_probe.stats import Trend, by_content, trend
 
 TABLE, SAMPLES, MATRICES, RUN = "table", "samples.parquet", "matrices.npz", "run.json"
 IDENTITY = "identity"
@@ -158,12 +158,17 @@ class Result:
         frame = self.frame if metric is None else self.frame[self.frame["metric"] == metric]
         return keys_of(frame)
 
+    def contents(self, samples: pd.Index | None = None) -> np.ndarray | None:
+        """What tells samples apart, (N,), all of the result or those named; None if not known."""
+        known, wanted = self.identities, self.samples.index if samples is None else samples
+        return None if known is None else known.loc[wanted].to_numpy()
+
     def trend(self, metric: str, site: str | None = None, **where: Any) -> Trend:
         """How a metric goes with depth: Spearman's rho and its p, the change, and its steps.
 
         Raises: ResultError as `values` does, and for fewer than two layers or samples.
         """
-        values = self.values(metric, site, **where)
+        values = by_content(self.values(metric, site, **where), self.contents())
         if min(values.shape) < 2:
             raise ResultError(
                 f"'{metric}' of {self.model} has no trend",

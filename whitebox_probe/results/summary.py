@@ -10,7 +10,7 @@ import pandas as pd
 from whitebox_probe._core.digits import Number
 from whitebox_probe.results.printed import Cell
 from whitebox_probe.results.table import SETTINGS, keys_of, varying, written
-from whitebox_probe.stats import summarise
+from whitebox_probe.stats import few_note, summarise
 
 
 class Measured(Protocol):
@@ -32,8 +32,24 @@ class Measured(Protocol):
     def model(self) -> str:
         """Its name in tables."""
 
+    def contents(self) -> np.ndarray | None:
+        """What tells its samples apart."""
+
 
 HEADER = ("measure", "model", "first layer", "last layer", "change")
+
+
+def samples_note(results: Sequence[Measured]) -> str:
+    """How far intervals of results can be trusted: of the one with the fewest samples that differ.
+
+    Nothing where samples are many, and no copies.
+    """
+    found = []
+    for result in results:
+        known, count = result.contents(), len(result.samples) or int(result.run.count)
+        found.append((count if known is None else len(np.unique(known)) or count, count))
+    contents, count = min(found)
+    return few_note(count, contents)
 
 
 def changes(result: Measured, metrics: Sequence[str] | None = None) -> pd.DataFrame:
@@ -66,7 +82,11 @@ def changes(result: Measured, metrics: Sequence[str] | None = None) -> pd.DataFr
             row |= {"change": last["mean"] - first["mean"]}
             rows.append(row | {"change_ci_low": math.nan, "change_ci_high": math.nan})
     if paired:
-        found = summarise(np.stack([d for _, d in paired], axis=1), seed=int(result.run["seed"]))
+        found = summarise(
+            np.stack([d for _, d in paired], axis=1),
+            seed=int(result.run["seed"]),
+            contents=result.contents(),
+        )
         for (at, _), low, high in zip(paired, found.ci_low, found.ci_high, strict=True):
             rows[at] |= {"change_ci_low": float(low), "change_ci_high": float(high)}
     return pd.DataFrame(rows)

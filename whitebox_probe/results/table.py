@@ -10,7 +10,7 @@ import pandas as pd
 
 from whitebox_probe._core.errors import ResultError, nearest
 from whitebox_probe._core.gate import Unfit, gate, size_of
-from whitebox_probe.stats import summarise
+from whitebox_probe.stats import copies_note, summarise
 
 SETTINGS = ("basis", "convention", "prenorm", "class_token", "eps", "lam", "null")
 """Columns that say how a number was taken; without a value where it does not depend on that."""
@@ -158,6 +158,7 @@ def tabulate(
     samples: pd.DataFrame,
     numbers: Sequence[Mapping[str, Any]] = (),
     seed: int,
+    contents: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """The tidy frame of per-sample columns, and of numbers that have no value a sample.
 
@@ -168,6 +169,7 @@ def tabulate(
         samples: one row a sample. Rename its columns by `keys_of` of the frame afterwards.
         numbers: beside that `value`, and `count`, how many it is taken over; they carry no spread.
             `note`, if any: what else it is taken over, and why it is NaN.
+        contents: of each sample, the same for samples of one content: intervals are over these.
 
     Raises: ResultError for two rows of one measure, site, layer and settings.
     """
@@ -175,10 +177,12 @@ def tabulate(
     if rows:
         ddof = np.array([row.get("ddof", 1) for row in rows], dtype=np.int64)
         values = samples[[row["key"] for row in rows]].to_numpy()
-        summary = summarise(values, ddof=ddof, seed=seed)
+        summary = summarise(values, ddof=ddof, seed=seed, contents=contents)
+        copies = "" if contents is None else copies_note(len(values), len(np.unique(contents)))
     for column, row in enumerate(rows):
         spread = {name: float(getattr(summary, name)[column]) for name in ("mean", *_SPREAD)}
-        made.append(dict(row) | spread | {"count": summary.count})
+        note = "; ".join(filter(None, (row.get("note", ""), copies)))
+        made.append(dict(row) | spread | {"count": summary.count, "note": note})
     nothing = dict.fromkeys(_SPREAD, math.nan)
     made += [nothing | dict(row) | {"mean": row["value"]} for row in numbers]
     told = [{k: v for k, v in row.items() if v is not None} for row in made]

@@ -34,29 +34,73 @@ class Summary:
     count: int
 
 
-def summarise(values: Array, *, ddof: NDArray[np.int64] | int = 1, seed: int = 0) -> Summary:
+def summarise(
+    values: Array,
+    *,
+    ddof: NDArray[np.int64] | int = 1,
+    seed: int = 0,
+    contents: NDArray[Any] | None = None,
+) -> Summary:
     """Mean, std, standard error and 95% interval (`mean_interval`) of each column.
 
     Rows are resampled together, so columns of one sample stay paired. With one sample, std, sem and
-    interval are NaN: one sample says nothing of the spread.
+    interval are NaN: one sample says nothing of the spread, nor do copies of one.
 
     Shapes: values (N, C) -> fields (C,).
-    Args: ddof: delta degrees of freedom of std, one for all columns or one a column.
+    Args: ddof: delta degrees of freedom of std, one for all columns or one a column. contents: of
+        each sample (N,), for sem and interval over contents (`by_content`).
     """
     count, columns = values.shape
-    if count < 2:
+    distinct = by_content(values, contents)
+    if len(distinct) < 2:
         nothing = np.full(columns, np.nan)
         return Summary(values.mean(axis=0), nothing, nothing, nothing, nothing, count)
-    low, high = mean_interval(values, seed=seed)
+    low, high = mean_interval(distinct, seed=seed)
     unbiased = values.std(axis=0, ddof=1)
     return Summary(
         mean=values.mean(axis=0),
         std=unbiased * np.sqrt((count - 1) / (count - np.asarray(ddof))),
-        sem=unbiased / np.sqrt(count),
+        sem=distinct.std(axis=0, ddof=1) / np.sqrt(len(distinct)),
         ci_low=low,
         ci_high=high,
         count=count,
     )
+
+
+def by_content(values: Array, contents: NDArray[Any] | None) -> Array:
+    """One row a content in place of one a sample: what an interval or a p of a mean is taken of.
+
+    A sample that is there again tells nothing of how another would differ. The rows have the mean
+    of all samples, and about it the sum of what each content's samples deviate by, so that their
+    standard error is that of a mean over clusters. Samples that all differ are returned as they
+    are.
+
+    Shapes: values (N, ...) -> (G, ...).
+    Args: contents: (N,), the same for samples of one content; None where it is not known.
+    References: Liang and Zeger 1986, "Longitudinal data analysis using generalized linear models",
+        section 3 (independent clusters).
+    """
+    if contents is None or not len(values):
+        return values
+    known, which = np.unique(contents, return_inverse=True)
+    if len(known) == len(values):
+        return values
+    centre = values.mean(axis=0)
+    sums = np.zeros((len(known), *values.shape[1:]))
+    np.add.at(sums, which, values - centre)
+    return centre + sums * (len(known) / len(values))
+
+
+def copies_note(count: int, contents: int) -> str:
+    """How many samples are there again, and what intervals make of it; "" where none is.
+
+    >>> copies_note(32, 1)
+    '31 of 32 samples are copies of others: intervals count each content once'
+    """
+    if contents >= count:
+        return ""
+    are = "is a copy of another" if count - contents == 1 else "are copies of others"
+    return f"{count - contents} of {count} samples {are}: intervals count each content once"
 
 
 def effect_size(differences: Array) -> Array:
@@ -73,12 +117,17 @@ def effect_size(differences: Array) -> Array:
     return np.divide(differences.mean(axis=0), std, out=np.full_like(std, np.nan), where=std > 0)
 
 
-def few_note(count: int) -> str:
+def few_note(count: int, contents: int | None = None) -> str:
     """What a reader has to know of intervals of so few samples; "" from `SMALL` on.
+
+    Args: contents: how many of the samples differ; all when not given.
 
     >>> few_note(5)
     "5 samples: intervals are Student's t, and wide; 30 or more are advised"
     """
+    if contents is not None and contents < count:
+        few = few_note(contents).replace("sample", "content")
+        return "; ".join(filter(None, (copies_note(count, contents), few)))
     if count >= SMALL or count == 0:  # none: all was read from weights
         return ""
     if count == 1:

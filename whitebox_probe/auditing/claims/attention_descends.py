@@ -97,8 +97,8 @@ class AttentionDescends(Claim):
         s = found.parts
         return (
             f"the attention changes R^c by {s['nats']:+.2f} nats a layer: {s['common_nats']:+.2f} "
-            f"by a shift that all tokens share, {s['radial_nats']:+.2f} along the tokens, "
-            f"{s['tangential_nats']:+.2f} across them; the same updates on other tokens "
+            f"by a shift that all tokens share, {s['radial_nats']:+.2f} along each token, "
+            f"{s['tangential_nats']:+.2f} at right angles to it; the same updates on other tokens "
             f"{s['shuffled_nats']:+.2f}, the mean update of other samples {s['mean_nats']:+.2f}, "
             f"all of it that looks at no token {s['shared_nats']:+.2f}"
         )

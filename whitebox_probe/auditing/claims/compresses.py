@@ -47,8 +47,8 @@ class Compresses(Claim):
         "R^c falls by at least `change` at fixed U, and with U, layer after layer (permutation "
         "test of Spearman's rho, and a sign test of the steps: a walk has a trend, and no "
         "direction); and the attention takes part, by half of `change` of R^c over all layers: "
-        "across the tokens, beyond what looks at none of them, and by more than its updates do on "
-        "other tokens"
+        "at right angles to each token, beyond what looks at none of them, and by more than its "
+        "updates do on other tokens"
     )
     uses = (BEFORE, AFTER, WORK, CHANGE, SHUFFLED, MEAN, SHARED, RATE)
     compares = (WORK, RATE)
@@ -104,7 +104,7 @@ class Compresses(Claim):
         )
 
     def compared(self, result: Readings, setting: Setting, thresholds: Thresholds) -> float:
-        """The attention's part across the tokens, over R^c as its steps see it."""
+        """The attention's part at right angles to each token, over R^c as its steps see it."""
         work, rate = (self.values(result, use, setting) for use in (WORK, RATE))
         return float(work.sum(axis=1).mean() / rate.mean())
 
@@ -113,7 +113,7 @@ class Compresses(Claim):
         whole, of_U = found.parts["whole"], found.parts["subspaces"]
         return (
             f"R^c changes by {found.value:+.1%} over the layers at fixed U, by what they do to the "
-            f"tokens, and by {whole:+.1%} with the change of U, {of_U:+.1%} (rho "
+            f"tokens, and by {whole:+.1%} with the change of U, which adds {of_U:+.1%} (rho "
             f"{found.parts['rho']:+.2f})"
         )
 
@@ -135,7 +135,7 @@ def _side(
     if side < 0:
         return -1, "R^c rises"
     lacks = (
-        (work, half, "the attention's part across the tokens"),
+        (work, half, "the attention's part at right angles to each token"),
         (looking, half, "its part beyond the mean update of other samples"),
         (own, half, "its part beyond what looks at no token"),
         (beyond, 0.0, "its part beyond what its updates do when they are handed to other tokens"),

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from whitebox_probe.reporting.section import Block, Part, Prose, Section, Table
-from whitebox_probe.stats import few_note
+from whitebox_probe.results.summary import samples_note
 
 if TYPE_CHECKING:
     from whitebox_probe.reporting.material import Material
@@ -13,7 +13,7 @@ def _make(material: "Material") -> Part | None:
     blocks: list[Block] = []
     if material.results:
         blocks.append(_models(material))
-        note = few_note(min(len(r.samples) or r.run.count for r in material.results))
+        note = samples_note(material.results)
         blocks += (
             [Prose(f"{note[:1].upper()}{note[1:]}.".replace("..", "."), "note")] if note else []
         )
