@@ -72,8 +72,9 @@ def _expect_same_samples(first: Result, second: Result) -> bool:
     other = here.index[(here != there).to_numpy()]
     if len(other):
         raise ResultError(
-            f"the results differ in data: {len(other)} of {len(here)} samples of "
-            f"{first.model} and {second.model} are not the same, such as sample {other[0]}",
+            f"the results differ in data: {first.model} has {len(first.identities)} samples, "
+            f"{second.model} has {len(second.identities)}, and {len(other)} of {len(here)} samples "
+            f"whose number both have are not the same, such as sample {other[0]}",
             "samples of different data, or in another order, cannot be paired",
             "Probe all models on the same data, in one order (a loader may shuffle)",
         )
