@@ -142,6 +142,15 @@ def test_invariances_of_measures_of_all_samples_hold_and_the_others_do_not(kind,
     assert (after == same) == (change in kind.invariances)
 
 
+@pytest.mark.parametrize("kind", SAMPLERS, ids=lambda m: m.name)
+def test_one_token_and_zeros_have_a_value_or_a_reason_for_none(kind):
+    if kind.site["paper"] == "attn_weights":
+        return  # rows of a map are distributions, whatever the tokens are
+    for tokens in (Z[:, :1], torch.cat([Z[:1], 0 * Z[:1]])):
+        found = samples(kind, measured(kind, tokens, U))  # NaN without a reason would be refused
+        assert (found.isfinite() | torch.tensor(bool(kind.why_none("1 sample")))).all()
+
+
 def value(kind, tokens):
     return made(kind)(**measured(kind, tokens, U))
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import whitebox_probe as wp
 from tests.metrics.drawing import bases
-from whitebox_probe._core.errors import ShapeError
+from whitebox_probe._core.errors import NonFiniteError, ShapeError
 from whitebox_probe.metrics import functional as F
 from whitebox_probe.metrics.coherence import Coherence
 
@@ -61,6 +61,22 @@ def test_random_subspaces_overlap_by_p_over_d():
 def test_subspaces_that_do_not_fit_are_refused():
     with pytest.raises(ShapeError, match="p at most d"):
         F.coherence(torch.randn(2, 3, 4))
+
+
+def test_subspaces_that_are_not_finite_are_called_heads():
+    U = torch.randn(4, 8, 2)
+    U[2, 3, 1] = torch.inf
+    told = r"U is not finite for 1 of 4 heads: U\[2\] holds NaN or infinity. Check the weights"
+    for function in (F.coherence, F.overlap, F.principal_angles, Coherence().measure):
+        with pytest.raises(NonFiniteError, match=told):
+            function(U)
+    Z = torch.randn(2, 5, 8)
+    for function in (F.token_snr, F.token_clusters):
+        with pytest.raises(NonFiniteError, match=told):
+            function(Z, U)
+    for function in (F.compression, F.compression_gradient):
+        with pytest.raises(NonFiniteError, match=told):
+            function(Z, U, eps=0.1)
 
 
 def test_a_head_of_zeros_has_no_angles_and_its_pairs_are_left_out():

@@ -323,6 +323,7 @@ class TestDegenerate:
         left_out = int((~kept).sum())
         told = f"{left_out} samples of no class \\(labels below 0\\) left out"
         assert got.frame["note"].str.contains(told).all()
+        assert got.frame["count"].eq(int(kept.sum())).all()
         assert not want.frame["note"].str.contains("left out").any()
         assert got.run.labels == want.run.labels | {"left_out": left_out}
         nobody = TensorDataset(IMAGES, labels.fill_(none))

@@ -83,10 +83,34 @@ def test_a_head_without_tokens_is_nan_and_does_not_count_in_the_mean():
     torch.testing.assert_close(F.token_snr(zeros, U)[0], got, equal_nan=True)
     assert (F.token_clusters(zeros, U)[0, len(Z) :] == -1).all()
     assert F.token_snr_entropy(zeros, U).item() == pytest.approx(math.log(3))
-    assert F.token_snr_entropy(0 * Z[None], U).item() == 0
-    metric.reset()
-    metric.update(0 * Z[None], U)
-    assert metric.compute().item() == 0
+
+
+def test_samples_of_zeros_have_no_ratio_no_shares_and_no_growth():
+    Z, U, _ = planted(0.1)
+    both = torch.stack([Z, 0 * Z])
+    for measure, function in (("TokenSNR", F.token_snr), ("TokenSNREntropy", F.token_snr_entropy)):
+        metric = getattr(wp.metrics, measure)()
+        metric.update(both, U)
+        assert metric.samples().isnan().tolist() == [False, True]
+        assert function(0 * Z[None], U).isnan().all()
+    metric = wp.metrics.TokenSNRGrowth()
+    # Zeros after and zeros before have no growth; -1 would be that of a signal that is lost.
+    metric.update(torch.stack([Z, 0 * Z, Z]), U, z_in=torch.stack([Z, Z, 0 * Z]))
+    assert metric.samples().isnan().tolist() == [False, True, True]
+    assert F.token_snr_growth(Z[None], 0 * Z[None], U).isnan().all()
+    outside = torch.zeros_like(U)
+    outside[0] = U[0]
+    gone = Z - Z @ U[0] @ U[0].mT
+    assert F.token_snr_growth(Z[None], gone[None], outside)[0, 0].item() == pytest.approx(-1)
+
+
+def test_what_is_not_finite_after_is_no_sample_that_lacks_a_value():
+    Z, U, _ = planted(0.1)
+    metric = wp.metrics.TokenSNRGrowth()
+    with pytest.raises(wp.ProbeError, match="not finite for 1 of 1 samples"):
+        metric.update(torch.nan * Z[None], U, z_in=0 * Z[None])
+    with pytest.raises(wp.ProbeError, match="not finite for 1 of 1 samples"):
+        metric.update(0 * Z[None], U, z_in=torch.nan * Z[None])
 
 
 def test_growth_is_that_of_the_signal_whatever_the_noise():

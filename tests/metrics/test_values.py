@@ -17,7 +17,7 @@ from whitebox_probe.metrics import functional as F
 from whitebox_probe.metrics._arguments import layer_of
 from whitebox_probe.metrics._classes import counts_of, lacking
 from whitebox_probe.metrics.catalogue import catalogue, measure_named
-from whitebox_probe.metrics.measure import lacking as without_value
+from whitebox_probe.metrics.measure import _lacking as without_value
 from whitebox_probe.metrics.sums import Sums
 from whitebox_probe.metrics.token_coherence import (
     expected_overlap,

@@ -22,12 +22,14 @@ def expect_shape(tensor: Tensor, grammar: str, *, name: str) -> None:
         )
 
 
-def expect_finite(values: Tensor, *, name: str) -> Tensor:
+def expect_finite(values: Tensor, *, name: str, undefined: Tensor | None = None) -> Tensor:
     """Give the values back if each is finite.
 
+    Args: undefined: which samples have no value, (B,), though their tokens are finite: NaN of
+        theirs is no fault.
     Raises: NonFiniteError that names the first sample that is not.
     """
-    finite = values.isfinite()
+    finite = values.isfinite() if undefined is None else values.isfinite() | undefined
     if not finite.all():
         rows = (~finite.flatten(1).all(dim=1)).nonzero()[:, 0] if values.ndim > 1 else None
         bad = ((~finite).nonzero()[:, 0] if rows is None else rows).tolist()
@@ -37,3 +39,17 @@ def expect_finite(values: Tensor, *, name: str) -> Tensor:
             "Check the weights and the input of that sample",
         )
     return values
+
+
+def expect_finite_heads(U: Tensor) -> None:
+    """Check that the subspaces of all heads, (K, d, p), are finite.
+
+    Raises: NonFiniteError that names the first one that is not.
+    """
+    bad = (~U.flatten(1).isfinite().all(dim=1)).nonzero()[:, 0].tolist()
+    if bad:
+        raise NonFiniteError(
+            f"U is not finite for {len(bad)} of {len(U)} heads",
+            f"U[{bad[0]}] holds NaN or infinity",
+            "Check the weights that it is read from: the training may have diverged",
+        )

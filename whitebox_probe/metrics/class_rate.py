@@ -132,6 +132,10 @@ class ClassRate(DatasetMeasure):
             "class_rate_reduction": (whole - within).item(),
         }
 
+    def counts(self, sums: Sums) -> dict[str, int]:
+        """The samples that have a class."""
+        return dict.fromkeys(self.rows, int(counts_of(sums).sum()))
+
     def notes(self, sums: Sums) -> dict[str, str]:
         """How many classes of how many samples, and why there is no value."""
         told = dict.fromkeys(self.rows, notes(sums, lacking(sums)))

@@ -5,7 +5,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from whitebox_probe._core.checks import expect_finite
+from whitebox_probe._core.checks import expect_finite_heads
 from whitebox_probe._core.errors import ShapeError
 from whitebox_probe.metrics import _linalg
 from whitebox_probe.metrics.measure import WeightMeasure
@@ -210,7 +210,7 @@ def _expect_bases(U: Tensor) -> None:
             "shape (K, d, p) with p at most d is needed",
             "Pass one basis a head, as model.subspaces(layer) gives them",
         )
-    expect_finite(U, name="U")
+    expect_finite_heads(U)
 
 
 class Coherence(WeightMeasure):
@@ -237,7 +237,8 @@ class Coherence(WeightMeasure):
         "cosine of two 24-dimensional ones in 96 dimensions is 0.84: only the difference from "
         "coherence_random and overlap_random is evidence. coherence_mean looks at the one closest "
         "pair of directions. It is of weights: subspaces that are apart may hold tokens that lie "
-        "in a shared corner of both."
+        "in a shared corner of both. Heads that are zero are left out, and do not "
+        "count."
     )
     source = "Yu et al. 2023, arXiv:2306.01129, section 2"
     rows = (
@@ -264,6 +265,10 @@ class Coherence(WeightMeasure):
         "principal_angle_mean": "mean principal angle [rad]",
         "next_layer_overlap": r"overlap of $U^\ell$ and $U^{\ell+1}$, best heads",
     }
+
+    def having(self, U: Tensor) -> Tensor:
+        """Those that span a subspace."""
+        return _having(U)
 
     def prepare(self, U: Tensor) -> Tensor:
         """Orthonormal bases of the subspaces; zeros of a head that has none."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from whitebox_probe._core.checks import expect_finite, expect_shape
+from whitebox_probe._core.checks import expect_finite, expect_finite_heads, expect_shape
 from whitebox_probe._core.errors import ShapeError
 from whitebox_probe.metrics import _linalg
 from whitebox_probe.metrics.measure import SampleMeasure
@@ -38,6 +38,7 @@ def compression(Z: Tensor, U: Tensor, *, eps: float) -> Tensor:
     """
     expect_shape(Z, "B n d", name="Z")
     _expect_basis(Z, U)
+    expect_finite_heads(U)
     V = project(_linalg.upcast(Z), U)
     return expect_finite(_sum_over_heads(V, _linalg.gram(V), eps=eps), name="R^c(Z; U)")
 

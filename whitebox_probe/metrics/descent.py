@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from whitebox_probe._core.checks import expect_finite, expect_shape
+from whitebox_probe._core.checks import expect_finite, expect_finite_heads, expect_shape
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.metrics import _linalg
 from whitebox_probe.metrics._slope import slope
@@ -58,6 +58,7 @@ def compression_gradient(Z: Tensor, U: Tensor, *, eps: float, norm: Norm | None 
     """
     expect_shape(Z, "B n d", name="Z")
     _expect_basis(Z, U)
+    expect_finite_heads(U)
     with _following(Z, U):
         X = through(norm, Z)
         V = project(_linalg.upcast(X), _linalg.upcast(U))
@@ -241,7 +242,7 @@ class DescentCosine(_OfStep):
         "In n d dimensions any two unrelated directions have a cosine near zero, of the order of "
         "1/sqrt(n d): 0.03 may be many standard errors from chance and still leave 99.9% of the "
         "update's square elsewhere. A shift that all tokens share may bring most of it. The size "
-        "of the step does not count: see descent_achieved."
+        "of the step does not count: see descent_achieved. An update of zeros has 0."
     )
     label = r"$\cos(\Delta_{\mathrm{attn}},\,-\nabla R^c)$"
 
@@ -349,7 +350,7 @@ class DescentAchieved(_OfStep):
         "A long step overshoots: it may be negative although the direction is downhill, and a "
         "tiny step has about the cosine of its direction. A large fall in nats and a small share "
         "go together where the gradient is steep. A shift of all tokens counts in full; the parts "
-        "of attention_rate_change tell it apart."
+        "of attention_rate_change tell it apart. An update of zeros has 0."
     )
     label = r"achieved share of the first-order decrease of $R^c$"
 

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from whitebox_probe._core.checks import expect_finite, expect_shape
-from whitebox_probe._core.errors import ShapeError
 from whitebox_probe.metrics import _linalg
 from whitebox_probe.metrics.measure import SampleMeasure
 from whitebox_probe.metrics.tokens import LayerTokens
@@ -15,9 +14,10 @@ __all__ = ["MeanCosine", "TokenNorm", "mean_cosine", "token_norm"]
 def mean_cosine(Z: Tensor) -> Tensor:
     """Mean cosine between two different tokens of a sample (anisotropy): -1/(n-1) to 1.
 
-    A zero token, or one that is rounding beside the sample's largest, has cosine 0 with all.
+    A zero token, or one that is rounding beside the sample's largest, has cosine 0 with all; NaN
+    where fewer than two tokens are not zero, such as of one token.
 
-    Shapes: Z (B, n, d) -> (B,), float64, with n > 1.
+    Shapes: Z (B, n, d) -> (B,), float64.
     Raises: ShapeError, NonFiniteError.
     References: Ethayarajh 2019, arXiv:1909.00512.
 
@@ -26,21 +26,21 @@ def mean_cosine(Z: Tensor) -> Tensor:
     [0.0]
     """
     expect_shape(Z, "B n d", name="Z")
-    return expect_finite(_mean_cosine(Z), name="mean cosine")
+    alone = _alone(_linalg.token_norms(Z))
+    return expect_finite(_mean_cosine(Z, alone), name="mean cosine", undefined=alone)
 
 
-def _mean_cosine(Z: Tensor) -> Tensor:
+def _alone(norms: Tensor) -> Tensor:
+    """Which samples have fewer than two tokens that are not zero: norms (B, n) -> (B,)."""
+    return ((norms != 0).sum(dim=-1) < 2) & norms.sum(dim=-1).isfinite()
+
+
+def _mean_cosine(Z: Tensor, lonely: Tensor) -> Tensor:
     n = Z.shape[-2]
-    if n < 2:
-        raise ShapeError(
-            "one token has no other to form an angle with",
-            f"Z has shape {tuple(Z.shape)}",
-            "Use samples of two tokens or more",
-        )
     unit = _linalg.unit_tokens(_linalg.upcast(Z), _linalg.token_floor(Z))
     together = unit.sum(dim=-2).square().sum(dim=-1)
     alone = unit.square().sum(dim=(-2, -1))
-    return (together - alone) / (n * (n - 1))
+    return ((together - alone) / max(n * (n - 1), 1)).masked_fill(lonely, torch.nan)
 
 
 def token_norm(Z: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ class MeanCosine(SampleMeasure):
         "A common mean of all tokens, or one feature of large size, brings it near 1 whatever the "
         "rest does: most deep features look collapsed by it and are not after centring. It says "
         "nothing of how many directions the tokens span, and its least value, -1/(n-1), depends "
-        "on how many tokens there are."
+        "on how many tokens there are. A token that is zero counts as at right angles to all."
     )
     source = "Ethayarajh 2019, arXiv:1909.00512"
     label = "mean cosine of tokens of $<Z>$"
@@ -80,10 +80,15 @@ class MeanCosine(SampleMeasure):
     site = {"paper": "z_out", "official": "z_out"}
     default = False
     invariances = frozenset({"rotation", "scale", "token_order"})
+    none_where = "{} have fewer than two tokens that are not zero"
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """Of the site's tokens."""
-        return _mean_cosine(layer.at(site))
+        return _mean_cosine(layer.at(site), _alone(layer.norms(site)))
+
+    def undefined(self, layer: LayerTokens, site: str) -> Tensor | None:
+        """Those of one token, or of one that is not zero."""
+        return _alone(layer.norms(site))
 
 
 class TokenNorm(SampleMeasure):

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from whitebox_probe._core.errors import ProbeError
@@ -109,6 +110,8 @@ class SampleMeasure(TokenMeasure):
         better: which way the principle wants it, `lower` or `higher`, if any.
         ddof: convention -> delta degrees of freedom of the reported std.
         lacks: what tokens without a value are, such as `zero`, if there may be any.
+        none_where: what is said of samples without a value, `{}` for how many, where there may be
+        any for another reason than that all their tokens lack one.
     """
 
     default: ClassVar[bool] = True
@@ -116,6 +119,7 @@ class SampleMeasure(TokenMeasure):
     better: ClassVar[str | None] = None
     ddof: ClassVar[Mapping[str, int]] = {"paper": 1, "official": 1}
     lacks: ClassVar[str] = ""
+    none_where: ClassVar[str] = ""
 
     @abstractmethod
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
@@ -131,8 +135,22 @@ class SampleMeasure(TokenMeasure):
         """
         return None
 
+    def undefined(self, layer: LayerTokens, site: str) -> Tensor | None:
+        """Which samples of finite tokens have no value, (B,); None where all have one.
 
-def lacking(left_out: Tensor, Z: Tensor) -> Tensor:
+        They are NaN, and the table says why: by `lacks`, or `none_where`.
+        """
+        left_out = self.left_out(layer, site)
+        return None if left_out is None else _lacking(left_out, layer.at(site))
+
+    @classmethod
+    def why_none(cls, lacking: str) -> str:
+        """Why samples have no value, of how many it is said; empty where each has one."""
+        told = cls.none_where or (f"all entries of {{}} are {cls.lacks}" if cls.lacks else "")
+        return told.format(lacking)
+
+
+def _lacking(left_out: Tensor, Z: Tensor) -> Tensor:
     """Which samples have no value, (B,): all their tokens, or those of a head, are left out.
 
     Shapes: left_out (B,) or (B, K) of tokens Z (B, n, d) or (B, K, n, p).
@@ -168,6 +186,10 @@ class DatasetMeasure(TokenMeasure):
         """Row -> what it was taken over beside the count, and why it is NaN where it is."""
         return {}
 
+    def counts(self, sums: Sums) -> Mapping[str, int]:
+        """Row -> how many samples are in it, where some are left out."""
+        return {}
+
     def matrices(self, sums: Sums) -> dict[str, Tensor]:
         """Matrices beside the numbers, if any."""
         return {}
@@ -188,6 +210,10 @@ class WeightMeasure(Measure):
     group: ClassVar[str] = "coherence"
     cost: ClassVar[str] = "once a layer: O(K^2 d p^2)"
     needs_basis: ClassVar[bool] = True
+
+    def having(self, U: Tensor) -> Tensor:
+        """Which heads of U, (K, d, p), are measured, (K,); zero ones that are left out are told."""
+        return torch.ones(len(U), dtype=torch.bool, device=U.device)
 
     def prepare(self, U: Tensor) -> Tensor:
         """What `measure` and `between` need of subspaces U, (K, d, p), computed once a layer."""

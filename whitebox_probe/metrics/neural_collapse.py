@@ -164,6 +164,10 @@ class NeuralCollapse(DatasetMeasure):
         """The measures of the samples so far; NaN where classes cannot be compared."""
         return _of_sums(sums)
 
+    def counts(self, sums: Sums) -> dict[str, int]:
+        """The samples that have a class."""
+        return dict.fromkeys(self.rows, int(counts_of(sums).sum()))
+
     def notes(self, sums: Sums) -> dict[str, str]:
         """How many classes of how many samples, and why there is no value."""
         geometry = _lacking_geometry(sums)

@@ -8,7 +8,7 @@ ratio would be 1/sqrt(K - 1) for tokens that lie in orthogonal subspaces, whatev
 import torch
 from torch import Tensor
 
-from whitebox_probe._core.checks import expect_shape
+from whitebox_probe._core.checks import expect_finite_heads, expect_shape
 from whitebox_probe._core.errors import NonFiniteError
 from whitebox_probe.metrics import _linalg
 from whitebox_probe.metrics.compression import _expect_basis
@@ -57,17 +57,21 @@ def token_snr(Z: Tensor, U: Tensor) -> Tensor:
 def token_snr_entropy(Z: Tensor, U: Tensor) -> Tensor:
     """Entropy of how many tokens each head has: 0 (all in one) to ln K (equally many).
 
-    Shapes: Z (B, n, d), U (K, d, p) -> (B,), float64, in nats; 0 for a sample of zero tokens.
+    NaN for a sample of zero tokens, which are of no head.
+
+    Shapes: Z (B, n, d), U (K, d, p) -> (B,), float64, in nats.
     Raises: ShapeError, NonFiniteError.
     """
-    return _entropy(_members(*_energies(*_checked(Z, U))))
+    signal, whole = _energies(*_checked(Z, U))
+    return _entropy(_members(signal, whole)).masked_fill(_nothing(whole), torch.nan)
 
 
 def token_snr_growth(Z: Tensor, moved: Tensor, U: Tensor) -> Tensor:
     """Relative growth of each head's SNR, of the tokens that were its own before they moved.
 
     An ideal step of size eta on tokens of K orthogonal subspaces grows it by a factor that is the
-    same in every layer, 1 + eta tau. NaN for a head without tokens, or without signal before.
+    same in every layer, 1 + eta tau. NaN for a head without tokens, or without signal before, and
+    where its tokens have all become zero.
 
     Shapes: Z, moved (B, n, d), U (K, d, p) -> (B, K), float64.
     Raises: ShapeError, NonFiniteError.
@@ -82,6 +86,7 @@ def token_snr_growth(Z: Tensor, moved: Tensor, U: Tensor) -> Tensor:
 def _checked(Z: Tensor, U: Tensor) -> tuple[Tensor, Tensor]:
     expect_shape(Z, "B n d", name="Z")
     _expect_basis(Z, U)
+    expect_finite_heads(U)
     finite = Z.isfinite().all(dim=-1).all(dim=-1)
     if not bool(finite.all()):
         bad = int((~finite).nonzero()[0])
@@ -99,6 +104,11 @@ Energies = tuple[Tensor, Tensor]
 def _energies(Z: Tensor, Q: Tensor) -> Energies:
     """Of each token: within each subspace (B, K, n), and in all (B, n)."""
     return project(Z, Q).square().sum(dim=-1), Z.square().sum(dim=-1)
+
+
+def _nothing(whole: Tensor) -> Tensor:
+    """Which samples have no token that is not zero: whole (B, n) -> (B,)."""
+    return (whole == 0).all(dim=-1)
 
 
 def _members(signal: Tensor, whole: Tensor) -> Tensor:
@@ -123,8 +133,11 @@ def _growth(before: Energies, after: Energies) -> tuple[Tensor, Tensor]:
     members = _members(*before)
     first, has = _snr(*before, members)
     then, still = _snr(*after, members)
+    # Tokens that have left their subspace have an SNR of 0; zeros have none.
+    left = (after[1][:, None] * members).sum(dim=-1) > 0
+    lost = ~(before[1] + after[1]).isfinite().all(dim=-1, keepdim=True)
     ratio = then.masked_fill(~still, 0.0)
-    return ratio / first - 1, has
+    return (ratio / first - 1).masked_fill(lost, torch.nan), (has & (still | left)) | lost
 
 
 def _entropy(members: Tensor) -> Tensor:
@@ -134,8 +147,9 @@ def _entropy(members: Tensor) -> Tensor:
 
 
 def _over_heads(values: Tensor, has: Tensor) -> Tensor:
-    """Mean over the heads that have tokens, (B, K) -> (B,); 0 where none has."""
-    return values.masked_fill(~has, 0.0).sum(dim=-1) / has.sum(dim=-1).clamp_min(1)
+    """Mean over the heads that have a value, (B, K) -> (B,); NaN where none has."""
+    mean = values.masked_fill(~has, 0.0).sum(dim=-1) / has.sum(dim=-1).clamp_min(1)
+    return mean.masked_fill(~has.any(dim=-1), torch.nan)
 
 
 class OfClusters(SampleMeasure):
@@ -178,14 +192,23 @@ class TokenSNR(OfClusters):
         "Tokens are given to the subspace that fits them best, and so the ratio is above that of "
         "chance even for noise: compare with random subspaces. The wider a subspace, the more of "
         "any token lies in it: noise has about sqrt(p/(d - p)). Heads without tokens of their own "
-        "do not count, so that one head which takes all gives a clean-looking mean."
+        "do not count, so that one head which takes all gives a clean-looking mean; where none has "
+        "any, there is no value."
     )
     label = r"token SNR of $<Z>$"
+    none_where = "no token of {} has a part in a head's subspace"
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """Of the normed tokens."""
+        return _over_heads(*self._of_heads(layer, site))
+
+    def undefined(self, layer: LayerTokens, site: str) -> Tensor | None:
+        """Those of which no head has tokens, such as zeros."""
+        return ~self._of_heads(layer, site)[1].any(dim=-1)
+
+    def _of_heads(self, layer: LayerTokens, site: str) -> tuple[Tensor, Tensor]:
         signal, whole = self.energies(layer, site)
-        return _over_heads(*_snr(signal, whole, _members(signal, whole)))
+        return _snr(signal, whole, _members(signal, whole))
 
 
 class TokenSNREntropy(OfClusters):
@@ -198,16 +221,22 @@ class TokenSNREntropy(OfClusters):
     misleads = (
         "Its ceiling is ln K, and for fewer tokens than heads ln n. Even shares say nothing of "
         "whether tokens lie in their subspaces: noise is shared evenly. A token between two heads "
-        "counts wholly for one, so that small changes of weights move it by jumps."
+        "counts wholly for one, so that small changes of weights move it by jumps. Zero tokens are "
+        "of no head."
     )
     label = r"entropy of heads' shares of $<Z>$ [nats]"
     exempt = {"gradient": "it is of counts, which do not change by a little"}
+    none_where = "all tokens of {} are zero"
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """Of the normed tokens."""
         signal, whole = self.energies(layer, site)
-        lost = ~whole.isfinite().all(dim=-1)
+        lost = ~whole.isfinite().all(dim=-1) | _nothing(whole)
         return _entropy(_members(signal, whole)).masked_fill(lost, torch.nan)
+
+    def undefined(self, layer: LayerTokens, site: str) -> Tensor | None:
+        """Those of zero tokens, which are of no head."""
+        return _nothing(self.energies(layer, site)[1])
 
 
 class TokenSNRGrowth(OfClusters):
@@ -224,10 +253,12 @@ class TokenSNRGrowth(OfClusters):
         "Clusters are those of the tokens that enter, chosen by the largest energy, and regress "
         "to the mean: a layer that does nothing but add noise shows a fall, and one that shuffles "
         "tokens a large one. The norm and U of the layer are used on both sides, though what "
-        "leaves the layer meets those of the next."
+        "leaves the layer meets those of the next. Heads whose tokens have all become zero do not "
+        "count."
     )
     label = r"growth of token SNR to $<Z>$"
     cost = "O(n d K p) in float64, twice"
+    none_where = "in {} no head has a signal before and tokens other than zero after"
     better = "higher"
 
     def inputs(self, site: str) -> tuple[str, ...]:
@@ -236,4 +267,11 @@ class TokenSNRGrowth(OfClusters):
 
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """Of the normed tokens."""
-        return _over_heads(*_growth(self.energies(layer, "z_in"), self.energies(layer, site)))
+        return _over_heads(*self._of_heads(layer, site))
+
+    def undefined(self, layer: LayerTokens, site: str) -> Tensor | None:
+        """Those of which no head has tokens before that are tokens after."""
+        return ~self._of_heads(layer, site)[1].any(dim=-1)
+
+    def _of_heads(self, layer: LayerTokens, site: str) -> tuple[Tensor, Tensor]:
+        return _growth(self.energies(layer, "z_in"), self.energies(layer, site))

@@ -71,12 +71,6 @@ def _over_tokens(values: Tensor, norms: Tensor) -> Tensor:
     return (total / count.clamp_min(1)).masked_fill(count == 0, torch.nan)
 
 
-def _told(found: Tensor, nothing: Tensor, *, name: str) -> Tensor:
-    """The values, where NaN of samples that have none, (B,), is no fault of the tokens."""
-    expect_finite(found.masked_fill(nothing, 0.0), name=name)
-    return found
-
-
 def _zero(Z: Tensor) -> Tensor:
     """Which samples are all zero, (B,)."""
     return (_linalg.token_norms(Z) == 0).flatten(1).all(dim=1)
@@ -97,7 +91,7 @@ def hoyer(Z: Tensor) -> Tensor:
     """
     expect_shape(Z, "B n d", name="Z")
     found = _hoyer(_linalg.wide(Z).abs(), _linalg.token_norms(Z))
-    return _told(found, _zero(Z), name="Hoyer sparseness")
+    return expect_finite(found, name="Hoyer sparseness", undefined=_zero(Z))
 
 
 def _hoyer(size: Tensor, norms: Tensor) -> Tensor:
@@ -122,7 +116,7 @@ def thresholded(Z: Tensor, *, tau: float = 0.1) -> Tensor:
     """
     expect_shape(Z, "B n d", name="Z")
     found = _thresholded(_linalg.wide(Z).abs(), _linalg.token_norms(Z), tau)
-    return _told(found, _zero(Z), name="thresholded share")
+    return expect_finite(found, name="thresholded share", undefined=_zero(Z))
 
 
 def _thresholded(size: Tensor, norms: Tensor, tau: float) -> Tensor:
@@ -252,7 +246,7 @@ def l1_l2(Z: Tensor) -> Tensor:
     [0.5]
     """
     expect_shape(Z, "B n d", name="Z")
-    return _told(_l1_l2(Z), _zero(Z), name="l1/l2")
+    return expect_finite(_l1_l2(Z), name="l1/l2", undefined=_zero(Z))
 
 
 def _l1_l2(Z: Tensor) -> Tensor:
@@ -276,7 +270,7 @@ def gini(Z: Tensor) -> Tensor:
     [0.375]
     """
     expect_shape(Z, "B n d", name="Z")
-    return _told(_gini(Z), _zero(Z), name="Gini index")
+    return expect_finite(_gini(Z), name="Gini index", undefined=_zero(Z))
 
 
 def _gini(Z: Tensor) -> Tensor:
@@ -306,7 +300,7 @@ def excess_kurtosis(Z: Tensor) -> Tensor:
     expect_shape(Z, "B n d", name="Z")
     moments = _moments(Z)
     flat = _flat(moments, Z)
-    return _told(_excess(moments, flat), flat, name="excess kurtosis")
+    return expect_finite(_excess(moments, flat), name="excess kurtosis", undefined=flat)
 
 
 def _moments(Z: Tensor) -> Tensor:
@@ -352,7 +346,7 @@ def treves_rolls(Z: Tensor) -> Tensor:
     [0.25]
     """
     expect_shape(Z, "B n d", name="Z")
-    return _told(_treves_rolls(Z), _zero(Z), name="Treves-Rolls ratio")
+    return expect_finite(_treves_rolls(Z), name="Treves-Rolls ratio", undefined=_zero(Z))
 
 
 def _treves_rolls(Z: Tensor) -> Tensor:

@@ -71,20 +71,22 @@ def participation_ratio(Z: Tensor) -> Tensor:
 def spectral_decay(Z: Tensor) -> Tensor:
     """Exponent a of lambda_i ~ i^-a, by least squares in log-log over the eigenvalues of Z^T Z.
 
-    Eigenvalues below 1e-12 of the largest are left out; 0 when fewer than two are left.
+    Eigenvalues below 1e-12 of the largest are left out; NaN when fewer than two are left, such as
+    of one token or of zeros: nothing decays, and 0 would say that nothing falls off.
 
     Shapes: Z (B, n, d) -> (B,), float64.
     Raises: ShapeError, NonFiniteError.
     References: Stringer et al. 2019, Nature 571 (power law of eigenspectra).
     """
     expect_shape(Z, "B n d", name="Z")
-    return expect_finite(_decay(_singular(Z)), name="spectral decay")
+    sigma = _singular(Z)
+    return expect_finite(_decay(sigma), name="spectral decay", undefined=_thin(sigma))
 
 
 def token_spectrum(Z: Tensor) -> Tensor:
     """Eigenvalues of Z^T Z as shares of their sum, in falling order, d of them.
 
-    Of the second moment, not centred. Zeros for tokens that are all zero.
+    Of the second moment, not centred. NaN for tokens that are all zero.
 
     Shapes: Z (B, n, d) -> (B, d), float64.
     Raises: ShapeError, NonFiniteError.
@@ -94,13 +96,17 @@ def token_spectrum(Z: Tensor) -> Tensor:
     [[0.9, 0.1]]
     """
     expect_shape(Z, "B n d", name="Z")
-    return expect_finite(_shares(_singular(Z), Z.shape[-1]), name="spectrum of tokens")
+    sigma = _singular(Z)
+    nothing = (sigma == 0).all(dim=-1, keepdim=True)
+    found = _shares(sigma, Z.shape[-1]).masked_fill(nothing, torch.nan)
+    return expect_finite(found, name="spectrum of tokens", undefined=nothing)
 
 
 def rank_me(X: Tensor, *, eps: float = 1e-7) -> Tensor:
     """RankMe of the features X of a data set: exp of the entropy of their singular values.
 
-    p_k = sigma_k / |sigma|_1 + eps; singular values, not eigenvalues.
+    p_k = sigma_k / |sigma|_1 + eps; singular values, not eigenvalues. NaN for features that are all
+    zero.
 
     Shapes: X (N, d) -> (), float64.
     Raises: ShapeError, NonFiniteError.
@@ -112,7 +118,7 @@ def rank_me(X: Tensor, *, eps: float = 1e-7) -> Tensor:
 
 
 def _rank_me(sigma: Tensor, eps: float = 1e-7) -> Tensor:
-    share = sigma / sigma.sum().clamp_min(torch.finfo(sigma.dtype).tiny) + eps
+    share = sigma / sigma.sum() + eps  # 0/0 for zeros, which have no shares
     return (-(share * share.log()).sum()).exp()
 
 
@@ -152,9 +158,19 @@ def _shares(sigma: Tensor, d: int) -> Tensor:
     return torch.nn.functional.pad(share, (0, d - share.shape[-1]))
 
 
-def _decay(sigma: Tensor) -> Tensor:
+def _used(sigma: Tensor) -> Tensor:
+    """Which eigenvalues are no rounding beside the largest, (B, m)."""
     power = sigma.square()
-    used = power > 1e-12 * power[:, :1]
+    return power > 1e-12 * power[:, :1]
+
+
+def _thin(sigma: Tensor) -> Tensor:
+    """Which samples span fewer than two directions, (B,)."""
+    return (_used(sigma).sum(dim=-1) < 2) & sigma[:, 0].isfinite()
+
+
+def _decay(sigma: Tensor) -> Tensor:
+    power, used = sigma.square(), _used(sigma)
     count = used.sum(dim=-1)
     x = torch.arange(1, power.shape[-1] + 1, dtype=power.dtype, device=power.device).log()
     y = torch.where(used, power, torch.ones_like(power)).log()
@@ -165,10 +181,7 @@ def _decay(sigma: Tensor) -> Tensor:
     dx = (x - x_mean[:, None]) * weight
     spread = (dx * dx).sum(dim=-1)
     slope = (dx * (y - y_mean[:, None])).sum(dim=-1) / spread.masked_fill(spread == 0, 1.0)
-    flat = (count < 2) & power[:, 0].isfinite()
-    return torch.where(flat, torch.zeros_like(slope), -slope).masked_fill(
-        ~power[:, 0].isfinite(), torch.nan
-    )
+    return (-slope).masked_fill((count < 2) | ~power[:, 0].isfinite(), torch.nan)
 
 
 class _OfSpectrum(SampleMeasure):
@@ -199,7 +212,7 @@ class EffectiveRank(_OfSpectrum):
         "Tokens are not centred: a mean that all share is one large direction, and lowers it. It "
         "can be no more than min(n, d), so that models of different numbers of tokens or widths "
         "have different ceilings. Low rank is not compression into subspaces: it says nothing of "
-        "which directions those are."
+        "which directions those are. Tokens that are all zero have 0, as they use none."
     )
     source = "Roy and Vetterli 2007"
     label = "effective rank of $<Z>$"
@@ -217,7 +230,8 @@ class StableRank(_OfSpectrum):
     misleads = (
         "The largest direction alone divides it: one outlier feature or a common mean brings it "
         "to 1, whatever the other directions hold. A change of it is then a change of that one "
-        "direction; look at the effective rank beside it, which weighs them all."
+        "direction; look at the effective rank beside it, which weighs them all. Tokens that "
+        "are all zero have 0, as they use none."
     )
     source = "Rudelson and Vershynin 2007"
     label = "stable rank of $<Z>$"
@@ -234,7 +248,8 @@ class ParticipationRatio(_OfSpectrum):
     misleads = (
         "The eigenvalues are of tokens that are not centred, unlike in neuroscience, where it is "
         "taken of a covariance: a shared mean brings it near 1. It weighs squares of energies and "
-        "sees hardly anything beyond the few largest directions; its ceiling is min(n, d)."
+        "sees hardly anything beyond the few largest directions; its ceiling is min(n, d). "
+        "Tokens that are all zero have 0, as they use none."
     )
     source = "Gao et al. 2017"
     label = "participation ratio of $<Z>$"
@@ -252,11 +267,17 @@ class SpectralDecay(_OfSpectrum):
         "A line is fitted through the spectrum whether it is a power law or not: with few tokens "
         "the tail ends in a cliff at min(n, d), which decides the slope. All directions weigh the "
         "same in it, the thousandth rounding-sized one as the first. Only compare spectra of as "
-        "many tokens and as many dimensions."
+        "many tokens and as many dimensions. Samples of one direction, such as of one "
+        "token, have none."
     )
     source = "Stringer et al. 2019"
     label = "spectral decay of $<Z>$"
     of = staticmethod(_decay)
+    none_where = "{} span fewer than two directions"
+
+    def undefined(self, layer: LayerTokens, site: str) -> Tensor | None:
+        """Those of one direction, and of none."""
+        return _thin(layer.singular_values(site, _singular))
 
 
 class RankMe(DatasetMeasure):
@@ -277,7 +298,8 @@ class RankMe(DatasetMeasure):
         "It can be no more than the number of samples: with fewer than a few times d of them it "
         "measures how many samples there were. It is of mean tokens, which lose what tokens "
         "differ in, and is not centred, so that a mean of all samples lowers it. It was proposed "
-        "for the embeddings of self-supervised models, not for every layer."
+        "for the embeddings of self-supervised models, not for every layer. Mean tokens that are "
+        "all zero have none."
     )
     source = "Garrido et al. 2023, arXiv:2210.02885, equation 1"
     site = {"paper": "z_out", "official": "z_out"}
@@ -297,6 +319,11 @@ class RankMe(DatasetMeasure):
         sigma = _linalg.spectrum(sums["moment"]).flip(0).sqrt()
         return {"rank_me": _rank_me(sigma[: int(sums["count"])]).item()}
 
+    def notes(self, sums: Sums) -> dict[str, str]:
+        """Why there is no value."""
+        zero = not bool(sums["moment"].any())
+        return {"rank_me": "none, as the mean tokens of all samples are zero" if zero else ""}
+
 
 class TokenSpectrum(DatasetMeasure):
     """The spectrum of a sample's tokens, averaged over samples: which share each direction holds.
@@ -314,7 +341,7 @@ class TokenSpectrum(DatasetMeasure):
         "Shares are sorted within each sample, so that the first direction of one sample is "
         "another than that of the next: a flat mean spectrum may hide samples that are all of "
         "rank one, each along its own. The leading share holds the mean of the tokens, which is "
-        "not taken away."
+        "not taken away. Samples that are all zero have no shares and are left out."
     )
     source = "Yu et al. 2020, arXiv:2006.08558, figure 4 (spectra of features)"
     site = {"paper": "z_out", "official": "z_out"}
@@ -329,8 +356,10 @@ class TokenSpectrum(DatasetMeasure):
         Z = layer.at(site)
         expect_shape(Z, "B n d", name=site)
         shares = _shares(layer.singular_values(site, _singular), Z.shape[-1])
+        nothing = (layer.norms(site) == 0).all(dim=-1)
         sums.total("shares", shares.sum(dim=0))
-        sums.total("count", torch.tensor(float(len(Z)), dtype=torch.float64))
+        sums.total("count", (~nothing).sum())
+        sums.total("zero", nothing.sum())
 
     def numbers(self, sums: Sums) -> dict[str, float]:
         """The leading one's share, of the samples so far."""
@@ -339,3 +368,15 @@ class TokenSpectrum(DatasetMeasure):
     def matrices(self, sums: Sums) -> dict[str, Tensor]:
         """All shares, (d,)."""
         return {"token_spectrum": sums["shares"] / sums["count"]}
+
+    def counts(self, sums: Sums) -> dict[str, int]:
+        """The samples that are not zero."""
+        return {"leading_share": int(sums["count"])}
+
+    def notes(self, sums: Sums) -> dict[str, str]:
+        """How many samples are zero, which have no shares."""
+        zero, count = int(sums["zero"]), int(sums["count"])
+        if not count:
+            return {"leading_share": f"none, as all entries of all {zero} samples are zero"}
+        told = f"{zero} of {zero + count} samples are zero and left out" if zero else ""
+        return {"leading_share": told}

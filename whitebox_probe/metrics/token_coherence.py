@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from whitebox_probe.metrics import _linalg
-from whitebox_probe.metrics._classes import classes_of, lacking, notes
+from whitebox_probe.metrics._classes import classes_of, counts_of, lacking, notes
 from whitebox_probe.metrics.measure import DatasetMeasure
 from whitebox_probe.metrics.sums import Sums
 from whitebox_probe.metrics.tokens import LayerTokens, project
@@ -26,6 +26,12 @@ def leading_subspaces(moments: Tensor, *, energy: float = ENERGY) -> list[Tensor
         rank = int((held < energy * held[-1]).sum()) + 1 if held[-1] > 0 else 0
         found.append(vector[:, :rank])
     return found
+
+
+def mean_dimension(bases: list[Tensor]) -> float:
+    """The mean of the dimensions of those that have a direction; NaN where none has."""
+    dimensions = [B.shape[1] for B in bases if B.shape[1]]
+    return sum(dimensions) / len(dimensions) if dimensions else float("nan")
 
 
 def mean_overlap(bases: list[Tensor]) -> float:
@@ -74,7 +80,8 @@ class TokenCoherence(DatasetMeasure):
         "A common mean of the tokens lies in the leading directions of every head and makes them "
         "overlap, without any token being in two places. The 90% is a choice: a head whose tokens "
         "fill one direction has dimension 1, and its overlap is one cosine. It has no interval; "
-        "compare with token_overlap_random of the same layer."
+        "compare with token_overlap_random of the same layer. Heads whose tokens are all zero are "
+        "left out."
     )
     source = "Yu et al. 2023, arXiv:2306.01129, section 2 (incoherent supports); own definition"
     site = {"paper": "z_out"}
@@ -107,8 +114,22 @@ class TokenCoherence(DatasetMeasure):
         return {
             "token_overlap": mean_overlap(bases),
             "token_overlap_random": expected_overlap(bases),
-            "token_dimension": sum(b.shape[1] for b in bases) / len(bases),
+            "token_dimension": mean_dimension(bases),
         }
+
+    def notes(self, sums: Sums) -> dict[str, str]:
+        """How many heads have no tokens, which are left out, and why there is no value."""
+        moments = sums["moments"]
+        K = len(moments)
+        dead = int((moments.diagonal(dim1=-2, dim2=-1).sum(dim=-1) == 0).sum())
+        zero = f"the tokens of {dead} of {K} heads are zero"
+        why = zero if dead else "one head has no pair"
+        told = dict.fromkeys(self.rows, f"{zero}: these are left out" if dead else "")
+        if K - dead < 2:
+            told |= dict.fromkeys(("token_overlap", "token_overlap_random"), f"none, as {why}")
+        if dead == K:
+            told["token_dimension"] = f"none, as {why}"
+        return told
 
 
 class ClassCoherence(DatasetMeasure):
@@ -160,8 +181,12 @@ class ClassCoherence(DatasetMeasure):
         return {
             "class_overlap": mean_overlap(bases),
             "class_overlap_random": expected_overlap(bases),
-            "class_dimension": sum(b.shape[1] for b in bases) / len(bases),
+            "class_dimension": mean_dimension(bases),
         }
+
+    def counts(self, sums: Sums) -> dict[str, int]:
+        """The samples that have a class."""
+        return dict.fromkeys(self.rows, int(counts_of(sums).sum()))
 
     def notes(self, sums: Sums) -> dict[str, str]:
         """How many classes of how many samples, and why there is no value."""

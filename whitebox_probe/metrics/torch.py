@@ -35,7 +35,6 @@ from whitebox_probe.metrics.measure import (
     SampleMeasure,
     TokenMeasure,
     WeightMeasure,
-    lacking,
 )
 from whitebox_probe.metrics.sums import Sums
 from whitebox_probe.metrics.tokens import HEADS
@@ -262,8 +261,8 @@ class SampleMetric(MeasureMetric):
         layer = layer_of(self.definition, site, Z, U, ids, prefix, others, grid, causal)
         value = self.definition.measure(layer, site)
         value = value if value.ndim == 1 else value.flatten(1).mean(dim=1)
-        left_out = self.definition.left_out(layer, site)
-        told = value if left_out is None else value.masked_fill(lacking(left_out, Z), 0.0)
+        undefined = self.definition.undefined(layer, site)
+        told = value if undefined is None else value.masked_fill(undefined, 0.0)
         expect_finite(told, name=self.definition.name)
         number = torch.full((len(value),), -1) if ids is None else numbered(ids, len(value))
         self._keep(

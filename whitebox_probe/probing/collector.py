@@ -13,7 +13,7 @@ from torch import Tensor
 
 from whitebox_probe._core.errors import DataError, ProbeError
 from whitebox_probe.metrics._linalg import wide
-from whitebox_probe.metrics.measure import DatasetMeasure, SampleMeasure, lacking
+from whitebox_probe.metrics.measure import DatasetMeasure, SampleMeasure
 from whitebox_probe.metrics.sums import Sums
 from whitebox_probe.metrics.tokens import LayerTokens, Products
 from whitebox_probe.probing import null as nulls
@@ -273,12 +273,12 @@ class Collector:
                 self.sums(m, layer).total(_PER_HEAD, value.sum(dim=0))
             value = value.mean(dim=1)
         left_out = m.measure.left_out(tokens, m.place)
-        if left_out is not None:
-            Z = tokens.at(m.place)
-            value = value.masked_fill(lacking(left_out, Z), NOTHING)
-            if not self._again:
-                counts = left_out.sum(), left_out.new_tensor(Z.shape[:-1].numel())
-                self.sums(m, layer).total(_LEFT_OUT, torch.stack(counts))
+        if left_out is not None and not self._again:
+            of = left_out.new_tensor(tokens.at(m.place).shape[:-1].numel())
+            self.sums(m, layer).total(_LEFT_OUT, torch.stack([left_out.sum(), of]))
+        undefined = m.measure.undefined(tokens, m.place)
+        if undefined is not None:
+            value = value.masked_fill(undefined, NOTHING)
         self.table.write(layer, self.columns[m], value, group.rows)
 
     def sums(self, m: Measurement, layer: int) -> Sums:

@@ -44,7 +44,7 @@ def samples(collector: Collector, nonfinite: str) -> Samples:
     having = [(n, m) for n in collector.layers for m in collector.columns]
     values = values[:, [n in m.layers for n, m in having]]
     having = [(n, m) for n, m in having if n in m.layers]
-    may_lack = np.array([bool(_sampled(m).lacks) for _, m in having], dtype=bool)
+    may_lack = np.array([bool(_sampled(m).why_none("")) for _, m in having], dtype=bool)
     nothing = (values == NOTHING) & may_lack
     values = np.where(nothing, np.nan, values)
     rows = [_sample_row(m, n) for n, m in having]
@@ -59,7 +59,7 @@ def samples(collector: Collector, nonfinite: str) -> Samples:
     kept = frame.drop(index=[each["sample"] for each in dropped])
     lacking = pd.DataFrame(nothing, index=frame.index).loc[kept.index].sum().tolist()
     for row, (n, m), count in zip(rows, having, lacking, strict=True):
-        row["note"] = _left_out(_sampled(m).lacks, count, len(kept), *collector.left_out(m, n))
+        row["note"] = _left_out(_sampled(m), count, len(kept), *collector.left_out(m, n))
     return Samples(kept, rows, {"count": len(dropped), "first": dropped[:20]})
 
 
@@ -68,11 +68,11 @@ def _sampled(m: Measurement) -> SampleMeasure:
     return m.measure
 
 
-def _left_out(what: str, lacking: int, samples: int, tokens: int, of: int) -> str:
+def _left_out(measure: SampleMeasure, lacking: int, samples: int, tokens: int, of: int) -> str:
     """What a row says of tokens that have no value, and why it is NaN, if a sample has none."""
     if lacking:
-        return f"none, as all entries of {lacking} of {samples} samples are {what}"
-    return f"{tokens} of {of} tokens are {what} and left out" if tokens else ""
+        return f"none, as {measure.why_none(f'{lacking} of {samples} samples')}"
+    return f"{tokens} of {of} tokens are {measure.lacks} and left out" if tokens else ""
 
 
 def _sample_row(m: Measurement, layer: int) -> Row:
@@ -124,10 +124,10 @@ def streamed(collector: Collector, count: int) -> tuple[list[Row], list[Matrix]]
                 if bad := collector.not_finite(m, layer):
                     raise _not_finite_together(m, layer, bad, count)
                 sums = collector.sums(m, layer)
-                notes = m.measure.notes(sums)
+                notes, counts = m.measure.notes(sums), m.measure.counts(sums)
                 for name, value in m.measure.numbers(sums).items():
-                    row = _number(m, name, layer, float(value), count)
-                    rows.append(row | {"note": notes.get(name, "") or _unsettled(row, collector)})
+                    row = _number(m, name, layer, float(value), counts.get(name, count))
+                    rows.append(row | {"note": notes.get(name, "") or _unsettled(row)})
                 for name, matrix in m.measure.matrices(sums).items():
                     stacks.setdefault(name, []).append(matrix.numpy(force=True))
         matrices += [(name, _where(m), np.stack(layers)) for name, layers in stacks.items()]
@@ -148,12 +148,9 @@ def _not_finite_together(m: Measurement, layer: int, bad: int, count: int) -> No
     )
 
 
-def _unsettled(row: Row, collector: Collector) -> str:
-    """Why a measure of finite features has no value."""
-    if np.isfinite(row["value"]):
-        return ""
-    tokens = collector.tokens["all" if row["class_token"] else "patches"]
-    return f"none, as it is not defined for {tokens} tokens a sample and {row['count']} samples"
+def _unsettled(row: Row) -> str:
+    """What is said of a number that is NaN, of finite features, where the measure has no reason."""
+    return "" if np.isfinite(row["value"]) else "none, as it is not defined for these samples"
 
 
 def _where(m: Measurement) -> dict[str, Any]:
@@ -170,57 +167,79 @@ def weighed(plan: Plan, bases: Bases) -> tuple[list[Row], list[Matrix]]:
     """Rows and matrices of each layer's subspaces; each basis is measured once."""
     rows: list[Row] = []
     matrices: list[Matrix] = []
-    known: dict[tuple[Measure, BasisKey], list[tuple[dict[str, float], dict[str, Tensor]]]] = {}
+    known: dict[tuple[Measure, BasisKey], list[_OfLayer]] = {}
     for m in plan.weights:
         assert isinstance(m.measure, WeightMeasure)
         assert m.basis is not None
         of = {n: U.cpu() for n, U in bases[m.basis].items()}
         key = (m.measure, m.basis)
         if key not in known:
-            known[key] = list(_of_layers(m.measure, list(of.values())))
-        pairs = {n: len(U) * (len(U) - 1) // 2 for n, U in of.items()}
+            _expect_finite_subspaces(of)
+            known[key] = list(_of_layers(m.measure, of))
         stacks: dict[str, list[np.ndarray]] = {}
-        for layer, (numbers, found) in zip(of, known[key], strict=True):
-            for name, value in numbers.items():
-                note = "" if np.isfinite(value) else _why_none(of, layer)
-                rows.append(_number(m, name, layer, value, pairs[layer]) | {"note": note})
-            for name, matrix in found.items():
+        for each in known[key]:
+            for name, (value, count, note) in each.numbers.items():
+                rows.append(_number(m, name, each.layer, value, count) | {"note": note})
+            for name, matrix in each.matrices.items():
                 stacks.setdefault(name, []).append(matrix.numpy())
         matrices += [(name, _where(m), np.stack(layers)) for name, layers in stacks.items()]
     return rows, matrices
 
 
-def _why_none(of: Mapping[int, Tensor], layer: int) -> str:
-    """Why a measure of subspaces has no value; of this layer's, or of the next one's.
+@dataclass(frozen=True)
+class _OfLayer:
+    """What a measure says of a layer's subspaces.
 
-    Raises: NonFiniteError for weights that are not finite.
+    Attributes: numbers: row -> value, of how many pairs or heads it is, and a note.
     """
-    for number in (layer, layer + 1):
-        U = of.get(number)
-        if U is None:
-            continue
-        if not bool(U.isfinite().all()):
+
+    layer: int
+    numbers: dict[str, tuple[float, int, str]]
+    matrices: dict[str, Tensor]
+
+
+def _expect_finite_subspaces(of: Mapping[int, Tensor]) -> None:
+    """Raise NonFiniteError that names the first layer and head whose weights are not finite."""
+    for layer, U in of.items():
+        bad = (~U.flatten(1).isfinite().all(dim=1)).nonzero()[:, 0].tolist()
+        if bad:
             raise NonFiniteError(
-                f"the subspaces of layer {number} are not finite",
-                "weights that they are read from hold NaN or infinity",
+                f"{len(bad)} of {len(U)} subspaces of layer {layer} are not finite",
+                f"the weights that head {bad[0] + 1} is read from hold NaN or infinity",
                 "Check the weights: the training may have diverged",
             )
-        zero = int((~U.flatten(1).bool().any(dim=1)).sum())
-        if zero:
-            return f"none, as {zero} of {len(U)} subspaces of layer {number} are zero"
-    return "none, as there is nothing to compare with"
 
 
-def _of_layers(
-    measure: WeightMeasure, bases: Sequence[Tensor]
-) -> Iterator[tuple[dict[str, float], dict[str, Tensor]]]:
+def _of_layers(measure: WeightMeasure, of: Mapping[int, Tensor]) -> Iterator[_OfLayer]:
     """Numbers and matrices of each layer, those between it and the next one among them."""
+    layers, bases = list(of), list(of.values())
     prepared = [measure.prepare(U) for U in bases]
+    heads = [int(measure.having(U).sum()) for U in bases]
     for i, U in enumerate(bases):
-        numbers, matrices = measure.measure(U, prepared[i])
+        found, matrices = measure.measure(U, prepared[i])
+        pairs = heads[i] * (heads[i] - 1) // 2
+        here = {layers[i]: (U, heads[i])}
+        numbers = {name: (v, pairs, _note_of_heads(v, here)) for name, v in found.items()}
         if i + 1 < len(bases):
-            numbers = numbers | measure.between(prepared[i], prepared[i + 1])
-        yield numbers, matrices
+            both = here | {layers[i + 1]: (bases[i + 1], heads[i + 1])}
+            between = measure.between(prepared[i], prepared[i + 1])
+            numbers |= {n: (v, heads[i], _note_of_heads(v, both)) for n, v in between.items()}
+        yield _OfLayer(layers[i], numbers, matrices)
+
+
+def _note_of_heads(value: float, of: Mapping[int, tuple[Tensor, int]]) -> str:
+    """Which subspaces a number leaves out, or why it is NaN.
+
+    Args: of: layer -> its subspaces, and how many of them are measured.
+    """
+    finite, told = np.isfinite(value), []
+    for layer, (U, measured) in of.items():
+        zero = int((~U.flatten(1).bool().any(dim=1)).sum())
+        if count := len(U) - measured if finite else zero:
+            told.append(f"{count} of {len(U)} subspaces of layer {layer} are zero")
+    if finite:
+        return f"{' and '.join(told)} and left out" if told else ""
+    return f"none, as {' and '.join(told) or 'there is nothing to compare with'}"
 
 
 def bounds(plan: Plan, bases: Bases, tokens: Mapping[str, int]) -> dict[str, list[Any]]:
