@@ -164,7 +164,8 @@ def descent_achieved(
     (f(Z) - f(Z + D)) / (|grad f(Z)| |D|), f(Z) = R^c(N(Z); U): 1 if a step of that length along
     -grad did all that the gradient promises, negative if R^c rises; 0 where the update or the
     gradient is zero. Divided by `descent_cosine` it is the share of what the update's own direction
-    promises.
+    promises. Through a norm give both in float64, and the norm as well: of float32 tokens each rate
+    is off by about 5e-7 nats, which hides the fall by a small update.
 
     Shapes: Z and update (B, n, d), U (K, d, p) -> (B,), float64.
     Args: norm: N, what stands between the tokens and the subspaces; nothing if not given.
@@ -212,7 +213,7 @@ class _OfStep(SampleMeasure):
 
     def normed_gradient(self, layer: LayerTokens, site: str) -> Tensor:
         """The gradient of R^c after the norm."""
-        X, U = layer.normed(site), layer.basis()
+        X, U = layer.exactly_normed(site), layer.basis()
 
         def compute() -> Tensor:
             return _gradient(X, U, *exact_heads(layer, site), self.eps)
@@ -221,11 +222,12 @@ class _OfStep(SampleMeasure):
 
     def gradient(self, layer: LayerTokens, site: str) -> Tensor:
         """The gradient of R^c in the residual stream."""
-        norm, found = layer.norm, self.normed_gradient(layer, site)
+        norm, found = layer.exact_norm, self.normed_gradient(layer, site)
         if norm is None:
             return found
+        Z = layer.at(site)
         return layer.once(
-            f"gradient {self.eps}", site, lambda: pulled_back(norm, layer.at(site), found)
+            f"gradient {self.eps}", site, lambda: pulled_back(norm, _linalg.upcast(Z), found)
         )
 
 
@@ -350,7 +352,9 @@ class DescentAchieved(_OfStep):
         "A long step overshoots: it may be negative although the direction is downhill, and a "
         "tiny step has about the cosine of its direction. A large fall in nats and a small share "
         "go together where the gradient is steep. A shift of all tokens counts in full; the parts "
-        "of attention_rate_change tell it apart. An update of zeros has 0."
+        "of attention_rate_change tell it apart. An update of zeros has 0. A norm that computes in "
+        "float32 whatever it is given rounds f by about 5e-7 nats: of a fall as small as that it "
+        "tells nothing."
     )
     label = r"achieved share of the first-order decrease of $R^c$"
 
@@ -371,10 +375,11 @@ class _OfDerivedStep(_OfStep):
 
     def direction(self, layer: LayerTokens, site: str) -> Tensor:
         """MSSA(X; U) - X, with the model's causal mask where it has one."""
-        X, U = _linalg.wide(layer.normed(site)), layer.basis()
+        X, U = layer.exactly_normed(site), layer.basis()
+        own = _linalg.wide(layer.at(site)).dtype
 
         def compute() -> Tensor:  # attention in the precision of the tokens, as the model takes it
-            return _linalg.upcast(mssa_with_u(X, U, causal=layer.causal)) - _linalg.upcast(X)
+            return _linalg.upcast(mssa_with_u(X.to(own), U, causal=layer.causal)) - X
 
         return layer.once("derived step", site, compute)
 
@@ -423,7 +428,7 @@ class DescentAchievedU(_OfDerivedStep):
     def measure(self, layer: LayerTokens, site: str) -> Tensor:
         """Of the step."""
         step = self.kappa * self.direction(layer, site)
-        X = _linalg.upcast(layer.normed(site))
+        X = layer.exactly_normed(site)
         after = rate_of(layer, site, f"stepped {self.kappa}", lambda: X + step, self.eps, norm=None)
         fall = rate_at(layer, site, self.eps) - after
         return _share(fall, step, self.normed_gradient(layer, site))

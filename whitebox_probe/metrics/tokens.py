@@ -64,7 +64,8 @@ class LayerTokens:
 
     Args:
         products: the tokens, or site -> tensor. U: the layer's subspaces, (K, d, p), if a measure
-            needs them. norm: the layer's attention norm, if rates are taken on normalised tokens.
+            needs them. norm: the layer's attention norm, if rates are taken on normalised tokens;
+            exact_norm: the same of float64 tokens, where rates are subtracted (`norm` itself).
         heads: the site that holds the per-head tokens of this basis; None where none does, and
             those at `attn_in` are projected. basis: tells this U from others of the same tokens.
     """
@@ -75,12 +76,14 @@ class LayerTokens:
         U: Tensor | None = None,
         *,
         norm: Norm | None = None,
+        exact_norm: Norm | None = None,
         heads: str | None = None,
         basis: Hashable = None,
     ) -> None:
         self._products = products if isinstance(products, Products) else Products(products)
         self.U = U
         self.norm = norm
+        self.exact_norm = norm if exact_norm is None else exact_norm
         self._heads = heads
         self._basis = basis
 
@@ -187,6 +190,18 @@ class LayerTokens:
         if norm is None or not is_residual(site):
             return Z
         return self.once("normed", site, lambda: _linalg.wide(norm(Z)), of_basis=False)
+
+    def exactly_normed(self, site: str) -> Tensor:
+        """The same in float64, norm included: for rates of which the difference counts.
+
+        What float32 rounds apart in each of two would be all that shows of a small update.
+        """
+        norm, Z = self.exact_norm, self.at(site)
+        if norm is None or not is_residual(site):
+            return _linalg.upcast(Z)
+        return self.once(
+            "exactly normed", site, lambda: _linalg.upcast(norm(_linalg.upcast(Z))), of_basis=False
+        )
 
     def magnitudes(self, site: str) -> Tensor:
         """|Z| of a site, (B, n, d), in float32 at least."""

@@ -36,11 +36,13 @@ class Parts:
 
     Attributes: bases: which subspaces -> U (K, d, p). heads: which subspaces -> the site that holds
         their per-head tokens, where there is one. norm, operators, causal: the layer's own.
+        exact_norm: the norm of float64 tokens.
     """
 
     bases: Mapping[BasisKey, Tensor] = field(default_factory=dict)
     heads: Mapping[BasisKey, str] = field(default_factory=dict)
     norm: Callable[[Tensor], Tensor] | None = None
+    exact_norm: Callable[[Tensor], Tensor] | None = None
     operators: Mapping[str, Tensor | float] = field(default_factory=dict)
     causal: bool = False
 
@@ -85,6 +87,7 @@ class _Open:
                 self.products,
                 None if basis is None else parts.bases.get(basis),
                 norm=parts.norm if m.prenorm else None,
+                exact_norm=parts.exact_norm if m.prenorm else None,
                 heads=None if basis is None else parts.heads.get(basis),
                 basis=basis,
             )

@@ -1,12 +1,11 @@
 """`probe`: one streaming pass of a model over data, every measure at every layer."""
 
-import copy
 import json
 import platform
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from whitebox_probe._core.errors import DataError, LoadWarning
 from whitebox_probe._core.process import as_found
@@ -29,8 +28,6 @@ from whitebox_probe.data.source import Batch, Source, classed
 from whitebox_probe.metrics._linalg import unguarded
 from whitebox_probe.models.hooks import attach_taps
 from whitebox_probe.models.model import ProbeModel
-from whitebox_probe.models.offloaded import copied, hook_of
-from whitebox_probe.models.weights import at_home
 from whitebox_probe.probing import null as nulls
 from whitebox_probe.probing import outcome
 from whitebox_probe.probing.bases import FITTED, Bases, bases_of
@@ -38,6 +35,7 @@ from whitebox_probe.probing.collector import Collector, Parts
 from whitebox_probe.probing.fitting import Fit
 from whitebox_probe.probing.forward import opened, ready, run_batch
 from whitebox_probe.probing.identity import UNKNOWN, held, identity, spread
+from whitebox_probe.probing.norms import norms_of
 from whitebox_probe.probing.padding import left_padding
 from whitebox_probe.probing.plan import Plan, Wanted, heads_site, planned
 from whitebox_probe.probing.processes import Processes, current
@@ -270,8 +268,8 @@ class Pass:
         for n in range(1, self.model.layers + 1):
             layer = self.model.layer(n)
             here = {key: of[n].to(self.device) for key, of in bases.items()}
-            norm = None if layer.norm is None else _in_its_precision(layer.norm)
-            found[n] = Parts(here, heads, norm, layer.operators, layer.causal)
+            norm, exact = (None, None) if layer.norm is None else norms_of(layer.norm)
+            found[n] = Parts(here, heads, norm, exact, layer.operators, layer.causal)
         return found
 
     def _collector(self, layers: Mapping[int, Parts]) -> Collector:
@@ -509,23 +507,6 @@ def _check_labels(source: Source) -> None:
             "Pass a Dataset of (input, label) pairs, a folder with one subfolder a class, "
             "or leave the measure out",
         )
-
-
-def _in_its_precision(norm: nn.Module) -> Callable[[Tensor], Tensor]:
-    """A norm as a function of float32 tokens: of a half-precision model a copy in float32.
-
-    It is also followed backwards, which parameters made under `torch.inference_mode` do not allow.
-    """
-    norm = copied(norm) if hook_of(norm) is not None else norm
-    tensors = [*norm.parameters(), *norm.buffers()]
-    own = next((parameter.dtype for parameter in norm.parameters()), None)
-    half = own in (torch.bfloat16, torch.float16)
-    if half or any(tensor.is_inference() for tensor in tensors):
-        with torch.inference_mode(False):
-            norm = copy.deepcopy(norm)
-            norm, own = (norm.float(), torch.float32) if half else (norm, own)
-    # forward, not the module itself: its hooks may be ours, and would call themselves.
-    return lambda Z: at_home(norm, Z if own is None else Z.to(own))
 
 
 def forward(
