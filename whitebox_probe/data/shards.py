@@ -8,8 +8,11 @@ pipelines give is a stream, which is read as any other.
 import hashlib
 import io
 import os
+import posixpath
 import tarfile
+import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from whitebox_probe._core.arrays import parse_array
 from whitebox_probe._core.errors import DataError
 from whitebox_probe._core.gate import Unfit, parse_json, reason
 from whitebox_probe.data import _paths, names
+from whitebox_probe.data._left_out import LeftOutWarning, in_words
 from whitebox_probe.data.choices import OF_SAMPLES, OF_TEXTS, Choices
 from whitebox_probe.data.datasets import Datasets
 from whitebox_probe.data.images import Transform
@@ -31,6 +35,9 @@ _CHUNK = 1 << 20
 _AFAR = ("http://", "https://", "s3://", "gs://", "pipe:")
 Place = tuple[int, int, int]
 """Which shard, the first byte, and how many."""
+NO_SAMPLE = "with no end to their names"
+SYMBOLIC = "symbolic links"
+NO_FILE = "that are no files, such as devices"
 
 
 class Shards(Kind):
@@ -65,9 +72,11 @@ class Shards(Kind):
         files = [file for each in several for file in _paths.files_of(Path(each))]
         samples = _Samples(files, name)
         opened = Datasets().open_as(samples, transform, choices)
+        if samples.left_out:
+            warnings.warn(_warning(samples), stacklevel=2)
         if isinstance(opened.dataset, _Samples):
-            return Opened(samples, name, samples.fingerprint)
-        return opened
+            return Opened(samples, name, samples.fingerprint, left_out=samples.left_out)
+        return replace(opened, left_out={**opened.left_out, **samples.left_out})
 
     def expect(self, data: Any) -> None:
         """Refuse what cannot be read where it lies.
@@ -114,24 +123,39 @@ def _is_shard(data: Any) -> bool:
     return path is not None and SUFFIX in path.suffixes[-2:] and not os.path.isdir(str(data))
 
 
+def _warning(samples: "_Samples") -> LeftOutWarning:
+    """What is left out of shards, all in one line."""
+    count = sum(map(len, samples.left_out.values()))
+    what = f"{count} member{'s are' if count > 1 else ' is'} left out of {samples.called}"
+    fix = f"The {len(samples)} samples of the others are measured"
+    return LeftOutWarning(what, in_words(samples.left_out), fix)
+
+
 class _Samples:
-    """Samples of shards by their numbers, each a mapping from the ends of names to contents."""
+    """Samples of shards by their numbers, each a mapping from the ends of names to contents.
+
+    Attributes: left_out: why members are part of no sample -> their names.
+    """
 
     def __init__(self, shards: list[Path], name: str) -> None:
         self.shards = shards
         self.called = name
         self.samples: list[tuple[str, dict[str, Place]]] = []
+        self.left_out: dict[str, list[str]] = {}
         digest = hashlib.sha256()
         for number, shard in enumerate(shards):
-            for key, members in _members(shard, number).items():
+            for key, members in _members(shard, number, self.left_out).items():
                 self.samples.append((key, members))
                 sizes = sorted((end, place[2]) for end, place in members.items())
                 digest.update(f"{key} {sizes}\n".encode(errors="surrogateescape"))
         self.fingerprint = digest.hexdigest()[:16]
-        if not self.samples and (found := _first_of(shards)):
+        if not self.samples and self.left_out:
+            named, why = self.left_out.get(NO_SAMPLE), in_words(self.left_out)
+            if named:
+                why = f"'{named[0]}' has none"
             raise DataError(
                 f"the shards {name} hold no sample",
-                f"a member is a part of a sample by the end of its name, and '{found}' has none",
+                f"a member is a part of a sample by the end of its name, and {why}",
                 "Name members KEY.END, such as 000.jpg and 000.cls",
             )
 
@@ -178,21 +202,45 @@ def _decoded(end: str, content: bytes) -> Any:
     return content
 
 
-def _members(shard: Path, number: int) -> dict[str, dict[str, Place]]:
+def _members(
+    shard: Path, number: int, left_out: dict[str, list[str]]
+) -> dict[str, dict[str, Place]]:
     """The samples of a shard: key -> end of a name -> where its content lies.
 
-    Raises: DataError for what is no tar, or is cut off.
+    A hard link, as tar writes one for a file that it met before under another name, is the file
+    that it names. Folders, and what hidden files and macOS leave, are passed over in silence.
+
+    Args: left_out: why members are part of no sample -> their names; it is added to.
+
+    Raises: DataError for what is no tar, is cut off, or says two things of one name.
     """
     found: dict[str, dict[str, Place]] = {}
+    files: dict[str, tarfile.TarInfo | None] = {}  # by their paths; None: no file, as a device
+    named: dict[tuple[str, str], str] = {}
     try:
         with tarfile.open(shard, "r:") as tar:
             for member in tar:
                 folder, _, file = member.name.rpartition("/")
                 stem, dot, end = file.partition(".")
-                if not member.isfile() or not dot or not stem or "__MACOSX" in folder:
-                    continue  # folders, links, hidden files
-                place = (number, member.offset_data, member.size)
-                found.setdefault(f"{folder}/{stem}".lstrip("/"), {})[end.lower()] = place
+                if member.isdir():
+                    continue
+                content = _content_of(member, files, shard)
+                files[_plain(member.name)] = content
+                if (dot and not stem) or "__MACOSX" in folder.split("/"):
+                    continue
+                if content is None or not dot:
+                    sort = SYMBOLIC if member.issym() or member.islnk() else NO_FILE
+                    why = NO_SAMPLE if content is not None else sort
+                    left_out.setdefault(why, []).append(member.name)
+                    continue
+                key, end = f"{folder}/{stem}".lstrip("/"), end.lower()
+                part = _plain(key), end
+                if part in named:
+                    raise _twice(shard, named[part], member.name)
+                named[part] = member.name
+                _expect_whole(content, shard)
+                place = (number, content.offset_data, content.size)
+                found.setdefault(key, {})[end] = place
             last = tar.offset
         _expect_end(shard, last)  # tarfile ends without a word where a file is cut off or damaged
     except (tarfile.TarError, OSError, EOFError) as error:
@@ -204,14 +252,50 @@ def _members(shard: Path, number: int) -> dict[str, dict[str, Place]]:
     return found
 
 
-def _first_of(shards: list[Path]) -> str:
-    """The name of the first file in shards; "" where there is none."""
-    for shard in shards:
-        with tarfile.open(shard, "r:") as tar:
-            found = next((each.name for each in tar if each.isfile()), "")
-        if found:
-            return found
-    return ""
+def _plain(name: str) -> str:
+    """The path that a member is unpacked to."""
+    return posixpath.normpath(name.lstrip("/"))
+
+
+def _content_of(
+    member: tarfile.TarInfo, files: Mapping[str, tarfile.TarInfo | None], shard: Path
+) -> tarfile.TarInfo | None:
+    """The member whose content it has: itself, or that which a hard link names; None for no file.
+
+    Raises: DataError for a link to what is not in the shard, or stands behind it.
+    """
+    if not member.islnk():
+        return member if member.isreg() else None
+    if _plain(member.linkname) not in files:
+        raise DataError(
+            f"'{member.name}' of the shard {shard} cannot be read",
+            f"it is a hard link to '{member.linkname}', which does not stand before it",
+            "Write the shard again with all its files, or with tar --hard-dereference",
+        )
+    return files[_plain(member.linkname)]
+
+
+def _expect_whole(content: tarfile.TarInfo, shard: Path) -> None:
+    """Refuse a sparse file: what lies in the shard is a map of its parts, and not its content.
+
+    Raises: DataError.
+    """
+    if content.issparse():
+        raise DataError(
+            f"'{content.name}' of the shard {shard} cannot be read",
+            "it is packed as a sparse file, whose bytes do not lie there as they are",
+            "Write the shard without --sparse (-S)",
+        )
+
+
+def _twice(shard: Path, first: str, second: str) -> DataError:
+    return DataError(
+        f"the shard {shard} cannot be read",
+        f"'{second}' stands there twice"
+        if first == second
+        else f"'{first}' and '{second}' are one part of one sample",
+        "Write it again with each once: which of them is meant is not known",
+    )
 
 
 def _expect_end(shard: Path, end: int) -> None:
