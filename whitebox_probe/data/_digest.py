@@ -6,6 +6,7 @@ nothing else is known, of the tensor that the model is given.
 """
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,49 @@ def of_sample(item: Tensor | NDArray[Any], mask: Tensor | None = None) -> int:
     if mask is not None and not bool(mask.all()):
         digest.update(np.ascontiguousarray(mask.numpy(force=True)).data)
     return _number(digest)
+
+
+def of_rows(columns: Iterable[Any], numbers: Sequence[int]) -> str:
+    """Hash of these rows of columns: of tensors, arrays, and lists of plain values.
+
+    What else a list holds has no bytes that are known, and is passed over.
+    """
+    digest = hashlib.sha256()
+    for column in columns:
+        for start in range(0, len(numbers), step := _rows_at_once(column)):
+            some = list(numbers[start : start + step])
+            digest.update(_plain(column, some))
+    return digest.hexdigest()[:16]
+
+
+_AT_ONCE = 1 << 24
+"""Bytes of rows that are hashed in one go: of an array on the disk so many are in memory."""
+
+
+def _rows_at_once(column: Any) -> int:
+    if isinstance(column, Tensor | np.ndarray):
+        size = int(np.prod(column.shape[1:])) * column.dtype.itemsize
+        return max(1, _AT_ONCE // max(1, size))
+    return 1000
+
+
+def _plain(column: Any, numbers: list[int]) -> bytes | memoryview:
+    """The rows of a column as bytes."""
+    if isinstance(column, Tensor):
+        rows = column[numbers]
+        plain = rows.view(torch.int16) if rows.dtype == torch.bfloat16 else rows
+        return _bytes_of(plain.numpy(force=True))
+    if isinstance(column, np.ndarray):
+        first, last = numbers[0], numbers[-1] + 1
+        together = numbers == list(range(first, last))  # a slice copies nothing
+        return _bytes_of(column[first:last] if together else column[numbers])
+    kinds = str | bytes | int | float | None
+    known = [each for each in map(column.__getitem__, numbers) if isinstance(each, kinds)]
+    return repr(known).encode(errors="surrogatepass")
+
+
+def _bytes_of(array: NDArray[Any]) -> memoryview:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def combined(ids: NDArray[np.int64], identities: NDArray[np.int64]) -> str:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,8 @@ class Arrays(Kind):
         name = f"array {array.shape}" if in_memory else Path(data).name
         known = array if in_memory else array[:1]
         fingerprint = f"{array.shape}-{_digest.of_array(np.asarray(known))}"
-        return Opened(array, name, fingerprint)
+        content = None if in_memory else partial(_digest.of_rows, [array])
+        return Opened(array, name, fingerprint, content=content)
 
     def expect(self, data: Any) -> None:
         """Check that a file is there.

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sized
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,8 @@ class Columns(Kind):
         opened = Datasets().open_as(rows, transform, choices)
         if isinstance(opened.dataset, _Rows):
             fingerprint = f"{len(rows)}-{key}-{_hashed(columns[key]) or opened.fingerprint}"
-            return Opened(rows, name, fingerprint, choices=choices)
+            content = partial(_digest.of_rows, [*rows.columns.values()])
+            return Opened(rows, name, fingerprint, choices=choices, content=content)
         return opened
 
     def expect(self, data: Any) -> None:

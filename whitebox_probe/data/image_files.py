@@ -1,12 +1,14 @@
 """Images by the paths of their files: one, or a pattern; or a picture itself."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from whitebox_probe._core.errors import DataError
+from whitebox_probe._core.hashing import digest_of
 from whitebox_probe.data import _paths, _prepared, names
 from whitebox_probe.data.datasets import Datasets
 from whitebox_probe.data.folders import SUFFIXES, ImageFolder
@@ -43,7 +45,17 @@ class ImageFiles(Kind):
         files = _paths.files_of(Path(data))
         images = ImageFolder.listed(files, prepare)
         name = Path(data).name
-        return Opened(images, name, images.fingerprint, identify=images.identify)
+
+        def known(number: int) -> int | None:
+            try:
+                return images.identify(number)
+            except DataError:  # told, or skipped, when it is to be measured
+                return None
+
+        def content(numbers: Sequence[int]) -> str:
+            return digest_of([*map(known, numbers)])
+
+        return Opened(images, name, images.fingerprint, identify=images.identify, content=content)
 
     def expect(self, data: Any) -> None:
         """Check that a file is there.

@@ -37,6 +37,8 @@ class Opened:
             pass has ended, and warns of what it holds then.
         members, again: of files, their names -> sizes in bytes, and what opens those of an earlier
             run, of which `gone` are no longer there: numbers stay what they were.
+        content: numbers of samples -> a hash of all that they are, by which a run that goes on
+            knows those that it has yet to measure; None where `fingerprint` tells it, or nothing.
     """
 
     dataset: Any
@@ -53,6 +55,7 @@ class Opened:
     members: Mapping[str, int] | None = None
     again: "Callable[[Mapping[str, int]], Opened] | None" = None
     gone: Collection[int] = ()
+    content: Callable[[Sequence[int]], str] | None = None
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
     tell: Callable[[], None] | None = None
 

@@ -11,8 +11,9 @@ import os
 import posixpath
 import tarfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,13 @@ class Shards(Kind):
         if samples.left_out:
             warnings.warn(_warning(samples), stacklevel=2)
         if isinstance(opened.dataset, _Samples):
-            return Opened(samples, name, samples.fingerprint, left_out=samples.left_out)
+            return Opened(
+                samples,
+                name,
+                samples.fingerprint,
+                left_out=samples.left_out,
+                content=samples.content,
+            )
         return replace(opened, left_out={**opened.left_out, **samples.left_out})
 
     def expect(self, data: Any) -> None:
@@ -168,6 +175,26 @@ class _Samples:
         about = found.pop("json", None)
         more = {name: each for name, each in about.items() if name not in found} if about else {}
         return found | more
+
+    def content(self, numbers: Sequence[int]) -> str:
+        """Hash of the bytes of these samples: names and sizes are in the fingerprint.
+
+        Raises: DataError.
+        """
+        digest = hashlib.sha256()
+        places = [place for number in numbers for place in self.samples[number][1].values()]
+        for shard, several in groupby(places, key=lambda place: place[0]):
+            path = self.shards[shard]
+            try:
+                with path.open("rb") as file:
+                    for _, start, size in several:
+                        file.seek(start)
+                        digest.update(file.read(size))
+            except OSError as error:
+                raise DataError(
+                    f"the shard {path} cannot be read", reason(error), "Fetch it again"
+                ) from error
+        return digest.hexdigest()[:16]
 
     def _content(self, end: str, place: Place, key: str) -> Any:
         """What a member holds.

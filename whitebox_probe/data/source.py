@@ -51,7 +51,9 @@ class Source:
         left_out: why a part of the data is no sample -> its names, such as paths of files.
         identities: called with (numbers, workers), what tells these samples apart, 64 bits
             each; None for one that is skipped. classes: called so, their classes. members: of
-            files, names -> sizes in bytes.
+            files, names -> sizes in bytes. content: called with a batch size, and first= and step=
+            as `batches` is, a hash of all that these samples are, read but not prepared; None where
+            the fingerprint tells it, or nothing does.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Source:
     identities: Callable[[Sequence[int], int], list[int | None]] | None = None
     classes: Callable[[Sequence[int], int], list[int | None]] | None = None
     members: Mapping[str, int] | None = None
+    content: Callable[..., str] | None = None
 
     def expect_whole(self, ids: NDArray[np.int64], skipped: Collection[int] = ()) -> None:
         """Check that a pass got the samples that it was promised.
@@ -208,11 +211,17 @@ def _by_number(opened: Opened, reading: Reading, numbers: Sequence[int], *, skip
         skip=skip,
     )
 
-    def batches(batch_size: int, workers: int, *, first: int = 0, step: int = 1) -> Iterator[Batch]:
+    def dealt(batch_size: int, first: int = 0, step: int = 1) -> list[int]:
         starts = range(first * batch_size, len(numbers), step * batch_size)
-        mine = [number for start in starts for number in numbers[start : start + batch_size]]
+        return [number for start in starts for number in numbers[start : start + batch_size]]
+
+    def content(batch_size: int, *, first: int = 0, step: int = 1) -> str:
+        assert opened.content is not None
+        return opened.content(dealt(batch_size, first, step))
+
+    def batches(batch_size: int, workers: int, *, first: int = 0, step: int = 1) -> Iterator[Batch]:
         loader = DataLoader(
-            Subset(numbered, mine),
+            Subset(numbered, dealt(batch_size, first, step)),
             batch_size=batch_size,
             num_workers=workers,
             collate_fn=collate,
@@ -249,6 +258,7 @@ def _by_number(opened: Opened, reading: Reading, numbers: Sequence[int], *, skip
         identities=partial(told, Identities(numbered)),
         classes=partial(told, Classes(numbered)),
         members=opened.members,
+        content=None if opened.content is None else content,
     )
 
 

@@ -241,6 +241,14 @@ class Pass:
             self.fit,
         )
 
+    def _content(self) -> dict[str, Any]:
+        """What the samples of this process are, those that it has yet to measure among them."""
+        if self.source.content is None:
+            return {}
+        share = self.processes
+        found = self.source.content(self.execution.batch_size, first=share.rank, step=share.count)
+        return {"samples' content": found}
+
     def _bases(self) -> Bases:
         """The subspaces of all measurements."""
         keys = self.plan.bases
@@ -292,7 +300,7 @@ class Pass:
             self.processes,
             collector,
             self.source,
-            lambda: self._identity(network),
+            lambda: self._identity(network) | self._content(),
             self.execution.workers,
         )
         saver.restore(self.device)

@@ -31,7 +31,7 @@ from whitebox_probe.probing.collector import Collector, State
 from whitebox_probe.probing.identity import HASHES, UNKNOWN
 from whitebox_probe.probing.processes import Processes
 
-FORMAT = 5
+FORMAT = 6
 _COUNT = {"type": "integer", "minimum": 0}
 _SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -103,6 +103,7 @@ class Saver:
         """
         if self.folder is None:
             return
+        self._same()  # of data as they are before the first batch, whenever the first save comes
         name = _name(self._processes)
         others = sorted(p.name for p in self.folder.glob(_pattern("*")) if p.name != name)
         counts = {other.removesuffix(".npz").rpartition("-")[2] for other in others}
@@ -191,7 +192,7 @@ class Saver:
         )
 
     def _same(self) -> Mapping[str, Any]:
-        """The identity, made once: it reads all weights."""
+        """The identity, made once: it reads all samples."""
         if self._kept is None:
             self._kept = json.loads(json.dumps(self._identity()))
         return self._kept
