@@ -5,15 +5,29 @@ import sys
 
 def command() -> int:
     """Run the command line as a process of its own; returns the exit status."""
+    _take_closed()
     try:
         from whitebox_probe.cli.main import main
 
         return main()
     except KeyboardInterrupt:  # while it was imported
-        print("\nwhitebox-probe: stopped before it began", file=sys.stderr)
+        if sys.stderr is not None:
+            print("\nwhitebox-probe: stopped before it began", file=sys.stderr)
         return 130
     finally:
         _let_go()
+
+
+def _take_closed() -> None:
+    """Put nothing in the place of what a shell closed (`>&-`), or a file would get its number.
+
+    What libraries print to standard output would be written into that file.
+    """
+    import os
+
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
 
 
 def _let_go() -> None:

@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import SettingError
-from whitebox_probe.cli import _completing, _options
+from whitebox_probe.cli import _completing, _options, _shared
 
 if TYPE_CHECKING:
     from whitebox_probe.data.given import Data
@@ -19,6 +19,7 @@ def add_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     add = group.add_argument
     data = add(
         "--data",
+        type=_shared.name_or_path,
         default="fashion-mnist",
         help="name (whitebox-probe list --data); folder of images; file, or pattern of files, of "
         "images, texts (.txt), arrays (.npy, .npz) or webdataset shards (.tar), as "

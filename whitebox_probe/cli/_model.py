@@ -23,12 +23,14 @@ def add_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     add = group.add_argument
     arch = add(
         "--arch",
+        type=_shared.name_or_path,
         help="architecture of a file: whitebox-probe list --architectures, timm:NAME, or what "
         "makes the network, as model.py:make (its code is run)",
     )
     _completing.by(arch, "architectures")
     mapping = add(
         "--mapping",
+        type=_shared.name_or_path,
         metavar="NAME",
         help="where the sites of what model.py:make makes are: whitebox-probe list --mappings, or "
         "a .yaml file (default: by its class)",
@@ -45,6 +47,7 @@ def add_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     )
     add(
         "--preprocess",
+        type=_shared.name_or_path,
         metavar="NAME",
         help="how data are prepared for a file: imagenet, as a checkpoint of the registry, or "
         "text:TOKENIZER@LENGTH, such as text:bytes@128 (default: the model's own)",

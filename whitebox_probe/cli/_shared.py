@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -66,6 +67,7 @@ def add_drawing(parser: argparse.ArgumentParser, *, width: str = "each figure's 
     )
     add(
         "--style",
+        type=name_or_path,
         metavar="FILE|NAME",
         help="a style sheet of matplotlib; what it says wins over the package's style",
     )
@@ -132,6 +134,25 @@ def path(text: str) -> Path:
         raise argparse.ArgumentTypeError(f"'{shown(text)}' cannot be used: {why}") from why
 
 
+def name_or_path(text: str) -> str:
+    """What names a thing or a file, as it is: the bytes of a file's name may be no UTF-8."""
+    return text
+
+
+def as_text(text: str) -> str:
+    """A word of the command line, whose bytes are UTF-8 whatever the language of the machine.
+
+    Raises: UnicodeError.
+    """
+    try:
+        text.encode()
+    except (
+        UnicodeEncodeError
+    ):  # bytes that the machine's encoding does not have stand for themselves
+        return os.fsencode(text).decode("utf-8")
+    return text
+
+
 def place(text: str) -> Path:
     """The path of what is to be written, as an argparse type."""
     found = path(text)
@@ -143,6 +164,10 @@ def place(text: str) -> Path:
     if len(found.parts) > _DEEPEST:
         raise argparse.ArgumentTypeError(f"a path of {len(found.parts)} folders is too deep")
     return found
+
+
+BY_PATH = (path, place, name_or_path)
+"""Types of arguments that may be names of files."""
 
 
 def count(text: str) -> int:

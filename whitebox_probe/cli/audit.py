@@ -52,9 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add = parser.add_argument
     kinds = "checkpoint name, timm:NAME, hf:NAME, or a file"
-    models = add("models", nargs="*", metavar="MODEL", help=kinds)
+    models = add("models", type=_shared.name_or_path, nargs="*", metavar="MODEL", help=kinds)
     steps = add(
         "--checkpoints",
+        type=_shared.name_or_path,
         nargs="+",
         default=[],
         metavar="FILE",
@@ -63,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     seeds = add(
         "--seeds",
+        type=_shared.name_or_path,
         nargs="+",
         default=[],
         metavar="FILE",

@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     named = parser.add_argument(
         "name",
+        type=_shared.name_or_path,
         metavar="NAME",
         help="of a checkpoint (or timm:NAME, hf:NAME, model.py:make), an architecture, a metric, a "
         "mapping or a data set",
@@ -40,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _completing.by(named, "checkpoints", "architectures", "metrics", "data", "mappings")
     mapping = parser.add_argument(
         "--mapping",
+        type=_shared.name_or_path,
         metavar="NAME",
         help="where the sites of what model.py:make makes are (list --mappings, or a .yaml file)",
     )

@@ -13,7 +13,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from types import ModuleType
 from typing import Any, NoReturn, TextIO
 
@@ -23,6 +23,7 @@ from whitebox_probe._core.errors import LoadWarning, ProbeError, SettingError, n
 from whitebox_probe._core.io import DISK
 from whitebox_probe._core.lines import shown
 from whitebox_probe.cli import _screen
+from whitebox_probe.cli._shared import BY_PATH, as_text
 
 PROGRAM = "whitebox-probe"
 _NOT_COMMANDS = ("main",)
@@ -46,6 +47,17 @@ class _Parser(argparse.ArgumentParser):
         end = "" if line.endswith(("?", ".")) else "."
         told = f"{PROGRAM}: error: {line}{end} Run: {self.prog} --help\n"
         self.exit(2, "" if launch.rank() else told)
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        """Refuse bytes that are no text, where they are not a file's name."""
+        is_command = isinstance(action, argparse._SubParsersAction)  # and all that follows it
+        if action.type not in BY_PATH and not is_command:
+            try:
+                arg_string = as_text(arg_string)
+            except UnicodeError as error:
+                told = f"'{shown(arg_string)}' holds bytes that are no UTF-8"
+                raise argparse.ArgumentError(action, told) from error
+        return super()._get_value(action, arg_string)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """Name the nearest of the choices first."""
@@ -135,8 +147,48 @@ class _Plain:
     def write(self, text: str) -> int:
         """Write text with its control characters as Python writes them."""
         own = _COLOURS if _screen.on_terminal() else _BREAKS
-        self._to.write("".join(p if own.fullmatch(p) else shown(p, None) for p in own.split(text)))
+        plain = "".join(p if own.fullmatch(p) else shown(p, None) for p in own.split(text))
+        self._to.write(_fitting(plain, self._to.encoding))
         return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._to, name)
+
+
+def _fitting(text: str, encoding: str | None) -> str:
+    """Text with what the encoding of a terminal does not have escaped, as Python writes it."""
+    if encoding is None or text.isascii():
+        return text
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+class _Told:
+    """Standard error, whose loss changes nothing of what a command does and how it ends."""
+
+    def __init__(self, to: TextIO) -> None:
+        self._to = to
+
+    def write(self, text: str) -> int:
+        """Write text, if it can be written."""
+        with self._or_nowhere():
+            self._to.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Hand on what was written, if that can be done."""
+        with self._or_nowhere():
+            self._to.flush()
+
+    @contextmanager
+    def _or_nowhere(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError):  # a full disk, a reader that has gone; it is closed
+            with suppress(OSError, ValueError):
+                # What is held back would be tried again at exit, and change the status.
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, self._to.fileno())
+                os.close(null)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._to, name)
@@ -144,12 +196,18 @@ class _Plain:
 
 @contextmanager
 def _plain_output() -> Iterator[None]:
-    before = sys.stdout
-    sys.stdout = _Plain(before)
-    try:
-        yield
-    finally:
-        sys.stdout = before
+    before = sys.stdout, sys.stderr
+    with ExitStack() as stack:
+        # A shell's `>&-` leaves none, and what nobody reads may be written all the same.
+        out, told = (
+            stack.enter_context(open(os.devnull, "w", encoding="utf-8")) if to is None else to
+            for to in before
+        )
+        sys.stdout, sys.stderr = _Plain(out), _Told(told)
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = before
 
 
 @stopping.answered()

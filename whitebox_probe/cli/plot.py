@@ -80,9 +80,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="another keyword of the figure, as layer=6 or query=[3,4]; again for each",
     )
     inside = parser.add_argument_group("a look inside a model, for figures of samples")
-    model = inside.add_argument("--model", metavar="NAME", help="a checkpoint's name, or a file")
+    kind = _shared.name_or_path
+    told = "a checkpoint's name, or a file"
+    model = inside.add_argument("--model", type=kind, metavar="NAME", help=told)
     _completing.by(model, "checkpoints", files=True)
-    data = inside.add_argument("--data", metavar="NAME", help="name, folder or file of samples")
+    told = "name, folder or file of samples"
+    data = inside.add_argument("--data", type=kind, metavar="NAME", help=told)
     _completing.by(data, "data", files=True)
     inside.add_argument(
         "--samples", type=_shared.count, default=4, metavar="N", help="how many (default: 4)"

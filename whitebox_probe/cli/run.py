@@ -82,8 +82,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add = parser.add_argument
     kinds = "checkpoint name, timm:NAME, hf:NAME, a file, or model.py:make"
-    model = add("model", metavar="MODEL", nargs="?", help=kinds)
-    more = add("more", metavar="MODEL", nargs="*", help="further ones, each measured into DIR/NAME")
+    model = add("model", type=_shared.name_or_path, metavar="MODEL", nargs="?", help=kinds)
+    further = "further ones, each measured into DIR/NAME"
+    more = add("more", type=_shared.name_or_path, metavar="MODEL", nargs="*", help=further)
     for each in (model, more):
         _completing.by(each, "checkpoints", files=True)
     add("--out", type=_shared.place, metavar="DIR", help="folder of the result")

@@ -36,7 +36,12 @@ _FAULT, _INPUT = 1, 2
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add = parser.add_argument
-    add("file", metavar="FILE", help="YAML file of models, data and settings (docs/sweep.md)")
+    add(
+        "file",
+        type=_shared.name_or_path,
+        metavar="FILE",
+        help="YAML file of models, data and settings (docs/sweep.md)",
+    )
     add(
         "--out",
         type=_shared.place,

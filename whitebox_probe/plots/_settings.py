@@ -1,6 +1,7 @@
 """Settings of matplotlib: the user's where they are set, or else the package's style."""
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -25,6 +26,22 @@ def _own() -> dict[str, Any]:
     return dict(found)
 
 
+def expect_backend() -> None:
+    """Check what the environment says of matplotlib, which cannot be imported else.
+
+    Raises: ProbeError.
+    """
+    try:
+        import matplotlib  # noqa: F401 - to see whether it can be
+    except ValueError as error:
+        named = os.environ.get("MPLBACKEND")
+        raise ProbeError(
+            "figures cannot be drawn" + (f" with MPLBACKEND={named}" if named else ""),
+            (str(error).splitlines() or ["matplotlib refuses its settings"])[0],
+            "Unset that variable, or name a backend of matplotlib (agg, say)",
+        ) from error
+
+
 _ASKED: ContextVar[frozenset[str]] = ContextVar("asked", default=frozenset())
 """Settings of a style sheet in force, which are the user's even where they are the default's."""
 
@@ -35,6 +52,7 @@ def using(sheet: str | None) -> Iterator[None]:
 
     Raises: ProbeError for one that there is not, or that cannot be read.
     """
+    expect_backend()
     import matplotlib as mpl
 
     settings = _of_sheet(sheet) if sheet else {}
