@@ -1,10 +1,12 @@
 """What can be seen of a process and of a module, and a data set and a module that disturb both."""
 
 import logging
+import multiprocessing
 import os
 import random
 import signal
 import sys
+import threading
 import warnings
 
 import matplotlib as mpl
@@ -44,6 +46,9 @@ def process():
         "path": list(sys.path),
         "hooks of Python": (sys.excepthook, sys.displayhook, sys.getprofile()),
         "signals": [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)],
+        "signal of children": signal.getsignal(signal.SIGCHLD),
+        "start of processes": multiprocessing.get_start_method(allow_none=True),
+        "threads of Python": sorted(thread.name for thread in threading.enumerate()),
         "root logger": (logging.root.level, list(logging.root.handlers)),
         "loggers": {n: logging.getLogger(n).level for n in ("torch", "matplotlib", "PIL")},
         "rcParams": {key: mpl.rcParams[key] for key in mpl.rcParams},

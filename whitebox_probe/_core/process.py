@@ -163,6 +163,8 @@ def _of_process() -> dict[str, State]:
     }
     if threading.current_thread() is threading.main_thread():
         found["signals"] = (_handlers, _set_handlers)
+        if (dying := sys.modules.get(_DYING)) is not None and hasattr(signal, "SIGCHLD"):
+            found["children"] = (partial(_answer, dying), partial(_set_answer, dying))
     for library, states in (
         ("torch", _of_torch),
         ("numpy", _of_numpy),
@@ -274,6 +276,20 @@ def _set_levels(was: Mapping[str | None, Any]) -> None:
     for name, level in was.items():
         if name is not None and logging.getLogger(name).level != level:
             logging.getLogger(name).setLevel(level)
+
+
+_DYING = "torch.utils.data._utils.signal_handling"
+"""What answers a reader of samples that dies; a DataLoader sets it once, for good."""
+
+
+def _answer(dying: Any) -> tuple[Any, Any]:
+    return signal.getsignal(signal.SIGCHLD), getattr(dying, "_SIGCHLD_handler_set", None)
+
+
+def _set_answer(dying: Any, was: tuple[Any, Any]) -> None:
+    if was[0] is not None and was[1] is not None:  # None: not Python's; a torch that has it not
+        signal.signal(signal.SIGCHLD, was[0])
+        dying._SIGCHLD_handler_set = was[1]  # the caller's own DataLoader sets it again
 
 
 def _handlers() -> dict[int, Any]:

@@ -1,8 +1,9 @@
 """Progress bars: on a terminal, or in a notebook."""
 
 import sys
+import threading
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -18,19 +19,55 @@ def bar(iterable: Iterable[Any] | None = None, *, progress: bool, **options: Any
     Args: progress: whether one is wanted. options: of tqdm.
     """
     quiet_imports()
+    # Even a bar that is switched off would leave something behind, so that none is made.
+    if not progress or not (in_notebook() or _on_terminal()):
+        return _None(iterable)
     if not in_notebook():
         from tqdm.std import tqdm
 
-        return tqdm(iterable, disable=None if progress else True, **options)
+        return _kind(tqdm)(iterable, miniters=1, **options)
     # Nothing is told to enable it: TQDM_DISABLE=1 has its way, as where notebooks are stored.
-    options = {"delay": DELAY, **({} if progress else {"disable": True}), **options}
+    options = {"delay": DELAY, "miniters": 1, **options}
     if find_spec("ipywidgets") is None:
         from tqdm.std import tqdm
 
-        return tqdm(iterable, **options)
+        return _kind(tqdm)(iterable, **options)
     from tqdm.notebook import tqdm as widget
 
-    return widget(iterable, **options)
+    return _kind(widget)(iterable, **options)
+
+
+class _None:
+    """What is counted, without a bar."""
+
+    def __init__(self, iterable: Iterable[Any] | None) -> None:
+        self._iterable = iterable
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._iterable or ())
+
+    def __enter__(self) -> "_None":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def update(self, n: float = 1) -> None:
+        """Nothing is shown."""
+
+
+@cache
+def _kind(of: Any) -> Any:
+    """Bars that leave the process as it was.
+
+    tqdm's own lock fixes how processes of Python's are started, and its monitor is a thread that
+    never ends; `miniters=1` does what it is for.
+    """
+    return type(of.__name__, (of,), {"_lock": threading.RLock(), "monitor_interval": 0})
+
+
+def _on_terminal() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 def in_notebook() -> bool:

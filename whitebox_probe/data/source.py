@@ -1,5 +1,6 @@
 """Open any kind of data as one `Source` of numbered samples."""
 
+import multiprocessing
 import signal
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -166,6 +167,14 @@ def _opened(
     return _by_number(opened, reading, numbers, skip=on_error == "skip")
 
 
+def _context(workers: int) -> Any:
+    """How readers are started: as the caller chose, or as usual, which then stays to be chosen."""
+    if workers == 0:
+        return None
+    chosen = multiprocessing.get_start_method(allow_none=True)
+    return multiprocessing.get_context(chosen or multiprocessing.get_all_start_methods()[0])
+
+
 def _unbatched(opened: Opened) -> str:
     """How to pass the single samples of what gives whole batches."""
     if isinstance(opened.dataset, DataLoader) and opened.dataset.batch_sampler is not None:
@@ -224,6 +233,7 @@ def _by_number(opened: Opened, reading: Reading, numbers: Sequence[int], *, skip
             Subset(numbered, dealt(batch_size, first, step)),
             batch_size=batch_size,
             num_workers=workers,
+            multiprocessing_context=_context(workers),
             collate_fn=collate,
             worker_init_fn=_ignore_interrupt,
             generator=torch.Generator(),  # the caller's random numbers are not ours to draw
@@ -235,6 +245,7 @@ def _by_number(opened: Opened, reading: Reading, numbers: Sequence[int], *, skip
             Subset(each, some),
             batch_size=_READ_AT_ONCE,
             num_workers=workers,
+            multiprocessing_context=_context(workers),
             collate_fn=list,
             worker_init_fn=_ignore_interrupt,
             generator=torch.Generator(),  # the caller's random numbers are not ours to draw
