@@ -55,6 +55,20 @@ def temporary_folder(beside: Path, name: str) -> Iterator[Path]:
         yield folder
 
 
+@contextmanager
+def utf8_name(path: Path) -> Iterator[str]:
+    """A name of a file for libraries that open names of UTF-8 only: its own, or one of a link."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory() as folder:
+            link = Path(folder, f"file{path.suffix}")
+            link.symlink_to(path.absolute())
+            yield str(link)
+    else:
+        yield str(path)
+
+
 def tidy(folder: Path) -> None:
     """Remove what processes that are gone were writing in a folder."""
     if not _LOCKS:

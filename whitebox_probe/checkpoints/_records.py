@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.gate import Unfit, gate, is_zip
+from whitebox_probe._core.io import utf8_name
 from whitebox_probe._core.lines import shown
 from whitebox_probe.checkpoints._checksums import Records, sound_records
 from whitebox_probe.checkpoints._pickles import (
@@ -68,6 +69,14 @@ def read_records(path: Path, *, numbers: bool = True) -> Any:
         raise Damaged(str(why)) from why
 
 
+def _mapped(path: Path, size: int) -> Any:
+    """The bytes of a file, mapped from the disk: a storage of torch's."""
+    import torch
+
+    with utf8_name(path) as name:
+        return torch.UntypedStorage.from_file(name, False, size)
+
+
 def _zipped(path: Path, records: Records) -> Any:
     import torch
 
@@ -81,7 +90,7 @@ def _zipped(path: Path, records: Records) -> Any:
         if order in places and _read(archive, places[order]) != sys.byteorder.encode():
             raise Unfit("it was written on a machine of another byte order")
         told = read_pickle(io.BytesIO(_read(archive, places[mains[0]])))
-        whole = torch.UntypedStorage.from_file(str(path), False, path.stat().st_size)
+        whole = _mapped(path, path.stat().st_size)
         unpacked: dict[str, torch.UntypedStorage] = {}
 
         def fetch(stored: Stored) -> "torch.UntypedStorage":
@@ -128,8 +137,6 @@ def _storage(held: bytearray) -> "torch.UntypedStorage":
 
 def _in_a_row(held: mmap.mmap, path: Path) -> Any:
     """The older format: pickles one after the other, then the numbers; or one bare pickle."""
-    import torch
-
     first = read_pickle(held)
     if first != _MAGIC:
         return _realised(first, _nowhere, {})
@@ -142,7 +149,7 @@ def _in_a_row(held: mmap.mmap, path: Path) -> Any:
     kinds: dict[str, Stored] = {}
     _storages(told, kinds, set())
     size = len(held)
-    whole = torch.UntypedStorage.from_file(str(path), False, size)
+    whole = _mapped(path, size)
     places: dict[str, tuple[int, int]] = {}
     for key in map(str, keys):
         count = int.from_bytes(held.read(8), "little", signed=True)

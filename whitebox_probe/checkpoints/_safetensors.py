@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.gate import Unfit, expect, gate, parse_json, size_of
+from whitebox_probe._core.io import utf8_name
 from whitebox_probe._core.lines import shown
 from whitebox_probe.checkpoints._formats import damaged
 
@@ -43,10 +44,10 @@ def read_safetensors(path: Path) -> "dict[str, Tensor]":
     """
     try:
         _expect_whole(path)
-        with gate():
+        with gate(), utf8_name(path) as name:
             import safetensors.torch
 
-            found: dict[str, Tensor] = safetensors.torch.load_file(path)
+            found: dict[str, Tensor] = safetensors.torch.load_file(name)
     except Unfit as why:
         raise damaged(path, why) from why
     return found

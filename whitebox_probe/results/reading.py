@@ -34,16 +34,18 @@ def read_frame(path: Path) -> pd.DataFrame:
     Raises: Unfit.
     """
     size_of(path)
-    with gate():
+    # Opened here: pyarrow takes names of UTF-8 only, and reads columns out of folders' names.
+    with gate(), path.open("rb") as opened:
         import pyarrow.parquet as pq
 
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(opened) as file:
             told = file.metadata
             rows, columns = told.num_rows, told.num_columns
             size = sum(told.row_group(i).total_byte_size for i in range(told.num_row_groups))
         if rows * max(columns, 1) > _CELLS or size > available():
             raise Unfit(f"it says that it holds {rows:,} rows of {columns:,} columns")
-        frame = pd.read_parquet(path)
+        opened.seek(0)
+        frame = pd.read_parquet(opened)
         if not frame.columns.is_unique or not all(isinstance(c, str) for c in frame.columns):
             raise Unfit("its columns have no names, or two have one")
     return frame
