@@ -25,7 +25,7 @@ class PooledRate(DatasetMeasure):
     unit = "nats"
     formula = "R and R^c with Z^T Z / n of all tokens of the data set as one Z"
     tex = (
-        r"R, R^c \text{ and } R - R^c \text{ of } \Big(\sum_{s=1}^{N} n_s\Big)^{-1} "
+        r"R, R^c \text{ and } R - R^c \text{ of } \frac{1}{\sum_{s=1}^{N} n_s} "
         r"\sum_{s=1}^{N} Z_s^\top Z_s"
     )
     misleads = (
