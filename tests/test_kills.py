@@ -318,11 +318,49 @@ def test_a_full_disk_stops_a_sweep_and_the_cell_is_measured_by_the_next(
     assert not (cell / "state-0-of-1.npz").exists()
 
 
-def test_states_beside_a_finished_run_are_removed_when_it_is_to_go_on(tmp_path, capsys):
+def test_a_run_that_is_refused_removes_nothing(tmp_path, capsys):
     from whitebox_probe.cli.main import main
 
-    (tmp_path / "run.json").write_text("{}")
-    (tmp_path / "state-0-of-1.npz").write_bytes(b"")
+    names = ["run.json", "state-0-of-1.npz", "state-mine-of-thesis.npz"]
+    for name in names:
+        (tmp_path / name).write_text("{}")
     assert main(["run", "--resume", str(tmp_path)]) == 2
     assert "its run is finished" in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert main(["run", "crate-tiny-fmnist", "--overwrite", "--out", str(tmp_path)]) == 2
+    assert "state-0-of-1.npz in it is called as the state of a run" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+
+def test_only_states_of_ours_are_forgotten(tmp_path):
+    import numpy as np
+
+    from whitebox_probe.probing.state_files import forget, states_in
+
+    np.savez(tmp_path / "state-0-of-1.npz", about="{}", ids=[0], values=[[0.0]])
+    np.savez(tmp_path / "state-1-of-2.npz", steps=[1])
+    for name in ("state-mine-of-thesis.npz", "state-0-of-1.npz.bak", "state-2-of-3.npz"):
+        (tmp_path / name).write_text("mine")
+    forget(tmp_path)
+    assert [path.name for path in states_in(tmp_path)] == ["state-1-of-2.npz", "state-2-of-3.npz"]
+    assert len(list(tmp_path.iterdir())) == 4
+    (tmp_path / "arguments.json").write_text("{}")  # in a folder of ours a damaged state is one
+    forget(tmp_path)
+    assert states_in(tmp_path) == []
+    assert (tmp_path / "state-mine-of-thesis.npz").read_text() == "mine"
+
+
+def test_states_are_gone_before_the_arguments_are(tmp_path, monkeypatch):
+    from whitebox_probe.cli.main import main
+
+    seen = []
+    unlink = type(tmp_path).unlink
+
+    def noted(self, *args, **more):
+        seen.append(self.name)
+        unlink(self, *args, **more)
+
+    monkeypatch.setattr(type(tmp_path), "unlink", noted)
+    words = ["run", "crate-tiny-fmnist", "--limit", "4", "--batch-size", "2", "--metrics", "l0"]
+    assert main([*words, "--save-every", "0", "--quiet", "--out", str(tmp_path / "out")]) == 0
+    assert seen.index("state-0-of-1.npz") < seen.index("arguments.json")

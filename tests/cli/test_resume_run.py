@@ -172,6 +172,61 @@ def test_a_folder_in_use_is_not_begun_anew_unasked(call, stopped):
     assert "120 samples" in out
 
 
+def _held(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("crate-tiny-fmnisst",),
+        ("gone.pth", "--arch", "crate_small"),
+        ("crate-tiny-fmnist", "--data", "gone.npy"),
+        ("crate-tiny-fmnist", "--data", "wrong.npy"),
+        ("crate-tiny-fmnist", "--metrics", "l00"),
+        ("crate-tiny-fmnist", "--basis", "nosuch"),
+        ("broken.pth", "--arch", "crate_small"),
+        ("crate-tiny-fmnist", "--data", "late"),
+    ],
+    ids=lambda words: " ".join(words),
+)
+def test_a_mistyped_run_leaves_an_unfinished_one_whole(words, call, stopped, monkeypatch, tmp_path):
+    import numpy as np
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    np.save(tmp_path / "wrong.npy", np.zeros((4, 7, 9, 9), dtype=np.float32))
+    (tmp_path / "broken.pth").write_bytes(b"none")
+    (tmp_path / "late").mkdir()
+    (tmp_path / "late/0.png").write_bytes(b"no picture")  # told by the first batch only
+    Image.new("L", (28, 28)).save(tmp_path / "late/1.png")
+    before = _held(stopped)
+    status, _, err = call("run", *words, "--quiet", "--out", stopped, "--overwrite")
+    assert status == 2, err
+    assert _held(stopped) == before
+    assert call("run", "--resume", stopped)[0] == 0
+
+
+def test_a_run_that_is_stopped_before_it_measured_leaves_an_unfinished_one_whole(
+    call, stopped, monkeypatch
+):
+    from whitebox_probe.cli import _model
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    before = _held(stopped)
+    with monkeypatch.context() as patch:
+        patch.setattr(_model, "loaded", stop)
+        status, _, err = call(*RUN, "--seed", "3", "--out", stopped, "--overwrite")
+    assert (status, "--resume" in err) == (130, False)
+    assert _held(stopped) == before
+    # Once it has measured, the folder is its own, and no state of the other is gone on from.
+    status, out, _ = call(*RUN, "--limit", "7", "--out", stopped, "--overwrite")
+    assert (status, "7 samples" in out) == (0, True)
+    assert "state-0-of-1.npz" not in _held(stopped)
+
+
 def test_a_finished_run_is_not_resumed(call, stopped):
     assert call("run", "--resume", stopped)[0] == 0
     status, _, err = call("run", "--resume", stopped)

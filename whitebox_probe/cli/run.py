@@ -36,7 +36,8 @@ from whitebox_probe.cli import (
     _series,
     _shared,
 )
-from whitebox_probe.probing.settings import Execution, Settings
+from whitebox_probe.probing.settings import Anew, Execution, Settings
+from whitebox_probe.probing.state_files import ARGUMENTS, foreign_in, forget, states_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,8 +61,7 @@ EXAMPLES = (
     "run weights.pth --arch model.py:make --mapping mine.yaml --data photos --out runs/own",
     "run --resume runs/mine",
 )
-ARGUMENTS, DIGEST = "arguments.json", "digest"
-"""What a run that is not finished was started with; gone when it is."""
+DIGEST = "digest"
 _FREE = (
     "command",
     "run",
@@ -180,20 +180,26 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         _refuse_existing(args.out, overwrite=args.overwrite)
     _model.known(args.model, args.arch)
     from whitebox_probe.probing.processes import current
-    from whitebox_probe.probing.state import forget
 
     processes = current(wanted=launch.launched())
-    if args.resume is None:
+    begun = args.resume is not None
+
+    def begin() -> None:
+        """Only now is the folder this run's: an unfinished one there was whole until here."""
+        nonlocal begun
+        begun = True
         forget(args.out)
         if first:
             _write_arguments(args)
-    processes.wait()  # no state is written before old ones are gone
+        processes.wait()  # no state is written before old ones are gone
+
     try:
-        result = _measured(args, sites, processes.one_a_machine_first)
+        anew = args.resume is None
+        kept = None if args.stream else Anew(args.out, begin) if anew else args.out
+        result = _measured(args, sites, processes.one_a_machine_first, kept)
         processes.wait()
     except KeyboardInterrupt as stop:
-        if args.stream:
-            _leave_free(args.out)
+        if not begun:
             raise
         how = str(stop) or "stopped"
         raise type(stop)(f"{how}. Go on with: whitebox-probe run --resume {args.out}") from None
@@ -201,14 +207,16 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         raise  # the run itself may be sound, and go on
     except Exception:
         # Nothing to go on from: the folder is as free for another try as it was.
-        if first and args.resume is None and not any(args.out.glob("state-*.npz")):
+        if first and begun and args.resume is None and not states_in(args.out):
             _leave_free(args.out)
         raise
     if first:
         result.save(args.out)
+        # In this order: states that a kill left without arguments would stay for ever.
+        forget(args.out)
         (args.out / ARGUMENTS).unlink(missing_ok=True)
     processes.wait()  # what they saved is needed until the result is there
-    forget(args.out)
+    forget(args.out)  # on a disk of another machine's own
     if args.json:
         return _document(result, args.out)
     if first:
@@ -223,9 +231,15 @@ def _join() -> None:
 
 
 def _measured(
-    args: argparse.Namespace, sites: dict[str, list[str]], in_turn: Callable[[], Any]
+    args: argparse.Namespace,
+    sites: dict[str, list[str]],
+    in_turn: Callable[[], Any],
+    kept: Path | Anew | None,
 ) -> "Result":
-    """Load the model and probe it."""
+    """Load the model and probe it.
+
+    Args: kept: where its state is; None for a stream, whose samples have no numbers to go on from.
+    """
     from whitebox_probe.metrics.catalogue import measure_named
     from whitebox_probe.probing.plan import expect_packages
     from whitebox_probe.probing.probe import probe
@@ -242,7 +256,7 @@ def _measured(
         sites=sites,
         name=args.name,
         progress=not args.quiet,
-        checkpoint=None if args.stream else args.out,  # its samples have no numbers to go on from
+        checkpoint=kept,
         **_options.given(args, without=("checkpoint", "progress")),
     )
 
@@ -300,10 +314,6 @@ def _resumed(args: argparse.Namespace) -> argparse.Namespace:
     folder: Path = args.resume
     if not is_file(folder / ARGUMENTS):
         finished = is_file(folder / "run.json")
-        if finished:
-            from whitebox_probe.probing.state import forget
-
-            forget(folder)  # of a run that was killed behind its last step
         raise ProcessError(
             f"there is nothing to go on with in {folder}",
             "its run is finished" if finished else "no run was stopped there",
@@ -383,6 +393,12 @@ def _refuse_existing(folder: Path, *, overwrite: bool) -> None:
             f"{folder} is not empty",
             "it holds a result already" if (folder / "run.json").exists() else "it holds files",
             "Name another --out, or add --overwrite",
+        )
+    if foreign := foreign_in(folder):
+        raise ProbeError(
+            f"nothing can be written to {folder}",
+            f"{foreign[0].name} in it is called as the state of a run, and is none",
+            "Move it away, or name another --out",
         )
 
 

@@ -39,7 +39,7 @@ from whitebox_probe.probing.norms import norms_of
 from whitebox_probe.probing.padding import left_padding
 from whitebox_probe.probing.plan import Plan, Wanted, heads_site, planned
 from whitebox_probe.probing.processes import Processes, current
-from whitebox_probe.probing.settings import Execution, Settings
+from whitebox_probe.probing.settings import Anew, Execution, Settings
 from whitebox_probe.probing.state import Saver, members_in, unread
 from whitebox_probe.probing.table import Table
 from whitebox_probe.results.forms import NULL_SEPARATOR
@@ -78,7 +78,7 @@ def probe(
     seed: int = 0,
     name: str | None = None,
     progress: bool = True,
-    checkpoint: str | Path | None = None,
+    checkpoint: str | Path | Anew | None = None,
     save_every: float = 60.0,
     distributed: bool = True,
 ) -> Result:
@@ -197,7 +197,7 @@ class Pass:
             limit=settings.limit,
             seed=settings.seed,
             on_error=settings.on_error,
-            before=members_in(execution.checkpoint),
+            before=None if execution.begin else members_in(execution.checkpoint),
         )
         self.processes = current(wanted=execution.distributed)
         self.processes.check(self.source)
@@ -302,6 +302,7 @@ class Pass:
             self.source,
             lambda: self._identity(network) | self._content(),
             self.execution.workers,
+            self.execution.begin,
         )
         saver.restore(self.device)
         self.drew = forward(

@@ -279,6 +279,18 @@ def _seconds(value: Any) -> str:
     return "" if _number(value) and value >= 0 else "Use a number of seconds"
 
 
+@dataclass(frozen=True)
+class Anew:
+    """A folder for the state of a pass that does not go on from what is there.
+
+    Args: begin: called once something is measured, before it is saved: what the folder holds of an
+        earlier pass is left alone until then. Every process of a run calls it.
+    """
+
+    folder: Path
+    begin: Callable[[], None]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Execution:
     """How the pass is run: no number depends on it beyond rounding."""
@@ -302,6 +314,7 @@ class Execution:
     )
     progress: bool = _of(True, "a bar is shown, or not", check=_truth)
     checkpoint: Path | None = _of(None, "the state of the pass is kept there")
+    begin: Callable[[], None] | None = _of(None, "see `Anew`")
     save_every: float = _of(60.0, "it is the time between two saves", check=_seconds)
     distributed: bool = _of(True, "the samples are shared between processes, or not", check=_truth)
 
@@ -312,6 +325,8 @@ class Execution:
         Raises: SettingError for a value that cannot be used.
         """
         kept = {each.name: given[each.name] for each in fields(cls) if each.name in given}
+        if isinstance(kept.get("checkpoint"), Anew):
+            kept["begin"], kept["checkpoint"] = kept["checkpoint"].begin, kept["checkpoint"].folder
         if kept.get("checkpoint") is not None:
             kept["checkpoint"] = Path(kept["checkpoint"])
         made = cls(**kept)

@@ -24,12 +24,13 @@ from whitebox_probe._core import launch, stopping
 from whitebox_probe._core.arrays import read_arrays
 from whitebox_probe._core.errors import DataError, ProcessError
 from whitebox_probe._core.gate import Unfit, digest, expect, gate, not_as_written, parse_json
-from whitebox_probe._core.io import atomic_path, tidy
+from whitebox_probe._core.io import atomic_path
 from whitebox_probe._core.lines import shown
 from whitebox_probe.data.source import Batch, Source
 from whitebox_probe.probing.collector import Collector, State
 from whitebox_probe.probing.identity import HASHES, UNKNOWN
 from whitebox_probe.probing.processes import Processes
+from whitebox_probe.probing.state_files import name_of, processes_of, states_in
 
 FORMAT = 6
 _COUNT = {"type": "integer", "minimum": 0}
@@ -66,6 +67,9 @@ class Saver:
         folder: of the state; None to save nothing. every: seconds between two saves.
         identity: what must be the same for a run to go on, by the name that an error gives it.
         workers: processes that read the samples.
+        begin: makes the folder this pass' own, where it is not to go on from what is there. What an
+            earlier one left stays until there is something to put in its place: it is called
+            after the first batch, by every process.
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class Saver:
         source: Source,
         identity: Callable[[], Mapping[str, Any]],
         workers: int = 0,
+        begin: Callable[[], None] | None = None,
     ) -> None:
         if folder is not None and not source.numbers:
             raise DataError(
@@ -88,6 +93,8 @@ class Saver:
         self.every = every
         self.batches = 0
         self._processes = processes
+        self._name = name_of(processes.rank, processes.count)
+        self._begin = begin
         self._collector = collector
         self._source, self._workers = source, workers
         self._identity = identity
@@ -104,17 +111,18 @@ class Saver:
         if self.folder is None:
             return
         self._same()  # of data as they are before the first batch, whenever the first save comes
-        name = _name(self._processes)
-        others = sorted(p.name for p in self.folder.glob(_pattern("*")) if p.name != name)
-        counts = {other.removesuffix(".npz").rpartition("-")[2] for other in others}
-        if counts - {str(self._processes.count)}:
+        if self._begin is not None:
+            return
+        counts = {processes_of(path) for path in states_in(self.folder)}
+        counts.discard(self._processes.count)
+        if counts:
             raise ProcessError(
                 f"the run in {self.folder} cannot go on",
                 f"it was begun by {counts.pop()} processes, and this one has "
                 f"{self._processes.count}",
                 "Start as many as before, or begin anew in another folder",
             )
-        path = self.folder / name
+        path = self.folder / self._name
         if not path.is_file():
             return
         try:
@@ -223,7 +231,7 @@ class Saver:
         }
         about["digest"] = _digest(about, arrays)
         arrays["about"] = np.array(json.dumps(about))
-        with atomic_path(self.folder / _name(self._processes)) as path:
+        with atomic_path(self.folder / self._name) as path:
             np.savez(path, **arrays)
         self._last = time.monotonic()
 
@@ -298,6 +306,9 @@ class Saver:
             return
         if launch.is_left():  # nobody waits for this process, and another run may go on with it
             self._stop = signal.SIGTERM
+            if self._begin is not None:
+                raise stopping.kind(self._stop)("stopped: nothing is saved yet")
+        self._begun()
         if self._stop or time.monotonic() - self._last >= self.every:
             self.save()
         if self._stop:
@@ -310,8 +321,16 @@ class Saver:
 
     def finish(self) -> None:
         """Save a pass that is whole, if it was long enough to be saved before."""
-        if self.folder is not None and (self.folder / _name(self._processes)).is_file():
+        if self.folder is None:
+            return
+        self._begun()  # of fewer samples than processes, this one may have had none
+        if (self.folder / self._name).is_file():
             self.save()
+
+    def _begun(self) -> None:
+        begin, self._begin = self._begin, None
+        if begin is not None:
+            begin()
 
 
 def unread(unknown: Sequence[str]) -> str:
@@ -322,7 +341,7 @@ def unread(unknown: Sequence[str]) -> str:
 
 def members_in(folder: Path | None) -> Mapping[str, int] | None:
     """The files that an unfinished run was begun with, where its state in a folder says them."""
-    paths = [] if folder is None else sorted(folder.glob(_pattern("*")))
+    paths = [] if folder is None else states_in(folder)
     if not paths:
         return None
     try:
@@ -380,18 +399,3 @@ def _expect_arrays(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -
         sums = {f"sum/{key}" for key in about["sums"]}
         if set(arrays) != sums | whole | {"values"}:
             raise Unfit("its sums are not those that it speaks of")
-
-
-def _name(processes: Processes) -> str:
-    return f"state-{processes.rank}-of-{processes.count}.npz"
-
-
-def _pattern(count: str) -> str:
-    return f"state-*-of-{count}.npz"
-
-
-def forget(folder: Path) -> None:
-    """Remove all states from a folder, and what a kill left of one that was being written."""
-    tidy(folder)
-    for path in folder.glob(_pattern("*")):
-        path.unlink(missing_ok=True)

@@ -46,14 +46,14 @@ def measure(folder: Path, *, threads: int | None = None, progress: bool = False)
 
 
 def _measure(folder: Path, notes: list[str], *, progress: bool) -> None:
-    from whitebox_probe.probing.state import forget
+    from whitebox_probe.probing.state_files import forget, states_in
 
     cell, execution = described(folder)
     execution["progress"] = progress
     try:
         result = _probed(cell, folder, execution)
     except ProcessError as error:
-        if not any(folder.glob("state-*.npz")):
+        if not states_in(folder):
             raise
         # What was begun with another version, or in other batches, cannot be gone on with.
         notes.append(f"begun anew: {error}")

@@ -9,11 +9,12 @@ from typing import Any, Literal
 from whitebox_probe._core.errors import ResultError, SweepError
 from whitebox_probe._core.gate import Unfit, expect, read_mapping
 from whitebox_probe._core.io import write_json
+from whitebox_probe.probing.state_files import CELL, states_in
 from whitebox_probe.results.folder import finish, read_seal
 from whitebox_probe.results.result import RUN
 from whitebox_probe.sweeping.cell import Cell
 
-CELL, FAILED, LOCK = "cell.json", "failed.json", ".lock"
+FAILED, LOCK = "failed.json", ".lock"
 FORMAT = 1
 _FAILURE = {
     "type": "object",
@@ -43,7 +44,7 @@ def state_of(folder: Path) -> State:
         return "done"
     if (folder / FAILED).is_file():
         return "failed"
-    return "begun" if any(folder.glob("state-*.npz")) else "to do"
+    return "begun" if states_in(folder) else "to do"
 
 
 def failure_of(folder: Path) -> Failure | None:

@@ -141,7 +141,7 @@ def sweep(
         work in; ProbeError for a model, data or settings that are known to be wrong before a cell
         is begun; KeyboardInterrupt, once what was measured is saved.
     """
-    from whitebox_probe.probing.state import forget
+    from whitebox_probe.probing.state_files import forget
 
     if threads is not None and not 1 <= threads <= MOST_THREADS:
         known = f"it is a number from 1 to {MOST_THREADS}"
