@@ -105,3 +105,75 @@ def test_a_sweep_of_more_threads_than_there_can_be_is_told(tmp_path, capsys):
     whole = {"out": "o", "models": ["crate-tiny-fmnist"], "data": "fashion-mnist", "limit": 2}
     file.write_text(json.dumps(whole))
     assert "threads is 3000000000" in refused(capsys, ["sweep", file, "--threads", 3_000_000_000])
+
+
+SWEEP = {"models": ["crate-tiny-fmnist"], "data": "fashion-mnist", "limit": 2, "metrics": ["l0"]}
+HOLDS = ("run.json", "arguments.json", "comparison.json", "audit.json", "similarity.csv")
+
+
+@pytest.mark.parametrize("held", [*HOLDS, "cells.csv"])
+@pytest.mark.parametrize("command", ["run", "audit", "compare", "sweep", "demo"])
+def test_a_folder_holds_one_thing(command, held, tmp_path, capsys):
+    own = {"run": HOLDS[:2], "compare": HOLDS[2:3], "audit": HOLDS[3:4], "sweep": ("cells.csv",)}
+    if held in own.get(command, ()):
+        return
+    out, file = tmp_path / "out", tmp_path / "s.yaml"
+    out.mkdir()
+    (out / held).write_text("{}")
+    file.write_text(json.dumps(SWEEP))
+    words = {
+        "run": [*FEW, "--overwrite"],
+        "audit": ["audit", "crate-tiny-fmnist", "--limit", "2"],
+        "compare": ["compare", tmp_path / "a", tmp_path / "b"],
+        "sweep": ["sweep", file],
+        "demo": ["demo", "--limit", "2"],
+    }[command]
+    err = refused(capsys, [*words, "--out", out])
+    assert f"({held}): a folder holds one thing" in err
+    assert [path.name for path in out.iterdir()] == [held]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (*FEW, "--out", ""),
+        (*FEW, "--out", " "),
+        (*FEW, "--out", "r", "--data", ""),
+        (*FEW, "--out", "r", "--mapping", ""),
+        (*FEW, "--out", "r", "--arch", ""),
+        ("run", "", "--out", "r"),
+        ("run", "--resume", ""),
+        ("audit", "", "--out", "r"),
+        ("audit", "crate-tiny-fmnist", "--out", ""),
+        ("audit", "--seeds", "", "", "--out", "r"),
+        ("compare", "", "--out", "r"),
+        ("plot", "", "--metric", "l0", "--out", "r"),
+        ("plot", "a", "--metric", "l0", "--out", ""),
+        ("plot", "a", "--metric", "l0", "--style", "", "--out", "r"),
+        ("report", "a", "--out", ""),
+        ("sweep", ""),
+        ("sweep", "s.yaml", "--out", ""),
+        ("demo", "--out", ""),
+        ("info", ""),
+        ("fetch", ""),
+    ],
+    ids=lambda words: " ".join(words),
+)
+def test_an_empty_path_is_no_path(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert "empty" in refused(capsys, words)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["models", "data", "arch", "mapping"])
+def test_a_home_of_nobody_in_a_sweep_is_told(place, tmp_path, capsys):
+    file, path = tmp_path / "s.yaml", "~nobody-of-that-name/x"
+    model = {"model": "crate-tiny-fmnist", place: path}
+    whole = SWEEP | {"out": "o"} | ({place: path} if place in SWEEP else {"models": [model]})
+    file.write_text(json.dumps(whole))
+    assert "no such user" in refused(capsys, ["sweep", file])
+
+
+def test_a_cache_at_a_home_of_nobody_is_told(monkeypatch, capsys):
+    monkeypatch.setenv("WHITEBOX_PROBE_CACHE", "~nobody-of-that-name/x")
+    assert "WHITEBOX_PROBE_CACHE" in refused(capsys, ["fetch", "vit-small-in1k"])

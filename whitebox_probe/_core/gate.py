@@ -125,6 +125,8 @@ def given_path(text: str | Path) -> Path:
 
     Raises: Unfit for one that no file can have.
     """
+    if not str(text).strip():
+        raise Unfit("it is empty, as a variable is that is not set")
     try:
         path = Path(text).expanduser()
         os.fspath(path).encode("utf-8", "surrogateescape")
@@ -133,6 +135,17 @@ def given_path(text: str | Path) -> Path:
     if "\0" in str(text):
         raise Unfit("its name holds a character that no file has")
     return path
+
+
+def expect_utf8(path: Path) -> None:
+    """Check a path that libraries are to open, or that a result is to tell: theirs are of UTF-8.
+
+    Raises: Unfit.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise Unfit("its path holds bytes that are no UTF-8: rename it") from error
 
 
 def read_bytes(path: Path, *, most: int = TEXT) -> bytes:

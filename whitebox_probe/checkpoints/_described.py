@@ -10,7 +10,7 @@ from whitebox_probe._core.errors import CheckpointError, ProbeError
 from whitebox_probe._core.gate import Unfit
 from whitebox_probe._core.io import sha256
 from whitebox_probe.checkpoints._network import is_of_network
-from whitebox_probe.checkpoints._registry import Checkpoint
+from whitebox_probe.checkpoints._registry import Checkpoint, path_in
 
 CACHE_VARIABLE = "WHITEBOX_PROBE_CACHE"
 _NOTE = 90  # characters of an entry's note in an error
@@ -21,7 +21,7 @@ def cache_dir() -> Path:
     """The folder of downloaded files: the user's cache, or WHITEBOX_PROBE_CACHE."""
     own = os.environ.get(CACHE_VARIABLE)
     if own:
-        return Path(own).expanduser()
+        return path_in(CACHE_VARIABLE, own)
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("whitebox-probe", appauthor=False))

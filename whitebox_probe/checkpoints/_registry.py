@@ -148,7 +148,15 @@ def _files(path: Path | None) -> list[Path]:
     if path is not None:
         return [Path(path)]
     own = os.environ.get(REGISTRY_VARIABLE)
-    return [registry_path(), *([_given(own, f"the path in {REGISTRY_VARIABLE}")] if own else [])]
+    return [registry_path(), *([path_in(REGISTRY_VARIABLE, own)] if own else [])]
+
+
+def path_in(variable: str, text: str) -> Path:
+    """The path that an environment variable holds.
+
+    Raises: RegistryError for one that no file can have.
+    """
+    return _given(text, f"the path in {variable}")
 
 
 def _given(text: str, what: str) -> Path:

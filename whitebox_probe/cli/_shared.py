@@ -14,6 +14,7 @@ from whitebox_probe._core.io import atomic_path, temporary_folder
 from whitebox_probe._core.lines import shown
 from whitebox_probe.cli import _screen
 from whitebox_probe.cli._screen import table as table
+from whitebox_probe.results import kinds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,6 +137,8 @@ def path(text: str) -> Path:
 
 def name_or_path(text: str) -> str:
     """What names a thing or a file, as it is: the bytes of a file's name may be no UTF-8."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty, as a variable is that is not set")
     return text
 
 
@@ -146,9 +149,7 @@ def as_text(text: str) -> str:
     """
     try:
         text.encode()
-    except (
-        UnicodeEncodeError
-    ):  # bytes that the machine's encoding does not have stand for themselves
+    except UnicodeEncodeError:  # bytes that the machine's encoding lacks stand for themselves
         return os.fsencode(text).decode("utf-8")
     return text
 
@@ -267,12 +268,15 @@ def writable(folder: Path) -> Path:
     return folder
 
 
-def fillable(folder: Path) -> Path:
+def fillable(folder: Path, kind: str) -> Path:
     """Check, before any work is done, that files can be written into `folder`.
 
-    Raises: ProbeError when it refuses one, or holds a folder that has a name as such files have.
+    Args: kind: what it is to hold, as `results/kinds.py` calls it.
+    Raises: ProbeError when it refuses one, holds something of another kind, or a folder that has a
+        name as such files have.
     """
     writable(folder)
+    kinds.expect_room(folder, kind)
     with suppress(FileNotFoundError):
         for path in sorted(folder.iterdir()):
             if path.suffix in _WRITTEN and path.is_dir():

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.cli import _completing, _data, _json, _model, _options, _screen, _shared
+from whitebox_probe.results import kinds as folders
 
 if TYPE_CHECKING:
     from whitebox_probe.auditing.verdicts import Audit
@@ -151,7 +152,7 @@ def run(args: argparse.Namespace) -> None:
         raise ProbeError(
             "--seeds has one file", "an interval over seeds is of two or more", "Name more"
         )
-    _shared.fillable(args.out)
+    _shared.fillable(args.out, folders.AUDIT)
     _shared.check_tables(args)
     for name in (*args.models, *args.checkpoints, *args.seeds):
         _model.known(name, args.arch)  # a wrong name is told before torch is loaded

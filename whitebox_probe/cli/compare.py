@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.cli import _json, _paired, _screen, _shared
+from whitebox_probe.results import kinds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
             "a folder holds one thing: report would not know which",
             "Name another --out",
         )
-    _shared.fillable(args.out)
+    _shared.fillable(args.out, kinds.COMPARISON)
     with _shared.drawing(args):
         _compare(args)
 

@@ -85,7 +85,7 @@ def _demo(args: argparse.Namespace) -> None:
     start = time.perf_counter()
     if args.limit == 1:
         raise ProbeError("--limit is 1", "one sample has no interval", "Use 2 or more")
-    _shared.fillable(args.out)
+    _shared.fillable(args.out, "")
     from whitebox_probe.auditing.audit import audit
     from whitebox_probe.models.load import load
     from whitebox_probe.probing.plan import Request

@@ -18,7 +18,7 @@ EXAMPLES = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     kinds = "checkpoint of the registry, or timm:NAME"
-    named = parser.add_argument("names", nargs="+", metavar="NAME", help=kinds)
+    named = parser.add_argument("names", nargs="+", type=_shared.name_or_path, metavar="NAME", help=kinds)
     _completing.by(named, "checkpoints")
     _shared.add_progress(parser)
 

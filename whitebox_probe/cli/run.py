@@ -38,6 +38,7 @@ from whitebox_probe.cli import (
 )
 from whitebox_probe.probing.settings import Anew, Execution, Settings
 from whitebox_probe.probing.state_files import ARGUMENTS, foreign_in, forget, states_in
+from whitebox_probe.results import kinds as folders
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -381,7 +382,7 @@ def _leave_free(folder: Path) -> None:
 
 def _refuse_existing(folder: Path, *, overwrite: bool) -> None:
     """Check the folder of the result before any work is done."""
-    _shared.fillable(folder)
+    _shared.fillable(folder, folders.RESULT)
     if (folder / ARGUMENTS).is_file() and not overwrite:
         raise ProbeError(
             f"{folder} holds a run that is not finished",

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from whitebox_probe._core.errors import SweepError
+from whitebox_probe._core.gate import Unfit, given_path
+from whitebox_probe._core.lines import shown
 
 _ENDINGS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar", ".gz")
 _LIBRARIES = ("timm:", "hf:")
@@ -95,7 +97,10 @@ def _is_path(text: str, base: Path) -> bool:
 
 
 def _absolute(text: str, base: Path) -> str:
-    return str((base / Path(text).expanduser()).absolute())
+    try:
+        return str((base / given_path(text)).absolute())
+    except Unfit as why:
+        raise SweepError(f"{shown(text)} cannot be used", str(why), "Mend the path") from why
 
 
 def _expect_names(found: Sequence[Mapping[str, Any]], what: str) -> None:

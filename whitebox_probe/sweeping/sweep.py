@@ -16,6 +16,7 @@ from whitebox_probe._core.gate import Unfit, given_path, read_json
 from whitebox_probe._core.lines import shown
 from whitebox_probe._core.process import as_found
 from whitebox_probe.probing.settings import Execution
+from whitebox_probe.results.kinds import SWEEP, expect_room
 from whitebox_probe.sweeping import place, table
 from whitebox_probe.sweeping._schema import MOST_THREADS
 from whitebox_probe.sweeping.cell import CELLS, Cell
@@ -160,6 +161,7 @@ def sweep(
             "See them with --dry-run",
         )
     folder = plan.sweep.folder
+    expect_room(folder, SWEEP)
     lost: dict[Path, str] = {}
     with place.alone(folder, "a sweep"), _stopping():
         # Looked at again: another sweep may have been at work until now.

@@ -1,0 +1,33 @@
+"""What a folder holds, by the file that tells it: one thing each, or `report` would not know."""
+
+from pathlib import Path
+
+from whitebox_probe._core.errors import ProbeError
+from whitebox_probe._core.gate import is_file
+
+RESULT, COMPARISON, AUDIT, SWEEP = "a result", "a comparison", "an audit", "a sweep"
+_TOLD_BY = {
+    "run.json": RESULT,
+    "arguments.json": "a run that is not finished",
+    "comparison.json": COMPARISON,
+    "audit.json": AUDIT,
+    "similarity.csv": "a similarity",
+    "cells.csv": SWEEP,
+}
+_OF = {RESULT: {"run.json", "arguments.json"}}
+
+
+def expect_room(folder: Path, kind: str) -> None:
+    """Check that a folder, if it is there, holds nothing but what it is to hold.
+
+    Args: kind: one of those above, which may be replaced; "" for none.
+    Raises: ProbeError.
+    """
+    own = _OF.get(kind, {name for name, told in _TOLD_BY.items() if told == kind})
+    other = next((n for n in _TOLD_BY if n not in own and is_file(folder / n)), None)
+    if other is not None:
+        raise ProbeError(
+            f"{folder} holds {_TOLD_BY[other]} ({other})",
+            "a folder holds one thing: report would not know which",
+            "Name another --out",
+        )
