@@ -142,3 +142,16 @@ def test_what_says_too_much_or_too_little_is_one_line(plot, tmp_path, capsys):
     status, err, _ = plot("--figure", "attention", "--model", "crate-tiny-fmnist", "--data", "x")
     assert status == 2
     assert "and no folder" in err
+
+
+def test_a_picture_of_the_users_is_not_replaced_unasked(plot):
+    (out := plot("--metric", "l0")[2]).unlink()
+    Image.new("RGB", (4, 4)).save(out)
+    before = out.read_bytes()
+    status, err, _ = plot("--metric", "l0")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "it is no figure of this program. Name another --out, or add --overwrite" in err
+    assert out.read_bytes() == before
+    assert plot("--metric", "l0", "--overwrite")[0] == 0
+    assert out.read_bytes() != before
+    assert plot("--metric", "hoyer")[0] == 0  # one of ours is

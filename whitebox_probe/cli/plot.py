@@ -9,6 +9,8 @@ else a figure takes is given with --option.
 
 import argparse
 import inspect
+import os
+from pathlib import Path
 from typing import Any
 
 from whitebox_probe._core.errors import ProbeError, nearest
@@ -46,8 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_shared.place,
         required=True,
         metavar="FILE",
-        help="file; a suffix .pdf, .png, .svg or .pgf is the format, else --format says it",
+        help="file; a suffix .pdf, .png, .svg or .pgf is the format, else --format says it; a "
+        "figure of this program that is there is replaced, and any other file only with "
+        "--overwrite",
     )
+    add("--overwrite", action="store_true", help="replace a file that is no figure of ours")
     add("--site", help="which one, if the metric was measured at several")
     _shared.add_figure_options(parser)
     add("--per-token", action="store_true", help="divide nats by the number of tokens")
@@ -113,7 +118,33 @@ def run(args: argparse.Namespace) -> None:
     if suffix[1:] in _shared.FORMATS:
         args.formats = [suffix[1:]]
     with _shared.drawing(args):
+        if not args.overwrite:
+            _refuse_others(args)
         _draw(args)
+
+
+def _stem(args: argparse.Namespace) -> Path:
+    known = args.out.suffix.lower()[1:] in _shared.FORMATS
+    stem: Path = args.out.with_suffix("") if known else args.out
+    return stem
+
+
+def _refuse_others(args: argparse.Namespace) -> None:
+    """Check that what would be replaced was drawn by this program."""
+    from whitebox_probe.plots import run_of
+
+    stem = _stem(args)
+    for path in (Path(f"{stem}.{form}") for form in args.formats):
+        if not os.path.lexists(path):
+            continue
+        try:
+            run_of(path)
+        except ProbeError as error:
+            raise ProbeError(
+                f"{path} exists",
+                "it is no figure of this program",
+                "Name another --out, or add --overwrite",
+            ) from error
 
 
 def _draw(args: argparse.Namespace) -> None:
@@ -131,9 +162,7 @@ def _draw(args: argparse.Namespace) -> None:
         name, named = _chosen(args.metric, args.figure, given)
     draw = plots.figures[name]
     figure = draw(*given, **named, **_options(args, name, draw))
-    known = args.out.suffix.lower()[1:] in _shared.FORMATS
-    stem = args.out.with_suffix("") if known else args.out
-    _screen.say(*plots.save(figure, stem, args.formats))
+    _screen.say(*plots.save(figure, _stem(args), args.formats))
 
 
 def _view(args: argparse.Namespace) -> Any:
