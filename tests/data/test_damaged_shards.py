@@ -79,3 +79,42 @@ def test_one_that_is_cut_off_is_told(left, shard):
     shard.write_bytes(shard.read_bytes()[: end + left])
     with pytest.raises(DataError, match="it is cut off"):
         opened(shard)
+
+
+LARGE = 9_999_999_999_999_999_999_999
+
+
+@pytest.mark.parametrize(
+    ("end", "held"),
+    [
+        ("cls", b"9" * 30),
+        ("json", b'{"label": 9999999999999999999999}'),
+    ],
+)
+def test_a_class_beyond_64_bits_names_the_sample(end, held, shard):
+    with tarfile.open(shard, "a") as tar:
+        member = tarfile.TarInfo(f"{COUNT - 1}.{end}")
+        member.size = len(held)
+        tar.addfile(member, io.BytesIO(held))
+    with pytest.raises(DataError, match=r"the class of sample 5 of s\.tar .* more than 63 bits"):
+        list(opened(shard).batches(3, 0))
+
+
+@pytest.mark.parametrize(
+    "label", [np.uint64(2**64 - 1), torch.tensor(2**64 - 1, dtype=torch.uint64), LARGE, -LARGE]
+)
+def test_so_it_is_of_a_dataset_and_of_a_loader(label):
+    rows = [(torch.ones(4), 1), (torch.ones(4), label)]
+    with pytest.raises(DataError, match="the class of sample 1 of .* more than 63 bits"):
+        list(wp.data.open_data(rows).batches(2, 0))
+    many = np.array([1, 2**64 - 1], dtype=np.uint64)
+    for classes in (many, torch.from_numpy(many)):
+        with pytest.raises(DataError, match="the class of .* loader.* 63 bits"):
+            list(wp.data.open_data(Loader((torch.ones(2, 4), classes))).batches(2, 0))
+
+
+class Loader(torch.utils.data.DataLoader):
+    """Hands out a batch as it is."""
+
+    def __init__(self, batch):
+        super().__init__([batch], batch_size=None)

@@ -20,6 +20,8 @@ from whitebox_probe.data import _keys
 from whitebox_probe.data.choices import Choices
 from whitebox_probe.models.pictures import is_encoded
 
+_FIRST_TOO_LARGE, _DIGITS = 1 << 63, 20
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -70,7 +72,7 @@ def parts_of(
     _keys.expect_whole(inputs, what)
     labels, masks, others = [], [], []
     for part in beside:
-        label = _class_in(part) if axes == 1 else _classes_in(part)
+        label = _class_in(part, what) if axes == 1 else _classes_in(part, what)
         mask = None if label is not None else _mask_in(part, inputs, axes, what)
         if label is not None:
             labels.append(label)
@@ -104,9 +106,9 @@ def _by_name(
     at, why = _keys.label_key(beside, what, choices)
     label: Any = None
     if at is not None and isinstance(named[at], bytes) and named[at].strip().isdigit():
-        label = int(named[at])  # of a shard that was not decoded
+        label = _of_digits(named[at].strip(), what)  # of a shard that was not decoded
     elif at is not None:
-        label = _class_in(named[at]) if axes == 1 else _classes_in(named[at])
+        label = _class_in(named[at], what) if axes == 1 else _classes_in(named[at], what)
         why = _no_class(named[at]) if label is None and named[at] is not None else ""
         if label is None and choices.label is not None and named[at] is not None:
             raise DataError(f"'{at}' of {what} is no class", why, "Choose another label")
@@ -161,22 +163,51 @@ def _no_class(part: Any) -> str:
     return f"its class is a {type(part).__name__}, and a class is a whole number"
 
 
-def _class_in(part: Any) -> int | None:
-    """A sample's class, if that is what a part of it is."""
+def _of_digits(text: bytes, what: str) -> int:
+    """A class that is written in digits, of which Python reads only so many."""
+    return _narrow(int(text) if len(text.lstrip(b"0")) <= _DIGITS else _FIRST_TOO_LARGE, what)
+
+
+def _narrow(label: int, what: str) -> int:
+    """A class, which torch and the results keep in 64 bits with a sign.
+
+    Raises: DataError for one that needs more.
+    """
+    if not -_FIRST_TOO_LARGE <= label < _FIRST_TOO_LARGE:
+        raise DataError(
+            f"the class of {what} is a number of more than 63 bits",
+            "classes are numbered, and none is that large",
+            "Number them from 0, or leave the class out",
+        )
+    return label
+
+
+def _class_in(part: Any, what: str) -> int | None:
+    """A sample's class, if that is what a part of it is.
+
+    Raises: DataError for one that is too large.
+    """
     if isinstance(part, Tensor | np.ndarray) and part.ndim == 0:
         whole = not torch.as_tensor(part).is_floating_point()
-        return int(part) if whole else None
+        return _narrow(int(part.item()), what) if whole else None  # int() has no 64 bits unsigned
     is_whole = isinstance(part, int | np.integer) and not isinstance(part, bool)
-    return int(part) if is_whole else None
+    return _narrow(int(part), what) if is_whole else None
 
 
-def _classes_in(part: Any) -> Tensor | None:
-    """A batch's classes (B,), if that is what a part of it is."""
-    if isinstance(part, list) and part and all(_class_in(each) is not None for each in part):
-        return torch.tensor([_class_in(each) for each in part])
+def _classes_in(part: Any, what: str) -> Tensor | None:
+    """A batch's classes (B,), if that is what a part of it is.
+
+    Raises: DataError for one that is too large.
+    """
+    if isinstance(part, list) and part and all(_class_in(each, what) is not None for each in part):
+        return torch.tensor([_class_in(each, what) for each in part])
     if isinstance(part, np.ndarray) and part.dtype.kind in "iu":
+        if part.dtype.kind == "u" and part.size:
+            _narrow(int(part.max()), what)  # which NumPy would wrap to a number below 0
         part = torch.as_tensor(part.astype(np.int64))
     is_row = isinstance(part, Tensor) and part.ndim == 1 and not part.is_floating_point()
+    if is_row and part.dtype == torch.uint64:
+        return _classes_in(part.numpy(), what)
     return part if is_row else None
 
 
