@@ -39,3 +39,17 @@ def test_a_field_of_another_kind_is_told(run, key, value):
 def test_measures_are_described_by_mappings(run):
     with pytest.raises(ResultError, match="'measures' of run.json"):
         Run.of(run | {"measures": {"l0": 3}})
+
+
+@pytest.mark.parametrize("name", ["seed", "conventions", "bases"])
+def test_what_is_read_of_settings_has_to_be_there(run, name):
+    settings = {key: value for key, value in run["settings"].items() if key != name}
+    with pytest.raises(ResultError, match=f"follow its schema: settings must contain .*'{name}'"):
+        Run.of(run | {"settings": settings})
+
+
+@pytest.mark.parametrize("name", ["label", "unit", "group", "bases"])
+def test_what_is_read_of_a_measure_has_to_be_there(run, name):
+    told = {key: value for key, value in run["measures"]["l0"].items() if key != name}
+    with pytest.raises(ResultError, match=f"follow its schema: measures.l0 .*'{name}'"):
+        Run.of(run | {"measures": {"l0": told}})

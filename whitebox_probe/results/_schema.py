@@ -57,6 +57,7 @@ _MEASURE = {
         "better": _or_none(_NAME),
         "bases": {"type": "boolean"},
     },
+    "required": ["label", "unit", "group", "bases"],
 }
 _MATRIX = {"type": "object", "properties": {"name": _NAME, "site": _NAME, "null": _or_none(_NAME)}}
 _CHECKPOINT = {"name": _or_none(_NAME), "sha256": _or_none(_NAME), "initial_of": _or_none(_NAME)}
@@ -69,7 +70,11 @@ RUN: dict[str, Any] = {
             "type": "object",
             "properties": {"name": _TEXT, "fingerprint": _or_none(_NAME), "limit": _or_none(_SIZE)},
         },
-        "settings": {"type": "object", "properties": _SETTINGS},
+        "settings": {
+            "type": "object",
+            "properties": _SETTINGS,
+            "required": ["seed", "conventions", "bases"],  # what is read without a default
+        },
         "family": _NAME,
         "checkpoint": {"type": "object", "properties": _CHECKPOINT},
         "network": _OBJECT,
