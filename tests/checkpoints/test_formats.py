@@ -2,11 +2,13 @@
 
 import bz2
 import gzip
+import io
 import lzma
 import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -175,3 +177,56 @@ def test_state_dicts_that_lie_deep_are_told_with_the_wrapper_that_takes_them(
     with pytest.raises(CheckpointError, match=r"further down.*wrapper='a\.b\.c\.d'"):
         read_state_dict(path)
     assert read_state_dict(path, wrapper="a.b.c.d")["w"].sum() == 4
+
+
+def test_two_archives_in_one_file_are_not_taken_for_the_last(tmp_path: Path) -> None:
+    path = tmp_path / "two.pth"
+    content = torch_file(path)
+    for in_front in (content, b"#!/bin/sh\n", bytes(1)):
+        path.write_bytes(in_front + content)
+        with pytest.raises(CheckpointError, match="in front of its records that are of none"):
+            read_state_dict(path)
+
+
+def test_bytes_between_records_are_told(tmp_path: Path) -> None:
+    path, other = tmp_path / "sound.pth", tmp_path / "other.pth"
+    torch_file(path)
+    with zipfile.ZipFile(path) as old, other.open("wb") as file:
+        with zipfile.ZipFile(file, "w") as new:
+            for number, name in enumerate(old.namelist()):
+                if number == 1:
+                    file.write(bytes(99))
+                    new.start_dir = file.tell()
+                new.writestr(name, old.read(name))
+    with pytest.raises(CheckpointError, match="between its records"):
+        read_state_dict(other)
+
+
+def test_an_archive_that_was_written_as_it_came_is_read(tmp_path: Path) -> None:
+    path, other = tmp_path / "sound.pth", tmp_path / "other.pth"
+    torch_file(path)
+
+    class Pipe(io.RawIOBase):
+        """A file without places: zipfile writes sizes behind the records."""
+
+        def write(self, part: Any) -> int:
+            held.extend(part)
+            return len(part)
+
+    held = bytearray()
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(Pipe(), "w") as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    other.write_bytes(held)
+    assert read_state_dict(other).keys() == NET.state_dict().keys()
+
+
+def test_a_name_that_is_no_utf8_is_told_and_not_called_damage(tmp_path: Path) -> None:
+    path = tmp_path / "sound\udcff.pth"
+    try:
+        torch_file(tmp_path / "sound.pth")
+        (tmp_path / "sound.pth").rename(path)
+    except OSError:
+        pytest.skip("the disk takes no such name")
+    with pytest.raises(CheckpointError, match="bytes that are no UTF-8: rename it"):
+        read_state_dict(path)

@@ -7,7 +7,7 @@ another weight in silence.
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -19,6 +19,8 @@ from whitebox_probe.checkpoints._formats import damaged
 
 _AT_ONCE = 1 << 22
 _HEAD = 30
+_BETWEEN = 24
+"""Bytes behind a record, of its size and checksum, where it was written as it came."""
 
 
 class Records(NamedTuple):
@@ -59,6 +61,7 @@ def _records(path: Path, numbers: bool) -> Records:
             raise Unfit("its records overlap")
         if (unpacked := sum(each.file_size for each in every)) > max(size, available()):
             raise Unfit(f"it would be {unpacked:,} bytes unpacked, more than fit into memory")
+        _expect_alone(path, every)
         starts = {}
         with path.open("rb") as file:
             for each in every:
@@ -72,17 +75,40 @@ def _records(path: Path, numbers: bool) -> Records:
     return Records(entries, starts)
 
 
+def _expect_alone(path: Path, every: Sequence[zipfile.ZipInfo]) -> None:
+    """Refuse bytes that belong to no record: of two archives in a row, only the last is listed.
+
+    Raises: Unfit.
+    """
+    end = 0
+    with path.open("rb") as file:
+        for each in sorted(every, key=lambda entry: entry.header_offset):
+            if each.header_offset < end:
+                raise Unfit("two of its records have one name, or its records overlap")
+            if each.header_offset - end > (_BETWEEN if end else 0):
+                where = "in front of" if end == 0 else "between"
+                raise Unfit(
+                    f"there are bytes {where} its records that are of none, as where two files "
+                    "were joined into one"
+                )
+            end = _place(file, each) + each.compress_size
+
+
 def _start(file: BinaryIO, entry: zipfile.ZipInfo, size: int) -> int:
     """Where the bytes of a record begin; the file then stands there."""
-    file.seek(entry.header_offset)
-    head = file.read(_HEAD)
-    if len(head) < _HEAD or not head.startswith(b"PK\x03\x04"):
-        raise Unfit(f"its record '{shown(entry.filename)}' is not where it says")
-    start = entry.header_offset + _HEAD + sum(struct.unpack("<HH", head[26:]))
+    start = _place(file, entry)
     if start + entry.file_size > size:
         raise Unfit(f"its record '{shown(entry.filename)}' is cut short")
     file.seek(start)
     return start
+
+
+def _place(file: BinaryIO, entry: zipfile.ZipInfo) -> int:
+    file.seek(entry.header_offset)
+    head = file.read(_HEAD)
+    if len(head) < _HEAD or not head.startswith(b"PK\x03\x04"):
+        raise Unfit(f"its record '{shown(entry.filename)}' is not where it says")
+    return entry.header_offset + _HEAD + sum(struct.unpack("<HH", head[26:]))
 
 
 def _expect(path: Path, file: BinaryIO, entry: zipfile.ZipInfo) -> None:
