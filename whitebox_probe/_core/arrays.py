@@ -6,6 +6,7 @@ and a header has to fit the bytes behind it.
 
 import io
 import math
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from numpy.lib import format as npy
 from whitebox_probe._core.gate import Unfit, gate, size_of
 from whitebox_probe._core.lines import shown
 from whitebox_probe._core.memory import available
+from whitebox_probe._core.process import ONE_AT_A_TIME
 
 NUMBERS = "biufc"
 _LONGEST = 10_000  # bytes of a header
@@ -90,7 +92,9 @@ def _header(file: BinaryIO, name: str) -> tuple[tuple[int, ...], bool, np.dtype[
         read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
         if read is None:
             raise Unfit(f"'{shown(name)}' is of a version of the format that is not read")
-        shape, by_column, dtype = read(file, max_header_size=_LONGEST)
+        with ONE_AT_A_TIME, warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of what Python 2 wrote, which is sound
+            shape, by_column, dtype = read(file, max_header_size=_LONGEST)
     if any(n < 0 for n in shape):
         raise Unfit(f"'{shown(name)}' has the shape {shape}")
     return shape, by_column, dtype

@@ -99,6 +99,12 @@ def _part(
         os.close(handle)
     try:
         yield path
+    except OSError as error:
+        if (
+            error.errno is not None and error.filename is None
+        ):  # of a write to an open file: a quota, a limit, a full disk
+            error.filename = str(folder / f"{name}{suffix}")
+        raise
     finally:
         _remove(path)
         if _LOCKS:

@@ -298,7 +298,18 @@ def as_options(error: ProbeError, known: dict[str, object]) -> str:
     'no: it is. Pass --arch crate_small.'
     """
 
+    def call(match: re.Match[str]) -> str:
+        """A call's keywords, where all of them are options: half of them would be neither."""
+        given = re.findall(r"\b([a-z_]+)=", match[1])
+        if not given or any(name not in known for name in given):
+            return match[0].replace("=", "\0")
+        return re.sub(r"=(True|\.\.\.)", "=", match[1])
+
     def spell(text: str) -> str:
+        text = re.sub(r"\bwp\.[a-z]+\(\.\.\., ([^()]*)\)", call, text)
+        return bare(text).replace("\0", "=")
+
+    def bare(text: str) -> str:
         text = text.replace("normalise='per_token'", "per_token=")
         return re.sub(r"(?<!--set )\b([a-z_]+)=(?:'([^']*)')?", option, text)
 

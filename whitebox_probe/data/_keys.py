@@ -63,7 +63,7 @@ def input_key(parts: Mapping[str, Any], what: str, choices: Choices, reads: str 
     Args: reads: what the model takes: "images", "text" or not known.
     Raises: DataError where none or several can be meant.
     """
-    keys = [key for key in parts if not key.startswith("__")]
+    keys = [key for key in parts if key and not key.startswith("__")]
     if choices.column is not None:
         return expect_key(choices.column, keys, what, "column")
     if choices.input_name in (*IMAGES, *IDS) and choices.input_name in keys:
@@ -82,7 +82,7 @@ def input_key(parts: Mapping[str, Any], what: str, choices: Choices, reads: str 
             raise DataError(
                 f"{what} holds {' and '.join(repr(key) for key in fitting)}",
                 "each may be the model's input",
-                f"Choose one: wp.data(..., column='{fitting[0]}'), or --column {fitting[0]}",
+                f"Choose one: wp.data(..., column='{fitting[0]}')",
             )
     other = [key for key in keys if key.lower() in (texts if reads == "images" else pictures)]
     if reads is not None and other:
@@ -96,7 +96,9 @@ def input_key(parts: Mapping[str, Any], what: str, choices: Choices, reads: str 
     raise DataError(
         f"which part of {what} is the model's input is not known",
         f"its keys are {', '.join(keys) or 'none'}",
-        f"Choose one: wp.data(..., column='{keys[0] if keys else '...'}'), or --column",
+        f"Choose one: wp.data(..., column='{keys[0]}')"
+        if keys
+        else "Name its keys, such as images",
     )
 
 

@@ -188,8 +188,9 @@ class Reading:
 
     @cached_property
     def _white(self) -> float:
-        """What the model's preprocessing makes of white."""
-        assert self.transform is not None
+        """What the model's preprocessing makes of white; of none that is known, nothing special."""
+        if self.transform is None:
+            return 1.0
         assert not isinstance(self.transform, TextReader)
         high, wide = getattr(self.transform, "size", (16, 16))  # some take no other one
         return float(self.transform(Image.new("RGB", (wide, high), "white")).max())

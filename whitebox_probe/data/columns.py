@@ -55,6 +55,12 @@ class Columns(Kind):
             columns = {str(key): value for key, value in data.items()}
         else:
             columns, name = _of_file(Path(data)), Path(data).name
+        if list(columns) == [""]:
+            raise DataError(
+                f"the one array of {name} has no name",
+                "its key is empty, and by it samples are read",
+                "Give it one, as numpy.savez(FILE, images=array) does",
+            )
         rows = _Rows(columns, name)
         reading = Reading(transform, choices)
         known = {*_keys.IMAGES, *_keys.FILES, *_keys.IDS, *_keys.TEXTS}

@@ -114,7 +114,7 @@ def _column(data: Any, columns: list[str], name: str, reading: Reading) -> str:
         raise DataError(
             f"a {name} has no column '{COLUMN}'",
             f"its columns are {', '.join(columns) or 'not known'}",
-            "Choose one with wp.data(..., column=...), or --column",
+            "Choose one with wp.data(..., column=...)",
         ) from error
 
 

@@ -17,14 +17,14 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
-from whitebox_probe._core.errors import BasisError, nearest
+from whitebox_probe._core.errors import BasisError
 from whitebox_probe.metrics._linalg import orthonormalise, rounding, upcast
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.probing.null import null_named
-from whitebox_probe.probing.plan import BasisKey
+from whitebox_probe.probing.plan import FITTED as FITTED
+from whitebox_probe.probing.plan import FREE as FREE
+from whitebox_probe.probing.plan import BasisKey, expect_basis
 
-FITTED = ("pca", "pca:clusters")
-FREE = ("qk", *FITTED, "random")
 CLUSTER_TOKENS = 4096
 _EXACT = 1e-12  # of the points' energy outside of their subspaces: no restart does better
 _FIRST_STEPS = 8  # of every restart; the best _FINISHED of them go on
@@ -74,13 +74,7 @@ def basis_of(model: ProbeModel, basis: str, *, seed: int = 0) -> dict[int, Tenso
         return random_bases(model, seed=seed)
     if basis == "qk" and {"qkv:q", "qkv:k"} <= set(model.bases):
         return {n: _qk(model.subspaces(n, "qkv:q"), model.subspaces(n, "qkv:k")) for n in layers}
-    if basis not in model.bases:
-        known = [*model.bases, *(b for b in FREE if b != "qk" or "qkv:q" in model.bases)]
-        raise BasisError(
-            f"basis '{basis}' is not in family '{model.anatomy.name}'",
-            "its attention has no such projection",
-            nearest(basis, known),
-        )
+    expect_basis(model, basis)
     return {n: model.subspaces(n, basis) for n in layers}
 
 

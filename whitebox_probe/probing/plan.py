@@ -11,7 +11,7 @@ from itertools import product
 from typing import Any
 
 from whitebox_probe._core import discover
-from whitebox_probe._core.errors import MissingDependency, ProbeError
+from whitebox_probe._core.errors import BasisError, MissingDependency, ProbeError, nearest
 from whitebox_probe.metrics.catalogue import catalogue, measure_named
 from whitebox_probe.metrics.measure import (
     DatasetMeasure,
@@ -26,6 +26,9 @@ from whitebox_probe.probing import null as nulls
 from whitebox_probe.probing.settings import SEVERAL, Settings, several
 from whitebox_probe.sites import is_residual
 
+FITTED = ("pca", "pca:clusters")
+FREE = ("qk", *FITTED, "random")
+"""Bases that no weights hold: those fitted to tokens, and the others."""
 WEIGHTS = "weights"
 """Where the measures of subspaces are in the table."""
 
@@ -200,6 +203,9 @@ def planned(
         of one that is not measured, or parts of the layers that the model does not have.
     """
     requests = [_request(each) for each in _listed(wanted)]
+    for name in dict.fromkeys(b for each in requests for b in each.over(settings).basis):
+        if name is not None and name != model.default_basis:
+            expect_basis(model, name)  # of measures that use none too: run.json tells it
     found: dict[Measurement, None] = {}
     asked = set(sites)
     explicit: set[tuple[Any, ...]] = set()
@@ -233,6 +239,20 @@ def planned(
         )
     of_weights = [m for m in found if isinstance(m.measure, WeightMeasure)]
     return Plan(tuple(m for m in found if m not in set(of_weights)), tuple(of_weights))
+
+
+def expect_basis(model: ProbeModel, basis: str) -> None:
+    """Check that a model can have a basis of that name.
+
+    Raises: BasisError.
+    """
+    known = [*model.bases, *(b for b in FREE if b != "qk" or "qkv:q" in model.bases)]
+    if basis not in known:
+        raise BasisError(
+            f"basis '{basis}' is not in family '{model.anatomy.name}'",
+            "its attention has no such projection",
+            nearest(basis, known),
+        )
 
 
 def expect_packages(measure: Measure | type[Measure]) -> None:

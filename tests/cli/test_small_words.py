@@ -1,0 +1,66 @@
+"""Lines of the command that say what they mean: options, places, and no noise beside a result."""
+
+import numpy as np
+import pytest
+
+import whitebox_probe as wp
+from tests.conftest import small_crate
+from whitebox_probe._core.arrays import mapped_array
+from whitebox_probe._core.errors import BasisError, DataError, ProbeError
+from whitebox_probe._core.io import atomic_path, temporary_folder
+from whitebox_probe.cli.main import as_options
+
+KNOWN = {"column": None, "pixels": False}
+
+
+@pytest.mark.parametrize(
+    ("fix", "told"),
+    [
+        ("Choose one: wp.data(..., column='npy')", "Choose one: --column npy."),
+        ("Choose wp.data(..., column=...): it has a", "Choose --column: it has a."),
+        ("Use wp.data(..., pixels=True), or whole", "Use --pixels, or whole."),
+        ("Use wp.data(..., mask='a')", "Use wp.data(..., mask='a')."),
+        ("Use wp.data(..., mask='a', column='b')", "Use wp.data(..., mask='a', column='b')."),
+    ],
+)
+def test_a_call_is_spelled_as_options_or_left_whole(fix, told):
+    assert as_options(ProbeError("no", "it is", fix), KNOWN) == f"no: it is. {told}"
+
+
+@pytest.mark.parametrize("metric", ["l0", "compression"])
+def test_a_basis_that_there_is_not_is_refused_whatever_is_measured(metric):
+    model = wp.wrap(small_crate(), name="small")
+    with pytest.raises(BasisError, match="basis 'nosuch' is not in family"):
+        wp.probe(model, np.ones((2, 3, 12, 12)), [metric], basis="nosuch", progress=False)
+
+
+def test_fractions_that_look_like_pixels_are_told_of_a_model_without_preprocessing(tmp_path):
+    images = np.random.default_rng(0).normal(size=(6, 3, 12, 12)).astype(np.float32)
+    images[5] = abs(images[5]) * 40
+    np.save(tmp_path / "f.npy", images)
+    model = wp.wrap(small_crate(), name="small")
+    with pytest.raises(DataError, match="sample 5 of f.npy holds fractions from"):
+        wp.probe(model, tmp_path / "f.npy", ["l0"], progress=False)
+
+
+def test_an_array_without_a_name_is_told(tmp_path):
+    np.savez(tmp_path / "a.npz", **{"": np.ones((2, 3, 12, 12), np.float32)})
+    model = wp.wrap(small_crate(), name="small")
+    with pytest.raises(DataError, match=r"the one array of a\.npz has no name"):
+        wp.probe(model, tmp_path / "a.npz", ["l0"], progress=False)
+
+
+def test_what_python_2_wrote_is_read_without_a_word(tmp_path, recwarn):
+    path = tmp_path / "a.npy"
+    np.save(path, np.ones((6, 2), np.float32))
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"(6, 2), }  ", b"(6L, 2L), }"))
+    assert mapped_array(path).shape == (6, 2)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("write", [atomic_path, lambda path: temporary_folder(path.parent, "a")])
+def test_an_error_of_a_write_names_the_place(write, tmp_path):
+    with pytest.raises(OSError, match="too large") as error, write(tmp_path / "a"):
+        raise OSError(27, "File too large")
+    assert error.value.filename == str(tmp_path / "a")
