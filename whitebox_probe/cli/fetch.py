@@ -18,7 +18,8 @@ EXAMPLES = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     kinds = "checkpoint of the registry, or timm:NAME"
-    named = parser.add_argument("names", nargs="+", type=_shared.name_or_path, metavar="NAME", help=kinds)
+    given = _shared.name_or_path
+    named = parser.add_argument("names", nargs="+", type=given, metavar="NAME", help=kinds)
     _completing.by(named, "checkpoints")
     _shared.add_progress(parser)
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from datetime import datetime, timezone
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from whitebox_probe.probing.norms import norms_of
 from whitebox_probe.probing.padding import left_padding
 from whitebox_probe.probing.plan import Plan, Wanted, heads_site, planned
 from whitebox_probe.probing.processes import Processes, current
-from whitebox_probe.probing.settings import Anew, Execution, Settings
+from whitebox_probe.probing.settings import Execution, Settings
 from whitebox_probe.probing.state import Saver, members_in, unread
 from whitebox_probe.probing.table import Table
 from whitebox_probe.results.forms import NULL_SEPARATOR
@@ -78,7 +79,7 @@ def probe(
     seed: int = 0,
     name: str | None = None,
     progress: bool = True,
-    checkpoint: str | Path | Anew | None = None,
+    checkpoint: str | PathLike[str] | None = None,
     save_every: float = 60.0,
     distributed: bool = True,
 ) -> Result:

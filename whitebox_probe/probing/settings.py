@@ -290,6 +290,10 @@ class Anew:
     folder: Path
     begin: Callable[[], None]
 
+    def __fspath__(self) -> str:
+        """The folder, wherever a path is taken."""
+        return str(self.folder)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:

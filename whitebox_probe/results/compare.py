@@ -210,7 +210,7 @@ def _paired(
 ) -> pd.DataFrame:
     """Sample-by-sample differences, second minus first, for the measures that both have."""
     shared = first.samples.index.intersection(second.samples.index)
-    contents = first.contents(shared)
+    contents = first.contents(shared.tolist())
     if len(shared) < 2:
         raise ResultError(
             f"{first.model} and {second.model} share {len(shared)} samples",

@@ -158,10 +158,10 @@ class Result:
         frame = self.frame if metric is None else self.frame[self.frame["metric"] == metric]
         return keys_of(frame)
 
-    def contents(self, samples: pd.Index | None = None) -> np.ndarray | None:
+    def contents(self, samples: Sequence[int] | None = None) -> np.ndarray | None:
         """What tells samples apart, (N,), all of the result or those named; None if not known."""
         known, wanted = self.identities, self.samples.index if samples is None else samples
-        return None if known is None else known.loc[wanted].to_numpy()
+        return None if known is None else known.loc[list(wanted)].to_numpy()
 
     def trend(self, metric: str, site: str | None = None, **where: Any) -> Trend:
         """How a metric goes with depth: Spearman's rho and its p, the change, and its steps.
