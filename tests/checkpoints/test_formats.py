@@ -221,12 +221,11 @@ def test_an_archive_that_was_written_as_it_came_is_read(tmp_path: Path) -> None:
     assert read_state_dict(other).keys() == NET.state_dict().keys()
 
 
-def test_a_name_that_is_no_utf8_is_told_and_not_called_damage(tmp_path: Path) -> None:
+def test_a_name_that_is_no_utf8_is_no_damage(tmp_path: Path) -> None:
     path = tmp_path / "sound\udcff.pth"
     try:
         torch_file(tmp_path / "sound.pth")
         (tmp_path / "sound.pth").rename(path)
     except OSError:
         pytest.skip("the disk takes no such name")
-    with pytest.raises(CheckpointError, match="bytes that are no UTF-8: rename it"):
-        read_state_dict(path)
+    assert read_state_dict(path)

@@ -203,6 +203,7 @@ def test_threads_that_run_the_users_code_are_told_from_those_that_wait():
         ("torch._inductor.compile_fx", False),
         ("tensorboard_of_mine", False),
         ("asyncio.base_events", False),  # a loop, whose tasks may draw
+        ("asyncio.unix_events", True),  # waits for a process, as beside a browser
     ],
 )
 def test_threads_of_libraries_that_only_wait_are_no_threads_at_work(module, helps):

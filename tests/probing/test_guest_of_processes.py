@@ -1,11 +1,14 @@
 """In a process of its own: how others are started, threads and signals are as they were found."""
 
+import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[2]
 SEEN = """
     import atexit, multiprocessing, signal, sys, threading
     import torch, tqdm.std
@@ -35,8 +38,14 @@ SEEN = """
 def run(code, tmp_path):
     file = tmp_path / "guest.py"
     file.write_text(textwrap.dedent(SEEN) + textwrap.indent(textwrap.dedent(code), "    "))
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, file], capture_output=True, text=True, timeout=200, check=False
+        [sys.executable, file],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+        env=environment,
     )
     assert done.returncode == 0, done.stderr
 

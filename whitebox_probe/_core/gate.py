@@ -137,17 +137,6 @@ def given_path(text: str | Path) -> Path:
     return path
 
 
-def expect_utf8(path: Path) -> None:
-    """Check a path that libraries are to open, or that a result is to tell: theirs are of UTF-8.
-
-    Raises: Unfit.
-    """
-    try:
-        str(path).encode()
-    except UnicodeEncodeError as error:
-        raise Unfit("its path holds bytes that are no UTF-8: rename it") from error
-
-
 def read_bytes(path: Path, *, most: int = TEXT) -> bytes:
     """The bytes of a file of at most so many.
 

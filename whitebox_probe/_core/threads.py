@@ -12,7 +12,7 @@ _HELPERS = (
     *("tensorboard", "wandb", "torch._inductor.compile_worker"),
     "torch.utils.data._utils.pin_memory",
     # What waits for processes: neither runs code that it is given.
-    *("multiprocessing.queues", "concurrent.futures.process"),
+    *("multiprocessing.queues", "concurrent.futures.process", "asyncio.unix_events"),
     *("loky.process_executor", "joblib.externals.loky.process_executor"),
 )
 """Libraries, and parts of some, whose threads only wait, show, copy and talk."""

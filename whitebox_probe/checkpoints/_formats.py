@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from whitebox_probe._core.errors import CheckpointError
-from whitebox_probe._core.gate import Unfit, expect_utf8, gate, is_zip, size_of
+from whitebox_probe._core.gate import Unfit, gate, is_zip, size_of
 from whitebox_probe._core.lines import shown
 
 LOOKED_AT = 512
@@ -57,7 +57,6 @@ def first_bytes(path: Path) -> bytes:
     Raises: CheckpointError for a file that is missing, empty, or the placeholder of one.
     """
     try:
-        expect_utf8(path)
         size_of(path)
         with gate(), path.open("rb") as file:
             start = file.read(LOOKED_AT)
