@@ -41,13 +41,18 @@ def expect_finite(values: Tensor, *, name: str, undefined: Tensor | None = None)
     return values
 
 
+def heads_not_finite(U: Tensor) -> list[int]:
+    """Which heads' subspaces, of (K, d, p), hold NaN or infinity."""
+    found: list[int] = (~U.flatten(1).isfinite().all(dim=1)).nonzero()[:, 0].tolist()
+    return found
+
+
 def expect_finite_heads(U: Tensor) -> None:
     """Check that the subspaces of all heads, (K, d, p), are finite.
 
     Raises: NonFiniteError that names the first one that is not.
     """
-    bad = (~U.flatten(1).isfinite().all(dim=1)).nonzero()[:, 0].tolist()
-    if bad:
+    if bad := heads_not_finite(U):
         raise NonFiniteError(
             f"U is not finite for {len(bad)} of {len(U)} heads",
             f"U[{bad[0]}] holds NaN or infinity",

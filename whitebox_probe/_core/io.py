@@ -100,9 +100,8 @@ def _part(
     try:
         yield path
     except OSError as error:
-        if (
-            error.errno is not None and error.filename is None
-        ):  # of a write to an open file: a quota, a limit, a full disk
+        # Of a write to an open file: a quota, a limit, a full disk.
+        if error.errno is not None and error.filename is None:
             error.filename = str(folder / f"{name}{suffix}")
         raise
     finally:

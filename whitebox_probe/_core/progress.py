@@ -44,7 +44,7 @@ class _None:
         self._iterable = iterable
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._iterable or ())
+        return iter(() if self._iterable is None else self._iterable)
 
     def __enter__(self) -> "_None":
         return self

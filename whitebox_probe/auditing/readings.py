@@ -16,7 +16,7 @@ from whitebox_probe._core.errors import ResultError
 from whitebox_probe.results.result import Result
 from whitebox_probe.results.run import Run
 from whitebox_probe.results.table import SETTINGS, no_value, written
-from whitebox_probe.stats import by_content
+from whitebox_probe.stats import by_content, count_contents
 
 _TOLD = tuple(name for name in SETTINGS if name != "null")
 
@@ -39,7 +39,9 @@ class Readings:
     def __init__(self, result: Result) -> None:
         self.run: Run = result.run
         self._samples, self._contents = result.samples, result.contents()
-        self.count = len(by_content(np.empty(len(self._samples)), self._contents))
+        self.count = count_contents(len(self._samples), self._contents)
+        if self.count == len(self._samples):  # no copies to look for in each of many values
+            self._contents = None
         self._curves: dict[str, list[_Curve]] = {}
         frame = result.frame
         found: dict[tuple[Any, ...], _Curve] = {}
@@ -65,7 +67,7 @@ class Readings:
         few = copy.copy(self)
         few._samples = self._samples.iloc[:count]
         few._contents = None if self._contents is None else self._contents[:count]
-        few.count = len(by_content(np.empty(len(few._samples)), few._contents))
+        few.count = count_contents(len(few._samples), few._contents)
         return few
 
     def values(self, metric: str, site: str | None, where: Mapping[str, Any]) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
+from whitebox_probe._core.checks import heads_not_finite
 from whitebox_probe._core.errors import NonFiniteError
 from whitebox_probe.metrics.compression import official_bounds
 from whitebox_probe.metrics.measure import DatasetMeasure, Measure, SampleMeasure, WeightMeasure
@@ -201,8 +202,7 @@ class _OfLayer:
 def _expect_finite_subspaces(of: Mapping[int, Tensor]) -> None:
     """Raise NonFiniteError that names the first layer and head whose weights are not finite."""
     for layer, U in of.items():
-        bad = (~U.flatten(1).isfinite().all(dim=1)).nonzero()[:, 0].tolist()
-        if bad:
+        if bad := heads_not_finite(U):
             raise NonFiniteError(
                 f"{len(bad)} of {len(U)} subspaces of layer {layer} are not finite",
                 f"the weights that head {bad[0] + 1} is read from hold NaN or infinity",

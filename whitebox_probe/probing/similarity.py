@@ -98,7 +98,7 @@ def similarity(
         return sink
 
     read: list[Tensor] = [torch.empty(0, dtype=torch.int64)]
-    contents = _Contents()
+    contents: set[int] = set()
     used = models[:1] if same else models
     shown = bar(progress=progress, total=sources[0].count, unit="sample")
     with shown, ExitStack() as stack:
@@ -115,7 +115,7 @@ def similarity(
                 masks[which], running[0] = batch.mask, which
                 run_batch(model, batch, places[which], [site])
             right = features[0 if same else 1]
-            fresh = contents.fresh(batches[0].identities)
+            fresh = _fresh(batches[0].identities, contents)
             for (i, j), sums in moments.items():
                 if bool(fresh.any()):
                     sums.add(features[0][i][fresh], right[j][fresh])
@@ -124,7 +124,7 @@ def similarity(
             shown.update(len(batches[0].ids))
     ids = torch.cat(read).numpy()
     sources[0].expect_whole(ids)
-    count = len(contents.known)
+    count = len(contents)
     _tell_copies(len(ids), count)
     if count < FEWEST:
         raise DataError(
@@ -154,19 +154,13 @@ def _not_finite(model: ProbeModel, site: str, layer: int) -> NonFiniteError:
     )
 
 
-class _Contents:
-    """Which samples are there for the first time: of copies no similarity can be told."""
-
-    def __init__(self) -> None:
-        self.known: set[int] = set()
-
-    def fresh(self, identities: Tensor) -> Tensor:
-        """Whether each sample of a batch (B,) is no copy of one that was there before it."""
-        found = []
-        for each in identities.tolist():
-            found.append(each not in self.known)
-            self.known.add(each)
-        return torch.tensor(found, dtype=torch.bool)
+def _fresh(identities: Tensor, known: set[int]) -> Tensor:
+    """Whether each sample of a batch (B,) is no copy of one before it; those are then `known`."""
+    found = []
+    for each in identities.tolist():
+        found.append(each not in known)
+        known.add(each)
+    return torch.tensor(found, dtype=torch.bool)
 
 
 class CopiesWarning(UserWarning):

@@ -10,7 +10,7 @@ import pandas as pd
 from whitebox_probe._core.digits import Number
 from whitebox_probe.results.printed import Cell
 from whitebox_probe.results.table import SETTINGS, keys_of, varying, written
-from whitebox_probe.stats import few_note, summarise
+from whitebox_probe.stats import count_contents, few_note, summarise
 
 
 class Measured(Protocol):
@@ -46,8 +46,9 @@ def samples_note(results: Sequence[Measured]) -> str:
     """
     found = []
     for result in results:
-        known, count = result.contents(), len(result.samples) or int(result.run.count)
-        found.append((count if known is None else len(np.unique(known)) or count, count))
+        samples = len(result.samples)
+        count = samples or int(result.run.count)  # of numbers from weights alone: none is kept
+        found.append((count_contents(samples, result.contents()) or count, count))
     contents, count = min(found)
     return few_note(count, contents)
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from whitebox_probe._core.errors import ResultError, nearest
 from whitebox_probe._core.gate import Unfit, gate, size_of
-from whitebox_probe.stats import copies_note, summarise
+from whitebox_probe.stats import copies_note, count_contents, summarise
 
 SETTINGS = ("basis", "convention", "prenorm", "class_token", "eps", "lam", "null")
 """Columns that say how a number was taken; without a value where it does not depend on that."""
@@ -178,7 +178,7 @@ def tabulate(
         ddof = np.array([row.get("ddof", 1) for row in rows], dtype=np.int64)
         values = samples[[row["key"] for row in rows]].to_numpy()
         summary = summarise(values, ddof=ddof, seed=seed, contents=contents)
-        copies = "" if contents is None else copies_note(len(values), len(np.unique(contents)))
+        copies = copies_note(len(values), count_contents(len(values), contents))
     for column, row in enumerate(rows):
         spread = {name: float(getattr(summary, name)[column]) for name in ("mean", *_SPREAD)}
         note = "; ".join(filter(None, (row.get("note", ""), copies)))

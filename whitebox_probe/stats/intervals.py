@@ -91,6 +91,11 @@ def by_content(values: Array, contents: NDArray[Any] | None) -> Array:
     return centre + sums * (len(known) / len(values))
 
 
+def count_contents(count: int, contents: NDArray[Any] | None) -> int:
+    """How many of so many samples differ: all where their contents (N,) are not known."""
+    return count if contents is None else len(np.unique(contents))
+
+
 def copies_note(count: int, contents: int) -> str:
     """How many samples are there again, and what intervals make of it; "" where none is.
 
