@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -153,3 +154,44 @@ def test_rows_are_told_apart_whatever_holds_them(dtype, monkeypatch):
     assert _digest.of_rows([tensor, ["a", 2, None] * 4], some) != known
     if dtype != torch.bfloat16:
         assert _digest.of_rows([tensor.numpy()], some) == _digest.of_rows([tensor], some)
+
+
+def picture(shade, mode="L"):
+    made = Image.new(mode, (3, 2), shade)
+    if mode == "P":
+        made.putpalette([shade, 0, 0] * 256)
+    return made
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        lambda n: np.int64(n),
+        lambda n: np.float32(n),
+        lambda n: torch.full((2, n + 1), 3.0),  # of other lengths
+        lambda n: np.full(3, n),
+        lambda n: np.array([None, n], dtype=object),
+        lambda n: [1, [2, n]],
+        lambda n: {"bytes": b"x" * n, "path": None},
+        lambda n: picture(n),
+        lambda n: picture(n, "P"),
+        lambda n: Path(f"of/{n}.png"),
+        lambda n: f"a\ud800{n}",
+    ],
+)
+def test_what_a_list_holds_is_told_apart(value):
+    def digest(*numbers):
+        return _digest.of_rows([[value(n) for n in numbers]], [0, 2])
+
+    assert digest(1, 2, 3) == digest(1, 2, 3) == digest(1, 4, 3)  # the second is not measured
+    column = np.empty(3, dtype=object)
+    column[:] = [value(n) for n in (1, 2, 3)]
+    assert _digest.of_rows([column], [0, 2]) == digest(1, 2, 3)
+    assert len({digest(1, 2, 3), digest(3, 2, 1), digest(1, 2, 4)}) == 3
+
+
+def test_what_has_no_bytes_is_left_to_the_reader():
+    whole = io.BytesIO()
+    Image.effect_noise((64, 64), 50).save(whole, "PNG")
+    cut = Image.open(io.BytesIO(whole.getvalue()[:500]))
+    assert _digest.of_rows([[cut, torch.eye(2).to_sparse(), object()]], [0, 1, 2])

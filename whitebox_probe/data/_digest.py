@@ -6,12 +6,14 @@ nothing else is known, of the tensor that the model is given.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 
@@ -46,7 +48,7 @@ def of_sample(item: Tensor | NDArray[Any], mask: Tensor | None = None) -> int:
 
 
 def of_rows(columns: Iterable[Any], numbers: Sequence[int]) -> str:
-    """Hash of these rows of columns: of tensors, arrays, and lists of plain values.
+    """Hash of these rows of columns: tensors, arrays, and lists of what `_told` knows.
 
     What else a list holds has no bytes that are known, and is passed over.
     """
@@ -75,13 +77,44 @@ def _plain(column: Any, numbers: list[int]) -> bytes | memoryview:
         rows = column[numbers]
         plain = rows.view(torch.int16) if rows.dtype == torch.bfloat16 else rows
         return _bytes_of(plain.numpy(force=True))
-    if isinstance(column, np.ndarray):
+    if isinstance(column, np.ndarray) and column.dtype.kind != "O":
         first, last = numbers[0], numbers[-1] + 1
         together = numbers == list(range(first, last))  # a slice copies nothing
         return _bytes_of(column[first:last] if together else column[numbers])
-    kinds = str | bytes | int | float | None
-    known = [each for each in map(column.__getitem__, numbers) if isinstance(each, kinds)]
-    return repr(known).encode(errors="surrogatepass")
+    told = [_told(column[number]) for number in numbers]
+    return repr(told).encode(errors="surrogatepass")
+
+
+def _told(value: Any) -> object:
+    """A value, or what stands for it, whose `repr` tells it from others.
+
+    Of plain values, arrays, tensors and pictures, and of lists and mappings of these.
+    """
+    if value is None or isinstance(value, str | bytes | int | float):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, bytearray):
+        return bytes(value)
+    if isinstance(value, np.ndarray) and value.dtype.kind == "O":
+        return _told(value.tolist())
+    if isinstance(value, list | tuple):
+        return [*map(_told, value)]
+    if isinstance(value, Mapping):
+        return [(str(key), _told(each)) for key, each in value.items()]
+    if isinstance(value, Path):
+        return str(value)
+    try:
+        return _told_of_numbers(value)
+    except (OSError, ValueError, SyntaxError, RuntimeError, TypeError):
+        return type(value).__name__  # cut short, sparse: the reader tells which sample it is
+
+
+def _told_of_numbers(value: Any) -> object:
+    if isinstance(value, Image.Image):
+        plain = value.convert("RGBA") if value.mode == "P" else value
+        return plain.mode, plain.size, of_bytes(plain.tobytes())
+    return of_sample(value) if isinstance(value, Tensor | np.ndarray) else type(value).__name__
 
 
 def _bytes_of(array: NDArray[Any]) -> memoryview:
