@@ -7,6 +7,7 @@ is 1 for any fault.
 
 import argparse
 import os
+import signal
 import sys
 import time
 from functools import cache
@@ -73,6 +74,9 @@ def main() -> int:
     add("--cold", action="store_true", help="start every command from nothing")
     add("--seed", type=int, default=0)
     args = parser.parse_args()
+    # What a shell starts in the background ignores Ctrl-C, and so would all that is started here.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     faults = 0
     with bench() as at:
         for name in args.command:
