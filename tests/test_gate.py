@@ -34,6 +34,7 @@ RAW = re.compile(
     r"\btorch\.(jit\.)?load\(|\bnp\.load\(|\bnumpy\.load\(|\bjson\.loads?\(|\byaml\.\w*load\w*\("
     r"|\bpd\.read_\w+\(|\bpickle\.loads?\(|\bload_file\(|\bonnx\.load\(|Tokenizer\.from_\w+\("
     r"|AutoConfig\.from_pretrained\(|AutoTokenizer\.from_pretrained\("
+    r"|AutoImageProcessor\.from_pretrained\("
 )
 READERS = {
     "_core/gate.py": {"json.loads(", "yaml.load("},
@@ -42,7 +43,8 @@ READERS = {
     "results/reading.py": {"pd.read_parquet("},
     "results/table.py": {"pd.read_csv("},
     "models/configuration.py": {"AutoConfig.from_pretrained("},
-    "data/text.py": {"Tokenizer.from_str(", "AutoTokenizer.from_pretrained("},
+    "data/text.py": {"Tokenizer.from_str("},
+    "data/_tokenizer_folders.py": {"AutoTokenizer.from_pretrained("},
     "data/_tokenizer_files.py": {"Tokenizer.from_str("},
     "checkpoints/_formats.py": {"torch.jit.load("},  # in words, for a user to do
     # What this package itself has just written, or wrote for itself, is no input from outside.
@@ -54,7 +56,7 @@ READERS = {
     "probing/state.py": {"json.loads("},
     "probing/probe.py": {"json.loads("},
     "metrics/_packing.py": {"json.loads("},
-    "models/processors.py": {"json.loads("},
+    "models/processors.py": {"json.loads(", "AutoImageProcessor.from_pretrained("},
     "models/preprocess.py": {"json.loads("},
     "training/loop.py": {"load_file(", "json.loads("},
     "training/text.py": {"load_file(", "json.loads("},

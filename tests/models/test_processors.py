@@ -122,3 +122,62 @@ def test_a_run_tells_the_processors_settings(tmp_path):
     assert result.run["preprocess"]["processor"]["image_processor_type"] == "ViTImageProcessor"
     said = wp.load(f"hf:{tmp_path}", preprocess="imagenet")
     assert said.preprocess == wp.Preprocess.imagenet()
+
+
+NO_PROCESSORS = ("AutoModelForCausalLM", "AutoModel", "AutoProcessor", "AutoImageProcessor")
+CODE = """open({mark!r}, 'w').close()
+class T:
+    from_pretrained = classmethod(lambda cls, *a, **k: cls())
+"""
+
+
+def states(folder, file, **more):
+    known = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps(known | more))
+
+
+@pytest.mark.parametrize("file", ["preprocessor_config.json", "config.json", "inside"])
+@pytest.mark.parametrize("name", [*NO_PROCESSORS, "TimmBackbone", "ViTModel", "ViTConfig", 3])
+def test_only_an_image_processor_is_made(tmp_path, monkeypatch, file, name):
+    folder = tmp_path / "saved"
+    source, mark = saved(folder, "ViT", SQUARE), tmp_path / "mark"
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    (folder / "evil.py").write_text(CODE.format(mark=str(mark)))
+    stated = folder / "preprocessor_config.json"
+    states(folder, "config.json", auto_map={str(name): "evil.T"})
+    if file == "inside":
+        inner = json.loads(stated.read_text()) | {"image_processor_type": name}
+        stated.unlink()
+        (folder / "processor_config.json").write_text(json.dumps({"image_processor": inner}))
+    else:
+        if file == "config.json":
+            states(folder, stated.name, image_processor_type=None)
+        states(folder, file, image_processor_type=name)
+    with pytest.warns(LoadWarning, match="image_processor_type"):
+        wp.load(source)
+    assert not mark.exists()
+
+
+def test_no_processor_fetches_what_it_names(tmp_path, monkeypatch):
+    source = saved(tmp_path, "ViT", SQUARE)
+    asked = []
+    monkeypatch.setattr("socket.socket.connect", lambda *_: asked.append(1))
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: asked.append(1))
+    states(
+        tmp_path,
+        "preprocessor_config.json",
+        image_processor_type="OneFormerImageProcessor",
+        repo_path="some/where",
+        class_info_file="x.json",
+    )
+    wp.load(source)
+    assert not asked
+
+
+@pytest.mark.parametrize("name", ["ViTImageProcessorFast", "ViTFeatureExtractor"])
+def test_older_names_of_a_processor_are_known(tmp_path, name):
+    source = saved(tmp_path, "ViT", SQUARE)
+    plain = wp.load(source).preprocess
+    key = "feature_extractor_type" if "Feature" in name else "image_processor_type"
+    states(tmp_path, "preprocessor_config.json", **{"image_processor_type": None, key: name})
+    assert wp.load(source).preprocess == plain

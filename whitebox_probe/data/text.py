@@ -10,13 +10,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from whitebox_probe._core.errors import CheckpointError, DataError, MissingDependency
-from whitebox_probe._core.gate import Unfit, gate, is_file, size_of
-from whitebox_probe.checkpoints import Checkpoint, fetch
+from whitebox_probe._core.errors import DataError, MissingDependency
+from whitebox_probe._core.gate import Unfit, gate, size_of
 from whitebox_probe.data._tokenizer_files import sound
-from whitebox_probe.models.hub import in_repository
+from whitebox_probe.data._tokenizer_folders import loaded
 
-_FILE = "tokenizer.json"
 BYTES = "bytes"
 SUFFIX = ".txt"
 
@@ -261,56 +259,18 @@ def _draw_nothing(tokenizer: Any) -> None:
                 setattr(pieces, name, False)
 
 
-_TOKENIZER_FILES = (
-    "tokenizer*",
-    "vocab*",
-    "merges.txt",
-    "*.model",
-    "*.tiktoken",
-    "tekken.json",
-    "bpe.codes",
-)
-
-
-def _expect_files(name: str) -> None:
-    """Refuse a folder without a tokenizer, of which transformers makes an empty one.
-
-    Raises: DataError.
-    """
-    folder = Path(name)
-    if folder.is_dir() and not any(next(folder.glob(f), None) for f in _TOKENIZER_FILES):
-        raise _unusable(
-            name, "the folder holds no tokenizer; save_pretrained of it writes one there"
-        )
-
-
-def _tokenizer_file(name: str) -> Path | None:
-    """The file of a tokenizer in a folder, or in a repository of the hub; None if it has none."""
-    if Path(name).is_dir():
-        file = Path(name) / _FILE
-        return file if is_file(file) else None
-    model, _, revision = name.partition("@")
-    source = in_repository(model, _FILE, revision or "main")
-    try:
-        where = Checkpoint(f"{Path(model).name}-tokenizer", "hf", {}, source)
-        return fetch(where, progress=False)
-    except CheckpointError:
-        return None  # transformers says whether there is another form of it
-
-
 def _of_transformers(name: str) -> Tokenizer:
     try:
-        import transformers
+        import transformers  # noqa: F401 - so that a tokenizer is told to need it, not a model
     except ImportError as error:
         raise _missing("transformers", error) from error
-    _expect_files(name)
     try:
-        if (file := _tokenizer_file(name)) is not None:
-            sound(file)
         with gate():
-            found: Any = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+            found = loaded(name)
             for holder in (getattr(found, "backend_tokenizer", None), found):
                 _draw_nothing(holder)
+            special = _special(found)
+            pad = found.pad_token_id
     except Unfit as why:
         raise _unusable(name, why) from why
 
@@ -321,11 +281,17 @@ def _of_transformers(name: str) -> Tokenizer:
         except Unfit as why:
             raise _unusable(name, why) from why
 
-    # GPT-2 calls its end-of-text token unknown as well; there it is special all the same.
+    return _assembled(name, encode, special, pad, lambda i: str(found.decode([i])))
+
+
+def _special(found: Any) -> set[int]:
+    """The ids of special tokens.
+
+    GPT-2 calls its end-of-text token unknown as well; there it is special all the same.
+    """
     names = ("bos_token", "eos_token", "cls_token", "sep_token", "pad_token", "mask_token")
     special = {getattr(found, f"{one}_id") for one in names} - {None}
-    special |= set(found.all_special_ids) - {found.unk_token_id}
-    return _assembled(name, encode, special, found.pad_token_id, lambda i: str(found.decode([i])))
+    return special | (set(found.all_special_ids) - {found.unk_token_id})
 
 
 def _assembled(

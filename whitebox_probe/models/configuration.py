@@ -23,7 +23,7 @@ _STEERING = frozenset(
         *("experts_implementation", "kernel_config", "use_kernels", "quantization_config"),
         *("backbone_kwargs", "use_timm_backbone", "gguf_file", "trust_remote_code"),
         *("code_revision", "name_or_path", "token", "cache_dir", "proxies", "subfolder"),
-        *("revision"),
+        *("revision", "fast_tokenizer_files", "base_model_name_or_path"),
     }
 )
 """Fields by which a file would have the library look for code, kernels, or other files."""

@@ -13,7 +13,10 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 """Where a model's image processor is kept, alone or with a tokenizer's settings (by now)."""
 _INDEX = ".index.json"
-_ABSENT = ("EntryNotFoundError", "RemoteEntryNotFoundError")
+ABSENT = ("EntryNotFoundError", "RemoteEntryNotFoundError")
+"""The errors by which the hub says that a repository has no such file."""
+NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+"""A model's name on the hub."""
 FORMS = (WEIGHTS, WEIGHTS + _INDEX, "pytorch_model.bin", "pytorch_model.bin" + _INDEX)
 """What save_pretrained writes, the first of them that is there being read."""
 LENGTH = 128  # tokens in a window of text; every model of the hub takes that many
@@ -30,7 +33,7 @@ def hub_entry(name: str) -> Checkpoint:
     if Path(name).is_dir():
         there = next((form for form in FORMS if (Path(name) / form).is_file()), WEIGHTS)
         model, source = name, {"kind": "path", "path": str(Path(name) / there)}
-    elif re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model) and ".." not in model:
+    elif NAME.fullmatch(model) and ".." not in model:
         source = in_repository(model, WEIGHTS, revision or "main")
     else:
         raise CheckpointError(
@@ -114,7 +117,7 @@ def fetch_processor(model: str, folder: Path) -> None:
         try:
             checkpoints.fetch(Checkpoint(name, "hf", {}, source), progress=False)
         except CheckpointError as error:
-            if type(error.__cause__).__name__ in _ABSENT:
+            if type(error.__cause__).__name__ in ABSENT:
                 continue
             note = LoadWarning(
                 f"how images are prepared for '{model}' is not known",

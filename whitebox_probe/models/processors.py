@@ -1,6 +1,8 @@
 """Image processors of transformers: the model's own one prepares its images, to the bit."""
 
 import json
+import re
+import tempfile
 import warnings
 from collections.abc import Mapping
 from functools import cache
@@ -12,13 +14,18 @@ from torch import Tensor
 
 from whitebox_probe._core.errors import CheckpointError, DataError, LoadWarning
 from whitebox_probe._core.gate import Unfit, gate, is_file, read_mapping
+from whitebox_probe._core.lines import shown
 from whitebox_probe.models.arguments import expect_values
-from whitebox_probe.models.hub import PROCESSORS
+from whitebox_probe.models.configuration import quietly, transformers, unsteered
+from whitebox_probe.models.hub import CONFIG, PROCESSORS
 from whitebox_probe.models.images import eight_bits
 from whitebox_probe.models.preprocess import Preprocess
 
 _MOST = 1 << 22  # bytes of a processor's settings
 _RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
+_TYPES = ("image_processor_type", "feature_extractor_type")
+_ELSEWHERE = re.compile(r"(^|_)(file|files|path|dir|repo|url|metadata)($|_)")
+"""Settings that say where something is: OneFormer's processor fetches what two of them name."""
 _OPEN = {
     "do_resize": "the processor leaves their sizes as they are (do_resize is false)",
     "do_center_crop": "the processor keeps their proportions, and cuts nothing off "
@@ -35,11 +42,12 @@ def preprocess_in(folder: Path, *, size: tuple[int, int], channels: int) -> Prep
     from transformers import AutoImageProcessor
 
     try:
-        for file in PROCESSORS:
-            if is_file(folder / file):
-                expect_values(read_mapping(folder / file, most=_MOST), family="hf", source=file)
-        with gate():
-            made = AutoImageProcessor.from_pretrained(str(folder), trust_remote_code=False)
+        with tempfile.TemporaryDirectory() as place, gate(), quietly(transformers()):
+            for file in (CONFIG, *PROCESSORS):
+                if is_file(folder / file):
+                    kept = _settings(folder / file)
+                    (Path(place) / file).write_text(json.dumps(kept), encoding="utf-8")
+            made = AutoImageProcessor.from_pretrained(place, trust_remote_code=False)
             stated = json.loads(made.to_json_string())
             # Which of two implementations it is: they resize by torchvision, and by PIL.
             stated["image_processor_type"] = type(made).__name__
@@ -54,6 +62,44 @@ def preprocess_in(folder: Path, *, size: tuple[int, int], channels: int) -> Prep
             stacklevel=2,
         )
         return None
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """What a processor's or a model's configuration says, but of code and of other files.
+
+    transformers calls whichever of its classes is named as the processor's.
+
+    Raises: Unfit for a class that is no image processor; CheckpointError.
+    """
+    stated = unsteered(read_mapping(path, most=_MOST))
+    expect_values(stated, family="hf", source=path.name)
+    inner = stated.get("image_processor")
+    for each in (stated, inner if isinstance(inner, Mapping) else {}):
+        for key in _TYPES:
+            if each.get(key) is not None and not _is_processor(each[key]):
+                raise Unfit(f"its {key} {shown(each[key], 60)} is no image processor")
+    return stated if path.name == CONFIG else _of_here(stated)
+
+
+def _of_here(stated: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without those that say where something is, at any depth."""
+    return {
+        key: _of_here(value) if isinstance(value, Mapping) else value
+        for key, value in stated.items()
+        if not _ELSEWHERE.search(key)
+    }
+
+
+def _is_processor(name: Any) -> bool:
+    """Whether transformers has an image processor, or a feature extractor, of that name."""
+    library = transformers()
+    if not isinstance(name, str) or not name.isidentifier():
+        return False
+    plain = name.removesuffix("Fast").replace("FeatureExtractor", "ImageProcessor")
+    several = [getattr(library, plain + ending, None) for ending in ("", "Fast", "Pil")]
+    there = [each for each in several if each is not None]
+    base = library.image_processing_base.ImageProcessingMixin
+    return bool(there) and all(isinstance(c, type) and issubclass(c, base) for c in there)
 
 
 def described(stated: Mapping[str, Any], *, size: tuple[int, int], channels: int) -> Preprocess:

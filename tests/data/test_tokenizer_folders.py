@@ -1,0 +1,126 @@
+"""What a tokenizer's folder names and states has transformers do nothing but read a tokenizer."""
+
+import json
+
+import pytest
+
+from tests.data.test_text import word_level
+from whitebox_probe._core.errors import DataError
+from whitebox_probe.checkpoints import Checkpoint
+from whitebox_probe.data import _tokenizer_folders
+from whitebox_probe.data.text import TextWindows
+
+transformers = pytest.importorskip("transformers")
+TEXT = "a layer makes a stranger sparse a layer"
+CODE = """open({mark!r}, 'w').close()
+class T:
+    from_pretrained = classmethod(lambda cls, *a, **k: cls())
+"""
+NO_TOKENIZERS = (
+    *("AutoModelForImageClassification", "AutoModel", "AutoTokenizer", "AutoProcessor"),
+    *("AutoConfig", "GPT2Config", "GPT2Model", "TimmBackbone", "RagTokenizer", "pipeline", "utils"),
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A tokenizer as it is saved, with a configuration beside it."""
+    fast = transformers.PreTrainedTokenizerFast(
+        tokenizer_file=str(word_level(tmp_path, frame=True)),
+        **{"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "unk_token": "[UNK]"},
+    )
+    fast.save_pretrained(tmp_path / "saved")
+    (tmp_path / "saved" / "config.json").write_text('{"model_type": "gpt2"}')
+    return tmp_path / "saved"
+
+
+def states(folder, file, **more):
+    known = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps(known | more))
+
+
+@pytest.fixture
+def mark(folder, monkeypatch):
+    """Where code of the folder's would leave its mark, whatever the user would be asked."""
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    found = folder.parent / "mark"
+    (folder / "evil.py").write_text(CODE.format(mark=str(found)))
+    return found
+
+
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "config.json"])
+@pytest.mark.parametrize("name", [*NO_TOKENIZERS, 3, ["GPT2Tokenizer"]])
+def test_only_a_tokenizer_is_made(folder, mark, file, name):
+    named = {str(name): "evil.T", "AutoTokenizer": ["evil.T", "evil.T"]}
+    for each in ("config.json", "tokenizer_config.json"):
+        states(folder, each, auto_map=named)
+    if file == "config.json":
+        states(folder, "tokenizer_config.json", tokenizer_class=None)
+    states(folder, file, tokenizer_class=name)
+    with pytest.raises(DataError, match="tokenizer_class") as told:
+        TextWindows(TEXT, str(folder), 5)
+    assert len(str(told.value)) < 500
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("name", ["PreTrainedTokenizerFast", "NoSuchTokenizer"])
+def test_code_of_the_folder_is_not_looked_at(folder, mark, name):
+    plain = TextWindows(TEXT, str(folder), 5)
+    named = {"AutoTokenizer": ["evil.T", "evil.T"], "AutoConfig": "evil.T"}
+    for each in ("config.json", "tokenizer_config.json"):
+        states(folder, each, auto_map=named, tokenizer_class=name)
+    assert TextWindows(TEXT, str(folder), 5).fingerprint == plain.fingerprint
+    assert not mark.exists()
+
+
+def test_files_elsewhere_and_other_versions_are_not_read(folder):
+    plain = TextWindows(TEXT, str(folder), 5)
+    other = json.loads((folder / "tokenizer.json").read_text())
+    other["model"]["vocab"] = {word: 20 - i for i, word in enumerate(other["model"]["vocab"])}
+    for place in (folder / "tokenizer.4.0.0.json", folder.parent / "other.json"):
+        place.write_text(json.dumps(other))
+    states(
+        folder,
+        "tokenizer_config.json",
+        tokenizer_file=str(folder.parent / "other.json"),
+        vocab_file=str(folder.parent / "other.json"),
+        fast_tokenizer_files=["tokenizer.4.0.0.json", "tokenizer.json"],
+    )
+    assert TextWindows(TEXT, str(folder), 5).fingerprint == plain.fingerprint
+
+
+def test_a_tokenizer_of_several_files_is_read(tmp_path):
+    words = ["<|endoftext|>", "a", "b", "\u0120", "ab", "\u0120a"]
+    (tmp_path / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\na b\n\u0120 a\n")
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "GPT2Tokenizer"}')
+    assert TextWindows("ab a", str(tmp_path), 2).ids.tolist() == [[4, 5]]
+
+
+def test_a_name_of_the_hub_is_made_of_the_files_that_it_has(folder, monkeypatch):
+    plain, asked = TextWindows(TEXT, str(folder), 5), []
+
+    class EntryNotFoundError(Exception):
+        pass
+
+    def fetch(wanted: Checkpoint, *, progress):
+        asked.append(wanted.source["file"])
+        assert (wanted.source["repo"], wanted.source["revision"]) == ("some/model", "v1")
+        if not (path := folder / wanted.source["file"]).exists():
+            from whitebox_probe._core.errors import CheckpointError
+
+            raise CheckpointError("no", "such", "file") from EntryNotFoundError()
+        return path
+
+    monkeypatch.setattr(_tokenizer_folders, "fetch", fetch)
+    assert TextWindows(TEXT, "some/model@v1", 5).fingerprint == plain.fingerprint
+    assert "vocab.json" not in asked  # its tokenizer.json says all
+    for name in ("a/b/c", "../saved", "some model"):
+        with pytest.raises(DataError, match="neither a folder here nor a name"):
+            TextWindows(TEXT, name, 5)
+
+
+def test_a_folder_without_a_tokenizer(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    with pytest.raises(DataError, match="there is no tokenizer"):
+        TextWindows(TEXT, str(tmp_path), 5)
