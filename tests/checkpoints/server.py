@@ -267,6 +267,25 @@ def packed(to: Handler) -> None:
     to.body(content)
 
 
+def less_than_a_chunk(to: Handler) -> None:
+    to.protocol_version = "HTTP/1.1"
+    to.head(Transfer_Encoding="chunked")
+    to.chunk(to.server.content[: len(to.server.content) // 2])
+    to.body(b"-5\r\n")
+    to.close_connection = True
+
+
+def framed_twice(to: Handler) -> None:
+    to.head(Transfer_Encoding="gzip, chunked")
+    to.chunk(to.server.content)
+    to.chunk(b"")
+
+
+def framed_by_a_slip(to: Handler) -> None:
+    to.head(Transfer_Encoding="xchunked")
+    to.body(to.server.content[: len(to.server.content) // 2])
+
+
 def reset(to: Handler) -> None:
     to.head(Content_Length=len(to.server.content))
     to.body(to.server.content[: len(to.server.content) // 2])
@@ -341,6 +360,7 @@ WAYS: dict[str, Callable[[Handler], None]] = {
         *(good, without_length, chunked, cut, cut_without_length, cut_chunked, says_more),
         *(says_less, says_a_petabyte, says_nonsense, says_two_lengths, says_less_than_none),
         *(stall, silence, slow, page, page_for_weights, wrong, empty, over, endless, bomb),
+        *(less_than_a_chunk, framed_twice, framed_by_a_slip),
         *(packed, reset, reset_at_once, hang_up, gibberish, long_header, part_of_it),
         bare_redirect,
     )

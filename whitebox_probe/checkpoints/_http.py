@@ -1,7 +1,7 @@
 """Download over HTTP: bounded in bytes, in tries, in waits, and in where it may be led."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
@@ -152,9 +152,16 @@ def _at_home(first: str, host: str) -> bool:
 def _receive(answer: "requests.Response", to: Sink, checked: bool, progress: bool) -> None:
     length = _expect_file(answer, to, checked)
     with bar(progress=progress, total=length, unit="B", unit_scale=True, ncols=79) as told:
-        for chunk in answer.iter_content(_CHUNK):
+        for chunk in _parts(answer):
             to.write(chunk)
             told.update(len(chunk))
+
+
+def _parts(answer: "requests.Response") -> Iterator[bytes]:
+    try:
+        yield from answer.iter_content(_CHUNK)
+    except ValueError as error:  # http.client reads "-5" as the size of a chunk
+        raise Unfit("the server's answer is not understood") from error
 
 
 def _expect_file(answer: "requests.Response", to: Sink, checked: bool) -> int | None:
@@ -170,7 +177,10 @@ def _expect_file(answer: "requests.Response", to: Sink, checked: bool) -> int | 
     coding = answer.headers.get("Content-Encoding", "identity")
     if coding.strip().lower() != "identity":
         raise Unfit(f"the server sends it compressed ({shown(coding)}), which was not asked for")
-    chunked = "chunked" in answer.headers.get("Transfer-Encoding", "").lower()
+    framed = answer.headers.get("Transfer-Encoding", "identity").strip().lower()
+    if framed not in ("chunked", "identity"):  # of other ones the library makes a plain body
+        raise Unfit(f"the server sends it framed as {shown(framed, 60)}, which was not asked for")
+    chunked = framed == "chunked"
     told = answer.headers.get("Content-Length", "")
     if chunked or not (told.isascii() and told.isdigit()):
         if not chunked and not checked and to.size is None:
