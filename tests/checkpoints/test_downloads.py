@@ -206,7 +206,7 @@ AWAY = [
     ("itself", "it redirects more than 10 times"),
     ("http://[::1", "an address that is not understood"),
     ("\xff\xfe", "an address that is not understood"),
-    ("http://127.0.0.1:port/", "InvalidURL"),
+    ("http://127.0.0.1:port/", "an address that is not understood"),
     ("http://127.0.0.1:1/\x01\x1b[2J", "Connection refused"),
     ("//" + "a" * 300 + ".com/", ""),
 ]
@@ -231,6 +231,14 @@ def test_another_host_is_followed_only_to_a_file_whose_digest_is_known(
     assert other.times(away) == 0
     assert get(url) == (0, "")
     assert (cache / "one" / "one.pth").read_bytes() == CONTENT
+
+
+def test_an_address_of_two_hosts_leads_to_neither(server, other, get, cache):
+    away = other.at("good")
+    host, path = away.removeprefix("http://").split("/", 1)
+    url = server.at(redirect(f"http://{host}\\@127.0.0.1/{path}"))
+    expect_refused(get(url, ""), url, cache, "another host, 127.0.0.2, which is followed only if")
+    assert other.times(away) == 0
 
 
 def test_a_redirect_at_home_is_followed(server, get, cache):

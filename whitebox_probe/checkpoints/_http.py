@@ -124,22 +124,31 @@ def _next(first: str, url: str, location: str, checked: bool) -> str:
 
     Raises: Unfit if that is not followed.
     """
+    from urllib3.exceptions import LocationParseError
+
     try:
         target = urljoin(url, location.encode("latin-1").decode("utf-8"))
         parts = urlsplit(target)
-        host = parts.hostname or ""
-    except ValueError as error:
+        host, home = _host(target), _host(first)
+    except (ValueError, LocationParseError) as error:
         raise Unfit("it redirects to an address that is not understood") from error
     if parts.scheme not in ("http", "https"):
         raise Unfit(f"it redirects to {shown(target)}, and only http and https are followed")
     if parts.scheme == "http" and urlsplit(url).scheme == "https":
         raise Unfit("it redirects from https to http, where anybody could change it")
-    if not checked and not _at_home(urlsplit(first).hostname or "", host):
+    if not checked and not _at_home(home, host):
         raise Unfit(
             f"it redirects to another host, {shown(host)}, which is followed only if the registry "
             "has the file's sha256"
         )
     return target
+
+
+def _host(url: str) -> str:
+    """The host that is asked for an address: two readers may see two of them in one."""
+    from urllib3.util import parse_url
+
+    return (parse_url(url).host or "").strip("[]")
 
 
 def _at_home(first: str, host: str) -> bool:
