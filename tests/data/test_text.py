@@ -163,3 +163,10 @@ class TestErrors:
         monkeypatch.setitem(sys.modules, library, None)
         with pytest.raises(MissingDependency, match=r"needs .*whitebox-probe\[text\]"):
             TextWindows("x", tokenizer)
+
+
+def test_a_text_is_sized_before_it_is_read(tmp_path):
+    with (tmp_path / "x.txt").open("wb") as file:
+        file.truncate(1 << 42)  # of no blocks on the disk
+    with pytest.raises(DataError, match="x.txt does not fit into memory"):
+        TextWindows(tmp_path / "x.txt")

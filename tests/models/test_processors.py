@@ -181,3 +181,26 @@ def test_older_names_of_a_processor_are_known(tmp_path, name):
     key = "feature_extractor_type" if "Feature" in name else "image_processor_type"
     states(tmp_path, "preprocessor_config.json", **{"image_processor_type": None, key: name})
     assert wp.load(source).preprocess == plain
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {"do_normalize": -0.0},
+        {"do_resize": "yes"},
+        {"image_std": [True, 1.0, 1.0]},
+        {"image_std": [1.0]},
+        {"image_std": -1.0},
+        {"image_std": [0.5, 0.5, 0.0]},
+        {"image_mean": ["0.5"] * 3},
+        {"rescale_factor": True},
+        {"rescale_factor": -1},
+        {"resample": True},
+        {"resample": 9},
+    ],
+)
+def test_settings_of_other_types_are_no_settings(tmp_path, stated):
+    source = saved(tmp_path, "ViT", SQUARE)
+    states(tmp_path, "preprocessor_config.json", **stated)
+    with pytest.warns(LoadWarning, match="how images are prepared .* is not known"):
+        assert wp.load(source).preprocess is None

@@ -1,11 +1,13 @@
 """Files that a path or a pattern names: `{000..009}` and `{a,b}` as shells have them, and globs."""
 
 import glob
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from whitebox_probe._core.errors import DataError
+from whitebox_probe._core.gate import Unfit, size_of
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
@@ -16,26 +18,33 @@ _MOST = 100_000
 def files_of(path: Path) -> list[Path]:
     """The files, sorted; a file of that very name is taken before any pattern.
 
-    Raises: DataError where there is none.
+    Folders that a pattern names are passed over, as `**` names them too.
+
+    Raises: DataError where there is none, or one is no file: a link to nothing, a pipe.
     """
     if path.is_file():
         return [path]
     found: list[str] = []
     for each in _expanded(str(path)):
         if glob.has_magic(each):
-            found += sorted(p for p in glob.glob(each, recursive=True) if Path(p).is_file())
+            found += sorted(p for p in glob.glob(each, recursive=True) if not Path(p).is_dir())
         else:
             found.append(each)
         if len(found) > _MOST:
             raise DataError(f"{path} names too many files", f"more than {_MOST}", "Narrow it")
-    missing = next((each for each in found if not Path(each).is_file()), None)
-    if not found or missing is not None:
-        raise DataError(
-            f"{missing or path} cannot be read",
-            "there is no such file" if missing else "no file fits the pattern",
-            "Check the path",
-        )
+    if not found:
+        raise DataError(f"{path} cannot be read", "no file fits the pattern", "Check the path")
+    for each in found:
+        _expect_file(each)
     return [Path(each) for each in dict.fromkeys(found)]
+
+
+def _expect_file(path: str) -> None:
+    try:
+        size_of(Path(path))
+    except Unfit as why:
+        told = str(why) if os.path.lexists(path) else "there is no such file"
+        raise DataError(f"{path} cannot be read", told, "Check the path") from why
 
 
 def _expanded(text: str) -> Iterator[str]:

@@ -12,11 +12,14 @@ from torch.utils.data import Dataset
 
 from whitebox_probe._core.errors import DataError, MissingDependency
 from whitebox_probe._core.gate import Unfit, gate, size_of
+from whitebox_probe._core.memory import available
 from whitebox_probe.data._tokenizer_files import sound
 from whitebox_probe.data._tokenizer_folders import loaded
 
 BYTES = "bytes"
 SUFFIX = ".txt"
+_TIMES = 8
+"""How many times a text's bytes its ids take at least, of 64 bits and as Python's numbers."""
 
 
 @dataclass(frozen=True)
@@ -159,9 +162,16 @@ def read_text(text: str | Path) -> tuple[str, str]:
         return f"text of {len(text)} characters", text
     path = Path(text)
     try:
-        size_of(path)
+        size = size_of(path)
     except Unfit as why:
         raise DataError(f"the text file {path} cannot be read", str(why), "Check the path") from why
+    if _TIMES * size > (there := available()):
+        raise DataError(
+            f"the text file {path} does not fit into memory",
+            f"it has {size:,} bytes; as tokens it takes {_TIMES} times as many, and there are "
+            f"{there:,}",
+            "Cut it into several files, and measure some of them",
+        )
     try:
         return path.name, path.read_bytes().decode("utf-8")
     except OSError as error:

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from whitebox_probe._core.errors import CheckpointError, DataError, LoadWarning
-from whitebox_probe._core.gate import Unfit, gate, is_file, read_mapping
+from whitebox_probe._core.gate import Unfit, expect, gate, is_file, read_mapping
 from whitebox_probe._core.lines import shown
 from whitebox_probe.models.arguments import expect_values
 from whitebox_probe.models.configuration import quietly, transformers, unsteered
@@ -106,7 +106,9 @@ def described(stated: Mapping[str, Any], *, size: tuple[int, int], channels: int
     """A processor's settings, and in the words of `Preprocess` what they do.
 
     Args: size: of the model's images, for a processor that leaves it open.
+    Raises: Unfit for values of other types than transformers gives them.
     """
+    expect(_SCHEMA, stated)
     scale = 255 * stated.get("rescale_factor", 1 / 255) if stated.get("do_rescale") else 255.0
     normal = bool(stated.get("do_normalize"))
     mean, std = (
@@ -126,6 +128,24 @@ def described(stated: Mapping[str, Any], *, size: tuple[int, int], channels: int
         crop_mode=crop_mode,  # type: ignore[arg-type]  # one of two of them
         processor=json.dumps(plain, sort_keys=True),
     )
+
+
+def _numbers(**bounds: Any) -> dict[str, Any]:
+    one = {"type": "number", **bounds}
+    return {"anyOf": [{"type": "null"}, one, {"type": "array", "items": one, "minItems": 1}]}
+
+
+_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "rescale_factor": {"type": ["number", "null"], "exclusiveMinimum": 0},
+        "image_mean": _numbers(),
+        "image_std": _numbers(exclusiveMinimum=0),
+        "resample": {"type": ["integer", "null"], "minimum": 0, "maximum": 5},
+    },
+    "patternProperties": {"^do_": {"type": ["boolean", "null"]}},
+}
+"""What is computed with: transformers takes a text or a negative number as it comes."""
 
 
 class Processed:
@@ -179,6 +199,8 @@ def _made(processor: str) -> Any:
 def _each(value: Any, channels: int) -> tuple[float, ...]:
     """A number for each channel."""
     several = value if isinstance(value, list | tuple) else [value] * channels
+    if len(several) < channels:
+        raise Unfit(f"it normalises {len(several)} channels, and the images have {channels}")
     return tuple(float(each) for each in several[:channels])
 
 
