@@ -19,6 +19,8 @@ KNOWN = {"column": None, "pixels": False}
         ("Choose one: wp.data(..., column='npy')", "Choose one: --column npy."),
         ("Choose wp.data(..., column=...): it has a", "Choose --column: it has a."),
         ("Use wp.data(..., pixels=True), or whole", "Use --pixels, or whole."),
+        ("Use wrap(module, pixels=..., column=...)", "Use wrap(module, pixels=..., column=...)."),
+        ("Use x = f(column='a'), or column=b", "Use x = f(column='a'), or --column b."),
         ("Use wp.data(..., mask='a')", "Use wp.data(..., mask='a')."),
         ("Use wp.data(..., mask='a', column='b')", "Use wp.data(..., mask='a', column='b')."),
     ],

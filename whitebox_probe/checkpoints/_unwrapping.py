@@ -27,7 +27,7 @@ _COUNTS = ("n_averaged", "num_updates", "initted", "step", "decay")
 def listed(keys: list[str]) -> str:
     """The first of some keys, and how many more there are."""
     first: list[str] = []
-    for key in map(shown, keys[:SHOWN]):
+    for key in (shown(each) or "''" for each in keys[:SHOWN]):
         if first and sum(map(len, first)) + len(key) > WIDTH:
             break
         first.append(key)

@@ -307,6 +307,7 @@ def as_options(error: ProbeError, known: dict[str, object]) -> str:
 
     def spell(text: str) -> str:
         text = re.sub(r"\bwp\.[a-z]+\(\.\.\., ([^()]*)\)", call, text)
+        text = re.sub(r"[\w.]\([^()]*\)", lambda whole: whole[0].replace("=", "\0"), text)
         return bare(text).replace("\0", "=")
 
     def bare(text: str) -> str:
@@ -322,7 +323,8 @@ def as_options(error: ProbeError, known: dict[str, object]) -> str:
 
     what = error.what
     if isinstance(error, SettingError) and error.setting in known:
-        what = what.replace(error.setting, f"--{error.setting.replace('_', '-')}", 1)
+        name = f"--{error.setting.replace('_', '-')}"
+        what = re.sub(rf"(?<![\w-]){re.escape(error.setting)}", name, what, count=1)
     return str(ProbeError(what, spell(error.why), spell(error.fix)))
 
 

@@ -106,10 +106,10 @@ def _read(folder: Path, model: str) -> Any:
 
 @contextmanager
 def quietly(library: Any) -> Iterator[None]:
-    """The library without its remarks on what a file holds beside what it knows."""
+    """The library without its remarks on what a file holds: what matters is raised."""
     logging = library.utils.logging
     before = logging.get_verbosity()
-    logging.set_verbosity_error()
+    logging.set_verbosity(logging.CRITICAL)
     try:
         yield
     finally:

@@ -106,9 +106,11 @@ def build(family: str, arch: Mapping[str, Any], *, source: str) -> nn.Module:
     except ProbeError:
         raise
     except Exception as error:  # what a library raises over arguments that contradict each other
-        told = ", ".join(f"{key}={shown(value, 40)}" for key, value in list(arch.items())[:12])
+        of_file = {"model", "revision"}  # what stands there is not of its arguments
+        several = [(key, value) for key, value in arch.items() if key not in of_file][:12]
+        told = ", ".join(f"{key}={shown(value, 40)}" for key, value in several)
         raise CheckpointError(
             f"the architecture of {source} cannot be built",
             reason(error),
-            f"Check the arguments {told}",
+            f"Check the arguments {told}" if told else "Check its config.json",
         ) from error
