@@ -163,6 +163,17 @@ def test_a_changed_argument_refuses_and_is_named(words, named, call, stopped):
     assert sorted((path.name, path.stat().st_size) for path in stopped.iterdir()) == before
 
 
+@pytest.mark.parametrize("name", ["table.csv", "run.json", "samples.parquet"])
+def test_what_was_put_there_meanwhile_stays(name, call, stopped):
+    (stopped / name).write_text("mine")
+    status, _, err = call("run", "--resume", stopped)
+    assert status == 2
+    assert f"holds {name}, which is of no result" in err
+    assert (stopped / name).read_text() == "mine"
+    (stopped / name).unlink()
+    assert call("run", "--resume", stopped)[0] == 0
+
+
 def test_a_folder_in_use_is_not_begun_anew_unasked(call, stopped):
     status, _, err = call(*RUN, "--out", stopped)
     assert status == 2

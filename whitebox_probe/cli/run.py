@@ -16,6 +16,7 @@ samples (docs/many-machines.md).
 
 import argparse
 import json
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import fields
@@ -179,6 +180,8 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     first = launch.rank() == 0
     if first and args.resume is None:
         _refuse_existing(args.out, overwrite=args.overwrite)
+    elif first:
+        _expect_no_others(args.out)
     _model.known(args.model, args.arch)
     from whitebox_probe.probing.processes import current
 
@@ -401,6 +404,25 @@ def _refuse_existing(folder: Path, *, overwrite: bool) -> None:
             f"{foreign[0].name} in it is called as the state of a run, and is none",
             "Move it away, or name another --out",
         )
+
+
+def _expect_no_others(folder: Path) -> None:
+    """Check that a run that goes on replaces nothing that was put there meanwhile.
+
+    An older result may be there, which --overwrite was given for.
+    """
+    from whitebox_probe.results.result import FILES_OF_A_RESULT, Result
+
+    if not (there := [name for name in FILES_OF_A_RESULT if os.path.lexists(folder / name)]):
+        return
+    try:
+        Result.load(folder)
+    except ProbeError as error:
+        raise ProbeError(
+            f"{folder} holds {there[0]}, which is of no result",
+            "that of the run would replace it",
+            "Move it away, and resume again",
+        ) from error
 
 
 def _seconds(text: str) -> float:
