@@ -85,6 +85,30 @@ def test_special_tokens_frame_each_window_and_are_masked(tmp_path):
     assert bare.mask.all()
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda t: t["model"]["vocab"].update({"layer": 4}), "two of its tokens have one id"),
+        (lambda t: t["post_processor"].update({"single": TWICE}), "does not hold a text just once"),
+    ],
+)
+def test_a_tokenizer_whose_ids_say_two_things_is_refused(tmp_path, change, told):
+    file = word_level(tmp_path, frame=True)
+    whole = json.loads(file.read_text())
+    change(whole)
+    file.write_text(json.dumps(whole))
+    with pytest.raises(DataError, match=told):
+        TextWindows("a layer makes a layer", file, 5)
+
+
+TWICE = [
+    {"SpecialToken": {"id": "[CLS]", "type_id": 0}},
+    {"Sequence": {"id": "A", "type_id": 0}},
+    {"SpecialToken": {"id": "[SEP]", "type_id": 0}},
+    {"Sequence": {"id": "A", "type_id": 0}},
+]
+
+
 def test_a_special_token_inside_the_text_is_masked(tmp_path):
     file = word_level(tmp_path, frame=False)
     data = TextWindows("a [SEP] layer a [PAD] sparse", file, 6)

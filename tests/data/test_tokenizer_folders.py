@@ -11,6 +11,7 @@ from whitebox_probe.data import _tokenizer_folders
 from whitebox_probe.data.text import TextWindows
 
 transformers = pytest.importorskip("transformers")
+tokenizers = pytest.importorskip("tokenizers")
 TEXT = "a layer makes a stranger sparse a layer"
 CODE = """open({mark!r}, 'w').close()
 class T:
@@ -94,7 +95,9 @@ def test_a_tokenizer_of_several_files_is_read(tmp_path):
     (tmp_path / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
     (tmp_path / "merges.txt").write_text("#version: 0.2\na b\n\u0120 a\n")
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "GPT2Tokenizer"}')
+    held = dict(vars(tokenizers.models.BPE))
     assert TextWindows("ab a", str(tmp_path), 2).ids.tolist() == [[4, 5]]
+    assert dict(vars(tokenizers.models.BPE)) == held  # a tokenizer's class names it as its model
 
 
 def test_a_name_of_the_hub_is_made_of_the_files_that_it_has(folder, monkeypatch):

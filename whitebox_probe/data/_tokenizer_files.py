@@ -73,6 +73,7 @@ def _sound(path: Path, _changed: int, _size: int) -> str:
     text = read_text(path)
     whole = parse_json(text)
     expect(_SCHEMA, whole)
+    _expect_own_ids(whole["model"].get("vocab"))
     if growth(whole.get("normalizer")) > _LONGER:
         raise Unfit("its normalizer makes texts many times longer")
     whole["padding"] = whole["truncation"] = None
@@ -80,6 +81,18 @@ def _sound(path: Path, _changed: int, _size: int) -> str:
     if _OWN not in path.parents:
         _try(text)
     return text
+
+
+def _expect_own_ids(vocabulary: Any) -> None:
+    """Refuse a vocabulary in which one id stands for two tokens: it was damaged.
+
+    Raises: Unfit.
+    """
+    if not isinstance(vocabulary, dict):
+        return  # of a unigram model: their order numbers them
+    ids = [each for each in vocabulary.values() if isinstance(each, int)]
+    if len(set(ids)) < len(ids):
+        raise Unfit("two of its tokens have one id")
 
 
 def growth(rule: Any) -> float:

@@ -258,7 +258,8 @@ def _draw_nothing(tokenizer: Any) -> None:
     SentencePiece's `enable_sampling`).
     """
     model = getattr(tokenizer, "model", None)
-    for name in ("dropout", "alpha", "nbest_size"):
+    # Classes of transformers name the class of their model so, which is the library's own.
+    for name in () if isinstance(model, type) else ("dropout", "alpha", "nbest_size"):
         if getattr(model, name, None):
             setattr(model, name, None)
     pieces = getattr(tokenizer, "sp_model", None)
@@ -309,7 +310,10 @@ def _assembled(
 ) -> Tokenizer:
     """Find the frame by what is put around a letter; without a padding token, pad with 0."""
     plain, framed = encode("a"), encode("a", framed=True)
-    at = next((i for i in range(len(framed)) if framed[i : i + len(plain)] == plain), len(framed))
+    places = [i for i in range(len(framed)) if framed[i : i + len(plain)] == plain]
+    if len(places) != 1 and plain:
+        raise _unusable(name, "its frame does not hold a text just once")
+    at = places[0] if plain else len(framed)
     before, after = tuple(framed[:at]), tuple(framed[at + len(plain) :])
     return Tokenizer(
         name=name,
