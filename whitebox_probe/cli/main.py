@@ -111,6 +111,10 @@ def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
+def _preprocess(match: re.Match[str]) -> str:
+    return f"--preprocess {match[1]}" if match[1] else "--preprocess"
+
+
 @contextmanager
 def _noted() -> Iterator[None]:
     """What was assumed of a checkpoint, as one line of this program and not as a Python warning."""
@@ -120,7 +124,8 @@ def _noted() -> Iterator[None]:
             usual(message, *rest, **more)
         elif launch.rank() == 0:
             told = message.told
-            line = ProbeError(told.what, told.why, re.sub(r"\b([a-z_]+)=", r"--set \1=", told.fix))
+            fix = re.sub(r"\bpreprocess=(?:'([^']*)')?", _preprocess, told.fix)
+            line = ProbeError(told.what, told.why, re.sub(r"\b([a-z_]+)=", r"--set \1=", fix))
             print(f"{PROGRAM}: note: {shown(line, None)}", file=sys.stderr)
 
     with warnings.catch_warnings():
