@@ -115,11 +115,26 @@ def test_compare_and_plot_take_what_run_wrote(runs, call, tmp_path):
 
 
 @pytest.mark.slow
-def test_demo_writes_every_figure_and_the_table(tmp_path):
-    done = process("demo", "--limit", 16, "--out", "figures", "--quiet", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    written = [Path(line.strip()) for line in done.stdout.splitlines() if "figures/" in line]
+def test_demo_runs_each_model_once_and_writes_every_figure_and_the_table(
+    tmp_path, monkeypatch, call
+):
+    """Called, so that passes can be counted; the demo of text is a process."""
+    from whitebox_probe.probing import probe as module
+
+    passes, plain = [], module.forward
+    monkeypatch.setattr(
+        module,
+        "forward",
+        lambda model, *args, **more: passes.append(model.name) or plain(model, *args, **more),
+    )
+    monkeypatch.chdir(tmp_path)
+    status, out, err = call("demo", "--limit", 16, "--out", "figures", "--quiet")
+    assert (status, err) == (0, "")
+    assert len(set(passes[:4])) == 4
+    # Then the verdicts: each trained model once, and its draws of random weights.
+    assert all(passes.count(name) == 1 for name in passes if name.endswith("-init"))
+    assert passes.count("crate-tiny-fmnist") == passes.count("vit-tiny-fmnist") == 2
+    written = [Path(line.strip()) for line in out.splitlines() if "figures/" in line]
     assert written
     for path in written:
         assert (tmp_path / path).exists()

@@ -9,7 +9,6 @@ from torch.utils.data import TensorDataset
 
 import whitebox_probe as wp
 from whitebox_probe._core.errors import ProbeError
-from whitebox_probe.cli import main as cli
 from whitebox_probe.metrics import _linalg
 from whitebox_probe.probing.plan import Request
 from whitebox_probe.probing.probe import probe as function
@@ -75,23 +74,6 @@ def test_an_audit_runs_each_model_once_a_batch():
     wp.audit([model], images, batch_size=6, null=False, progress=False)
     handle.remove()
     assert len(calls) == 4  # two batches: once for the mean updates, once for all measures
-
-
-def test_the_demo_runs_each_model_once(tmp_path, monkeypatch):
-    passes = []
-    from whitebox_probe.probing import probe as module
-
-    plain = module.forward
-    monkeypatch.setattr(
-        module,
-        "forward",
-        lambda model, *args, **more: passes.append(model.name) or plain(model, *args, **more),
-    )
-    assert cli.main(["demo", "--out", str(tmp_path), "--limit", "4", "--quiet"]) == 0
-    assert len(set(passes[:4])) == 4
-    # Then the verdicts: each trained model once, and its draws of random weights.
-    assert all(passes.count(name) == 1 for name in passes if name.endswith("-init"))
-    assert passes.count("crate-tiny-fmnist") == passes.count("vit-tiny-fmnist") == 2
 
 
 def test_a_request_has_settings_of_its_own(crate):
