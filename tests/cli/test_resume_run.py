@@ -16,6 +16,8 @@ from whitebox_probe.results.result import Result
 
 RUN = ("run", "crate-tiny-fmnist", "--limit", "120", "--batch-size", "1", "--quiet")
 RUN = (*RUN, "--metrics", "compression,l0,class_rate,attention_entropy,pooled_rate")
+# What is called here is stopped after a known number of layers, so that a few samples are enough.
+SHORT = (*RUN, "--limit", "24")
 
 
 def start(*words):
@@ -128,22 +130,22 @@ def stopped(call, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(Collector, "take", take)
-        status, _, err = call(*RUN, "--out", tmp_path / "out")
+        status, _, err = call(*SHORT, "--out", tmp_path / "out")
     assert status == 130
     assert "Go on with" in err
     return tmp_path / "out"
 
 
 def test_a_stopped_run_goes_on_with_its_arguments_given_again(call, stopped):
-    status, out, _ = call(*RUN, "--resume", stopped, "--workers", 0, "--save-every", 5)
+    status, out, _ = call(*SHORT, "--resume", stopped, "--workers", 0, "--save-every", 5)
     assert status == 0
-    assert "120 samples" in out
+    assert "24 samples" in out
 
 
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (("--limit", "60"), "--limit (was 120, is 60)"),
+        (("--limit", "12"), "--limit (was 24, is 12)"),
         (("--seed", "1"), "--seed (was 0, is 1)"),
         (("vit-tiny-fmnist",), "MODEL (was crate-tiny-fmnist, is vit-tiny-fmnist)"),
         (("--data", "photos"), "--data (was fashion-mnist, is photos)"),
@@ -175,12 +177,12 @@ def test_what_was_put_there_meanwhile_stays(name, call, stopped):
 
 
 def test_a_folder_in_use_is_not_begun_anew_unasked(call, stopped):
-    status, _, err = call(*RUN, "--out", stopped)
+    status, _, err = call(*SHORT, "--out", stopped)
     assert status == 2
     assert f"Go on with: whitebox-probe run --resume {stopped}" in err
-    status, out, _ = call(*RUN, "--out", stopped, "--overwrite")
+    status, out, _ = call(*SHORT, "--out", stopped, "--overwrite")
     assert status == 0
-    assert "120 samples" in out
+    assert "24 samples" in out
 
 
 def _held(folder):
@@ -229,11 +231,11 @@ def test_a_run_that_is_stopped_before_it_measured_leaves_an_unfinished_one_whole
     before = _held(stopped)
     with monkeypatch.context() as patch:
         patch.setattr(_model, "loaded", stop)
-        status, _, err = call(*RUN, "--seed", "3", "--out", stopped, "--overwrite")
+        status, _, err = call(*SHORT, "--seed", "3", "--out", stopped, "--overwrite")
     assert (status, "--resume" in err) == (130, False)
     assert _held(stopped) == before
     # Once it has measured, the folder is its own, and no state of the other is gone on from.
-    status, out, _ = call(*RUN, "--limit", "7", "--out", stopped, "--overwrite")
+    status, out, _ = call(*SHORT, "--limit", "7", "--out", stopped, "--overwrite")
     assert (status, "7 samples" in out) == (0, True)
     assert "state-0-of-1.npz" not in _held(stopped)
 
@@ -308,7 +310,7 @@ class Opened:
 
 
 def test_a_run_that_fails_leaves_the_folder_free(call, tmp_path):
-    words = (*RUN, "--out", tmp_path / "out")
+    words = (*SHORT, "--out", tmp_path / "out")
     assert call(*words, "--data", "nowhere")[0] == 2
     assert not (tmp_path / "out").exists()
     assert call(*words)[0] == 0
