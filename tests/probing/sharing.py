@@ -4,6 +4,7 @@ Imported, it gives the same passes to a single process.
 """
 
 import sys
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -26,18 +27,24 @@ def model_of(kind):
     return wp.wrap({"crate": small_crate, "vit": small_vit}[kind](), name=kind)
 
 
-def metrics_of(model, convention="paper"):
-    """Every measure of the catalogue that this model has."""
-    found = []
-    for name, kind in catalogue().items():
-        if convention in getattr(kind, "site", {convention: ""}):
+@cache
+def of_kind(kind, convention):
+    """Every measure of the catalogue that a model of this kind has: asked of it once a process."""
+    model, found = model_of(kind), []
+    for name, measure in catalogue().items():
+        if convention in getattr(measure, "site", {convention: ""}):
             try:
                 wp.probe(model, IMAGES[:2], [name], convention=convention, distributed=False)
             except ProbeError as error:
                 if "no labels" not in str(error):
                     continue
             found.append(name)
-    return found
+    return tuple(found)
+
+
+def metrics_of(model, convention="paper"):
+    """Every measure of the catalogue that this model has."""
+    return list(of_kind(model.name, convention))
 
 
 def passes():

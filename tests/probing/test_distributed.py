@@ -149,7 +149,7 @@ def test_a_process_that_dies_ends_the_run_with_a_clear_error(tmp_path):
 @pytest.mark.skipif(not Path("/proc").exists(), reason="finds the process by Linux' own list")
 def test_under_torchrun_it_is_not_a_hang_either_and_the_run_goes_on(tmp_path):
     words = ["-m", "whitebox_probe", "run", "--save-every", "0", "--quiet"]
-    named = ["crate-tiny-fmnist", "--limit", "300", "--batch-size", "1", "--out", tmp_path / "out"]
+    named = ["crate-tiny-fmnist", "--limit", "60", "--batch-size", "1", "--out", tmp_path / "out"]
     torchrun = [*TORCHRUN, "--nproc-per-node=2"]
     options = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": ROOT}
     run = subprocess.Popen([*torchrun, *words, *map(str, named)], env=ONE_THREAD, **options)
@@ -166,7 +166,7 @@ def test_under_torchrun_it_is_not_a_hang_either_and_the_run_goes_on(tmp_path):
     assert "it was begun by 2 processes, and this one has 1" in alone.stderr
     done = subprocess.run([*torchrun, *resume], env=ONE_THREAD, check=False, **options)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("300 samples") == 1
+    assert done.stdout.count("60 samples") == 1
     got = Result.load(tmp_path / "out")
     # In a process of its own: oneDNN keeps what it has prepared for other numbers of threads.
     whole = [*words, *named[:-1], tmp_path / "whole"]
