@@ -138,7 +138,7 @@ def test_pyplot_knows_of_one_figure_where_it_can_show_it(name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_it_is_saved_byte_for_byte_the_same_with_embedded_fonts(name, tmp_path):
+def test_it_is_saved_byte_for_byte_the_same_with_embedded_fonts_and_its_run(name, tmp_path):
     for stem in ("a", "b"):
         paths = wp.plots.save(drawn(name), tmp_path / stem, ["pdf", "png", "svg"])
         assert [p.suffix for p in paths] == [".pdf", ".png", ".svg"]
@@ -146,6 +146,9 @@ def test_it_is_saved_byte_for_byte_the_same_with_embedded_fonts(name, tmp_path):
         first, second = ((tmp_path / f"{s}.{suffix}").read_bytes() for s in "ab")
         assert first == second
     assert b"/Type3" not in (tmp_path / "a.pdf").read_bytes()
+    run = wp.plots.run_of(tmp_path / "a.svg")
+    assert run["figures"][0]["name"] == name
+    assert bool(run["runs"]) == (kind(name).takes not in ("images", "scores"))
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -377,14 +380,6 @@ def test_a_band_that_no_one_can_see_is_not_explained(name):
     assert len(figure.axes[0].texts) == 2
     told = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
     assert told in ([], ["$U$: qkv:k+qr"])
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_it_carries_its_run(name, tmp_path):
-    (path,) = wp.plots.save(drawn(name), tmp_path / "a", "svg")
-    run = wp.plots.run_of(path)
-    assert run["figures"][0]["name"] == name
-    assert bool(run["runs"]) == (kind(name).takes not in ("images", "scores"))
 
 
 HARD = ("a_$b", r"$\frac$_100%", r"x^2#&\y", "my-init")
