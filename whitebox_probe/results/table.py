@@ -90,15 +90,26 @@ def varying(rows: pd.DataFrame) -> list[str]:
 
 def keys_of(frame: pd.DataFrame) -> pd.Series:
     """The key in `Result.samples` of each row, by what varies among the rows of its metric."""
-    keys: pd.Series[Any] = pd.Series("", index=frame.index, dtype=object)
-    for metric, rows in frame.groupby("metric", sort=False):
-        several = varying(rows)
-        places = zip(rows["site"], rows["layer"], *(rows[c] for c in several), strict=True)
-        keys[rows.index] = [
-            sample_key(str(metric), site, layer, **dict(zip(several, values, strict=True)))
-            for site, layer, *values in places
-        ]
-    return keys
+    settings = {c: frame[c].tolist() for c in SETTINGS if c in frame}
+    places = [*zip(*(frame[c].tolist() for c in ("metric", "site", "layer")), strict=True)]
+    of_metric: dict[Any, list[int]] = {}
+    for row, (metric, *_) in enumerate(places):
+        of_metric.setdefault(metric, []).append(row)
+    keys = [""] * len(frame)
+    # As lists: an audit asks for thousands of keys, and pandas' columns are slow for a few rows.
+    for rows in of_metric.values():
+        several = {c: values for c, values in settings.items() if _varies(values, rows)}
+        for row in rows:
+            keys[row] = sample_key(
+                *places[row], **{c: values[row] for c, values in several.items()}
+            )
+    return pd.Series(keys, index=frame.index, dtype=object)
+
+
+def _varies(values: list[Any], rows: list[int]) -> bool:
+    """Whether some rows of a column hold more than one value."""
+    found = {None if pd.isna(values[row]) else values[row] for row in rows}
+    return len(found) > 1
 
 
 def matching(frame: pd.DataFrame, where: Mapping[str, Any]) -> pd.Series:
