@@ -1,6 +1,7 @@
 """What a cell is told by: another content is another cell, another place of the same is not."""
 
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -36,6 +37,67 @@ def test_an_architecture_is_told_by_the_code_that_makes_it(weights, tmp_path):
     assert arch_of(weights, f"{code}:net") != first
     with pytest.raises(SweepError, match="there is no file .*gone.py"):
         arch_of(weights, f"{tmp_path}/gone.py:net")
+
+
+def test_an_architecture_is_told_by_the_code_beside_it_too(weights, tmp_path):
+    files = {
+        "net.py": "from helper import HEADS\nimport parts.blocks\ndef net(): import late\n",
+        "helper.py": "HEADS = 4\n",
+        "parts/__init__.py": "from . import common\n",
+        "parts/blocks.py": "from .deep.base import Base\nimport torch\n",
+        "parts/common.py": "",
+        "parts/deep/base.py": "Base = int\nfrom ...outside import x\nfrom .... import y\n",
+        "late.py": "A = '\\d'\nimport net\n",
+        "broken.py": "def (",
+    }
+    other = {"unrelated.py": "import helper\n", "torch.txt": ""}
+    for name, held in (files | other).items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(held)
+    (tmp_path / "net.py").write_text(files["net.py"] + "try: import broken\nexcept: pass\n")
+    reference = f"{tmp_path / 'net.py'}:net"
+    seen = [arch_of(weights, reference)]
+    for name in files:
+        (tmp_path / name).write_text((tmp_path / name).read_text() + "# another\n")
+        assert arch_of(weights, reference) not in seen, name
+        seen.append(arch_of(weights, reference))
+    (tmp_path / "unrelated.py").write_text("import net\n")
+    assert arch_of(weights, reference) == seen[-1]
+
+
+def test_a_module_of_the_working_directory_is_told_by_its_code(weights, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = tmp_path / "mynet.py"
+    code.write_text("def net(): return 1\n")
+    first = arch_of(weights, "mynet:net")
+    code.write_text("def net(): return 2\n")
+    assert arch_of(weights, "mynet:net") != first
+    assert arch_of(weights, "torch.nn:Linear") == ["torch.nn", "Linear"]
+
+
+def test_code_that_this_process_has_in_an_older_form_is_refused(weights, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "net.py").write_text("import my_helper_of_old\n")
+    helper = tmp_path / "my_helper_of_old.py"
+    helper.write_text("HEADS = 4\n")
+    arch_of(weights, f"{tmp_path}/net.py:net")
+    __import__("my_helper_of_old")
+    try:
+        arch_of(weights, f"{tmp_path}/net.py:net")
+        helper.write_text("HEADS = 2\n")
+        with pytest.raises(SweepError, match="has changed since it was imported"):
+            arch_of(weights, f"{tmp_path}/net.py:net")
+    finally:
+        del sys.modules["my_helper_of_old"]
+
+
+def test_a_file_of_the_same_size_and_time_is_read_again(weights, tmp_path):
+    data = tmp_path / "x.npy"
+    np.save(data, np.zeros((2, 3), np.float32))
+    state, first = data.stat(), of_data({"data": str(data)})
+    np.save(data, np.ones((2, 3), np.float32))
+    os.utime(data, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert of_data({"data": str(data)}) != first
 
 
 def test_an_architecture_by_a_name_is_what_the_registry_says_of_it(weights):

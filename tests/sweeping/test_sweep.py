@@ -21,7 +21,7 @@ from whitebox_probe._core.errors import SweepError
 from whitebox_probe.cli import main as cli
 from whitebox_probe.probing.collector import Collector
 from whitebox_probe.sweeping.place import alone
-from whitebox_probe.sweeping.sweep import others_in
+from whitebox_probe.sweeping.sweep import others_in, planned
 
 CRATE, VIT, TEXT = "crate-tiny-fmnist", "vit-tiny-fmnist", "crate-tiny-kjv"
 SMALL = {"metrics": ["l0", "compression"], "limit": 8}
@@ -124,6 +124,82 @@ def test_a_result_that_is_not_whole_is_measured_again(tmp_path):
     (folder / "samples.parquet").write_bytes(want[:-9])
     assert states(swept(tmp_path, models=CRATE)) == ["done"]
     assert bytes_of(folder) == want
+
+
+def test_a_result_of_another_cell_is_measured_again(tmp_path):
+    document = {"models": CRATE, "settings": {"eps": [0.1, 0.5]}}
+    first = swept(tmp_path, **document)
+    one, two = (each.folder for each in first.cells)
+    one.rename(tmp_path / "aside"), two.rename(one), (tmp_path / "aside").rename(two)
+    assert states(planned({"out": str(tmp_path), **SMALL, **document}).sweep) == ["to do"] * 2
+    again = swept(tmp_path, **document)
+    assert again.frame.equals(first.frame)
+    for name in os.listdir(one):  # the description stays: the result itself is another's
+        if name != "cell.json":
+            (one / name).write_bytes((two / name).read_bytes())
+    again = swept(tmp_path, **document)
+    assert again.frame.equals(first.frame)
+
+
+@pytest.mark.parametrize("broken", [None, "", "[]", "{}", '{"format": 1, "cell": 5}', "another's"])
+@pytest.mark.parametrize("file", ["cell.json", "run.json"])
+def test_a_cell_whose_files_are_broken_is_measured_again(file, broken, tmp_path):
+    document = {"models": CRATE, "settings": {"eps": [0.1, 0.5]}}
+    first = swept(tmp_path, **document)
+    one, two = (each.folder / file for each in first.cells)
+    other, kept = two.stat().st_mtime_ns, two.read_text()
+    one.unlink()
+    if broken is not None:
+        one.write_text(kept if broken == "another's" else broken)
+    again = swept(tmp_path, **document)
+    assert states(again) == ["done"] * 2
+    assert again.frame.equals(first.frame)
+    assert two.stat().st_mtime_ns == other  # the whole one is left alone
+
+
+def test_a_failure_is_of_a_cell_too(tmp_path, call, file):
+    path = file(models=[TEXT, CRATE])
+    assert call("sweep", path)[0] == 2
+    failed, done = (next((tmp_path / "out").glob(f"cells/{name}*")) for name in (TEXT, CRATE))
+    failed.rename(tmp_path / "aside"), done.rename(failed), (tmp_path / "aside").rename(done)
+    status, out, _ = call("sweep", path)
+    assert status == 2
+    assert f"1 of 2: {TEXT}: failed" in out
+    assert f"2 of 2: {CRATE}: done" in out
+    # What another cell had there is no result of this one, whose failure is told again.
+    out = call("sweep", path)[1]
+    assert "2 cells: 1 failed, 1 done" in out
+
+
+@pytest.mark.parametrize("name", ["summary.csv", "summary.parquet", "cells.csv"])
+def test_tables_that_are_a_users_own_are_left_alone(name, tmp_path, call, file):
+    path, own = file(models=CRATE), tmp_path / "out" / name
+    own.parent.mkdir()
+    own.write_text("mine")
+    status, _, err = call("sweep", path)
+    assert (status, err.count("\n")) == (2, 1)
+    assert f"holds {name}, and no sweep" in err
+    assert [each.name for each in own.parent.iterdir()] == [name]
+    assert own.read_text() == "mine"
+    own.unlink()
+    assert call("sweep", path)[0] == 0
+    assert call("sweep", path)[0] == 0  # over the tables of a sweep
+
+
+def test_what_is_in_the_way_of_a_sweep_is_told_in_python_too(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "cells").write_text("mine")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "cells").symlink_to(tmp_path / "nowhere")
+    for out in ("file", "file/below", "a", "b"):
+        with pytest.raises(SweepError, match=r"(file|cells) is no folder"):
+            swept(tmp_path / out, models=CRATE)
+    swept(tmp_path / "c", models=CRATE)
+    (tmp_path / "c" / "summary.csv").unlink()
+    (tmp_path / "c" / "summary.csv").mkdir()
+    with pytest.raises(SweepError, match="in the way of a table"):
+        swept(tmp_path / "c", models=CRATE)
 
 
 def test_a_cell_that_fails_costs_itself_and_is_tried_again_when_asked(tmp_path, call, file):

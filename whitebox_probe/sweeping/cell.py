@@ -68,7 +68,7 @@ class Cell:
         What varies grows with a sweep's file, and with it the names of cells that are done.
         """
         mark = self.identity[:_DIGITS]
-        found = sorted((out / CELLS).glob(f"*-{mark}"))
+        found = sorted(path for path in (out / CELLS).glob(f"*-{mark}") if path.is_dir())
         words = re.sub(r"[^\w.=+]+", "-", self.name.replace(", ", "_")).strip("-.")
         return found[0] if found else out / CELLS / f"{words[:_LONGEST]}-{mark}"
 

@@ -12,6 +12,7 @@ from whitebox_probe import checkpoints
 from whitebox_probe._core import io
 from whitebox_probe._core.errors import SweepError
 from whitebox_probe._core.gate import Unfit, gate, size_of
+from whitebox_probe.sweeping.code import of_reference
 
 LARGE = 1 << 28
 """Bytes above which data count by size and time: reading them all would take minutes."""
@@ -35,7 +36,7 @@ def _source(text: str) -> Any:
     from whitebox_probe.models.factory import is_reference
 
     if is_reference(text):
-        return _reference(text)
+        return of_reference(text, _digest)
     if text.startswith(_TIMM):
         return text
     if text.startswith(_HF):
@@ -58,23 +59,13 @@ def _architecture(text: str) -> Any:
     from whitebox_probe.models.factory import is_reference
 
     if is_reference(text):
-        return _reference(text)
+        return of_reference(text, _digest)
     if text.startswith((_TIMM, _HF)):
         return text
     if text in checkpoints.registry():
         entry = checkpoints.entry(text)
         return _plain((entry.family, entry.arch, entry.preprocess))
     return _plain(checkpoints.architecture(text))
-
-
-def _reference(text: str) -> list[str]:
-    """What makes a module: its file's content, and its name there."""
-    where, _, what = text.rpartition(":")
-    if not where.endswith(".py"):
-        return [where, what]
-    if not Path(where).is_file():
-        raise SweepError(f"there is no file {where}", f"'{text}' names it", "Check the path")
-    return [_digest(Path(where)), what]
 
 
 def _of_weights(path: Path) -> str:
@@ -136,13 +127,15 @@ def _digest(path: Path) -> str:
     try:
         size = size_of(path)
         with gate():
-            return _read(path, path.stat().st_mtime_ns, size)
+            # A time of change can be put back, as copies do; that of the entry cannot.
+            state = path.stat()
+            return _read(path, state.st_mtime_ns, state.st_ctime_ns, state.st_ino, size)
     except Unfit as why:
         raise SweepError(f"{path} cannot be read", str(why), "Check the path in the file") from why
 
 
 @cache
-def _read(path: Path, _changed: int, _size: int) -> str:
+def _read(path: Path, *_state: int) -> str:
     return io.sha256(path)
 
 

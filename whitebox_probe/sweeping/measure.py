@@ -4,13 +4,14 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import LoadWarning, ProbeError, ProcessError
 from whitebox_probe._core.io import FULL, write_json
 from whitebox_probe.sweeping.cell import Cell
-from whitebox_probe.sweeping.place import FAILED, Failure, alone, described, fail
+from whitebox_probe.sweeping.place import FAILED, MARK, Failure, alone, described, fail
 
 if TYPE_CHECKING:
     from whitebox_probe.results.result import Result
@@ -59,7 +60,8 @@ def _measure(folder: Path, notes: list[str], *, progress: bool) -> None:
         notes.append(f"begun anew: {error}")
         forget(folder)
         result = _probed(cell, folder, execution)
-    result.save(folder)
+    marked = {**result.run.execution, MARK: cell.identity}  # a folder's name can be changed
+    replace(result, run=replace(result.run, execution=marked)).save(folder)
     forget(folder)
 
 

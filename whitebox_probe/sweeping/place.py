@@ -1,21 +1,25 @@
 """The folder of a cell: what is to be done there, how far it is, and who is at it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from whitebox_probe._core.errors import ResultError, SweepError
-from whitebox_probe._core.gate import Unfit, expect, read_mapping
+from whitebox_probe._core.gate import Unfit, expect, gate, is_file, is_folder, read_mapping
 from whitebox_probe._core.io import write_json
 from whitebox_probe.probing.state_files import CELL, states_in
 from whitebox_probe.results.folder import finish, read_seal
 from whitebox_probe.results.result import RUN
-from whitebox_probe.sweeping.cell import Cell
+from whitebox_probe.results.run import Run
+from whitebox_probe.sweeping.cell import CELLS, Cell
+from whitebox_probe.sweeping.table import FILES
 
 FAILED, LOCK = "failed.json", ".lock"
 FORMAT = 1
+MARK = "cell"
+"""The key of a result's `execution` that holds the identity of the cell it is of."""
 _FAILURE = {
     "type": "object",
     "properties": {"line": {"type": "string"}, "fault": {"type": "boolean"}},
@@ -32,19 +36,62 @@ class Failure:
     fault: bool = False
 
 
-def state_of(folder: Path) -> State:
-    """How far the cell of a folder is; a result that is not whole is none."""
+def state_of(folder: Path, cell: Cell) -> State:
+    """How far a cell is in its folder.
+
+    A folder may have been renamed, copied or edited: what is in it counts where its description is
+    of this cell, and a result where it is whole and says itself that it is this cell's.
+    """
     with suppress(OSError):  # what is not there is measured again
         finish(folder)
-    if (folder / RUN).is_file():
-        try:
-            read_seal(folder, RUN, what="result", fix="")
-        except ResultError:
+    try:
+        if described(folder)[0].identity != cell.identity:
             return "to do"
+    except SweepError:
+        return "to do"
+    if _has_result(folder, cell):
         return "done"
     if (folder / FAILED).is_file():
         return "failed"
     return "begun" if states_in(folder) else "to do"
+
+
+def _has_result(folder: Path, cell: Cell) -> bool:
+    if not is_file(folder / RUN):
+        return False
+    try:
+        run = Run.of(read_seal(folder, RUN, what="result", fix=""))
+    except ResultError:
+        return False
+    return run.execution.get(MARK) == cell.identity
+
+
+def expect_room(folder: Path, cells: Iterable[Path]) -> None:
+    """Check that a sweep can write into its folder, and would write over its own tables alone.
+
+    Args: cells: the folders of those that are to be measured.
+    Raises: SweepError.
+    """
+    for path in (*reversed(folder.parents), folder, folder / CELLS, *cells):
+        if (path.exists() or path.is_symlink()) and not is_folder(path):
+            raise SweepError(
+                f"the sweep cannot be written to {folder}",
+                f"{path} is no folder",
+                "Move it away, or name another out",
+            )
+    found = [n for n in FILES if (folder / n).exists() or (folder / n).is_symlink()]
+    if found and not any(is_file(path) for path in (folder / CELLS).glob(f"*/{CELL}")):
+        raise SweepError(
+            f"{folder} holds {', '.join(found)}, and no sweep",
+            "the tables of a sweep have such names, and would take the place of yours",
+            "Move them away, or name another out",
+        )
+    if folders := [name for name in found if is_folder(folder / name)]:
+        raise SweepError(
+            f"the sweep cannot be written to {folder}",
+            f"{folders[0]} in it is a folder, in the way of a table",
+            "Move it away, or name another out",
+        )
 
 
 def failure_of(folder: Path) -> Failure | None:
@@ -78,13 +125,14 @@ def described(folder: Path) -> tuple[Cell, dict[str, Any]]:
     """
     try:
         told = read_mapping(folder / CELL)
-        if told["format"] != FORMAT:
-            raise ValueError(f"format {told['format']}, not {FORMAT}")
-        cell = Cell.of(told["cell"])
-        if cell.identity != told["identity"]:
-            raise ValueError("it was edited")
-        return cell, told["execution"]
-    except (Unfit, OSError, ValueError, KeyError, TypeError) as error:
+        with gate():
+            if told["format"] != FORMAT:
+                raise Unfit(f"it is of format {told['format']}, not {FORMAT}")
+            cell = Cell.of(told["cell"])
+            if cell.identity != told["identity"]:
+                raise Unfit("it was edited")
+            return cell, told["execution"]
+    except Unfit as error:
         raise SweepError(
             f"{folder / CELL} cannot be read", str(error), "Run the sweep again"
         ) from error

@@ -139,8 +139,9 @@ def sweep(
 
     Returns: a `Sweep` of all cells.
     Raises: SweepError for a file that cannot be followed, or a folder that another sweep is at
-        work in; ProbeError for a model, data or settings that are known to be wrong before a cell
-        is begun; KeyboardInterrupt, once what was measured is saved.
+        work in, or that holds files of yours called as its tables are; ProbeError for a model, data
+        or settings that are known to be wrong before a cell is begun; KeyboardInterrupt, once what
+        was measured is saved.
     """
     from whitebox_probe.probing.state_files import forget
 
@@ -162,10 +163,11 @@ def sweep(
         )
     folder = plan.sweep.folder
     expect_room(folder, SWEEP)
+    place.expect_room(folder, [each.folder for each in chosen])
     lost: dict[Path, str] = {}
     with place.alone(folder, "a sweep"), _stopping():
         # Looked at again: another sweep may have been at work until now.
-        states = {each.folder: place.state_of(each.folder) for each in chosen}
+        states = {each.folder: place.state_of(each.folder, each.cell) for each in chosen}
         again = ("begun", "to do", "failed") if retry_failed else ("begun", "to do")
         for each in (one for one in chosen if states[one.folder] == "done"):
             forget(each.folder)  # states of one that was killed behind its last step
@@ -265,7 +267,7 @@ def others_in(found: Sweep) -> int:
 
 def _now(each: Done, why: str = "") -> Done:
     """A cell as its folder tells; one without a result is lost where there is a reason."""
-    state = place.state_of(each.folder)
+    state = place.state_of(each.folder, each.cell)
     failure = place.failure_of(each.folder) if state == "failed" else None
     if why and state not in ("done", "failed"):
         state, failure = "lost", place.Failure(why)

@@ -1,6 +1,6 @@
 """The tables of a sweep: one row a cell, and every cell's numbers beside what varies."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from whitebox_probe.sweeping.sweep import Done
 
 SUMMARY, CELLS = "summary", "cells.csv"
+FILES = (f"{SUMMARY}.csv", f"{SUMMARY}.parquet", CELLS)
 FACTOR = "factor_"
 """Begins the columns of settings that vary: the table's own tell what a number depends on."""
 
@@ -80,11 +81,11 @@ def _factors(cells: "Sequence[Done]") -> list[dict[str, Any]]:
 def save(folder: Path, cells: "Sequence[Done]") -> None:
     """Write summary.csv, summary.parquet and cells.csv, each whole or not at all."""
     numbers = of_numbers(cells)
-    writers: Mapping[str, Callable[[Path], Any]] = {
-        f"{SUMMARY}.csv": lambda path: numbers.to_csv(path, index=False),
-        f"{SUMMARY}.parquet": lambda path: numbers.to_parquet(path, index=False),
-        CELLS: lambda path: of_cells(cells).to_csv(path, index=False),
-    }
-    for name, write in writers.items():
+    writers: Sequence[Callable[[Path], Any]] = (
+        lambda path: numbers.to_csv(path, index=False),
+        lambda path: numbers.to_parquet(path, index=False),
+        lambda path: of_cells(cells).to_csv(path, index=False),
+    )
+    for name, write in zip(FILES, writers, strict=True):
         with atomic_path(folder / name) as path:
             write(path)
