@@ -221,6 +221,33 @@ def test_a_stop_that_python_swallows_comes_again_and_is_not_printed(capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_a_stop_that_is_over_is_not_sent_once_more():
+    came = []
+
+    @stopping.answered()
+    def stopped():
+        Dying(lambda: signal.raise_signal(signal.SIGTERM))
+        return 143
+
+    assert stopped() == 143
+    before = signal.signal(signal.SIGTERM, lambda *_: came.append(1))
+    try:
+        time.sleep(0.3)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert came == []
+
+
+def test_a_stop_that_is_told_is_not_raised_again():
+    with stopping.answered():
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        stopping.heard()
+        signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), stopping.answered():  # the next command's own
+        signal.raise_signal(signal.SIGINT)
+
+
 def test_an_answer_of_the_users_own_is_not_replaced():
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:

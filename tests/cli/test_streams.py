@@ -39,6 +39,25 @@ def test_closed_streams_change_nothing(to, tmp_path):
     assert shell(("nosuch",), tmp_path, to).returncode == 2
 
 
+def test_a_reader_that_has_gone_ends_a_command_quietly_and_no_other_pipe_does(tmp_path):
+    done = shell(("list",), tmp_path, "| true; exit ${PIPESTATUS[0]}")
+    assert (done.returncode, done.stderr) == (0, b"")
+    (tmp_path / "net.py").write_text(
+        "from torchvision.models import VisionTransformer\n"
+        "class Net(VisionTransformer):\n"
+        "    def forward(self, x):\n"
+        "        if len(x) == 2:\n"
+        "            raise BrokenPipeError(32, 'Broken pipe')\n"
+        "        return super().forward(x)\n"
+        "def make(): return Net(16, 4, 2, 2, 16, 32)\n"
+    )
+    np.save(tmp_path / "x.npy", np.zeros((2, 3, 16, 16), np.float32))
+    words = ("run", "net.py:make", "--data", "x.npy", *RUN[4:])
+    done = shell(words, tmp_path)
+    assert done.returncode != 0
+    assert b"BrokenPipe" in done.stderr
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device")
 @pytest.mark.parametrize("words", [("nosuch",), ("list", "--nosuch"), (*RUN, "--data", "nosuch")])
 def test_wrong_input_is_2_where_it_cannot_be_told(words, tmp_path):

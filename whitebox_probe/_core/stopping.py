@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -12,6 +13,10 @@ from typing import Any
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 _asked: list[int] = []
+_again: list[threading.Timer] = []
+_sent: list[int] = []
+_answer = threading.Event()
+"""Set once a stop is answered: nothing raises any more, and nothing is sent."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -38,10 +43,16 @@ def asked() -> int | None:
     return _asked[-1] if _asked else None
 
 
+def heard() -> None:
+    """Answer a stop: another one, late or sent once more, has nothing to add to it."""
+    _answer.set()
+
+
 @contextmanager
 def answered() -> Iterator[None]:
     """Answer both signals by raising, where nobody else answers them, and keep that they came."""
     _asked.clear()
+    _answer.clear()
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -54,7 +65,9 @@ def answered() -> Iterator[None]:
     try:
         yield
     finally:
+        heard()
         sys.unraisablehook = hook
+        _end_timers()
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -64,12 +77,32 @@ def _unraised(usual: Callable[[Any], Any], told: Any) -> None:
     if not _asked:
         usual(told)
     elif isinstance(told.exc_value, KeyboardInterrupt):
-        threading.Timer(0.1, os.kill, (os.getpid(), _asked[-1])).start()
+        timer = threading.Timer(0.1, _send, (_asked[-1],))
+        _again.append(timer)
+        timer.start()
+
+
+def _send(number: int) -> None:
+    if not _answer.is_set():
+        _sent.append(number)
+        os.kill(os.getpid(), number)
+
+
+def _end_timers() -> None:
+    """See to it that no signal of ours comes when nobody answers it: it would end the process."""
+    for timer in _again:
+        timer.cancel()
+        timer.join()
+    if _sent:  # the last one may not have come yet
+        time.sleep(0.05)
+    _again.clear()
+    _sent.clear()
 
 
 def _raise(number: int, frame: FrameType | None) -> Any:
     note(number)
-    raise kind(number)
+    if not _answer.is_set():
+        raise kind(number)
 
 
 def _in_child() -> None:

@@ -140,6 +140,10 @@ _BREAKS = re.compile(r"([\n\t])")
 _COLOURS = re.compile(r"([\n\t]|\x1b\[[0-9;]*m)")
 
 
+class _ReaderGoneError(BrokenPipeError):
+    """Of our own output, and no other pipe: nobody is left to tell anything."""
+
+
 class _Plain:
     """Standard output, on which no text from a file acts: only lines are broken.
 
@@ -153,8 +157,21 @@ class _Plain:
         """Write text with its control characters as Python writes them."""
         own = _COLOURS if _screen.on_terminal() else _BREAKS
         plain = "".join(p if own.fullmatch(p) else shown(p, None) for p in own.split(text))
-        self._to.write(_fitting(plain, self._to.encoding))
+        with self._read():
+            self._to.write(_fitting(plain, self._to.encoding))
         return len(text)
+
+    def flush(self) -> None:
+        """Hand on what was written."""
+        with self._read():
+            self._to.flush()
+
+    @contextmanager
+    def _read(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError as error:
+            raise _ReaderGoneError(*error.args) from error
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._to, name)
@@ -251,8 +268,8 @@ def main(argv: list[str] | None = None) -> int:
         return _tell("out of memory: a batch did not fit. Use a smaller --batch-size or --limit.")
     except KeyboardInterrupt as stop:
         return _stopped(stop)
-    except BrokenPipeError:
-        # The reader of our output has gone: keep Python from complaining about it at exit.
+    except _ReaderGoneError:
+        # Keep Python from complaining about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # the last line of defence: everything else is a fault of ours
@@ -334,6 +351,7 @@ def as_options(error: ProbeError, known: dict[str, object]) -> str:
 
 
 def _stopped(stop: KeyboardInterrupt) -> int:
+    stopping.heard()
     if launch.rank() == 0:
         plain = "stopped; no file was left half written (the same command begins anew)"
         how = _short(stop) or plain
