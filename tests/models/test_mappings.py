@@ -290,6 +290,28 @@ def test_a_file_of_ones_own(tmp_path):
         ({"sites": {"z_out": "a.{layer}"}}, "does not follow the schema"),
         ({"sides": {}}, "does not follow the schema"),
         ({"heads": "stacks.0.layers.0.nothing"}, "no number of the module"),
+        ({"heads": "training"}, "no number of the module"),
+        *(
+            ({name: value}, f"{name} must")
+            for name in ("heads", "dim_head", "dim", "patch", "layers")
+            for value in (0, -1, 4.0, 1e9, 10**9, None, True)
+        ),
+        *(
+            ({name: value}, f"{name} must")
+            for name in ("prefix_tokens", "class_token", "first_layer")
+            for value in (-1, 4.0, 10**9, True)
+        ),
+        ({"grid": [2.0, 2]}, "grid.0 must be integer"),
+        ({"causal": "banana"}, "'banana', which is neither true nor false"),
+        ({"causal": "stacks.0"}, "neither true nor false"),
+        ({"batch_first": "banana"}, "neither true nor false"),
+        ({"patch": "stacks"}, "no size of patches"),
+        ({"second": "stacks.0.layers.{layer}.none:output"}, "'second' names"),
+        ({"context": "stacks.0.layers.{layer}.none:output"}, "'context' names"),
+        ({"after": ["none.{layer}", "stacks"]}, "norm 1 of 'after' names"),
+        ({"last": {"z_out": "none:output"}}, "site 'z_out' of 'last' names"),
+        ({"attention": {"module": "none.{layer}", "weight": "x"}}, "'module' of 'attention' names"),
+        ({"run": "none"}, "cannot be tried"),
         ({"sites": {"z_out": "stack.{layer}:output"}}, "not in the module"),
     ],
 )
@@ -298,6 +320,32 @@ def test_a_file_that_does_not_fit_is_refused(tmp_path, change, told):
     path.write_text(yaml.safe_dump(yaml.safe_load(OWN) | change))
     with pytest.raises(ProbeError, match=told):
         wp.wrap(Mine().eval(), mapping=path)
+
+
+@pytest.mark.parametrize("site", ["z_in", "attn_in"])
+def test_a_site_by_which_others_are_checked_is_asked_for(tmp_path, site):
+    fields = yaml.safe_load(OWN) | {"heads": 2}
+    fields["sites"]["heads_k"] = "stacks.0.layers.{layer}.keys:output"
+    del fields["sites"][site]
+    module = Mine().eval()
+    for layer in module.stacks[0].layers:  # its keys by a module of their own
+        layer.keys = nn.Linear(16, 16)
+        layer.norm1.register_forward_hook(lambda _, args, out, keys=layer.keys: keys(out) * 0 + out)
+    fields["subspaces"] = {"qkv:k": "stacks.0.layers.{layer}.keys.weight"}
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(fields))
+    with pytest.raises(SiteError, match=f"'{site}' is not mapped"):
+        wp.wrap(module, mapping=path)
+
+
+def test_a_class_token_of_a_file_counts_without_tokens_in_front(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(OWN + "class_token: 4\n")
+    model = wp.wrap(Mine().eval(), mapping=path)
+    assert (model.class_index, model.extra_tokens) == (4, (4,))
+    path.write_text(OWN + "class_token: 5\n")
+    with pytest.raises(ProbeError, match="token 5 is not there"):
+        wp.probe(wp.wrap(Mine().eval(), mapping=path), torch.randn(2, 5, 4), "l0", progress=False)
 
 
 def test_other_names_are_refused(tmp_path):

@@ -344,8 +344,27 @@ def expect(schema: Mapping[str, Any], document: Any, *, name: str = "it") -> Non
 
 
 def checker(schema: Mapping[str, Any]) -> Callable[[Any], Any]:
-    """What checks a document against a JSON schema, compiled once; raises its errors."""
-    return _compiled(json.dumps(schema, sort_keys=True))
+    """What checks a document against a JSON schema, compiled once; raises its errors.
+
+    An integer is one: JSON schemas take 4.0 for 4, and whoever counts with it does not.
+    """
+    check = _compiled(json.dumps(schema, sort_keys=True))
+    return lambda document: check(_with_floats(document))
+
+
+class _Float(float):
+    """A float that is no integer, whatever its value."""
+
+    def is_integer(self) -> bool:
+        return False
+
+
+def _with_floats(document: Any) -> Any:
+    if isinstance(document, dict):
+        return {key: _with_floats(value) for key, value in document.items()}
+    if isinstance(document, list):
+        return [_with_floats(value) for value in document]
+    return _Float(document) if isinstance(document, float) else document
 
 
 @lru_cache(maxsize=32)

@@ -135,24 +135,65 @@ def _inside(mapping: Written, module: nn.Module) -> Iterator[str]:
             yield joined(path, root)
 
 
-def number(module: nn.Module, root: str, given: Any) -> int | None:
+def number(module: nn.Module, root: str, given: Any, *, least: int = 0) -> int:
     """A number as it is written: itself, or what stands at a path; of a tensor, its rows.
 
-    Raises: SiteError where there is none.
+    Raises: SiteError where there is none, or one that is too small or too large.
     """
-    if given is None or isinstance(given, int):
-        return given
+    from whitebox_probe.models.mappings._schema import MOST
+
+    if isinstance(given, int):
+        return given  # the schema has seen it
     path = joined(root, given)
     found = value_at(module, path)
     if isinstance(found, Tensor) and found.ndim > 1:
-        return int(found.shape[-2])
-    if not isinstance(found, int):
+        found = int(found.shape[-2])
+    whole = isinstance(found, int) and not isinstance(found, bool)
+    if not whole or not least <= found <= MOST:
+        there = f"{found}" if whole else type(found).__name__
         raise SiteError(
             f"the mapping names '{path}', which is no number of the module",
-            f"a {type(module).__name__} has {type(found).__name__} there",
+            f"a {type(module).__name__} has {there} there, and {least} to {MOST} is needed",
             "Write the number itself, or the path of one",
         )
     return int(found)
+
+
+def flag(module: nn.Module, root: str, given: Any) -> bool:
+    """Whether something is so, as it is written: itself, or what stands at a path.
+
+    Raises: SiteError where neither true nor false stands there.
+    """
+    if isinstance(given, bool):
+        return given
+    path = joined(root, given)
+    found = value_at(module, path)
+    if not isinstance(found, bool):
+        raise SiteError(
+            f"the mapping names '{path}', which is neither true nor false in the module",
+            f"a {type(module).__name__} has {type(found).__name__} there",
+            "Write true or false, or the path of one",
+        )
+    return found
+
+
+def sides(module: nn.Module, given: Any) -> tuple[int, int] | None:
+    """Rows and columns of a patch, as it is written; None for a module that does not say them.
+
+    Raises: SiteError where something else stands there.
+    """
+    found = value_at(module, given) if isinstance(given, str) else given
+    if found is None:
+        return None
+    both = (found, found) if isinstance(found, int) else found
+    fits = isinstance(both, tuple | list) and len(both) == 2
+    if not fits or not all(type(side) is int and side > 0 for side in both):
+        raise SiteError(
+            f"the mapping names '{given}', which is no size of patches",
+            f"a {type(module).__name__} has {type(found).__name__} there",
+            "Write the number itself, or the path of one or two",
+        )
+    return both[0], both[1]
 
 
 def _read(name: str, text: str, where: str) -> Written:

@@ -13,8 +13,8 @@ from whitebox_probe.models.anatomy import Layer, Tap
 from whitebox_probe.models.layouts import Place, place
 from whitebox_probe.models.mapped import MappedAnatomy
 from whitebox_probe.models.maps import MASKS, softmax
-from whitebox_probe.models.named import Written, joined, number, value_at
-from whitebox_probe.models.paths import tensor_at
+from whitebox_probe.models.named import Written, flag, joined, number, sides
+from whitebox_probe.models.paths import nearest_paths, tensor_at
 from whitebox_probe.models.weights import tokens
 
 _FUSED = "(3 K p) d"
@@ -42,8 +42,7 @@ class NamedAnatomy(MappedAnatomy):
         """
         fields = mapping.fields
         self._root = root
-        flag = fields.get("batch_first")
-        self._first_batch = flag is None or bool(value_at(module, joined(root, flag), True))
+        self._first_batch = flag(module, root, fields.get("batch_first", True))
         sites = {n: self._rooted(text) for n, text in fields["sites"].items() if n not in left}
         self._last = {
             name: place(name, self._rooted(text), layered=False)
@@ -53,11 +52,12 @@ class NamedAnatomy(MappedAnatomy):
         self._more = {n: self._rooted(fields[n]) for n in ("second", "context") if n in fields}
         self._after = [joined(root, path) for path in fields.get("after", ())]
         self._run = joined(root, fields["run"]) if "run" in fields else None
-        self._patch = value_at(module, fields["patch"]) if "patch" in fields else None
-        options = self._options(module, fields) | dict(changes)
-        if not options.get("prefix_tokens"):
-            options.pop("class_token", None)
-        super().__init__(module, sites, **options)
+        self._patch = sides(module, fields.get("patch"))
+        options = self._options(module, fields)
+        if isinstance(fields.get("prefix_tokens"), str) and not options["prefix_tokens"]:
+            options.pop("class_token", None)  # of a module that was made without one
+        super().__init__(module, sites, **(options | dict(changes)))
+        self._expect_more(module)
         self.name = mapping.name
         made = {"heads_q", "heads_k", "heads_v", "attn_weights"} if self._attention else set()
         self.absent = {name: why for name, why in self.absent.items() if name not in made} | left
@@ -66,8 +66,9 @@ class NamedAnatomy(MappedAnatomy):
         """What the file says of the arguments of `MappedAnatomy`; tokens stand outside the root."""
         inside, outside = ("heads", "dim_head", "dim"), ("prefix_tokens", "class_token")
         found: dict[str, Any] = {
-            name: number(module, self._root if name in inside else "", fields[name])
-            for name in (*inside, *outside)
+            name: number(module, root, fields[name], least=least)
+            for names, root, least in ((inside, self._root, 1), (outside, "", 0))
+            for name in names
             if name in fields
         }
         found |= {name: fields[name] for name in ("layers", "first_layer") if name in fields}
@@ -81,10 +82,33 @@ class NamedAnatomy(MappedAnatomy):
                 name: joined(self._root, value) if isinstance(value, str) else float(value)
                 for name, value in fields["operators"].items()
             }
-        causal = fields.get("causal", False)
-        if isinstance(causal, str):
-            causal = bool(value_at(module, joined(self._root, causal), False))
-        return found | {"causal": causal}
+        return found | {"causal": flag(module, self._root, fields.get("causal", False))}
+
+    def _expect_more(self, module: nn.Module) -> None:
+        """Check the paths that say nothing of the number of layers.
+
+        Raises: SiteError.
+        """
+        modules = dict(module.named_modules())
+        told = {f"'{name}'": text.split(":")[0] for name, text in self._more.items()}
+        told |= {f"norm {n} of 'after'": path for n, path in enumerate(self._after, start=1)}
+        told |= {
+            f"'{k}' of 'attention'": self._attention[k]
+            for k in ("module", "out")
+            if k in self._attention
+        }
+        last = {f"site '{name}' of 'last'": each.path for name, each in self._last.items()}
+        for what, path in (told | last).items():
+            for layer in range(
+                self.dims(module).layers if what in last else 1, self._dims.layers + 1
+            ):
+                here = self._at(path, layer)
+                if here not in modules:
+                    raise SiteError(
+                        f"{what} names '{here}', which is not in the module",
+                        f"a {type(module).__name__} has no such module",
+                        nearest_paths(here, [*modules][1:]),
+                    )
 
     def layer(self, module: nn.Module, number: int) -> Layer:
         """As mapped, with the sites that are made here, and what is only tried."""
@@ -109,9 +133,8 @@ class NamedAnatomy(MappedAnatomy):
         known = super().grid(module, inputs)
         if known is not None or self._patch is None or inputs.ndim != 4:
             return known
-        sides = (self._patch,) * 2 if isinstance(self._patch, int) else tuple(self._patch)
-        rows, columns = (size // side for size, side in zip(inputs.shape[-2:], sides, strict=True))
-        return int(rows), int(columns)
+        rows, columns = self._patch
+        return int(inputs.shape[-2]) // rows, int(inputs.shape[-1]) // columns
 
     def trial(self, module: nn.Module) -> Callable[[], object] | None:
         """The layers alone, on random tokens; as `MappedAnatomy` does where no `run` is given."""

@@ -114,29 +114,45 @@ def _check(
             raise _failed(model, n, "an update by the attention that is not simply added")
     if _SECOND in got:
         half = got.get("z_half")  # none in parallel blocks, whose two updates are added at once
-        half = got["z_in"] + got.get("attn_out", 0) if half is None else half
-        if not _adds(half, got[_SECOND], got["z_out"], norms[1]):
+        half = _at(model, n, got, "z_in") + got.get("attn_out", 0) if half is None else half
+        if not _adds(half, got[_SECOND], _at(model, n, got, "z_out"), norms[1]):
             raise _failed(model, n, "an update by the MLP that is not simply added")
     if "norm_before_attention" not in layer.exempt and {"z_in", "attn_in"} <= set(got):
         Z = got["z_in"]
         if not _close(Z if layer.norm is None else at_home(layer.norm, Z), got["attn_in"]):
             raise _failed(model, n, "an attention whose input is not what its norm makes of z_in")
-    follows = before is None or "layers_follow" in layer.exempt or _close(before, got["z_in"])
-    if not follows:
+    follows = before is None or "layers_follow" in layer.exempt
+    if before is not None and not follows and not _close(before, _at(model, n, got, "z_in")):
         raise _failed(model, n, "an input that is not what the layer before gives")
     for basis in model.bases:
         site = model.heads_site(basis)
         if site is not None and "heads_are_projections" not in layer.exempt:
-            _check_heads(model, n, basis, got[site], got["attn_in"])
+            _check_heads(model, n, basis, got[site], _at(model, n, got, "attn_in"))
     _check_context(model, layer, got)
-    if layer.update is not None and not _close(layer.update(got["attn_in"]), got["attn_out"]):
-        raise _failed(model, n, "an attention that is not the one of its family")
+    if layer.update is not None:
+        made = layer.update(_at(model, n, got, "attn_in"))
+        if not _close(made, _at(model, n, got, "attn_out")):
+            raise _failed(model, n, "an attention that is not the one of its family")
     _check_step(model, layer, got)
     if "attn_weights" in got:
         later = not bool(got["attn_weights"].triu(1).any())
         if later != layer.causal and got["attn_weights"].shape[-1] > 1:
             told = "sees no later token" if later else "sees later tokens"
             raise _failed(model, n, f"an attention that {told}, and is said to do otherwise")
+
+
+def _at(model: ProbeModel, number: int, got: Mapping[str, Tensor], site: str) -> Tensor:
+    """The tensor of a site that another part of the layer is checked by.
+
+    Raises: SiteError where no such site is mapped.
+    """
+    if site not in got:
+        raise SiteError(
+            f"layer {number} of {type(model.module).__name__} cannot be checked",
+            f"'{site}' is not mapped, by which its other sites and its subspaces are",
+            f"Add '{site}' to the sites of the mapping",
+        )
+    return got[site]
 
 
 def _check_context(model: ProbeModel, layer: Layer, got: Mapping[str, Tensor]) -> None:
@@ -164,7 +180,7 @@ def _check_step(model: ProbeModel, layer: Layer, got: Mapping[str, Tensor]) -> N
     assert isinstance(D, Tensor)
     Y = got["mlp_in"]
     made = torch.relu(Y + eta * (Y - Y @ D.to(Y).mT) @ D.to(Y) - eta * lam)
-    if not _close(made, got["z_out"]):
+    if not _close(made, _at(model, layer.number, got, "z_out")):
         raise _failed(model, layer.number, "a second step that is not the proximal one of its D")
 
 

@@ -6,9 +6,13 @@ from whitebox_probe.sites import SITES
 
 _TEXT = {"type": "string", "minLength": 1}
 _PATH = {"type": "string", "pattern": r"^[\w.{}*+]*$"}
-_COUNT = {"type": "integer", "minimum": 0}
+MOST = 1 << 20
+"""Of tokens, heads, widths and the like: far more than any network has."""
+_COUNT = {"type": "integer", "minimum": 0, "maximum": MOST}
+_SIZE = {**_COUNT, "minimum": 1}
+_NAMED = {"type": "string", "pattern": r"^[A-Za-z_][\w.]*$"}
 # A number, or the path of one; of a tensor its rows are counted.
-_NUMBER = {"anyOf": [_COUNT, {"type": "string", "pattern": r"^[A-Za-z_][\w.]*$"}]}
+_NUMBER, _SIZE_OR_PATH = ({"if": _NAMED, "else": each} for each in (_COUNT, _SIZE))
 _AT_SITE = {"type": "string", "pattern": r"^[\w.{}*+]*:(input|output)(:[^:]+)?$"}
 
 SCHEMA: dict[str, Any] = {
@@ -56,15 +60,15 @@ SCHEMA: dict[str, Any] = {
             "additionalProperties": False,
         },
         "prenorm": _PATH,
-        "layers": _COUNT,
+        "layers": _SIZE,
         "first_layer": _COUNT,
-        "heads": _NUMBER,
-        "dim_head": _NUMBER,
-        "dim": _NUMBER,
+        "heads": _SIZE_OR_PATH,
+        "dim_head": _SIZE_OR_PATH,
+        "dim": _SIZE_OR_PATH,
         "prefix_tokens": _NUMBER,
         "class_token": _COUNT,
-        "grid": {"type": "array", "items": _COUNT, "minItems": 2, "maxItems": 2},
-        "patch": _NUMBER,
+        "grid": {"type": "array", "items": _SIZE, "minItems": 2, "maxItems": 2},
+        "patch": _SIZE_OR_PATH,
         "causal": {"anyOf": [{"type": "boolean"}, _PATH]},
     },
     "required": ["sites"],
