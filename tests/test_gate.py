@@ -19,6 +19,7 @@ from whitebox_probe._core.arrays import mapped_array, read_arrays
 from whitebox_probe._core.errors import CheckpointError, ProbeError
 from whitebox_probe._core.gate import (
     Unfit,
+    expect,
     given_path,
     parse_json,
     parse_yaml,
@@ -328,3 +329,11 @@ def test_a_configuration_does_not_have_transformers_look_for_code(tmp_path, monk
     assert all(
         torch.equal(a, b) for a, b in zip(plain.parameters(), found.parameters(), strict=True)
     )
+
+
+@pytest.mark.parametrize("value", [4.0, -0.0, 1e300, True, "4"])
+def test_an_integer_is_no_float(value):
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}, "x": {"type": "number"}}}
+    expect(schema, {"n": 4, "x": 4.0})
+    with pytest.raises(Unfit, match="n must be integer"):
+        expect(schema, {"n": value})
