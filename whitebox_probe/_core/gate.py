@@ -66,11 +66,32 @@ def reason(error: BaseException) -> str:
         return "it is nested too deeply"
     if isinstance(error, OSError) and error.strerror:
         return str(error.strerror)
-    lines = [line.strip() for line in str(error)[: 1 << 14].splitlines() if line.strip()]
-    told = lines[0] if lines else type(error).__name__
+    told = said(error) or type(error).__name__
     if isinstance(error, KeyError):
         told = f"{told} is missing"
     return shown(told, 160)
+
+
+def said(error: BaseException, line: int = 0) -> str:
+    """A line of an error's own text, the first one if not asked otherwise; "" where it says none.
+
+    Also of a class of the user's whose text cannot be had.
+    """
+    try:
+        lines = [each.strip() for each in str(error)[: 1 << 14].splitlines() if each.strip()]
+    except Exception:  # whatever a __str__ of the user's raises
+        return ""
+    return lines[line] if lines else ""
+
+
+def named(error: BaseException, line: int = 0) -> str:
+    """An error's class, and a line of what it says, if it says anything.
+
+    >>> named(ZeroDivisionError("division by zero")), named(TimeoutError())
+    ('ZeroDivisionError: division by zero', 'TimeoutError')
+    """
+    told = said(error, line)
+    return f"{type(error).__name__}: {told}" if told else type(error).__name__
 
 
 def size_of(path: Path) -> int:

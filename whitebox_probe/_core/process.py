@@ -9,7 +9,8 @@ whatever they were changed: this package, a library, the user's own model or dat
 exception in the middle of one. What belongs to a model is put back in `models/guest.py`.
 
 torch's own default device holds for what the caller's model makes in a pass (`callers_device`), and
-for nothing that this package makes: its tensors are where it says.
+for nothing that this package makes: its tensors are where it says. One that a pass sets, and the
+folder that it goes to, are put back behind it.
 
 While other threads are at work, what is theirs as well is left alone: it may be they who changed
 it. This package itself changes none of it for the whole process then, but for what is locked; what
@@ -80,7 +81,7 @@ def as_found() -> Iterator[None]:
     is_alone = alone()
     with ExitStack() as stack:
         stack.callback(setattr, _inside, "now", False)
-        _inside.now = True
+        _inside.now, _inside.alone = True, is_alone
         stack.enter_context(_default_device_aside())
         states = {**_of_thread(), **(_of_process() if is_alone else {})}
         for read, write in states.values():
@@ -111,16 +112,55 @@ def _default_device_aside() -> Iterator[None]:
 
 @contextmanager
 def callers_device() -> Iterator[None]:
-    """What the caller's model makes is on the caller's default device, here as outside the call."""
+    """What the caller's model makes is on the caller's default device, here as outside the call.
+
+    A default device that it sets itself, and the folder that it goes to, are put back behind it.
+    """
     device = getattr(_inside, "device", None)
-    with nullcontext() if device is None else device:
-        yield
+    with same_folder(), nullcontext() if device is None else device:
+        before = _default_device()
+        try:
+            yield
+        finally:
+            if _default_device() is not before:
+                _set_default_device(before)
 
 
 def own_device() -> AbstractContextManager[Any]:
-    """What this package makes is on the CPU again, in the midst of a pass of the caller's model."""
-    device = getattr(_inside, "device", None)
-    return nullcontext() if device is None else type(device)("cpu")
+    """What this package makes is on the CPU again, in the midst of a pass of the caller's model.
+
+    Whoever set another device: the caller before it, or the model within it.
+    """
+    torch: Any = sys.modules.get("torch")
+    if torch is None:
+        return nullcontext()
+    theirs = getattr(_inside, "device", None) or torch.get_default_device()
+    return nullcontext() if theirs.type == "cpu" else torch.device("cpu")
+
+
+@contextmanager
+def same_folder() -> Iterator[None]:
+    """Leave the working folder as it is: the caller's code runs inside, and paths are relative.
+
+    Beside other threads, which share it, it is left alone.
+    """
+    before = _directory() if getattr(_inside, "alone", False) else None
+    try:
+        yield
+    finally:
+        if before is not None and _directory() != before:
+            _go_back(before)
+
+
+def _default_device() -> Any:
+    """What `torch.set_default_device` has set in this thread; None for nothing."""
+    torch: Any = sys.modules.get("torch")
+    return getattr(getattr(torch, "_GLOBAL_DEVICE_CONTEXT", None), "device_context", None)
+
+
+def _set_default_device(was: Any) -> None:
+    torch: Any = sys.modules["torch"]
+    torch.set_default_device(None if was is None else was.device)
 
 
 def _put_back(read: Callable[[], Any], write: Callable[[Any], Any], before: Any) -> None:
@@ -137,6 +177,7 @@ def _of_thread() -> dict[str, State]:
     found: dict[str, State] = {
         "grad": (torch.is_grad_enabled, torch._C._set_grad_enabled),
         "autocast cache": (torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled),
+        "default device": (_default_device, _set_default_device),
     }
     for kind in ("cpu", "cuda"):
         found[f"autocast {kind}"] = (partial(_autocast, torch, kind), partial(_set, torch, kind))
@@ -187,6 +228,10 @@ def _of_torch(torch: Any) -> dict[str, State]:
             ),
             # Not use_deterministic_algorithms, which imports a compiler.
             lambda was: torch._C._set_deterministic_algorithms(was[0], warn_only=was[1]),
+        ),
+        "anomalies": (
+            lambda: (torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()),
+            lambda was: torch.set_anomaly_enabled(*was),
         ),
         "fast attention": (backends.mha.get_fastpath_enabled, backends.mha.set_fastpath_enabled),
         "oneDNN": (torch._C._get_mkldnn_enabled, torch._C._set_mkldnn_enabled),

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from whitebox_probe._core.hashing import seed_of
+from whitebox_probe._core.process import same_folder
 from whitebox_probe._core.threads import alone
 
 Owned = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
@@ -103,7 +104,7 @@ def apart(given: Iterable[Item]) -> Iterator[Item]:
     with stream:
         iterator = iter(given)
     while True:
-        with stream:
+        with stream, same_folder():
             try:
                 item = next(iterator)
             except StopIteration:

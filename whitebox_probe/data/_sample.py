@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from whitebox_probe._core.errors import DataError, ProbeError
+from whitebox_probe._core.gate import named
 from whitebox_probe.data._parts import Parts
 from whitebox_probe.data._reading import Reading
 
@@ -170,10 +171,9 @@ def read(dataset: Any, number: int, what: str) -> Any:
 
 
 def _unreadable(what: str, error: Exception) -> DataError:
-    told = (str(error).splitlines() or [""])[0]
     return DataError(
         f"{what} cannot be read",
-        f"{type(error).__name__}{f': {told}' if told else ''}",
+        named(error),
         "Mend the Dataset, or leave that sample out",
     )
 

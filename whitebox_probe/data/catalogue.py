@@ -10,6 +10,7 @@ from typing import Any
 import whitebox_probe.data as rooms
 from whitebox_probe._core import discover
 from whitebox_probe._core.errors import DataError, PluginError, ProbeError, nearest
+from whitebox_probe._core.gate import named
 from whitebox_probe.data.choices import Choices
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.kind import Kind, Opened
@@ -142,7 +143,7 @@ def _made(name: str, thing: Any) -> Kind:
 
 
 def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    return named(error)
 
 
 def _package(entry: EntryPoint) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Subset
 
 from whitebox_probe._core.errors import DataError, ProbeError
+from whitebox_probe._core.gate import named
 from whitebox_probe._core.randomness import apart, beside
 from whitebox_probe.data._reading import Reading
 from whitebox_probe.data._sample import Batch as Batch
@@ -337,12 +338,11 @@ def _read(loader: Iterable[Any]) -> Iterator[Any]:
         except (ProbeError, MemoryError):
             raise
         except Exception as error:  # whatever the code of the data set raises
-            told = (str(error).strip().splitlines() or [""])[-1]
             is_loader = isinstance(loader, DataLoader)
             raise DataError(
                 f"the {'loader' if is_loader else 'stream'} cannot be read behind {given} "
                 f"{'batches' if is_loader else 'samples'}",
-                f"{type(error).__name__}: {told}",
+                named(error, -1),
                 "Mend its data set",
             ) from error
         yield whole

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from whitebox_probe._core.errors import DataError, ProbeError
+from whitebox_probe._core.gate import named
 from whitebox_probe.data import _documents
 from whitebox_probe.data._reading import Reading
 from whitebox_probe.data.choices import OF_SAMPLES, OF_TEXTS, Choices
@@ -111,7 +112,4 @@ def start_of(data: Any, name: str) -> list[Any]:
     except (ProbeError, MemoryError):
         raise
     except Exception as error:
-        told = (str(error).strip().splitlines() or [""])[-1]
-        raise DataError(
-            f"a {name} cannot be read", f"{type(error).__name__}: {told}", "Mend its code"
-        ) from error
+        raise DataError(f"a {name} cannot be read", named(error, -1), "Mend its code") from error

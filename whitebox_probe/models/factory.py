@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from whitebox_probe import checkpoints
 from whitebox_probe._core.errors import CheckpointError, LoadWarning, ProbeError, nearest
+from whitebox_probe._core.gate import named
 from whitebox_probe._core.randomness import drawn_by
 from whitebox_probe.checkpoints import Checkpoint
 from whitebox_probe.models.model import ProbeModel
@@ -281,5 +282,4 @@ def _told(arguments: Mapping[str, Any]) -> str:
 
 
 def _line(error: BaseException) -> str:
-    lines = str(error).splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0]}"
+    return named(error)

@@ -26,10 +26,12 @@ from torch import Tensor, nn
 
 from whitebox_probe._core.errors import (
     DataError,
+    InternalError,
     ProbeError,
     ShapeError,
     SiteError,
 )
+from whitebox_probe._core.gate import said
 from whitebox_probe._core.process import callers_device
 from whitebox_probe.models.anatomy import Anatomy, Dims, Layer, Tap
 from whitebox_probe.models.declared import Operator, Operators
@@ -295,10 +297,12 @@ class MappedAnatomy(Anatomy):
         with guest(module), attach_taps(module, taps, count), callers_device():
             try:
                 module(example)
-            except (RuntimeError, ValueError, AssertionError, TypeError) as error:
+            except (ProbeError, InternalError, MemoryError):
+                raise
+            except Exception as error:  # whatever the module's own code raises
                 raise DataError(
                     f"the example of shape {tuple(example.shape)} does not run",
-                    (str(error).splitlines() or [type(error).__name__])[0],
+                    said(error) or type(error).__name__,
                     "Pass an input that the module takes",
                 ) from error
         for name, mapped in self._places.items():

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import BasisError, DataError, SiteError, nearest
+from whitebox_probe._core.gate import named
 from whitebox_probe._core.lines import short
 from whitebox_probe.models.anatomy import Anatomy, Dims, Layer, Tap
 from whitebox_probe.models.offloaded import device_of
@@ -31,11 +32,10 @@ def understood(module: nn.Module, anatomy: Anatomy) -> Iterator[None]:
     try:
         yield
     except (AttributeError, LookupError, ArithmeticError) as error:
-        lines = str(error).splitlines() or [""]
         raise SiteError(
             f"the layers of a {type(module).__name__} cannot be read as family '{anatomy.name}' "
             "knows them",
-            f"reading them gave {type(error).__name__}: {lines[0]}",
+            f"reading them gave {named(error)}",
             "Use a model with at least one layer, whose blocks are those of the family",
         ) from error
 

@@ -8,13 +8,13 @@ and their configurations hold. Weights that a hook makes in front of each pass a
 """
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import ProbeError, SiteError
+from whitebox_probe._core.gate import said
 from whitebox_probe._core.process import callers_device
 from whitebox_probe.models.anatomy import Layer, Tap
 from whitebox_probe.models.causality import expect_causality
@@ -74,18 +74,21 @@ def _try_layers(
             raise _failed(model, number, f"'{name}' passes more than once in a forward pass")
         here[name] = tensor.clone()
 
-    with ExitStack() as stack:
-        stack.enter_context(attach_taps(model.module, taps, keep))
+    def run() -> None:
         try:
             trial()
         except ProbeError:
             raise
-        except Exception as error:
-            lines = str(error).splitlines() or [type(error).__name__]
+        except Exception as error:  # whatever the model's own code raises
             raise SiteError(
-                f"{model.name} cannot be tried on a small input", lines[0], _remedy(model.module)
+                f"{model.name} cannot be tried on a small input",
+                said(error) or type(error).__name__,
+                _remedy(model.module),
             ) from error
-    expect_causality(model, layers, trial, {n: here.get("attn_out") for n, here in found.items()})
+
+    with attach_taps(model.module, taps, keep):
+        run()
+    expect_causality(model, layers, run, {n: here.get("attn_out") for n, here in found.items()})
     for n, layer in layers.items():
         missing = [name for name, at, _ in taps if at == n and name not in found[n]]
         if missing:

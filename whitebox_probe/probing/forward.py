@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from whitebox_probe._core import onednn
-from whitebox_probe._core.errors import DataError, ProbeError
-from whitebox_probe._core.gate import reason
+from whitebox_probe._core.errors import DataError, InternalError, ProbeError
+from whitebox_probe._core.gate import named, reason, said
 from whitebox_probe._core.hashing import seed_of
 from whitebox_probe._core.process import callers_device
 from whitebox_probe._core.randomness import Draws, seeded
@@ -170,10 +170,12 @@ def run_model(
     except torch.OutOfMemoryError as error:
         raise DataError(
             f"{model.name} has no memory for a batch of shape {tuple(batch.shape)}",
-            str(error).splitlines()[0],
+            said(error) or "its device has no more to give",
             "Use a smaller batch_size",
         ) from error
-    except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
+    except (ProbeError, InternalError, MemoryError):
+        raise
+    except Exception as error:  # whatever the model's own code raises
         raise _fault(model, batch, error) from error
 
 
@@ -204,17 +206,16 @@ def _fault(model: ProbeModel, batch: Tensor, error: Exception) -> ProbeError:
                 f"its windows have {shape[1]} tokens, and the model has {positions} positions",
                 f"Use windows of at most {positions} tokens",
             )
-    lines = str(error).splitlines() or [type(error).__name__]
     if is_compiled(model.module):
         return ProbeError(
             f"{model.name} is compiled, and cannot be read while it runs",
-            f"hooks inside what is compiled are compiled with it ({lines[0]})",
+            f"hooks inside what is compiled are compiled with it ({reason(error)})",
             "Probe the module before it is compiled, or one that is not",
         )
     fix = "Call model.module on such an input: what fails there is no matter of probing"
     if model.preprocess is not None:
         fix = f"Prepare the data as model.preprocess says. {fix}"
-    return DataError(what, f"its forward pass raised {type(error).__name__}: {lines[0]}", fix)
+    return DataError(what, f"its forward pass raised {named(error)}", fix)
 
 
 def _word(dtype: torch.dtype) -> str:
