@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 import whitebox_probe as wp
-from whitebox_probe._core.errors import DataError, ProbeError
+from whitebox_probe._core.errors import DataError, ProbeError, SiteError
+from whitebox_probe.cli.main import main
 
 
 def vit():
@@ -78,12 +79,21 @@ class UnsaidError(Exception):
         raise RuntimeError("no text")
 
 
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.step = nn.Linear(4, 4)
+
+    def forward(self, z):
+        return z + self.step(z)
+
+
 class Odd(nn.Module):
     """A small network that does something odd in front of its last layer, once it is armed."""
 
     def __init__(self):
         super().__init__()
-        self.stack = nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
+        self.stack = nn.ModuleList(Block() for _ in range(3))
         self.odd = None
 
     def forward(self, tokens):
@@ -102,8 +112,9 @@ TOKENS = torch.randn(12, 5, 4, generator=torch.Generator().manual_seed(0))
 def odd(does):
     """A wrapped network that does it from now on."""
     torch.manual_seed(0)
-    sites = {"z_in": "stack.{layer}:input", "attn_out": "stack.{layer}:output"}
-    sites |= {"z_out": "stack.{layer}:output"}
+    sites = {"z_in": "stack.{layer}:input", "attn_out": "stack.{layer}.step:output"}
+    sites |= {"attn_in": "stack.{layer}.step:input"}
+    sites |= {"z_half": "stack.{layer}:output", "z_out": "stack.{layer}:output"}
     module = Odd().eval()
     model = wp.wrap(module, name="odd", sites=sites, heads=1, example=TOKENS[:1])
     module.odd = does
@@ -203,3 +214,92 @@ def test_paths_of_a_run_are_those_of_the_folder_it_was_started_in(tmp_path):
     finally:
         os.chdir(before)
     assert len(found.samples) == 4
+
+
+ROWS = {
+    "one row": lambda z: z[:1],
+    "no rows": lambda z: z[:0],
+    "rows doubled": lambda z: torch.cat([z, z]),
+    "rows joined": lambda z: z.reshape(1, -1, z.shape[-1]),
+    "no tokens": lambda z: z[:, :0],
+}
+USES["drop"] = lambda m: wp.probe(m, TOKENS, ["l0"], batch_size=4, nonfinite="drop", progress=False)
+USES["pca"] = lambda m: wp.probe(
+    m, TOKENS, ["compression"], basis="pca", limit=6, batch_size=4, progress=False
+)
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("rows", ROWS)
+def test_rows_that_are_not_the_batchs_samples_are_refused(use, rows):
+    with pytest.raises(SiteError, match=r"of layer 3 holds (\d+ rows for|no token)"):
+        USES[use](odd(ROWS[rows]))
+
+
+def test_a_layer_that_is_not_called_once_in_each_batch_is_refused():
+    def twice(model):
+        return lambda z: model.module.stack[2](z)
+
+    def cleared(model):
+        def does(_):
+            for part in model.module.modules():
+                part._forward_hooks.clear()
+                part._forward_pre_hooks.clear()
+
+        return does
+
+    for made in (twice, cleared):
+        for use in USES:
+            model = odd(None)
+            model.module.odd = made(model)
+            with pytest.raises(SiteError, match="not called exactly once"):
+                USES[use](model)
+
+
+def test_features_of_an_earlier_batch_are_not_taken_for_those_of_a_later_one():
+    class Exits(Odd):
+        calls = 0
+
+        def forward(self, tokens):
+            self.calls += 1
+            z = tokens
+            for n, layer in enumerate(self.stack):
+                if n < 2 or self.calls < 3:  # the example's pass, and the first batch
+                    z = layer(z)
+            return z
+
+    module = Exits().eval()
+    model = wp.wrap(module, sites={"z_out": "stack.{layer}:output"}, heads=1, example=TOKENS[:1])
+    module.calls = 1
+    with pytest.raises(SiteError, match="'z_out' of layer 3 passed 0 times in a batch"):
+        USES["similarity"](model)
+
+
+@pytest.mark.parametrize("does", ["raise KeyError(1)", "raise BrokenPipeError", "z = z[:1]"])
+def test_the_command_line_ends_with_2_where_a_pass_is_at_fault(does, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.py").write_text(
+        "import os, torch\n"
+        "class Net(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.stack = torch.nn.ModuleList(torch.nn.Linear(4, 4) for _ in range(2))\n"
+        "    def forward(self, z):\n"
+        "        if len(z) > 1:\n"
+        f"            {does}\n"
+        "        for layer in self.stack:\n"
+        "            z = layer(z)\n"
+        "        return z\n"
+        "def make():\n"
+        "    torch.manual_seed(0)\n"
+        "    return Net()\n"
+    )
+    mapping = "sites: {z_in: 'stack.{layer}:input', attn_in: 'stack.{layer}:input', "
+    mapping += "z_out: 'stack.{layer}:output'}\nheads: 1\ndim: 4\n"
+    (tmp_path / "mine.yaml").write_text(mapping)
+    np.save(tmp_path / "x.npy", TOKENS.numpy())
+    words = ["run", "model.py:make", "--mapping", "mine.yaml", "--data", "x.npy", "--metrics", "l0"]
+    assert main([*words, "--out", "out"]) == 2
+    told = capsys.readouterr().err.strip().splitlines()
+    assert len(told[-1]) < 500
+    assert "forward pass" in told[-1]

@@ -13,6 +13,7 @@ from whitebox_probe._core.errors import (
     NonFiniteError,
     ProbeError,
     SettingError,
+    SiteError,
     expect_names_differ,
     nearest,
 )
@@ -256,8 +257,8 @@ def _unmeasured(
 
     Raises: the error itself, where it is of all claims, or of none of them alone.
     """
-    if isinstance(error, DataError | NonFiniteError):
-        raise error
+    if isinstance(error, DataError | NonFiniteError | SiteError):
+        raise error  # of the samples, or of what the model does with them
     found, few = {}, {**options, "progress": False}
     for claim in claims().values():
         requests, absent = wanted(model, base, (), {}, [claim])

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whitebox_probe._core.errors import DataError, ProbeError
+from whitebox_probe._core.errors import DataError, SiteError
 from whitebox_probe.metrics._linalg import wide
 from whitebox_probe.metrics.measure import DatasetMeasure, SampleMeasure
 from whitebox_probe.metrics.sums import Sums
@@ -21,6 +21,7 @@ from whitebox_probe.probing.groups import (
     Group,
     at_places,
     expect_fits,
+    expect_rows,
     expect_some,
     groups_of,
     without,
@@ -178,6 +179,7 @@ class Collector:
         looks = [k for k, of in of_layer.items() if any(site in m.needs for m in of)]
         if not looks:
             return  # another layer's measures need it
+        expect_rows(tensor, site, layer, len(self._ids))
         # Measures are taken in full precision, whatever the forward pass runs in.
         with torch.autocast(tensor.device.type, enabled=False):
             tensor = wide(tensor)
@@ -317,16 +319,20 @@ class Collector:
         return out
 
     def check(self) -> None:
-        """After a batch: every measure of every layer was taken exactly once."""
+        """After a batch: every measure of every layer was taken exactly once.
+
+        Raises: SiteError.
+        """
         expected = sum(
             len(of) * len(self._groups[look.class_token])
             for looks in self._of_layer.values()
             for look, of in looks.items()
         )
         if self._written != expected:
-            raise ProbeError(
+            raise SiteError(
                 f"{self._written} of {expected} measures were taken",
-                "a module that a site is read from was not called exactly once by the model",
+                "a module that a site is read from was not called exactly once by the model, or "
+                "the model took its hooks off",
                 "Report it with the model's name: its family needs another tap",
             )
         self._written = 0

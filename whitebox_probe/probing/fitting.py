@@ -11,9 +11,8 @@ from torch import Tensor
 from whitebox_probe._core.errors import DataError
 from whitebox_probe.data._digest import combined
 from whitebox_probe.data.source import Batch, Source
-from whitebox_probe.models.hooks import attach
 from whitebox_probe.models.model import ProbeModel
-from whitebox_probe.probing.forward import opened, run_batch
+from whitebox_probe.probing.forward import Reader, opened
 from whitebox_probe.probing.groups import measured_rows
 
 SEED = 1
@@ -82,7 +81,8 @@ class Fit:
             rows = measured_rows(tensor, masks[0])
             batch.append((layer, rows.clone()[None]))
 
-        with attach(self.model, [site], layers, keep):
+        reader = Reader(self.model, [site], layers, keep)
+        with reader.attached():
             source, skipped = self.source(), set[int]()
             got = [torch.empty(0, dtype=torch.int64)]
             for item in source.batches(self.batch_size, 0):
@@ -92,7 +92,7 @@ class Fit:
                     continue  # none of them can be read
                 self._note(item)
                 masks[0] = item.mask
-                run_batch(self.model, item, self.device, [site], fast=self.fast)
+                reader.run(item, self.device, fast=self.fast)
                 yield from batch
                 batch.clear()
         source.expect_whole(torch.cat(got).numpy(), skipped)

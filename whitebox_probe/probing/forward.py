@@ -2,15 +2,16 @@
 
 import inspect
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from whitebox_probe._core import onednn
-from whitebox_probe._core.errors import DataError, InternalError, ProbeError
+from whitebox_probe._core.errors import DataError, InternalError, ProbeError, SiteError
 from whitebox_probe._core.gate import named, reason, said
 from whitebox_probe._core.hashing import seed_of
 from whitebox_probe._core.process import callers_device
@@ -19,11 +20,13 @@ from whitebox_probe.checkpoints import listed
 from whitebox_probe.data._prepared import transform_of as transform_of
 from whitebox_probe.data.source import Batch, Source, open_data
 from whitebox_probe.models.guest import evaluated, held_alone, renew, unchanged
+from whitebox_probe.models.hooks import Sink, attach
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.models.offloaded import is_offloaded, without_weights
 from whitebox_probe.models.verify import verified_again
 from whitebox_probe.models.weights import devices_of
 from whitebox_probe.models.wrappers import is_compiled
+from whitebox_probe.probing.groups import expect_rows
 from whitebox_probe.probing.padding import arguments
 from whitebox_probe.probing.precision import full_float32
 
@@ -136,6 +139,56 @@ def run_batch(
     with seeded(model.module, seed_of(seed, int(batch.ids[0])), device) as drew:
         run_model(model, inputs, fast=fast, more=more)
         return drew()
+
+
+class Reader:
+    """Hands on what sites hold, batch by batch: each passes once in a batch, with a row a sample.
+
+    What the model's module runs for anybody else meanwhile is not read.
+
+    Args: sink: called with (site, layer, tensor), as `attach` calls it.
+    """
+
+    def __init__(
+        self, model: ProbeModel, sites: Sequence[str], layers: Sequence[int], sink: Sink
+    ) -> None:
+        self._model, self._sites, self._layers, self._sink = model, sites, layers, sink
+        self._samples: int | None = None  # of the batch at hand
+        self._passed: Counter[tuple[str, int]] = Counter()
+
+    def attached(self) -> AbstractContextManager[None]:
+        """Read the sites while the block runs."""
+        return attach(self._model, self._sites, self._layers, self._take)
+
+    def run(self, batch: Batch, device: torch.device, *, fast: bool = True, seed: int = 0) -> Draws:
+        """One forward pass of a batch, as `run_batch` makes it.
+
+        Raises: SiteError for a site that did not pass, or passed several times: what is held of it
+            would be another batch's, or a part of what the layer does.
+        """
+        self._samples = len(batch.ids)
+        self._passed.clear()
+        try:
+            drew = run_batch(self._model, batch, device, self._sites, fast=fast, seed=seed)
+        finally:
+            self._samples = None
+        for layer in self._layers:
+            for site in self._sites:
+                if (times := self._passed[site, layer]) != 1:
+                    raise SiteError(
+                        f"'{site}' of layer {layer} passed {times} times in a batch, not once",
+                        "the module that it is read from was not called exactly once by the "
+                        "model, or the model took its hooks off",
+                        "Report it with the model's name: its family needs another tap",
+                    )
+        return drew
+
+    def _take(self, site: str, layer: int, tensor: Tensor) -> None:
+        if self._samples is None:
+            return
+        expect_rows(tensor, site, layer, self._samples)
+        self._passed[site, layer] += 1
+        self._sink(site, layer, tensor)
 
 
 def _expect_loaded(model: ProbeModel) -> None:

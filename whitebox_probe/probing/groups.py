@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from whitebox_probe._core.errors import DataError
+from whitebox_probe._core.errors import DataError, SiteError
 
 
 @dataclass
@@ -97,6 +97,27 @@ def measured_mean(Z: Tensor, mask: Tensor | None) -> Tensor:
     for group in groups_of(mask):
         found[slice(None) if group.rows is None else group.rows] = group.take(Z, 1).mean(dim=1)
     return found
+
+
+def expect_rows(tensor: Tensor, site: str, layer: int, samples: int) -> None:
+    """Check that a site holds a row for each sample of the batch, and something in it.
+
+    Raises: SiteError; of other rows none would be known to be of which sample.
+    """
+    rows = tensor.size(0) if tensor.ndim else 0
+    if rows != samples:
+        raise SiteError(
+            f"'{site}' of layer {layer} holds {rows} rows for {samples} samples",
+            "the model's forward pass drops, joins or doubles samples in front of it, and each "
+            "row is to be a sample's own",
+            "Map a module that is given whole batches, or mend the forward pass",
+        )
+    if not tensor.numel():
+        raise SiteError(
+            f"'{site}' of layer {layer} holds no token",
+            f"what passes there has the shape {tuple(tensor.shape)}",
+            "Leave samples without tokens out, or mend the forward pass",
+        )
 
 
 def expect_fits(mask: Tensor | None, count: int) -> None:

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from whitebox_probe.metrics.tokens import MEAN, MEAN_OF
 from whitebox_probe.models.anatomy import Anatomy, Dims, Layer
-from whitebox_probe.models.hooks import attach
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.models.preprocess import Preprocess
-from whitebox_probe.probing.forward import opened, ready, run_batch
+from whitebox_probe.probing.forward import Reader, opened, ready
 
 SITE = "attn_out"
 
@@ -77,12 +76,13 @@ def mean_updates(
     kind = getattr(torch, dtype)
     with ready(model, device) as where:
         half = torch.autocast(where.type, dtype=kind, enabled=kind != torch.float32)
-        with half, attach(model, [SITE], range(1, model.layers + 1), add):
+        reader = Reader(model, [SITE], range(1, model.layers + 1), add)
+        with half, reader.attached():
             for batch in source.batches(batch_size, 0):
                 if len(batch.ids):
                     known = torch.stack([batch.ids, batch.identities], dim=1).cpu()
                     at_hand[:], mask[0] = [known], batch.mask
-                    run_batch(model, batch, where, [SITE], fast=fast, seed=seed)
+                    reader.run(batch, where, fast=fast, seed=seed)
     means = {n: sums[n] / counts[n].clamp_min(1)[:, None] for n in sums}
     return Means(means, {n: _with_copies(torch.cat(of)) for n, of in read.items()})
 

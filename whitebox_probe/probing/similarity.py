@@ -32,9 +32,8 @@ from whitebox_probe.metrics.similarity import (
     subspace_overlap_of,
 )
 from whitebox_probe.models.guest import held_alone
-from whitebox_probe.models.hooks import attach
 from whitebox_probe.models.model import ProbeModel
-from whitebox_probe.probing.forward import opened, ready, run_batch
+from whitebox_probe.probing.forward import Reader, opened, ready
 from whitebox_probe.probing.groups import expect_some, measured_mean
 from whitebox_probe.results.similarity import Similarity
 
@@ -83,12 +82,9 @@ def similarity(
     shares = [0.0]  # of tokens: their means are in float64
     features: tuple[dict[int, Tensor], dict[int, Tensor]] = ({}, {})
     masks: dict[int, Tensor | None] = {}
-    running = [0]
 
     def keep(which: int) -> Any:
         def sink(_: str, layer: int, Z: Tensor) -> None:
-            if which != running[0]:  # two models may be of one module
-                return
             mean = measured_mean(upcast(Z), masks[which])
             features[which][layer - 1] = mean
             if not bool(mean.isfinite().all()):
@@ -104,16 +100,22 @@ def similarity(
     with shown, ExitStack() as stack:
         stack.enter_context(held_alone(*(model.module for model in used)))
         places = [stack.enter_context(ready(model, device)) for model in used]
-        for which, model in enumerate(used):
-            layers: Sequence[int] = range(1, model.layers + 1)
-            stack.enter_context(attach(model, [site], layers, keep(which)))
+        # Two models may be of one module, whose passes are then each one's own.
+        readers = [
+            Reader(model, [site], range(1, model.layers + 1), keep(which))
+            for which, model in enumerate(used)
+        ]
+        for reader in readers:
+            stack.enter_context(reader.attached())
         streams = [source.batches(batch_size, 0) for source in sources[: len(used)]]
         for batches in _together(streams):
+            if not any(len(batch.ids) for batch in batches):
+                continue  # as a loader's own way of putting samples together may give
             _expect_same_samples(batches)
-            for which, (model, batch) in enumerate(zip(used, batches, strict=True)):
+            for which, (reader, batch) in enumerate(zip(readers, batches, strict=True)):
                 expect_some(batch.mask, batch.ids)
-                masks[which], running[0] = batch.mask, which
-                run_batch(model, batch, places[which], [site])
+                masks[which] = batch.mask
+                reader.run(batch, places[which])
             right = features[0 if same else 1]
             fresh = _fresh(batches[0].identities, contents)
             for (i, j), sums in moments.items():
@@ -231,9 +233,9 @@ def _expect_same_samples(batches: Sequence[Batch]) -> None:
     Raises: DataError for a loader that shuffles, say.
     """
     if any(not torch.equal(each.identities, batches[0].identities) for each in batches[1:]):
+        first = min(int(each.ids[0]) for each in batches if len(each.ids))
         raise DataError(
-            f"the two models are not given the same samples from sample {int(batches[0].ids[0])} "
-            "on",
+            f"the two models are not given the same samples from sample {first} on",
             "the data come in another order, or with other content, when they are read again",
             "Pass data that do not shuffle or draw, such as the loader's Dataset",
         )

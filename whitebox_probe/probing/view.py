@@ -13,9 +13,9 @@ from whitebox_probe._core.process import as_found
 from whitebox_probe.data.text import open_tokenizer
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
-from whitebox_probe.probing.forward import opened, ready, run_batch
+from whitebox_probe.probing.forward import Reader, opened, ready
 from whitebox_probe.probing.probe import as_model
-from whitebox_probe.probing.recorder import record
+from whitebox_probe.probing.recorder import Recording
 from whitebox_probe.results.view import View
 
 MOST = 64
@@ -59,7 +59,10 @@ def view(
     ids: list[int] = []
     with ready(whole, device) as where:
         source = opened(whole, data, limit=limit, seed=seed)
-        with record(whole, names, layers) as recording:
+        every = list(range(1, whole.layers + 1) if layers is None else layers)
+        recording = Recording(whole, names, every)
+        reader = Reader(whole, names, every, recording.keep)
+        with reader.attached():
             for batch in source.batches(limit, 0):
                 if not len(batch.ids):
                     continue
@@ -69,9 +72,14 @@ def view(
                         "a view shows tokens side by side, and these are of several lengths",
                         "Use windows of one length, or samples of one size",
                     )
-                run_batch(whole, batch, where, names, fast=False)
-                inputs.append(batch.inputs.cpu())
+                reader.run(batch, where, fast=False)
+                inputs.append(batch.inputs.cpu().clone())  # a loader may write over it
                 ids += [int(n) for n in batch.ids]
+        source.expect_whole(np.array(ids, dtype=np.int64))
+        if not ids:
+            raise DataError(
+                f"{source.name} gives no sample", "its batches are empty", "Mend the loader"
+            )
         held = {key: recording[key].float().cpu().numpy() for key in recording.keys()}  # noqa: SIM118
     return replace(_seen(whole, torch.cat(inputs), held), ids=tuple(ids))
 
