@@ -191,3 +191,141 @@ def test_so_it_is_by_workers_and_by_a_loader(what):
         with pytest.raises(DataError) as told:
             wp.probe("crate-tiny-fmnist", given, ["l0"], progress=False, **options)
         assert "\n" not in str(told.value)
+
+
+TOKENS = torch.randn(12, 5, 4, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def mapped():
+    torch.manual_seed(0)
+    module = torch.nn.ModuleDict({"stack": torch.nn.ModuleList([torch.nn.Linear(4, 4)])})
+    module.forward = lambda z: module["stack"][0](z)
+    sites = {"z_in": "stack.{layer}:input", "z_out": "stack.{layer}:output"}
+    return wp.wrap(module.eval(), name="small", sites=sites, heads=1, example=TOKENS[:1])
+
+
+USES = {
+    "probe": lambda m, data: wp.probe(m, data, ["l0"], batch_size=4, progress=False),
+    "similarity": lambda m, data: wp.similarity(m, m, data, rank=1, batch_size=4, progress=False),
+    "view": lambda m, data: wp.view(m, data, sites=["z_out"], limit=12),
+}
+
+
+class Given(torch.utils.data.Dataset):
+    """Samples and a length, each by a function."""
+
+    def __init__(self, sample, length=lambda: 12):
+        self.sample, self.length = sample, length
+
+    def __len__(self):
+        return self.length()
+
+    def __getitem__(self, number):
+        return self.sample(number)
+
+
+class Stream(torch.utils.data.IterableDataset):
+    def __init__(self, sample, length):
+        self.sample, self.length = sample, length
+
+    def __len__(self):
+        return self.length()
+
+    def __iter__(self):
+        return map(self.sample, range(12))
+
+
+def fails():
+    raise KeyError("k")
+
+
+LENGTHS = {
+    "raises": fails,
+    "negative": lambda: -1,
+    "a fraction": lambda: 2.5,
+    "None": lambda: None,
+    "huge": lambda: 10**12,
+    "beyond 64 bits": lambda: 10**30,
+}
+
+
+def loading(together):
+    whole = torch.utils.data.TensorDataset(TOKENS)
+    return torch.utils.data.DataLoader(
+        whole, batch_size=4, collate_fn=lambda found: together(torch.stack([x for (x,) in found]))
+    )
+
+
+MASKED = np.ma.masked_array(TOKENS.numpy(), mask=TOKENS.numpy() > 1)
+WRONG = {
+    **{f"length {name}": Given(TOKENS.__getitem__, length) for name, length in LENGTHS.items()},
+    "a loader of such": torch.utils.data.DataLoader(Given(TOKENS.__getitem__, fails)),
+    "sparse": Given(lambda n: TOKENS[n].to_sparse()),
+    "meta": Given(lambda n: TOKENS[n].to("meta")),
+    "complex": Given(lambda n: TOKENS[n].to(torch.complex64)),
+    "fewer classes": loading(lambda x: (x, torch.arange(2))),
+    "more classes": loading(lambda x: (x, torch.arange(9))),
+    "fewer masks": loading(lambda x: (x, torch.ones(2, 5, dtype=torch.bool))),
+    "empty batches": loading(lambda x: x[:0]),
+    "masked": MASKED,
+    "masked samples": Given(lambda n: MASKED[n]),
+    "masked batches": loading(lambda x: np.ma.masked_array(x.numpy(), mask=x.numpy() > 1)),
+    "masked rows": Given(lambda n: list(MASKED[n])),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("what", WRONG)
+def test_data_sets_that_are_wrong_end_in_one_line(what, use, mapped):
+    with pytest.raises(DataError) as raised:
+        USES[use](mapped, WRONG[what])
+    assert len(str(raised.value)) < 500
+
+
+@pytest.mark.parametrize("what", LENGTHS)
+def test_a_stream_whose_length_is_wrong_ends_in_one_line(what, mapped):
+    with pytest.raises(DataError):
+        USES["probe"](mapped, Stream(TOKENS.__getitem__, LENGTHS[what]))
+
+
+def test_a_masked_array_without_a_mask_is_an_array(mapped):
+    got = USES["probe"](mapped, np.ma.masked_array(TOKENS.numpy()))
+    assert got.samples.equals(USES["probe"](mapped, TOKENS.numpy()).samples)
+
+
+def reusing(kind):
+    """Data that write each sample into the tensor of the one before."""
+    held = torch.zeros(5, 4)
+
+    def sample(number):
+        return held.copy_(TOKENS[number]) if kind != "view" else held.copy_(TOKENS[number])[:]
+
+    return Stream(sample, lambda: 12) if kind == "stream" else Given(sample)
+
+
+@pytest.mark.parametrize("kind", ["object", "view", "stream"])
+@pytest.mark.parametrize("use", USES)
+def test_samples_in_one_tensor_are_each_their_own(kind, use, mapped):
+    got, want = (USES[use](mapped, data) for data in (reusing(kind), Given(TOKENS.__getitem__)))
+    if use == "probe":
+        assert got.samples.equals(want.samples)
+    elif use == "view":
+        assert np.array_equal(got.at("z_out", 1), want.at("z_out", 1))
+    else:
+        assert got == want
+
+
+def test_masks_in_one_tensor_are_each_their_own(mapped):
+    held = torch.zeros(5, dtype=torch.bool)
+    masks = torch.ones(12, 5, dtype=torch.bool).tril(-1) | (torch.arange(5) == 0)
+    own = Given(lambda n: (TOKENS[n], masks[n]))
+    one = Given(lambda n: (TOKENS[n], held.copy_(masks[n])))
+    got, want = (USES["probe"](mapped, data).samples for data in (one, own))
+    assert got.equals(want)
+
+
+def test_batches_in_one_tensor_are_each_their_own(mapped):
+    held = torch.zeros(4, 5, 4)
+    got = USES["view"](mapped, loading(held.copy_))
+    assert np.array_equal(got.at("z_out", 1), USES["view"](mapped, TOKENS).at("z_out", 1))

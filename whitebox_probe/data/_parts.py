@@ -182,11 +182,25 @@ def _narrow(label: int, what: str) -> int:
     return label
 
 
+def expect_unmasked(part: Any, what: str) -> None:
+    """Refuse an array some of whose numbers are masked: what lies under a mask is no number.
+
+    Raises: DataError.
+    """
+    if np.ma.isMaskedArray(part) and np.ma.is_masked(part):
+        raise DataError(
+            f"{what} holds a masked array with {np.ma.count_masked(part)} numbers masked",
+            "a model is given every number, and would take what is masked for data",
+            "Fill them (x.filled(...)), or leave those samples out",
+        )
+
+
 def _class_in(part: Any, what: str) -> int | None:
     """A sample's class, if that is what a part of it is.
 
     Raises: DataError for one that is too large.
     """
+    expect_unmasked(part, what)
     if isinstance(part, Tensor | np.ndarray) and part.ndim == 0:
         whole = not torch.as_tensor(part).is_floating_point()
         return _narrow(int(part.item()), what) if whole else None  # int() has no 64 bits unsigned
@@ -199,6 +213,7 @@ def _classes_in(part: Any, what: str) -> Tensor | None:
 
     Raises: DataError for one that is too large.
     """
+    expect_unmasked(part, what)
     if isinstance(part, list) and part and all(_class_in(each, what) is not None for each in part):
         return torch.tensor([_class_in(each, what) for each in part])
     if isinstance(part, np.ndarray) and part.dtype.kind in "iu":

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from whitebox_probe._core.errors import DataError
 from whitebox_probe.data import _digest, _keys, _prepared
-from whitebox_probe.data._parts import Parts, parts_of
+from whitebox_probe.data._parts import Parts, expect_unmasked, parts_of
 from whitebox_probe.data.choices import Choices
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.text import TextReader
@@ -53,13 +53,21 @@ class Reading:
         """The parts of a sample (axes 1) or of a batch (axes 2), the input as it was given."""
         return parts_of(whole, axes, what, self.choices, self.reads)
 
-    def sample(self, whole: Any, what: str, *, identify: bool = True) -> tuple[Parts, int]:
+    def sample(
+        self, whole: Any, what: str, *, identify: bool = True, copy: bool = False
+    ) -> tuple[Parts, int]:
         """A sample, its input as a tensor, and what tells it apart (0 if not asked).
 
+        Args: copy: of tensors that are the data's own, which these may write the next one into.
         Raises: DataError.
         """
         parts = self.parts(whole, 1, what)
         made = self._one(parts.inputs, what)
+        if copy:
+            made = made.clone() if made is parts.inputs else made
+            masks = (parts.mask, parts.attended)
+            mask, attended = (None if each is None else each.clone() for each in masks)
+            parts = replace(parts, mask=mask, attended=attended)
         known = self._identity(parts.inputs, made, parts.mask) if identify else 0
         return replace(parts, inputs=made), known
 
@@ -82,6 +90,7 @@ class Reading:
                 "the model takes tensors",
                 "Let it give tensors (B, ...), or pairs of them and classes (B,) or masks (B, n)",
             )
+        _expect_as_many(parts, len(given), what)
         items = list(given[:room])
         masks: Sequence[Tensor | None] = [None] * len(items)
         if parts.mask is not None:
@@ -217,11 +226,27 @@ class Reading:
         return _digest.of_sample(made, mask)
 
 
+def _expect_as_many(parts: Parts, count: int, what: str) -> None:
+    """Refuse a batch with more classes or masks than inputs, or fewer.
+
+    Raises: DataError.
+    """
+    beside = {"classes": parts.label, "masks": parts.mask, "padding masks": parts.attended}
+    for told, value in beside.items():
+        if value is not None and len(value) != count:
+            raise DataError(
+                f"{what} has {count} inputs and {len(value)} {told}",
+                "which of them belong together is not known",
+                "Give one to each input, or none",
+            )
+
+
 def expect_plain(item: Any, what: str) -> None:
     """Refuse a tensor that has no numbers of its own, one for each entry: (B, ...).
 
     Raises: DataError.
     """
+    expect_unmasked(item, what)
     if not isinstance(item, Tensor):
         return
     kinds = {
@@ -246,6 +271,8 @@ def _tensor(array: Any) -> Tensor:
 
 def _of_list(item: list[Any], what: str) -> Any:
     """A list of numbers, or of rows of them, as a tensor; any other list as it is."""
+    for each in item:
+        expect_unmasked(each, what)
     try:
         array = np.asarray(item)
     except ValueError as error:

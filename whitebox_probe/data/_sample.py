@@ -4,14 +4,21 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, TensorDataset
 
 from whitebox_probe._core.errors import DataError, ProbeError
 from whitebox_probe._core.gate import named
+from whitebox_probe._core.memory import available
 from whitebox_probe.data._parts import Parts
 from whitebox_probe.data._reading import Reading
+
+_STORES = (Tensor, np.ndarray, list, tuple, TensorDataset)
+"""Data that hold all their samples at once: none is written over by the next."""
+_MANY, _BYTES = 1 << 20, 100
+"""So many samples are numbered in memory without a look at it, a number in so many bytes."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,7 @@ class Numbered(Dataset[Any]):
         self.classify = classify
         self.reading = reading
         self.skip = skip
+        self.stored = isinstance(dataset, _STORES)
 
     def __getitem__(self, number: int) -> "Sample | Unread":
         """The sample, or what is wrong with it."""
@@ -76,7 +84,9 @@ class Numbered(Dataset[Any]):
         """The sample of what the data gave for it, or what is wrong with it."""
         what = f"sample {number} of {self.name}"
         try:
-            parts, identity = self.reading.sample(whole, what, identify=self.identify is None)
+            parts, identity = self.reading.sample(
+                whole, what, identify=self.identify is None, copy=not self.stored
+            )
             check_finite(parts.inputs, what)
             if self.identify is not None:
                 identity = self.identify(number)
@@ -154,6 +164,30 @@ class Sample:
     number: int
     parts: Parts
     identity: int
+
+
+def length_of(data: Any, name: str) -> int:
+    """How many samples data say that they hold.
+
+    Raises: DataError for whatever their own code raises or gives, and for more than can be counted.
+    """
+    try:
+        count = len(data)
+    except (ProbeError, MemoryError):
+        raise
+    except Exception as error:  # len() itself refuses what is negative or no whole number
+        raise DataError(
+            f"how many samples {name} holds cannot be had",
+            f"its __len__ gave {named(error)}",
+            "Mend it, or pass an iterable of the samples",
+        ) from error
+    if count > _MANY and count * _BYTES > available():
+        raise DataError(
+            f"{name} says that it holds {count} samples",
+            "their numbers alone do not fit into memory",
+            "Mend its __len__, or pass an IterableDataset, of which limit= takes the first ones",
+        )
+    return count
 
 
 def read(dataset: Any, number: int, what: str) -> Any:

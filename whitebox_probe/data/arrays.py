@@ -12,6 +12,7 @@ from whitebox_probe._core.arrays import NUMBERS, mapped_array, read_arrays
 from whitebox_probe._core.errors import DataError
 from whitebox_probe._core.gate import Unfit
 from whitebox_probe.data import _digest, _paths, names
+from whitebox_probe.data._reading import expect_plain
 from whitebox_probe.data.choices import OF_SAMPLES, OF_TEXTS, Choices
 from whitebox_probe.data.datasets import Datasets
 from whitebox_probe.data.images import Transform
@@ -50,6 +51,7 @@ class Arrays(Kind):
         """The rows of the array, read from a file when they are asked for."""
         in_memory = isinstance(data, np.ndarray)
         array = data if in_memory else _one(Path(data))
+        expect_plain(array, f"an array {array.shape}")
         if array.ndim == 0:
             raise DataError(
                 "an array without axes cannot be opened",

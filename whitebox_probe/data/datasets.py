@@ -13,8 +13,8 @@ from torch.utils.data import IterableDataset, TensorDataset
 
 from whitebox_probe._core.errors import DataError
 from whitebox_probe.data import _digest, _documents
-from whitebox_probe.data._reading import Reading
-from whitebox_probe.data._sample import read
+from whitebox_probe.data._reading import Reading, expect_plain
+from whitebox_probe.data._sample import length_of, read
 from whitebox_probe.data.choices import OF_SAMPLES, OF_TEXTS, Choices
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.kind import Kind, Opened
@@ -48,12 +48,13 @@ class Datasets(Kind):
         """The data set as it is; of texts, their windows."""
         name = str(getattr(data, "called", type(data).__name__))
         reading = Reading(transform, choices)
-        first = _first(data, name, reading)
+        count = length_of(data, name)
+        first = _first(data, name, reading, count)
         if isinstance(first, str) and reading.reads == "text":
-            return _documents.of_rows(_texts(data, name, reading), name, reading)
-        known = _known(first)
+            return _documents.of_rows(_texts(data, name, reading, count), name, reading)
+        known = _known(first, name)
         choices.expect(OF_SAMPLES, f"a {name} whose samples are no texts")
-        return Opened(data, name, f"{len(data)}-{known}")
+        return Opened(data, name, f"{count}-{known}")
 
     def examples(self, folder: Path) -> Mapping[str, Any]:
         """Six inputs of four numbers, of three classes."""
@@ -69,10 +70,10 @@ class Datasets(Kind):
         }
 
 
-def _first(data: Any, name: str, reading: Reading) -> Any:
+def _first(data: Any, name: str, reading: Reading, count: int) -> Any:
     """The first input, of texts the first that is there; None for one that cannot be read."""
     with suppress(DataError):  # told with its number when the pass reads it
-        for number in range(len(data)):
+        for number in range(count):
             what = f"sample {number} of {name}"
             whole = read(data, number, what)
             found = None if whole is None else reading.parts(whole, 1, what).inputs
@@ -81,8 +82,12 @@ def _first(data: Any, name: str, reading: Reading) -> Any:
     return None
 
 
-def _known(first: Any) -> str:
-    """What is known of a data set by its first input."""
+def _known(first: Any, name: str) -> str:
+    """What is known of a data set by its first input; "" of one that the pass will refuse."""
+    try:
+        expect_plain(first, name)
+    except DataError:
+        return ""
     if isinstance(first, Image.Image):
         return _digest.of_array(np.asarray(first))
     if isinstance(first, np.ndarray) and first.dtype.kind in "biuf":
@@ -90,8 +95,8 @@ def _known(first: Any) -> str:
     return _digest.of_tensor(first) if isinstance(first, Tensor) else ""
 
 
-def _texts(data: Any, name: str, reading: Reading) -> Iterator[Any]:
-    for number in range(len(data)):
+def _texts(data: Any, name: str, reading: Reading, count: int) -> Iterator[Any]:
+    for number in range(count):
         what = f"sample {number} of {name}"
         whole = read(data, number, what)
         yield None if whole is None else reading.parts(whole, 1, what).inputs

@@ -15,6 +15,7 @@ from torch.utils.data import (
 
 from whitebox_probe._core.errors import DataError
 from whitebox_probe.data._reading import Reading
+from whitebox_probe.data._sample import length_of, read
 from whitebox_probe.data.choices import Choices
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.kind import Kind, Opened
@@ -93,9 +94,10 @@ def _labelled(loader: DataLoader[Any], reading: Reading) -> tuple[bool, str]:
         return True, ""
     try:
         dataset: Any = loader.dataset
-        parts = reading.parts(dataset[0], 1, "the first sample")
+        what = "the first sample"
+        parts = reading.parts(read(dataset, 0, what), 1, what)
         return parts.label is not None, parts.why
-    except (DataError, LookupError):
+    except DataError:
         return True, ""
 
 
@@ -112,9 +114,9 @@ def _count(loader: DataLoader[Any]) -> tuple[int | None, list[str]]:
     usual = type(drawn) is BatchSampler
     whole = loader.dataset if stream else getattr(drawn, "sampler", loader.sampler)
     if usual and isinstance(whole, Sized) and not (drops and workers > 1):
-        last = len(whole) % size if drops else 0
-        kept = len(whole) - last
-        return kept, [f"number {n} in its order" for n in range(kept, len(whole))]
+        count = length_of(whole, f"the DataLoader of {type(loader.dataset).__name__}")
+        kept = count - (count % size if drops else 0)
+        return kept, [f"number {n} in its order" for n in range(kept, count)]
     if not drops:
         return None, []
     return None, [f"of the last {size - 1} of each worker"] * (workers * (size - 1))

@@ -27,6 +27,7 @@ from whitebox_probe.data._sample import (
     agreeing,
     batch_of,
     collate,
+    length_of,
 )
 from whitebox_probe.data._sample import classed as classed
 from whitebox_probe.data._streams import given_once
@@ -151,7 +152,7 @@ def _opened(
     choices = replace(choices, input_name=input_name, dtype=dtype)
     opened = _as_before(open_any(data, transform, choices), before)
     reading = Reading(transform, opened.choices or choices)
-    count = len(opened.dataset) if opened.numbered else opened.count
+    count = length_of(opened.dataset, opened.name) if opened.numbered else opened.count
     if count == 0:
         raise DataError(
             f"{opened.name} is empty", "it holds no sample", "Pass data with at least one sample"
@@ -196,7 +197,7 @@ def _drawn(
     opened: Opened, *, limit: int | None, seed: int, without: Collection[int]
 ) -> Sequence[int]:
     """The numbers of the samples that are given, in order."""
-    left = sorted(set(range(len(opened.dataset))) - set(without))
+    left = sorted(set(range(length_of(opened.dataset, opened.name))) - set(without))
     if not left:
         raise DataError(
             f"no sample of {opened.name} is left",
