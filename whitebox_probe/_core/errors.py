@@ -52,7 +52,10 @@ class SettingError(ProbeError):
 
 
 class SiteError(ProbeError):
-    """A site that the model's family does not have, or that was not recorded."""
+    """A site that the model's family does not have, that was not recorded, or that passes wrongly.
+
+    It is to pass once in each batch, with a row a sample.
+    """
 
 
 class BasisError(ProbeError):

@@ -67,8 +67,8 @@ def similarity(
             fewer than three samples a direction it is NaN, and a warning says so.
         limit, batch_size, device, seed, progress: as for `probe`.
 
-    Raises: DataError for fewer than four samples, or fewer than the data promise; ProbeError as
-        `probe` does.
+    Raises: DataError for fewer than four samples, or fewer than the data promise; SiteError for a
+        site that does not pass once in each batch; ProbeError as `probe` does.
     References: Kornblith et al. 2019, arXiv:1905.00414 (CKA); Song et al. 2012 (the unbiased
         estimate); Ding, Denain and Steinhardt 2021, arXiv:2108.01661 (Procrustes).
     """

@@ -43,8 +43,9 @@ def view(
         layers: counted from 1; all when not given.
         device: where the model runs.
 
-    Raises: ProbeError as `probe` does; SiteError for a site that the model does not have;
-        DataError for more than 64 samples, or samples of several sizes.
+    Raises: ProbeError as `probe` does; SiteError for a site that the model does not have, or that
+        does not pass once in each batch; DataError for more than 64 samples, or samples of several
+        sizes.
     """
     whole = as_model(model)
     if not 1 <= limit <= MOST:
