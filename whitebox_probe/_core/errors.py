@@ -200,7 +200,7 @@ def near(name: str, allowed: Iterable[str]) -> list[str]:
     (['crate-base', 'crate-small'], [])
     """
     names = {each.lower(): each for each in reversed(list(allowed))}
-    typed = name.lower()
+    typed = str(name).lower()  # of what a caller passed for a name
     close = difflib.get_close_matches(typed, names, n=MOST)
     close += [each for each in sorted(names) if typed and each.startswith(typed)]
     return [names[each] for each in dict.fromkeys(close)]

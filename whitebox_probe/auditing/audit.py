@@ -1,12 +1,25 @@
 """`audit`: does a model do what the principle says? A verdict for each claim."""
 
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import fields
 from types import MappingProxyType
 from typing import Any
 
 from torch import nn
 
+from whitebox_probe._core.arguments import (
+    bounded,
+    expect,
+    is_whole,
+    mapping,
+    optional,
+    plain,
+    text,
+    truth,
+)
+from whitebox_probe._core.arguments import (
+    told as shown,
+)
 from whitebox_probe._core.errors import (
     BasisError,
     DataError,
@@ -38,6 +51,7 @@ from whitebox_probe.results.result import Result
 
 TAKING = ("dtype", "fast", "nonfinite", "on_error", "fit_limit")
 """Options of `probe` that an audit has too, and records."""
+MOST_DRAWS = 100_000
 AROUND = 64
 """Samples on which the other settings are looked at, where there are more."""
 
@@ -91,7 +105,10 @@ def audit(
 
     Raises: ProbeError as `probe` does, and for two models of one name.
     """
-    given = [models] if isinstance(models, Model) else models
+    draws, null_limit, first_layer = plain(draws), plain(null_limit), plain(first_layer)
+    alone = isinstance(models, str | bytes) or not isinstance(models, Iterable)
+    # A module may be a container, whose parts are no models of their own.
+    given: list[Any] = [models] if alone or isinstance(models, Model) else bounded("models", models)
     data = expected(data)
     if isinstance(getattr(data, "data", data), Once):
         raise DataError(
@@ -100,13 +117,26 @@ def audit(
             "Pass a list of it, or an iterable that begins anew, such as an IterableDataset",
         )
     whole = [as_model(model) for model in given]
+    expect("basis", basis, optional(text), "it says which subspaces U are")
+    expect("robustness", robustness, truth, "the other settings are measured, or not")
+    settings = Settings.of(limit=limit, seed=seed)
+    limit, seed = settings.limit, settings.seed
     for model in whole:
         _expect_basis(model, basis)
+    eps, lam = plain(eps), plain(lam)
     one = {"basis": basis, "eps": eps, "lam": lam, "prenorm": prenorm, "class_token": class_token}
     _check_options(options, one, null, draws=draws, null_limit=null_limit, first_layer=first_layer)
     expect_names_differ([model.name for model in whole])
     for model in whole:
         _expect_layers(model, first_layer)
+    if not isinstance(thresholds, Thresholds):
+        why = "they are shares that verdicts use"
+        expect("thresholds", thresholds, optional(mapping), why)
+    drawing: Any = untrained
+    if drawing is not None and not callable(drawing):
+        why = "a function of a seed gives networks without training"
+        what = f"untrained is a {type(drawing).__name__}"
+        raise SettingError(what, why, "Pass a function", setting="untrained")
     t = thresholds if isinstance(thresholds, Thresholds) else Thresholds.of(**(thresholds or {}))
     common = {"limit": limit, "seed": seed, **options}
     few = {k: v for k, v in common.items() if k != "progress"}
@@ -233,11 +263,17 @@ def _check_options(
             "its null is the model with random weights, and is measured or not",
             "Use null=True or null=False",
         )
+    if is_whole(draws) and draws > MOST_DRAWS:
+        raise ProbeError(
+            f"draws is {shown(draws)}",
+            f"each is a network that is measured, and {MOST_DRAWS} tell a p-value well",
+            "Use 20 to 200",
+        )
     whole = (("draws", draws, 2), ("null_limit", null_limit, 2), ("first_layer", first_layer, 1))
     for name, value, least in whole:
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        if not is_whole(value) or value < least:
             raise ProbeError(
-                f"{name} is {value!r}",
+                f"{name} is {shown(value)}",
                 f"it is a whole number from {least} on",
                 f"Use {name}={least}",
             )

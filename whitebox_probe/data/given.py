@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from whitebox_probe._core.arguments import SEED, expect, optional, whole
 from whitebox_probe._core.errors import DataError
 from whitebox_probe.data._prepared import transform_of
 from whitebox_probe.data.choices import Choices
@@ -46,6 +47,9 @@ class Data:
         """
         from whitebox_probe.data.source import open_data
 
+        batch_size = expect("batch_size", batch_size, whole(1), "a batch holds samples")
+        limit = expect("limit", limit, optional(whole(1)), "at least one sample is needed")
+        seed = expect("seed", seed, *SEED)
         yield from open_data(self, limit=limit, seed=seed).batches(batch_size, 0)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from torch import nn
 
 from whitebox_probe import checkpoints
+from whitebox_probe._core import arguments
 from whitebox_probe._core.errors import AssumedWarning, LoadWarning, ProbeError
 from whitebox_probe._core.process import as_found
 from whitebox_probe._core.randomness import kept
@@ -20,9 +21,11 @@ from whitebox_probe.models.folders import adapters_beside, expect_weights
 from whitebox_probe.models.hub import WEIGHTS, fetched, is_here
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.models.plausible import expect_heads
-from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
+from whitebox_probe.models.preprocess import PREPARING, Preprocess, TextPreprocess
 from whitebox_probe.models.registry import family_named
 from whitebox_probe.models.sources import HF, entry_of, weights_at
+
+KINDS_OF_WEIGHTS = ("pretrained", "random")
 
 
 @as_found()
@@ -69,13 +72,17 @@ def load(
         progress: show a progress bar while downloading.
         options: arguments of the network that replace those of the entry, such as `lam=0.5`.
 
-    Raises: CheckpointError, with every missing, unexpected and wrongly shaped key, or for a number
-        of heads that the weights contradict; RegistryError.
+    Raises: SettingError for an argument that cannot be; CheckpointError, with every missing,
+        unexpected and wrongly shaped key, or for a number of heads that the weights contradict;
+        RegistryError.
 
     Example:
         >>> load("crate-tiny-fmnist").layers
         8
     """
+    _check(source=source, arch=arch, weights=weights, wrapper=wrapper, mapping=mapping)
+    arguments.expect("preprocess", preprocess, *PREPARING)
+    arguments.expect_usual(name=name, seed=seed, progress=progress)
     if mapping is not None or is_reference(source) or is_reference(arch):
         own = _own(source, arch, weights, name, wrapper, preprocess, mapping, options)
         if weights == "random":
@@ -129,6 +136,26 @@ def load(
     if assumed and path is not None and not isinstance(arch, str):
         warnings.warn(AssumedWarning(str(path), assumed, family.assumed_from), stacklevel=4)
     return model
+
+
+def _check(**given: Any) -> None:
+    """Check what is named, before anything is read.
+
+    Raises: SettingError.
+    """
+    a_path, named = arguments.path, isinstance(given["arch"], str)
+    known: dict[str, tuple[arguments.Check, str]] = {
+        "source": (a_path, "it names a checkpoint, or where one is"),
+        "arch": (
+            arguments.optional(arguments.text if named else arguments.mapping),
+            "it says what the network is",
+        ),
+        "weights": (arguments.one_of(*KINDS_OF_WEIGHTS), "weights are read, or drawn anew"),
+        "wrapper": (arguments.optional(arguments.text), "it is a key of the file"),
+        "mapping": (arguments.optional(a_path), "it says where the sites of a module are"),
+    }
+    for name, value in given.items():
+        arguments.expect(name, value, *known[name])
 
 
 def _own(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from whitebox_probe._core.errors import BasisError, DataError, SiteError, nearest
+from whitebox_probe._core.errors import BasisError, DataError, ProbeError, SiteError, nearest
 from whitebox_probe._core.gate import named
 from whitebox_probe._core.lines import short
 from whitebox_probe.models.anatomy import Anatomy, Dims, Layer, Tap
@@ -55,6 +55,17 @@ def sizes_of(anatomy: Anatomy, module: nn.Module) -> Dims:
             "Use sizes of 1 or more",
         )
     return found
+
+
+def expect_model(given: Any, kinds: type | tuple[type, ...], words: str) -> None:
+    """Check that a public function is given a model.
+
+    Raises: ProbeError.
+    """
+    if not isinstance(given, kinds):
+        raise ProbeError(
+            f"a {type(given).__name__} is no model", "its layers are measured", f"Pass {words}"
+        )
 
 
 @dataclass(frozen=True)

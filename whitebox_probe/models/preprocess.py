@@ -57,3 +57,12 @@ class TextPreprocess:
     def told(self) -> dict[str, Any]:
         """Every field in plain values."""
         return asdict(self)
+
+
+def prepares(value: Any) -> str:
+    """A check of what is given as `preprocess`: a Preprocess, a TextPreprocess, or a name."""
+    fits = value is None or isinstance(value, Preprocess | TextPreprocess | str)
+    return "" if fits else "Use 'imagenet', a Preprocess or a TextPreprocess"
+
+
+PREPARING = prepares, "it says how an image or a text becomes an input"

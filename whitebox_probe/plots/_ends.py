@@ -11,7 +11,7 @@ from whitebox_probe.plots.page import Page
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Legend = bool | Literal["end", "auto"]
+Legend = bool | Literal["end", "auto"] | None
 WIDE = 5.0  # inches from which a page has room for names beside its axes
 _SHARE = 0.3  # of the page's width that names may take
 _FEW = 4  # curves, of which names are told apart at a glance

@@ -12,10 +12,12 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 import pandas as pd
 
+from whitebox_probe._core.arguments import one_of, plain, told
 from whitebox_probe._core.errors import ProbeError, nearest
 from whitebox_probe._core.process import ONE_AT_A_TIME, as_found
 from whitebox_probe.auditing.verdicts import Audit
@@ -81,6 +83,7 @@ def figure(
         @functools.wraps(draw)
         def drawn(*args: Any, **named: Any) -> "Figure":
             _known(draw.__name__, signature, named)
+            _expect_choices(draw.__name__, signature, named)
             _expect_one(draw.__name__, takes, signature, args, named)
             _choose_backend()
             with ONE_AT_A_TIME, as_found():  # settings of figures are of the whole process
@@ -149,6 +152,27 @@ def _known(name: str, signature: inspect.Signature, given: Mapping[str, Any]) ->
                 "it cannot know which one is meant",
                 f"Pass {key}=",
             )
+
+
+def _expect_choices(name: str, signature: inspect.Signature, given: Mapping[str, Any]) -> None:
+    """Check each keyword that has a few choices, which its annotation tells.
+
+    Raises: ProbeError.
+    """
+    for key, value in given.items():
+        choices = _choices(signature.parameters[key].annotation)
+        if choices and (fix := one_of(*choices)(plain(value))):
+            shown = value if isinstance(value, str) else told(value)
+            raise ProbeError(f"unknown {key} '{shown}'", f"the figure '{name}' knows others", fix)
+
+
+def _choices(hint: Any) -> tuple[Any, ...]:
+    """What may stand at a keyword that names a few values; nothing for one that takes others."""
+    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    of = {bool: (True, False), NoneType: (None,)}
+    each = [get_args(p) if get_origin(p) is Literal else of.get(p) for p in parts]
+    few = None not in each and any(get_origin(p) is Literal for p in parts)
+    return tuple(value for found in each for value in found or ()) if few else ()
 
 
 def _expect_one(

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from whitebox_probe._core.arguments import one_of
 from whitebox_probe._core.errors import ProbeError, nearest
 from whitebox_probe.plots import _fit, style
 from whitebox_probe.plots._heatmaps import Scale, add_bar, paint, trim
@@ -50,7 +51,7 @@ def similarity(
 
     Raises: ProbeError for an unknown measure.
     """
-    if measure not in MEANING:
+    if one_of(*MEANING)(measure):
         raise ProbeError(
             f"unknown measure '{measure}'",
             "a similarity holds three",

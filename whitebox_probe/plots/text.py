@@ -117,7 +117,11 @@ def _coloured(
         )
     layer = view.layers[-1] if layer is None else layer
     if not isinstance(value, str):
-        numbers = np.asarray(value, dtype=float)
+        try:
+            numbers = np.asarray(value, dtype=float)
+        except (TypeError, ValueError) as error:
+            what = f"value= is a {type(value).__name__} that holds no numbers"
+            raise ProbeError(what, "each token has one", nearest("", VALUES)) from error
         if numbers.shape != (len(view.texts), len(view.texts[0])):
             raise ProbeError(
                 f"value= has shape {numbers.shape}",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from whitebox_probe._core.arguments import expect_each, expect_usual, text
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe._core.process import as_found
 from whitebox_probe.data.given import expected
@@ -43,11 +44,18 @@ def nulls(
     Returns: kind -> Result, in the order of `kinds`.
     Raises: ProbeError for an unknown kind, and for random weights of a module without an entry.
     """
+    expect_usual(name=options.get("name"))
     data = expected(data)
     model = as_model(model)
     if kinds is None:
         kinds = [kind for kind, null in known().items() if null.usual]
-    asked = [kinds] if isinstance(kinds, str) else list(dict.fromkeys(kinds))
+    asked = (
+        [kinds]
+        if isinstance(kinds, str)
+        else list(
+            dict.fromkeys(expect_each("kinds", kinds, text, "they say what is measured instead"))
+        )
+    )
     of_weights = [kind for kind in asked if null_named(kind).replaces == "weights"]
     others = [kind for kind in asked if kind not in of_weights]
     if "null" in options:

@@ -11,6 +11,7 @@ from itertools import product
 from typing import Any
 
 from whitebox_probe._core import discover
+from whitebox_probe._core.arguments import bounded, expect, expect_each, mapping, text
 from whitebox_probe._core.errors import BasisError, MissingDependency, ProbeError, nearest
 from whitebox_probe.metrics.catalogue import catalogue, measure_named
 from whitebox_probe.metrics.measure import (
@@ -193,7 +194,7 @@ def planned(
     model: ProbeModel,
     wanted: Wanted | Sequence[Wanted] | None,
     settings: Settings,
-    sites: Mapping[str, str | Sequence[str]],
+    sites: Mapping[str, str | Sequence[str]] | None,
 ) -> Plan:
     """Every measurement, checked against the model.
 
@@ -202,6 +203,9 @@ def planned(
     Raises: SiteError, BasisError; ProbeError for an unknown measure, one that is named twice, sites
         of one that is not measured, or parts of the layers that the model does not have.
     """
+    sites = expect(
+        "sites", {} if sites is None else sites, mapping, "it says where metrics are taken"
+    )
     requests = [_request(each) for each in _listed(wanted)]
     for name in dict.fromkeys(b for each in requests for b in each.over(settings).basis):
         if name is not None and name != model.default_basis:
@@ -273,7 +277,7 @@ def _listed(wanted: Wanted | Sequence[Wanted] | None) -> list[Any]:
     if wanted is None:
         return [Request()]
     alone = isinstance(wanted, str | Measure | Request) or hasattr(wanted, "definition")
-    return [wanted] if alone or not isinstance(wanted, Sequence) else list(wanted)
+    return [wanted] if alone or not isinstance(wanted, Sequence) else bounded("metrics", wanted)
 
 
 def _made(wanted: Any) -> Any:
@@ -348,6 +352,7 @@ def _of(
             layers = _layers_of(measure, model)
             usual = _usual_place(measure, model)
             places = [usual] if place is None else several(place, "site")
+            expect_each("site", places, text, "it names where a metric is taken")
             for where, with_class in product(places, settings.class_token):
                 _expect_class_token(model, measure, kept=with_class)
                 known = _site(model, where, basis)

@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from whitebox_probe._core.arguments import expect_usual
 from whitebox_probe._core.errors import DataError, LoadWarning
 from whitebox_probe._core.process import as_found
 from whitebox_probe._core.progress import bar
@@ -28,7 +29,7 @@ from whitebox_probe.data.given import Data, expected
 from whitebox_probe.data.source import Batch, Source, classed
 from whitebox_probe.metrics._linalg import unguarded
 from whitebox_probe.models.hooks import attach_taps
-from whitebox_probe.models.model import ProbeModel
+from whitebox_probe.models.model import ProbeModel, expect_model
 from whitebox_probe.probing import null as nulls
 from whitebox_probe.probing import outcome
 from whitebox_probe.probing.bases import FITTED, Bases, bases_of
@@ -140,6 +141,7 @@ def probe(
         ProcessError when another process has ended, or a checkpoint is of another run;
         NonFiniteError, after the pass, if the features of a sample are not finite.
     """
+    expect_usual(name=name)
     data, fit_data = expected(data), expected(fit_data)
     model = as_model(model)
     settings = Settings.of(
@@ -168,7 +170,7 @@ def probe(
         save_every=save_every,
         distributed=distributed,
     )
-    plan = planned(model, metrics, settings, sites or {})
+    plan = planned(model, metrics, settings, sites)
     return Pass(model, data, plan, settings, execution, fit_data, name or model.name).result()
 
 
@@ -497,7 +499,10 @@ def _draws(drew: Draws) -> dict[str, str]:
 
 
 def as_model(model: ProbeModel | nn.Module | str) -> ProbeModel:
-    """A model to probe, from what stands for one."""
+    """A model to probe, from what stands for one.
+
+    Raises: ProbeError for anything else.
+    """
     if isinstance(model, nn.Module):
         from whitebox_probe.models.wrap import wrap
 
@@ -506,6 +511,7 @@ def as_model(model: ProbeModel | nn.Module | str) -> ProbeModel:
         from whitebox_probe.models.load import load
 
         return load(model)
+    expect_model(model, ProbeModel, "what wp.load or wp.wrap gives, a module, or a name")
     return model
 
 

@@ -12,10 +12,17 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from whitebox_probe._core.arguments import expect_each, is_whole, text
 from whitebox_probe._core.errors import SiteError, nearest
 from whitebox_probe.models.hooks import attach
-from whitebox_probe.models.model import ProbeModel
+from whitebox_probe.models.model import ProbeModel, expect_model
 from whitebox_probe.probing.passes import Passes
+
+_WHY = "they are recorded"
+
+
+def _layer(value: object) -> str:
+    return "" if is_whole(value) else "Use whole numbers; layers are counted from 1"
 
 
 class Recording:
@@ -123,6 +130,16 @@ class Recording:
         return len(self._parts)
 
 
+def layers_of(model: ProbeModel, layers: Sequence[int] | None) -> list[int]:
+    """The layers that are asked for, all when none is given.
+
+    Raises: SettingError for what is no list of whole numbers.
+    """
+    if layers is None:
+        return list(range(1, model.layers + 1))
+    return expect_each("layers", layers, _layer, _WHY)
+
+
 @contextmanager
 def record(
     model: ProbeModel, sites: Sequence[str] | str, layers: Sequence[int] | None = None
@@ -138,8 +155,9 @@ def record(
         the model's device.
     Raises: SiteError for a site or a layer that the model does not have.
     """
-    sites = [sites] if isinstance(sites, str) else list(sites)
-    layers = list(range(1, model.layers + 1)) if layers is None else list(layers)
+    expect_model(model, ProbeModel, "what wp.load or wp.wrap gives")
+    sites = [sites] if isinstance(sites, str) else expect_each("sites", sites, text, _WHY)
+    layers = layers_of(model, layers)
     recording = Recording(model, sites, layers)
     with recording.pass_at_hand.watched(), attach(model, sites, layers, recording.keep):
         yield recording

@@ -5,13 +5,27 @@ be the same for a run to be resumed are all made from these fields. Nothing heav
 that `--help` answers at once.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from whitebox_probe._core.errors import SettingError, nearest
+from whitebox_probe._core.arguments import (
+    Check,
+    bounded,
+    expect,
+    finite,
+    is_number,
+    one_of,
+    optional,
+    path,
+    plain,
+    text,
+    told,
+    truth,
+    whole,
+)
+from whitebox_probe._core.errors import SettingError
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +50,7 @@ def _of(
     help: str = "",
     metavar: str = "",
     choices: Callable[[], Sequence[Any]] | None = None,
-    check: Callable[[Any], str] | None = None,
+    check: Check | None = None,
     several: bool = False,
 ) -> Any:
     """A field: its default, what it says, and which values it may have.
@@ -52,35 +66,18 @@ def _of(
 
 def _precision(value: Any) -> str:
     """Its square has to be a number, and so has that of its inverse."""
-    fits = _number(value) and _EPS[0] <= value <= _EPS[1]
+    fits = is_number(value) and _EPS[0] <= value <= _EPS[1]
     return "" if fits else f"Use a number from {_EPS[0]:g} to {_EPS[1]:g}, such as 0.1"
 
 
 def _weight(value: Any) -> str:
-    return "" if _number(value) and 0 <= value < math.inf else "Use a number from 0 on, such as 0.1"
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _whole(least: int, *, most: float = math.inf, optional: bool = False) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
-        whole = isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
-        bound = "on" if math.isinf(most) or most >= 2**63 - 1 else f"to {most}"
-        need = f"Use a whole number from {least} {bound}"
-        return "" if whole or (value is None and optional) else need
-
-    return check
-
-
-def _truth(value: Any) -> str:
-    return "" if isinstance(value, bool) else "Use True or False"
+    # A whole number may be larger than any other number.
+    fits = finite(value) == "" and value >= 0
+    return "" if fits else "Use a number from 0 on, such as 0.1"
 
 
 def _name(value: Any) -> str:
-    named = value is None or isinstance(value, str)
-    return "" if named else "Name it as text, or leave it out for the model's own"
+    return optional(text)(value) and "Name it as text, or leave it out for the model's own"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,21 +107,21 @@ class Settings:
         False,
         "each basis is orthonormalised, or left as it is",
         help="orthonormalise each head's basis by QR, as the formulas assume",
-        check=_truth,
+        check=truth,
         several=True,
     )
     prenorm: tuple[bool, ...] = _of(
         True,
         "rates are taken after the attention norm, or before it",
         help="take rates of the tokens as they are, not after the layer's attention norm",
-        check=_truth,
+        check=truth,
         several=True,
     )
     class_token: tuple[bool, ...] = _of(
         True,
         "the tokens before the patches are measured, or not",
         help="leave out the tokens before the patches (class token, registers)",
-        check=_truth,
+        check=truth,
         several=True,
     )
     eps: tuple[float, ...] = _of(
@@ -156,14 +153,14 @@ class Settings:
         "at least one sample is needed",
         help="N samples drawn by --seed (default: all)",
         metavar="N",
-        check=_whole(1, most=2**63 - 1, optional=True),
+        check=optional(whole(1)),
     )
     fit_limit: int = _of(
         256,
         "bases are fitted on one sample or more",
         help="fit the bases pca and pca:clusters on so many samples that are not measured",
         metavar="N",
-        check=_whole(1, most=2**63 - 1),
+        check=whole(1),
     )
     nonfinite: str = _of(
         "raise",
@@ -189,14 +186,14 @@ class Settings:
         True,
         "linear maps run through oneDNN, or as torch runs them",
         help="on the CPU, multiply as torch does by itself, and not through oneDNN",
-        check=_truth,
+        check=truth,
     )
     seed: int = _of(
         0,
         "random numbers are drawn from it, of 63 bits",
         help="of the draw of samples, of nulls and random bases, and of the bootstrap",
         metavar="N",
-        check=_whole(0, most=2**63 - 1),
+        check=whole(0),
     )
 
     @classmethod
@@ -209,7 +206,8 @@ class Settings:
         for each in fields(cls):
             if each.name in given:
                 value = given[each.name]
-                kept[each.name] = several(value, each.name) if each.metadata["several"] else value
+                of_several = each.metadata["several"]
+                kept[each.name] = several(value, each.name) if of_several else plain(value)
         made = cls(**kept)
         check(made)
         return made
@@ -228,14 +226,17 @@ def several(value: Any, name: str) -> tuple[Any, ...]:
 
     Raises: SettingError for none at all, or one that is there twice.
     """
-    alone = isinstance(value, str) or not isinstance(value, Sequence)
-    values = (value,) if alone else tuple(value)
+    one = isinstance(value, str | bytes | bytearray | memoryview)  # of bytes, no numbers
+    alone = one or not isinstance(value, Sequence)
+    values = tuple(map(plain, (value,) if alone else bounded(name, value)))
     if name in ("eps", "lam"):
-        values = tuple(float(v) if _number(v) else v for v in values)
-    told = [f"{v:g}" if isinstance(v, float) else str(v) for v in values]
-    if not values or len(set(told)) < len(told):
+        values = tuple(float(v) if finite(v) == "" else v for v in values)
+    words = [
+        f"{v:g}" if isinstance(v, float) else v if isinstance(v, str) else told(v) for v in values
+    ]
+    if not values or len(set(words)) < len(words):
         raise SettingError(
-            f"{name} is {list(values)}",
+            f"{name} is {told(list(values))}",
             "each value is measured once, and six digits tell two apart",
             "Name different values",
             setting=name,
@@ -257,17 +258,12 @@ def check(values: Any) -> None:
 def _check_one(each: "Field[Any]", value: Any) -> None:
     about = each.metadata
     allowed = None if about["choices"] is None else about["choices"]()
-    if allowed is not None and value not in allowed:
-        names = [str(choice) for choice in allowed if choice is not None]
-        raise SettingError(
-            f"unknown {each.name} '{value}'",
-            about["why"],
-            nearest(str(value), names),
-            setting=each.name,
-        )
-    fix = about["check"](value) if about["check"] is not None else ""
-    if fix:
-        raise SettingError(f"{each.name} is {value!r}", about["why"], fix, setting=each.name)
+    if allowed is not None and (fix := one_of(*allowed)(value)):
+        shown = value if isinstance(value, str) else told(value)
+        what = f"unknown {each.name} '{shown}'"
+        raise SettingError(what, about["why"], fix, setting=each.name)
+    if about["check"] is not None:
+        expect(each.name, value, about["check"], about["why"])
 
 
 def _device(value: Any) -> str:
@@ -276,7 +272,7 @@ def _device(value: Any) -> str:
 
 
 def _seconds(value: Any) -> str:
-    return "" if _number(value) and value >= 0 else "Use a number of seconds"
+    return "" if is_number(value) and value >= 0 else "Use a number of seconds"
 
 
 @dataclass(frozen=True)
@@ -304,23 +300,23 @@ class Execution:
         "a batch holds samples",
         help="samples at a time",
         metavar="N",
-        check=_whole(1, most=1 << 20),
+        check=whole(1, most=1 << 20),
     )
     workers: int = _of(
         0,
         "so many processes read the samples",
         help="extra processes that read images",
         metavar="N",
-        check=_whole(0, most=256),
+        check=whole(0, most=256),
     )
     device: "str | torch.device | None" = _of(
         None, "the pass runs there", help="cpu, cuda, cuda:1, ... (default: cpu)", check=_device
     )
-    progress: bool = _of(True, "a bar is shown, or not", check=_truth)
+    progress: bool = _of(True, "a bar is shown, or not", check=truth)
     checkpoint: Path | None = _of(None, "the state of the pass is kept there")
     begin: Callable[[], None] | None = _of(None, "see `Anew`")
     save_every: float = _of(60.0, "it is the time between two saves", check=_seconds)
-    distributed: bool = _of(True, "the samples are shared between processes, or not", check=_truth)
+    distributed: bool = _of(True, "the samples are shared between processes, or not", check=truth)
 
     @classmethod
     def of(cls, **given: Any) -> "Execution":
@@ -328,10 +324,11 @@ class Execution:
 
         Raises: SettingError for a value that cannot be used.
         """
-        kept = {each.name: given[each.name] for each in fields(cls) if each.name in given}
+        kept = {each.name: plain(given[each.name]) for each in fields(cls) if each.name in given}
         if isinstance(kept.get("checkpoint"), Anew):
             kept["begin"], kept["checkpoint"] = kept["checkpoint"].begin, kept["checkpoint"].folder
         if kept.get("checkpoint") is not None:
+            expect("checkpoint", kept["checkpoint"], path, "the state of the pass is kept there")
             kept["checkpoint"] = Path(kept["checkpoint"])
         made = cls(**kept)
         check(made)

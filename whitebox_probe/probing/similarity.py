@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whitebox_probe._core.arguments import expect, text, whole
 from whitebox_probe._core.errors import DataError, NonFiniteError, ProbeError
 from whitebox_probe._core.process import as_found
 from whitebox_probe._core.progress import bar
@@ -32,9 +33,10 @@ from whitebox_probe.metrics.similarity import (
     subspace_overlap_of,
 )
 from whitebox_probe.models.guest import held_alone
-from whitebox_probe.models.model import ProbeModel
+from whitebox_probe.models.model import ProbeModel, expect_model
 from whitebox_probe.probing.forward import Reader, opened, ready
 from whitebox_probe.probing.groups import expect_some, measured_mean
+from whitebox_probe.probing.settings import Execution, Settings
 from whitebox_probe.results.similarity import Similarity
 
 FEWEST = 4
@@ -67,14 +69,21 @@ def similarity(
             fewer than three samples a direction it is NaN, and a warning says so.
         limit, batch_size, device, seed, progress: as for `probe`.
 
-    Raises: DataError for fewer than four samples, or fewer than the data promise; SiteError for a
-        site that does not pass once in each batch; ProbeError as `probe` does.
+    Raises: SettingError for an argument that cannot be; DataError for fewer than four samples, or
+        fewer than the data promise; SiteError for a site that does not pass once in each batch;
+        ProbeError as `probe` does.
     References: Kornblith et al. 2019, arXiv:1905.00414 (CKA); Song et al. 2012 (the unbiased
         estimate); Ding, Denain and Steinhardt 2021, arXiv:2108.01661 (Procrustes).
     """
-    data = expected(data)
     models = (first, second)
-    sources = [opened(m, data, limit=limit, seed=seed) for m in models]
+    for model in models:
+        expect_model(model, ProbeModel, "what wp.load or wp.wrap gives")
+    expect("site", site, text, "tokens are taken there")
+    rank = expect("rank", rank, whole(1), "so many leading directions are compared")
+    settings = Settings.of(limit=limit, seed=seed)
+    execution = Execution.of(batch_size=batch_size, device=device, progress=progress)
+    data = expected(data)
+    sources = [opened(m, data, limit=settings.limit, seed=settings.seed) for m in models]
     same = first is second
     shape = (first.layers, second.layers)
     pairs = [(i, j) for i in range(shape[0]) for j in range(shape[1]) if not same or i <= j]
@@ -96,10 +105,10 @@ def similarity(
     read: list[Tensor] = [torch.empty(0, dtype=torch.int64)]
     contents: set[int] = set()
     used = models[:1] if same else models
-    shown = bar(progress=progress, total=sources[0].count, unit="sample")
+    shown = bar(progress=execution.progress, total=sources[0].count, unit="sample")
     with shown, ExitStack() as stack:
         stack.enter_context(held_alone(*(model.module for model in used)))
-        places = [stack.enter_context(ready(model, device)) for model in used]
+        places = [stack.enter_context(ready(model, execution.device)) for model in used]
         # Two models may be of one module, whose passes are then each one's own.
         readers = [
             Reader(model, [site], range(1, model.layers + 1), keep(which))
@@ -107,7 +116,7 @@ def similarity(
         ]
         for reader in readers:
             stack.enter_context(reader.attached())
-        streams = [source.batches(batch_size, 0) for source in sources[: len(used)]]
+        streams = [source.batches(execution.batch_size, 0) for source in sources[: len(used)]]
         for batches in _together(streams):
             if not any(len(batch.ids) for batch in batches):
                 continue  # as a loader's own way of putting samples together may give

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from whitebox_probe._core.arguments import expect_each, is_whole, plain, text, told
 from whitebox_probe._core.errors import DataError, SiteError
 from whitebox_probe._core.process import as_found
 from whitebox_probe.data.text import open_tokenizer
@@ -15,7 +16,8 @@ from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
 from whitebox_probe.probing.forward import Reader, opened, ready
 from whitebox_probe.probing.probe import as_model
-from whitebox_probe.probing.recorder import Recording
+from whitebox_probe.probing.recorder import Recording, layers_of
+from whitebox_probe.probing.settings import Execution, Settings
 from whitebox_probe.results.view import View
 
 MOST = 64
@@ -48,19 +50,28 @@ def view(
         sizes.
     """
     whole = as_model(model)
-    if not 1 <= limit <= MOST:
+    settings = Settings.of(seed=seed)
+    device = Execution.of(device=device).device
+    limit = plain(limit)
+    if not is_whole(limit) or not 1 <= limit <= MOST:
         raise DataError(
-            f"limit is {limit}", f"a view holds 1 to {MOST} samples", f"Use limit={min(8, MOST)}"
+            f"limit is {told(limit)}",
+            f"a view holds 1 to {MOST} samples",
+            f"Use limit={min(8, MOST)}",
         )
     asked = [sites] if isinstance(sites, str) else sites
-    names = [name for name in USUAL if name in whole.sites] if asked is None else list(asked)
+    names = (
+        [name for name in USUAL if name in whole.sites]
+        if asked is None
+        else expect_each("sites", asked, text, "they are held")
+    )
     if not names:
         raise SiteError("no site is named", "there is nothing to look at", "Use sites=['z_out']")
     inputs: list[Tensor] = []
     ids: list[int] = []
     with ready(whole, device) as where:
-        source = opened(whole, data, limit=limit, seed=seed)
-        every = list(range(1, whole.layers + 1) if layers is None else layers)
+        source = opened(whole, data, limit=limit, seed=settings.seed)
+        every = layers_of(whole, layers)
         recording = Recording(whole, names, every)
         reader = Reader(whole, names, every, recording.keep)
         with reader.attached():

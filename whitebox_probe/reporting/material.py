@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from whitebox_probe._core.arguments import expect_each, finite
 from whitebox_probe._core.errors import ProbeError, ResultError, expect_names_differ
 from whitebox_probe.auditing.verdicts import SEAL as AUDIT
 from whitebox_probe.auditing.verdicts import Audit
@@ -118,6 +119,8 @@ def gathered(
     Raises: ProbeError for what a report does not show, or nothing at all; ResultError for two
         results of one name, or of different data.
     """
+    if steps is not None:
+        steps = expect_each("steps", steps, finite, "each result is of its own step")
     folders: list[str] = []
     things = [*_each(given, folders), *_each(() if audit is None else audit, folders)]
     by: dict[type, list[Any]] = {kind: [t for t in things if isinstance(t, kind)] for kind in KINDS}

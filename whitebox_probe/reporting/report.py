@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from whitebox_probe._core.arguments import expect, expect_usual, one_of
+from whitebox_probe._core.arguments import path as a_path
 from whitebox_probe._core.errors import ProbeError, nearest
 from whitebox_probe._core.io import atomic_path
 from whitebox_probe._core.process import as_found
@@ -53,7 +55,8 @@ def report(
     Raises: ProbeError for what cannot be reported, a file that exists, or a page of 8 MB and more;
         ResultError for two results of one name, or of different data.
     """
-    path = Path(path)
+    path = Path(expect("path", path, a_path, "the page is written there"))
+    expect_usual(title=title, overwrite=overwrite)
     kind = _format(path, format)
     if path.is_dir():
         raise ProbeError(f"{path} is a folder", "a report is a file", "Pass a path inside it")
@@ -118,7 +121,7 @@ def _format(path: Path, format: str | None) -> str:
                 "End it in .html or .md, or pass format=",
             )
         return by[path.suffix.lower()]
-    if format not in FORMATS:
+    if one_of(*FORMATS)(format):
         raise ProbeError(
             f"a report cannot be written as '{format}'",
             "there is no such format",

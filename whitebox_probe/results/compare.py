@@ -1,6 +1,6 @@
 """Results side by side, and their differences sample by sample."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
+from whitebox_probe._core.arguments import bounded, expect_usual, one_of
 from whitebox_probe._core.errors import ResultError, expect_names_differ, nearest
 from whitebox_probe._core.gate import Unfit, expect
 from whitebox_probe._core.lines import names
@@ -149,6 +150,17 @@ def compare(results: Sequence[Result], *, form: str | None = None, seed: int = 0
     Raises: ResultError for fewer than two results, the same model twice, results on different
         data, or a measure that two results took with different settings only.
     """
+    alone = isinstance(results, Result | str) or not isinstance(results, Iterable)
+    given: list[Any] = [results] if alone else bounded("results", results)
+    for each in given:
+        if not isinstance(each, Result):
+            raise ResultError(
+                f"a {type(each).__name__} cannot be compared",
+                "results are set side by side",
+                "Pass what wp.probe gives, or Result.load of a folder",
+            )
+    results = given
+    expect_usual(seed=seed)
     if len(results) < 2:
         raise ResultError(
             f"{len(results)} result cannot be compared",
@@ -157,7 +169,7 @@ def compare(results: Sequence[Result], *, form: str | None = None, seed: int = 0
         )
     expect_names_differ([r.model for r in results])
     forms = [name for name in FORMS if name != "null_share"]
-    if form is not None and form not in forms:
+    if form is not None and one_of(*forms)(form):
         raise ResultError(
             f"results cannot be compared in the form '{form}'",
             "it says what rates are divided by before they are subtracted",

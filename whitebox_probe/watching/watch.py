@@ -1,6 +1,5 @@
 """`watch`: the measures of each layer while a model is trained."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -9,6 +8,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from whitebox_probe._core.arguments import (
+    expect,
+    expect_usual,
+    finite,
+    optional,
+    plain,
+    truth,
+    whole,
+)
 from whitebox_probe._core.errors import (
     BasisError,
     DataError,
@@ -100,6 +108,9 @@ def watch(
             "layers are measured on samples",
             "Pass a few that are held out from the training, as in watch(model, images)",
         )
+    expect_usual(name=name)
+    expect("resume", resume, truth, "logs that are there are gone on with, or not")
+    every, share, first_step = plain(every), plain(share), plain(first_step)
     _check(every, share, first_step)
     _check_settings(settings)
     places = sinks(to, resume=resume)
@@ -110,7 +121,7 @@ def watch(
         whole = as_model(model)
     how = Settings.of(**{"basis": whole.default_basis, "limit": limit} | settings)
     execution = Execution.of(batch_size=batch_size, progress=False, distributed=False)
-    plan = _planned(whole, metrics, how, sites or {})
+    plan = _planned(whole, metrics, how, sites)
     title = name or whole.name
     source = _held(
         opened(whole, found, limit=limit, seed=how.seed, on_error=how.on_error), batch_size
@@ -148,36 +159,29 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
 
 
 def _check(every: int | None, share: float, first_step: int) -> None:
-    whole = isinstance(every, int) and not isinstance(every, bool)
-    if every is not None and not (whole and every >= 1):
-        raise SettingError(
-            f"every is {every!r}",
-            "it is the number of steps from one measurement to the next",
-            "Use a whole number from 1 on, or leave it out",
-            setting="every",
-        )
-    number = isinstance(share, int | float) and not isinstance(share, bool)
-    if not (number and 0 < share < math.inf):
+    why = "it is the number of steps from one measurement to the next"
+    if fix := optional(whole(1))(every):
+        raise SettingError(f"every is {every!r}", why, f"{fix}, or leave it out", setting="every")
+    if finite(share) or not share > 0:
         raise SettingError(
             f"share is {share!r}",
             "it is the part of the steps' time that measuring may take",
             "Use 0.02, say",
             setting="share",
         )
-    if not isinstance(first_step, int) or isinstance(first_step, bool) or first_step < 0:
-        raise SettingError(
-            f"first_step is {first_step!r}",
-            "it is the number of steps that the model was trained for",
-            "Use a whole number from 0 on",
-            setting="first_step",
-        )
+    expect(
+        "first_step",
+        first_step,
+        whole(0),
+        "it is the number of steps that the model was trained for",
+    )
 
 
 def _planned(
     model: ProbeModel,
     metrics: Wanted | Sequence[Wanted] | None,
     settings: Settings,
-    sites: Mapping[str, str | Sequence[str]],
+    sites: Mapping[str, str | Sequence[str]] | None,
 ) -> Plan:
     """What is measured each time; of `MEASURES`, those that the model has.
 
