@@ -70,6 +70,12 @@ def place(name: str, text: str, *, layered: bool = True) -> Place:
     """Read `PATH:side` or `PATH:side:LAYOUT`."""
     if name not in SITES:
         raise SiteError(f"'{name}' is no site", "its name is not known", nearest(name, SITES))
+    if not isinstance(text, str):
+        raise SiteError(
+            f"site '{name}' is mapped to a {type(text).__name__}",
+            "it is a text that names a module",
+            f"Write 'path.of.{LAYER}.module:output'",
+        )
     path, _, rest = text.partition(":")
     side, _, layout = rest.partition(":")
     if side not in ("input", "output"):
@@ -100,6 +106,12 @@ def bases(
     found: dict[str, Weight | Callable[[nn.Module, int], Tensor]] = {}
     for name, each in named.items():
         if not isinstance(each, str):
+            if not callable(each):
+                raise BasisError(
+                    f"subspaces '{name}' are a {type(each).__name__}",
+                    "they are read of a weight, or made by a function",
+                    f"Write 'path.of.{LAYER}.weight', or give a function of (module, layer)",
+                )
             found[name] = each
             continue
         path, _, layout = each.partition(":")

@@ -18,13 +18,24 @@ a layout), `d (K p)`, `(3 K p) d`, `d (3 K p)` (for the bases qkv:q, qkv:k and q
 `K p d`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
+from whitebox_probe._core.arguments import (
+    Check,
+    expect,
+    mapping,
+    optional,
+    plain,
+    text,
+    truth,
+    whole,
+)
 from whitebox_probe._core.errors import (
+    BasisError,
     DataError,
     InternalError,
     ProbeError,
@@ -41,6 +52,7 @@ from whitebox_probe.models.layouts import (
     ANY_WIDTH,
     LAYOUTS,
     MADE,
+    TOKENS,
     Place,
     Subspaces,
     Weight,
@@ -55,6 +67,46 @@ from whitebox_probe.models.paths import nearest_paths, tensor_at
 from whitebox_probe.sites import SITES
 
 _MOST_LAYERS = 10_000
+_MOST = 1 << 20
+"""Tokens, and sizes, at most: more is a slip of the hand."""
+_SIZE = optional(whole(1, most=_MOST))
+
+
+def _a_grid(value: Any) -> str:
+    fits = isinstance(value, list | tuple) and len(value) == 2
+    fits = fits and all(whole(1, most=_MOST)(plain(each)) == "" for each in value)
+    return "" if fits else "Use two whole numbers from 1 on, such as (14, 14)"
+
+
+def _an_example(value: Any) -> str:
+    return "" if isinstance(value, Tensor) else "Use a tensor that the module takes"
+
+
+_STATED: Mapping[str, tuple[Check, str]] = {
+    "sites": (mapping, "it says where each site is"),
+    "layers": (optional(whole(1, most=_MOST_LAYERS)), "so many layers are measured"),
+    "first_layer": (whole(0, most=_MOST_LAYERS), "it stands for {layer} in the first layer"),
+    "heads": (_SIZE, "it is the number of heads, K"),
+    "dim_head": (_SIZE, "it is the width of a head, p"),
+    "dim": (_SIZE, "it is the width of the tokens, d"),
+    "prenorm": (optional(text), "it is the path of the norm in front of the attention"),
+    "prefix_tokens": (whole(0, most=_MOST), "so many tokens stand before the patches"),
+    "class_token": (optional(whole(0, most=_MOST)), "it is the place of a token, from 0"),
+    "grid": (optional(_a_grid), "it is the rows and columns of the patches"),
+    "example": (optional(_an_example), "the mapping is tried on it"),
+    "causal": (truth, "a token's attention sees those before it alone, or not"),
+}
+
+
+def stated(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a mapping, of a call or a file alike, once they are seen to be of their kinds.
+
+    Raises: SettingError.
+    """
+    found = {key: expect(key, each, *_STATED[key]) for key, each in given.items() if key in _STATED}
+    if found.get("grid") is not None:
+        found["grid"] = tuple(map(plain, found["grid"]))
+    return {**given, **found}
 
 
 class MappedAnatomy(Anatomy):
@@ -84,8 +136,14 @@ class MappedAnatomy(Anatomy):
         causal: bool = False,
     ) -> None:
         super().__init__("custom")
-        if not isinstance(causal, bool):
-            raise SiteError(f"causal is {causal!r}", "it is true or false", "Use causal=True")
+        stated(
+            {
+                **{"sites": sites, "layers": layers, "first_layer": first_layer, "heads": heads},
+                **{"dim_head": dim_head, "dim": dim, "prenorm": prenorm, "grid": grid},
+                **{"prefix_tokens": prefix_tokens, "class_token": class_token},
+                **{"example": example, "causal": causal},
+            }
+        )
         self._causal = causal
         self._operators = Operators(operators, self._at)
         self._first = first_layer
@@ -93,7 +151,7 @@ class MappedAnatomy(Anatomy):
         self._class = 0 if class_token is None and prefix_tokens == 1 else class_token
         self._grid = grid
         self._expect_place(None)
-        self._places = {name: place(name, text) for name, text in sites.items()}
+        self._places = {name: place(name, where) for name, where in sites.items()}
         if not self._places:
             raise SiteError("sites is empty", "there is nothing to record", "Map z_out at least")
         self._bases = bases(subspaces)
@@ -150,6 +208,10 @@ class MappedAnatomy(Anatomy):
         """As given."""
         return self._grid
 
+    def as_it_is(self, site: str) -> bool:
+        """Whether a module's own tensor is what the site holds, (B, n, d)."""
+        return site in self._places and self._places[site].layout == TOKENS[0]
+
     def stated(self) -> Mapping[str, Any]:
         """What the measures depend on besides paths and sizes."""
         grid = None if self._grid is None else list(self._grid)
@@ -178,7 +240,7 @@ class MappedAnatomy(Anatomy):
         """U (K, d, p): what the function gives, or the weight's parts."""
         given, s = self._bases[basis], self._dims
         if not isinstance(given, Weight):
-            U = given(module, layer)
+            U = _called(basis, given, module, layer)
         else:
             U = parts(self._weight(module, given, layer), given.layout, basis, s.heads or 1)
         wanted = (s.heads, s.dim, s.dim_head)  # 0: not known yet
@@ -268,6 +330,12 @@ class MappedAnatomy(Anatomy):
 
     def _expect_place(self, count: int | None) -> None:
         """The class token is one of the tokens, whose number is known once an example has run."""
+        if count is not None and self._prefix >= count:
+            raise SiteError(
+                f"{self._prefix} tokens stand before the patches (prefix_tokens)",
+                f"the example has {count}, of which one at least is a patch",
+                "Give the number of class tokens and registers",
+            )
         at = self._class
         if at is not None and not 0 <= at < (at + 1 if count is None else count):
             raise SiteError(
@@ -343,3 +411,22 @@ class MappedAnatomy(Anatomy):
         if layout == "B n K p":
             return tensor.transpose(1, 2)
         return tensor.transpose(0, 1) if layout == "n B d" else tensor
+
+
+def _called(
+    basis: str, given: Callable[[nn.Module, int], Tensor], module: nn.Module, layer: int
+) -> Tensor:
+    """What a function gives for the subspaces of a layer.
+
+    Raises: BasisError where it fails, or gives no tensor.
+    """
+    what = f"the function of the subspaces '{basis}' failed at layer {layer}"
+    fix = "Give one of (module, layer) whose result is U (K, d, p)"
+    try:
+        U = given(module, layer)
+    except Exception as error:
+        lines = str(error).splitlines() or [""]
+        raise BasisError(what, f"{type(error).__name__}: {lines[0]}", fix) from error
+    if not isinstance(U, Tensor):
+        raise BasisError(what, f"it gave a {type(U).__name__}", fix)
+    return U

@@ -3,11 +3,14 @@
 Every layer is run on a few tokens, and what its `Layer` says of it is checked: shapes, that both
 updates are added, that the subspaces give the heads' tokens, that the attention's weights give its
 context, that its attention looks ahead or does not, as stated. What a layer is `exempt` from is not
-asked of it. The module is left as it was: its modes, the random state, its hooks, what its parts
-and their configurations hold. Weights that a hook makes in front of each pass are made first.
+asked of it. Layers that are mapped by their paths cannot be run alone: of those it is tried on the
+example, if there is one, that they do not look ahead where that is stated. The module is left as it
+was: its modes, the random state, its hooks, what its parts and their configurations hold. Weights
+that a hook makes in front of each pass are made first.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from weakref import WeakKeyDictionary
 
 import torch
@@ -46,6 +49,40 @@ def verified(model: ProbeModel) -> ProbeModel:
             _try_layers(model, layers, callers_device()(trial))
     _tried[module] = (id(anatomy), state(module))
     return model
+
+
+def verified_on(model: ProbeModel, example: Tensor, *, exchanged: bool) -> None:
+    """See of a mapped model that attention which is stated to be causal does not look ahead.
+
+    Args: example: an input of the whole module. exchanged: whether tokens (B, n, d) enter its
+        first layer, of which another one can be put last.
+    Raises: SiteError naming the layer.
+    """
+    layers = {n: model.layer(n) for n in range(1, model.layers + 1)}
+    if without_weights(model.module) or not all(each.causal for each in layers.values()):
+        return
+    if exchanged:
+        taps_of = layers[1].taps
+        entry = replace(taps_of["z_in"], transform=None)
+        layers[1] = replace(layers[1], taps={**taps_of, "z_in": entry})
+    asked = [(site, n) for n in layers for site in ("attn_out", "attn_weights")]
+    taps = [(site, n, layers[n].taps[site]) for site, n in asked if site in layers[n].taps]
+    found: dict[tuple[str, int], Tensor] = {}
+
+    def keep(site: str, number: int, tensor: Tensor) -> None:
+        found[site, number] = tensor.clone()
+
+    def trial() -> None:
+        with callers_device():
+            model.module(example)
+
+    with guest(model.module):
+        with attach_taps(model.module, taps, keep):
+            trial()
+        for (site, n), tensor in found.items():
+            if site == "attn_weights" and bool(tensor.triu(1).any()):
+                raise _failed(model, n, "an attention that sees later tokens, and is said not to")
+        expect_causality(model, layers, trial, {n: found.get(("attn_out", n)) for n in layers})
 
 
 def verified_again(model: ProbeModel) -> ProbeModel:

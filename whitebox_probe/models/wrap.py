@@ -6,19 +6,21 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from whitebox_probe._core.arguments import expect, expect_usual, one_of, optional, text
+from whitebox_probe._core.arguments import path as a_path
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe._core.process import as_found
 from whitebox_probe.models.anatomy import Anatomy
 from whitebox_probe.models.declared import Operator
 from whitebox_probe.models.family import Family
-from whitebox_probe.models.mapped import MappedAnatomy, Subspaces
-from whitebox_probe.models.model import ProbeModel
+from whitebox_probe.models.mapped import MappedAnatomy, Subspaces, stated
+from whitebox_probe.models.model import ProbeModel, expect_model
 from whitebox_probe.models.named import Written, mapping_named, placed, recognised, shipped
 from whitebox_probe.models.named_anatomy import NamedAnatomy
-from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
+from whitebox_probe.models.preprocess import PREPARING, Preprocess, TextPreprocess, prepares
 from whitebox_probe.models.registry import families, family_named
-from whitebox_probe.models.verify import verified
-from whitebox_probe.models.wrappers import bare
+from whitebox_probe.models.verify import verified, verified_on
+from whitebox_probe.models.wrappers import bare, is_wrapper
 
 
 @as_found()
@@ -73,13 +75,14 @@ def wrap(
             `A D^T`, `lam` and `eta`; each a number, `path.of.{layer}.tensor` (`:T` behind it
             transposes), or a function of (module, layer). Its tokens are at the site `mlp_in`, its
             code at `z_out`, or at `code` where h is more than d; codes are not negative.
-        causal: whether a token's attention sees only itself and those before it.
+        causal: whether a token's attention sees only itself and those before it. With `example`
+            and z_in and attn_out, or attn_weights, among the sites it is tried that it does.
         mapping: name of a mapping that comes with the package (`mappings/`), or the path of a YAML
             file like them; the arguments above but `sites` are then changes of it. The class of a
             module says which one it is when nothing is given.
 
-    Raises: ProbeError when the module is of no known family, or is a wrapper without which it is
-        another;
+    Raises: SettingError for an argument that cannot be; ProbeError when the module is of no known
+        family, or is a wrapper without which it is another;
         SiteError, BasisError or ShapeError for a mapping that does not fit the module.
 
     Example:
@@ -88,29 +91,38 @@ def wrap(
         >>> wrap(network, sites={"z_out": "layers.{layer}:output"}, dim=8).layers
         3
     """
+    if not is_wrapper(module):
+        expect_model(module, nn.Module, "a torch module")
+    expect_usual(name=name)
+    expect("family", family, optional(text), "it says how the module is built")
+    expect("mapping", mapping, optional(a_path), "it says where the sites of a module are")
+    named = isinstance(preprocess, str)
+    expect("preprocess", preprocess, one_of("imagenet") if named else prepares, PREPARING[1])
     module = bare(module)
     if preprocess == "imagenet":
         preprocess = Preprocess.imagenet()
     changes: dict[str, Any] = {
         "layers": layers,
-        "first_layer": first_layer or None,
+        "first_layer": first_layer,
         "heads": heads,
         "dim_head": dim_head,
         "dim": dim,
         "subspaces": subspaces,
         "prenorm": prenorm,
-        "prefix_tokens": prefix_tokens or None,
+        "prefix_tokens": prefix_tokens,
         "class_token": class_token,
         "grid": grid,
         "example": example,
         "operators": operators,
-        "causal": causal or None,
+        "causal": causal,
     }
-    changes = {key: value for key, value in changes.items() if value is not None}
+    changes = stated(changes)
+    usual = ("first_layer", "prefix_tokens", "causal")  # whose 0 and False are as if not given
+    changes = {k: v for k, v in changes.items() if v is not None and (k not in usual or v)}
     _expect_one(family, sites, mapping)
 
     def model(anatomy: Anatomy, of: Family | None) -> ProbeModel:
-        return verified(
+        made = verified(
             ProbeModel(
                 module=module,
                 anatomy=anatomy,
@@ -119,6 +131,9 @@ def wrap(
                 preprocess=preprocess or anatomy.preprocess(module),
             )
         )
+        if example is not None and isinstance(anatomy, MappedAnatomy):
+            verified_on(made, example, exchanged=anatomy.as_it_is("z_in"))
+        return made
 
     if sites is not None:
         return model(MappedAnatomy(module, sites, **changes), None)
@@ -134,8 +149,8 @@ def wrap(
             "the other arguments of a mapping have no meaning without them",
             "Add sites={'z_out': 'path.of.{layer}:output'}, or leave them out",
         )
-    found = _found(module, family)
-    return model(found.anatomy, found)
+    of = _found(module, family)
+    return model(of.anatomy, of)
 
 
 def _expect_one(

@@ -57,6 +57,11 @@ def as_written(module: nn.Module) -> Iterator[None]:
 _EAGER = Shared(lambda: torch.compiler.set_stance("force_eager"))
 
 
+def is_wrapper(thing: object) -> bool:
+    """Whether it is a wrapper around a module; timm's first average is no module itself."""
+    return any(f"{kind.__module__}.{kind.__qualname__}" in _INSIDE for kind in type(thing).__mro__)
+
+
 def inside(module: nn.Module) -> nn.Module:
     """A module without the wrappers around it that change nothing of what it computes.
 
