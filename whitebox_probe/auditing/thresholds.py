@@ -1,9 +1,9 @@
 """All numbers that verdicts depend on, in one place."""
 
-import math
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from whitebox_probe._core.arguments import is_number, told
 from whitebox_probe._core.errors import SettingError, nearest
 from whitebox_probe.stats import LEAST_P
 
@@ -41,11 +41,11 @@ class Thresholds:
         """Raises: SettingError for a value that is no share."""
         for each in fields(self):
             value = getattr(self, each.name)
-            number = isinstance(value, int | float) and not isinstance(value, bool)
+            number = is_number(value)
             inside = number and each.metadata["least"] < value < each.metadata["most"]
-            if not inside or not math.isfinite(value):
+            if not inside:
                 raise SettingError(
-                    f"the threshold '{each.name}' is {value!r}",
+                    f"the threshold '{each.name}' is {told(value)}",
                     f"it is the {each.metadata['what']}",
                     f"Use a number between {each.metadata['least']:g} and 1",
                     setting=each.name,

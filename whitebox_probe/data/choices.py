@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from whitebox_probe._core.errors import DataError, SettingError, nearest
+from whitebox_probe._core.arguments import expect, one_of, told, truth
+from whitebox_probe._core.errors import DataError, SettingError
 
 WINDOWS = ("packed", "documents")
 OF_SAMPLES = frozenset({"column", "label", "mask", "pixels"})
@@ -45,13 +46,12 @@ class Choices:
 
         Raises: SettingError.
         """
-        if self.windows not in WINDOWS:
-            raise SettingError(
-                f"unknown windows '{self.windows}'",
-                "it says how documents become windows",
-                nearest(str(self.windows), WINDOWS),
-                setting="windows",
-            )
+        if fix := one_of(*WINDOWS)(self.windows):
+            shown = self.windows if isinstance(self.windows, str) else told(self.windows)
+            why = "it says how documents become windows"
+            raise SettingError(f"unknown windows '{shown}'", why, fix, setting="windows")
+        expect("pixels", self.pixels, truth, "fractions are pixels, or inputs of a model")
+        expect("stream", self.stream, truth, "data are read while they come, or fetched whole")
         for name in ("column", "label", "mask", "separator"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, str) or value == ""):

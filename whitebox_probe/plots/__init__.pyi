@@ -158,7 +158,7 @@ def coding_rate(
     size: tuple[float, float] | None = None,
     width: Literal["column", "text"] | None = None,
     title: str | None = None,
-    legend: bool | Literal["end", "auto"] = "auto",
+    legend: bool | Literal["end", "auto"] | None = "auto",
 ) -> Figure:
     """R of each layer, one curve a model: whether the tokens as a whole keep their volume.
 
@@ -241,7 +241,7 @@ def compression(
     size: tuple[float, float] | None = None,
     width: Literal["column", "text"] | None = None,
     title: str | None = None,
-    legend: bool | Literal["end", "auto"] = "auto",
+    legend: bool | Literal["end", "auto"] | None = "auto",
 ) -> Figure:
     """R^c of each layer, one curve a model; the lower, the more compressed.
 
@@ -289,7 +289,7 @@ def curves(
     size: tuple[float, float] | None = None,
     width: Literal["column", "text"] | None = None,
     title: str | None = None,
-    legend: bool | Literal["end", "auto"] = "auto",
+    legend: bool | Literal["end", "auto"] | None = "auto",
 ) -> Figure:
     """Any measure of the table, at each layer; one curve a model.
 
@@ -361,7 +361,7 @@ def fidelity(
     size: tuple[float, float] | None = None,
     width: Literal["column", "text"] | None = None,
     title: str | None = None,
-    legend: bool | Literal["end", "auto"] = True,
+    legend: bool | Literal["end", "auto"] | None = True,
 ) -> Figure:
     """How near each layer is to the step that it was derived as, one panel a measure.
 
@@ -439,7 +439,7 @@ def panel(
     size: tuple[float, float] | None = None,
     width: Literal["column", "text"] | None = None,
     title: str | None = None,
-    legend: bool | Literal["end", "auto"] = True,
+    legend: bool | Literal["end", "auto"] | None = True,
 ) -> Figure:
     """Several measures against depth, one panel each, with one legend for all of them.
 
@@ -539,7 +539,7 @@ def rate_reduction(
     size: tuple[float, float] | None = None,
     width: Literal["column", "text"] | None = None,
     title: str | None = None,
-    legend: bool | Literal["end", "auto"] = "auto",
+    legend: bool | Literal["end", "auto"] | None = "auto",
 ) -> Figure:
     """R - R^c of each layer, one curve a model; the higher, the better by its principle.
 
@@ -699,7 +699,7 @@ def sparse_rate_reduction(
     size: tuple[float, float] | None = None,
     width: Literal["column", "text"] | None = None,
     title: str | None = None,
-    legend: bool | Literal["end", "auto"] = "auto",
+    legend: bool | Literal["end", "auto"] | None = "auto",
 ) -> Figure:
     """R - R^c - lam |Z|_0 of each layer, one curve a model; the higher, the better.
 
@@ -747,7 +747,7 @@ def sparsity(
     size: tuple[float, float] | None = None,
     width: Literal["column", "text"] | None = None,
     title: str | None = None,
-    legend: bool | Literal["end", "auto"] = "auto",
+    legend: bool | Literal["end", "auto"] | None = "auto",
 ) -> Figure:
     """A measure of sparsity of each layer, one curve a model.
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.plots._comparable import chosen
 from whitebox_probe.plots._palette import map_of_values
 from whitebox_probe.plots._pictures import MOST, OF_SAMPLES, Options, images_of, picture, sheet
@@ -54,12 +53,9 @@ def attention(
     layer = view.layers[-1] if layer is None else layer
     maps = maps_of(view, layer, query)[samples]
     shown = _heads(heads, maps.shape[1])
-    framed = boxes_of(view, layer, query, mass or MASS)[samples] if boxes else None
+    share = MASS if mass is None else mass
+    framed = boxes_of(view, layer, query, share)[samples] if boxes else None
     if mass is not None:
-        if not 0 < mass < 1:
-            raise ProbeError(
-                f"mass is {mass}", "it is the share of attention that is shown", "Use mass=0.6"
-            )
         maps = heaviest(maps, mass)
     maps = view.in_grid(maps)
     height, width = images.shape[1:3]

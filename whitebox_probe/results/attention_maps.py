@@ -5,7 +5,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from whitebox_probe._core.arguments import expect_usual
+from whitebox_probe._core.arguments import expect_usual, finite, plain, told
 from whitebox_probe._core.errors import DataError, ProbeError, ResultError
 from whitebox_probe._core.process import as_found
 from whitebox_probe.results import boxes
@@ -167,9 +167,9 @@ def heaviest(maps: np.ndarray, mass: float) -> np.ndarray:
 
     Raises: ProbeError for a share that is none.
     """
-    if not 0 < mass < 1:
+    if finite(plain(mass)) or not 0 < mass < 1:
         raise ProbeError(
-            f"mass is {mass}", "it is the share of attention that is shown", "Use mass=0.6"
+            f"mass is {told(mass)}", "it is the share of attention that is shown", "Use mass=0.6"
         )
     order = np.argsort(-maps, axis=-1, kind="stable")
     held = np.cumsum(np.take_along_axis(maps, order, axis=-1), axis=-1)

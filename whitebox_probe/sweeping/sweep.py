@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core import stopping
+from whitebox_probe._core.arguments import expect, expect_usual, optional, path, text, truth, whole
 from whitebox_probe._core.errors import SweepError
 from whitebox_probe._core.gate import Unfit, given_path, read_json
 from whitebox_probe._core.lines import shown
@@ -145,9 +146,12 @@ def sweep(
     """
     from whitebox_probe.probing.state_files import forget
 
-    if threads is not None and not 1 <= threads <= MOST_THREADS:
-        known = f"it is a number from 1 to {MOST_THREADS}"
-        raise SweepError(f"threads is {threads}", known, "Use as many as there are cores")
+    expect_usual(progress=progress)
+    expect("threads", threads, optional(whole(1, most=MOST_THREADS)), "of torch, in each cell")
+    expect("workers", workers, optional(whole(1)), "so many cells are measured at a time")
+    expect("engine", engine, optional(text), "it says what runs the cells")
+    expect("only", only, optional(text), "it is a pattern of the cells' names")
+    expect("retry_failed", retry_failed, truth, "those that failed are measured again, or not")
     plan = planned(file, out=out)
     how = engine_named(engine or plan.engine)
     options = plan.options.get(how.name, {})
@@ -207,9 +211,11 @@ def planned(file: str | Path | Mapping[str, Any], *, out: str | Path | None = No
 
     Raises: as `sweep` does.
     """
+    expect("out", out, optional(path), "the sweep is written there")
     if isinstance(file, Mapping):
         document, base = checked(file, "the sweep"), Path.cwd()
     else:
+        expect("file", file, path, "it says what is measured")
         document, base = read(file), Path(file).absolute().parent
     if out is None and "out" not in document:
         raise SweepError("no folder is named", "a sweep writes one", "Add out: DIR, or pass out=")

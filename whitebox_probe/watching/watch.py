@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from whitebox_probe._core.arguments import (
+    Check,
     expect,
     expect_usual,
     finite,
     optional,
-    plain,
     truth,
     whole,
 )
@@ -21,7 +21,6 @@ from whitebox_probe._core.errors import (
     BasisError,
     DataError,
     ProbeError,
-    SettingError,
     SiteError,
     nearest,
 )
@@ -110,8 +109,9 @@ def watch(
         )
     expect_usual(name=name)
     expect("resume", resume, truth, "logs that are there are gone on with, or not")
-    every, share, first_step = plain(every), plain(share), plain(first_step)
-    _check(every, share, first_step)
+    every = expect("every", every, *_PACE["every"])
+    share = expect("share", share, *_PACE["share"])
+    first_step = expect("first_step", first_step, *_PACE["first_step"])
     _check_settings(settings)
     places = sinks(to, resume=resume)
     found = expected(data)
@@ -158,23 +158,15 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
             )
 
 
-def _check(every: int | None, share: float, first_step: int) -> None:
-    why = "it is the number of steps from one measurement to the next"
-    if fix := optional(whole(1))(every):
-        raise SettingError(f"every is {every!r}", why, f"{fix}, or leave it out", setting="every")
-    if finite(share) or not share > 0:
-        raise SettingError(
-            f"share is {share!r}",
-            "it is the part of the steps' time that measuring may take",
-            "Use 0.02, say",
-            setting="share",
-        )
-    expect(
-        "first_step",
-        first_step,
-        whole(0),
-        "it is the number of steps that the model was trained for",
-    )
+def _share(value: Any) -> str:
+    return "" if finite(value) == "" and value > 0 else "Use 0.02, say"
+
+
+_PACE: dict[str, tuple[Check, str]] = {
+    "every": (optional(whole(1)), "it is the number of steps from one measurement to the next"),
+    "share": (_share, "it is the part of the steps' time that measuring may take"),
+    "first_step": (whole(0), "it is the number of steps that the model was trained for"),
+}
 
 
 def _planned(
