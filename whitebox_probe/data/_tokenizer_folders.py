@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from whitebox_probe._core.discover import is_class_of
 from whitebox_probe._core.errors import CheckpointError
 from whitebox_probe._core.gate import Unfit, gate, is_file, read_mapping, size_of
 from whitebox_probe._core.lines import shown
@@ -120,7 +121,7 @@ def _files_of_class(name: Any, library: Any) -> set[str]:
         found = tokenizer_class_from_name(name)
     if found is None:  # transformers takes a plain one then
         return set()
-    if not (isinstance(found, type) and issubclass(found, library.PreTrainedTokenizerBase)):
+    if not is_class_of(found, library.PreTrainedTokenizerBase):
         raise Unfit(f"its tokenizer_class {shown(name, 60)} is no tokenizer that can be made here")
     stated = getattr(found, "vocab_files_names", {}).values()
     return {file for file in stated if Path(file).name == file}

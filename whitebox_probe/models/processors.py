@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from whitebox_probe._core.discover import is_class_of
 from whitebox_probe._core.errors import CheckpointError, DataError, LoadWarning
 from whitebox_probe._core.gate import Unfit, expect, gate, is_file, read_mapping
 from whitebox_probe._core.lines import shown
@@ -99,7 +100,7 @@ def _is_processor(name: Any) -> bool:
     several = [getattr(library, plain + ending, None) for ending in ("", "Fast", "Pil")]
     there = [each for each in several if each is not None]
     base = library.image_processing_base.ImageProcessingMixin
-    return bool(there) and all(isinstance(c, type) and issubclass(c, base) for c in there)
+    return bool(there) and all(is_class_of(each, base) for each in there)
 
 
 def described(stated: Mapping[str, Any], *, size: tuple[int, int], channels: int) -> Preprocess:
