@@ -238,6 +238,20 @@ def test_a_stop_that_is_over_is_not_sent_once_more():
     assert came == []
 
 
+def test_a_stop_within_a_text_that_is_run_ends_with_its_status(tmp_path):
+    (tmp_path / "stopped.py").write_text(
+        "import sys, whitebox_probe.__main__ as own, whitebox_probe.cli.main as cli\n"
+        "def main():\n"
+        "    try: exec('raise KeyboardInterrupt')\n"
+        "    except KeyboardInterrupt: return 130\n"
+        "cli.main = main\n"
+        "sys.exit(own.command())\n"
+    )
+    words = [sys.executable, "-m", "stopped"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, check=False, timeout=200)
+    assert (done.returncode, done.stderr) == (130, b"")
+
+
 def test_a_stop_that_is_told_is_not_raised_again():
     with stopping.answered():
         with pytest.raises(KeyboardInterrupt):

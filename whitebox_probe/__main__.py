@@ -35,6 +35,11 @@ def _let_go() -> None:
     import signal
     import threading
 
+    # Where Ctrl-C came while a library ran a text as code (dataclasses do, when they are made),
+    # Python's `-m` keeps that nobody answered it, and ends by the signal whatever is returned.
+    # The next text that is run takes that back.
+    eval("None")
+
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
