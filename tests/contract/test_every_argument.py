@@ -4,6 +4,7 @@ An argument with a few choices is held to them: a mistyped one would be another 
 """
 
 import inspect
+import re
 import sys
 from itertools import count
 from pathlib import Path
@@ -31,6 +32,11 @@ mpl.use("agg")
 QUICK = {"limit": 6, "batch_size": 3, "progress": False}
 HUGE = 10**400
 LONGER = 10**5000  # than Python prints
+
+
+def named(value):
+    """As it is printed, without addresses: workers of pytest-xdist have others."""
+    return re.sub(r" at 0x[0-9a-f]+", "", str(value))
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +140,7 @@ def mapped(mask=ALL, **given):
         *[{"prenorm": 5}, {"example": "x"}, {"family": 5, "sites": None}, {"mapping": 5}],
         *[{"module": bad} for bad in (5, "x", None)],
     ],
-    ids=str,
+    ids=named,
 )
 def test_wrap(given):
     module = given.pop("module", None) if "module" in given else Layers(ALL)
@@ -211,7 +217,7 @@ def test_numbers_of_numpy_are_numbers():
         *[({"site": bad}, "site is") for bad in (5, ["z_out"], {})],
         *[({"first": 5}, "no model"), ({"second": "x"}, "no model"), ({"device": 5}, "device is")],
     ],
-    ids=str,
+    ids=named,
 )
 def test_similarity(model, images, given, told):
     given = {"first": model, "second": model, **given}
@@ -237,7 +243,7 @@ def test_similarity_takes_what_it_took(model, images):
         *[({"layers": [0]}, "layer 0"), ({"layers": count(1)}, "more than")],
         ({"model": 5}, "no model"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_view(model, images, given, told):
     given = {"model": model, **given}
@@ -266,7 +272,7 @@ def test_record(model):
         *[{"kinds": bad} for bad in (5, [5], [["gaussian"]], count(), "gausian")],
         *[{"model": 5}, {"name": 5}, {"seed": "x"}],
     ],
-    ids=str,
+    ids=named,
 )
 def test_nulls(model, images, given):
     given = {"model": model, **given}
@@ -281,7 +287,7 @@ def test_nulls(model, images, given):
         *[{"draws": bad} for bad in (10**18, HUGE, LONGER, "x", 1.5)],
         *[{"seed": "x"}, {"limit": "3"}, {"null_limit": LONGER}, {"eps": HUGE}, {"eps": b"a"}],
     ],
-    ids=lambda each: str(list(each)),
+    ids=lambda each: named(list(each)),
 )
 def test_audit(model, images, given):
     given = {"models": model, **given}
@@ -309,7 +315,7 @@ def test_compare_and_report(result, tmp_path):
         *[{"name": 5}, {"sites": ["z_out"]}, {"limit": "x"}, {"resume": "no"}],
         *[{"every": LONGER}, {"batch_size": True}, {"seed": "x"}, {"share": HUGE}],
     ],
-    ids=lambda each: str(list(each)),
+    ids=lambda each: named(list(each)),
 )
 def test_watch(images, given):
     refused(lambda: wp.watch(network(), images, metrics=["l0"], **given))
