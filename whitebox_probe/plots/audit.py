@@ -185,7 +185,7 @@ def _cell(sheet: Page, ax: "Axes", row: Any, curve: pd.DataFrame, look: style.Lo
     colour = next((c for word, c in LOOKS.items() if verdict.startswith(word)), "#7F7F7F")
     title = ax.set_title(
         verbatim(verdict.replace("_", " ")), fontsize=size(6.5, ax=ax), color=colour,
-        pad=size(9, ax=ax), fontweight="bold",
+        pad=size(10.5, ax=ax), fontweight="bold",
     )  # fmt: skip
     title.set_in_layout(False)
     _fit.fit(title, 1.15 * _room(sheet, ax), most=1)
