@@ -18,6 +18,7 @@ from whitebox_probe.metrics.sums import Sums
 from whitebox_probe.metrics.tokens import LayerTokens, Products
 from whitebox_probe.probing import null as nulls
 from whitebox_probe.probing.groups import (
+    NOT_ONCE,
     Group,
     at_places,
     expect_fits,
@@ -331,9 +332,7 @@ class Collector:
         if self._written != expected:
             raise SiteError(
                 f"{self._written} of {expected} measures were taken",
-                "a module that a site is read from was not called exactly once by the model, or "
-                "the model took its hooks off",
-                "Report it with the model's name: its family needs another tap",
+                *NOT_ONCE,
             )
         self._written = 0
 

@@ -26,7 +26,7 @@ from whitebox_probe.models.offloaded import is_offloaded, without_weights
 from whitebox_probe.models.verify import verified_again
 from whitebox_probe.models.weights import devices_of
 from whitebox_probe.models.wrappers import is_compiled
-from whitebox_probe.probing.groups import expect_rows
+from whitebox_probe.probing.groups import NOT_ONCE, expect_rows
 from whitebox_probe.probing.padding import arguments
 from whitebox_probe.probing.precision import full_float32
 
@@ -177,9 +177,7 @@ class Reader:
                 if (times := self._passed[site, layer]) != 1:
                     raise SiteError(
                         f"'{site}' of layer {layer} passed {times} times in a batch, not once",
-                        "the module that it is read from was not called exactly once by the "
-                        "model, or the model took its hooks off",
-                        "Report it with the model's name: its family needs another tap",
+                        *NOT_ONCE,
                     )
         return drew
 

@@ -51,6 +51,15 @@ class Group:
         return batch if self.rows is None else batch[self.rows.to(batch.device)]
 
 
+NOT_ONCE = (
+    "a module that it is read from was not called exactly once by the model, or the model took its "
+    "hooks off",
+    "Map a module that is called once in a pass; of a model whose family is known here, report it "
+    "with the model's name",
+)
+"""Why a site that passed several times, or not at all, cannot be measured, and what to do."""
+
+
 def groups_of(mask: Tensor | None) -> list[Group]:
     """Sort the samples of a batch by how many tokens are measured; shapes: mask (B, n)."""
     if mask is None or bool(mask.all()):
