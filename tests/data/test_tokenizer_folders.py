@@ -64,14 +64,50 @@ def test_only_a_tokenizer_is_made(folder, mark, file, name):
     assert not mark.exists()
 
 
-@pytest.mark.parametrize("name", ["PreTrainedTokenizerFast", "NoSuchTokenizer"])
-def test_code_of_the_folder_is_not_looked_at(folder, mark, name):
+def test_code_of_the_folder_is_not_looked_at(folder, mark):
     plain = TextWindows(TEXT, str(folder), 5)
     named = {"AutoTokenizer": ["evil.T", "evil.T"], "AutoConfig": "evil.T"}
     for each in ("config.json", "tokenizer_config.json"):
-        states(folder, each, auto_map=named, tokenizer_class=name)
+        states(folder, each, auto_map=named, tokenizer_class="PreTrainedTokenizerFast")
     assert TextWindows(TEXT, str(folder), 5).fingerprint == plain.fingerprint
     assert not mark.exists()
+
+
+@pytest.mark.parametrize("name", ["NoSuchTokenizer", None])
+def test_a_tokenizer_of_the_folders_own_code_is_refused(folder, mark, name):
+    """What its files alone would give may be other tokens."""
+    states(folder, "config.json", model_type="nosuch")
+    states(folder, "tokenizer_config.json", tokenizer_class=name)
+    if name is not None:  # a class that is not known, of no code: a plain one, as transformers has
+        assert len(TextWindows(TEXT, str(folder), 5)) > 0
+    states(folder, "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.T", None]})
+    with pytest.raises(DataError, match="code that comes with it, which is not run"):
+        TextWindows(TEXT, str(folder), 5)
+    assert not mark.exists()
+
+
+def test_tokens_that_are_written_with_their_properties(folder):
+    plain = TextWindows(TEXT, str(folder), 5)
+    token = {"__type": "AddedToken", "content": "[UNK]", "lstrip": False, "normalized": False}
+    token |= {"rstrip": False, "single_word": False}
+    states(folder, "tokenizer_config.json", unk_token=token)
+    assert TextWindows(TEXT, str(folder), 5).fingerprint == plain.fingerprint
+
+
+@pytest.mark.parametrize("kind", ["ByT5Tokenizer", "CanineTokenizer"])
+def test_a_tokenizer_without_files_needs_none(tmp_path, kind):
+    made = getattr(transformers, kind)()
+    made.save_pretrained(tmp_path)
+    want = made.encode("ab", add_special_tokens=False)
+    assert TextWindows("ab", str(tmp_path), 2, frame=False).ids.tolist() == [want]
+
+
+def test_a_tokenizer_whose_model_tells_its_files(tmp_path):
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "layer"]
+    (tmp_path / "vocab.txt").write_text("\n".join(vocabulary))
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    data = TextWindows("a layer", str(tmp_path), 4)
+    assert data.ids.tolist() == [[2, 5, 6, 3]]
 
 
 def test_files_elsewhere_and_other_versions_are_not_read(folder):
@@ -101,13 +137,12 @@ def test_a_tokenizer_of_several_files_is_read(tmp_path):
 
 
 def test_a_name_of_the_hub_is_made_of_the_files_that_it_has(folder, monkeypatch):
-    plain, asked = TextWindows(TEXT, str(folder), 5), []
+    plain = TextWindows(TEXT, str(folder), 5)
 
     class EntryNotFoundError(Exception):
         pass
 
     def fetch(wanted: Checkpoint, *, progress):
-        asked.append(wanted.source["file"])
         assert (wanted.source["repo"], wanted.source["revision"]) == ("some/model", "v1")
         if not (path := folder / wanted.source["file"]).exists():
             from whitebox_probe._core.errors import CheckpointError
@@ -117,7 +152,6 @@ def test_a_name_of_the_hub_is_made_of_the_files_that_it_has(folder, monkeypatch)
 
     monkeypatch.setattr(_tokenizer_folders, "fetch", fetch)
     assert TextWindows(TEXT, "some/model@v1", 5).fingerprint == plain.fingerprint
-    assert "vocab.json" not in asked  # its tokenizer.json says all
     for name in ("a/b/c", "../saved", "some model"):
         with pytest.raises(DataError, match="neither a folder here nor a name"):
             TextWindows(TEXT, name, 5)

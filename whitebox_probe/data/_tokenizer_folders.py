@@ -9,7 +9,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,11 @@ def loaded(name: str) -> Any:
     library = transformers()
     with tempfile.TemporaryDirectory() as place:
         _fill(Path(place), _finder(name), library)
-        with gate(), quietly(library):
-            return library.AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+        try:
+            with gate(), quietly(library):
+                return library.AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+        except Unfit as why:
+            raise Unfit(str(why).replace(place, name)) from why
 
 
 def _finder(name: str) -> Finder:
@@ -76,25 +79,45 @@ def _finder(name: str) -> Finder:
 def _fill(place: Path, find: Finder, library: Any) -> None:
     """Copy a tokenizer's files to a folder.
 
-    Raises: Unfit if there is none, or it is of a class that is no tokenizer.
+    Raises: Unfit if there is none, it is of a class that is no tokenizer, or of code of its own.
     """
-    names = {*_FORMS}
-    for file in (CONFIG, _STATED):
-        if (found := find(file)) is None:
-            continue
-        stated = unsteered(read_mapping(found))
-        if file == _STATED:
-            stated = {key: value for key, value in stated.items() if not _PLACES.search(key)}
-        names |= _files_of_class(stated.get("tokenizer_class"), library)
-        (place / file).write_text(json.dumps(stated), encoding="utf-8")
-    if (whole := find(_WHOLE)) is not None:
-        sound(whole)
-        names = {_WHOLE}
-    copied = [_copy(file, find, place) for file in sorted(names)]
-    if not any(copied):
+    kinds = _settings(place, find, library)
+    names = {file for kind in kinds for file in _files_of(kind)}
+    if (rules := find(_WHOLE)) is not None:
+        sound(rules)
+    names |= {_WHOLE} if rules is not None else set(_FORMS)
+    copied = [_copy(file, find, place) for file in sorted(names) if Path(file).name == file]
+    if not any(copied) and all(map(_files_of, kinds)):  # those of bytes have none
         raise Unfit("there is no tokenizer; save_pretrained of it writes one")
     for file in _BESIDE:
         _copy(file, find, place)
+
+
+def _settings(place: Path, find: Finder, library: Any) -> list[type]:
+    """Write what the configurations say, but of code and of other files.
+
+    Returns: the classes that they name.
+    Raises: Unfit.
+    """
+    kinds: list[type | None] = []
+    own_code = False
+    for file in (CONFIG, _STATED):
+        if (found := find(file)) is None:
+            continue
+        whole = read_mapping(found)
+        named, stated = whole.get("auto_map"), unsteered(whole)
+        own_code |= isinstance(named, Mapping) and "AutoTokenizer" in named
+        if file == _STATED:
+            stated = {key: value for key, value in stated.items() if not _PLACES.search(key)}
+        kinds += _classes(stated, library)
+        (place / file).write_text(json.dumps(stated), encoding="utf-8")
+    if own_code and (None in kinds or not kinds):
+        raise Unfit("it is made by code that comes with it, which is not run")
+    return [kind for kind in kinds if kind is not None]
+
+
+def _files_of(kind: type) -> set[str]:
+    return set(getattr(kind, "vocab_files_names", {}).values())
 
 
 def _copy(file: str, find: Finder, place: Path) -> bool:
@@ -106,22 +129,35 @@ def _copy(file: str, find: Finder, place: Path) -> bool:
     return True
 
 
-def _files_of_class(name: Any, library: Any) -> set[str]:
-    """The files that a tokenizer's class, if it is known, reads.
+def _classes(stated: Mapping[str, Any], library: Any) -> list[type | None]:
+    """The classes of a tokenizer that a file names, by its name and by its model's.
+
+    None among them is one that transformers does not know, in whose place it takes a plain one.
 
     Raises: Unfit for a class of another kind, which transformers would call all the same.
     """
-    if name is None:
-        return set()
+    from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
+
+    kind = stated.get("model_type")
+    usual = TOKENIZER_MAPPING_NAMES.get(kind) if isinstance(kind, str) else None
+    several = [usual] if isinstance(usual, str) else list(usual or ())  # a pair in older versions
+    made = [_tokenizer_named(name, library) for name in several if name is not None]
+    classes = [each for each in made if is_class_of(each, library.PreTrainedTokenizerBase)]
+    if (name := stated.get("tokenizer_class")) is None:
+        return [*classes]
     if not isinstance(name, str):
         raise Unfit(f"its tokenizer_class {shown(name, 40)} is no name")
-    with gate():
-        from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
+    found = _tokenizer_named(name, library)
+    if found is not None and not is_class_of(found, library.PreTrainedTokenizerBase):
+        lacking = getattr(found, "_backends", None)  # of what stands in for it
+        told = f"needs {', '.join(lacking)}, which is not here" if lacking else "is no tokenizer"
+        raise Unfit(f"its tokenizer_class {shown(name, 60)} {told}")
+    return [*classes, found]
 
-        found = tokenizer_class_from_name(name)
-    if found is None:  # transformers takes a plain one then
-        return set()
-    if not is_class_of(found, library.PreTrainedTokenizerBase):
-        raise Unfit(f"its tokenizer_class {shown(name, 60)} is no tokenizer that can be made here")
-    stated = getattr(found, "vocab_files_names", {}).values()
-    return {file for file in stated if Path(file).name == file}
+
+def _tokenizer_named(name: str, library: Any) -> Any:
+    """What transformers takes for a tokenizer of that name; None where it takes a plain one."""
+    from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
+
+    with gate(), quietly(library):
+        return tokenizer_class_from_name(name)

@@ -17,6 +17,7 @@ from whitebox_probe.models.hub import CONFIG, fetch_processor, in_repository
 
 _MOST = 1 << 24  # bytes of a configuration
 _NAME = "_name_or_path"
+_KEPT = (_NAME, "__type")  # the latter of a token that is written with its properties
 _STEERING = frozenset(
     {
         *("auto_map", "custom_pipelines", "configuration_files", "attn_implementation"),
@@ -121,7 +122,7 @@ def unsteered(stated: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: _unsteered(value)
         for key, value in stated.items()
-        if not (str(key).startswith("_") and key != _NAME) and key not in _STEERING
+        if not (str(key).startswith("_") and key not in _KEPT) and key not in _STEERING
     }
 
 

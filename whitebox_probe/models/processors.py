@@ -4,7 +4,8 @@ import json
 import re
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -43,11 +44,11 @@ def preprocess_in(folder: Path, *, size: tuple[int, int], channels: int) -> Prep
     from transformers import AutoImageProcessor
 
     try:
-        with tempfile.TemporaryDirectory() as place, gate(), quietly(transformers()):
+        with _place(folder) as place, gate(), quietly(transformers()):
             for file in (CONFIG, *PROCESSORS):
                 if is_file(folder / file):
                     kept = _settings(folder / file)
-                    (Path(place) / file).write_text(json.dumps(kept), encoding="utf-8")
+                    (place / file).write_text(json.dumps(kept), encoding="utf-8")
             made = AutoImageProcessor.from_pretrained(place, trust_remote_code=False)
             stated = json.loads(made.to_json_string())
             # Which of two implementations it is: they resize by torchvision, and by PIL.
@@ -63,6 +64,16 @@ def preprocess_in(folder: Path, *, size: tuple[int, int], channels: int) -> Prep
             stacklevel=2,
         )
         return None
+
+
+@contextmanager
+def _place(folder: Path) -> Iterator[Path]:
+    """A folder to copy to, which errors call by the name of the one that is copied."""
+    with tempfile.TemporaryDirectory() as place:
+        try:
+            yield Path(place)
+        except Unfit as why:
+            raise Unfit(str(why).replace(place, str(folder))) from why
 
 
 def _settings(path: Path) -> dict[str, Any]:
