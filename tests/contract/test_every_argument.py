@@ -153,6 +153,17 @@ def test_wrap_takes_what_it_took():
     model = mapped(**given, prefix_tokens=1, class_token=np.int64(0))
     assert (model.layers, model.dims.heads, model.class_index) == (2, 2, 0)
     assert model.grid(torch.zeros(1)) == (2, 2)
+    assert mapped(grid=np.array([2, 2])).grid(torch.zeros(1)) == (2, 2)
+
+
+def test_numbers_of_numpy_are_taken_to_the_end(images):
+    random = [wp.load("crate-tiny-fmnist", weights="random", seed=s) for s in (1, np.int64(1))]
+    one, two = (list(each.module.parameters()) for each in random)
+    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+    net = network()
+    with wp.watch(net, images, batch_size=np.int64(4), limit=np.int64(6)) as watcher:
+        assert len(watcher.results()) == 1
+    assert len(wp.view(wp.wrap(net), images, limit=2, layers=[1, 1]).ids) == 2
 
 
 def test_attention_that_is_said_to_be_causal_does_not_look_ahead():

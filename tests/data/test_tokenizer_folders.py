@@ -136,6 +136,14 @@ def test_a_tokenizer_of_several_files_is_read(tmp_path):
     assert dict(vars(tokenizers.models.BPE)) == held  # a tokenizer's class names it as its model
 
 
+def test_two_tokens_of_one_id_are_told(tmp_path):
+    (tmp_path / "vocab.json").write_text('{"<|endoftext|>": 0, "a": 1, "b": 1}')
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "GPT2Tokenizer"}')
+    with pytest.raises(DataError, match="two of its tokens have one id"):
+        TextWindows("ab", str(tmp_path), 2)
+
+
 def test_a_name_of_the_hub_is_made_of_the_files_that_it_has(folder, monkeypatch):
     plain = TextWindows(TEXT, str(folder), 5)
 

@@ -123,7 +123,7 @@ def audit(
     limit, seed = settings.limit, settings.seed
     for model in whole:
         _expect_basis(model, basis)
-    eps, lam = plain(eps), plain(lam)
+    eps, lam, null = plain(eps), plain(lam), plain(null)
     one = {"basis": basis, "eps": eps, "lam": lam, "prenorm": prenorm, "class_token": class_token}
     _check_options(options, one, null, draws=draws, null_limit=null_limit, first_layer=first_layer)
     expect_names_differ([model.name for model in whole])

@@ -73,7 +73,7 @@ def _sound(path: Path, _changed: int, _size: int) -> str:
     text = read_text(path)
     whole = parse_json(text)
     expect(_SCHEMA, whole)
-    _expect_own_ids(whole["model"].get("vocab"))
+    expect_own_ids(whole["model"].get("vocab"))
     if growth(whole.get("normalizer")) > _LONGER:
         raise Unfit("its normalizer makes texts many times longer")
     whole["padding"] = whole["truncation"] = None
@@ -83,7 +83,7 @@ def _sound(path: Path, _changed: int, _size: int) -> str:
     return text
 
 
-def _expect_own_ids(vocabulary: Any) -> None:
+def expect_own_ids(vocabulary: Any) -> None:
     """Refuse a vocabulary in which one id stands for two tokens: it was damaged.
 
     Raises: Unfit.

@@ -18,7 +18,7 @@ from whitebox_probe._core.errors import CheckpointError
 from whitebox_probe._core.gate import Unfit, gate, is_file, read_mapping, size_of
 from whitebox_probe._core.lines import shown
 from whitebox_probe.checkpoints import Checkpoint, fetch
-from whitebox_probe.data._tokenizer_files import sound
+from whitebox_probe.data._tokenizer_files import expect_own_ids, sound
 from whitebox_probe.models.configuration import quietly, transformers, unsteered
 from whitebox_probe.models.hub import ABSENT, CONFIG, NAME, in_repository
 
@@ -125,6 +125,8 @@ def _copy(file: str, find: Finder, place: Path) -> bool:
         return False
     if size_of(found) > _MOST:
         raise Unfit(f"its {file} has more than {_MOST:,} bytes")
+    if file == "vocab.json":
+        expect_own_ids(read_mapping(found))
     shutil.copyfile(found, place / file)
     return True
 

@@ -83,6 +83,7 @@ def load(
     _check(source=source, arch=arch, weights=weights, wrapper=wrapper, mapping=mapping)
     arguments.expect("preprocess", preprocess, *PREPARING)
     arguments.expect_usual(name=name, seed=seed, progress=progress)
+    seed = arguments.plain(seed)
     if mapping is not None or is_reference(source) or is_reference(arch):
         own = _own(source, arch, weights, name, wrapper, preprocess, mapping, options)
         if weights == "random":

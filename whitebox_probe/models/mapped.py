@@ -18,10 +18,11 @@ a layout), `d (K p)`, `(3 K p) d`, `d (3 K p)` (for the bases qkv:q, qkv:k and q
 `K p d`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from whitebox_probe._core.arguments import (
@@ -42,7 +43,7 @@ from whitebox_probe._core.errors import (
     ShapeError,
     SiteError,
 )
-from whitebox_probe._core.gate import said
+from whitebox_probe._core.gate import named
 from whitebox_probe._core.process import callers_device
 from whitebox_probe.models.anatomy import Anatomy, Dims, Layer, Tap
 from whitebox_probe.models.declared import Operator, Operators
@@ -73,7 +74,7 @@ _SIZE = optional(whole(1, most=_MOST))
 
 
 def _a_grid(value: Any) -> str:
-    fits = isinstance(value, list | tuple) and len(value) == 2
+    fits = isinstance(value, Sequence | np.ndarray) and len(value) == 2
     fits = fits and all(whole(1, most=_MOST)(plain(each)) == "" for each in value)
     return "" if fits else "Use two whole numbers from 1 on, such as (14, 14)"
 
@@ -370,7 +371,7 @@ class MappedAnatomy(Anatomy):
             except Exception as error:  # whatever the module's own code raises
                 raise DataError(
                     f"the example of shape {tuple(example.shape)} does not run",
-                    said(error) or type(error).__name__,
+                    named(error),
                     "Pass an input that the module takes",
                 ) from error
         for name, mapped in self._places.items():

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from whitebox_probe._core.arguments import plain
 from whitebox_probe._core.errors import ProbeError, SiteError, nearest
 from whitebox_probe._core.gate import Unfit, expect, parse_yaml, read_text
 from whitebox_probe.models.paths import found_at
@@ -167,7 +168,9 @@ def flag(module: nn.Module, root: str, given: Any) -> bool:
     if isinstance(given, bool):
         return given
     path = joined(root, given)
-    found = value_at(module, path)
+    found = plain(value_at(module, path))
+    if found in (0, 1) and isinstance(found, int):
+        found = bool(found)  # as modules keep it that take 1 for true
     if not isinstance(found, bool):
         raise SiteError(
             f"the mapping names '{path}', which is neither true nor false in the module",

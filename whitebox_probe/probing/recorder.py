@@ -137,7 +137,7 @@ def layers_of(model: ProbeModel, layers: Sequence[int] | None) -> list[int]:
     """
     if layers is None:
         return list(range(1, model.layers + 1))
-    return expect_each("layers", layers, _layer, _WHY)
+    return list(dict.fromkeys(expect_each("layers", layers, _layer, _WHY)))
 
 
 @contextmanager

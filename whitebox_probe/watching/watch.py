@@ -124,7 +124,8 @@ def watch(
     plan = _planned(whole, metrics, how, sites)
     title = name or whole.name
     source = _held(
-        opened(whole, found, limit=limit, seed=how.seed, on_error=how.on_error), batch_size
+        opened(whole, found, limit=limit, seed=how.seed, on_error=how.on_error),
+        execution.batch_size,
     )
 
     def measured() -> Result:
