@@ -132,7 +132,7 @@ def mapped(mask=ALL, **given):
             {"grid": bad}
             for bad in ("x", (0, 0), (-2, -5), (float("nan"), 1), (2, 5, 1), object(), 4, [2.0, 2])
         ],
-        *[{"causal": bad} for bad in ("x", 1, None, 0)],
+        *[{"causal": bad} for bad in ("x", 1, 0)],
         *[{"preprocess": bad} for bad in ("imagenett", "x", 5)],
         *[{"name": bad} for bad in ([None], {}, 5, b"x")],
         *[{"sites": bad} for bad in ("x", [], {"z_out": 5}, {})],
@@ -391,3 +391,13 @@ def test_choices_of_other_functions_are_held_to():
     assert found == {("load", "weights"), ("report", "format")}
     for bad in ({"windows": "zzz"}, {"windows": ["x"]}, {"pixels": "no"}, {"stream": 5}):
         refused(lambda bad=bad: Choices(**bad))
+
+
+def test_nought_and_false_change_a_mapping_too(monkeypatch):
+    seen = []
+    module = sys.modules["whitebox_probe.models.wrap"]
+    monkeypatch.setattr(module, "_tried", lambda *given: seen.append(given[2]))
+    net = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, nhead=2, batch_first=True), 2)
+    wp.wrap(net, mapping="torch-encoder-postnorm", causal=False, prefix_tokens=0, first_layer=0)
+    wp.wrap(net, mapping="torch-encoder-postnorm", causal=None)
+    assert seen == [{"causal": False, "prefix_tokens": 0, "first_layer": 0}, {}]

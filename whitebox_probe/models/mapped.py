@@ -86,16 +86,19 @@ def _an_example(value: Any) -> str:
 _STATED: Mapping[str, tuple[Check, str]] = {
     "sites": (mapping, "it says where each site is"),
     "layers": (optional(whole(1, most=_MOST_LAYERS)), "so many layers are measured"),
-    "first_layer": (whole(0, most=_MOST_LAYERS), "it stands for {layer} in the first layer"),
+    "first_layer": (
+        optional(whole(0, most=_MOST_LAYERS)),
+        "it stands for {layer} in the first layer",
+    ),
     "heads": (_SIZE, "it is the number of heads, K"),
     "dim_head": (_SIZE, "it is the width of a head, p"),
     "dim": (_SIZE, "it is the width of the tokens, d"),
     "prenorm": (optional(text), "it is the path of the norm in front of the attention"),
-    "prefix_tokens": (whole(0, most=_MOST), "so many tokens stand before the patches"),
+    "prefix_tokens": (optional(whole(0, most=_MOST)), "so many tokens stand before the patches"),
     "class_token": (optional(whole(0, most=_MOST)), "it is the place of a token, from 0"),
     "grid": (optional(_a_grid), "it is the rows and columns of the patches"),
     "example": (optional(_an_example), "the mapping is tried on it"),
-    "causal": (truth, "a token's attention sees those before it alone, or not"),
+    "causal": (optional(truth), "a token's attention sees those before it alone, or not"),
 }
 
 

@@ -32,18 +32,18 @@ def wrap(
     preprocess: Preprocess | TextPreprocess | Literal["imagenet"] | None = None,
     sites: Mapping[str, str] | None = None,
     layers: int | None = None,
-    first_layer: int = 0,
+    first_layer: int | None = None,
     heads: int | None = None,
     dim_head: int | None = None,
     dim: int | None = None,
     subspaces: Subspaces | Mapping[str, Subspaces] | None = None,
     prenorm: str | None = None,
-    prefix_tokens: int = 0,
+    prefix_tokens: int | None = None,
     class_token: int | None = None,
     grid: tuple[int, int] | None = None,
     example: Tensor | None = None,
     operators: Mapping[str, Operator] | None = None,
-    causal: bool = False,
+    causal: bool | None = None,
     mapping: str | Path | None = None,
 ) -> ProbeModel:
     """Make a module that you already have ready for probing.
@@ -116,9 +116,7 @@ def wrap(
         "operators": operators,
         "causal": causal,
     }
-    changes = stated(changes)
-    usual = ("first_layer", "prefix_tokens", "causal")  # whose 0 and False are as if not given
-    changes = {k: v for k, v in changes.items() if v is not None and (k not in usual or v)}
+    changes = {key: value for key, value in stated(changes).items() if value is not None}
     _expect_one(family, sites, mapping)
 
     def model(anatomy: Anatomy, of: Family | None) -> ProbeModel:
@@ -143,7 +141,12 @@ def wrap(
     known = recognised(module) if family is None and not _matching(module) else []
     if known:
         return _tried(module, known, changes, model)
-    if changes:
+    usual = (
+        "first_layer",
+        "prefix_tokens",
+        "causal",
+    )  # whose 0 and False say nothing by themselves
+    if any(key not in usual or value for key, value in changes.items()):
         raise ProbeError(
             "a mapping without sites",
             "the other arguments of a mapping have no meaning without them",
