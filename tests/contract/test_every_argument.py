@@ -160,6 +160,12 @@ def test_numbers_of_numpy_are_taken_to_the_end(images):
     random = [wp.load("crate-tiny-fmnist", weights="random", seed=s) for s in (1, np.int64(1))]
     one, two = (list(each.module.parameters()) for each in random)
     assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+    model = wp.load("crate-tiny-fmnist")
+    found = [
+        wp.nulls(model, "fashion-mnist", ["l0"], kinds=["random_weights"], seed=s, limit=2)
+        for s in (1, np.int64(1))
+    ]
+    assert found[0]["random_weights"].frame.equals(found[1]["random_weights"].frame)
     net = network()
     with wp.watch(net, images, batch_size=np.int64(4), limit=np.int64(6)) as watcher:
         assert len(watcher.results()) == 1

@@ -200,8 +200,10 @@ def _own(
 def load_random(model: ProbeModel, *, seed: int = 0) -> ProbeModel:
     """The architecture of a loaded model with random weights: a null.
 
-    Raises: ProbeError for a module that was wrapped, whose construction is not known.
+    Raises: ProbeError for a module that was wrapped, whose construction is not known; SettingError.
     """
+    arguments.expect_usual(seed=seed)
+    seed = arguments.plain(seed)
     if model.entry is None:
         raise ProbeError(
             f"random weights of {model.name} cannot be drawn",
