@@ -123,6 +123,5 @@ def _other(model: ProbeModel, number: int, what: str) -> SiteError:
     return SiteError(
         f"layer {number} of {type(model.module).__name__} is not understood",
         f"its attention {what}",
-        "Say so in its configuration (is_decoder), or map its modules with "
-        "wrap(module, sites=..., causal=...)",
+        "Say as it is: in the configuration (is_decoder), or in what maps its modules (causal=)",
     )
