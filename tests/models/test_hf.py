@@ -508,7 +508,7 @@ def test_a_folder_without_a_tokenizer_is_told_so(tmp_path):
     saved(tmp_path / "mine", "gpt2")
     model = wp.load(f"hf:{tmp_path / 'mine'}")
     (tmp_path / "book.txt").write_text("In the beginning was the token. " * 200)
-    with pytest.raises(DataError, match="cannot be had: the folder holds no tokenizer"):
+    with pytest.raises(DataError, match="cannot be had: there is no tokenizer"):
         wp.probe(model, tmp_path / "book.txt", progress=False)
 
 

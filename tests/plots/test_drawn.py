@@ -286,7 +286,7 @@ def test_the_score_of_each_head_the_best_of_each_layer_and_chance_are_the_table_
     check(ax.lines, [best[score], scores.groupby("layer")[f"{begin}chance"].mean()], LAYERS)
     ends = np.sort(best[[f"{begin}ci_low", f"{begin}ci_high"]].to_numpy(), axis=1)
     check_bands([band], [ends.T])
-    with pytest.raises(ProbeError, match="no score of 'box'.*boxes"):
+    with pytest.raises(ProbeError, match="unknown of 'box'.*boxes"):
         wp.plots.segmentation(scores, of="box")
     with pytest.raises(ProbeError, match=f"no column '{begin}chance'"):
         wp.plots.segmentation(scores.drop(columns=f"{begin}chance"), of=of)

@@ -218,7 +218,7 @@ def test_a_class_token_that_is_not_there_is_refused(place, class_token):
 
 @pytest.mark.parametrize("place", [-1, -13])
 def test_a_class_token_is_counted_from_the_first(place):
-    with pytest.raises(ProbeError, match="class_token=.*counted from 0"):
+    with pytest.raises(ProbeError, match=f"class_token is {place}: .*counted from 0"):
         placed(place)
 
 

@@ -95,7 +95,7 @@ _STATED: Mapping[str, tuple[Check, str]] = {
     "dim": (_SIZE, "it is the width of the tokens, d"),
     "prenorm": (optional(text), "it is the path of the norm in front of the attention"),
     "prefix_tokens": (optional(whole(0, most=_MOST)), "so many tokens stand before the patches"),
-    "class_token": (optional(whole(0, most=_MOST)), "it is the place of a token, from 0"),
+    "class_token": (optional(whole(0, most=_MOST)), "it is the place of a token, counted from 0"),
     "grid": (optional(_a_grid), "it is the rows and columns of the patches"),
     "example": (optional(_an_example), "the mapping is tried on it"),
     "causal": (optional(truth), "a token's attention sees those before it alone, or not"),
