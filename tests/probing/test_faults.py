@@ -164,7 +164,7 @@ def test_what_ends_the_program_passes(error):
 def test_an_example_that_raises_anything_is_told_in_one_line():
     module = Odd()
     module.odd = raising(KeyError("k"))
-    with pytest.raises(DataError, match="the example .* does not run: 'k'"):
+    with pytest.raises(DataError, match="the example .* does not run: KeyError: 'k'"):
         wp.wrap(module, sites={"z_out": "stack.{layer}:output"}, heads=1, example=TOKENS[:1])
 
 
