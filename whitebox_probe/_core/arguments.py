@@ -155,7 +155,6 @@ NAME = optional(text), "tables and figures call it so"
 _USUAL: dict[str, tuple[Check, str]] = {
     "name": NAME,
     "title": (optional(text), "it stands above"),
-    "seed": SEED,
     "progress": (truth, "a bar is shown, or not"),
     "overwrite": (truth, "what is there already is replaced, or not"),
 }

@@ -8,7 +8,6 @@ and with configurations that can say nothing of the kind.
 import json
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from whitebox_probe._core.gate import Unfit, gate, is_file, read_mapping, size_o
 from whitebox_probe._core.lines import shown
 from whitebox_probe.checkpoints import Checkpoint, fetch
 from whitebox_probe.data._tokenizer_files import expect_own_ids, sound
-from whitebox_probe.models.configuration import quietly, transformers, unsteered
+from whitebox_probe.models.configuration import copy_of, quietly, transformers, unsteered
 from whitebox_probe.models.hub import ABSENT, CONFIG, NAME, in_repository
 
 _WHOLE, _STATED = "tokenizer.json", "tokenizer_config.json"
@@ -42,13 +41,9 @@ def loaded(name: str) -> Any:
     Raises: Unfit; MissingDependency.
     """
     library = transformers()
-    with tempfile.TemporaryDirectory() as place:
-        _fill(Path(place), _finder(name), library)
-        try:
-            with gate(), quietly(library):
-                return library.AutoTokenizer.from_pretrained(place, trust_remote_code=False)
-        except Unfit as why:
-            raise Unfit(str(why).replace(place, name)) from why
+    with copy_of(name) as place:
+        _fill(place, _finder(name), library)
+        return library.AutoTokenizer.from_pretrained(place, trust_remote_code=False)
 
 
 def _finder(name: str) -> Finder:
@@ -105,10 +100,9 @@ def _settings(place: Path, find: Finder, library: Any) -> list[type]:
         if (found := find(file)) is None:
             continue
         whole = read_mapping(found)
-        named, stated = whole.get("auto_map"), unsteered(whole)
+        named = whole.get("auto_map")
+        stated = unsteered(whole, _PLACES if file == _STATED else None)
         own_code |= isinstance(named, Mapping) and "AutoTokenizer" in named
-        if file == _STATED:
-            stated = {key: value for key, value in stated.items() if not _PLACES.search(key)}
         kinds += _classes(stated, library)
         (place / file).write_text(json.dumps(stated), encoding="utf-8")
     if own_code and (None in kinds or not kinds):

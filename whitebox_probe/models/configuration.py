@@ -1,6 +1,7 @@
 """The configuration of a network of transformers, read without running code that comes with it."""
 
 import json
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -89,8 +90,8 @@ def _read(folder: Path, model: str) -> Any:
         _expect_known(stated, model)
         kept = unsteered(stated)
         expect_values(kept, family="hf", source=model)
-        with tempfile.TemporaryDirectory() as place, gate(), quietly(library):
-            (Path(place) / CONFIG).write_text(json.dumps(kept), encoding="utf-8")
+        with copy_of(folder) as place:
+            (place / CONFIG).write_text(json.dumps(kept), encoding="utf-8")
             config = library.AutoConfig.from_pretrained(place, trust_remote_code=False)
             _expect_kinds(kept, config, model)
     except Unfit as why:
@@ -106,6 +107,20 @@ def _read(folder: Path, model: str) -> Any:
 
 
 @contextmanager
+def copy_of(source: str | Path) -> Iterator[Path]:
+    """A folder to copy what a library may read of another one; errors name that.
+
+    Raises: Unfit for whatever the library, which is silent there, raises.
+    """
+    with tempfile.TemporaryDirectory() as place, quietly(transformers()):
+        try:
+            with gate():
+                yield Path(place)
+        except Unfit as why:
+            raise Unfit(str(why).replace(place, str(source))) from why.__cause__
+
+
+@contextmanager
 def quietly(library: Any) -> Iterator[None]:
     """The library without its remarks on what a file holds: what matters is raised."""
     logging = library.utils.logging
@@ -117,19 +132,22 @@ def quietly(library: Any) -> Iterator[None]:
         logging.set_verbosity(before)
 
 
-def unsteered(stated: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration without what says where code, kernels or other files are, at any depth."""
-    return {
-        key: _unsteered(value)
-        for key, value in stated.items()
-        if not (str(key).startswith("_") and key not in _KEPT) and key not in _STEERING
-    }
+def unsteered(stated: Mapping[str, Any], places: re.Pattern[str] | None = None) -> dict[str, Any]:
+    """A configuration without what says where code, kernels or other files are, at any depth.
 
+    Args: places: names of further fields that do.
+    """
 
-def _unsteered(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return unsteered(value)
-    return [_unsteered(each) for each in value] if isinstance(value, list) else value
+    def steers(key: str) -> bool:
+        own = key.startswith("_") and key not in _KEPT
+        return own or key in _STEERING or (places is not None and places.search(key) is not None)
+
+    def kept(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return unsteered(value, places)
+        return [kept(each) for each in value] if isinstance(value, list) else value
+
+    return {key: kept(value) for key, value in stated.items() if not steers(str(key))}
 
 
 def flat(stated: Mapping[str, Any]) -> dict[str, Any]:

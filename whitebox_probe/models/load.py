@@ -82,8 +82,8 @@ def load(
     """
     _check(source=source, arch=arch, weights=weights, wrapper=wrapper, mapping=mapping)
     arguments.expect("preprocess", preprocess, *PREPARING)
-    arguments.expect_usual(name=name, seed=seed, progress=progress)
-    seed = arguments.plain(seed)
+    arguments.expect_usual(name=name, progress=progress)
+    seed = arguments.expect("seed", seed, *arguments.SEED)
     if mapping is not None or is_reference(source) or is_reference(arch):
         own = _own(source, arch, weights, name, wrapper, preprocess, mapping, options)
         if weights == "random":
@@ -202,8 +202,7 @@ def load_random(model: ProbeModel, *, seed: int = 0) -> ProbeModel:
 
     Raises: ProbeError for a module that was wrapped, whose construction is not known; SettingError.
     """
-    arguments.expect_usual(seed=seed)
-    seed = arguments.plain(seed)
+    seed = arguments.expect("seed", seed, *arguments.SEED)
     if model.entry is None:
         raise ProbeError(
             f"random weights of {model.name} cannot be drawn",

@@ -2,10 +2,8 @@
 
 import json
 import re
-import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,10 +13,10 @@ from torch import Tensor
 
 from whitebox_probe._core.discover import is_class_of
 from whitebox_probe._core.errors import CheckpointError, DataError, LoadWarning
-from whitebox_probe._core.gate import Unfit, expect, gate, is_file, read_mapping
+from whitebox_probe._core.gate import Unfit, expect, is_file, read_mapping
 from whitebox_probe._core.lines import shown
 from whitebox_probe.models.arguments import expect_values
-from whitebox_probe.models.configuration import quietly, transformers, unsteered
+from whitebox_probe.models.configuration import copy_of, transformers, unsteered
 from whitebox_probe.models.hub import CONFIG, PROCESSORS
 from whitebox_probe.models.images import eight_bits
 from whitebox_probe.models.preprocess import Preprocess
@@ -26,7 +24,7 @@ from whitebox_probe.models.preprocess import Preprocess
 _MOST = 1 << 22  # bytes of a processor's settings
 _RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 _TYPES = ("image_processor_type", "feature_extractor_type")
-_ELSEWHERE = re.compile(r"(^|_)(file|files|path|dir|repo|url|metadata)($|_)")
+_PLACES = re.compile(r"(^|_)(file|files|path|dir|repo|url|metadata)($|_)")
 """Settings that say where something is: OneFormer's processor fetches what two of them name."""
 _OPEN = {
     "do_resize": "the processor leaves their sizes as they are (do_resize is false)",
@@ -44,7 +42,7 @@ def preprocess_in(folder: Path, *, size: tuple[int, int], channels: int) -> Prep
     from transformers import AutoImageProcessor
 
     try:
-        with _place(folder) as place, gate(), quietly(transformers()):
+        with copy_of(folder) as place:
             for file in (CONFIG, *PROCESSORS):
                 if is_file(folder / file):
                     kept = _settings(folder / file)
@@ -66,16 +64,6 @@ def preprocess_in(folder: Path, *, size: tuple[int, int], channels: int) -> Prep
         return None
 
 
-@contextmanager
-def _place(folder: Path) -> Iterator[Path]:
-    """A folder to copy to, which errors call by the name of the one that is copied."""
-    with tempfile.TemporaryDirectory() as place:
-        try:
-            yield Path(place)
-        except Unfit as why:
-            raise Unfit(str(why).replace(place, str(folder))) from why
-
-
 def _settings(path: Path) -> dict[str, Any]:
     """What a processor's or a model's configuration says, but of code and of other files.
 
@@ -83,23 +71,15 @@ def _settings(path: Path) -> dict[str, Any]:
 
     Raises: Unfit for a class that is no image processor; CheckpointError.
     """
-    stated = unsteered(read_mapping(path, most=_MOST))
+    places = None if path.name == CONFIG else _PLACES
+    stated = unsteered(read_mapping(path, most=_MOST), places)
     expect_values(stated, family="hf", source=path.name)
     inner = stated.get("image_processor")
     for each in (stated, inner if isinstance(inner, Mapping) else {}):
         for key in _TYPES:
             if each.get(key) is not None and not _is_processor(each[key]):
                 raise Unfit(f"its {key} {shown(each[key], 60)} is no image processor")
-    return stated if path.name == CONFIG else _of_here(stated)
-
-
-def _of_here(stated: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings without those that say where something is, at any depth."""
-    return {
-        key: _of_here(value) if isinstance(value, Mapping) else value
-        for key, value in stated.items()
-        if not _ELSEWHERE.search(key)
-    }
+    return stated
 
 
 def _is_processor(name: Any) -> bool:

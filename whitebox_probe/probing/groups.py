@@ -11,6 +11,14 @@ from torch import Tensor
 
 from whitebox_probe._core.errors import DataError, SiteError
 
+NOT_ONCE = (
+    "a module that it is read from was not called exactly once by the model, or the model took its "
+    "hooks off",
+    "Map a module that is called once in a pass; of a model whose family is known here, report it "
+    "with the model's name",
+)
+"""Why a site that passed several times, or not at all, cannot be measured, and what to do."""
+
 
 @dataclass
 class Group:
@@ -49,15 +57,6 @@ class Group:
     def of(self, batch: Tensor) -> Tensor:
         """The group's rows of something that the batch has one of a sample, (B,)."""
         return batch if self.rows is None else batch[self.rows.to(batch.device)]
-
-
-NOT_ONCE = (
-    "a module that it is read from was not called exactly once by the model, or the model took its "
-    "hooks off",
-    "Map a module that is called once in a pass; of a model whose family is known here, report it "
-    "with the model's name",
-)
-"""Why a site that passed several times, or not at all, cannot be measured, and what to do."""
 
 
 def groups_of(mask: Tensor | None) -> list[Group]:

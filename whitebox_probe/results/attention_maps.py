@@ -5,7 +5,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from whitebox_probe._core.arguments import expect_usual, finite, plain, told
+from whitebox_probe._core.arguments import SEED, expect, finite, plain, told
 from whitebox_probe._core.errors import DataError, ProbeError, ResultError
 from whitebox_probe._core.process import as_found
 from whitebox_probe.results import boxes
@@ -48,7 +48,7 @@ def segmentation(
     References: Caron et al. 2021, arXiv:2104.14294; Yu et al. 2023, arXiv:2308.16271; boxes as in
         Wang et al. 2022, arXiv:2202.11539.
     """
-    expect_usual(seed=seed)
+    seed = expect("seed", seed, *SEED)
     if not isinstance(view, View):
         raise ResultError(
             f"a {type(view).__name__} is no view",

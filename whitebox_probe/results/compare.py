@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
-from whitebox_probe._core.arguments import bounded, expect_usual, one_of
+from whitebox_probe._core import arguments
 from whitebox_probe._core.errors import ResultError, expect_names_differ, nearest
 from whitebox_probe._core.gate import Unfit, expect
 from whitebox_probe._core.lines import names
@@ -151,7 +151,7 @@ def compare(results: Sequence[Result], *, form: str | None = None, seed: int = 0
         data, or a measure that two results took with different settings only.
     """
     alone = isinstance(results, Result | str) or not isinstance(results, Iterable)
-    given: list[Any] = [results] if alone else bounded("results", results)
+    given: list[Any] = [results] if alone else arguments.bounded("results", results)
     for each in given:
         if not isinstance(each, Result):
             raise ResultError(
@@ -160,7 +160,7 @@ def compare(results: Sequence[Result], *, form: str | None = None, seed: int = 0
                 "Pass what wp.probe gives, or Result.load of a folder",
             )
     results = given
-    expect_usual(seed=seed)
+    seed = arguments.expect("seed", seed, *arguments.SEED)
     if len(results) < 2:
         raise ResultError(
             f"{len(results)} result cannot be compared",
@@ -169,7 +169,7 @@ def compare(results: Sequence[Result], *, form: str | None = None, seed: int = 0
         )
     expect_names_differ([r.model for r in results])
     forms = [name for name in FORMS if name != "null_share"]
-    if form is not None and one_of(*forms)(form):
+    if form is not None and arguments.one_of(*forms)(form):
         raise ResultError(
             f"results cannot be compared in the form '{form}'",
             "it says what rates are divided by before they are subtracted",
