@@ -318,7 +318,7 @@ def test_options_that_move_numbers_are_recorded_and_a_name_stands_for_a_model(tm
             {"convention": "paper"},
             "an audit has no option 'convention': each claim says for itself",
         ),
-        ({"null": "gaussian"}, "null='gaussian' is no choice of an audit"),
+        ({"null": "gaussian"}, "null is 'gaussian'"),
         ({"eps": [0.1, 0.5]}, "eps has several values"),
         ({"eps": -1.0}, "eps is -1.0"),
         ({"draws": 1}, "draws is 1"),

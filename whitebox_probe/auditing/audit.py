@@ -8,18 +8,16 @@ from typing import Any
 from torch import nn
 
 from whitebox_probe._core.arguments import (
+    Check,
     bounded,
     expect,
-    is_whole,
     mapping,
     optional,
     plain,
     text,
     truth,
 )
-from whitebox_probe._core.arguments import (
-    told as shown,
-)
+from whitebox_probe._core.arguments import whole as whole_number
 from whitebox_probe._core.errors import (
     BasisError,
     DataError,
@@ -52,6 +50,18 @@ from whitebox_probe.results.result import Result
 TAKING = ("dtype", "fast", "nonfinite", "on_error", "fit_limit")
 """Options of `probe` that an audit has too, and records."""
 MOST_DRAWS = 100_000
+_GIVEN: dict[str, tuple[Check, str]] = {
+    "draws": (
+        whole_number(2, most=MOST_DRAWS),
+        "so many untrained networks are measured",
+    ),
+    "null_limit": (whole_number(2), "so many samples are read of each of them"),
+    "first_layer": (whole_number(1), "claims are judged from it on"),
+    "basis": (optional(text), "it says which subspaces U are"),
+    "null": (truth, "models with random weights are measured beside, or not"),
+    "robustness": (truth, "the other settings are measured, or not"),
+    "thresholds": (optional(mapping), "they are shares that verdicts use"),
+}
 AROUND = 64
 """Samples on which the other settings are looked at, where there are more."""
 
@@ -105,7 +115,13 @@ def audit(
 
     Raises: ProbeError as `probe` does, and for two models of one name.
     """
-    draws, null_limit, first_layer = plain(draws), plain(null_limit), plain(first_layer)
+    draws = expect("draws", draws, *_GIVEN["draws"])
+    null_limit = expect("null_limit", null_limit, *_GIVEN["null_limit"])
+    first_layer = expect("first_layer", first_layer, *_GIVEN["first_layer"])
+    for name, value in {"basis": basis, "null": null, "robustness": robustness}.items():
+        expect(name, value, *_GIVEN[name])
+    if not isinstance(thresholds, Thresholds):
+        expect("thresholds", thresholds, *_GIVEN["thresholds"])
     alone = isinstance(models, str | bytes) or not isinstance(models, Iterable)
     # A module may be a container, whose parts are no models of their own.
     given: list[Any] = [models] if alone or isinstance(models, Model) else bounded("models", models)
@@ -117,21 +133,16 @@ def audit(
             "Pass a list of it, or an iterable that begins anew, such as an IterableDataset",
         )
     whole = [as_model(model) for model in given]
-    expect("basis", basis, optional(text), "it says which subspaces U are")
-    expect("robustness", robustness, truth, "the other settings are measured, or not")
     settings = Settings.of(limit=limit, seed=seed)
     limit, seed = settings.limit, settings.seed
     for model in whole:
         _expect_basis(model, basis)
-    eps, lam, null = plain(eps), plain(lam), plain(null)
+    eps, lam = plain(eps), plain(lam)
     one = {"basis": basis, "eps": eps, "lam": lam, "prenorm": prenorm, "class_token": class_token}
-    _check_options(options, one, null, draws=draws, null_limit=null_limit, first_layer=first_layer)
+    _check_options(options, one)
     expect_names_differ([model.name for model in whole])
     for model in whole:
         _expect_layers(model, first_layer)
-    if not isinstance(thresholds, Thresholds):
-        why = "they are shares that verdicts use"
-        expect("thresholds", thresholds, optional(mapping), why)
     drawing: Any = untrained
     if drawing is not None and not callable(drawing):
         why = "a function of a seed gives networks without training"
@@ -228,15 +239,7 @@ def _of_model(
     return result, probe(model, data, around_it, **few)
 
 
-def _check_options(
-    options: Mapping[str, Any],
-    one: Mapping[str, Any],
-    null: Any,
-    *,
-    draws: Any,
-    null_limit: Any,
-    first_layer: Any,
-) -> None:
+def _check_options(options: Mapping[str, Any], one: Mapping[str, Any]) -> None:
     known = (*TAKING, "fit_data", *(each.name for each in fields(Execution)))
     for name, value in options.items():
         if name not in known:
@@ -257,26 +260,6 @@ def _check_options(
             "Use lam=0.1",
             setting="lam",
         )
-    if not isinstance(null, bool):
-        raise ProbeError(
-            f"null={null!r} is no choice of an audit",
-            "its null is the model with random weights, and is measured or not",
-            "Use null=True or null=False",
-        )
-    if is_whole(draws) and draws > MOST_DRAWS:
-        raise ProbeError(
-            f"draws is {shown(draws)}",
-            f"each is a network that is measured, and {MOST_DRAWS} tell a p-value well",
-            "Use 20 to 200",
-        )
-    whole = (("draws", draws, 2), ("null_limit", null_limit, 2), ("first_layer", first_layer, 1))
-    for name, value, least in whole:
-        if not is_whole(value) or value < least:
-            raise ProbeError(
-                f"{name} is {shown(value)}",
-                f"it is a whole number from {least} on",
-                f"Use {name}={least}",
-            )
 
 
 def _expect_one(name: str, value: Any) -> None:

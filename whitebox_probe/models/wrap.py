@@ -22,6 +22,9 @@ from whitebox_probe.models.registry import families, family_named
 from whitebox_probe.models.verify import verified, verified_on
 from whitebox_probe.models.wrappers import bare, is_wrapper
 
+_USUALLY_NONE = ("first_layer", "prefix_tokens", "causal")
+"""Arguments of a mapping whose 0 and False say nothing by themselves."""
+
 
 @as_found()
 def wrap(
@@ -141,12 +144,7 @@ def wrap(
     known = recognised(module) if family is None and not _matching(module) else []
     if known:
         return _tried(module, known, changes, model)
-    usual = (
-        "first_layer",
-        "prefix_tokens",
-        "causal",
-    )  # whose 0 and False say nothing by themselves
-    if any(key not in usual or value for key, value in changes.items()):
+    if any(key not in _USUALLY_NONE or value for key, value in changes.items()):
         raise ProbeError(
             "a mapping without sites",
             "the other arguments of a mapping have no meaning without them",
