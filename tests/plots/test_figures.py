@@ -54,6 +54,27 @@ def test_results_of_two_conventions_do_not_share_an_axis(pair):
     assert "official convention" in label
 
 
+@pytest.mark.parametrize("metric", ["l0", "compression"])
+@pytest.mark.parametrize("draw", [wp.plots.curves, wp.plots.over_steps])
+def test_numbers_that_were_taken_differently_do_not_share_an_axis(pair, metric, draw):
+    other = wp.probe(wp.wrap(small_vit(), name="other"), IMAGES, class_token=False, progress=False)
+    with pytest.raises(ResultError, match="differ in class_token: False, True"):
+        draw(pair[1], other, metric=metric)
+
+
+def test_a_result_that_was_read_again_shares_an_axis_with_one_that_was_not(pair, tmp_path):
+    loaded = wp.Result.load(pair[1].save(tmp_path / "vit"))
+    other = dataclasses.replace(loaded, run=dataclasses.replace(loaded.run, model="again"))
+    for metric in ("l0", "compression", "coherence"):
+        wp.plots.curves(pair[1], other, metric=metric)
+
+
+def test_steps_of_a_training_have_the_same_layers(pair):
+    deeper = wp.probe(wp.wrap(small_vit(depth=4), name="deeper"), IMAGES, progress=False)
+    with pytest.raises(ResultError, match="vit has it at 3 layers, deeper at 4"):
+        wp.plots.over_steps(pair[1], deeper, metric="l0")
+
+
 def test_relative_depth_ends_at_one(pair):
     line = wp.plots.compression(pair[0], relative_depth=True).axes[0].lines[0]
     np.testing.assert_allclose(line.get_xdata(), [1 / 3, 2 / 3, 1])

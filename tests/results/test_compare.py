@@ -5,11 +5,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-from whitebox_probe._core.errors import ResultError
+from tests.conftest import small_vit
+from whitebox_probe import plots
+from whitebox_probe._core.errors import ProbeError, ResultError
+from whitebox_probe.metrics import DeadFeatures, Thresholded
+from whitebox_probe.models.wrap import wrap
+from whitebox_probe.probing.probe import probe
 from whitebox_probe.results.compare import compare
 from whitebox_probe.results.forms import gaussian_null, normal_form
 
+IMAGES = torch.randn(5, 3, 12, 12, generator=torch.Generator().manual_seed(8))
 VIT = {"model": "vit", "family": "timm_vit", "shift": 1.0}
 
 
@@ -212,3 +219,38 @@ class TestTheShareOfTheGaussianNull:
 def test_an_unknown_form_is_told_before_anything_is_compared(made):
     with pytest.raises(ResultError, match="cannot be compared in the form 'null_share'"):
         compare([made(), made(**VIT)], form="null_share")
+
+
+def probed(name, *metrics):
+    return probe(wrap(small_vit(), name=name), IMAGES, list(metrics), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "told"),
+    [
+        (Thresholded(tau=0.1), Thresholded(tau=0.5), "tau of 'thresholded': a has 0.1, b has 0.5"),
+        (DeadFeatures(tau=0.1), DeadFeatures(tau=0.5), "tau of 'dead_features'"),
+    ],
+)
+def test_a_parameter_that_has_no_column_counts_as_well(here, there, told):
+    pair = [probed("a", "l0", here), probed("b", "l0", there)]
+    with pytest.raises(ResultError, match=told):
+        compare(pair)
+    with pytest.raises(ResultError, match=told):
+        plots.curves(*pair, metric=pair[0].frame["metric"].iloc[-1])
+    plots.curves(*pair, metric="l0")
+    same = compare([pair[0], probed("c", "l0", replace(there, tau=0.1))])
+    assert set(same.differences["metric"]) >= {"l0"}
+
+
+def test_what_the_table_cannot_tell_apart_is_not_measured_in_one_run():
+    with pytest.raises(ProbeError, match=r"'thresholded' is named with tau 0\.1 and 0\.5"):
+        probed("a", Thresholded(tau=0.1), Thresholded(tau=0.5))
+    with pytest.raises(ProbeError, match=r"with tau 0\.1 and 0\.5"):
+        probed("a", "thresholded", Thresholded(tau=0.5))
+
+
+def test_measures_without_a_value_a_sample_are_named_as_what_cannot_be_paired():
+    pair = [probed("a", "coherence"), probed("b", "coherence")]
+    with pytest.raises(ResultError, match="a and b share .*coherence.* alone: .*sample by sample"):
+        compare(pair)

@@ -10,7 +10,9 @@ from whitebox_probe._core.errors import ProbeError, ResultError, expect_names_di
 from whitebox_probe.plots import _labels
 from whitebox_probe.results.compare import MUST_AGREE
 from whitebox_probe.results.forms import FORMS, in_nats
+from whitebox_probe.results.pairing import expect_same_parameters
 from whitebox_probe.results.result import Result
+from whitebox_probe.results.table import no_value
 
 BANDS: dict[str, str] = {
     "ci": "band: 95% interval of the mean",
@@ -105,12 +107,39 @@ def check_options(results: Sequence[Result], metric: str, band: Any, normalise: 
 def check_curves(
     results: Sequence[Result], curves: Sequence[pd.DataFrame], metric: str, normalise: Any
 ) -> None:
-    """One axis, one kind of tokens; the projections of a ViT are what `heads` is in a CRATE.
+    """One axis, one kind of numbers: taken alike, and nats of tokens of the same sizes.
 
     Raises: ResultError when what is drawn would not be comparable.
     """
-    if in_nats(results[0], metric):
-        _check_nats(results, curves, normalise)
+    check_alike(results, curves, metric)
+    sizes = {r.run.sizes for r in results}
+    if in_nats(results[0], metric) and len(sizes) > 1 and normalise is None:
+        told = "; ".join(f"n={n}, d={d}, K={K}, p={p}" for n, d, K, p in sorted(sizes))
+        raise ResultError(
+            f"raw nats of models of different sizes cannot share an axis ({told})",
+            "they grow with tokens, width and heads",
+            "Pass normalise='per_token'",
+        )
+
+
+def check_alike(results: Sequence[Result], curves: Sequence[pd.DataFrame], metric: str) -> None:
+    """Numbers taken with the same settings, of one kind of tokens.
+
+    The projections of a ViT are what `heads` is in a CRATE.
+
+    Raises: ResultError.
+    """
+    for result in results[1:]:
+        expect_same_parameters(metric, results[0].run, result.run)
+    for what, meaning in MUST_AGREE.items():
+        of = (_labels.of(r.run, c, what) for r, c in zip(results, curves, strict=True))
+        kinds = sorted({"of no effect" if no_value(value) else str(value) for value in of})
+        if len(kinds) > 1:
+            raise ResultError(
+                f"the results differ in {what}: {', '.join(kinds)}",
+                "their numbers do not mean the same",
+                f"Probe all models with one {meaning}",
+            )
     sites = [str(curve["site"].iloc[0]) for curve in curves]
     if len({"heads" if site.startswith("heads") else site for site in sites}) > 1:
         told = ", ".join(f"{r.model} at {s}" for r, s in zip(results, sites, strict=True))
@@ -118,25 +147,4 @@ def check_curves(
             f"'{metric}' was measured at different sites ({told})",
             "one axis has one site",
             "Name one with site=, or probe all models at the same site",
-        )
-
-
-def _check_nats(results: Sequence[Result], curves: Sequence[pd.DataFrame], normalise: Any) -> None:
-    """Rates share an axis only if they are rates of the same thing."""
-    for what, meaning in MUST_AGREE.items():
-        of = (_labels.of(r.run, c, what) for r, c in zip(results, curves, strict=True))
-        kinds = sorted({str(value) for value in of})
-        if len(kinds) > 1:
-            raise ResultError(
-                f"the results differ in {what}: {', '.join(kinds)}",
-                "their nats do not mean the same",
-                f"Probe all models with one {meaning}",
-            )
-    sizes = {r.run.sizes for r in results}
-    if len(sizes) > 1 and normalise is None:
-        told = "; ".join(f"n={n}, d={d}, K={K}, p={p}" for n, d, K, p in sorted(sizes))
-        raise ResultError(
-            f"raw nats of models of different sizes cannot share an axis ({told})",
-            "they grow with tokens, width and heads",
-            "Pass normalise='per_token'",
         )

@@ -22,6 +22,7 @@ from whitebox_probe.plots._curve_options import Band, Options
 from whitebox_probe.plots._names import verbatim, words
 from whitebox_probe.plots.page import Page, extent, page, refuse_size
 from whitebox_probe.results.forms import normal_form
+from whitebox_probe.results.pairing import expect_same_parameters
 from whitebox_probe.results.result import Result
 
 if TYPE_CHECKING:
@@ -91,6 +92,8 @@ def _curves(results: Sequence[Result], metric: str, options: Options) -> list[Cu
     found = []
     for result in results:
         raw = result.curve(metric, options.site, **options.where)
+        for null in null_of[result.model].values():
+            expect_same_parameters(metric, result.run, null.run)
         nulls = {
             kind: (null, _nulls.rows(null, raw)) for kind, null in null_of[result.model].items()
         }

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import ResultError
 from whitebox_probe.plots import _labels
-from whitebox_probe.plots._comparable import check_options, check_results
+from whitebox_probe.plots._comparable import check_alike, check_options, check_results
 from whitebox_probe.plots._each import Options, draw
 from whitebox_probe.plots.kind import figure
 from whitebox_probe.results.result import Result
@@ -57,8 +57,9 @@ def eps_sweep(
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         return []
 
-    first = results[0].curve(metric, site, eps=shared[0])
-    label = _labels.axis(results[0].run, first)
+    first = [result.curve(metric, site, eps=shared[0]) for result in results]
+    check_alike(results, first, metric)
+    label = _labels.axis(results[0].run, first[0])
     if relative:
         bare = label.rpartition(" [")[0] or label
         label = rf"{bare}, $\mathrm{{layer\ 1}} = 1$"  # a formula, which no line break parts

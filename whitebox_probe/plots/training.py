@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import pandas as pd
 
 from whitebox_probe._core.errors import ProbeError, ResultError, nearest
 from whitebox_probe.plots import _fit, _labels, _sequence, style
-from whitebox_probe.plots._comparable import check_options, check_results, chosen
+from whitebox_probe.plots._comparable import check_alike, check_options, check_results, chosen
 from whitebox_probe.plots._names import verbatim
 from whitebox_probe.plots._names import words as _words
 from whitebox_probe.plots._palette import Palette, map_of_values
@@ -70,12 +71,13 @@ def over_steps(
     if form not in FORMS:
         raise ProbeError(f"there is no form '{form}'", "it is unknown", nearest(str(form), FORMS))
     found = [result.curve(metric, site) for result in results]
+    check_alike(results, found, metric)
     at, numbered = _steps(results, steps)
     order = np.argsort(at, kind="stable")
     at, ordered = at[order], [results[i] for i in order]
     curves = [found[i] for i in order]
+    known = _layers(ordered, curves)
     means = np.stack([curve["mean"].to_numpy() for curve in curves])  # (steps, layers)
-    known = curves[0]["layer"].tolist()
     shown = chosen(layers, known, "layer", "the results have layers")
     means = means[:, [known.index(layer) for layer in shown]]
     inches = extent(size, width, usual="column", height={"column": 2.3, "text": 2.9})
@@ -133,6 +135,22 @@ def _steps(results: Sequence[Result], steps: Sequence[float] | None) -> tuple[np
             "Pass as many, all different",
         )
     return np.asarray(steps, dtype=float), True
+
+
+def _layers(results: Sequence[Result], curves: Sequence[pd.DataFrame]) -> list[int]:
+    """The layers of all steps.
+
+    Raises: ResultError where they are not the same.
+    """
+    known: list[int] = curves[0]["layer"].tolist()
+    for result, curve in zip(results, curves, strict=True):
+        if curve["layer"].tolist() != known:
+            raise ResultError(
+                f"{results[0].model} has it at {len(known)} layers, {result.model} at {len(curve)}",
+                "steps are of one network, and have its layers",
+                "Draw models of several depths with curves",
+            )
+    return known
 
 
 def _number(name: str) -> float:

@@ -98,8 +98,12 @@ class Measurement:
 
     def told(self) -> dict[str, Any]:
         """It in plain values, for run.json and for what a resumed run must share."""
-        simple = {k: v for k, v in self.measure.parameters().items() if k not in self.row()}
-        return {"metric": self.measure.name, **self.row(), **simple, "kind": self.kind}
+        return {"metric": self.measure.name, **self.row(), **self.own(), "kind": self.kind}
+
+    def own(self) -> dict[str, Any]:
+        """Parameters of its measure that the table has no column for."""
+        row = self.row()
+        return {k: v for k, v in self.measure.parameters().items() if k not in row}
 
     @property
     def kind(self) -> str:
@@ -241,8 +245,27 @@ def planned(
             "there is nothing to measure",
             f"Name some of: {', '.join(catalogue())}",
         )
+    _expect_told_apart(found)
     of_weights = [m for m in found if isinstance(m.measure, WeightMeasure)]
     return Plan(tuple(m for m in found if m not in set(of_weights)), tuple(of_weights))
+
+
+def _expect_told_apart(found: Iterable[Measurement]) -> None:
+    """Check that each measure has one value of what the table has no column for.
+
+    Raises: ProbeError.
+    """
+    known: dict[str, Mapping[str, Any]] = {}
+    for each in found:
+        name, own = each.measure.name, each.own()
+        other = known.setdefault(name, own)
+        if own != other:
+            differ = next(key for key in own if own[key] != other.get(key))
+            raise ProbeError(
+                f"metric '{name}' is named with {differ} {other.get(differ)} and {own[differ]}",
+                "its rows could not be told apart: the table has no such column",
+                "Name it once, and probe again for the other",
+            )
 
 
 def expect_basis(model: ProbeModel, basis: str) -> None:

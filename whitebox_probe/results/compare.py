@@ -221,6 +221,13 @@ def _paired(
     first: Result, second: Result, pairs: Sequence[Pair], *, form: str | None, seed: int
 ) -> pd.DataFrame:
     """Sample-by-sample differences, second minus first, for the measures that both have."""
+    if pairs and not any(pair.sampled for pair in pairs):
+        told = names(list(dict.fromkeys(pair.metric for pair in pairs)))
+        raise ResultError(
+            f"{first.model} and {second.model} share {told} alone",
+            "differences are taken sample by sample, and that has no value a sample",
+            "Probe both with a measure of samples too, such as l0",
+        )
     shared = first.samples.index.intersection(second.samples.index)
     contents = first.contents(shared.tolist())
     if len(shared) < 2:

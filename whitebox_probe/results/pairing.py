@@ -186,6 +186,7 @@ def _words(name: str, rows: pd.DataFrame) -> str:
 
 
 def _expect_same_measure(metric: str, one: Run, two: Run) -> None:
+    expect_same_parameters(metric, one, two)
     here, there = one.measures.get(metric, {}), two.measures.get(metric, {})
     drawn = {"label", "better", "group", "bases"}  # what a figure says does not change a number
     for key in sorted({*here, *there} - drawn):
@@ -195,6 +196,23 @@ def _expect_same_measure(metric: str, one: Run, two: Run) -> None:
                 f"{_json(here.get(key))}, {two.model} has {_json(there.get(key))}",
                 "their numbers do not mean the same",
                 f"Probe both with the same '{metric}'",
+            )
+
+
+def expect_same_parameters(metric: str, one: Run, two: Run) -> None:
+    """Check that two results took a measure with the same parameters of its own.
+
+    Raises: ResultError.
+    """
+    of = str(one.measures.get(metric, {}).get("metric", metric))  # a measure may have several rows
+    here, there = one.parameters(of), two.parameters(of)
+    for key in here.keys() & there.keys():  # an earlier version may not have had it
+        if not same(here[key], there[key]):
+            raise ResultError(
+                f"the results differ in {key} of '{of}': {one.model} has {_json(here[key])}, "
+                f"{two.model} has {_json(there[key])}",
+                "their numbers do not mean the same",
+                f"Probe both with the same {key}, or leave '{of}' out",
             )
 
 

@@ -126,6 +126,12 @@ class Run(Mapping[str, Any]):
             ) from why
         return cls(**kept)
 
+    def parameters(self, metric: str) -> dict[str, Any]:
+        """What a measure was taken with that the table has no column for, such as its `tau`."""
+        told = ("metric", "site", *SETTINGS, "kind")
+        taken = [m for m in self.settings.get("measurements", ()) if m.get("metric") == metric]
+        return {key: value for each in taken for key, value in each.items() if key not in told}
+
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON can hold them, with the format that `of` reads."""
         return {"format": FORMAT} | {name: getattr(self, name) for name in _FIELDS}
