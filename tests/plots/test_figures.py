@@ -65,7 +65,7 @@ def test_numbers_that_were_taken_differently_do_not_share_an_axis(pair, metric, 
 def test_a_result_that_was_read_again_shares_an_axis_with_one_that_was_not(pair, tmp_path):
     loaded = wp.Result.load(pair[1].save(tmp_path / "vit"))
     other = dataclasses.replace(loaded, run=dataclasses.replace(loaded.run, model="again"))
-    for metric in ("l0", "compression", "coherence"):
+    for metric in ("l0", "compression", "coherence_max"):
         wp.plots.curves(pair[1], other, metric=metric)
 
 

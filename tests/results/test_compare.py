@@ -239,7 +239,7 @@ def test_a_parameter_that_has_no_column_counts_as_well(here, there, told):
     with pytest.raises(ResultError, match=told):
         plots.curves(*pair, metric=pair[0].frame["metric"].iloc[-1])
     plots.curves(*pair, metric="l0")
-    same = compare([pair[0], probed("c", "l0", replace(there, tau=0.1))])
+    same = compare([pair[0], probed("c", "l0", type(there)(tau=0.1))])
     assert set(same.differences["metric"]) >= {"l0"}
 
 

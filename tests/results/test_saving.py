@@ -74,6 +74,72 @@ def test_a_save_cut_off_anywhere_never_loads_as_a_mixture(made, tmp_path):
     assert set(outcomes) == {"old", "new"}
 
 
+def test_what_is_saved_as_one_is_cut_off_as_one(made, tmp_path):
+    """As an audit is, with its results and its figure."""
+    sides = {
+        "old": [made(), made(model="vit", count=20)],
+        "new": [made(shift=5.0), made(model="vit", shift=6.0, count=20)],
+    }
+
+    def save(side, folder):
+        with module.saved_as_one(folder) as new:
+            (new / "figure.svg").write_text(side)
+            for result in sides[side]:
+                result.save(new / "results" / result.model)
+            compare(sides[side]).save(new)
+
+    def side_of(folder, *, below_first):
+        """The sides of all that is there; what is below may be read by itself, before the rest."""
+        names = [result.model for result in sides["old"]]
+        results = [lambda n=n: Result.load(folder / "results" / n) for n in names]
+        whole = [lambda: Comparison.load(folder)]
+        found = [read() for read in ([*results, *whole] if below_first else [*whole, *results])]
+        told = {"old": [*sides["old"], compare(sides["old"])]}
+        told["new"] = [*sides["new"], compare(sides["new"])]
+        wanted = {k: v if below_first else [v[-1], *v[:-1]] for k, v in told.items()}
+        side = next(k for k, v in wanted.items() if v == found)
+        assert (folder / "figure.svg").read_text() == side
+        return side
+
+    outcomes = []
+    for stop_at in range(200):
+        folder = tmp_path / str(stop_at)
+        save("old", folder)
+        with pytest.MonkeyPatch.context() as patch:
+            steps_of_a_save(patch, stop_at)
+            try:
+                save("new", folder)
+            except Killed:
+                pass
+            else:
+                break
+        outcomes.append(side_of(folder, below_first=bool(stop_at % 2)))
+        assert [path.name for path in folder.rglob(".*")] == []
+    assert stop_at > 60
+    assert outcomes == sorted(outcomes, key=["old", "new"].index)
+    assert set(outcomes) == {"old", "new"}
+
+
+@pytest.mark.parametrize("place", ["results", "figure.svg", "results/a/run.json"])
+def test_what_is_in_the_way_of_a_part_is_told_before_anything_is_moved(place, made, tmp_path):
+    there = tmp_path / "out" / place
+    if place == "results":
+        there.parent.mkdir()
+        there.write_text("mine")
+    else:
+        there.mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+
+    def save():
+        with module.saved_as_one(tmp_path / "out") as new:
+            (new / "figure.svg").write_text("new")
+            made().save(new / "results" / "a")
+
+    with pytest.raises(ResultError, match=f"{place} is .* and in the way"):
+        save()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_a_kill_that_leaves_no_time_to_tidy_is_seen_too(made, tmp_path):
     old, new = made().save(tmp_path / "old"), made(shift=5.0).save(tmp_path / "new")
     for name in ("table.parquet", "samples.parquet"):

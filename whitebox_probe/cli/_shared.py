@@ -103,11 +103,11 @@ def check_tables(args: argparse.Namespace) -> None:
             )
 
 
-def write_tables(args: argparse.Namespace, thing: Any, stem: str) -> list[Path]:
+def write_tables(args: argparse.Namespace, thing: Any, stem: str, folder: Path) -> list[Path]:
     """The table of a comparison or an audit in the forms asked for; returns the files."""
     paths = []
     for form in args.tables:
-        paths.append(args.out / f"{stem}.{TABLES[form]}")
+        paths.append(folder / f"{stem}.{TABLES[form]}")
         with atomic_path(paths[-1]) as path:
             path.write_text(getattr(thing, f"to_{form}")(), encoding="utf-8")
     return paths

@@ -46,6 +46,7 @@ _TINTS = {
     "depends on": "magenta",
     "not applicable": "dim",
 }
+_RESULTS = "results"
 _SPARE = ("unit", "random weights", "robust")
 
 
@@ -153,6 +154,7 @@ def run(args: argparse.Namespace) -> None:
             "--seeds has one file", "an interval over seeds is of two or more", "Name more"
         )
     _shared.fillable(args.out, folders.AUDIT)
+    _shared.writable(args.out / _RESULTS)
     _shared.check_tables(args)
     for name in (*args.models, *args.checkpoints, *args.seeds):
         _model.known(name, args.arch)  # a wrong name is told before torch is loaded
@@ -165,6 +167,7 @@ def _audit(args: argparse.Namespace, options: dict[str, Any]) -> None:
     from whitebox_probe.auditing.audit import audit
     from whitebox_probe.auditing.claim import claims
     from whitebox_probe.auditing.thresholds import Thresholds
+    from whitebox_probe.results.folder import saved_as_one
 
     explained = list(claims()) if "all" in args.explain else args.explain
     _expect_claims(explained, list(claims()))
@@ -181,13 +184,14 @@ def _audit(args: argparse.Namespace, options: dict[str, Any]) -> None:
         progress=not args.quiet,
         **options,
     )
-    found.save(args.out)
-    for name, result in found.results.items():
-        result.save(args.out / "results" / name.replace("/", "-"))
     page = plots.figures["audit"](found, width=args.width)
-    paths = plots.save(page, args.out / "audit", args.formats)
-    paths += _shared.write_tables(args, found, "audit")
-    files = [args.out / "audit.csv", *paths]
+    with saved_as_one(args.out) as new:
+        for name, result in found.results.items():
+            result.save(new / _RESULTS / name.replace("/", "-"))
+        paths = plots.save(page, new / "audit", args.formats)
+        paths += _shared.write_tables(args, found, "audit", new)
+        found.save(new)
+    files = [args.out / "audit.csv", *(args.out / path.name for path in paths)]
     if args.json:
         _json.tell(_document(found, args, explained, files))
         return

@@ -71,6 +71,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _compare(args: argparse.Namespace) -> None:
     from whitebox_probe.results.compare import compare
+    from whitebox_probe.results.folder import saved_as_one
     from whitebox_probe.results.result import Result
 
     results = [Result.load(folder) for folder in args.results]
@@ -78,13 +79,16 @@ def _compare(args: argparse.Namespace) -> None:
     figures, left = _figures(results, args)
     from whitebox_probe import plots
 
-    paths = [
-        path
-        for stem, figure in figures.items()
-        for path in plots.save(figure, args.out / stem, args.formats)
-    ]
-    comparison.save(args.out)
-    tables = _shared.write_tables(args, comparison, "comparison")
+    with saved_as_one(args.out) as new:
+        drawn = [
+            path
+            for stem, figure in figures.items()
+            for path in plots.save(figure, new / stem, args.formats)
+        ]
+        written = _shared.write_tables(args, comparison, "comparison", new)
+        comparison.save(new)
+    paths = [args.out / path.relative_to(new) for path in drawn]
+    tables = [args.out / path.name for path in written]
     changed = _shared.changes(results, _shared_metrics(results))
     if args.json:
         document = _document(results, comparison, changed, [*tables, *paths], args.out)

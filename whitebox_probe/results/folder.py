@@ -10,8 +10,8 @@ digest that the seal tells.
 
 import json
 import stat
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,7 @@ def save_sealed(
     Returns: the folder.
     Raises: ResultError if something that is no save of this package is in the way of one.
     """
-    _expect_free(folder / SAVED)
-    with temporary_folder(folder, "saving") as new:
+    with saved_as_one(folder) as new:
         digests = {}
         for name, write in writers.items():
             write(new / name)
@@ -61,10 +60,40 @@ def save_sealed(
         whole = json.loads(json.dumps(dict(content) | {FILES: digests}))
         whole[DIGEST] = digest(whole)
         (new / seal).write_text(json.dumps(whole, indent=2, sort_keys=True) + "\n")
+    return folder
+
+
+@contextmanager
+def saved_as_one(folder: Path) -> Iterator[Path]:
+    """A hidden folder to save in, all of which is the folder's own at the end, or none of it.
+
+    Saves, and what is written beside them or in folders below: figures, tables, results of an
+    audit. One of them has its seal in the hidden folder itself.
+
+    Raises: ResultError if something is in the way.
+    """
+    _expect_free(folder / SAVED)
+    with temporary_folder(folder, "saving") as new:
+        yield new
         open_to_others(new)
+        _expect_places(new, folder)
         _agree(new, folder)
     finish(folder)
-    return folder
+
+
+def _expect_places(new: Path, folder: Path) -> None:
+    """Refuse, before anything is moved, a folder in the place of a file, or the other way.
+
+    Raises: ResultError.
+    """
+    for path in sorted(new.rglob("*")):
+        there = folder / path.relative_to(new)
+        if there.exists() and there.is_dir() != path.is_dir():
+            raise ResultError(
+                f"nothing can be saved in {folder}",
+                f"{there} is {'a folder' if there.is_dir() else 'no folder'}, and in the way",
+                "Move it away, or use another folder",
+            )
 
 
 def _agree(new: Path, folder: Path) -> None:
@@ -119,11 +148,21 @@ def finish(folder: Path) -> None:
     with suppress(FileNotFoundError):  # another process is at it too
         seal = _seal_in(saved)
         if seal is not None:
-            for path in sorted(saved.iterdir(), key=lambda each: each == seal):  # the last one
-                with suppress(FileNotFoundError):
-                    path.replace(folder / path.name)
+            _move(saved, folder, last=seal)
         if not any(saved.iterdir()):
             saved.rmdir()
+
+
+def _move(saved: Path, folder: Path, *, last: Path | None = None) -> None:
+    """Move files into place, those of folders into the folders of their names."""
+    for path in sorted(saved.iterdir(), key=lambda each: each == last):
+        with suppress(FileNotFoundError):
+            if not path.is_dir():
+                path.replace(folder / path.name)
+                continue
+            (folder / path.name).mkdir(exist_ok=True)
+            _move(path, folder / path.name)
+            path.rmdir()
 
 
 def read_seal(
@@ -138,6 +177,8 @@ def read_seal(
     Raises: ResultError when the folder is not whole.
     """
     try:
+        # An audit is saved as one with the results below it, which are read by themselves as well.
+        finish(folder.parent.parent)
         finish(folder)
     except OSError as error:
         raise ResultError(
