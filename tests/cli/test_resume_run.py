@@ -11,6 +11,7 @@ import time
 import pytest
 
 from tests.conftest import small_crate
+from whitebox_probe._core.io import claimed
 from whitebox_probe.cli import main as cli
 from whitebox_probe.results.result import Result
 
@@ -55,6 +56,51 @@ def same(folder, want):
     assert all((got.matrices[key] == want.matrices[key]).all() for key in want.matrices)
     left = {path.name for path in folder.iterdir()}
     assert left == {"table.csv", "table.parquet", "samples.parquet", "matrices.npz", "run.json"}
+
+
+def test_a_folder_is_of_one_run_at_a_time(tmp_path, capsys):
+    """Two that begin together, as in a job array: both found it empty, and the last one won."""
+    out = tmp_path / "new" / "out"
+    words = [*SHORT, "--limit", "2", "--out", str(out)]
+    with claimed(out) as ours:
+        assert ours
+        for more in ([], ["--overwrite"]):
+            assert cli.main([*words, *more]) == 2
+            told = capsys.readouterr().err
+            assert f"a run is at work in {out} already" in told
+            assert told.count("\n") == 1
+    assert not out.parent.exists(), "made for it, and empty"
+    assert cli.main(words) == 0
+    assert cli.main(words) == 2  # the other one has ended meanwhile
+    assert "it holds a result already" in capsys.readouterr().err
+    assert Result.load(out).run.count == 2
+
+
+def test_a_claim_that_a_kill_left_is_none(tmp_path):
+    out = tmp_path / "out"
+    code = "from whitebox_probe._core.io import claimed; import os, pathlib, sys\n"
+    code += "with claimed(pathlib.Path(sys.argv[1])): os._exit(9)"
+    assert subprocess.run([sys.executable, "-c", code, str(out)], check=False).returncode == 9
+    assert list(out.iterdir())
+    assert cli.main([*SHORT, "--limit", "2", "--out", str(out)]) == 0
+    left = {path.name for path in out.iterdir()}
+    assert left == {"table.csv", "table.parquet", "samples.parquet", "matrices.npz", "run.json"}
+
+
+def test_a_child_does_not_hold_a_claim_for_its_parent(tmp_path):
+    out = tmp_path / "out"
+    with claimed(out) as ours:
+        assert ours
+        child = os.fork()
+        if child == 0:
+            time.sleep(30)
+            os._exit(0)
+    try:
+        with claimed(out) as again:
+            assert again
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,57 @@ def temporary_folder(beside: Path, name: str) -> Iterator[Path]:
     """A hidden folder in another one, on the same disk; removed unless the block moves it away."""
     with _part(beside, name, "", _make_folder) as folder:
         yield folder
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[bool]:
+    """Hold a folder for one process at a time; gives False where another one holds it.
+
+    The folder is made if it is not there, and removed at the end if nothing was put into it.
+    """
+    made = []
+    for each in (folder, *folder.parents):
+        if each.exists():
+            break
+        made.append(each)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with _lock_of(folder / f".claim{_PART}only_one") if _LOCKS else nullcontext(True) as ours:
+            yield ours
+    finally:
+        with suppress(OSError):  # something is in it
+            for each in made:
+                each.rmdir()
+
+
+@contextmanager
+def _lock_of(path: Path) -> Iterator[bool]:
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    _held.add(handle)
+    ours = _is_ours(handle, path)
+    try:
+        yield ours
+    finally:
+        if ours:
+            _remove(path)
+        _held.discard(handle)
+        os.close(handle)
+
+
+def _let_go() -> None:
+    """In a child, which may outlive this process: what that held would stay held."""
+    while _held:
+        os.close(_held.pop())
+
+
+_held: set[int] = set()
+if _LOCKS:
+    os.register_at_fork(after_in_child=_let_go)
+
+
+def is_part(name: str) -> bool:
+    """Whether a file or folder has the hidden name of what is being written, or was."""
+    return _LEFT.fullmatch(name) is not None
 
 
 @contextmanager

@@ -17,8 +17,8 @@ samples (docs/many-machines.md).
 import argparse
 import json
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from whitebox_probe._core import launch
 from whitebox_probe._core.errors import ProbeError, ProcessError
 from whitebox_probe._core.gate import Unfit, digest, is_file, not_as_written, read_mapping
-from whitebox_probe._core.io import write_json
+from whitebox_probe._core.io import claimed, is_part, write_json
 from whitebox_probe.cli import (
     _completing,
     _data,
@@ -177,11 +177,37 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         sites.setdefault(metric, []).append(site)
     if launch.launched():
         _join()  # first, so that the others learn of it if one ends
-    first = launch.rank() == 0
-    if first and args.resume is None:
+    if launch.rank() != 0:
+        return _measured_into(args, sites)
+    with _claimed(args):
+        return _measured_into(args, sites)
+
+
+@contextmanager
+def _claimed(args: argparse.Namespace) -> Iterator[None]:
+    """The folder of a run, checked, and its own until it ends.
+
+    Raises: ProbeError for one that it cannot have, or that another run is at work in.
+    """
+    if args.resume is None:
         _refuse_existing(args.out, overwrite=args.overwrite)
-    elif first:
-        _expect_no_others(args.out)
+    with claimed(args.out) as ours:
+        if not ours:
+            raise ProbeError(
+                f"a run is at work in {args.out} already",
+                "its result would be lost, or this one",
+                "Wait for it, or name another --out",
+            )
+        if args.resume is None:
+            _refuse_existing(args.out, overwrite=args.overwrite)  # again: it may just have ended
+        else:
+            _expect_no_others(args.out)
+        yield
+
+
+def _measured_into(args: argparse.Namespace, sites: dict[str, list[str]]) -> dict[str, Any]:
+    """Measure one model into its folder, and say what was found or return it for --json."""
+    first = launch.rank() == 0
     _model.known(args.model, args.arch)
     from whitebox_probe.probing.processes import current
 
@@ -202,6 +228,8 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         kept = None if args.stream else Anew(args.out, begin) if anew else args.out
         result = _measured(args, sites, processes.one_a_machine_first, kept)
         processes.wait()
+        if first:
+            result.save(args.out)
     except KeyboardInterrupt as stop:
         if not begun:
             raise
@@ -215,7 +243,6 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
             _leave_free(args.out)
         raise
     if first:
-        result.save(args.out)
         # In this order: states that a kill left without arguments would stay for ever.
         forget(args.out)
         (args.out / ARGUMENTS).unlink(missing_ok=True)
@@ -392,7 +419,8 @@ def _refuse_existing(folder: Path, *, overwrite: bool) -> None:
             "it was stopped, or is still going on",
             f"Go on with: whitebox-probe run --resume {folder}; or add --overwrite",
         )
-    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+    held = folder.is_dir() and any(not is_part(path.name) for path in folder.iterdir())
+    if held and not overwrite:
         raise ProbeError(
             f"{folder} is not empty",
             "it holds a result already" if (folder / "run.json").exists() else "it holds files",
