@@ -62,6 +62,16 @@ def test_numbers_that_were_taken_differently_do_not_share_an_axis(pair, metric, 
         draw(pair[1], other, metric=metric)
 
 
+def test_a_null_does_not_pass_for_a_model(pair):
+    model = wp.wrap(small_vit(), name="other")
+    null = wp.probe(model, IMAGES, null="gaussian", progress=False)
+    with pytest.raises(ResultError, match="other was taken with null=gaussian, and would pass"):
+        wp.plots.compression(pair[1], null)
+    wp.plots.compression(null)
+    named = wp.nulls(model, IMAGES, kinds=["gaussian"], progress=False)
+    wp.plots.compression(pair[1], *named.values())
+
+
 def test_a_result_that_was_read_again_shares_an_axis_with_one_that_was_not(pair, tmp_path):
     loaded = wp.Result.load(pair[1].save(tmp_path / "vit"))
     other = dataclasses.replace(loaded, run=dataclasses.replace(loaded.run, model="again"))
