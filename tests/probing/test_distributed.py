@@ -149,7 +149,8 @@ def test_a_process_that_dies_ends_the_run_with_a_clear_error(tmp_path):
 @pytest.mark.skipif(not Path("/proc").exists(), reason="finds the process by Linux' own list")
 def test_under_torchrun_it_is_not_a_hang_either_and_the_run_goes_on(tmp_path):
     words = ["-m", "whitebox_probe", "run", "--save-every", "0", "--quiet"]
-    named = ["crate-tiny-fmnist", "--limit", "60", "--batch-size", "1", "--out", tmp_path / "out"]
+    named = ["crate-tiny-fmnist", "--limit", "60", "--batch-size", "1"]
+    named += ["--metrics", "compression,l0,attention_entropy", "--out", tmp_path / "out"]
     torchrun = [*TORCHRUN, "--nproc-per-node=2"]
     options = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": ROOT}
     run = subprocess.Popen([*torchrun, *words, *map(str, named)], env=ONE_THREAD, **options)
