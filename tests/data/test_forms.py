@@ -156,6 +156,20 @@ class TestPixels:
         assert torch.equal(read(model, PICTURES[2])[0], inputs[2:3])
         assert torch.equal(model.prepare(PICTURES[2]), inputs[2:3])
 
+    @pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
+    @pytest.mark.parametrize("form", [lambda a: a, torch.tensor, lambda a: a / 255])
+    def test_of_one_channel_are_as_many_as_an_array_holds(self, count, form):
+        grey = wp.Preprocess(size=12, mean=(0.4,), std=(0.3,), mode="L", crop=1.0)
+        model = wp.wrap(small_crate(channels=1), preprocess=grey)
+        want = model.prepare(PICTURES[:count])
+        assert torch.equal(model.prepare(form(PIXELS[:count])), want)
+        assert torch.equal(read(model, PIXELS[:count])[0], want)
+
+    def test_of_colours_are_one_picture_with_its_channels_first(self, model):
+        colours = np.stack([PIXELS[0], PIXELS[1], PIXELS[2]])
+        want = model.prepare(Image.fromarray(colours.transpose(1, 2, 0)))
+        assert torch.equal(model.prepare(colours), want)
+
     @pytest.mark.parametrize("form", [lambda x: x, lambda x: x.numpy(), lambda x: DataLoader(x, 3)])
     def test_by_their_size_are_not_taken_for_inputs(self, model, form):
         told = line(model, form(torch.tensor(PIXELS)[:, None].float()))

@@ -1,6 +1,7 @@
 """Whatever holds an image, as a picture: arrays, tensors, files and bytes.
 
-Of an array the axis of 1, 3 or 4 entries counts the channels, whether it is the first or the last.
+Of an array the axis of 1, 3 or 4 entries counts the channels, whether it is the first or the last;
+but for a model of greys, where a first axis counts pictures.
 """
 
 import io
@@ -59,14 +60,14 @@ def picture_of(item: Any, what: str) -> Image.Image:
     )
 
 
-def prepared(images: Any, transform: Transform) -> Tensor:
+def prepared(images: Any, transform: Transform, *, greys: bool) -> Tensor:
     """Images of any sizes as one batch (N, C, H, W), each prepared as one of a file.
 
     Args: images: one, or several: a list, or an array or tensor of four axes (of three, where no
-        axis at either end has 1, 3 or 4 entries: greys).
+        axis at either end counts channels: greys). greys: whether the model takes one channel.
     Raises: DataError for none, and for what is no image.
     """
-    several = [images] if _is_one(images) else list(images)
+    several = [images] if _is_one(images, greys=greys) else list(images)
     if not several:
         raise DataError(
             "there is no image to prepare", "the list is empty", "Pass one image or more"
@@ -76,10 +77,11 @@ def prepared(images: Any, transform: Transform) -> Tensor:
     )
 
 
-def _is_one(images: Any) -> bool:
+def _is_one(images: Any, *, greys: bool) -> bool:
     if isinstance(images, np.ndarray | Tensor):
-        ends = images.ndim == 3 and {images.shape[0], images.shape[-1]} & set(CHANNELS)
-        return images.ndim < 3 or bool(ends)
+        first = (1,) if greys else CHANNELS  # a model of greys has no colours to be first
+        ends = images.ndim == 3 and (images.shape[0] in first or images.shape[-1] in CHANNELS)
+        return images.ndim < 3 or ends
     return (
         isinstance(images, Image.Image | str | bytes | bytearray | Path | Mapping)
         or images is None
