@@ -112,6 +112,9 @@ class TestPixels:
             lambda a: torch.tensor(a)[:, None],
             lambda a: a.astype(np.int64),
             lambda a: a.astype(np.uint16) * 257,
+            lambda a: (a.astype(np.uint16) * 257).astype(">u2"),
+            lambda a: list((a.astype(np.uint16) * 257).astype(">u2")),
+            lambda a: a.astype(">i4"),
             list,
             lambda a: [Image.fromarray(each) for each in a],
             lambda a: [Image.fromarray(each).convert("RGBA") for each in a],
@@ -146,6 +149,39 @@ class TestPixels:
         assert torch.equal(model.prepare(paths), inputs)
         ids = [opened(model, data).identities(range(6), 0) for data in (tmp_path, paths, encoded)]
         assert ids[0] == ids[1] == ids[2]
+
+    def test_of_a_dark_sample_are_of_the_white_of_all(self, model, tmp_path):
+        dark = PIXELS.copy()
+        dark[2], dark[3] = dark[2] > 99, 0
+        floats, want = dark.astype(np.float32), model.prepare(dark)
+        np.save(tmp_path / "f.npy", floats)
+        known = (
+            floats,
+            tmp_path / "f.npy",
+            torch.tensor(floats),
+            list(floats),
+            TensorDataset(torch.tensor(floats)),
+            {"image": floats},
+            floats.astype(">f8"),
+        )
+        for data in known:
+            assert torch.equal(read(model, wp.data(data, pixels=True))[0], want)
+        for data in (floats, torch.tensor(floats), list(floats)):
+            assert torch.equal(model.prepare(data), want)
+        for data in (Rows(lambda n: floats[n]), Stream(lambda n: floats[n])):
+            told = line(model, wp.data(data, pixels=True))
+            assert "sample 2 of" in told
+            assert "0 and 1 alone" in told
+        whole = Rows(lambda n: floats[n].astype(np.uint8))
+        assert torch.equal(read(model, whole)[0], want)
+
+    def test_of_nothing_but_black_and_white_are_known_as_one_array(self, model):
+        drawn = PIXELS > 99
+        want = model.prepare(drawn.astype(np.uint8) * 255)
+        data = wp.data(drawn.astype(np.float32), pixels=True)
+        assert torch.equal(read(model, data)[0], want)
+        with pytest.raises(DataError, match=r"from 0 to 0\.5, those of others further"):
+            model.prepare([np.full((4, 4), 9.0), np.tri(4) / 2])
 
     def test_of_several_sizes_make_one_batch(self, model):
         pictures = [each.resize((20 + n, 30 - n)) for n, each in enumerate(PICTURES)]
@@ -207,6 +243,15 @@ def test_numpy_inputs_are_of_the_models_own_precision(model, inputs):
     double = wp.wrap(small_crate().double(), preprocess=model.preprocess)
     assert read(double, inputs.double().numpy())[0].dtype == torch.float64
     assert torch.equal(read(model, inputs.numpy().astype(">f4"))[0], inputs)
+
+
+def test_classes_of_another_machines_order_of_bytes_are_classes(model, inputs):
+    for data in (
+        [(x, np.array(int(y), ">i8")) for x, y in zip(inputs, CLASSES, strict=True)],
+        {"x": inputs, "y": CLASSES.numpy().astype(">i2")},
+        [{"x": x, "y": np.array(int(y), ">u4")} for x, y in zip(inputs, CLASSES, strict=True)],
+    ):
+        assert torch.equal(read(model, data)[1], CLASSES)
 
 
 class TestKeys:

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from whitebox_probe._core.arrays import native
 from whitebox_probe._core.errors import DataError
 from whitebox_probe.data import _keys
 from whitebox_probe.data.choices import Choices
@@ -202,6 +203,7 @@ def _class_in(part: Any, what: str) -> int | None:
     """
     expect_unmasked(part, what)
     if isinstance(part, Tensor | np.ndarray) and part.ndim == 0:
+        part = native(part) if isinstance(part, np.ndarray) else part
         whole = not torch.as_tensor(part).is_floating_point()
         return _narrow(int(part.item()), what) if whole else None  # int() has no 64 bits unsigned
     is_whole = isinstance(part, int | np.integer) and not isinstance(part, bool)
@@ -260,5 +262,5 @@ def _as_tensor(second: Any) -> Tensor | None:
     if is_list and all(isinstance(each, int | float | np.number) for each in second):
         return torch.tensor(second)
     if isinstance(second, np.ndarray) and second.dtype.kind in "biuf":
-        return torch.tensor(np.ascontiguousarray(second))
+        return torch.tensor(np.ascontiguousarray(native(second)))
     return None

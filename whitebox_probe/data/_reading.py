@@ -17,13 +17,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from whitebox_probe._core.arrays import native
 from whitebox_probe._core.errors import DataError
 from whitebox_probe.data import _digest, _keys, _prepared
 from whitebox_probe.data._parts import Parts, expect_unmasked, parts_of
 from whitebox_probe.data.choices import Choices
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.text import TextReader
-from whitebox_probe.models.pictures import CHANNELS, is_encoded, picture_of
+from whitebox_probe.models.pictures import CHANNELS, is_encoded, picture_of, white_of
 
 _PIXELS, _WHITE_OF_16 = 32, 65535
 """Numbers of this size are pixels, unless the model's own preprocessing makes such of white."""
@@ -168,7 +169,7 @@ class Reading:
         if item is None:
             raise DataError(f"{what} is None", "it holds no input", "Leave it out")
         transform = _prepared.for_images(self.transform, what)
-        return transform(picture_of(item, what))
+        return transform(picture_of(item, what, self.choices.white))
 
     def _as_it_is(self, item: Tensor, what: str) -> Tensor:
         """An input of the model's own kind: fractions, or ids as 64 bits.
@@ -226,6 +227,11 @@ class Reading:
         return _digest.of_sample(made, mask)
 
 
+def knowing_white(choices: Choices, inputs: Any) -> Choices:
+    """The choices for data whose inputs are all known: one white for all that are pixels."""
+    return replace(choices, white=white_of(inputs)) if choices.pixels else choices
+
+
 def _expect_as_many(parts: Parts, count: int, what: str) -> None:
     """Refuse a batch with more classes or masks than inputs, or fewer.
 
@@ -265,8 +271,7 @@ def expect_plain(item: Any, what: str) -> None:
 
 def _tensor(array: Any) -> Tensor:
     """An array of numbers as a tensor of its own memory."""
-    order = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
-    return torch.tensor(np.ascontiguousarray(order))
+    return torch.tensor(np.ascontiguousarray(native(array)))
 
 
 def _of_list(item: list[Any], what: str) -> Any:
@@ -274,7 +279,7 @@ def _of_list(item: list[Any], what: str) -> Any:
     for each in item:
         expect_unmasked(each, what)
     try:
-        array = np.asarray(item)
+        array = native(np.asarray(item))
     except ValueError as error:
         raise DataError(
             f"{what} is a list of several lengths", str(error).split(".")[0], "Make an array of it"

@@ -12,7 +12,7 @@ WINDOWS = ("packed", "documents")
 OF_SAMPLES = frozenset({"column", "label", "mask", "pixels"})
 OF_TEXTS = frozenset({"column", "separator", "windows"})
 OF_NAMES = OF_SAMPLES | OF_TEXTS | {"stream"}
-_OF_MODEL = ("input_name", "dtype")
+_FOUND = ("input_name", "dtype", "white")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,7 @@ class Choices:
             whole.
         pixels: whether fractions are pixels from 0 to 1 that are to be prepared, and not inputs.
         input_name, dtype: of the model: the name of its input, and the type of its weights.
+        white: of the data: what it is in fractions that are pixels, where all of them are known.
     """
 
     column: str | None = None
@@ -40,6 +41,7 @@ class Choices:
     stream: bool = False
     input_name: str | None = None
     dtype: torch.dtype | None = None
+    white: int | None = None
 
     def __post_init__(self) -> None:
         """Check what can be checked without the data.
@@ -63,7 +65,7 @@ class Choices:
         return {
             each.name: getattr(self, each.name)
             for each in fields(self)
-            if each.name not in _OF_MODEL and getattr(self, each.name) != each.default
+            if each.name not in _FOUND and getattr(self, each.name) != each.default
         }
 
     def expect(self, taken: frozenset[str], what: str) -> None:

@@ -13,7 +13,7 @@ from torch.utils.data import IterableDataset, TensorDataset
 
 from whitebox_probe._core.errors import DataError
 from whitebox_probe.data import _digest, _documents
-from whitebox_probe.data._reading import Reading, expect_plain
+from whitebox_probe.data._reading import Reading, expect_plain, knowing_white
 from whitebox_probe.data._sample import length_of, read
 from whitebox_probe.data.choices import OF_SAMPLES, OF_TEXTS, Choices
 from whitebox_probe.data.images import Transform
@@ -54,7 +54,8 @@ class Datasets(Kind):
             return _documents.of_rows(_texts(data, name, reading, count), name, reading)
         known = _known(first, name)
         choices.expect(OF_SAMPLES, f"a {name} whose samples are no texts")
-        return Opened(data, name, f"{count}-{known}")
+        inputs = data.tensors[0] if isinstance(data, TensorDataset) else data
+        return Opened(data, name, f"{count}-{known}", choices=knowing_white(choices, inputs))
 
     def examples(self, folder: Path) -> Mapping[str, Any]:
         """Six inputs of four numbers, of three classes."""
