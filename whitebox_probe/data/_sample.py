@@ -1,6 +1,6 @@
 """Samples by their numbers, and the batches that they are put into."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -188,6 +188,25 @@ def length_of(data: Any, name: str) -> int:
             "Mend its __len__, or pass an IterableDataset, of which limit= takes the first ones",
         )
     return count
+
+
+def length_if_any(data: Any, name: str) -> int | None:
+    """How many samples a stream says that it holds; None where it does not say.
+
+    A `__len__` that raises TypeError says that there is no length, to Python's list and to torch:
+    so does that of torch's chains of streams without one.
+
+    Raises: DataError as `length_of` does.
+    """
+    if not isinstance(data, Sized):
+        return None
+    try:
+        type(data).__len__(data)  # not len(), whose own TypeError is of what this gave
+    except TypeError:
+        return None
+    except Exception:
+        pass
+    return length_of(data, name)
 
 
 def read(dataset: Any, number: int, what: str) -> Any:

@@ -12,7 +12,7 @@ from whitebox_probe._core.errors import DataError, ProbeError
 from whitebox_probe._core.gate import named
 from whitebox_probe.data import _documents
 from whitebox_probe.data._reading import Reading
-from whitebox_probe.data._sample import length_of
+from whitebox_probe.data._sample import length_if_any
 from whitebox_probe.data.choices import OF_SAMPLES, OF_TEXTS, Choices
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.kind import Kind, Opened
@@ -74,7 +74,7 @@ class Streams(Kind):
             data,
             name,
             numbered=False,
-            count=length_of(data, name) if isinstance(data, Sized) and single else None,
+            count=length_if_any(data, name) if single else None,
             labelled=parts.label is not None,
             why=parts.why,
             single=single,
