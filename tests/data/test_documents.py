@@ -348,7 +348,7 @@ def test_a_folder_of_texts_is_streamed_by_its_name(model, tmp_path):
         assert torch.equal(
             torch.cat([b.inputs for b in found.batches(4, 0)]), windows(model, TEXTS)[0][:3]
         )
-    with pytest.raises(DataError, match="stream=True says nothing of a text file"):
+    with pytest.raises(wp.ProbeError, match="stream=True says nothing of a text file"):
         wp.data(tmp_path / "a.txt", stream=True)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from whitebox_probe._core.arguments import expect, one_of, told, truth
-from whitebox_probe._core.errors import DataError, SettingError
+from whitebox_probe._core.errors import SettingError
 
 WINDOWS = ("packed", "documents")
 OF_SAMPLES = frozenset({"column", "label", "mask", "pixels"})
@@ -71,13 +71,15 @@ class Choices:
     def expect(self, taken: frozenset[str], what: str) -> None:
         """Check that a kind of data heeds all that was said.
 
-        Raises: DataError for a choice that nobody would heed.
+        Raises: SettingError for a choice that nobody would heed.
         """
         for name, value in self.given().items():
             if name not in taken:
-                words = ", ".join(sorted(taken)) or "nothing"
-                raise DataError(
+                words = ", ".join(f"{each}=" for each in sorted(taken)) or "nothing"
+                of_texts = ", of texts" if taken and taken <= OF_TEXTS else ""
+                raise SettingError(
                     f"{name}={value!r} says nothing of {what}",
-                    f"what can be chosen there is {words}",
+                    f"what can be chosen there is {words}{of_texts}",
                     "Leave it out",
+                    setting=name,
                 )
