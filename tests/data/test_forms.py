@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import whitebox_probe as wp
 from tests.conftest import small_crate
-from whitebox_probe._core.errors import DataError, MissingDependency
+from whitebox_probe._core.errors import DataError, MissingDependency, SettingError
 from whitebox_probe.data import open_data
 from whitebox_probe.data._left_out import LeftOutWarning
 from whitebox_probe.data.once import Once
@@ -119,6 +119,8 @@ class TestPixels:
             lambda a: [Image.fromarray(each) for each in a],
             lambda a: [Image.fromarray(each).convert("RGBA") for each in a],
             lambda a: {"image": a},
+            lambda a: {"image": a.tolist()},
+            lambda a: [{"image": each.tolist()} for each in a],
             lambda a: wp.data(a / 255, pixels=True),
             lambda a: wp.data((a[..., None] / 255).astype(np.float32), pixels=True),
             lambda a: wp.data(a.astype(np.float32), pixels=True),
@@ -182,6 +184,19 @@ class TestPixels:
         assert torch.equal(read(model, data)[0], want)
         with pytest.raises(DataError, match=r"from 0 to 0\.5, those of others further"):
             model.prepare([np.full((4, 4), 9.0), np.tri(4) / 2])
+
+    def test_of_a_file_of_16_bits_are_read_whatever_the_format(self, model, inputs, tmp_path):
+        for n, each in enumerate(PIXELS):
+            head = b"P5\n%d %d\n65535\n" % each.shape[::-1]
+            (tmp_path / f"{n}.ppm").write_bytes(head + (each.astype(">u2") * 257).tobytes())
+        assert torch.equal(read(model, tmp_path)[0], inputs)
+
+    @pytest.mark.parametrize("form", [lambda x: x, torch.tensor, lambda x: DataLoader(list(x), 3)])
+    def test_that_are_no_inputs_either_are_told_what_to_pass(self, model, form):
+        assert "no axis of channels" in line(model, form(PIXELS / 255))
+        assert "wp.data(..., pixels=True)" in line(model, form(PIXELS / 255))
+        assert "holds truth values" in line(model, form(PIXELS > 9))
+        assert "holds truth values" in line(model, wp.data(form(PIXELS > 9), pixels=True))
 
     def test_of_several_sizes_make_one_batch(self, model):
         pictures = [each.resize((20 + n, 30 - n)) for n, each in enumerate(PICTURES)]
@@ -252,6 +267,18 @@ def test_classes_of_another_machines_order_of_bytes_are_classes(model, inputs):
         [{"x": x, "y": np.array(int(y), ">u4")} for x, y in zip(inputs, CLASSES, strict=True)],
     ):
         assert torch.equal(read(model, data)[1], CLASSES)
+
+
+def test_truth_values_are_classes_and_fractions_are_told(model, inputs):
+    truths, marks = CLASSES.numpy() > 0, CLASSES.numpy() / 1.0
+    for each in (truths, truths.tolist(), torch.tensor(truths)):
+        pairs = list(zip(inputs, each, strict=True))
+        for data in (pairs, {"x": inputs, "y": each}, DataLoader(pairs, 4), iter(pairs)):
+            assert torch.equal(read(model, data)[1].long(), CLASSES)
+    for each in (marks, marks.tolist(), torch.tensor(marks)):
+        pairs = list(zip(inputs, each, strict=True))
+        for data in (pairs, {"x": inputs, "y": each}, DataLoader(pairs, 4)):
+            assert ".astype(int) or .long()" in opened(model, data).why
 
 
 class TestKeys:
@@ -334,7 +361,7 @@ class TestKeys:
             return str(error.value)
 
         assert "its class is a text ('cat')" in told(lambda n: (inputs[n], "cat"))
-        assert "its class is float32" in told(lambda n: (inputs[n], torch.tensor(1.0)))
+        assert "its class is a fraction" in told(lambda n: (inputs[n], torch.tensor(1.0)))
 
         def two(n):
             return {"image": inputs[n], "fine_label": n % 2, "coarse_label": 0}
@@ -639,9 +666,9 @@ class TestHuggingFace:
 
 
 def test_what_is_chosen_in_vain_is_told(model, inputs, tmp_path):
-    with pytest.raises(DataError, match="windows='documents' says nothing of a tensor"):
+    with pytest.raises(SettingError, match="windows='documents' says nothing of a tensor"):
         wp.data(inputs, windows="documents")
-    with pytest.raises(DataError, match="column='image' says nothing of the name of a data set"):
+    with pytest.raises(SettingError, match="column='image' says nothing of the name of a data set"):
         wp.data("kjv", column="image")
     with pytest.raises(wp.ProbeError, match="Did you mean 'documents'"):
         wp.data("kjv", windows="document")

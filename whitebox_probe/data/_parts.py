@@ -155,8 +155,10 @@ def _no_class(part: Any) -> str:
     ):
         text = part if isinstance(part, str) else part[0]
         return f"its class is a text ('{text[:40]}'), and a class is a whole number"
-    if isinstance(part, float | np.floating):
-        return "its class is a fraction, and a class is a whole number"
+    marks = isinstance(part, Tensor) and part.is_floating_point() and part.ndim < 2
+    marks = marks or (isinstance(part, np.ndarray) and part.dtype.kind == "f" and part.ndim < 2)
+    if marks or isinstance(part, float | np.floating):
+        return "its class is a fraction: make whole numbers of classes, by .astype(int) or .long()"
     if isinstance(part, Tensor | np.ndarray):
         kind = str(part.dtype).removeprefix("torch.")
         shape = tuple(part.shape)
@@ -206,8 +208,7 @@ def _class_in(part: Any, what: str) -> int | None:
         part = native(part) if isinstance(part, np.ndarray) else part
         whole = not torch.as_tensor(part).is_floating_point()
         return _narrow(int(part.item()), what) if whole else None  # int() has no 64 bits unsigned
-    is_whole = isinstance(part, int | np.integer) and not isinstance(part, bool)
-    return _narrow(int(part), what) if is_whole else None
+    return _narrow(int(part), what) if isinstance(part, int | np.integer | np.bool_) else None
 
 
 def _classes_in(part: Any, what: str) -> Tensor | None:
@@ -218,7 +219,7 @@ def _classes_in(part: Any, what: str) -> Tensor | None:
     expect_unmasked(part, what)
     if isinstance(part, list) and part and all(_class_in(each, what) is not None for each in part):
         return torch.tensor([_class_in(each, what) for each in part])
-    if isinstance(part, np.ndarray) and part.dtype.kind in "iu":
+    if isinstance(part, np.ndarray) and part.dtype.kind in "biu":
         if part.dtype.kind == "u" and part.size:
             _narrow(int(part.max()), what)  # which NumPy would wrap to a number below 0
         part = torch.as_tensor(part.astype(np.int64))

@@ -68,4 +68,5 @@ def text_windows(text: str | Path, name: str, transform: Transform | TextReader 
     Raises: DataError if the transform reads images, or is not known.
     """
     windows = for_text(transform, name).windows(text)
-    return Opened(windows, name, windows.fingerprint, choices=Choices())
+    why = "its windows are cut from texts that are joined, which leaves none of their classes"
+    return Opened(windows, name, windows.fingerprint, choices=Choices(), why=why)

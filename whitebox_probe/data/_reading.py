@@ -101,7 +101,7 @@ class Reading:
             inputs = _stacked(made, what) if made else torch.empty(0)
         else:
             assert isinstance(given, Tensor)
-            inputs = self._as_it_is(given[:room], what)
+            inputs = self._as_it_is(given[:room], what, axes=given.ndim - 1)
             made = list(inputs)
         known = [self._identity(*each) for each in zip(items, made, masks, strict=True)]
         cut: dict[str, Any] = {
@@ -147,7 +147,8 @@ class Reading:
             given = _of_list(item, what)
         if isinstance(given, Tensor):
             if not self._holds_pixels(given):
-                return self._as_it_is(given, what)
+                return self._as_it_is(given, what, axes=given.ndim)
+            item = given if isinstance(item, list) else item
         elif not self._may_be_image(item):
             raise DataError(
                 f"{what} is a {type(item).__name__}",
@@ -171,11 +172,15 @@ class Reading:
         transform = _prepared.for_images(self.transform, what)
         return transform(picture_of(item, what, self.choices.white))
 
-    def _as_it_is(self, item: Tensor, what: str) -> Tensor:
+    def _as_it_is(self, item: Tensor, what: str, axes: int) -> Tensor:
         """An input of the model's own kind: fractions, or ids as 64 bits.
 
-        Raises: DataError for fractions that are pixels by their size.
+        Args: axes: of a sample.
+        Raises: DataError for what is no image of a model that takes such, and for fractions that
+            are pixels by their size.
         """
+        if self.reads == "images" and self.transform is not None:
+            _expect_image(item, what, axes)
         if not item.is_floating_point():
             small = item.dtype in (torch.uint8, torch.int8, torch.int16, torch.uint16, torch.uint32)
             return item.long() if small else item
@@ -218,6 +223,8 @@ class Reading:
             return _digest.of_sample(np.asarray(plain))
         if is_encoded(item):
             item = item["path"] if item["bytes"] is None else item["bytes"]
+        if isinstance(item, list) and item:
+            item = _of_list(item, "")
         if isinstance(item, str | Path):
             item = Path(item).read_bytes()
         if isinstance(item, bytes | bytearray):
@@ -225,6 +232,25 @@ class Reading:
         if isinstance(item, Tensor | np.ndarray) and made.is_floating_point():
             return _digest.of_sample(item, mask)
         return _digest.of_sample(made, mask)
+
+
+def _expect_image(item: Tensor, what: str, axes: int) -> None:
+    """Refuse for a model of images what is no input of it, and not said to be pixels.
+
+    Raises: DataError.
+    """
+    if item.dtype == torch.bool:
+        raise DataError(
+            f"{what} holds truth values",
+            "the model takes fractions, or whole numbers that are pixels",
+            "Pass whole numbers (uint8), 255 where white is",
+        )
+    if item.is_floating_point() and axes == 2:
+        raise DataError(
+            f"{what} of shape {tuple(item.shape)} has no axis of channels",
+            "fractions are a model's inputs as they are, and it takes (C, H, W)",
+            "Pass wp.data(..., pixels=True) if white is 1, or inputs with that axis",
+        )
 
 
 def knowing_white(choices: Choices, inputs: Any) -> Choices:

@@ -17,6 +17,7 @@ from whitebox_probe.data._reading import Reading
 
 _STORES = (Tensor, np.ndarray, list, tuple, TensorDataset)
 """Data that hold all their samples at once: none is written over by the next."""
+_REPAIR = "Remove or repair that sample"
 _MANY, _BYTES = 1 << 20, 100
 """So many samples are numbered in memory without a look at it, a number in so many bytes."""
 
@@ -87,7 +88,7 @@ class Numbered(Dataset[Any]):
             parts, identity = self.reading.sample(
                 whole, what, identify=self.identify is None, copy=not self.stored
             )
-            check_finite(parts.inputs, what)
+            check_finite(parts.inputs, what, f"{_REPAIR}, or probe with on_error='skip'")
             if self.identify is not None:
                 identity = self.identify(number)
         except ProbeError as error:
@@ -351,7 +352,7 @@ def classed(batches: Iterable[Batch]) -> Iterator[Batch]:
         yield batch
 
 
-def check_finite(item: Tensor, what: str) -> None:
+def check_finite(item: Tensor, what: str, fix: str = _REPAIR) -> None:
     """Refuse an input with NaN or infinity.
 
     Raises: DataError.
@@ -360,5 +361,5 @@ def check_finite(item: Tensor, what: str) -> None:
         raise DataError(
             f"{what} holds NaN or infinity",
             "every measure of it would be meaningless",
-            "Remove or repair that sample",
+            fix,
         )
