@@ -229,7 +229,7 @@ class TestErrors:
 
     def test_packed_texts_tell_why_they_have_no_classes(self, model):
         data = {"text": [TEXT], "label": [1]}
-        with pytest.raises(DataError, match="texts that are joined, which leaves none of their"):
+        with pytest.raises(DataError, match="texts are joined, which leaves none of their"):
             wp.probe(model, data, ["class_rate"], progress=False)
 
     def test_images_as_a_tensor_for_a_language_model(self, model):

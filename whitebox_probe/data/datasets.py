@@ -13,6 +13,7 @@ from torch.utils.data import IterableDataset, TensorDataset
 
 from whitebox_probe._core.errors import DataError
 from whitebox_probe.data import _digest, _documents
+from whitebox_probe.data._parts import Parts
 from whitebox_probe.data._reading import Reading, expect_plain, knowing_white
 from whitebox_probe.data._sample import length_of, read
 from whitebox_probe.data.choices import OF_SAMPLES, OF_TEXTS, Choices
@@ -51,7 +52,9 @@ class Datasets(Kind):
         count = length_of(data, name)
         first = _first(data, name, reading, count)
         if isinstance(first, str) and reading.reads == "text":
-            return _documents.of_rows(_texts(data, name, reading, count), name, reading)
+            parts = list(_texts(data, name, reading, count))
+            marks = _documents.Marks([p.label for p in parts], next((p.why for p in parts), ""))
+            return _documents.of_rows([p.inputs for p in parts], name, reading, marks=marks)
         known = _known(first, name)
         choices.expect(OF_SAMPLES, f"a {name} whose samples are no texts")
         inputs = data.tensors[0] if isinstance(data, TensorDataset) else data
@@ -96,8 +99,8 @@ def _known(first: Any, name: str) -> str:
     return _digest.of_tensor(first) if isinstance(first, Tensor) else ""
 
 
-def _texts(data: Any, name: str, reading: Reading, count: int) -> Iterator[Any]:
+def _texts(data: Any, name: str, reading: Reading, count: int) -> Iterator[Parts]:
     for number in range(count):
         what = f"sample {number} of {name}"
         whole = read(data, number, what)
-        yield None if whole is None else reading.parts(whole, 1, what).inputs
+        yield Parts(None) if whole is None else reading.parts(whole, 1, what)

@@ -65,7 +65,7 @@ class Streams(Kind):
         parts = reading.parts(first[0], 1, f"the first sample of {name}")
         if reading.reads == "text" and isinstance(parts.inputs, str | None):
             rows = _documents.Column(data, reading)
-            return _documents.streamed(rows, name, reading)
+            return _documents.streamed(rows, name, reading, parts)
         choices.expect(OF_SAMPLES, f"samples of a {name} that are no texts")
         single = reading.reads is None or reading.is_single(first[0])
         if not single:
