@@ -44,7 +44,7 @@ def white_of(whole: Any) -> int | None:
         each = [white_of(one) if isinstance(one, np.ndarray | Tensor) else None for one in whole]
         known = [white for white in each if white is not None]
         return max(known) if known and len(known) == len(each) else None
-    array = _array_of(whole)
+    array = whole if isinstance(whole, np.ndarray) else _array_of(whole)  # no copy of a file
     if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or not array.size:
         return None
     return _WHITE if np.fmax.reduce(array, axis=None) > 1 else 1
