@@ -206,7 +206,7 @@ def length_if_any(data: Any, name: str) -> int | None:
     except TypeError:
         return None
     except Exception:
-        pass
+        pass  # told by length_of
     return length_of(data, name)
 
 
