@@ -145,6 +145,7 @@ def test_of_a_whole_module_the_tensors_are_read_and_nothing_is_built(tmp_path: P
 
 def test_arrays_are_tensors_where_they_are_the_weights(tmp_path: Path) -> None:
     arrays = {"a": np.arange(6.0).reshape(2, 3), "b": np.asfortranarray(np.ones((2, 3), "f4"))}
+    arrays["c"] = np.arange(3, dtype=">f4")  # of a machine with another order of bytes
     torch.save({"model": arrays}, tmp_path / "x.pth")
     (tmp_path / "x.pkl").write_bytes(pickle.dumps({"model": arrays}))
     for name in ("x.pth", "x.pkl"):

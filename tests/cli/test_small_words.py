@@ -66,3 +66,39 @@ def test_an_error_of_a_write_names_the_place(write, tmp_path):
     with pytest.raises(OSError, match="too large") as error, write(tmp_path / "a"):
         raise OSError(27, "File too large")
     assert error.value.filename == str(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("choice", "told"),
+    [
+        ({"stream": True}, "--stream says nothing of the name of a data set"),
+        (
+            {"column": "a"},
+            "--column='a' says nothing of the name of a data set",
+        ),
+    ],
+)
+def test_a_choice_that_nobody_heeds_is_spelled_as_an_option(choice, told):
+    with pytest.raises(ProbeError) as error:
+        wp.data("fashion-mnist", **choice)
+    line = as_options(error.value, dict.fromkeys(("stream", "column", "separator", "windows")))
+    assert line.startswith(told)
+    assert "--separator, --windows, of texts" in line
+
+
+@pytest.mark.parametrize(("name", "told"), [("a.csv", "DataFrame"), ("a.md", r"\(\.npy\)")])
+def test_a_file_of_another_ending_is_told_by_it(tmp_path, name, told):
+    (tmp_path / name).write_text("a,b")
+    with pytest.raises(DataError, match=rf"it is a file that ends in '\{name[1:]}'.*{told}"):
+        wp.data(tmp_path / name)
+
+
+def test_samples_that_are_not_finite_are_told_how_to_leave_out():
+    inputs = np.ones((4, 3, 12, 12))
+    inputs[2, 0, 0] = np.nan
+    model = wp.wrap(small_crate(), name="small")
+    with pytest.raises(DataError, match="probe with on_error='skip'"):
+        wp.probe(model, inputs, ["l0"], nonfinite="drop", progress=False)
+    with pytest.warns(UserWarning, match="are skipped"):
+        result = wp.probe(model, inputs, ["l0"], on_error="skip", progress=False)
+    assert result.run["count"] == 3

@@ -289,6 +289,23 @@ def test_a_stream_whose_length_is_wrong_ends_in_one_line(what, mapped):
         USES["probe"](mapped, Stream(TOKENS.__getitem__, LENGTHS[what]))
 
 
+def test_streams_chained_by_torch_are_streams(mapped):
+    class Part(torch.utils.data.IterableDataset):
+        def __init__(self, *span):
+            self.span = range(*span)
+
+        def __iter__(self):
+            return (TOKENS[n] for n in self.span)
+
+    chained = Part(0, 6) + Part(6, 12)
+    loader = torch.utils.data.DataLoader(chained, 4)
+    assert USES["similarity"](mapped, chained) == USES["similarity"](mapped, Part(0, 12))
+    for data in (chained, loader):
+        got = USES["probe"](mapped, data)
+        assert got.run["count"] == 12
+        assert got.samples.equals(USES["probe"](mapped, Part(0, 12)).samples)
+
+
 def test_a_masked_array_without_a_mask_is_an_array(mapped):
     got = USES["probe"](mapped, np.ma.masked_array(TOKENS.numpy()))
     assert got.samples.equals(USES["probe"](mapped, TOKENS.numpy()).samples)

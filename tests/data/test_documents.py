@@ -72,6 +72,39 @@ def test_packed_windows_are_the_same_of_every_form(model, tmp_path):
         assert torch.equal(mask, want.mask), name
 
 
+def test_a_document_keeps_its_class_and_joined_texts_have_none(model):
+    datasets = pytest.importorskip("datasets")
+    marks = [n % 3 for n in range(len(TEXTS))]
+    want = [mark for text, mark in zip(TEXTS, marks, strict=True) if text]  # the others are empty
+    whole = datasets.Dataset.from_dict({"text": TEXTS, "label": marks})
+    pairs = list(zip(TEXTS, marks, strict=True))
+    every = {
+        "pairs": (pairs, {}),
+        "generator": (iter(pairs), {}),
+        "columns": ({"text": TEXTS, "kind": marks}, {"label": "kind"}),
+        "dataset": (whole, {"label": "label"}),
+        "arrow": (whole.with_format("arrow"), {}),
+        "streamed": (whole.to_iterable_dataset(), {}),
+        "words": (whole.map(lambda row: {"label": "abc"[row["label"]]}), {}),
+    }
+    for name, (data, said) in every.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LeftOutWarning)
+            source = opened(model, wp.data(data, windows="documents", **said))
+            labels = [batch.labels for batch in source.batches(4, 0)]
+        assert source.labelled, name
+        assert torch.cat(labels).tolist() == want, name
+    for data in (pairs, whole, whole.to_iterable_dataset()):
+        source = opened(model, data)
+        assert not source.labelled
+        assert "texts are joined" in source.why
+    with pytest.raises(wp.ProbeError, match="label='label' says nothing of .* which are joined"):
+        opened(model, wp.data(whole, label="label"))
+    halves = whole.map(lambda row: {"label": row["label"] / 2})
+    with pytest.raises(DataError, match="'label' of a Dataset is no class: its class is a frac"):
+        opened(model, wp.data(halves, windows="documents", label="label"))
+
+
 def test_one_window_a_document_is_the_same_of_every_form(model, tmp_path):
     rows = [text.encode()[:LENGTH] for text in TEXTS if text]
     want = torch.tensor([list(row.ljust(LENGTH, b"\0")) for row in rows])
@@ -348,7 +381,7 @@ def test_a_folder_of_texts_is_streamed_by_its_name(model, tmp_path):
         assert torch.equal(
             torch.cat([b.inputs for b in found.batches(4, 0)]), windows(model, TEXTS)[0][:3]
         )
-    with pytest.raises(DataError, match="stream=True says nothing of a text file"):
+    with pytest.raises(wp.ProbeError, match="stream=True says nothing of a text file"):
         wp.data(tmp_path / "a.txt", stream=True)
 
 

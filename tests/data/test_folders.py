@@ -71,6 +71,7 @@ def test_each_file_that_is_no_sample_is_counted_and_named(folder):
     for name in ("cat/a.heic", "cat/b.heic", "labels.csv", "LICENSE", "dog/x.PNG.part"):
         (folder / name).write_bytes(b"x")
     (folder / "cat" / "gone.png").symlink_to(folder / "nowhere.png")
+    os.mkfifo(folder / "cat" / "pipe.png")
     with pytest.warns(LeftOutWarning) as said:
         source = open_data(folder, transform=transform())
     assert source.count == 3
@@ -80,12 +81,21 @@ def test_each_file_that_is_no_sample_is_counted_and_named(folder):
         "'.part' is no suffix of images": ["dog/x.PNG.part"],
         "without a suffix": ["LICENSE"],
         "not to be found": ["cat/gone.png"],
+        "not a regular file": ["cat/pipe.png"],
     }
     line = str(said[0].message)
-    assert line.startswith("6 files are left out of")
+    assert line.startswith("7 files are left out of")
     assert "2 '.heic' is no suffix of images (cat/a.heic, ...)" in line
     assert line.endswith("The 3 others are measured.")
     assert "\n" not in line
+
+
+def test_an_image_beside_the_folders_of_classes_is_named(folder):
+    assert open_data(folder, transform=transform()).labelled
+    picture(folder / "stray.png")
+    source = open_data(folder, transform=transform())
+    assert not source.labelled
+    assert source.why == "'stray.png' lies in none of the subfolders"
 
 
 MOVING = {"a.gif": 3, "b.tif": 2, "c.tiff": 2, "d.png": 2, "e.webp": 4}

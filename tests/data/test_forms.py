@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import whitebox_probe as wp
 from tests.conftest import small_crate
-from whitebox_probe._core.errors import DataError, MissingDependency
+from whitebox_probe._core.errors import DataError, MissingDependency, SettingError
 from whitebox_probe.data import open_data
 from whitebox_probe.data._left_out import LeftOutWarning
 from whitebox_probe.data.once import Once
@@ -112,10 +112,15 @@ class TestPixels:
             lambda a: torch.tensor(a)[:, None],
             lambda a: a.astype(np.int64),
             lambda a: a.astype(np.uint16) * 257,
+            lambda a: (a.astype(np.uint16) * 257).astype(">u2"),
+            lambda a: list((a.astype(np.uint16) * 257).astype(">u2")),
+            lambda a: a.astype(">i4"),
             list,
             lambda a: [Image.fromarray(each) for each in a],
             lambda a: [Image.fromarray(each).convert("RGBA") for each in a],
             lambda a: {"image": a},
+            lambda a: {"image": a.tolist()},
+            lambda a: [{"image": each.tolist()} for each in a],
             lambda a: wp.data(a / 255, pixels=True),
             lambda a: wp.data((a[..., None] / 255).astype(np.float32), pixels=True),
             lambda a: wp.data(a.astype(np.float32), pixels=True),
@@ -147,6 +152,52 @@ class TestPixels:
         ids = [opened(model, data).identities(range(6), 0) for data in (tmp_path, paths, encoded)]
         assert ids[0] == ids[1] == ids[2]
 
+    def test_of_a_dark_sample_are_of_the_white_of_all(self, model, tmp_path):
+        dark = PIXELS.copy()
+        dark[2], dark[3] = dark[2] > 99, 0
+        floats, want = dark.astype(np.float32), model.prepare(dark)
+        np.save(tmp_path / "f.npy", floats)
+        known = (
+            floats,
+            tmp_path / "f.npy",
+            torch.tensor(floats),
+            list(floats),
+            TensorDataset(torch.tensor(floats)),
+            {"image": floats},
+            floats.astype(">f8"),
+        )
+        for data in known:
+            assert torch.equal(read(model, wp.data(data, pixels=True))[0], want)
+        for data in (floats, torch.tensor(floats), list(floats)):
+            assert torch.equal(model.prepare(data), want)
+        for data in (Rows(lambda n: floats[n]), Stream(lambda n: floats[n])):
+            told = line(model, wp.data(data, pixels=True))
+            assert "sample 2 of" in told
+            assert "0 and 1 alone" in told
+        whole = Rows(lambda n: floats[n].astype(np.uint8))
+        assert torch.equal(read(model, whole)[0], want)
+
+    def test_of_nothing_but_black_and_white_are_known_as_one_array(self, model):
+        drawn = PIXELS > 99
+        want = model.prepare(drawn.astype(np.uint8) * 255)
+        data = wp.data(drawn.astype(np.float32), pixels=True)
+        assert torch.equal(read(model, data)[0], want)
+        with pytest.raises(DataError, match=r"from 0 to 0\.5, those of others further"):
+            model.prepare([np.full((4, 4), 9.0), np.tri(4) / 2])
+
+    def test_of_a_file_of_16_bits_are_read_whatever_the_format(self, model, inputs, tmp_path):
+        for n, each in enumerate(PIXELS):
+            head = b"P5\n%d %d\n65535\n" % each.shape[::-1]
+            (tmp_path / f"{n}.ppm").write_bytes(head + (each.astype(">u2") * 257).tobytes())
+        assert torch.equal(read(model, tmp_path)[0], inputs)
+
+    @pytest.mark.parametrize("form", [lambda x: x, torch.tensor, lambda x: DataLoader(list(x), 3)])
+    def test_that_are_no_inputs_either_are_told_what_to_pass(self, model, form):
+        assert "no axis of channels" in line(model, form(PIXELS / 255))
+        assert "wp.data(..., pixels=True)" in line(model, form(PIXELS / 255))
+        assert "holds truth values" in line(model, form(PIXELS > 9))
+        assert "holds truth values" in line(model, wp.data(form(PIXELS > 9), pixels=True))
+
     def test_of_several_sizes_make_one_batch(self, model):
         pictures = [each.resize((20 + n, 30 - n)) for n, each in enumerate(PICTURES)]
         assert torch.equal(read(model, pictures)[0], model.prepare(pictures))
@@ -155,6 +206,20 @@ class TestPixels:
     def test_one_picture_is_one_sample(self, model, inputs):
         assert torch.equal(read(model, PICTURES[2])[0], inputs[2:3])
         assert torch.equal(model.prepare(PICTURES[2]), inputs[2:3])
+
+    @pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
+    @pytest.mark.parametrize("form", [lambda a: a, torch.tensor, lambda a: a / 255])
+    def test_of_one_channel_are_as_many_as_an_array_holds(self, count, form):
+        grey = wp.Preprocess(size=12, mean=(0.4,), std=(0.3,), mode="L", crop=1.0)
+        model = wp.wrap(small_crate(channels=1), preprocess=grey)
+        want = model.prepare(PICTURES[:count])
+        assert torch.equal(model.prepare(form(PIXELS[:count])), want)
+        assert torch.equal(read(model, PIXELS[:count])[0], want)
+
+    def test_of_colours_are_one_picture_with_its_channels_first(self, model):
+        colours = np.stack([PIXELS[0], PIXELS[1], PIXELS[2]])
+        want = model.prepare(Image.fromarray(colours.transpose(1, 2, 0)))
+        assert torch.equal(model.prepare(colours), want)
 
     @pytest.mark.parametrize("form", [lambda x: x, lambda x: x.numpy(), lambda x: DataLoader(x, 3)])
     def test_by_their_size_are_not_taken_for_inputs(self, model, form):
@@ -193,6 +258,27 @@ def test_numpy_inputs_are_of_the_models_own_precision(model, inputs):
     double = wp.wrap(small_crate().double(), preprocess=model.preprocess)
     assert read(double, inputs.double().numpy())[0].dtype == torch.float64
     assert torch.equal(read(model, inputs.numpy().astype(">f4"))[0], inputs)
+
+
+def test_classes_of_another_machines_order_of_bytes_are_classes(model, inputs):
+    for data in (
+        [(x, np.array(int(y), ">i8")) for x, y in zip(inputs, CLASSES, strict=True)],
+        {"x": inputs, "y": CLASSES.numpy().astype(">i2")},
+        [{"x": x, "y": np.array(int(y), ">u4")} for x, y in zip(inputs, CLASSES, strict=True)],
+    ):
+        assert torch.equal(read(model, data)[1], CLASSES)
+
+
+def test_truth_values_are_classes_and_fractions_are_told(model, inputs):
+    truths, marks = CLASSES.numpy() > 0, CLASSES.numpy() / 1.0
+    for each in (truths, truths.tolist(), torch.tensor(truths)):
+        pairs = list(zip(inputs, each, strict=True))
+        for data in (pairs, {"x": inputs, "y": each}, DataLoader(pairs, 4), iter(pairs)):
+            assert torch.equal(read(model, data)[1].long(), CLASSES)
+    for each in (marks, marks.tolist(), torch.tensor(marks)):
+        pairs = list(zip(inputs, each, strict=True))
+        for data in (pairs, {"x": inputs, "y": each}, DataLoader(pairs, 4)):
+            assert ".astype(int) or .long()" in opened(model, data).why
 
 
 class TestKeys:
@@ -275,7 +361,7 @@ class TestKeys:
             return str(error.value)
 
         assert "its class is a text ('cat')" in told(lambda n: (inputs[n], "cat"))
-        assert "its class is float32" in told(lambda n: (inputs[n], torch.tensor(1.0)))
+        assert "its class is a fraction" in told(lambda n: (inputs[n], torch.tensor(1.0)))
 
         def two(n):
             return {"image": inputs[n], "fine_label": n % 2, "coarse_label": 0}
@@ -580,9 +666,9 @@ class TestHuggingFace:
 
 
 def test_what_is_chosen_in_vain_is_told(model, inputs, tmp_path):
-    with pytest.raises(DataError, match="windows='documents' says nothing of a tensor"):
+    with pytest.raises(SettingError, match="windows='documents' says nothing of a tensor"):
         wp.data(inputs, windows="documents")
-    with pytest.raises(DataError, match="column='image' says nothing of the name of a data set"):
+    with pytest.raises(SettingError, match="column='image' says nothing of the name of a data set"):
         wp.data("kjv", column="image")
     with pytest.raises(wp.ProbeError, match="Did you mean 'documents'"):
         wp.data("kjv", windows="document")

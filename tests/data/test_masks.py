@@ -22,6 +22,7 @@ SAMPLE_FORMS = {
     "list": lambda m: m.int().tolist(),
     "list of booleans": lambda m: m.tolist(),
     "array": lambda m: m.numpy().astype(np.int64),
+    "array of another machine": lambda m: m.numpy().astype(">i8"),
     "array backwards": lambda m: m.flip(0).numpy()[::-1],
 }
 

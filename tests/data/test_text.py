@@ -155,6 +155,19 @@ class TestErrors:
         with pytest.raises(DataError, match="not UTF-8: byte 0 .*iconv"):
             TextWindows(tmp_path / "x.txt")
 
+    @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+    def test_a_file_of_utf_16_names_it(self, tmp_path, encoding):
+        (tmp_path / "x.txt").write_bytes("a layer".encode(encoding))
+        with pytest.raises(DataError, match="(NUL characters|byte 0 does)") as told:
+            TextWindows(tmp_path / "x.txt")
+        assert f"iconv -f {encoding.upper().replace('16-', '16')} -t UTF-8" in str(told.value)
+
+    def test_a_byte_order_mark_is_no_text(self, tmp_path):
+        for name, encoding in (("a", "utf-8"), ("b", "utf-8-sig")):
+            (tmp_path / f"{name}.txt").write_text("a layer\n" * 9, encoding=encoding)
+        first, second = (TextWindows(tmp_path / f"{name}.txt", length=8) for name in "ab")
+        assert first.fingerprint == second.fingerprint
+
     def test_no_text(self):
         with pytest.raises(DataError, match="gives no window of 128 tokens: it has 0"):
             TextWindows("")

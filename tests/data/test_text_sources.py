@@ -222,6 +222,16 @@ class TestErrors:
             with pytest.raises(DataError, match="holds images: the model reads text.*kjv"):
                 wp.probe(model, data, progress=False)
 
+    def test_a_folder_of_texts_is_told_as_a_pattern(self, model, tmp_path):
+        (tmp_path / "a.txt").write_text(TEXT)
+        with pytest.raises(DataError, match=r"by a pattern: '.*/\*\.txt'"):
+            wp.probe(model, tmp_path, progress=False)
+
+    def test_packed_texts_tell_why_they_have_no_classes(self, model):
+        data = {"text": [TEXT], "label": [1]}
+        with pytest.raises(DataError, match="texts are joined, which leaves none of their"):
+            wp.probe(model, data, ["class_rate"], progress=False)
+
     def test_images_as_a_tensor_for_a_language_model(self, model):
         with pytest.raises(DataError, match="integer ids .* are needed"):
             wp.probe(model, torch.rand(2, 3, 8, 8), progress=False)

@@ -25,6 +25,11 @@ _LONGEST = 10_000  # bytes of a header
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
+def native(array: np.ndarray) -> np.ndarray:
+    """The array in this machine's order of bytes, as torch and comparisons of types take it."""
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
 def read_arrays(
     path: Path,
     *,

@@ -1,6 +1,6 @@
 """`audit`: does a model do what the principle says? A verdict for each claim."""
 
-from collections.abc import Iterable, Mapping, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from types import MappingProxyType
 from typing import Any
@@ -36,7 +36,7 @@ from whitebox_probe.auditing.judge import Measured, judge, unsettled
 from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.auditing.verdicts import Audit
-from whitebox_probe.data._sample import length_of
+from whitebox_probe.data._sample import length_if_any
 from whitebox_probe.data.given import expected
 from whitebox_probe.data.once import Once
 from whitebox_probe.models.model import ProbeModel
@@ -225,8 +225,7 @@ def _of_model(
     shows on these.
     """
     samples = getattr(data, "dataset", data)  # a DataLoader's length counts batches
-    sized = isinstance(samples, Sized) and not isinstance(data, str)
-    known = length_of(samples, type(samples).__name__) if sized else None
+    known = None if isinstance(data, str) else length_if_any(samples, type(samples).__name__)
     limit = known if options["limit"] is None else options["limit"]
     if not others:
         return probe(model, data, usually, **options), None

@@ -246,6 +246,8 @@ def _array(made: Made) -> "Tensor | Any | None":
     import numpy as np
     import torch
 
+    from whitebox_probe._core.arrays import native
+
     try:
         if made.by.endswith("multiarray.scalar"):
             value = np.frombuffer(_bytes(made.args[1]), _numpy_type(made.args[0]))[0]
@@ -253,7 +255,7 @@ def _array(made: Made) -> "Tensor | Any | None":
         if not made.by.endswith("multiarray._reconstruct"):
             return None
         _, shape, kind, by_column, data = made.state
-        array = np.frombuffer(_bytes(data), _numpy_type(kind)).copy()
+        array = native(np.frombuffer(_bytes(data), _numpy_type(kind))).copy()
         return torch.from_numpy(array.reshape(shape, order="F" if by_column else "C"))
     except (ValueError, TypeError, IndexError, AttributeError):
         return None  # of objects or of text: no weights
@@ -264,8 +266,8 @@ def _numpy_type(made: Any) -> Any:
 
     order = made.state[1] if isinstance(made.state, tuple) else "="
     found = np.dtype(made.args[0]).newbyteorder(order if order in "<>" else "=")
-    if found.kind not in "biufc" or found.byteorder not in ("=", "|", "<"):
-        raise TypeError(f"{found} is no number of this machine")
+    if found.kind not in "biufc":
+        raise TypeError(f"{found} is no number")
     return found
 
 

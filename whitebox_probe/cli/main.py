@@ -346,7 +346,7 @@ def as_options(error: ProbeError, known: dict[str, object]) -> str:
     what = error.what
     if isinstance(error, SettingError) and error.setting in known:
         name = f"--{error.setting.replace('_', '-')}"
-        what = re.sub(rf"(?<![\w-]){re.escape(error.setting)}", name, what, count=1)
+        what = re.sub(rf"(?<![\w-]){re.escape(error.setting)}(=True)?", name, what, count=1)
     return str(ProbeError(what, spell(error.why), spell(error.fix)))
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -27,28 +27,66 @@ _AT_ONCE = 1000
 """Texts of a stream that are joined before they are made tokens."""
 
 
-def joined(texts: Sequence[str], name: str, reading: Reading) -> Opened:
+@dataclass(frozen=True)
+class Marks:
+    """The classes of texts, if they have some.
+
+    Attributes: labels: one a text, or none at all. why: what stands in their place.
+    """
+
+    labels: Sequence[int | None] = ()
+    why: str = ""
+
+    def __bool__(self) -> bool:
+        """Whether classes were given, or what is none."""
+        return bool(self.why) or any(label is not None for label in self.labels)
+
+    def of(self, kept: Sequence[int]) -> "Marks":
+        """Those of some of the texts."""
+        return replace(self, labels=[self.labels[n] for n in kept]) if self.labels else self
+
+
+def joined(
+    texts: Sequence[str],
+    name: str,
+    reading: Reading,
+    marks: Marks = Marks(),
+) -> Opened:
     """Windows of texts by the model's own tokenizer, as the user chose them.
 
+    Args: marks: of the texts, which are those of their windows where each is one.
     Raises: DataError where the model reads no text, or there is none.
     """
     choices, transform = reading.choices, reading.transform
-    choices.expect(OF_TEXTS, f"the texts of {name}")
+    _expect_heeded(choices, name)
     if choices.windows == "packed":
         between = LINE if choices.separator is None else choices.separator
-        return _prepared.text_windows(between.join(texts), name, transform)
-    windows = DocumentWindows(texts, _prepared.for_text(transform, name))
+        opened = _prepared.text_windows(between.join(texts), name, transform)
+        return replace(opened, why=_prepared.JOINED if marks else opened.why)
+    windows = DocumentWindows(texts, _prepared.for_text(transform, name), marks.labels)
     if not len(windows):
         raise DataError(f"{name} holds no text", "all its documents are empty", "Pass texts")
+    opened = Opened(windows, name, windows.fingerprint, choices=Choices(), why=marks.why)
     if not windows.left_out:
-        return Opened(windows, name, windows.fingerprint, choices=Choices())
+        return opened
     left_out = windows.left_out
     what = f"{len(left_out)} of {len(texts)} documents of {name} are left out"
     fix = f"The {len(windows)} others are measured"
     warnings.warn(
         LeftOutWarning(what, f"they are {EMPTY}; the first one is {left_out[0]}", fix), stacklevel=2
     )
-    return Opened(windows, name, windows.fingerprint, left_out={EMPTY: left_out}, choices=Choices())
+    return replace(opened, left_out={EMPTY: left_out})
+
+
+def _expect_heeded(choices: Choices, name: str) -> None:
+    """Refuse what is said of texts in vain: those that are joined keep no classes.
+
+    Raises: SettingError.
+    """
+    if choices.windows == "packed":
+        choices.expect(OF_TEXTS, f"the texts of {name}, which are joined")
+    else:
+        choices.expect(OF_TEXTS | {"label"}, f"the texts of {name}")
 
 
 def parted(texts: Sequence[str], separator: str, name: str) -> list[str]:
@@ -67,14 +105,18 @@ def parted(texts: Sequence[str], separator: str, name: str) -> list[str]:
 
 
 class DocumentWindows(Dataset[Parts]):
-    """One window of n tokens a document, cut off or padded to the right.
+    """One window of n tokens a document, cut off or padded to the right, with its class.
 
+    Args: labels: one a text, or none at all.
     Attributes: left_out: the names of documents without a token that is text, such as empty ones.
     """
 
-    def __init__(self, texts: Sequence[str], reader: TextReader) -> None:
+    def __init__(
+        self, texts: Sequence[str], reader: TextReader, labels: Sequence[int | None] = ()
+    ) -> None:
         framed = _Framed(reader)
-        made = [framed.document(text) for text in texts]
+        classes = labels or [None] * len(texts)
+        made = [framed.document(text, label) for text, label in zip(texts, classes, strict=True)]
         self.left_out = [f"document {n}" for n, each in enumerate(made) if each is None]
         self.windows = [each for each in made if each is not None]
         digest = hashlib.sha256(str(reader.length).encode())
@@ -117,19 +159,24 @@ class _Framed:
         mask = attended & ~torch.isin(window, self.special)
         return Parts(window, mask=mask, attended=attended)
 
-    def document(self, text: str) -> Parts | None:
-        """The window of a document; None where none of its tokens is text."""
+    def document(self, text: str, label: int | None = None) -> Parts | None:
+        """The window of a document, with its class; None where none of its tokens is text."""
         found = self.window(self.tokenizer.encode(text))
-        return found if found.mask is not None and bool(found.mask.any()) else None
+        is_text = found.mask is not None and bool(found.mask.any())
+        return replace(found, label=label) if is_text else None
 
 
-def streamed(rows: Iterable[Any], name: str, reading: Reading) -> Opened:
+def streamed(rows: Iterable[Parts], name: str, reading: Reading, first: Parts) -> Opened:
     """Windows of a stream of texts, in their order; a limit takes the first ones.
+
+    Args: first: of the rows, which tells whether they have classes.
 
     Texts are joined and made tokens a thousand at a time; what does not fill a window stays for the
     next thousand, and is left out at the end.
     """
-    reading.choices.expect(OF_TEXTS, f"the texts of {name}")
+    _expect_heeded(reading.choices, name)
+    packed = reading.choices.windows == "packed"
+    has_classes = bool(Marks([first.label], first.why))
     reader = _prepared.for_text(reading.transform, name)
     windows = _Windows(rows, name, reader, reading)
     return Opened(
@@ -137,6 +184,8 @@ def streamed(rows: Iterable[Any], name: str, reading: Reading) -> Opened:
         name,
         numbered=False,
         single=True,
+        labelled=not packed and first.label is not None,
+        why=_prepared.JOINED if packed and has_classes else first.why,
         choices=Choices(),
         left_out=windows.left_out,
         tell=windows.tell,
@@ -150,7 +199,7 @@ class _Windows:
     """
 
     def __init__(
-        self, rows: Iterable[Any], name: str, reader: TextReader, reading: Reading
+        self, rows: Iterable[Parts], name: str, reader: TextReader, reading: Reading
     ) -> None:
         self.rows, self.name, self.reader = rows, name, reader
         self.choices = reading.choices
@@ -161,7 +210,7 @@ class _Windows:
         framed, texts = _Framed(self.reader), self._texts()
         if self.choices.windows == "documents":
             return self._documents(framed, texts)
-        return self._packed(framed, (text for _, text in texts))
+        return self._packed(framed, (text for _, text, _ in texts))
 
     def tell(self) -> None:
         """Warn of the rows that give no window."""
@@ -171,12 +220,12 @@ class _Windows:
             first = f"{it_is} {why}; the first one is {rows[0]}"
             warnings.warn(LeftOutWarning(what, first, "The others are measured"), stacklevel=2)
 
-    def _texts(self) -> Iterator[tuple[int, str]]:
+    def _texts(self) -> Iterator[tuple[int, str, int | None]]:
         number = -1
         for number, row in enumerate(self.rows):
-            text = text_of(row, number, self.name, self.choices.column)
+            text = text_of(row.inputs, number, self.name, self.choices.column)
             if text is not None:
-                yield number, text
+                yield number, text, row.label
             else:
                 self._leave_out(number, NULL)
         nulls = self.left_out.get(NULL, ())
@@ -188,10 +237,12 @@ class _Windows:
     def _leave_out(self, number: int, why: str) -> None:
         self.left_out.setdefault(why, []).append(f"row {number}")
 
-    def _documents(self, framed: _Framed, texts: Iterator[tuple[int, str]]) -> Iterator[Parts]:
+    def _documents(
+        self, framed: _Framed, texts: Iterator[tuple[int, str, int | None]]
+    ) -> Iterator[Parts]:
         read = 0
-        for number, text in texts:
-            window = framed.document(text)
+        for number, text, label in texts:
+            window = framed.document(text, label)
             if window is None:
                 self._leave_out(number, EMPTY)
             else:
@@ -214,15 +265,15 @@ class _Windows:
 
 
 class Column:
-    """The texts of a stream whose samples hold more than them."""
+    """The texts of a stream whose samples hold more than them, with their classes."""
 
     def __init__(self, stream: Iterable[Any], reading: Reading) -> None:
         self.stream, self.reading = stream, reading
 
-    def __iter__(self) -> Iterator[Any]:
-        """One text after the other."""
+    def __iter__(self) -> Iterator[Parts]:
+        """One after the other."""
         for number, whole in enumerate(self.stream):
-            yield self.reading.parts(whole, 1, f"sample {number} of the stream").inputs
+            yield self.reading.parts(whole, 1, f"sample {number} of the stream")
 
 
 def text_of(row: Any, number: int, name: str, column: str | None = None) -> str | None:
@@ -243,9 +294,16 @@ def text_of(row: Any, number: int, name: str, column: str | None = None) -> str 
     )
 
 
-def of_rows(rows: Iterable[Any], name: str, reading: Reading, column: str | None = None) -> Opened:
+def of_rows(
+    rows: Iterable[Any],
+    name: str,
+    reading: Reading,
+    column: str | None = None,
+    marks: Marks = Marks(),
+) -> Opened:
     """Windows of rows, some of which may hold no text (null): they are left out, and counted.
 
+    Args: marks: of the rows.
     Raises: DataError where none holds one.
     """
     found = [text_of(row, number, name, column) for number, row in enumerate(rows)]
@@ -256,7 +314,8 @@ def of_rows(rows: Iterable[Any], name: str, reading: Reading, column: str | None
         raise DataError(
             f"a {name} holds no text", f"all {len(nulls)} rows of {of} are null", "Pass texts"
         )
-    opened = joined(texts, name, reading)
+    kept = [number for number, text in enumerate(found) if text is not None]
+    opened = joined(texts, name, reading, marks.of(kept))
     if not nulls:
         return opened
     what = f"{len(nulls)} of {len(found)} rows of a {name} are left out"

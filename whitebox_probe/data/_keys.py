@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whitebox_probe._core.arrays import native
 from whitebox_probe._core.errors import DataError, nearest
 from whitebox_probe.data.choices import Choices
 
@@ -196,7 +197,7 @@ def _truths(value: Any, shape: tuple[int, ...], axes: int, what: str) -> Tensor:
     Raises: DataError.
     """
     try:
-        found = torch.as_tensor(np.asarray(value))
+        found = torch.as_tensor(native(np.asarray(value)))
     except (TypeError, ValueError):
         found = torch.zeros(())
     is_whole = not (found.is_floating_point() or found.is_complex())

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from whitebox_probe._core.arrays import native
 from whitebox_probe._core.errors import DataError
 from whitebox_probe.data import _keys
 from whitebox_probe.data.choices import Choices
@@ -72,7 +73,7 @@ def parts_of(
     _keys.expect_whole(inputs, what)
     labels, masks, others = [], [], []
     for part in beside:
-        label = _class_in(part, what) if axes == 1 else _classes_in(part, what)
+        label = class_in(part, what) if axes == 1 else _classes_in(part, what)
         mask = None if label is not None else _mask_in(part, inputs, axes, what)
         if label is not None:
             labels.append(label)
@@ -88,7 +89,7 @@ def parts_of(
             "a class and a mask of its tokens are all that is read",
             "Give (input, class, mask), or a part of it",
         )
-    why = _no_class(others[0]) if others and not labels else ""
+    why = no_class(others[0]) if others and not labels else ""
     if masks and not labels:
         why = "what stands beside its input is 0 and 1, which is a mask of tokens; of one-hot "
         why += "classes pass the numbers, as argmax gives them"
@@ -108,8 +109,8 @@ def _by_name(
     if at is not None and isinstance(named[at], bytes) and named[at].strip().isdigit():
         label = _of_digits(named[at].strip(), what)  # of a shard that was not decoded
     elif at is not None:
-        label = _class_in(named[at], what) if axes == 1 else _classes_in(named[at], what)
-        why = _no_class(named[at]) if label is None and named[at] is not None else ""
+        label = class_in(named[at], what) if axes == 1 else _classes_in(named[at], what)
+        why = no_class(named[at]) if label is None and named[at] is not None else ""
         if label is None and choices.label is not None and named[at] is not None:
             raise DataError(f"'{at}' of {what} is no class", why, "Choose another label")
     if reads == "text" or key.lower() in _keys.IDS:
@@ -147,15 +148,17 @@ def _is_row(whole: Any, axes: int) -> bool:
     )
 
 
-def _no_class(part: Any) -> str:
+def no_class(part: Any) -> str:
     """Why what stands where a class would is none."""
     if isinstance(part, str) or (
         isinstance(part, list | tuple) and part and isinstance(part[0], str)
     ):
         text = part if isinstance(part, str) else part[0]
         return f"its class is a text ('{text[:40]}'), and a class is a whole number"
-    if isinstance(part, float | np.floating):
-        return "its class is a fraction, and a class is a whole number"
+    marks = isinstance(part, Tensor) and part.is_floating_point() and part.ndim < 2
+    marks = marks or (isinstance(part, np.ndarray) and part.dtype.kind == "f" and part.ndim < 2)
+    if marks or isinstance(part, float | np.floating):
+        return "its class is a fraction: make whole numbers of classes, by .astype(int) or .long()"
     if isinstance(part, Tensor | np.ndarray):
         kind = str(part.dtype).removeprefix("torch.")
         shape = tuple(part.shape)
@@ -195,17 +198,17 @@ def expect_unmasked(part: Any, what: str) -> None:
         )
 
 
-def _class_in(part: Any, what: str) -> int | None:
+def class_in(part: Any, what: str) -> int | None:
     """A sample's class, if that is what a part of it is.
 
     Raises: DataError for one that is too large.
     """
     expect_unmasked(part, what)
     if isinstance(part, Tensor | np.ndarray) and part.ndim == 0:
+        part = native(part) if isinstance(part, np.ndarray) else part
         whole = not torch.as_tensor(part).is_floating_point()
         return _narrow(int(part.item()), what) if whole else None  # int() has no 64 bits unsigned
-    is_whole = isinstance(part, int | np.integer) and not isinstance(part, bool)
-    return _narrow(int(part), what) if is_whole else None
+    return _narrow(int(part), what) if isinstance(part, int | np.integer | np.bool_) else None
 
 
 def _classes_in(part: Any, what: str) -> Tensor | None:
@@ -214,9 +217,9 @@ def _classes_in(part: Any, what: str) -> Tensor | None:
     Raises: DataError for one that is too large.
     """
     expect_unmasked(part, what)
-    if isinstance(part, list) and part and all(_class_in(each, what) is not None for each in part):
-        return torch.tensor([_class_in(each, what) for each in part])
-    if isinstance(part, np.ndarray) and part.dtype.kind in "iu":
+    if isinstance(part, list) and part and all(class_in(each, what) is not None for each in part):
+        return torch.tensor([class_in(each, what) for each in part])
+    if isinstance(part, np.ndarray) and part.dtype.kind in "biu":
         if part.dtype.kind == "u" and part.size:
             _narrow(int(part.max()), what)  # which NumPy would wrap to a number below 0
         part = torch.as_tensor(part.astype(np.int64))
@@ -260,5 +263,5 @@ def _as_tensor(second: Any) -> Tensor | None:
     if is_list and all(isinstance(each, int | float | np.number) for each in second):
         return torch.tensor(second)
     if isinstance(second, np.ndarray) and second.dtype.kind in "biuf":
-        return torch.tensor(np.ascontiguousarray(second))
+        return torch.tensor(np.ascontiguousarray(native(second)))
     return None

@@ -10,6 +10,10 @@ from whitebox_probe.data.text import TextReader
 from whitebox_probe.models.images import transform_of_images
 from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
 
+JOINED = "its texts are joined, which leaves none of their classes (windows='documents' does)"
+
+NONE = "a text alone has no class"
+
 
 def for_images(transform: Transform | TextReader | None, name: str) -> Transform:
     """The transform, which makes a model's input of an image.
@@ -68,4 +72,4 @@ def text_windows(text: str | Path, name: str, transform: Transform | TextReader 
     Raises: DataError if the transform reads images, or is not known.
     """
     windows = for_text(transform, name).windows(text)
-    return Opened(windows, name, windows.fingerprint, choices=Choices())
+    return Opened(windows, name, windows.fingerprint, choices=Choices(), why=NONE)

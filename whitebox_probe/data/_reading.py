@@ -17,13 +17,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from whitebox_probe._core.arrays import native
 from whitebox_probe._core.errors import DataError
 from whitebox_probe.data import _digest, _keys, _prepared
 from whitebox_probe.data._parts import Parts, expect_unmasked, parts_of
 from whitebox_probe.data.choices import Choices
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.text import TextReader
-from whitebox_probe.models.pictures import CHANNELS, is_encoded, picture_of
+from whitebox_probe.models.pictures import CHANNELS, is_encoded, picture_of, white_of
 
 _PIXELS, _WHITE_OF_16 = 32, 65535
 """Numbers of this size are pixels, unless the model's own preprocessing makes such of white."""
@@ -100,7 +101,7 @@ class Reading:
             inputs = _stacked(made, what) if made else torch.empty(0)
         else:
             assert isinstance(given, Tensor)
-            inputs = self._as_it_is(given[:room], what)
+            inputs = self._as_it_is(given[:room], what, axes=given.ndim - 1)
             made = list(inputs)
         known = [self._identity(*each) for each in zip(items, made, masks, strict=True)]
         cut: dict[str, Any] = {
@@ -146,7 +147,8 @@ class Reading:
             given = _of_list(item, what)
         if isinstance(given, Tensor):
             if not self._holds_pixels(given):
-                return self._as_it_is(given, what)
+                return self._as_it_is(given, what, axes=given.ndim)
+            item = given if isinstance(item, list) else item
         elif not self._may_be_image(item):
             raise DataError(
                 f"{what} is a {type(item).__name__}",
@@ -168,13 +170,17 @@ class Reading:
         if item is None:
             raise DataError(f"{what} is None", "it holds no input", "Leave it out")
         transform = _prepared.for_images(self.transform, what)
-        return transform(picture_of(item, what))
+        return transform(picture_of(item, what, self.choices.white))
 
-    def _as_it_is(self, item: Tensor, what: str) -> Tensor:
+    def _as_it_is(self, item: Tensor, what: str, axes: int) -> Tensor:
         """An input of the model's own kind: fractions, or ids as 64 bits.
 
-        Raises: DataError for fractions that are pixels by their size.
+        Args: axes: of a sample.
+        Raises: DataError for what is no image of a model that takes such, and for fractions that
+            are pixels by their size.
         """
+        if self.reads == "images" and self.transform is not None:
+            _expect_image(item, what, axes)
         if not item.is_floating_point():
             small = item.dtype in (torch.uint8, torch.int8, torch.int16, torch.uint16, torch.uint32)
             return item.long() if small else item
@@ -217,6 +223,8 @@ class Reading:
             return _digest.of_sample(np.asarray(plain))
         if is_encoded(item):
             item = item["path"] if item["bytes"] is None else item["bytes"]
+        if isinstance(item, list) and item:
+            item = _of_list(item, "")
         if isinstance(item, str | Path):
             item = Path(item).read_bytes()
         if isinstance(item, bytes | bytearray):
@@ -224,6 +232,30 @@ class Reading:
         if isinstance(item, Tensor | np.ndarray) and made.is_floating_point():
             return _digest.of_sample(item, mask)
         return _digest.of_sample(made, mask)
+
+
+def _expect_image(item: Tensor, what: str, axes: int) -> None:
+    """Refuse for a model of images what is no input of it, and not said to be pixels.
+
+    Raises: DataError.
+    """
+    if item.dtype == torch.bool:
+        raise DataError(
+            f"{what} holds truth values",
+            "the model takes fractions, or whole numbers that are pixels",
+            "Pass whole numbers (uint8), 255 where white is",
+        )
+    if item.is_floating_point() and axes == 2:
+        raise DataError(
+            f"{what} of shape {tuple(item.shape)} has no axis of channels",
+            "fractions are a model's inputs as they are, and it takes (C, H, W)",
+            "Pass wp.data(..., pixels=True) if white is 1, or inputs with that axis",
+        )
+
+
+def knowing_white(choices: Choices, inputs: Any) -> Choices:
+    """The choices for data whose inputs are all known: one white for all that are pixels."""
+    return replace(choices, white=white_of(inputs)) if choices.pixels else choices
 
 
 def _expect_as_many(parts: Parts, count: int, what: str) -> None:
@@ -265,8 +297,7 @@ def expect_plain(item: Any, what: str) -> None:
 
 def _tensor(array: Any) -> Tensor:
     """An array of numbers as a tensor of its own memory."""
-    order = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
-    return torch.tensor(np.ascontiguousarray(order))
+    return torch.tensor(np.ascontiguousarray(native(array)))
 
 
 def _of_list(item: list[Any], what: str) -> Any:
@@ -274,7 +305,7 @@ def _of_list(item: list[Any], what: str) -> Any:
     for each in item:
         expect_unmasked(each, what)
     try:
-        array = np.asarray(item)
+        array = native(np.asarray(item))
     except ValueError as error:
         raise DataError(
             f"{what} is a list of several lengths", str(error).split(".")[0], "Make an array of it"

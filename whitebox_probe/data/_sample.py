@@ -1,6 +1,6 @@
 """Samples by their numbers, and the batches that they are put into."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from whitebox_probe.data._reading import Reading
 
 _STORES = (Tensor, np.ndarray, list, tuple, TensorDataset)
 """Data that hold all their samples at once: none is written over by the next."""
+_REPAIR = "Remove or repair that sample"
 _MANY, _BYTES = 1 << 20, 100
 """So many samples are numbered in memory without a look at it, a number in so many bytes."""
 
@@ -87,7 +88,7 @@ class Numbered(Dataset[Any]):
             parts, identity = self.reading.sample(
                 whole, what, identify=self.identify is None, copy=not self.stored
             )
-            check_finite(parts.inputs, what)
+            check_finite(parts.inputs, what, f"{_REPAIR}, or probe with on_error='skip'")
             if self.identify is not None:
                 identity = self.identify(number)
         except ProbeError as error:
@@ -188,6 +189,25 @@ def length_of(data: Any, name: str) -> int:
             "Mend its __len__, or pass an IterableDataset, of which limit= takes the first ones",
         )
     return count
+
+
+def length_if_any(data: Any, name: str) -> int | None:
+    """How many samples a stream says that it holds; None where it does not say.
+
+    A `__len__` that raises TypeError says that there is no length, to Python's list and to torch:
+    so does that of torch's chains of streams without one.
+
+    Raises: DataError as `length_of` does.
+    """
+    if not isinstance(data, Sized):
+        return None
+    try:
+        type(data).__len__(data)  # not len(), whose own TypeError is of what this gave
+    except TypeError:
+        return None
+    except Exception:
+        pass  # told by length_of
+    return length_of(data, name)
 
 
 def read(dataset: Any, number: int, what: str) -> Any:
@@ -332,7 +352,7 @@ def classed(batches: Iterable[Batch]) -> Iterator[Batch]:
         yield batch
 
 
-def check_finite(item: Tensor, what: str) -> None:
+def check_finite(item: Tensor, what: str, fix: str = _REPAIR) -> None:
     """Refuse an input with NaN or infinity.
 
     Raises: DataError.
@@ -341,5 +361,5 @@ def check_finite(item: Tensor, what: str) -> None:
         raise DataError(
             f"{what} holds NaN or infinity",
             "every measure of it would be meaningless",
-            "Remove or repair that sample",
+            fix,
         )

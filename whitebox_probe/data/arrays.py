@@ -12,7 +12,7 @@ from whitebox_probe._core.arrays import NUMBERS, mapped_array, read_arrays
 from whitebox_probe._core.errors import DataError
 from whitebox_probe._core.gate import Unfit
 from whitebox_probe.data import _digest, _paths, names
-from whitebox_probe.data._reading import expect_plain
+from whitebox_probe.data._reading import expect_plain, knowing_white
 from whitebox_probe.data.choices import OF_SAMPLES, OF_TEXTS, Choices
 from whitebox_probe.data.datasets import Datasets
 from whitebox_probe.data.images import Transform
@@ -69,7 +69,8 @@ class Arrays(Kind):
         known = array if in_memory else array[:1]
         fingerprint = f"{array.shape}-{_digest.of_array(np.asarray(known))}"
         content = None if in_memory else partial(_digest.of_rows, [array])
-        return Opened(array, name, fingerprint, content=content)
+        choices = knowing_white(choices, array)
+        return Opened(array, name, fingerprint, content=content, choices=choices)
 
     def expect(self, data: Any) -> None:
         """Check that a file is there.

@@ -18,6 +18,7 @@ from whitebox_probe.data.names import Names, readers
 from whitebox_probe.data.text import TextReader
 
 GROUP = "whitebox_probe.data"
+_TABLES = (".csv", ".tsv", ".parquet", ".json", ".jsonl", ".xlsx", ".feather", ".arrow")
 _LONGEST = 200  # characters of a path that an error shows: it may be a whole text
 
 
@@ -172,8 +173,12 @@ def _unknown(data: Any) -> DataError:
             f"Pass one of them, or a name: {', '.join(known)}",
         )
     name = str(data) if len(str(data)) <= _LONGEST else f"{str(data)[:_LONGEST]}..."
-    return DataError(
-        f"data '{name}' cannot be opened",
-        "it is a file" if os.path.exists(data) else "it is neither a folder nor a known name",
-        f"{nearest(name, known)}, or {others}",
-    )
+    if os.path.exists(data):
+        end = Path(data).suffix
+        ends = f"that ends in '{end}'" if end else "without an ending"
+        why, fix = f"it is a file {ends}, by which no kind of data is known", f"Pass {others}"
+        if end.lower() in _TABLES:
+            fix = "Read it in Python, and pass its columns to wp.data: a DataFrame, or a mapping"
+        return DataError(f"data '{name}' cannot be opened", why, fix)
+    why = "it is neither a folder nor a known name"
+    return DataError(f"data '{name}' cannot be opened", why, f"{nearest(name, known)}, or {others}")

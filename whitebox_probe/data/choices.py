@@ -6,13 +6,13 @@ from typing import Any
 import torch
 
 from whitebox_probe._core.arguments import expect, one_of, told, truth
-from whitebox_probe._core.errors import DataError, SettingError
+from whitebox_probe._core.errors import SettingError
 
 WINDOWS = ("packed", "documents")
 OF_SAMPLES = frozenset({"column", "label", "mask", "pixels"})
 OF_TEXTS = frozenset({"column", "separator", "windows"})
 OF_NAMES = OF_SAMPLES | OF_TEXTS | {"stream"}
-_OF_MODEL = ("input_name", "dtype")
+_FOUND = ("input_name", "dtype", "white")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,7 @@ class Choices:
             whole.
         pixels: whether fractions are pixels from 0 to 1 that are to be prepared, and not inputs.
         input_name, dtype: of the model: the name of its input, and the type of its weights.
+        white: of the data: what it is in fractions that are pixels, where all of them are known.
     """
 
     column: str | None = None
@@ -40,6 +41,7 @@ class Choices:
     stream: bool = False
     input_name: str | None = None
     dtype: torch.dtype | None = None
+    white: int | None = None
 
     def __post_init__(self) -> None:
         """Check what can be checked without the data.
@@ -63,19 +65,21 @@ class Choices:
         return {
             each.name: getattr(self, each.name)
             for each in fields(self)
-            if each.name not in _OF_MODEL and getattr(self, each.name) != each.default
+            if each.name not in _FOUND and getattr(self, each.name) != each.default
         }
 
     def expect(self, taken: frozenset[str], what: str) -> None:
         """Check that a kind of data heeds all that was said.
 
-        Raises: DataError for a choice that nobody would heed.
+        Raises: SettingError for a choice that nobody would heed.
         """
         for name, value in self.given().items():
             if name not in taken:
-                words = ", ".join(sorted(taken)) or "nothing"
-                raise DataError(
+                words = ", ".join(f"{each}=" for each in sorted(taken)) or "nothing"
+                of_texts = ", of texts" if taken and taken <= OF_TEXTS else ""
+                raise SettingError(
                     f"{name}={value!r} says nothing of {what}",
-                    f"what can be chosen there is {words}",
+                    f"what can be chosen there is {words}{of_texts}",
                     "Leave it out",
+                    setting=name,
                 )

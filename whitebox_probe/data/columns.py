@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sized
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from whitebox_probe._core.errors import DataError
 from whitebox_probe.data import _digest, _keys, _paths, names
-from whitebox_probe.data._reading import Reading
+from whitebox_probe.data._reading import Reading, knowing_white
 from whitebox_probe.data.arrays import loaded
 from whitebox_probe.data.choices import OF_SAMPLES, OF_TEXTS, Choices
 from whitebox_probe.data.datasets import Datasets
@@ -65,7 +66,7 @@ class Columns(Kind):
         reading = Reading(transform, choices)
         known = {*_keys.IMAGES, *_keys.FILES, *_keys.IDS, *_keys.TEXTS}
         if len(columns) == 1 and choices.column is None and not known & columns.keys():
-            choices = Choices(**(choices.given() | {"column": next(iter(columns))}))
+            choices = replace(choices, column=next(iter(columns)))
             reading = Reading(transform, choices)
         _keys.expect_whole(columns, f"a {name}")
         key = _keys.input_key(dict.fromkeys(columns), f"a {name}", reading.choices, reading.reads)
@@ -73,6 +74,7 @@ class Columns(Kind):
         if isinstance(opened.dataset, _Rows):
             fingerprint = f"{len(rows)}-{key}-{_hashed(columns[key]) or opened.fingerprint}"
             content = partial(_digest.of_rows, [*rows.columns.values()])
+            choices = knowing_white(choices, columns[key])
             return Opened(rows, name, fingerprint, choices=choices, content=content)
         return opened
 

@@ -13,7 +13,8 @@ from torch.utils.data import IterableDataset, TensorDataset
 
 from whitebox_probe._core.errors import DataError
 from whitebox_probe.data import _digest, _documents
-from whitebox_probe.data._reading import Reading, expect_plain
+from whitebox_probe.data._parts import Parts
+from whitebox_probe.data._reading import Reading, expect_plain, knowing_white
 from whitebox_probe.data._sample import length_of, read
 from whitebox_probe.data.choices import OF_SAMPLES, OF_TEXTS, Choices
 from whitebox_probe.data.images import Transform
@@ -51,10 +52,13 @@ class Datasets(Kind):
         count = length_of(data, name)
         first = _first(data, name, reading, count)
         if isinstance(first, str) and reading.reads == "text":
-            return _documents.of_rows(_texts(data, name, reading, count), name, reading)
+            parts = list(_texts(data, name, reading, count))
+            marks = _documents.Marks([p.label for p in parts], next((p.why for p in parts), ""))
+            return _documents.of_rows([p.inputs for p in parts], name, reading, marks=marks)
         known = _known(first, name)
         choices.expect(OF_SAMPLES, f"a {name} whose samples are no texts")
-        return Opened(data, name, f"{count}-{known}")
+        inputs = data.tensors[0] if isinstance(data, TensorDataset) else data
+        return Opened(data, name, f"{count}-{known}", choices=knowing_white(choices, inputs))
 
     def examples(self, folder: Path) -> Mapping[str, Any]:
         """Six inputs of four numbers, of three classes."""
@@ -95,8 +99,8 @@ def _known(first: Any, name: str) -> str:
     return _digest.of_tensor(first) if isinstance(first, Tensor) else ""
 
 
-def _texts(data: Any, name: str, reading: Reading, count: int) -> Iterator[Any]:
+def _texts(data: Any, name: str, reading: Reading, count: int) -> Iterator[Parts]:
     for number in range(count):
         what = f"sample {number} of {name}"
         whole = read(data, number, what)
-        yield None if whole is None else reading.parts(whole, 1, what).inputs
+        yield Parts(None) if whole is None else reading.parts(whole, 1, what)

@@ -47,6 +47,7 @@ class Folders(Kind):
     def open(self, data: Any, transform: Transform | TextReader | None) -> Opened:
         """The folder's images, each prepared when it is read."""
         folder = Path(data)
+        _expect_images_wanted(folder, transform)
         images = ImageFolder(folder, _prepared.for_images(transform, str(data)))
         if images.left_out:
             warnings.warn(_warning(images, str(data)), stacklevel=2)
@@ -57,6 +58,7 @@ class Folders(Kind):
                 images,
                 folder.name,
                 images.fingerprint,
+                why=images.why,
                 left_out=images.left_out,
                 identify=images.identify,
                 classify=None if images.classes is None else images.classes.__getitem__,
@@ -86,6 +88,19 @@ class Folders(Kind):
         return {what: folder / what for what in greys}
 
 
+def _expect_images_wanted(folder: Path, transform: Transform | TextReader | None) -> None:
+    """Refuse a folder of texts for a model of texts, which are named by a pattern.
+
+    Raises: DataError.
+    """
+    if isinstance(transform, TextReader) and next(folder.glob("*.txt"), None) is not None:
+        raise DataError(
+            f"the folder {folder} cannot be opened",
+            "a folder is read as images, and the model reads text",
+            f"Pass its texts by a pattern: '{folder / '*.txt'}'",
+        )
+
+
 def _warning(images: "ImageFolder", name: str) -> LeftOutWarning:
     """What is left out, all in one line."""
     frames = len(images.left_out.get(FURTHER, ()))
@@ -111,7 +126,7 @@ class ImageFolder(Dataset[Any]):
 
     Attributes: left_out: why files are no samples -> their paths, and frames likewise. Hidden files
         and folders are the leavings of other programs: copies of images among them would count as
-        samples and classes.
+        samples and classes. why: what keeps it from having classes, where some images have one.
     Raises: DataError for a folder without images; on reading, for a file that is no image.
     """
 
@@ -152,7 +167,7 @@ class ImageFolder(Dataset[Any]):
         found._settle(
             {str(p.absolute().relative_to(found.folder)): p.stat().st_size for p in files}
         )
-        found.classes = None
+        found.classes, found.why = None, ""
         return found
 
     def of(self, members: Mapping[str, int]) -> "ImageFolder":
@@ -168,6 +183,8 @@ class ImageFolder(Dataset[Any]):
         first = [Path(name).parts[:-1][:1] for name in members]
         names = {name: i for i, name in enumerate(sorted({n for part in first for n in part}))}
         self.classes = [names[part[0]] for part in first] if all(first) else None
+        beside = next((n for n, part in zip(members, first, strict=True) if not part), "")
+        self.why = f"'{beside}' lies in none of the subfolders" if names and beside else ""
         listing = "\n".join(f"{name} {size}" for name, size in members.items())
         written = listing.encode(errors="surrogateescape")  # names may be no UTF-8
         self.fingerprint = hashlib.sha256(written).hexdigest()[:16]
@@ -230,7 +247,9 @@ def _unfit(path: Path, inside: Path) -> str | None:
         return "hidden"
     if path.suffix.lower() not in SUFFIXES:
         return f"'{path.suffix}' is no suffix of images" if path.suffix else "without a suffix"
-    return None if path.is_file() else "not to be found"
+    if path.is_file():
+        return None
+    return "not a regular file" if os.path.exists(path) else "not to be found"
 
 
 def _further(inside: Path, frames: int) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 from whitebox_probe._core.errors import DataError
 from whitebox_probe.data import _documents, _keys
 from whitebox_probe.data._documents import NULL as NULL
+from whitebox_probe.data._parts import Parts, class_in, no_class
 from whitebox_probe.data._reading import Reading
 from whitebox_probe.data.choices import OF_SAMPLES, OF_TEXTS, Choices
 from whitebox_probe.data.images import Transform
@@ -62,9 +63,10 @@ class HfDatasets(Kind):
         reading = replace(reading, choices=replace(choices, column=column))
         if _is_text(data, column, first):
             if streamed:
-                texts = _documents.Column(data, reading)
-                return _documents.streamed(texts, name, reading)
-            return _documents.of_rows(_values(data, column), name, reading, column)
+                start = _start(name, rows, first, reading)
+                return _documents.streamed(_documents.Column(data, reading), name, reading, start)
+            marks = _marks(data, rows, name, reading)
+            return _documents.of_rows(_values(data, column), name, reading, column, marks)
         choices.expect(OF_SAMPLES, f"a column of a {name} that holds no texts ('{column}')")
         return _rows(data, rows, column, name, reading, first)
 
@@ -151,18 +153,14 @@ def _rows(
 ) -> Opened:
     """Rows as samples: those of a stream in their order, others by their numbers."""
     if not isinstance(data, Sized):
-        why = _text_class(name, columns, first, reading)
-        if why and reading.choices.label is not None:
-            fix = "Number its classes so, or leave label out"
-            raise DataError(f"'{reading.choices.label}' of a {name} is no class", why, fix)
-        parts = [reading.parts(each, 1, f"the first row of a {name}") for each in first]
+        start = _start(name, columns, first, reading)
         return Opened(
             data,
             name,
             numbered=False,
-            count=None if parts else 0,
-            labelled=bool(parts) and parts[0].label is not None,
-            why=why or (parts[0].why if parts else ""),
+            count=None if first else 0,
+            labelled=start.label is not None,
+            why=start.why,
             single=True,
             choices=reading.choices,
         )
@@ -178,6 +176,50 @@ def _rows(
         found = _Named(data, label)
     known = getattr(data, "_fingerprint", "")
     return Opened(found, name, f"{len(data)}-{column}-{known}", choices=reading.choices)
+
+
+def _start(name: str, columns: list[str], first: list[Any], reading: Reading) -> Parts:
+    """The parts of a stream's first row, if it has one.
+
+    Raises: DataError for a chosen class that is a text.
+    """
+    why = _text_class(name, columns, first, reading)
+    if why and reading.choices.label is not None:
+        fix = "Number its classes so, or leave label out"
+        raise DataError(f"'{reading.choices.label}' of a {name} is no class", why, fix)
+    if not first:
+        return Parts(None)
+    found = reading.parts(first[0], 1, f"the first row of a {name}")
+    return replace(found, why=why or found.why)
+
+
+def _marks(data: Any, columns: list[str], name: str, reading: Reading) -> _documents.Marks:
+    """The classes of rows of texts, those that are texts by their numbers; none of joined texts.
+
+    Raises: DataError for a chosen class that is none.
+    """
+    of_text = {reading.choices.column or "": None} | dict.fromkeys(columns)
+    label, why = _keys.label_key(of_text, f"a {name}", reading.choices)
+    if label is None or reading.choices.windows == "packed":
+        return _documents.Marks(why=why or label or "")
+    values = [each.as_py() if hasattr(each, "as_py") else each for each in _values(data, label)]
+    numbers = _numbers(values)
+    values = [numbers[each] if isinstance(each, str) else each for each in values]
+    labels = [class_in(each, f"row {number} of a {name}") for number, each in enumerate(values)]
+    pairs = zip(labels, values, strict=True)
+    odd = next((v for c, v in pairs if c is None and v is not None), None)
+    if odd is None:
+        return _documents.Marks(labels)
+    if reading.choices.label is not None:
+        what = f"'{label}' of a {name} is no class"
+        raise DataError(what, no_class(odd), "Choose another label")
+    return _documents.Marks(labels, no_class(odd))
+
+
+def _numbers(values: Iterable[Any]) -> dict[str, int]:
+    """The texts among classes -> their numbers, in their sorted order."""
+    texts = {each for each in values if isinstance(each, str)}
+    return {text: n for n, text in enumerate(sorted(texts))}
 
 
 def _label(columns: list[str], name: str, reading: Reading) -> str | None:
@@ -205,8 +247,7 @@ class _Named:
 
     def __init__(self, data: Any, label: str) -> None:
         self.data, self.label = data, label
-        texts = {each for each in _values(data, label) if isinstance(each, str)}
-        self.numbers = {text: n for n, text in enumerate(sorted(texts))}
+        self.numbers = _numbers(_values(data, label))
 
     def __len__(self) -> int:
         return len(self.data)

@@ -28,8 +28,8 @@ class Opened:
             is known without reading it, and every sample has one.
         numbered: whether `dataset` gives any sample by its number. Batches come in their own order
             instead: they are neither drawn nor shared between processes.
-        count, labelled, why: of batches alone: the number of samples, if known, whether they have
-            classes, and what they have in their place.
+        count, labelled: of batches alone: the number of samples, if known, and whether they have
+            classes. why: what they have in the place of classes, or why they have none.
         single: whether what is not numbered gives single samples, of which batches are made; None
             where that is to be seen from the first. choices: in place of those of the user.
         left_out: why a part of the data is no sample -> its names, such as paths of files. A

@@ -15,7 +15,7 @@ from torch.utils.data import (
 
 from whitebox_probe._core.errors import DataError
 from whitebox_probe.data._reading import Reading
-from whitebox_probe.data._sample import length_of, read
+from whitebox_probe.data._sample import length_if_any, length_of, read
 from whitebox_probe.data.choices import Choices
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.kind import Kind, Opened
@@ -113,8 +113,11 @@ def _count(loader: DataLoader[Any]) -> tuple[int | None, list[str]]:
     workers = max(loader.num_workers, 1) if stream else 1
     usual = type(drawn) is BatchSampler
     whole = loader.dataset if stream else getattr(drawn, "sampler", loader.sampler)
+    name = f"the DataLoader of {type(loader.dataset).__name__}"
+    count = None
     if usual and isinstance(whole, Sized) and not (drops and workers > 1):
-        count = length_of(whole, f"the DataLoader of {type(loader.dataset).__name__}")
+        count = length_if_any(whole, name) if stream else length_of(whole, name)
+    if count is not None:
         kept = count - (count % size if drops else 0)
         return kept, [f"number {n} in its order" for n in range(kept, count)]
     if not drops:

@@ -28,7 +28,7 @@ from whitebox_probe.data.choices import OF_SAMPLES, OF_TEXTS, Choices
 from whitebox_probe.data.datasets import Datasets
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.kind import Kind, Opened
-from whitebox_probe.data.text import TextReader
+from whitebox_probe.data.text import TextReader, utf8
 
 SUFFIX = ".tar"
 _END = 1024
@@ -218,11 +218,11 @@ class _Samples:
 
 def _decoded(end: str, content: bytes) -> Any:
     if end in ("cls", "index"):
-        return int(content.decode("utf-8"))
+        return int(utf8(content))
     if end in ("txt", "text"):
-        return content.decode("utf-8")
+        return utf8(content)
     if end == "json":
-        found = parse_json(content.decode("utf-8"))
+        found = parse_json(utf8(content))
         return found if isinstance(found, dict) else {}
     if end == "npy":
         return parse_array(content)

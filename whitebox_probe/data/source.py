@@ -266,7 +266,7 @@ def _by_number(opened: Opened, reading: Reading, numbers: Sequence[int], *, skip
         batches=batches,
         numbers=numbers,
         labelled=labelled,
-        why=why,
+        why=opened.why or why,
         left_out=opened.left_out,
         identities=partial(told, Identities(numbered)),
         classes=partial(told, Classes(numbered)),

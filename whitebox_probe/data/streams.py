@@ -12,7 +12,7 @@ from whitebox_probe._core.errors import DataError, ProbeError
 from whitebox_probe._core.gate import named
 from whitebox_probe.data import _documents
 from whitebox_probe.data._reading import Reading
-from whitebox_probe.data._sample import length_of
+from whitebox_probe.data._sample import length_if_any
 from whitebox_probe.data.choices import OF_SAMPLES, OF_TEXTS, Choices
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.kind import Kind, Opened
@@ -65,7 +65,7 @@ class Streams(Kind):
         parts = reading.parts(first[0], 1, f"the first sample of {name}")
         if reading.reads == "text" and isinstance(parts.inputs, str | None):
             rows = _documents.Column(data, reading)
-            return _documents.streamed(rows, name, reading)
+            return _documents.streamed(rows, name, reading, parts)
         choices.expect(OF_SAMPLES, f"samples of a {name} that are no texts")
         single = reading.reads is None or reading.is_single(first[0])
         if not single:
@@ -74,7 +74,7 @@ class Streams(Kind):
             data,
             name,
             numbered=False,
-            count=length_of(data, name) if isinstance(data, Sized) and single else None,
+            count=length_if_any(data, name) if single else None,
             labelled=parts.label is not None,
             why=parts.why,
             single=single,

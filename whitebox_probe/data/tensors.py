@@ -9,7 +9,8 @@ from torch import Tensor
 
 from whitebox_probe._core.errors import DataError
 from whitebox_probe.data import _digest
-from whitebox_probe.data._reading import expect_plain
+from whitebox_probe.data._reading import expect_plain, knowing_white
+from whitebox_probe.data.choices import Choices
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.kind import Kind, Opened
 from whitebox_probe.data.text import TextReader
@@ -30,6 +31,12 @@ class Tensors(Kind):
 
     def open(self, data: Any, transform: Transform | TextReader | None) -> Opened:
         """The tensor; its fingerprint hashes shape, type and values."""
+        return self.open_as(data, transform, Choices())
+
+    def open_as(
+        self, data: Any, transform: Transform | TextReader | None, choices: Choices
+    ) -> Opened:
+        """The tensor; of fractions that are pixels one white for all."""
         if not data.is_nested:
             expect_plain(data, f"a tensor {tuple(data.shape)}")
         if data.is_nested:
@@ -45,7 +52,9 @@ class Tensors(Kind):
                 "its first axis counts the samples",
                 "Pass inputs (N, ...), such as x[None] for one sample x",
             )
-        return Opened(data, f"tensor {tuple(data.shape)}", _digest.of_tensor(data))
+        name = f"tensor {tuple(data.shape)}"
+        choices = knowing_white(choices, data)
+        return Opened(data, name, _digest.of_tensor(data), choices=choices)
 
     def examples(self, folder: Path) -> Mapping[str, Any]:
         """Six inputs of four numbers."""

@@ -1,5 +1,6 @@
 """Text as windows of token ids, for models that read text."""
 
+import codecs
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ class TextWindows(Dataset[tuple[Tensor, Tensor]]):
 
     Args:
         text: a path, a string that ends in `.txt` (a path too), or the text itself. Files are
-            UTF-8.
+            UTF-8, whose byte order mark is no text.
         tokenizer: `bytes` (ids are the bytes of the UTF-8 text, 0 to 255), the path of a JSON file
             of the tokenizers library, or a name or folder for transformers' AutoTokenizer.
         length: n, the tokens in a window, its frame included.
@@ -173,17 +174,41 @@ def read_text(text: str | Path) -> tuple[str, str]:
             "Cut it into several files, and measure some of them",
         )
     try:
-        return path.name, path.read_bytes().decode("utf-8")
+        content = path.read_bytes()
     except OSError as error:
         raise DataError(
             f"the text file {path} cannot be read", str(error.strerror), "Check the path"
         ) from error
-    except UnicodeDecodeError as error:
+    try:
+        return path.name, utf8(content)
+    except Unfit as why:
         raise DataError(
-            f"the text file {path} is not UTF-8",
-            f"byte {error.start} does not fit",
-            "Convert it, for example with: iconv -t utf-8",
-        ) from error
+            f"the text file {path} cannot be read",
+            str(why),
+            f"Convert it, for example with: iconv -f {_likely(content)} -t UTF-8",
+        ) from why
+
+
+def utf8(content: bytes) -> str:
+    """The text of a document, without the mark that editors put before it (a byte order mark).
+
+    Raises: Unfit for bytes that are no UTF-8, or read as such hold NUL characters.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Unfit(f"it is not UTF-8: byte {error.start} does not fit") from error
+    if "\0" in text:
+        raise Unfit("it holds NUL characters: it is likely UTF-16, and not UTF-8")
+    return text
+
+
+def _likely(content: bytes) -> str:
+    """The encoding of what is no UTF-8, as far as its first bytes tell."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "UTF-16"
+    at = content.find(b"\0")
+    return "LATIN1" if at < 0 else "UTF-16LE" if at % 2 else "UTF-16BE"
 
 
 def open_tokenizer(tokenizer: str | Path) -> Tokenizer:

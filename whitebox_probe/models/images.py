@@ -23,8 +23,9 @@ def eight_bits(image: Image.Image, name: str = "the picture") -> Image.Image:
 
     Raises: DataError for pixels of 32 bits or fractions, whose white no file states.
     """
-    of_png = image.mode == "I" and image.format == "PNG"  # so Pillow opens 16 bits before 11.3
-    if of_png or image.mode.startswith("I;16"):
+    # So Pillow opens 16 bits of a PGM, stretched to them if it has fewer, and of a PNG before 11.3.
+    of_16 = image.mode == "I" and image.format in ("PNG", "PPM")
+    if of_16 or image.mode.startswith("I;16"):
         white, reversed_ = _scale(image)
         greys = np.asarray(image).astype(np.float64) * (255 / white)
         return Image.fromarray(np.rint(255 - greys if reversed_ else greys).astype(np.uint8))

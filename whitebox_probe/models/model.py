@@ -158,7 +158,8 @@ class ProbeModel:
 
         Args: images: one or several, of any sizes: PIL images, paths, bytes of files, arrays or
             tensors (H, W), (H, W, C) or (C, H, W) of whole numbers up to 255, of 16 bits, or of
-            fractions up to 1; or all of them as one array (N, ...).
+            fractions up to 1; or all of them as one array (N, ...). Of a model of one channel
+            (N, H, W) are N greys; of a model of colours 3 or 4 of them are one picture's channels.
         Raises: DataError for what is no image, and where the model's preprocessing is not known.
         """
         from whitebox_probe.models.images import transform_of_images
@@ -173,7 +174,9 @@ class ProbeModel:
                 if reads
                 else "Load or wrap it with preprocess='imagenet', or a Preprocess of its own",
             )
-        return prepared(images, transform_of_images(self.preprocess)).to(self.device)
+        greys = self.preprocess.mode == "L"
+        made = prepared(images, transform_of_images(self.preprocess), greys=greys)
+        return made.to(self.device)
 
     def heads_site(self, basis: str) -> str | None:
         """The site whose per-head tokens are those of a basis of the model's own, if any."""

@@ -1,6 +1,7 @@
 """Whatever holds an image, as a picture: arrays, tensors, files and bytes.
 
-Of an array the axis of 1, 3 or 4 entries counts the channels, whether it is the first or the last.
+Of an array the axis of 1, 3 or 4 entries counts the channels, whether it is the first or the last;
+but for a model of greys, where a first axis counts pictures.
 """
 
 import io
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from whitebox_probe._core.arrays import native
 from whitebox_probe._core.errors import DataError
 from whitebox_probe.models.images import Transform, eight_bits
 
@@ -30,13 +32,38 @@ def is_encoded(item: Any) -> bool:
     return isinstance(item, Mapping) and set(item) == {"bytes", "path"}
 
 
-def picture_of(item: Any, what: str) -> Image.Image:
+def white_of(whole: Any) -> int | None:
+    """What white is in fractions that are all known: 255 where one is above 1, else 1.
+
+    A picture alone does not tell: a dark one of a set from 0 to 255 may have nothing above 1.
+
+    Args: whole: an array or a tensor, or a list of nothing else.
+    Returns: None where there are no fractions, or not all are known.
+    """
+    if isinstance(whole, list | tuple):
+        each = [white_of(one) if isinstance(one, np.ndarray | Tensor) else None for one in whole]
+        known = [white for white in each if white is not None]
+        return max(known) if known and len(known) == len(each) else None
+    array = whole if isinstance(whole, np.ndarray) else _array_of(whole)  # no copy of a file
+    if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or not array.size:
+        return None
+    return _WHITE if np.fmax.reduce(array, axis=None) > 1 else 1
+
+
+def _array_of(item: Any) -> Any:
+    """A tensor as an array, and an array in this machine's order of bytes; others as they are."""
+    if isinstance(item, Tensor):
+        return (item.float() if item.dtype == torch.bfloat16 else item).numpy(force=True)
+    return native(item) if isinstance(item, np.ndarray) and item.dtype.kind in "uif" else item
+
+
+def picture_of(item: Any, what: str, white: int | None = None) -> Image.Image:
     """The picture with 8 bits a channel, as it would be read from a file.
 
     Args:
         item: a PIL image; a path or the bytes of a file; an array or a tensor (H, W), (H, W, C) or
             (C, H, W): whole numbers from 0 to 255, 16 bits, or fractions from 0 to 1.
-        what: names it in errors.
+        what: names it in errors. white: of fractions, where all that belong to it are known.
     Raises: DataError for what is no image, or whose white is not known.
     """
     if isinstance(item, Image.Image):
@@ -47,10 +74,9 @@ def picture_of(item: Any, what: str) -> Image.Image:
         return _opened(Path(item), str(item))
     if isinstance(item, bytes | bytearray):
         return _opened(io.BytesIO(item), what)
-    if isinstance(item, Tensor):
-        item = (item.float() if item.dtype == torch.bfloat16 else item).numpy(force=True)
+    item = _array_of(item)
     if isinstance(item, np.ndarray) and item.dtype.kind in "uif":
-        return Image.fromarray(_bytes(_channels_last(item, what), what))
+        return Image.fromarray(_bytes(_channels_last(item, what), what, white))
     told = "an array of truth values" if isinstance(item, np.ndarray) else type(item).__name__
     raise DataError(
         f"{what} holds no image" if item is None else f"{what} is no image",
@@ -59,27 +85,28 @@ def picture_of(item: Any, what: str) -> Image.Image:
     )
 
 
-def prepared(images: Any, transform: Transform) -> Tensor:
+def prepared(images: Any, transform: Transform, *, greys: bool) -> Tensor:
     """Images of any sizes as one batch (N, C, H, W), each prepared as one of a file.
 
     Args: images: one, or several: a list, or an array or tensor of four axes (of three, where no
-        axis at either end has 1, 3 or 4 entries: greys).
+        axis at either end counts channels: greys). greys: whether the model takes one channel.
     Raises: DataError for none, and for what is no image.
     """
-    several = [images] if _is_one(images) else list(images)
+    several = [images] if _is_one(images, greys=greys) else list(images)
+    white = white_of(several)
     if not several:
         raise DataError(
             "there is no image to prepare", "the list is empty", "Pass one image or more"
         )
-    return torch.stack(
-        [transform(picture_of(each, f"image {number}")) for number, each in enumerate(several)]
-    )
+    pictures = (picture_of(each, f"image {n}", white) for n, each in enumerate(several))
+    return torch.stack([transform(picture) for picture in pictures])
 
 
-def _is_one(images: Any) -> bool:
+def _is_one(images: Any, *, greys: bool) -> bool:
     if isinstance(images, np.ndarray | Tensor):
-        ends = images.ndim == 3 and {images.shape[0], images.shape[-1]} & set(CHANNELS)
-        return images.ndim < 3 or bool(ends)
+        first = (1,) if greys else CHANNELS  # a model of greys has no colours to be first
+        ends = images.ndim == 3 and (images.shape[0] in first or images.shape[-1] in CHANNELS)
+        return images.ndim < 3 or ends
     return (
         isinstance(images, Image.Image | str | bytes | bytearray | Path | Mapping)
         or images is None
@@ -149,23 +176,45 @@ def _channels_last(array: NDArray[Any], what: str) -> NDArray[Any]:
     return whole[..., 0] if whole.shape[-1] == 1 else whole
 
 
-def _bytes(array: NDArray[Any], what: str) -> NDArray[np.uint8]:
+def _bytes(array: NDArray[Any], what: str, white: int | None) -> NDArray[np.uint8]:
     """Pixels from 0 to 255, of whole numbers or of fractions from 0 to 1.
 
-    Raises: DataError where neither fits.
+    Args: white: of fractions, None where these alone are to tell it.
+    Raises: DataError where neither fits, or both do.
     """
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array)
     if array.dtype == np.uint16:
         return np.rint(array.astype(np.float64) * (_WHITE / _WHITE_OF_16)).astype(np.uint8)
+    if array.dtype.kind in "ui":
+        white = _WHITE
+    elif white is None:
+        white = _white_alone(array, what)
     low, high = float(array.min()), float(array.max())
-    whole = array.dtype.kind in "ui" or bool((array == np.rint(array)).all())
-    if low >= 0 and high <= 1 and array.dtype.kind == "f":
+    if low >= 0 and high <= white == 1:
         return np.rint(array.astype(np.float64) * _WHITE).astype(np.uint8)
-    if low >= 0 and high <= _WHITE and whole:
+    if low >= 0 and high <= white == _WHITE and not (array % 1).any():
         return array.astype(np.uint8)
-    raise DataError(
+    others = ", those of others further" if high <= 1 < white else ""
+    raise _no_white(what, f"its numbers go from {low:g} to {high:g}{others}")
+
+
+def _white_alone(array: NDArray[Any], what: str) -> int:
+    """What white is in fractions of which no others are known.
+
+    Raises: DataError for nothing but 0 and 1, which may be either.
+    """
+    high = float(array.max())
+    if array.min() >= 0 and high == 1 and not (array % 1).any():
+        why = "its fractions are 0 and 1 alone: 1 may be white, or the first step of 255"
+        raise _no_white(what, why)
+    return 1 if high <= 1 else _WHITE
+
+
+def _no_white(what: str, why: str) -> DataError:
+    return DataError(
         f"the white of {what} is not known",
-        f"its numbers go from {low:g} to {high:g}",
-        "Pass whole numbers from 0 to 255, fractions from 0 to 1, or 16 bits (uint16)",
+        why,
+        "Pass whole numbers from 0 to 255 (uint8), 16 bits (uint16), or fractions from 0 to 1; of "
+        "these all in one array",
     )
