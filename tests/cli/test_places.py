@@ -134,6 +134,67 @@ def test_a_folder_holds_one_thing(command, held, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("run", "table.csv"),
+        ("run", "run.json"),
+        ("audit", "audit.csv"),
+        ("audit", "audit.png"),
+        ("audit", "audit.md"),
+        ("compare", "differences.csv"),
+        ("compare", "comparison.md"),
+        ("compare", "sparsity-l0.png"),
+        ("demo", "sparsity.png"),
+        ("demo", "tables/summary.csv"),
+    ],
+)
+def test_files_of_a_users_own_are_not_replaced(command, name, tmp_path, capsys):
+    out = tmp_path / "docs"
+    (out / name).parent.mkdir(parents=True)
+    (out / name).write_text('{"mine": 1}')
+    (out / "thesis.txt").write_text("mine")
+    if command == "compare":
+        for each in ("a", "b"):
+            assert cli.main([*FEW, "--name", each, "--out", str(tmp_path / each)]) == 0
+        capsys.readouterr()
+    words = {
+        "run": [*FEW, "--overwrite"],
+        "audit": ["audit", "crate-tiny-fmnist", "--limit", "2", "--table", "markdown"],
+        "compare": ["compare", tmp_path / "a", tmp_path / "b", "--table", "markdown"],
+        "demo": ["demo", "--limit", "2"],
+    }[command]
+    err = refused(capsys, [*words, "--out", out])
+    assert name.rpartition("/")[2] in err
+    assert "--overwrite" not in err
+    found = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
+    assert found == {name, "thesis.txt"}
+    assert (out / name).read_text() == '{"mine": 1}'
+
+
+@pytest.mark.parametrize("damage", ["torn", "empty", "without", "older", "edited"])
+def test_a_result_is_replaced_however_it_is(damage, tmp_path, capsys):
+    out = tmp_path / "r"
+    assert cli.main([*FEW, "--out", str(out)]) == 0
+    (out / "notes.txt").write_text("mine")
+    whole = json.loads((out / "run.json").read_text())
+    seal = {
+        "torn": (out / "run.json").read_text()[:200],
+        "empty": "",
+        "without": "",
+        "older": json.dumps({"model": "crate", "layers": 2}),
+        "edited": json.dumps(whole | {"model": "other"}),
+    }[damage]
+    (out / "run.json").write_text(seal)
+    if damage == "without":
+        (out / "run.json").unlink()
+    assert cli.main([*FEW, "--out", str(out)]) == 2
+    assert "add --overwrite" in capsys.readouterr().err
+    assert cli.main([*FEW, "--overwrite", "--out", str(out)]) == 0
+    assert (out / "notes.txt").read_text() == "mine"
+    assert json.loads((out / "run.json").read_text())["model"] == whole["model"]
+
+
+@pytest.mark.parametrize(
     "words",
     [
         (*FEW, "--out", ""),
