@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any, NoReturn, TextIO
 
 import whitebox_probe.cli as commands
-from whitebox_probe._core import discover, launch, stopping
+from whitebox_probe._core import discover, importing, launch, stopping
 from whitebox_probe._core.errors import LoadWarning, ProbeError, SettingError, near, nearest
 from whitebox_probe._core.io import DISK
 from whitebox_probe._core.lines import shown
@@ -264,8 +264,9 @@ def main(argv: list[str] | None = None) -> int:
             return status or 0
     except ProbeError as error:
         return _tell(as_options(error, vars(args)))
-    except MemoryError:
-        return _tell("out of memory: a batch did not fit. Use a smaller --batch-size or --limit.")
+    except MemoryError as error:
+        told = "out of memory: a batch did not fit. Use a smaller --batch-size or --limit."
+        return _tell(str(importing.as_told(error) or told))
     except KeyboardInterrupt as stop:
         return _stopped(stop)
     except _ReaderGoneError:
@@ -279,6 +280,8 @@ def main(argv: list[str] | None = None) -> int:
             where = f"{error.filename}" if error.filename else "a file"
             told = f"{error.strerror}. Check that place."
             return _tell(f"{_short(where)} cannot be written or read: {told}")
+        if failed := importing.as_told(error):
+            return _tell(str(failed))
         traceback.print_exc()
         print(
             f"{PROGRAM}: this is a fault of the program; please report it with the lines above",
