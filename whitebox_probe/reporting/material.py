@@ -159,11 +159,13 @@ def read(folder: str | Path) -> list[Any]:
         return [Result.load(each) for each in inside]
     if not found:
         missing = f"it has none of: {', '.join(_READERS)}"
-        why = missing if folder.is_dir() else "there is no such folder"
+        deeper = next((p for p in sorted(folder.glob("*/")) if any(p.glob(f"*/{RUN}"))), None)
         raise ProbeError(
             f"{folder} holds nothing to report",
-            why,
-            "Pass folders that run, compare or audit --out wrote",
+            missing if folder.is_dir() else "there is no such folder",
+            f"Pass {deeper}, in which there are results"  # of a sweep: its cells
+            if deeper
+            else "Pass folders that run, compare or audit --out wrote",
         )
     if len(found) > 1:
         raise ProbeError(
