@@ -226,6 +226,40 @@ def test_an_empty_path_is_no_path(words, tmp_path, monkeypatch, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (json.dumps(SWEEP).replace('"limit": 2', '"limit": 1:30').encode(), "'1:30' must be"),
+        (b"", "is empty"),
+        (b"# nothing\n", "is empty"),
+        (b"models: [caf\xe9]", "Save it as UTF-8"),
+        (json.dumps(SWEEP).encode("utf-16"), "Save it as UTF-8"),
+    ],
+)
+def test_a_sweep_file_that_says_nothing_usable_is_told(content, told, tmp_path, capsys):
+    file = tmp_path / "s.yaml"
+    file.write_bytes(content)
+    assert told in refused(capsys, ["sweep", file, "--dry-run", "--out", tmp_path / "o"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("sweep", "s.yaml", "--only", "a", "--only", "b"),
+        ("sweep", "s.yaml", "--out=a", "--out", "b"),
+        (*FEW, "--out", "a", "--out", "a"),
+        (*FEW, "--out", "a", "--data", "x", "--limit", "2"),
+        ("audit", "--seeds", "a", "--seeds", "b", "--out", "o"),
+        ("plot", "r", "--metric", "l0", "--format", "png", "--formats", "pdf", "--out", "p"),
+    ],
+    ids=" ".join,
+)
+def test_an_option_of_one_value_is_given_once(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert "is given twice" in refused(capsys, words)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("place", ["models", "data", "arch", "mapping"])
 def test_a_home_of_nobody_in_a_sweep_is_told(place, tmp_path, capsys):
     file, path = tmp_path / "s.yaml", "~nobody-of-that-name/x"

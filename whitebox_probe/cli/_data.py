@@ -3,7 +3,6 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from whitebox_probe._core.errors import SettingError
 from whitebox_probe.cli import _completing, _options, _shared
 
 if TYPE_CHECKING:
@@ -65,11 +64,6 @@ def given(args: argparse.Namespace) -> "str | Data":
     if said["separator"] is not None:
         for sign, meant in _SIGNS.items():
             said["separator"] = said["separator"].replace(sign, meant)
-    try:
-        found = data(args.data, **said)
-    except SettingError as error:
-        raise SettingError(
-            f"--{error.what}", error.why, error.fix, setting=error.setting
-        ) from error
+    found = data(args.data, **said)
     name: str = args.data
     return found if found.choices.given() else name

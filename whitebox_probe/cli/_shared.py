@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from whitebox_probe._core.errors import ProbeError, nearest
+from whitebox_probe._core.errors import ProbeError, expect_names_differ, nearest
 from whitebox_probe._core.gate import Unfit, given_path, parse_json
 from whitebox_probe._core.io import atomic_path, temporary_folder
 from whitebox_probe._core.lines import shown
@@ -321,6 +321,18 @@ def expect_own_files(
     paths = [args.out / f"{stem}.{form}" for stem in stems for form in args.formats]
     paths += [args.out / f"{table}.{TABLES[form]}" for form in getattr(args, "tables", ())]
     expect_figures(paths, "Move it away, or name another --out")
+
+
+def results_in(folders: Sequence[Path]) -> list["Result"]:
+    """The results of folders, each of another model.
+
+    Raises: ResultError for what is none, or two of one name.
+    """
+    from whitebox_probe.results.result import Result
+
+    found = [Result.load(folder) for folder in folders]
+    expect_names_differ([result.model for result in found], folders)
+    return found
 
 
 def changes(results: Sequence["Result"], metrics: Sequence[str]) -> "pd.DataFrame":

@@ -71,9 +71,8 @@ def run(args: argparse.Namespace) -> None:
 
 def _compare(args: argparse.Namespace) -> None:
     from whitebox_probe.results.compare import compare
-    from whitebox_probe.results.result import Result
 
-    results = [Result.load(folder) for folder in args.results]
+    results = _shared.results_in(args.results)
     comparison = compare(results)
     figures, left = _figures(results, args)
     from whitebox_probe import plots

@@ -123,6 +123,13 @@ def run(args: argparse.Namespace) -> None:
         _draw(args)
 
 
+def takes_option(name: str) -> bool:
+    """Whether some figure takes a keyword of that name, with --option."""
+    from whitebox_probe import plots
+
+    return any(name in inspect.signature(draw).parameters for draw in plots.figures.values())
+
+
 def _stem(args: argparse.Namespace) -> Path:
     known = args.out.suffix.lower()[1:] in _shared.FORMATS
     stem: Path = args.out.with_suffix("") if known else args.out
@@ -183,14 +190,12 @@ def _alone(args: argparse.Namespace, kind: str) -> Any:
 
 def _results(args: argparse.Namespace) -> list[Any]:
     """The results of the folders."""
-    from whitebox_probe.results.result import Result
-
     _refuse_inside(args)
     if not args.results:
         raise ProbeError(
             "there is nothing to draw", "no folder is given", "Give those that run --out wrote"
         )
-    return [Result.load(folder) for folder in args.results]
+    return _shared.results_in(args.results)
 
 
 def _refuse_inside(args: argparse.Namespace) -> None:

@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
         if args.out.is_dir():
             raise ProbeError(f"{args.out} is a folder", "a report is a file", "Name another --out")
         if os.path.lexists(args.out) and not args.overwrite:
-            what = "a file of that name is there" if args.out.exists() else "it is a link to nothing"
+            what = "a file is there already" if args.out.exists() else "it is a link to nothing"
             raise ProbeError(f"{args.out} exists", what, "Name another --out, or add --overwrite")
         _shared.writable(args.out.parent)
     from whitebox_probe.reporting.material import gathered

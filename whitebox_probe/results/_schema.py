@@ -35,7 +35,7 @@ _SETTINGS = {
         "items": {"type": "object", "properties": {"metric": _NAME, "site": _NAME}},
     },
     **dict.fromkeys(("dtype", "nonfinite", "on_error"), _NAME),
-    **dict.fromkeys(("fast", "robustness"), {"type": "boolean"}),
+    **{key: {"type": "boolean"} for key in ("fast", "robustness")},
     "fit": _or_none(_OBJECT),
 }
 _BOUND = {
