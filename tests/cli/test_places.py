@@ -138,6 +138,7 @@ def test_a_folder_holds_one_thing(command, held, tmp_path, capsys):
     [
         ("run", "table.csv"),
         ("run", "run.json"),
+        ("run", "arguments.json"),
         ("audit", "audit.csv"),
         ("audit", "audit.png"),
         ("audit", "audit.md"),

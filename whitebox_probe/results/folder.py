@@ -38,6 +38,7 @@ _SIGNS = (
     {FILES, "format"},
     {"model", "layers"},  # of versions without digests: a result, and an audit
     {"thresholds", "verdicts"},
+    {"metrics", "weights"},  # of a run that is not finished
 )
 """Keys of which a seal has one of these sets, whatever version wrote it."""
 _TOGETHER = 3

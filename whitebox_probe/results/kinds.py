@@ -49,6 +49,9 @@ def expect_room(folder: Path, kind: str) -> None:
     if kind in FILES:
         seal, *others = FILES[kind]
         expect_own(folder, seal, others)
+    for name in sorted(own.difference(FILES.get(kind, own))):
+        if is_file(folder / name):
+            expect_own(folder, name, [])
 
 
 def is_own(folder: Path, kind: str) -> bool:
