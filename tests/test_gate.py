@@ -337,3 +337,9 @@ def test_an_integer_is_no_float(value):
     expect(schema, {"n": 4, "x": 4.0})
     with pytest.raises(Unfit, match="n must be integer"):
         expect(schema, {"n": value})
+
+
+def test_numbers_are_those_of_yaml_1_2():
+    found = parse_yaml("a: [010, 007, 08, 1:30, 1:30.5, 1_000, 0x1F, 0b11, -5, 1.5, 1.0e-3, .5]")
+    assert found["a"] == [10, 7, 8, "1:30", "1:30.5", 1000, 31, 3, -5, 1.5, 0.001, 0.5]
+    assert parse_yaml("a: !!int 010") == {"a": 10}

@@ -365,6 +365,7 @@ def test_a_run_that_is_refused_removes_nothing(tmp_path, capsys):
     names = ["run.json", "state-0-of-1.npz", "state-mine-of-thesis.npz"]
     for name in names:
         (tmp_path / name).write_text("{}")
+    (tmp_path / "run.json").write_text('{"model": "ours", "layers": 2}')
     assert main(["run", "--resume", str(tmp_path)]) == 2
     assert "its run is finished" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == names

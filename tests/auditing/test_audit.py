@@ -199,13 +199,20 @@ def test_it_is_saved_whole_explained_and_drawn(found, tmp_path):
     assert len(found.sentences()) == len(found.frame)
     assert len(repr(found)) < 200
     for damage in (
-        lambda rows: rows[0].pop("layer"),
-        lambda rows: rows[0].update(layer=None),
-        lambda rows: rows[0].update(mean="much"),
-        lambda rows: rows[0].update(more=1),
+        lambda told: told["curves"][0].pop("layer"),
+        lambda told: told["curves"][0].update(layer=None),
+        lambda told: told["curves"][0].update(mean="much"),
+        lambda told: told["curves"][0].update(more=1),
+        lambda told: told["robustness"][0].update(setting=None),
+        lambda told: told["rules"]["compresses"].update(statistic=True),
+        lambda told: told["rules"]["compresses"].pop("about"),
+        lambda told: told["settings"].update(first_layer="x"),
+        lambda told: told["settings"].update(models=[]),
+        lambda told: next(iter(told["settings"]["models"].values()))["network"].update(arch=[1]),
+        lambda told: next(iter(told["settings"]["models"].values())).update(checkpoint=[1]),
     ):
         forged = json.loads(json.dumps(whole))
-        damage(forged["curves"])
+        damage(forged)
         forged.pop("digest")
         (tmp_path / "audit.json").write_text(json.dumps(forged | {"digest": digest(forged)}))
         with pytest.raises(wp.ProbeError, match="the audit in .* cannot be read"):

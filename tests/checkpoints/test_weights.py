@@ -196,6 +196,11 @@ def test_tensors_that_are_no_floating_point_are_named(kind: torch.dtype) -> None
     name = str(kind).removeprefix("torch.")
     with pytest.raises(CheckpointError, match=rf"1 not of floating point: a \({name}\)\."):
         check_keys(shapes, found, source="file.pth", floating=["a", "b"])
+    fix = "Give the architecture"
+    with pytest.raises(CheckpointError, match="weights of .*Convert them.*save them as float32"):
+        check_keys(shapes, found, source="file.pth", floating=["a"], fix=fix)
+    with pytest.raises(CheckpointError, match=f"does not fit.*1 missing: m;.*{fix}"):
+        check_keys({**shapes, "m": ()}, found, source="x", floating=["a"], fix=fix)
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])

@@ -134,6 +134,68 @@ def test_a_folder_holds_one_thing(command, held, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("run", "table.csv"),
+        ("run", "run.json"),
+        ("run", "arguments.json"),
+        ("audit", "audit.csv"),
+        ("audit", "audit.png"),
+        ("audit", "audit.md"),
+        ("compare", "differences.csv"),
+        ("compare", "comparison.md"),
+        ("compare", "sparsity-l0.png"),
+        ("demo", "sparsity.png"),
+        ("demo", "tables/summary.csv"),
+    ],
+)
+def test_files_of_a_users_own_are_not_replaced(command, name, tmp_path, capsys):
+    out = tmp_path / "docs"
+    (out / name).parent.mkdir(parents=True)
+    (out / name).write_text('{"mine": 1}')
+    (out / "thesis.txt").write_text("mine")
+    if command == "compare":
+        for each in ("a", "b"):
+            assert cli.main([*FEW, "--name", each, "--out", str(tmp_path / each)]) == 0
+        capsys.readouterr()
+    words = {
+        "run": [*FEW, "--overwrite"],
+        "audit": ["audit", "crate-tiny-fmnist", "--limit", "2", "--table", "markdown"],
+        "compare": ["compare", tmp_path / "a", tmp_path / "b", "--table", "markdown"],
+        "demo": ["demo", "--limit", "2"],
+    }[command]
+    err = refused(capsys, [*words, "--out", out])
+    assert name.rpartition("/")[2] in err
+    assert "--overwrite" not in err
+    found = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
+    assert found == {name, "thesis.txt"}
+    assert (out / name).read_text() == '{"mine": 1}'
+
+
+@pytest.mark.parametrize("damage", ["torn", "empty", "without", "older", "edited"])
+def test_a_result_is_replaced_however_it_is(damage, tmp_path, capsys):
+    out = tmp_path / "r"
+    assert cli.main([*FEW, "--out", str(out)]) == 0
+    (out / "notes.txt").write_text("mine")
+    whole = json.loads((out / "run.json").read_text())
+    seal = {
+        "torn": (out / "run.json").read_text()[:200],
+        "empty": "",
+        "without": "",
+        "older": json.dumps({"model": "crate", "layers": 2}),
+        "edited": json.dumps(whole | {"model": "other"}),
+    }[damage]
+    (out / "run.json").write_text(seal)
+    if damage == "without":
+        (out / "run.json").unlink()
+    assert cli.main([*FEW, "--out", str(out)]) == 2
+    assert "add --overwrite" in capsys.readouterr().err
+    assert cli.main([*FEW, "--overwrite", "--out", str(out)]) == 0
+    assert (out / "notes.txt").read_text() == "mine"
+    assert json.loads((out / "run.json").read_text())["model"] == whole["model"]
+
+
+@pytest.mark.parametrize(
     "words",
     [
         (*FEW, "--out", ""),
@@ -162,6 +224,40 @@ def test_a_folder_holds_one_thing(command, held, tmp_path, capsys):
 def test_an_empty_path_is_no_path(words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert "empty" in refused(capsys, words)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (json.dumps(SWEEP).replace('"limit": 2', '"limit": 1:30').encode(), "'1:30' must be"),
+        (b"", "is empty"),
+        (b"# nothing\n", "is empty"),
+        (b"models: [caf\xe9]", "Save it as UTF-8"),
+        (json.dumps(SWEEP).encode("utf-16"), "Save it as UTF-8"),
+    ],
+)
+def test_a_sweep_file_that_says_nothing_usable_is_told(content, told, tmp_path, capsys):
+    file = tmp_path / "s.yaml"
+    file.write_bytes(content)
+    assert told in refused(capsys, ["sweep", file, "--dry-run", "--out", tmp_path / "o"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("sweep", "s.yaml", "--only", "a", "--only", "b"),
+        ("sweep", "s.yaml", "--out=a", "--out", "b"),
+        (*FEW, "--out", "a", "--out", "a"),
+        (*FEW, "--out", "a", "--data", "x", "--limit", "2"),
+        ("audit", "--seeds", "a", "--seeds", "b", "--out", "o"),
+        ("plot", "r", "--metric", "l0", "--format", "png", "--formats", "pdf", "--out", "p"),
+    ],
+    ids=" ".join,
+)
+def test_an_option_of_one_value_is_given_once(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert "is given twice" in refused(capsys, words)
     assert list(tmp_path.iterdir()) == []
 
 

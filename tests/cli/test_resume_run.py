@@ -15,10 +15,11 @@ from whitebox_probe._core.io import claimed
 from whitebox_probe.cli import main as cli
 from whitebox_probe.results.result import Result
 
-RUN = ("run", "crate-tiny-fmnist", "--limit", "120", "--batch-size", "1", "--quiet")
-RUN = (*RUN, "--metrics", "compression,l0,class_rate,attention_entropy,pooled_rate")
+BARE = ("run", "crate-tiny-fmnist", "--batch-size", "1", "--quiet")
+BARE = (*BARE, "--metrics", "compression,l0,class_rate,attention_entropy,pooled_rate")
+RUN = (*BARE, "--limit", "120")
 # What is called here is stopped after a known number of layers, so that a few samples are enough.
-SHORT = (*RUN, "--limit", "24")
+SHORT = (*BARE, "--limit", "24")
 
 
 def start(*words):
@@ -281,7 +282,7 @@ def test_a_run_that_is_stopped_before_it_measured_leaves_an_unfinished_one_whole
     assert (status, "--resume" in err) == (130, False)
     assert _held(stopped) == before
     # Once it has measured, the folder is its own, and no state of the other is gone on from.
-    status, out, _ = call(*SHORT, "--limit", "7", "--out", stopped, "--overwrite")
+    status, out, _ = call(*BARE, "--limit", "7", "--out", stopped, "--overwrite")
     assert (status, "7 samples" in out) == (0, True)
     assert "state-0-of-1.npz" not in _held(stopped)
 

@@ -27,9 +27,9 @@ def series(tmp_path):
 
 @pytest.fixture
 def run(series, tmp_path, capsys):
-    def call(*words, files=None):
+    def call(*words, files=None, out="out"):
         named = [str(file) for file in (series if files is None else files)]
-        data = ["--data", str(tmp_path / "x.npy"), "--out", str(tmp_path / "out"), "--quiet"]
+        data = ["--data", str(tmp_path / "x.npy"), "--out", str(tmp_path / out), "--quiet"]
         status = cli.main(["run", *named, *data, *WORDS, *words])
         return status, *capsys.readouterr()
 
@@ -46,7 +46,7 @@ def test_each_checkpoint_has_the_folder_that_a_run_of_it_alone_has(run, series, 
     assert {path.name for path in folders[0].iterdir()} == {
         "table.csv", "table.parquet", "samples.parquet", "matrices.npz", "run.json",
     }  # fmt: skip
-    status, _, _ = run("--out", str(tmp_path / "alone"), files=series[1:2])
+    status, _, _ = run(files=series[1:2], out="alone")
     assert status == 0
     assert Result.load(tmp_path / "alone") == results[1]
     figure = tmp_path / "figure.png"

@@ -8,9 +8,14 @@ from tests.conftest import small_crate
 from whitebox_probe._core.arrays import mapped_array
 from whitebox_probe._core.errors import BasisError, DataError, ProbeError
 from whitebox_probe._core.io import atomic_path, temporary_folder
-from whitebox_probe.cli.main import as_options
+from whitebox_probe.cli._spelling import Options, as_options
 
-KNOWN = {"column": None, "pixels": False}
+KNOWN = Options(
+    {"column": "--column", "pixels": "--pixels", "size": "--size", "prenorm": "--no-prenorm"},
+    bare=frozenset({"pixels", "prenorm"}),
+    off=frozenset({"prenorm"}),
+    rest="--set",
+)
 
 
 @pytest.mark.parametrize(
@@ -21,12 +26,15 @@ KNOWN = {"column": None, "pixels": False}
         ("Use wp.data(..., pixels=True), or whole", "Use --pixels, or whole."),
         ("Use wrap(module, pixels=..., column=...)", "Use wrap(module, pixels=..., column=...)."),
         ("Use x = f(column='a'), or column=b", "Use x = f(column='a'), or --column b."),
+        ("Pass size=(6.8, 3)", "Pass --size 6.8,3."),
+        ("Pass prenorm=False, or heads=4", "Pass --no-prenorm, or --set heads=4."),
+        ("Pass prenorm=True", "Pass no --no-prenorm."),
         ("Use wp.data(..., mask='a')", "Use wp.data(..., mask='a')."),
         ("Use wp.data(..., mask='a', column='b')", "Use wp.data(..., mask='a', column='b')."),
     ],
 )
 def test_a_call_is_spelled_as_options_or_left_whole(fix, told):
-    assert as_options(ProbeError("no", "it is", fix), KNOWN) == f"no: it is. {told}"
+    assert str(as_options(ProbeError("no", "it is", fix), KNOWN)) == f"no: it is. {told}"
 
 
 @pytest.mark.parametrize("metric", ["l0", "compression"])

@@ -170,7 +170,7 @@ def test_what_cannot_be_reported_is_told(given, why, tmp_path):
 
 def test_a_report_is_not_written_over_unasked(made, tmp_path):
     path = wp.report(made("a"), tmp_path / "a.html")
-    with pytest.raises(ProbeError, match="a report is there already"):
+    with pytest.raises(ProbeError, match="a file is there already"):
         wp.report(made("b"), path)
     assert "<td>b" not in path.read_text(encoding="utf-8")
     wp.report(made("b"), path, overwrite=True)

@@ -71,6 +71,16 @@ def test_a_wrong_input_is_one_line_and_exit_status_2(words, why, tmp_path, capsy
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_above_results_is_told_where_they_are(results, tmp_path, capsys):
+    for each in results:
+        each.save(tmp_path / "sweep" / "cells" / each.model)
+    (tmp_path / "sweep" / "cells.csv").write_text("cell")
+    words = ["report", "--out", str(tmp_path / "a.html")]
+    assert main([*words, str(tmp_path / "sweep")]) == 2
+    assert f"Pass {tmp_path / 'sweep' / 'cells'}, in which" in capsys.readouterr().err
+    assert main([*words, str(tmp_path / "sweep" / "cells")]) == 0
+
+
 def test_the_command_of_a_run_makes_the_same_numbers_again(tmp_path, capsys):
     words = (
         "run crate-tiny-fmnist --limit 5 --metrics l0,compression --eps 0.2 --seed 3 --no-prenorm"

@@ -53,3 +53,30 @@ def test_what_is_read_of_a_measure_has_to_be_there(run, name):
     told = {key: value for key, value in run["measures"]["l0"].items() if key != name}
     with pytest.raises(ResultError, match=f"follow its schema: measures.l0 .*'{name}'"):
         Run.of(run | {"measures": {"l0": told}})
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        (("network", "arch"), [1]),
+        (("settings", "measurements"), [{"metric": 3}]),
+        (("settings", "dtype"), [1]),
+        (("settings", "fast"), "x"),
+        (("null_line",), "x"),
+        (("null_line",), [0]),
+        (("null_line",), [0, ["x"]]),
+    ],
+)
+def test_what_lies_deeper_is_of_its_kind(run, where, value):
+    told = json.loads(json.dumps(run))
+    part = told
+    for name in where[:-1]:
+        part = part[name]
+    part[where[-1]] = value
+    with pytest.raises(ResultError, match=r"run\.json does not follow its schema"):
+        Run.of(told)
+
+
+@pytest.mark.parametrize("line", [None, "--", "dotted", [0, [1, 2.5]]])
+def test_lines_of_nulls_are_read(run, line):
+    assert Run.of(run | {"null_line": line}).model == run["model"]

@@ -9,6 +9,7 @@ import pytest
 
 from whitebox_probe._core.errors import ResultError
 from whitebox_probe.results import folder as module
+from whitebox_probe.results import kinds
 from whitebox_probe.results.compare import Comparison, compare
 from whitebox_probe.results.result import Result
 from whitebox_probe.results.similarity import Similarity
@@ -259,3 +260,17 @@ def test_a_notebook_shows_what_it_is_and_its_head(made):
     assert "L=3, d=16, K=2, p=6, n=10" in page
     many = made(eps=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])._repr_html_()
     assert "<summary>3 more rows</summary>" in many
+
+
+def test_a_save_replaces_no_file_of_a_users_own(made, tmp_path):
+    (tmp_path / "table.csv").write_text("mine")
+    with pytest.raises(ResultError, match=r"table\.csv would be replaced.* Move it away"):
+        made().save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
+    (tmp_path / "table.csv").rename(tmp_path / "mine.csv")
+    assert Result.load(made().save(tmp_path)) == made()
+
+
+def test_the_names_of_files_are_those_that_are_written(made, tmp_path):
+    made().save(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(kinds.FILES[kinds.RESULT])

@@ -123,7 +123,7 @@ class LoadWarning(UserWarning):
 
     def __init__(self, what: str, why: str, fix: str) -> None:
         super().__init__(what, why, fix)
-        self.told = ProbeError(what, why, fix)
+        self.told = CheckpointError(what, why, fix)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As it is, also where its class takes other arguments."""
@@ -152,18 +152,26 @@ class InternalError(Exception):
     """Something of ours that failed while a model ran: no word on the user's input."""
 
 
-def expect_names_differ(names: Sequence[str]) -> None:
+def expect_names_differ(names: Sequence[str], folders: Sequence[object] = ()) -> None:
     """Check that no two models have one name.
 
+    Args: folders: that the models' results were read from, if they were: one each.
     Raises: ResultError that names those which stand twice.
     """
     twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if twice and folders:
+        one, two = [at for at, name in enumerate(names) if name == twice[0]][:2]
+        raise ResultError(
+            f"{folders[one]} and {folders[two]} hold results of the same model ({twice[0]})",
+            "their rows and curves could not be told apart",
+            "Leave one out if it is a copy, or measure it again with another name (run --name)",
+        )
     if twice:
         more = f" and {len(twice) - FEW} more" if len(twice) > FEW else ""
         raise ResultError(
             f"two results are of the same model ({', '.join(twice[:FEW])}{more})",
             "their rows and curves could not be told apart",
-            "Give one another name with name=",
+            "Leave one out, or give it another name, as in wp.probe(..., name=...)",
         )
 
 

@@ -26,6 +26,11 @@ from whitebox_probe._core.lines import shown
 TEXT = 1 << 26  # bytes of a text that is read whole
 DEEPEST = 64  # of lists and mappings in one another
 _NODES = 1 << 20  # values of a YAML file, each alias counted as what it stands for
+_WHOLE = re.compile(r"(?:[-+]?[0-9][0-9_]*|0x[0-9a-fA-F_]+|0b[01_]+)$")
+_REAL = re.compile(
+    r"(?:[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+][0-9]+)?|[-+]?\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?"
+    r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+)
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _KINDS = (
     (stat.S_ISDIR, "it is a folder"),
@@ -38,6 +43,12 @@ _KINDS = (
 
 class Unfit(Exception):  # noqa: N818 - a reason, which its reader puts into an error
     """Why something from outside cannot be used, in one line."""
+
+
+class NotText(Unfit):
+    """A file that is no UTF-8."""
+
+    fix = "Save it as UTF-8"
 
 
 @contextmanager
@@ -173,13 +184,13 @@ def read_bytes(path: Path, *, most: int = TEXT) -> bytes:
 def read_text(path: Path, *, most: int = TEXT) -> str:
     """A file of UTF-8.
 
-    Raises: Unfit.
+    Raises: Unfit; NotText.
     """
     content = read_bytes(path, most=most)
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise Unfit(f"it is not UTF-8: byte {error.start} does not fit") from error
+        raise NotText(f"it is not UTF-8: byte {error.start} does not fit") from error
 
 
 def parse_json(text: str) -> Any:
@@ -257,7 +268,7 @@ def parse_yaml(text: str) -> Any:
     """
     import yaml
 
-    fast: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    fast = yaml_loader()
     with gate():
         try:
             _expect_few(yaml, text, fast)
@@ -269,6 +280,33 @@ def parse_yaml(text: str) -> Any:
             raise Unfit(f"it is not YAML: {shown(told, 120)}{where}") from error
         _expect_plain(found)
     return found
+
+
+@lru_cache(maxsize=1)
+def yaml_loader() -> Any:
+    """A safe loader whose numbers are those of YAML 1.2: 010 is ten, and 1:30 a text.
+
+    PyYAML follows YAML 1.1, for which the one is eight and the other ninety.
+    """
+    import yaml
+
+    fast: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    whole, real = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+
+    class Loader(fast):  # type: ignore[misc]
+        yaml_implicit_resolvers = {
+            first: [pair for pair in pairs if pair[0] not in (whole, real)]
+            for first, pairs in fast.yaml_implicit_resolvers.items()
+        }
+
+        def construct_yaml_int(self, node: Any) -> int:
+            text = self.construct_scalar(node).replace("_", "")
+            return int(text, 0) if text[:2] in ("0x", "0b") else int(text)
+
+    Loader.add_constructor(whole, Loader.construct_yaml_int)
+    Loader.add_implicit_resolver(whole, _WHOLE, list("-+0123456789"))
+    Loader.add_implicit_resolver(real, _REAL, list("-+.0123456789"))
+    return Loader
 
 
 def read_yaml(path: Path, *, most: int = 1 << 23) -> Any:

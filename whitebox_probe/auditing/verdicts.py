@@ -36,17 +36,58 @@ _ROWS = {
         "type": "object",
         "properties": {key: {"type": ["number", "null"]} for key in _NUMBERS}
         | {key: {"type": "integer", "minimum": 0} for key in ("layer", "samples", "null_draws")}
-        | {key: {"type": "boolean"} for key in ("agrees", "counts")},
+        | {key: {"type": "boolean"} for key in ("agrees", "counts")}
+        | {key: {"type": "string"} for key in ("claim", "model", "verdict", "part", "setting")},
         "additionalProperties": {"type": ["string", "null"]},
     },
 }
 _NAMES = {"type": "array", "items": {"type": "string"}}
+_TEXT, _OBJECT = {"type": "string"}, {"type": "object"}
+_PERHAPS = {"type": ["object", "null"]}
+_TOLD_OF_A_RULE = (
+    "about", "claim", "keeps its meaning under", "loses its meaning under", "rule", "statistic",
+    "unit",
+)  # fmt: skip
+_RULE = {
+    "type": "object",
+    "properties": dict.fromkeys(_TOLD_OF_A_RULE, _TEXT),
+    "required": list(_TOLD_OF_A_RULE),
+}
+_JUDGED: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "family": _TEXT,
+        "checkpoint": {
+            "type": "object",
+            "properties": {key: {"type": ["string", "null"]} for key in ("name", "sha256")},
+        },
+        "network": {"type": "object", "properties": {"arch": _PERHAPS}},
+        "preprocess": _PERHAPS,
+        "nulls": {"type": "object", "additionalProperties": {"type": "integer"}},
+    },
+}
+_SETTINGS: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "first_layer": {"type": "integer", "minimum": 1},
+        "count": {"type": "object", "additionalProperties": {"type": "integer"}},
+        "data": {
+            "type": "object",
+            "properties": {
+                "name": _TEXT,
+                "fingerprint": {"type": ["string", "null"]},
+                "limit": {"type": ["integer", "null"]},
+            },
+        },
+        "models": {"type": "object", "additionalProperties": _JUDGED},
+    },
+}
 _SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
-        "thresholds": {"type": "object"},
-        "settings": {"type": "object"},
-        "rules": {"type": "object", "additionalProperties": {"type": "object"}},
+        "thresholds": _OBJECT,
+        "settings": _SETTINGS,
+        "rules": {"type": "object", "additionalProperties": _RULE},
         "columns": {
             "type": "object",
             "properties": dict.fromkeys(TABLES, _NAMES),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from whitebox_probe._core.errors import RegistryError, nearest
-from whitebox_probe._core.gate import Unfit, checker, given_path, read_yaml, size_of
+from whitebox_probe._core.gate import NotText, Unfit, checker, given_path, read_yaml, size_of
 from whitebox_probe._core.lines import shown
 
 FILE = "checkpoints.yaml"
@@ -214,9 +214,8 @@ def _yaml(file: Path) -> Any:
     try:
         return read_yaml(file)
     except Unfit as why:
-        raise RegistryError(
-            f"the registry {file} cannot be read", str(why), "Mend what it names"
-        ) from why
+        fix = why.fix if isinstance(why, NotText) else "Mend what it names"
+        raise RegistryError(f"the registry {file} cannot be read", str(why), fix) from why
 
 
 def _validate(document: Any, file: Path) -> None:

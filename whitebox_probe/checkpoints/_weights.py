@@ -197,6 +197,13 @@ def check_keys(
     kinds = {"missing": missing, "unexpected": unexpected, "wrongly shaped": wrong}
     kinds["not of floating point"] = typed
     told = [f"{len(keys)} {kind}: {listed(keys)}" for kind, keys in kinds.items() if keys]
+    if typed and len(told) == 1:  # another architecture would not mend them
+        raise CheckpointError(
+            f"the weights of {source} are of a type that no network of this kind computes in",
+            told[0],
+            "Convert them with what made them (quantised ones have scales of their own), and save "
+            "them as float32",
+        )
     if told:
         raise CheckpointError(
             f"{source} does not fit the architecture",

@@ -114,7 +114,9 @@ def known(model: str, arch: str | None) -> None:
         if not model.startswith(_shared.LIBRARIES):
             raise ProbeError(
                 f"there is no file {model}",
-                "a path was given as the model",
+                "there is a link of that name, to nothing"
+                if Path(model).is_symlink()
+                else "a path was given as the model",
                 "Check the path; whitebox-probe list gives the names",
             )
     else:

@@ -3,12 +3,12 @@
 import argparse
 import inspect
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from whitebox_probe._core.errors import ProbeError, nearest
+from whitebox_probe._core.errors import ProbeError, expect_names_differ, nearest
 from whitebox_probe._core.gate import Unfit, given_path, parse_json
 from whitebox_probe._core.io import atomic_path, temporary_folder
 from whitebox_probe._core.lines import shown
@@ -286,6 +286,53 @@ def fillable(folder: Path, kind: str) -> Path:
                     "Move it away, or name another --out",
                 )
     return folder
+
+
+def expect_figures(paths: Iterable[Path], fix: str) -> None:
+    """Check that what would be replaced was drawn by this program.
+
+    Args: fix: what to do about a file that was not.
+    Raises: ProbeError.
+    """
+    from whitebox_probe.plots import run_of
+
+    for path in paths:
+        if not os.path.lexists(path):
+            continue
+        try:
+            run_of(path)
+        except ProbeError as error:
+            told = "it is no figure of this program"
+            raise ProbeError(f"{path} exists", told, fix) from error
+
+
+def expect_own_files(
+    args: argparse.Namespace, kind: str, stems: Iterable[str], table: str = ""
+) -> None:
+    """Check that what a command writes beside `kind` replaces no file of a user's own.
+
+    Where --out holds an older one of the kind, files of these names are its own.
+
+    Args: kind: "" for none. stems: of figures. table: the stem of tables for a paper.
+    Raises: ProbeError.
+    """
+    if kinds.is_own(args.out, kind):
+        return
+    paths = [args.out / f"{stem}.{form}" for stem in stems for form in args.formats]
+    paths += [args.out / f"{table}.{TABLES[form]}" for form in getattr(args, "tables", ())]
+    expect_figures(paths, "Move it away, or name another --out")
+
+
+def results_in(folders: Sequence[Path]) -> list["Result"]:
+    """The results of folders, each of another model.
+
+    Raises: ResultError for what is none, or two of one name.
+    """
+    from whitebox_probe.results.result import Result
+
+    found = [Result.load(folder) for folder in folders]
+    expect_names_differ([result.model for result in found], folders)
+    return found
 
 
 def changes(results: Sequence["Result"], metrics: Sequence[str]) -> "pd.DataFrame":

@@ -8,8 +8,8 @@ timm:NAME, hf:NAME or a file; of several files of one training each is judged, i
 prints what was compared with what.
 
 Writes audit.csv, audit-robustness.csv (every other setting), audit-parts.csv, audit-curves.csv,
-audit.json (all of it, and what it depends on) and a figure of one page. Files of the same name in
---out are replaced.
+audit.json (all of it, and what it depends on) and a figure of one page. An older audit in --out is
+replaced.
 """
 
 import argparse
@@ -159,6 +159,7 @@ def run(args: argparse.Namespace) -> None:
     for name in (*args.models, *args.checkpoints, *args.seeds):
         _model.known(name, args.arch)  # a wrong name is told before torch is loaded
     with _shared.drawing(args):
+        _shared.expect_own_files(args, folders.AUDIT, ["audit"], "audit")
         _audit(args, options)
 
 

@@ -3,7 +3,7 @@
 The results must be on the same data in the same convention. Models of different sizes are drawn in
 nats per token, and models of different depth against layer / number of layers. Samples are paired
 one by one: the paired differences are printed over depth with interval, p and number of pairs, and
-what could not be paired with the reason. Files of the same name in --out are replaced.
+what could not be paired with the reason. An older comparison in --out is replaced.
 """
 
 import argparse
@@ -72,13 +72,13 @@ def run(args: argparse.Namespace) -> None:
 def _compare(args: argparse.Namespace) -> None:
     from whitebox_probe.results.compare import compare
     from whitebox_probe.results.folder import saved_as_one
-    from whitebox_probe.results.result import Result
 
-    results = [Result.load(folder) for folder in args.results]
+    results = _shared.results_in(args.results)
     comparison = compare(results)
     figures, left = _figures(results, args)
     from whitebox_probe import plots
 
+    _shared.expect_own_files(args, kinds.COMPARISON, figures, "comparison")
     with saved_as_one(args.out) as new:
         drawn = [
             path

@@ -3,7 +3,7 @@
 With --text: the shipped language models, a CRATE and a GPT-2, on the shipped text.
 
 Nothing is downloaded. Writes figures (PDF and PNG), tables (CSV) and the results themselves, which
-whitebox-probe compare and plot take. Files of the same name in --out are replaced.
+whitebox-probe compare and plot take. Figures of this program in --out are replaced.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe._core.io import atomic_path
 from whitebox_probe.cli import _screen, _shared
+from whitebox_probe.results import kinds
 
 if TYPE_CHECKING:
     from whitebox_probe.auditing.verdicts import Audit
@@ -36,6 +37,16 @@ MODELS = {
     ),
     TEXT: ("crate-tiny-kjv", "crate-tiny-kjv-init", "gpt2-tiny-kjv", "gpt2-tiny-kjv-init"),
 }
+FIGURES = (
+    "compression",
+    "compression-paper",
+    "coding-rate",
+    "rate-reduction",
+    "sparsity",
+    "sparsity-hoyer",
+    "coherence",
+    "subspace-overlap",
+)
 SAMPLES = {IMAGES: "images", TEXT: "windows of text"}
 SUMMARY = {
     "compression": "R^c, official [nats]",
@@ -86,6 +97,10 @@ def _demo(args: argparse.Namespace) -> None:
     if args.limit == 1:
         raise ProbeError("--limit is 1", "one sample has no interval", "Use 2 or more")
     _shared.fillable(args.out, "")
+    _shared.expect_own_files(args, "", FIGURES)
+    if not kinds.is_own(args.out / "tables" / "official", kinds.COMPARISON):
+        fix = "Move it away, or name another --out"
+        _shared.expect_figures([args.out / "tables" / "summary.csv"], fix)
     from whitebox_probe.auditing.audit import audit
     from whitebox_probe.models.load import load
     from whitebox_probe.probing.plan import Request
@@ -164,18 +179,18 @@ def _draw(official: list[Any], paper: list[Any], args: argparse.Namespace) -> li
     from whitebox_probe import plots
 
     width: dict[str, Any] = {"width": args.width} if args.width else {}
-    figures = {
-        "compression": plots.compression(*official, **width),
-        "compression-paper": plots.compression(*paper, **width),
-        "coding-rate": plots.coding_rate(*paper, **width),
-        "rate-reduction": plots.rate_reduction(*paper, **width),
-        "sparsity": plots.sparsity(*paper, **width),
-        "sparsity-hoyer": plots.sparsity(*paper, metric="hoyer", **width),
-        "coherence": plots.coherence(*paper, **width),
-        "subspace-overlap": plots.subspace_overlap(*paper, **width),
-    }
+    drawn = (
+        plots.compression(*official, **width),
+        plots.compression(*paper, **width),
+        plots.coding_rate(*paper, **width),
+        plots.rate_reduction(*paper, **width),
+        plots.sparsity(*paper, **width),
+        plots.sparsity(*paper, metric="hoyer", **width),
+        plots.coherence(*paper, **width),
+        plots.subspace_overlap(*paper, **width),
+    )
     return [
         path
-        for stem, figure in figures.items()
+        for stem, figure in zip(FIGURES, drawn, strict=True)
         for path in plots.save(figure, args.out / stem, args.formats)
     ]

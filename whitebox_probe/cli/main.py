@@ -18,12 +18,13 @@ from types import ModuleType
 from typing import Any, NoReturn, TextIO
 
 import whitebox_probe.cli as commands
-from whitebox_probe._core import discover, launch, stopping
-from whitebox_probe._core.errors import LoadWarning, ProbeError, SettingError, near, nearest
+from whitebox_probe._core import discover, importing, launch, stopping
+from whitebox_probe._core.errors import LoadWarning, ProbeError, near, nearest
 from whitebox_probe._core.io import DISK
 from whitebox_probe._core.lines import shown
 from whitebox_probe.cli import _screen
 from whitebox_probe.cli._shared import BY_PATH, as_text
+from whitebox_probe.cli._spelling import Options, as_options, options_of
 
 PROGRAM = "whitebox-probe"
 _NOT_COMMANDS = ("main",)
@@ -38,8 +39,43 @@ def command_modules() -> dict[str, ModuleType]:
     }
 
 
+class _Once(argparse.Action):
+    """An option of one value, which a second one would replace in silence."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Keep the value.
+
+        Raises: argparse.ArgumentError for an option that was given before.
+        """
+        assert isinstance(parser, _Parser), "whose action this is"
+        if option_string is not None and self.dest in parser.given:
+            raise argparse.ArgumentError(self, "it is given twice, and takes one value")
+        parser.given.add(self.dest)
+        setattr(namespace, self.dest, values)
+
+
 class _Parser(argparse.ArgumentParser):
-    """Usage errors in one line, as all errors are."""
+    """Usage errors in one line, as all errors are; an option of one value is given once.
+
+    Attributes: given: arguments that were found.
+    """
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.given: set[str] = set()
+        for usual in (None, "store"):
+            self.register("action", usual, _Once)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse anew: nothing has been given yet."""
+        self.given = set()
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Print the line and exit."""
@@ -111,21 +147,15 @@ def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _preprocess(match: re.Match[str]) -> str:
-    return f"--preprocess {match[1]}" if match[1] else "--preprocess"
-
-
 @contextmanager
-def _noted() -> Iterator[None]:
+def _noted(args: argparse.Namespace) -> Iterator[None]:
     """What was assumed of a checkpoint, as one line of this program and not as a Python warning."""
 
     def tell(message: Warning | str, *rest: Any, **more: Any) -> None:
         if not isinstance(message, LoadWarning):
             usual(message, *rest, **more)
         elif launch.rank() == 0:
-            told = message.told
-            fix = re.sub(r"\bpreprocess=(?:'([^']*)')?", _preprocess, told.fix)
-            line = ProbeError(told.what, told.why, re.sub(r"\b([a-z_]+)=", r"--set \1=", fix))
+            line = as_options(message.told, _options(args.command))
             print(f"{PROGRAM}: note: {shown(line, None)}", file=sys.stderr)
 
     with warnings.catch_warnings():
@@ -233,39 +263,19 @@ def _plain_output() -> Iterator[None]:
 
 
 @stopping.answered()
-@_noted()
 @_plain_output()
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     words = sys.argv[1:] if argv is None else argv
-    args = argparse.Namespace()
+    args = argparse.Namespace(command=None)
     try:
-        _refuse_unknown_command(words)
-        top = parser()
-        args, unknown = top.parse_known_args(words)
-        if unknown:
-            _refuse_unknown_options(unknown, top, args.command)
-        args.words = words
-        if launch.launched() and args.command != "run":
-            raise ProbeError(
-                f"the command '{args.command}' was started as several processes",
-                "only run shares its work between them",
-                f"Start it by itself: {PROGRAM} {args.command}",
-            )
-        if args.version:
-            from whitebox_probe._core.versions import version_of
-
-            print(f"{PROGRAM} {version_of('whitebox-probe')}")
-        elif args.command is None:
-            top.print_help()
-        else:
-            status: int | None = args.run(args)
-            sys.stdout.flush()  # a reader that has gone is noticed here, not at exit
-            return status or 0
+        with _noted(args):
+            return _obeyed(words, args)
     except ProbeError as error:
-        return _tell(as_options(error, vars(args)))
-    except MemoryError:
-        return _tell("out of memory: a batch did not fit. Use a smaller --batch-size or --limit.")
+        return _tell(str(as_options(error, _options(args.command))))
+    except MemoryError as error:
+        told = "out of memory: a batch did not fit. Use a smaller --batch-size or --limit."
+        return _tell(str(importing.as_told(error) or told))
     except KeyboardInterrupt as stop:
         return _stopped(stop)
     except _ReaderGoneError:
@@ -279,13 +289,51 @@ def main(argv: list[str] | None = None) -> int:
             where = f"{error.filename}" if error.filename else "a file"
             told = f"{error.strerror}. Check that place."
             return _tell(f"{_short(where)} cannot be written or read: {told}")
+        if failed := importing.as_told(error):
+            return _tell(str(failed))
         traceback.print_exc()
         print(
             f"{PROGRAM}: this is a fault of the program; please report it with the lines above",
             file=sys.stderr,
         )
         return 1
+
+
+def _obeyed(words: list[str], args: argparse.Namespace) -> int:
+    """Parse the words into `args`, and do what they say; returns the exit status."""
+    _refuse_unknown_command(words)
+    top = parser()
+    _, unknown = top.parse_known_args(words, args)
+    if unknown:
+        _refuse_unknown_options(unknown, top, args.command)
+    args.words = words
+    if launch.launched() and args.command != "run":
+        raise ProbeError(
+            f"the command '{args.command}' was started as several processes",
+            "only run shares its work between them",
+            f"Start it by itself: {PROGRAM} {args.command}",
+        )
+    if args.version:
+        from whitebox_probe._core.versions import version_of
+
+        print(f"{PROGRAM} {version_of('whitebox-probe')}")
+    elif args.command is None:
+        top.print_help()
+    else:
+        status: int | None = args.run(args)
+        sys.stdout.flush()  # a reader that has gone is noticed here, not at exit
+        return status or 0
     return 0
+
+
+def _options(command: str | None) -> Options:
+    """How a command spells its arguments."""
+    module = command_modules().get(command or "")
+    if module is None:
+        return Options()
+    bare = argparse.ArgumentParser(add_help=False)
+    module.add_arguments(bare)
+    return options_of(bare, getattr(module, "takes_option", lambda name: False))
 
 
 def _refuse_unknown_command(words: list[str]) -> None:
@@ -311,43 +359,6 @@ def _refuse_unknown_options(
     close = near(first.partition("=")[0].lstrip("-"), known) if first.startswith("-") else []
     hint = f". Did you mean {' or '.join(known[name] for name in close[:3])}?" if close else ""
     top.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
-
-
-def as_options(error: ProbeError, known: dict[str, object]) -> str:
-    """The error's line, with arguments of the Python functions spelled as this command's options.
-
-    >>> as_options(ProbeError("no", "it is", "Pass arch='crate_small'"), {"arch": None})
-    'no: it is. Pass --arch crate_small.'
-    """
-
-    def call(match: re.Match[str]) -> str:
-        """A call's keywords, where all of them are options: half of them would be neither."""
-        given = re.findall(r"\b([a-z_]+)=", match[1])
-        if not given or any(name not in known for name in given):
-            return match[0].replace("=", "\0")
-        return re.sub(r"=(True|\.\.\.)", "=", match[1])
-
-    def spell(text: str) -> str:
-        text = re.sub(r"\bwp\.[a-z]+\(\.\.\., ([^()]*)\)", call, text)
-        text = re.sub(r"[\w.]\([^()]*\)", lambda whole: whole[0].replace("=", "\0"), text)
-        return bare(text).replace("\0", "=")
-
-    def bare(text: str) -> str:
-        text = text.replace("normalise='per_token'", "per_token=")
-        return re.sub(r"(?<!--set )\b([a-z_]+)=(?:'([^']*)')?", option, text)
-
-    def option(match: re.Match[str]) -> str:
-        if match[1] not in known:
-            return match[0]
-        behind = match.string[match.end() : match.end() + 1]
-        value = f" {match[2]}" if match[2] else " " if behind.isalnum() else ""
-        return f"--{match[1].replace('_', '-')}{value}"
-
-    what = error.what
-    if isinstance(error, SettingError) and error.setting in known:
-        name = f"--{error.setting.replace('_', '-')}"
-        what = re.sub(rf"(?<![\w-]){re.escape(error.setting)}(=True)?", name, what, count=1)
-    return str(ProbeError(what, spell(error.why), spell(error.fix)))
 
 
 def _stopped(stop: KeyboardInterrupt) -> int:

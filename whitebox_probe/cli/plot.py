@@ -9,7 +9,6 @@ else a figure takes is given with --option.
 
 import argparse
 import inspect
-import os
 from pathlib import Path
 from typing import Any
 
@@ -119,32 +118,22 @@ def run(args: argparse.Namespace) -> None:
         args.formats = [suffix[1:]]
     with _shared.drawing(args):
         if not args.overwrite:
-            _refuse_others(args)
+            paths = [Path(f"{_stem(args)}.{form}") for form in args.formats]
+            _shared.expect_figures(paths, "Name another --out, or add --overwrite")
         _draw(args)
+
+
+def takes_option(name: str) -> bool:
+    """Whether some figure takes a keyword of that name, with --option."""
+    from whitebox_probe import plots
+
+    return any(name in inspect.signature(draw).parameters for draw in plots.figures.values())
 
 
 def _stem(args: argparse.Namespace) -> Path:
     known = args.out.suffix.lower()[1:] in _shared.FORMATS
     stem: Path = args.out.with_suffix("") if known else args.out
     return stem
-
-
-def _refuse_others(args: argparse.Namespace) -> None:
-    """Check that what would be replaced was drawn by this program."""
-    from whitebox_probe.plots import run_of
-
-    stem = _stem(args)
-    for path in (Path(f"{stem}.{form}") for form in args.formats):
-        if not os.path.lexists(path):
-            continue
-        try:
-            run_of(path)
-        except ProbeError as error:
-            raise ProbeError(
-                f"{path} exists",
-                "it is no figure of this program",
-                "Name another --out, or add --overwrite",
-            ) from error
 
 
 def _draw(args: argparse.Namespace) -> None:
@@ -201,14 +190,12 @@ def _alone(args: argparse.Namespace, kind: str) -> Any:
 
 def _results(args: argparse.Namespace) -> list[Any]:
     """The results of the folders."""
-    from whitebox_probe.results.result import Result
-
     _refuse_inside(args)
     if not args.results:
         raise ProbeError(
             "there is nothing to draw", "no folder is given", "Give those that run --out wrote"
         )
-    return [Result.load(folder) for folder in args.results]
+    return _shared.results_in(args.results)
 
 
 def _refuse_inside(args: argparse.Namespace) -> None:

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="file; its suffix, .html or .md, is the format",
     )
     add("--format", choices=("html", "md"), help="of the report (default: by --out)")
-    add("--overwrite", action="store_true", help="replace a report that is there")
+    add("--overwrite", action="store_true", help="replace the file that is there")
     add("--title", help="of the report")
     add(
         "--steps",
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
         if args.out.is_dir():
             raise ProbeError(f"{args.out} is a folder", "a report is a file", "Name another --out")
         if os.path.lexists(args.out) and not args.overwrite:
-            what = "a report is there already" if args.out.exists() else "it is a link to nothing"
+            what = "a file is there already" if args.out.exists() else "it is a link to nothing"
             raise ProbeError(f"{args.out} exists", what, "Name another --out, or add --overwrite")
         _shared.writable(args.out.parent)
     from whitebox_probe.reporting.material import gathered

@@ -439,9 +439,10 @@ def _expect_no_others(folder: Path) -> None:
 
     An older result may be there, which --overwrite was given for.
     """
-    from whitebox_probe.results.result import FILES_OF_A_RESULT, Result
+    from whitebox_probe.results.result import Result
 
-    if not (there := [name for name in FILES_OF_A_RESULT if os.path.lexists(folder / name)]):
+    files = folders.FILES[folders.RESULT]
+    if not (there := [name for name in files if os.path.lexists(folder / name)]):
         return
     try:
         Result.load(folder)

@@ -65,7 +65,7 @@ def parts_of(
             raise DataError(
                 f"{what} has no keys",
                 f"it is a {type(whole).__name__}, and {name}='{getattr(choices, name)}' was given",
-                f"Leave {name} out",
+                f"Leave {name}= out",
             )
     if not isinstance(whole, tuple | list) or len(whole) == 0 or _is_row(whole, axes):
         return Parts(whole)

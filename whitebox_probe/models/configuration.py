@@ -99,7 +99,7 @@ def _read(folder: Path, model: str) -> Any:
         lines = [line.strip() for line in str(error or why).splitlines() if line.strip()]
         raise CheckpointError(
             f"the configuration of '{model}' cannot be read",
-            shown(lines[-1] if lines and "validat" in lines[0] else str(why), 160),
+            shown(lines[-1] if lines and "validat" in lines[0].lower() else str(why), 160),
             f"Check {CONFIG} in {folder}; code that comes with a model is not run",
         ) from why
     config._name_or_path = str(folder)  # where its image processor is described

@@ -34,6 +34,13 @@ def expect_weights(folder: Path) -> None:
         )
     if any((folder / form).is_file() for form in FORMS):
         return
+    gone = sorted(path.name for path in folder.glob("*") if path.is_symlink() and not path.exists())
+    if there := [name for name in gone if name in FORMS]:
+        raise CheckpointError(
+            f"{folder} holds no {WEIGHTS}",
+            f"{there[0]} is a link to nothing: what it led to was removed, as from a cache",
+            "Fetch the model again, or copy the file itself there",
+        )
     forms = ("model*.safetensors*", "pytorch_model*", "*.h5", "*.msgpack")
     others = sorted({path.name for form in forms for path in folder.glob(form)})
     foreign = sorted(

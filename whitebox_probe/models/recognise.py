@@ -150,7 +150,12 @@ def _settle_heads(path: Path, named: Checkpoint, options: dict[str, Any]) -> Non
 def head_choices(inner: int) -> tuple[int, ...]:
     """The numbers of heads that share a width of K*p as published models do, or evenly at all."""
     published = tuple(inner // p for p in HEAD_WIDTHS if inner % p == 0)
-    return published or tuple(K for K in range(1, inner + 1) if inner % K == 0)
+    return published or _dividing(inner)
+
+
+def _dividing(inner: int) -> tuple[int, ...]:
+    """All numbers of heads that share a width of K*p: the weights are of each of them alike."""
+    return tuple(K for K in range(1, inner + 1) if inner % K == 0)
 
 
 def _check_heads(path: Path, heads: Any, inner: int) -> None:
@@ -160,7 +165,7 @@ def _check_heads(path: Path, heads: Any, inner: int) -> None:
     raise CheckpointError(
         f"{path} cannot have {heads!r} heads",
         f"they share a width of {inner}" if whole else f"{heads!r} is no whole number",
-        f"Use one of: {', '.join(map(str, head_choices(inner)))}",
+        f"Give the number it was trained with, one of: {', '.join(map(str, _dividing(inner)))}",
     )
 
 

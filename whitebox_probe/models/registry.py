@@ -111,6 +111,8 @@ def build(family: str, arch: Mapping[str, Any], *, source: str) -> nn.Module:
         told = ", ".join(f"{key}={shown(value, 40)}" for key, value in several)
         raise CheckpointError(
             f"the architecture of {source} cannot be built",
-            reason(error),
+            f"its library has nothing called {error}"  # as an activation
+            if isinstance(error, KeyError)
+            else reason(error),
             f"Check the arguments {told}" if told else "Check its config.json",
         ) from error

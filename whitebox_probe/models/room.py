@@ -16,6 +16,10 @@ PARTS = 1 << 17
 """Parameters and buffers of a network, at most: whatever has more is built for minutes."""
 _LARGE = 1 << 31
 """Bytes that a network may have by a rough estimate, to be built without a trial."""
+_PATCH, _WIDTH = 4, 1024
+"""Of a network of images: smaller patches and a larger width than most have, where none is told."""
+_NO_MEMORY = "can't allocate memory"
+"""What torch says of numbers for which there is no room."""
 _APART = ("vocab", "position", "class", "label", "image", "img", "_id", "length", "seed", "block")
 
 
@@ -63,10 +67,13 @@ def made(make: Callable[[], nn.Module], told: Mapping[str, Any], *, source: str)
             if estimate(told) > _LARGE:
                 _tried(make)
             return make()
-    except (TooLarge, MemoryError) as why:
+    except (TooLarge, MemoryError, RuntimeError) as why:
+        if isinstance(why, RuntimeError) and _NO_MEMORY not in str(why):
+            raise
+        said = str(why) if isinstance(why, TooLarge) else "it does not fit into memory"
         raise CheckpointError(
             f"the architecture of {source} cannot be built",
-            str(why) or "it does not fit into memory",
+            said,
             "Check its sizes, or use a machine with more memory",
         ) from why
 
@@ -90,6 +97,9 @@ def estimate(told: Mapping[str, Any]) -> int:
             layers *= value if layers * value < 1 << 62 else 1
         elif "patch" in name:
             apart = max(apart, value**2)
+        elif "image" in name or "img" in name:
+            apart = max(apart, (value // _PATCH) ** 2)
+            width = max(width, _WIDTH)
         elif any(part in name for part in _APART):
             apart = max(apart, value)
         else:

@@ -37,7 +37,9 @@ def entry_of(
         path = weights_at(Path(source))
         return recognised(path, wrapper, options), path
     if str(source) not in checkpoints.registry() and Path(source).suffix in _FILES:
-        raise CheckpointError(f"there is no file {source}", "a path was given", "Check the path")
+        gone = Path(source).is_symlink()
+        why = "there is a link of that name, to nothing" if gone else "a path was given"
+        raise CheckpointError(f"there is no file {source}", why, "Check the path")
     return checkpoints.entry(str(source)), None
 
 

@@ -241,7 +241,7 @@ def _found(module: nn.Module, name: str | None) -> Family:
             raise ProbeError(
                 f"a {type(module).__name__} cannot be probed as a whole",
                 why,
-                "Map what is alike in it with sites={'z_out': 'path.of.{layer}:output'}",
+                "Map what is alike in it: wrap(module, sites={'z_out': 'path.of.{layer}:output'})",
             )
     if not matching:
         inside = _inside(module)
@@ -252,8 +252,8 @@ def _found(module: nn.Module, name: str | None) -> Family:
             else "it is neither built as one of them, nor of a class that a mapping is written for",
             inside[2]
             if inside
-            else "Map it with sites={'z_out': 'path.of.{layer}:output'}, or with a mapping="
-            f"{' | '.join(shipped())}",
+            else f"Map it with mapping={' | '.join(shipped())}, or a mapping of your own: "
+            "wrap(module, sites={'z_out': 'path.of.{layer}:output'})",
         )
     if len(matching) > 1:
         raise ProbeError(

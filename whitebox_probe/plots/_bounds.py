@@ -29,7 +29,7 @@ def of_curve(
         raise ResultError(
             f"this curve of {run.model} has no bounds of '{metric}'",
             "only compression in the official convention has them",
-            "Probe with convention='official', or leave out bounds",
+            "Probe with convention='official', or leave out bounds=",
         )
     ends = [form(rows.assign(mean=[pair[end] for pair in known]))["mean"] for end in (0, 1)]
     return set(zip(*ends, strict=True))
@@ -45,7 +45,7 @@ def together(limits: Sequence[Limits]) -> tuple[float, ...]:
         raise ResultError(
             "the curves have different bounds",
             "their models or settings differ in size, or their layers in what they are divided by",
-            "Draw them in separate figures, or leave out bounds",
+            "Draw them in separate figures, or leave out bounds=",
         )
     return next(iter(found), ())
 

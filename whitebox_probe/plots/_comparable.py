@@ -100,7 +100,7 @@ def check_options(results: Sequence[Result], metric: str, band: Any, normalise: 
         raise ResultError(
             f"'{metric}' cannot be drawn {normalise.replace('_', ' ')}",
             "it is not in nats, and does not grow with the number of tokens",
-            "Leave out normalise",
+            "Leave out normalise=",
         )
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.text import Text
 
 Size = tuple[float, float] | None
+LEAST, MOST = 0.5, 200
+"""Inches that a figure may be wide and high."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def extent(
     if not _is_size(size):
         raise ProbeError(
             f"size={size!r} is no size of a figure",
-            "it is a width and a height in inches, each of at least 0.5",
+            f"it is a width and a height in inches, each from {LEAST:g} to {MOST:g}",
             "Pass size=(6.8, 3)",
         )
     return float(size[0]), float(size[1]), True
@@ -90,7 +92,7 @@ def extent(
 def _is_size(size: Any) -> bool:
     if not isinstance(size, Sequence | np.ndarray) or len(size) != 2:
         return False
-    return all(isinstance(x, float | int | np.number) and 0.5 <= x < 200 for x in size)
+    return all(isinstance(x, float | int | np.number) and LEAST <= x <= MOST for x in size)
 
 
 @contextmanager

@@ -122,13 +122,15 @@ def gathered(
     if steps is not None:
         steps = expect_each("steps", steps, finite, "each result is of its own step")
     folders: list[str] = []
-    things = [*_each(given, folders), *_each(() if audit is None else audit, folders)]
+    placed = [*_each(given, folders), *_each(() if audit is None else audit, folders)]
+    things = [thing for thing, _ in placed]
     by: dict[type, list[Any]] = {kind: [t for t in things if isinstance(t, kind)] for kind in KINDS}
     results = [r for r in by[Result] if not _null_of(r)]
     nulls = _nulls(results, [r for r in by[Result] if _null_of(r)])
     if not things:
         raise ProbeError("there is nothing to report", "nothing was given", f"Pass {_TAKES}")
-    expect_names_differ([r.model for r in results])
+    places = [where for thing, where in placed if any(thing is r for r in results)]
+    expect_names_differ([r.model for r in results], places if all(places) else ())
     for one, two in pairwise(results):
         expect_same_data(one, two)
     return Material(
@@ -144,9 +146,10 @@ def gathered(
     )
 
 
-def read(folder: str | Path) -> list[Any]:
+def read(folder: str | Path) -> list[tuple[Any, Path]]:
     """The thing that a folder holds, or the results in its folders, as of a series of steps.
 
+    Returns: each with the folder that it lies in.
     Raises: ProbeError when it holds none, or several kinds.
     """
     folder = Path(folder)
@@ -156,20 +159,22 @@ def read(folder: str | Path) -> list[Any]:
     found = [seal for seal in _READERS if (folder / seal).is_file()]
     inside = sorted(p for p in folder.glob("*/") if (p / RUN).is_file())
     if not found and inside:
-        return [Result.load(each) for each in inside]
+        return [(Result.load(each), each) for each in inside]
     if not found:
         missing = f"it has none of: {', '.join(_READERS)}"
-        why = missing if folder.is_dir() else "there is no such folder"
+        deeper = next((p for p in sorted(folder.glob("*/")) if any(p.glob(f"*/{RUN}"))), None)
         raise ProbeError(
             f"{folder} holds nothing to report",
-            why,
-            "Pass folders that run, compare or audit --out wrote",
+            missing if folder.is_dir() else "there is no such folder",
+            f"Pass {deeper}, in which there are results"  # of a sweep: its cells
+            if deeper
+            else "Pass folders that run, compare or audit --out wrote",
         )
     if len(found) > 1:
         raise ProbeError(
             f"{folder} holds several things", f"it has {' and '.join(found)}", "Keep each by itself"
         )
-    return [_READERS[found[0]](folder)]
+    return [(_READERS[found[0]](folder), folder)]
 
 
 def _of_comparison(comparison: Comparison) -> list[Result]:
@@ -201,12 +206,13 @@ def _of_comparison(comparison: Comparison) -> list[Result]:
     return found
 
 
-def _each(given: Any, folders: list[str]) -> Iterable[Any]:
+def _each(given: Any, folders: list[str]) -> Iterable[tuple[Any, Path | None]]:
+    """What was given, one by one, with the folder that it was read from."""
     if isinstance(given, str | Path):
         folders.append(str(given))
         yield from read(given)
     elif isinstance(given, KINDS):
-        yield given
+        yield given, None
     elif isinstance(given, Mapping):
         for each in given.values():
             yield from _each(each, folders)

@@ -62,7 +62,7 @@ def report(
         raise ProbeError(f"{path} is a folder", "a report is a file", "Pass a path inside it")
     if os.path.lexists(path) and not overwrite:
         raise ProbeError(
-            f"{path} exists", "a report is there already", "Pass overwrite=True, or another path"
+            f"{path} exists", "a file is there already", "Pass overwrite=True, or another path"
         )
     material = gathered(results, audit=audit, steps=steps, title=title)
     text = html(material) if kind == "html" else markdown(material)

@@ -30,8 +30,12 @@ _SETTINGS = {
     "null": _listed(_or_none(_NAME)),
     "metrics": {"type": "array", "items": _NAME},
     "seed": {"type": "integer", "minimum": 0},
-    "measurements": {"type": "array", "items": _OBJECT},
-    "dtype": _NAME,
+    "measurements": {
+        "type": "array",
+        "items": {"type": "object", "properties": {"metric": _NAME, "site": _NAME}},
+    },
+    **dict.fromkeys(("dtype", "nonfinite", "on_error"), _NAME),
+    **{key: {"type": "boolean"} for key in ("fast", "robustness")},
     "fit": _or_none(_OBJECT),
 }
 _BOUND = {
@@ -77,7 +81,7 @@ RUN: dict[str, Any] = {
         },
         "family": _NAME,
         "checkpoint": {"type": "object", "properties": _CHECKPOINT},
-        "network": _OBJECT,
+        "network": {"type": "object", "properties": {"arch": _or_none(_OBJECT)}},
         "preprocess": _or_none(_OBJECT),
         "bounds": {"type": "object", "additionalProperties": _BOUND},
         "measures": {"type": "object", "additionalProperties": _MEASURE},
@@ -98,6 +102,18 @@ RUN: dict[str, Any] = {
         "created": _NAME,
         "versions": {"type": "object", "additionalProperties": _or_none(_NAME)},
         "null_of": _NAME,
+        "null_line": {
+            "anyOf": [
+                {"type": "null"},
+                {"enum": ["-", "--", "-.", ":", "solid", "dashed", "dashdot", "dotted"]},
+                {
+                    "type": "array",
+                    "items": [_NUMBER, {"type": "array", "items": _NUMBER, "minItems": 2}],
+                    "minItems": 2,
+                    "maxItems": 2,
+                },
+            ]
+        },
     },
 }
 FILES: dict[str, Any] = {

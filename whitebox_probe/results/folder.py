@@ -9,6 +9,7 @@ digest that the seal tells.
 """
 
 import json
+import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -32,6 +33,16 @@ from whitebox_probe.results import _schema
 
 FILES, DIGEST = "files", "digest"
 SAVED = ".whitebox-saved"
+_SIGNS = (
+    {FILES, DIGEST},
+    {FILES, "format"},
+    {"model", "layers"},  # of versions without digests: a result, and an audit
+    {"thresholds", "verdicts"},
+    {"metrics", "weights"},  # of a run that is not finished
+)
+"""Keys of which a seal has one of these sets, whatever version wrote it."""
+_TOGETHER = 3
+"""Files of a save's names that do not lie together by chance."""
 
 
 def save_sealed(
@@ -49,8 +60,10 @@ def save_sealed(
         free: files whose digest is not kept: nothing is read from them, and they may be edited.
 
     Returns: the folder.
-    Raises: ResultError if something that is no save of this package is in the way of one.
+    Raises: ResultError if something that is no save of this package is in the way of one, or
+        would be replaced.
     """
+    expect_own(folder, seal, list(writers))
     with saved_as_one(folder) as new:
         digests = {}
         for name, write in writers.items():
@@ -94,6 +107,9 @@ def _expect_places(new: Path, folder: Path) -> None:
                 f"{there} is {'a folder' if there.is_dir() else 'no folder'}, and in the way",
                 "Move it away, or use another folder",
             )
+    for path in new.glob("*/**/*.json"):  # of saves below; this one's are known beforehand
+        others = [each.name for each in path.parent.iterdir() if each != path]
+        expect_own(folder / path.parent.relative_to(new), path.name, others)
 
 
 def _agree(new: Path, folder: Path) -> None:
@@ -123,6 +139,35 @@ def _expect_free(saved: Path) -> None:
                 f"{SAVED} in it is in the way, and no save of this program",
                 f"Move {saved} away, or use another folder",
             )
+
+
+def expect_own(folder: Path, seal: str, others: Sequence[str]) -> None:
+    """Check that a save would replace files of an older one alone, and none of a user's own.
+
+    An older save may be of another version, damaged, or without its seal.
+
+    Args: seal, others: the names of the files of a save.
+    Raises: ResultError.
+    """
+    with suppress(OSError):  # told by what writes there
+        finish(folder)
+    there = [name for name in (seal, *others) if os.path.lexists(folder / name)]
+    if there and not holds_own(folder, seal, others):
+        raise ResultError(
+            f"nothing can be saved in {folder}",
+            f"{', '.join(there)} would be replaced, and nothing tells that this program wrote that",
+            f"Move {'it' if len(there) == 1 else 'them'} away, or name another folder",
+        )
+
+
+def holds_own(folder: Path, seal: str, others: Sequence[str]) -> bool:
+    """Whether a folder holds a save of this package, which may be damaged or without its seal."""
+    with suppress(Unfit):
+        told = read_mapping(folder / seal).keys()
+        if any(told >= signs for signs in _SIGNS):
+            return True
+    there = [name for name in (seal, *others) if is_file(folder / name)]
+    return len(there) >= _TOGETHER and set(there) >= set(others)
 
 
 def _seal_in(saved: Path) -> Path | None:

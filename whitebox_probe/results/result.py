@@ -34,7 +34,6 @@ from whitebox_probe.results.table import (
 from whitebox_probe.stats import Trend, by_content, trend
 
 TABLE, SAMPLES, MATRICES, RUN = "table", "samples.parquet", "matrices.npz", "run.json"
-FILES_OF_A_RESULT = (RUN, f"{TABLE}.csv", f"{TABLE}.parquet", SAMPLES, MATRICES)
 IDENTITY = "identity"
 UNITS = ("nats", "rad", "bits", "patches")
 """Units that are said in print; the others are ranges and shares, which the numbers show."""

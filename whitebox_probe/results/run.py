@@ -177,6 +177,7 @@ class Run(Mapping[str, Any]):
         """The bases as the table names them: those of orthonormal U_k end in `+qr`."""
         several = self.settings.get("orthonormal") or [False]
         bases = self.settings.get("bases", [])
+        bases = [basis for basis in bases if basis is not None]
         return [f"{basis}{QR}" if qr else basis for basis in bases for qr in several]
 
     @property

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from whitebox_probe._core.errors import SweepError, nearest
-from whitebox_probe._core.gate import Unfit, checker, read_text
+from whitebox_probe._core.gate import NotText, Unfit, checker, read_text, yaml_loader
 
 MOST_BYTES = 1 << 20
 MOST_VALUES = 100_000
@@ -21,8 +21,13 @@ def read(file: str | Path) -> dict[str, Any]:
     try:
         text = read_text(path, most=MOST_BYTES).removeprefix("\ufeff")
     except Unfit as why:
-        raise SweepError(f"{path} cannot be read", str(why), "Check the path") from why
-    return checked(_parsed(text, str(path)), str(path))
+        fix = why.fix if isinstance(why, NotText) else "Check the path"
+        raise SweepError(f"{path} cannot be read", str(why), fix) from why
+    document = _parsed(text, str(path))
+    if document is None:
+        told = "a sweep's file names models, data and settings"
+        raise SweepError(f"{path} is empty", told, "Write them into it: see docs/sweep.md")
+    return checked(document, str(path))
 
 
 def checked(document: Any, where: str) -> dict[str, Any]:
@@ -47,9 +52,7 @@ def checked(document: Any, where: str) -> dict[str, Any]:
 def _parsed(text: str, where: str) -> Any:
     import yaml
 
-    fast: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-    class Loader(fast):  # type: ignore[misc]
+    class Loader(yaml_loader()):  # type: ignore[misc]
         """YAML lets the last of two equal keys win in silence; here the second one is an error."""
 
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:

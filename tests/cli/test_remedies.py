@@ -1,0 +1,103 @@
+"""What a command advises can be followed: options are spelled as its own, and are its own."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import small_crate
+from whitebox_probe.cli import main as cli
+
+# An option, with the command before it where it is that one's.
+_OPTION = re.compile(r"(?:\b(run|compare|audit|list|plot|report) )?(?<![\w-])(--[a-z][a-z-]*)")
+_PYTHON = re.compile(r"(?<!--set )(?<!--option )\b[a-z_]+=")
+_FACTS = re.compile(r"\w\([^()]*\)|is loaded with [^:]*:")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Two results of one model, arrays, and files of weights that leave something open."""
+    here = tmp_path_factory.mktemp("remedies")
+    few = ["run", "crate-tiny-fmnist", "--limit", "2", "--metrics", "l0,compression", "--quiet"]
+    for name in ("a", "copy"):
+        assert cli.main([*few, "--out", str(here / name)]) == 0
+    assert cli.main([*few, "--name", "other", "--eps", "0.1,0.5", "--out", str(here / "b")]) == 0
+    np.save(here / "x.npy", np.random.default_rng(0).random((3, 28, 28)).astype("f4"))
+    np.savez(here / "two.npz", a=np.ones((2, 28, 28)), b=np.ones((2, 28, 28)))
+    state = small_crate().state_dict()
+    torch.save(state, here / "open.pth")
+    torch.save({"one": state, "two": state}, here / "several.pth")
+    torch.save({"x": torch.ones(3)}, here / "none.pth")
+    (here / "model.py").write_text("import torch\ndef make():\n    return torch.nn.Linear(2, 2)\n")
+    return here
+
+
+RUN = ("run", "crate-tiny-fmnist", "--out", "o")
+WRONG = [
+    ("plot", "a", "--metric", "l0", "--per-token", "--out", "p"),
+    ("plot", "a", "--metric", "l0", "--size", "0,0", "--out", "p"),
+    ("plot", "a", "--metric", "l0", "--size", "1e9,1", "--out", "p"),
+    ("plot", "a", "copy", "--metric", "l0", "--out", "p"),
+    ("plot", "a", "--metric", "none", "--out", "p"),
+    ("plot", "a", "--figure", "coherence", "--out", "p"),
+    ("plot", "b", "--metric", "compression", "--out", "p"),
+    ("plot", "--figure", "attention", "--out", "p"),
+    ("plot", "a", "--metric", "l0", "--palette", "nosuch", "--out", "p"),
+    ("plot", "a", "--metric", "l0", "--labels", "x,y", "--out", "p"),
+    ("plot", "a", "--figure", "eps_sweep", "--metric", "l0", "--out", "p"),
+    ("compare", "a", "copy", "--out", "o"),
+    ("compare", "a", "--out", "o"),
+    ("report", "a", "copy", "--out", "o.html"),
+    (*RUN, "--data", "x.npy", "--label", "kind"),
+    (*RUN, "--data", "x.npy", "--column", "kind"),
+    (*RUN, "--data", "x.npy", "--windows", "documents"),
+    (*RUN, "--data", "two.npz"),
+    (*RUN, "--limit", "0"),
+    (*RUN, "--basis", "nosuch"),
+    (*RUN, "--device", "nosuch"),
+    (*RUN, "--metrics", "class_rate", "--data", "x.npy", "--pixels"),
+    ("run", "open.pth", "--out", "o"),
+    ("run", "open.pth", "--set", "heads=7", "--out", "o"),
+    ("run", "several.pth", "--out", "o"),
+    ("run", "several.pth", "--wrapper", "three", "--out", "o"),
+    ("run", "none.pth", "--out", "o"),
+    ("run", "model.py:make", "--out", "o"),
+    ("audit", "crate-tiny-fmnist", "--first-layer", "99", "--limit", "2", "--out", "o"),
+    ("audit", "crate-tiny-fmnist", "--threshold", "alpha=2", "--out", "o"),
+]
+
+
+def options_of(command):
+    choices = cli.parser()._subparsers._group_actions[0].choices
+    return {flag for action in choices[command]._actions for flag in action.option_strings}
+
+
+def expect_followable(line, command):
+    for other, flag in _OPTION.findall(line):
+        assert flag in options_of(other or command), line
+    assert not _PYTHON.search(_FACTS.sub("", line)), line
+
+
+@pytest.mark.parametrize("words", WRONG, ids=" ".join)
+def test_options_of_an_error_are_those_of_the_command(words, place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    assert cli.main([*words]) == 2
+    expect_followable(capsys.readouterr().err, words[0])
+
+
+def test_a_note_is_followed(place, monkeypatch, capsys):
+    state = small_crate().state_dict()
+    torch.save({"state_dict": state, "state_dict_ema": state}, place / "both.pth")
+    monkeypatch.chdir(place)
+    cli.main(["run", "both.pth", "--set", "heads=2", "--set", "lam=0.1", "--out", "o"])
+    err = capsys.readouterr().err
+    assert "Pass --wrapper state_dict for the others, or --wrapper state_dict_ema" in err
+    expect_followable(err, "run")
+
+
+def test_two_folders_of_one_name_are_told(place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    for words in (["compare"], ["report"], ["plot", "--metric", "l0"]):
+        assert cli.main([*words, "a", "b", "copy", "--out", "o.html"]) == 2
+        assert "a and copy hold results of the same model" in capsys.readouterr().err
