@@ -1,5 +1,9 @@
 """The arguments of a metric's `update`, checked and made into what a measure is given."""
 
+from typing import Any
+
+import numpy as np
+import torch
 from torch import Tensor
 
 from whitebox_probe._core.errors import ProbeError, ShapeError
@@ -8,17 +12,57 @@ from whitebox_probe.metrics.tokens import HEADS, LayerTokens, Products
 from whitebox_probe.sites import SITES
 
 
-def numbered(given: Tensor, samples: int, *, name: str = "ids") -> Tensor:
-    """One whole number a sample, from 0 on."""
-    if given.shape != (samples,):
+def whole_numbers(given: Any, samples: int, *, name: str) -> Tensor:
+    """One whole number a sample, of a tensor, an array or a list: (B,), int64.
+
+    Fractions are refused, as by `probe`: cut to whole numbers they would be other classes.
+
+    Raises: ShapeError for another shape or kind of number, or one of more than 63 bits.
+    """
+    found = _as_tensor(given, name)
+    if found.shape != (samples,):
         raise ShapeError(
-            f"{name} has shape {tuple(given.shape)}",
+            f"{name} has shape {tuple(found.shape)}",
             f"there are {samples} samples",
             f"Pass {name} as ({samples},)",
         )
-    if bool((given < 0).any()):
-        raise ProbeError(f"{name} hold {int(given.min())}", "they count from 0", "Renumber them")
-    return given
+    if found.is_floating_point() or found.is_complex():
+        raise ShapeError(
+            f"{name} are of {str(found.dtype).removeprefix('torch.')}",
+            "they are whole numbers, and none is cut to one",
+            f"Number them from 0; those that are whole already: torch.as_tensor({name}).long()",
+        )
+    whole = found.to(torch.int64)
+    if found.dtype == torch.uint64 and bool((whole < 0).any()):
+        raise ShapeError(f"{name} are of more than 63 bits", "none is that large", "Renumber them")
+    return whole
+
+
+def _as_tensor(given: Any, name: str) -> Tensor:
+    if isinstance(given, Tensor) and given.layout == torch.strided and not given.is_meta:
+        return given
+    masked = isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given)
+    try:
+        if given is not None and not masked and not isinstance(given, str | Tensor):
+            return torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError, LookupError, OverflowError):
+        pass  # told below, as what else is no row of numbers
+    raise ShapeError(
+        f"{name} are no row of numbers",
+        f"{'some are masked' if masked else f'they are a {type(given).__name__}'}",
+        f"Pass {name} as a tensor, an array or a list of one whole number a sample",
+    )
+
+
+def numbered(given: Any, samples: int, *, name: str = "ids") -> Tensor:
+    """One whole number a sample, from 0 on: (B,), int64.
+
+    Raises: ShapeError as `whole_numbers`; ProbeError for one below 0.
+    """
+    found = whole_numbers(given, samples, name=name)
+    if bool((found < 0).any()):
+        raise ProbeError(f"{name} hold {int(found.min())}", "they count from 0", "Renumber them")
+    return found
 
 
 def layer_of(

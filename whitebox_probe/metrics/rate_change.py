@@ -6,7 +6,7 @@ R^c is taken through the attention's norm, where the next projection would see t
 in float64: in float32 each of two rates is off by 5e-7 nats, which hides what a small update does.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,6 +17,7 @@ from whitebox_probe._core.checks import expect_shape
 from whitebox_probe._core.errors import ShapeError
 from whitebox_probe._core.hashing import seed_of
 from whitebox_probe.metrics import _linalg
+from whitebox_probe.metrics._arguments import whole_numbers
 from whitebox_probe.metrics.compression import _sum_over_heads
 from whitebox_probe.metrics.measure import SampleMeasure
 from whitebox_probe.metrics.tokens import MEAN, MEAN_OF, LayerTokens, Norm, project
@@ -58,12 +59,14 @@ def split_update(Z: Tensor, update: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def shuffled_update(update: Tensor, ids: Tensor | None = None) -> Tensor:
     """Each sample's update, handed to its tokens in another order: the same norms and mean.
 
-    Shapes: update (B, n, d), ids (B,) -> (B, n, d).
+    Shapes: update (B, n, d), ids (B,) of whole numbers -> (B, n, d).
     Args: ids: the samples' numbers, which draw their orders; 0, 1, ... if not given.
     Raises: ShapeError.
     """
     expect_shape(update, "B n d", name="update")
-    numbers = range(len(update)) if ids is None else ids.tolist()
+    numbers: Sequence[int] = range(len(update))
+    if ids is not None:
+        numbers = whole_numbers(ids, len(update), name="ids").tolist()
     out = torch.empty_like(update)
     for row, number in enumerate(numbers):
         random = torch.Generator().manual_seed(seed_of("order of an update", number))
