@@ -86,6 +86,48 @@ def test_a_cache_that_no_module_holds_can_be_trained_with():
     net.train()(IMAGES).sum().backward()  # an inference tensor would be refused here
 
 
+BUFFERS = {
+    "sparse": lambda: torch.eye(3).to_sparse(),
+    "CSR": lambda: torch.eye(3).to_sparse_csr(),
+    "nested": lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
+    "jagged": lambda: torch.nested.nested_tensor(
+        [torch.ones(2), torch.ones(3)], layout=torch.jagged
+    ),
+    "meta": lambda: torch.ones(3, device="meta"),
+}
+
+
+@pytest.mark.parametrize("when", ["before it is wrapped", "after"])
+@pytest.mark.parametrize("kind", BUFFERS)
+def test_buffers_that_torch_cannot_compare_are_no_hindrance_and_are_put_back(kind, when):
+    class Writes(nn.Module):
+        def forward(self, Z):
+            self.odd.mul_(2)
+            return Z
+
+    torch.manual_seed(0)
+    net = small_vit().eval()
+    want = wp.probe(wp.wrap(net), IMAGES, ["l0"], progress=False).frame
+    part = net.norm_pre = Writes()
+    part.register_buffer("odd", torch.ones(3))
+    if when == "before it is wrapped":
+        part.odd = BUFFERS[kind]()
+    model = wp.wrap(net)
+    held = part.odd = BUFFERS[kind]()
+    version = held._version
+    found = wp.probe(model, IMAGES, ["l0"], progress=False).frame
+    wp.view(model, IMAGES[:2])
+    pd.testing.assert_frame_equal(found, want, check_exact=True)
+    assert part.odd is held
+    assert held._version > version
+    if kind != "meta":
+        parts = [BUFFERS[kind](), held]
+        dense = [
+            each.to_padded_tensor(0.0) if each.is_nested else each.to_dense() for each in parts
+        ]
+        assert torch.equal(*dense)
+
+
 def test_weights_that_a_class_merges_in_eval_are_not_merged():
     class Merging(nn.Linear):
         merged = False
