@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from whitebox_probe._core.checks import expect_shape
+from whitebox_probe._core.checks import expect_alike, expect_shape
 from whitebox_probe._core.errors import ShapeError
 from whitebox_probe._core.hashing import seed_of
 from whitebox_probe.metrics import _linalg
@@ -92,17 +92,25 @@ def shared_update(update: Tensor, mean: Tensor) -> Tensor:
 
 def _expect_pair(Z: Tensor, update: Tensor) -> None:
     expect_shape(Z, "B n d", name="Z")
-    if update.shape != Z.shape:
-        raise ShapeError(
-            f"update has shape {tuple(update.shape)}",
-            f"the tokens have shape {tuple(Z.shape)}",
-            "Pass what is added to each token",
-        )
+    expect_alike(update, Z, name="update")
 
 
 def through(norm: Norm | None, Z: Tensor) -> Tensor:
-    """Tokens after a norm, if there is one, in float32 at least."""
-    return Z if norm is None else _linalg.wide(norm(Z))
+    """Tokens after a norm, if there is one, in float32 at least.
+
+    Raises: ShapeError where the norm gives something else.
+    """
+    if norm is None:
+        return Z
+    found = norm(Z)
+    if not isinstance(found, Tensor) or found.shape != Z.shape:
+        is_one = isinstance(found, Tensor)
+        raise ShapeError(
+            f"the norm gives {tuple(found.shape) if is_one else f'a {type(found).__name__}'}",
+            f"tokens of shape {tuple(Z.shape)} keep theirs in a norm",
+            "Pass a function that gives each token back, normed, such as an nn.LayerNorm",
+        )
+    return _linalg.wide(found)
 
 
 @dataclass(frozen=True, kw_only=True)

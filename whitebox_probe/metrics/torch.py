@@ -26,7 +26,7 @@ from torchmetrics.metric import CompositionalMetric
 
 from whitebox_probe._core.checks import expect_finite
 from whitebox_probe._core.errors import PluginError, ProbeError, nearest
-from whitebox_probe.metrics._arguments import layer_of, numbered, whole_numbers
+from whitebox_probe.metrics._arguments import checked, layer_of, numbered, whole_numbers
 from whitebox_probe.metrics._packing import packed, unpacked
 from whitebox_probe.metrics.catalogue import catalogue
 from whitebox_probe.metrics.measure import (
@@ -233,6 +233,7 @@ class SampleMetric(MeasureMetric):
     ids: list[Tensor]
     values: list[Tensor]
 
+    @checked
     def update(
         self,
         Z: Tensor,
@@ -354,6 +355,7 @@ class DatasetMetric(NumbersMetric):
     definition: DatasetMeasure
     _before = 0  # samples that were seen before those of this batch
 
+    @checked
     def update(
         self,
         Z: Tensor,
@@ -412,6 +414,7 @@ class WeightMetric(NumbersMetric):
 
     definition: WeightMeasure
 
+    @checked
     def update(self, U: Tensor) -> None:
         """Set the subspaces, (K, d, p)."""
         sums = Sums()

@@ -228,9 +228,8 @@ def state(module: nn.Module) -> object:
                 found.append((name, value))
             elif callable(value) and not isinstance(value, Tensor):
                 found.append((name, id(value)))
-        for tensor in (*part._parameters.values(), *part._buffers.values()):
-            if tensor is not None:
-                found.append((id(tensor), _place(tensor), _version(tensor)))
+        tensors = (*part._parameters.values(), *part._buffers.values())
+        found += [(id(t), _place(t), _version(t)) for t in tensors if t is not None]
     return found
 
 
