@@ -217,7 +217,7 @@ def functional() -> str:
     """Of `metrics.functional`: every function, of its file."""
     from whitebox_probe.metrics import functional
 
-    own = [getattr(functional, name) for name in dir(functional)]
+    own = [inspect.unwrap(getattr(functional, name)) for name in dir(functional)]
     rows = [
         f"from {thing.__module__} import {thing.__name__} as {thing.__name__}"
         for thing in sorted(own, key=lambda f: (f.__module__, f.__name__))

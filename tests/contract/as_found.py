@@ -1,5 +1,7 @@
 """What can be seen of a process and of a module, and a data set and a module that disturb both."""
 
+import decimal
+import gc
 import logging
 import multiprocessing
 import os
@@ -14,6 +16,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from PIL import ImageFile
 from torch import nn
 from torch.nn.utils import parametrizations
 
@@ -56,6 +59,20 @@ def process():
         "global hooks": len(nn.modules.module._global_forward_hooks),
         "global hooks in front": len(nn.modules.module._global_forward_pre_hooks),
         "pandas": {n: pd.get_option(n) for n in ("display.max_rows", "display.precision")},
+        "print": (str(np.get_printoptions()), str(vars(torch._tensor_str.PRINT_OPTS))),
+        "called at errors": np.geterrcall(),
+        "captured warnings": logging._warnings_showwarning,
+        "garbage": (gc.isenabled(), gc.get_threshold()),
+        "depth": sys.getrecursionlimit(),
+        "streams": (sys.stdin, sys.stdout, sys.stderr),
+        "arguments": list(sys.argv),
+        "decimal": repr(decimal.getcontext()),
+        "Pillow": (ImageFile.LOAD_TRUNCATED_IMAGES, ImageFile.Image.MAX_IMAGE_PIXELS),
+        "modes": torch._C._len_torch_function_stack(),
+        "default device": torch.get_default_device(),
+        "threads of autograd": torch._C._is_multithreading_enabled(),
+        "always warned": torch.is_warn_always_enabled(),
+        "filled memory": torch.utils.deterministic.fill_uninitialized_memory,
     }
     return found | {name: getattr(torch.backends.cuda, name)() for name in FLAGS}
 

@@ -368,9 +368,9 @@ def test_a_token_of_zeros_makes_no_feature_loud():
 
 
 def test_one_label_a_feature_is_asked_for():
-    for X, labels in ((drawn(4, 3), torch.zeros(5)), (drawn(2, 2, 3), torch.zeros(2))):
-        with pytest.raises(ShapeError, match="labels"):
-            F.class_rates(X, labels, eps=0.5)
+    for shape, labels, wrong in (((4, 3), torch.arange(5), "labels"), ((2, 2, 3), [0, 1], "X")):
+        with pytest.raises(ShapeError, match=f"{wrong} has shape"):
+            F.class_rates(drawn(*shape), labels, eps=0.5)
 
 
 def test_an_optimum_does_not_depend_on_the_other_samples_of_its_batch():

@@ -1,8 +1,14 @@
 """A probe inside a training, and beside one: the training is the same, bit for bit."""
 
+import decimal
+import gc
+import io
+import logging
+import sys
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from multiprocessing.pool import ThreadPool
 
@@ -11,7 +17,9 @@ import pandas as pd
 import pytest
 import torch
 from contract.as_found import Cache, Vandal, differing, module, network, process
+from PIL import ImageFile
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 import whitebox_probe as wp
 from tests.conftest import small_vit
@@ -84,6 +92,121 @@ def test_a_cache_that_no_module_holds_can_be_trained_with():
     net.norm_pre = Scaled()
     wp.probe(net, IMAGES, ["l0"], progress=False)
     net.train()(IMAGES).sum().backward()  # an inference tensor would be refused here
+
+
+BUFFERS = {
+    "sparse": lambda: torch.eye(3).to_sparse(),
+    "CSR": lambda: torch.eye(3).to_sparse_csr(),
+    "nested": lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
+    "jagged": lambda: torch.nested.nested_tensor(
+        [torch.ones(2), torch.ones(3)], layout=torch.jagged
+    ),
+    "meta": lambda: torch.ones(3, device="meta"),
+}
+
+
+@pytest.mark.parametrize("when", ["before it is wrapped", "after"])
+@pytest.mark.parametrize("kind", BUFFERS)
+def test_buffers_that_torch_cannot_compare_are_no_hindrance_and_are_put_back(kind, when):
+    class Writes(nn.Module):
+        def forward(self, Z):
+            self.odd.mul_(2)
+            return Z
+
+    torch.manual_seed(0)
+    net = small_vit().eval()
+    want = wp.probe(wp.wrap(net), IMAGES, ["l0"], progress=False).frame
+    part = net.norm_pre = Writes()
+    part.register_buffer("odd", torch.ones(3))
+    if when == "before it is wrapped":
+        part.odd = BUFFERS[kind]()
+    model = wp.wrap(net)
+    held = part.odd = BUFFERS[kind]()
+    version = held._version
+    found = wp.probe(model, IMAGES, ["l0"], progress=False).frame
+    wp.view(model, IMAGES[:2])
+    pd.testing.assert_frame_equal(found, want, check_exact=True)
+    assert part.odd is held
+    assert held._version > version
+    if kind != "meta":
+        parts = [BUFFERS[kind](), held]
+        dense = [
+            each.to_padded_tensor(0.0) if each.is_nested else each.to_dense() for each in parts
+        ]
+        assert torch.equal(*dense)
+
+
+class Mode(TorchFunctionMode):
+    """One that changes nothing."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        return function(*args, **(kwargs or {}))
+
+
+def modes_and_device():
+    torch.set_default_device("meta")
+    Mode().__enter__()
+    Mode().__enter__()
+
+
+DISTURBED = {
+    "pandas": lambda: pd.set_option("display.precision", 3, "display.max_rows", 7),
+    "print of NumPy": lambda: np.set_printoptions(precision=2, formatter={"float": str}),
+    "print of torch": lambda: torch.set_printoptions(precision=2, sci_mode=True),
+    "called at errors": lambda: np.seterrcall(print),
+    "shown warnings": lambda: setattr(warnings, "showwarning", print),
+    "captured warnings": lambda: logging.captureWarnings(True),
+    "hooks": lambda: nn.modules.module.register_module_forward_hook(lambda *_: None),
+    "hooks with words": lambda: nn.modules.module.register_module_forward_hook(
+        lambda *_: None, with_kwargs=True, always_call=True
+    ),
+    "hooks in front": lambda: nn.modules.module.register_module_forward_pre_hook(lambda *_: None),
+    "a mode": lambda: Mode().__enter__(),
+    "modes and a device": modes_and_device,
+    "decimal": lambda: setattr(decimal.getcontext(), "prec", 5),
+    "another decimal context": lambda: decimal.setcontext(decimal.Context(prec=7, traps=[])),
+    "always warned": lambda: torch.set_warn_always(True),
+    "threads of autograd": lambda: torch.autograd.set_multithreading_enabled(False),
+    "filled memory": lambda: setattr(torch.utils.deterministic, "fill_uninitialized_memory", False),
+    "depth": lambda: sys.setrecursionlimit(3333),
+    "garbage": lambda: (gc.disable(), gc.set_threshold(11, 5, 5)),
+    "streams": lambda: [setattr(sys, name, io.StringIO()) for name in ("stdout", "stderr")],
+    "hooks of Python": lambda: setattr(sys, "excepthook", print),
+    "arguments": lambda: sys.argv.append("disturbed"),
+    "other arguments": lambda: setattr(sys, "argv", ["disturbed"]),
+    "Pillow": lambda: (
+        setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True),
+        setattr(ImageFile.Image, "MAX_IMAGE_PIXELS", 3),
+    ),
+}
+
+
+@pytest.mark.parametrize("error", [None, KeyError("in the middle")], ids=["returns", "raises"])
+@pytest.mark.parametrize("name", DISTURBED)
+def test_what_a_pass_of_the_model_disturbs_is_put_back(name, error):
+    class Disturbs(nn.Module):
+        at_work = False
+
+        def forward(self, Z):
+            if self.at_work:
+                DISTURBED[name]()
+                if error is not None:
+                    raise error
+            return Z
+
+    net = small_vit().eval()
+    part = net.norm_pre = Disturbs()
+    model = wp.wrap(net)
+    part.at_work = True
+    for call in (
+        lambda: wp.probe(model, IMAGES, ["l0"], batch_size=4, progress=False),
+        lambda: wp.view(model, IMAGES[:2]),
+        lambda: wp.similarity(model, model, IMAGES, progress=False),
+    ):
+        before = process()
+        with nullcontext() if error is None else pytest.raises(wp.ProbeError):
+            call()
+        assert not differing(before, process())
 
 
 def test_weights_that_a_class_merges_in_eval_are_not_merged():

@@ -1,5 +1,6 @@
 """`record`: hooks in, hooks out, and copies that nothing can change."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -77,3 +78,36 @@ def test_asking_for_what_was_not_recorded_says_why(crate):
         rec["z_in", 1]
     with pytest.raises(SiteError, match="layer 2 was not recorded"):
         rec["z_out", 2]
+
+
+WRONG_KEYS = {
+    "a site alone": ("z_out", r"no key of a recording.*Use recording\['z_out', 1\]"),
+    "a layer alone": (1, "no key of a recording"),
+    "nothing": (None, "no key of a recording"),
+    "one part": (("z_out",), "no key of a recording"),
+    "three parts": (("z_out", 1, 2), "no key of a recording"),
+    "a slice": (slice(None), "no key of a recording"),
+    "a list": (["z_out", 1], "no key of a recording"),
+    "a tensor": (torch.arange(2), "no key of a recording"),
+    "the other way round": ((1, "z_out"), r"site 1 was not recorded.*sites are named by texts"),
+    "a site that is none": ((None, 1), "site None was not recorded"),
+    "another site": (("z_oot", 1), "'z_oot' was not recorded.*Did you mean 'z_out'"),
+    "a layer in words": (("z_out", "1"), "layer '1' was not recorded"),
+    "a fraction": (("z_out", 1.5), "layer 1.5 was not recorded"),
+    "a truth value": (("z_out", True), "layer True was not recorded"),
+    "a list of layers": (("z_out", [1, 2]), r"layer \[1, 2\] was not recorded"),
+    "a slice of layers": (("z_out", slice(1, 3)), "layer slice"),
+    "a layer below": (("z_out", 0), "layer 0 was not recorded"),
+    "a layer above": (("z_out", 10**30), "was not recorded"),
+    "a layer from the end": (("z_out", -1), "layer -1 was not recorded"),
+}
+
+
+@pytest.mark.parametrize(("key", "told"), WRONG_KEYS.values(), ids=WRONG_KEYS)
+def test_a_key_that_is_none_is_told(vit, key, told):
+    with wp.record(vit, ["z_out"]) as recording:
+        vit.module(torch.randn(2, 3, 12, 12))
+    with pytest.raises(SiteError, match=told) as error:
+        recording[key]
+    assert len(str(error.value)) < 500
+    assert torch.equal(recording["z_out", np.int64(1)], recording["z_out", 1])

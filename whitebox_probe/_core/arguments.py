@@ -133,6 +133,22 @@ def finite(value: Any) -> str:
     return "" if fits else "Use a number"
 
 
+_EPS = (1e-100, 1e100)
+
+
+def precision(value: Any) -> str:
+    """A positive number whose square is a number, and that of its inverse."""
+    fits = is_number(value) and _EPS[0] <= value <= _EPS[1]
+    return "" if fits else f"Use a number from {_EPS[0]:g} to {_EPS[1]:g}, such as 0.1"
+
+
+def weight(value: Any) -> str:
+    """A number from 0 on."""
+    # A whole number may be larger than any other number.
+    fits = finite(value) == "" and value >= 0
+    return "" if fits else "Use a number from 0 on, such as 0.1"
+
+
 def one_of(*choices: str | bool | None) -> Check:
     """One of a few values; None among them stands for leaving it out."""
     names = [str(choice) for choice in choices if choice is not None]

@@ -14,11 +14,40 @@ def expect_shape(tensor: Tensor, grammar: str, *, name: str) -> None:
     >>> expect_shape(torch.zeros(2, 5, 3), "B n d", name="Z")
     """
     letters = grammar.split()
-    if tensor.ndim != len(letters) or 0 in tensor.shape[-2:]:
+    sizes = dict(zip(letters, tensor.shape, strict=False))
+    agree = [sizes.get(letter) for letter in letters] == list(tensor.shape)
+    # There may be no sample, but each has something.
+    if not agree or 0 in tensor.shape[min(1, len(letters) - 2) :]:
         raise ShapeError(
             f"{name} has shape {tuple(tensor.shape)}",
             f"shape ({', '.join(letters)}) is needed, with at least one token",
             "Add the batch dimension with unsqueeze(0) if it is one sample",
+        )
+
+
+def expect_alike(tensor: Tensor, tokens: Tensor, *, name: str) -> None:
+    """Check that a tensor has the shape of the tokens that it belongs to.
+
+    Raises: ShapeError that shows both shapes.
+    """
+    if tensor.shape != tokens.shape:
+        raise ShapeError(
+            f"{name} has shape {tuple(tensor.shape)}",
+            f"the tokens have shape {tuple(tokens.shape)}",
+            "Pass one row for each token",
+        )
+
+
+def expect_basis(Z: Tensor, U: Tensor) -> None:
+    """Check that subspaces U, (K, d, p), are of tokens Z, (..., d).
+
+    Raises: ShapeError that shows both shapes.
+    """
+    if U.ndim != 3 or U.shape[1] != Z.shape[-1] or 0 in U.shape:
+        raise ShapeError(
+            f"U has shape {tuple(U.shape)}",
+            f"tokens of shape {tuple(Z.shape)} need (K, {Z.shape[-1]}, p)",
+            "Pass one basis a head, as model.subspaces(layer) gives them",
         )
 
 

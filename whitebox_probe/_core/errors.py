@@ -63,7 +63,7 @@ class BasisError(ProbeError):
 
 
 class ShapeError(ProbeError):
-    """A tensor whose shape does not fit."""
+    """A tensor whose shape, or kind of numbers, does not fit; or what is no tensor."""
 
 
 class CheckpointError(ProbeError):

@@ -3,8 +3,9 @@
     @as_found()
     def probe(...): ...
 
-Put back are random states, modes and settings of torch and NumPy, warning filters, levels of
-loggers, the environment, the working directory, handlers of signals and matplotlib's settings, by
+Put back are random states, modes, settings and global hooks of torch, settings of NumPy, pandas,
+Pillow, matplotlib and the decimal context, what shows warnings and which, levels of loggers, the
+environment, the working directory, handlers of signals, Python's streams, arguments and limits, by
 whatever they were changed: this package, a library, the user's own model or data set, or an
 exception in the middle of one. What belongs to a model is put back in `models/guest.py`.
 
@@ -17,6 +18,7 @@ it. This package itself changes none of it for the whole process then, but for w
 draws random numbers has a stream of its own (`_core/randomness.py`).
 """
 
+import gc
 import importlib
 import logging
 import os
@@ -172,12 +174,21 @@ def _put_back(read: Callable[[], Any], write: Callable[[Any], Any], before: Any)
 def _of_thread() -> dict[str, State]:
     """What is of this thread alone."""
     torch: Any = sys.modules.get("torch")
+    found: dict[str, State] = {}
+    if (decimal := sys.modules.get("decimal")) is not None:
+        found["decimal"] = (partial(_decimal, decimal), partial(_set_decimal, decimal))
     if torch is None:
-        return {}
-    found: dict[str, State] = {
+        return found
+    found |= {
+        # Before the default device, and so put back after it, which is a mode as well.
+        "modes": (torch._C._len_torch_function_stack, partial(_leave_modes, torch)),
         "grad": (torch.is_grad_enabled, torch._C._set_grad_enabled),
         "autocast cache": (torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled),
         "default device": (_default_device, _set_default_device),
+        "threads of autograd": (
+            torch._C._is_multithreading_enabled,
+            torch._C._set_multithreading_enabled,
+        ),
     }
     for kind in ("cpu", "cuda"):
         found[f"autocast {kind}"] = (partial(_autocast, torch, kind), partial(_set, torch, kind))
@@ -201,6 +212,15 @@ def _of_process() -> dict[str, State]:
         "filters": (lambda: list(warnings.filters), _set_filters),
         "loggers": (_levels, _set_levels),
         "path": (lambda: list(sys.path), lambda was: sys.path.__setitem__(slice(None), was)),
+        "arguments": (lambda: list(sys.argv), lambda was: sys.argv.__setitem__(slice(None), was)),
+        "depth": (sys.getrecursionlimit, sys.setrecursionlimit),
+        "garbage": (lambda: (gc.isenabled(), gc.get_threshold()), _set_garbage),
+        "shown warnings": _attributes(
+            (warnings, "showwarning"), (logging, "_warnings_showwarning")
+        ),
+        "streams": _attributes(
+            *((sys, name) for name in ("stdin", "stdout", "stderr", "excepthook", "displayhook"))
+        ),
     }
     if threading.current_thread() is threading.main_thread():
         found["signals"] = (_handlers, _set_handlers)
@@ -209,6 +229,8 @@ def _of_process() -> dict[str, State]:
     for library, states in (
         ("torch", _of_torch),
         ("numpy", _of_numpy),
+        ("pandas", _of_pandas),
+        ("PIL.ImageFile", _of_pillow),
         ("matplotlib", _of_matplotlib),
     ):
         if (module := sys.modules.get(library)) is not None:
@@ -228,6 +250,16 @@ def _of_torch(torch: Any) -> dict[str, State]:
             ),
             # Not use_deterministic_algorithms, which imports a compiler.
             lambda was: torch._C._set_deterministic_algorithms(was[0], warn_only=was[1]),
+        ),
+        "always warned": (torch.is_warn_always_enabled, torch.set_warn_always),
+        "filled memory": (
+            torch._C._get_deterministic_fill_uninitialized_memory,
+            torch._C._set_deterministic_fill_uninitialized_memory,
+        ),
+        "global hooks": (partial(_global_hooks, torch), partial(_set_global_hooks, torch)),
+        "print": (
+            lambda: dict(vars(torch._tensor_str.PRINT_OPTS)),
+            lambda was: vars(torch._tensor_str.PRINT_OPTS).update(was),
         ),
         "anomalies": (
             lambda: (torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()),
@@ -272,7 +304,89 @@ def _unwarned(read: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def _of_numpy(numpy: Any) -> dict[str, State]:
-    return {"errors": (numpy.geterr, lambda was: numpy.seterr(**was))}
+    return {
+        "errors": (numpy.geterr, lambda was: numpy.seterr(**was)),
+        "called at errors": (numpy.geterrcall, numpy.seterrcall),
+        "print of NumPy": (numpy.get_printoptions, lambda was: numpy.set_printoptions(**was)),
+    }
+
+
+def _of_pandas(pandas: Any) -> dict[str, State]:
+    def read() -> dict[str, Any]:
+        return dict(_flat(vars(pandas.options).get("d", {})))
+
+    def write(was: dict[str, Any]) -> None:
+        now = read()
+        for name, value in was.items():
+            if now.get(name) != value:
+                pandas.set_option(name, value)
+
+    return {"pandas": (read, write)}
+
+
+def _flat(options: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Options of mappings in mappings, by dotted names."""
+    for name, value in options.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", value
+
+
+def _of_pillow(reading: Any) -> dict[str, State]:
+    places = ((reading, "LOAD_TRUNCATED_IMAGES"), (reading.Image, "MAX_IMAGE_PIXELS"))
+    return {"Pillow": _attributes(*places)}
+
+
+def _attributes(*places: tuple[Any, str]) -> State:
+    """What stands under names of modules."""
+
+    def write(was: tuple[Any, ...]) -> None:
+        for (module, name), value in zip(places, was, strict=True):
+            setattr(module, name, value)
+
+    return lambda: tuple(getattr(module, name, None) for module, name in places), write
+
+
+_DECIMAL = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
+
+
+def _decimal(decimal: Any) -> tuple[Any, ...]:
+    context = decimal.getcontext()
+    values = tuple(getattr(context, name) for name in _DECIMAL)
+    return values, dict(context.traps), dict(context.flags)
+
+
+def _set_decimal(decimal: Any, was: tuple[Any, ...]) -> None:
+    context = decimal.getcontext()
+    for name, value in zip(_DECIMAL, was[0], strict=True):
+        setattr(context, name, value)
+    context.traps.update(was[1])
+    context.flags.update(was[2])
+
+
+def _leave_modes(torch: Any, count: int) -> None:
+    """Leave what was entered and not left; the outermost stay."""
+    while torch._C._len_torch_function_stack() > count:
+        torch._C._pop_torch_function_stack()
+
+
+def _global_hooks(torch: Any) -> dict[str, dict[Any, Any]]:
+    """Hooks of all modules, by the kind."""
+    held = vars(torch.nn.modules.module)
+    return {n: {**v} for n, v in held.items() if n.startswith("_global_") and isinstance(v, dict)}
+
+
+def _set_global_hooks(torch: Any, was: dict[str, dict[Any, Any]]) -> None:
+    held = vars(torch.nn.modules.module)
+    for name, hooks in was.items():
+        held[name].clear()
+        held[name].update(hooks)
+
+
+def _set_garbage(was: tuple[bool, tuple[int, ...]]) -> None:
+    (gc.enable if was[0] else gc.disable)()
+    gc.set_threshold(*was[1])
 
 
 def _of_matplotlib(matplotlib: Any) -> dict[str, State]:

@@ -4,14 +4,27 @@ A label below 0 stands for no class, as torch's ignore index (-100) and the -1 o
 labelled in part: its sample is left out of what compares classes, and counted.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from whitebox_probe._core.checks import expect_shape
 from whitebox_probe.metrics import _linalg
+from whitebox_probe.metrics._arguments import whole_numbers
 from whitebox_probe.metrics.sums import Sums
 
 _APART = 4.0  # two features that are each off by a floor differ by twice as much, squared
 _LEFT_OUT = "labels below 0"
+
+
+def labelled(X: Tensor, labels: Any) -> Tensor:
+    """A class for each of the features X, (N, d): whole numbers, (N,), int64.
+
+    Raises: ShapeError.
+    """
+    expect_shape(X, "N d", name="X")
+    return whole_numbers(labels, len(X), name="labels").to(X.device)
 
 
 def rounding_of(X: Tensor) -> Tensor:
@@ -25,7 +38,7 @@ def classes_of(sums: Sums, labels: Tensor, X: Tensor, floor: Tensor) -> dict[int
     Args: floor: the norm up to which a difference of a feature is rounding.
     Shapes: labels (B,), X (B, d), floor (B,) -> class -> which samples are of it, (B,) of bool.
     """
-    labels = labels.to(X.device, torch.int64)
+    labels = whole_numbers(labels, len(X), name="labels").to(X.device)
     rows = {c: labels == c for c in labels.unique().tolist()}
     for c, mine in rows.items():
         count = mine.sum().double()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from whitebox_probe._core.checks import expect_finite, expect_shape
-from whitebox_probe._core.errors import ProbeError
+from whitebox_probe._core.errors import ProbeError, ShapeError
 from whitebox_probe.metrics import _linalg
 from whitebox_probe.metrics.measure import SampleMeasure
 from whitebox_probe.metrics.tokens import LayerTokens
@@ -34,11 +34,11 @@ _SLACK = 0.05
 def attention_entropy(A: Tensor) -> Tensor:
     """Entropy of each row of attention, averaged over rows: 0 (one token) to ln n (all alike).
 
-    Shapes: A (B, K, n, n), each row over the keys -> (B, K), float64, in nats.
+    Shapes: A (B, K, m, n), each of m rows over n keys -> (B, K), float64, in nats.
     Raises: ShapeError, NonFiniteError; ProbeError for a sample with no row.
     References: Zhai et al. 2023, arXiv:2303.06296, section 3.
     """
-    expect_shape(A, "B K n n", name="A")
+    expect_shape(A, "B K m n", name="A")
     return expect_finite(_entropy(A), name="attention entropy")
 
 
@@ -125,6 +125,12 @@ def attention_class_share(A: Tensor, *, prefix: int, class_index: int = 0) -> Te
     Raises: ShapeError, NonFiniteError; ProbeError when the model has no class token.
     """
     expect_shape(A, "B K n n", name="A")
+    if not -A.shape[-1] <= class_index < A.shape[-1]:
+        raise ShapeError(
+            f"class_index is {class_index}",
+            f"the maps are of {A.shape[-1]} tokens",
+            "Name one of them, counted from 0",
+        )
     return expect_finite(
         _class_share(A, tuple(range(prefix)), class_index if prefix else None),
         name="class token's share",

@@ -12,6 +12,7 @@ from whitebox_probe.metrics._classes import (
     classes_of,
     counts_of,
     in_words,
+    labelled,
     lacking,
     notes,
     rounding_of,
@@ -33,16 +34,11 @@ def class_rates(X: Tensor, labels: Tensor, *, eps: float) -> tuple[Tensor, Tenso
     be it there several times, which would count as a direction found. Samples with a label below 0
     have no class, and are left out of both.
 
-    Shapes: X (N, d), labels (N,) -> (), (), float64.
+    Shapes: X (N, d), labels (N,) of whole numbers -> (), (), float64.
     Raises: ShapeError, NonFiniteError.
     References: Yu et al. 2020, arXiv:2006.08558, equations 3 to 5.
     """
-    if X.ndim != 2 or labels.shape != X.shape[:1]:
-        raise ShapeError(
-            f"X has shape {tuple(X.shape)} and labels {tuple(labels.shape)}",
-            "shapes (N, d) and (N,) are needed",
-            "Pass one label a feature",
-        )
+    labels = labelled(X, labels)
     unit, sums = _linalg.unit_tokens(_linalg.upcast(expect_finite(X, name="X"))), Sums()
     found = classes_of(sums, labels, X, rounding_of(X))
     if not found:

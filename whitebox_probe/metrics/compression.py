@@ -6,8 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from whitebox_probe._core.checks import expect_finite, expect_finite_heads, expect_shape
-from whitebox_probe._core.errors import ShapeError
+from whitebox_probe._core.checks import (
+    expect_basis,
+    expect_finite,
+    expect_finite_heads,
+    expect_shape,
+)
 from whitebox_probe.metrics import _linalg
 from whitebox_probe.metrics.measure import SampleMeasure
 from whitebox_probe.metrics.tokens import HEADS, LayerTokens, project
@@ -37,7 +41,7 @@ def compression(Z: Tensor, U: Tensor, *, eps: float) -> Tensor:
     0.549306
     """
     expect_shape(Z, "B n d", name="Z")
-    _expect_basis(Z, U)
+    expect_basis(Z, U)
     expect_finite_heads(U)
     V = project(_linalg.upcast(Z), U)
     return expect_finite(_sum_over_heads(V, _linalg.gram(V), eps=eps), name="R^c(Z; U)")
@@ -78,15 +82,6 @@ def official_bounds(
 def _sum_over_heads(V: Tensor, G: Tensor, *, eps: float) -> Tensor:
     n, p = V.shape[-2:]
     return _linalg.half_logdet(V, G, p / (n * eps**2)).sum(dim=-1)  # (B, K) -> (B,)
-
-
-def _expect_basis(Z: Tensor, U: Tensor) -> None:
-    if U.ndim != 3 or U.shape[1] != Z.shape[-1]:
-        raise ShapeError(
-            f"U has shape {tuple(U.shape)}",
-            f"tokens of shape {tuple(Z.shape)} need (K, {Z.shape[-1]}, p)",
-            "Pass one basis a head, as model.subspaces(layer) gives them",
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +134,7 @@ def rate_in_subspaces(layer: LayerTokens, site: str, *, eps: float) -> Tensor:
     Z = layer.at(site)
     expect_shape(Z, "B n d", name=site)
     if layer.U is not None:
-        _expect_basis(Z, layer.U)
+        expect_basis(Z, layer.U)
     V, G = layer.heads(site), layer.head_gram(site)
     n, p = V.shape[-2:]
     scale = p / (n * eps**2)
@@ -166,7 +161,7 @@ def official_rate(layer: LayerTokens, site: str, *, eps: float) -> Tensor:
     if is_residual(site):
         Z = layer.at(site)
         expect_shape(Z, "B n d", name=site)
-        _expect_basis(Z, layer.basis())
+        expect_basis(Z, layer.basis())
         V, G = layer.unit_heads(site)
     else:
         expect_shape(layer.at(site), "B K n p", name=site)

@@ -13,11 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from whitebox_probe._core.checks import expect_finite, expect_finite_heads, expect_shape
+from whitebox_probe._core.checks import (
+    expect_alike,
+    expect_basis,
+    expect_finite,
+    expect_finite_heads,
+    expect_shape,
+)
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.metrics import _linalg
 from whitebox_probe.metrics._slope import slope
-from whitebox_probe.metrics.compression import _expect_basis
 from whitebox_probe.metrics.measure import SampleMeasure
 from whitebox_probe.metrics.rate_change import (
     exact_heads,
@@ -57,7 +62,7 @@ def compression_gradient(Z: Tensor, U: Tensor, *, eps: float, norm: Norm | None 
     References: Yu et al. 2023, arXiv:2306.01129, equation 9 (tokens in rows here).
     """
     expect_shape(Z, "B n d", name="Z")
-    _expect_basis(Z, U)
+    expect_basis(Z, U)
     expect_finite_heads(U)
     with _following(Z, U):
         X = through(norm, Z)
@@ -130,7 +135,7 @@ def mssa_with_u(Z: Tensor, U: Tensor, *, causal: bool = False) -> Tensor:
     References: Yu et al. 2023, arXiv:2306.01129, equations 10 and 11, without the constant.
     """
     expect_shape(Z, "B n d", name="Z")
-    _expect_basis(Z, U)
+    expect_basis(Z, U)
     V = project(Z, U)
     out = F.scaled_dot_product_attention(V, V, V, is_causal=causal)
     return _back(out, U.to(Z))
@@ -147,6 +152,7 @@ def descent_cosine(
     Args: norm: N, what stands between the tokens and the subspaces; nothing if not given.
     Raises: ShapeError, NonFiniteError; ProbeError for a norm that has no gradient.
     """
+    expect_alike(update, Z, name="update")
     gradient = compression_gradient(Z, U, eps=eps, norm=norm)
     return expect_finite(_cosine(_linalg.upcast(update), -gradient), name="cosine")
 
@@ -171,6 +177,7 @@ def descent_achieved(
     Args: norm: N, what stands between the tokens and the subspaces; nothing if not given.
     Raises: ShapeError, NonFiniteError; ProbeError for a norm that has no gradient.
     """
+    expect_alike(update, Z, name="update")
     gradient = compression_gradient(Z, U, eps=eps, norm=norm)
     with _following(Z, update, U):
         moved = _linalg.upcast(Z) + _linalg.upcast(update)

@@ -1,5 +1,9 @@
 # Made of the code by docs/stubs.py; change that, and run it again.
-"""Every measure as a pure function on tensors, gathered from the files of this folder."""
+"""Every measure as a pure function on tensors, gathered from the files of this folder.
+
+Each looks at its arguments first: a ShapeError for what is no tensor of real numbers of a shape
+that fits, a SettingError for a number or a choice that cannot be.
+"""
 
 from whitebox_probe.metrics.attention import attention_class_share as attention_class_share
 from whitebox_probe.metrics.attention import attention_distance as attention_distance

@@ -164,6 +164,12 @@ def _expect(A: Tensor, Y: Tensor, D: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             f"({Y.shape[-1]}, {A.shape[-1]})",
             "Take the code at its own site, 'code', where the dictionary is overcomplete",
         )
+    if A.shape[:-1] != Y.shape[:-1]:
+        raise ShapeError(
+            f"A has shape {tuple(A.shape)}",
+            f"tokens of shape {tuple(Y.shape)} need ({len(Y)}, {Y.shape[1]}, h)",
+            "Pass one code for each token",
+        )
     return _linalg.upcast(A), _linalg.upcast(Y), _linalg.upcast(D)
 
 

@@ -15,8 +15,15 @@ import torch
 from torch import Tensor
 
 from whitebox_probe._core.errors import ProbeError
+from whitebox_probe.metrics._parameters import KINDS, expect_parameter
 from whitebox_probe.metrics.sums import Sums
 from whitebox_probe.metrics.tokens import LayerTokens
+
+
+def _kind(annotation: Any) -> Any:
+    """A field's annotation, also where its file keeps them as texts."""
+    named = {getattr(kind, "__name__", ""): kind for kind in KINDS}
+    return named.get(annotation, annotation) if isinstance(annotation, str) else annotation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +59,11 @@ class Measure(ABC):
     invariances: ClassVar[frozenset[str]] = frozenset()
     exempt: ClassVar[Mapping[str, str]] = {}
 
+    def __post_init__(self) -> None:
+        """Raises: SettingError for a parameter that cannot have its value."""
+        for each in fields(self):
+            expect_parameter(each.name, getattr(self, each.name), _kind(each.type))
+
     def parameters(self) -> dict[str, Any]:
         """Its parameters by name, the convention among them."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
@@ -86,7 +98,8 @@ class TokenMeasure(Measure):
     convention: str = "paper"
 
     def __post_init__(self) -> None:
-        """Raises: ProbeError for a convention that the measure does not have."""
+        """Raises: ProbeError for a convention that it does not have; SettingError."""
+        super().__post_init__()
         if self.convention not in self.site:
             official = self.convention == "official"
             raise ProbeError(

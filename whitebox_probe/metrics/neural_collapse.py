@@ -10,6 +10,7 @@ from whitebox_probe.metrics import _linalg
 from whitebox_probe.metrics._classes import (
     classes_of,
     counts_of,
+    labelled,
     lacking,
     notes,
     rounding_of,
@@ -39,10 +40,11 @@ def neural_collapse(X: Tensor, labels: Tensor) -> dict[str, float]:
     through the mean of all samples, opposite each other, and their norms are those of the class
     sizes, whatever the features are. Samples with a label below 0 have no class: they are left out.
 
-    Shapes: X (N, d), labels (N,), at least two classes.
+    Shapes: X (N, d), labels (N,) of whole numbers, at least two classes.
     Raises: ShapeError.
     References: Papyan, Han and Donoho 2020, arXiv:2008.08186.
     """
+    labels = labelled(X, labels)
     classes = labels[labels >= 0].unique()
     if len(classes) < 2:
         raise ShapeError(

@@ -6,17 +6,18 @@ R^c is taken through the attention's norm, where the next projection would see t
 in float64: in float32 each of two rates is off by 5e-7 nats, which hides what a small update does.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from whitebox_probe._core.checks import expect_shape
+from whitebox_probe._core.checks import expect_alike, expect_shape
 from whitebox_probe._core.errors import ShapeError
 from whitebox_probe._core.hashing import seed_of
 from whitebox_probe.metrics import _linalg
+from whitebox_probe.metrics._arguments import whole_numbers
 from whitebox_probe.metrics.compression import _sum_over_heads
 from whitebox_probe.metrics.measure import SampleMeasure
 from whitebox_probe.metrics.tokens import MEAN, MEAN_OF, LayerTokens, Norm, project
@@ -58,12 +59,14 @@ def split_update(Z: Tensor, update: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def shuffled_update(update: Tensor, ids: Tensor | None = None) -> Tensor:
     """Each sample's update, handed to its tokens in another order: the same norms and mean.
 
-    Shapes: update (B, n, d), ids (B,) -> (B, n, d).
+    Shapes: update (B, n, d), ids (B,) of whole numbers -> (B, n, d).
     Args: ids: the samples' numbers, which draw their orders; 0, 1, ... if not given.
     Raises: ShapeError.
     """
     expect_shape(update, "B n d", name="update")
-    numbers = range(len(update)) if ids is None else ids.tolist()
+    numbers: Sequence[int] = range(len(update))
+    if ids is not None:
+        numbers = whole_numbers(ids, len(update), name="ids").tolist()
     out = torch.empty_like(update)
     for row, number in enumerate(numbers):
         random = torch.Generator().manual_seed(seed_of("order of an update", number))
@@ -89,17 +92,25 @@ def shared_update(update: Tensor, mean: Tensor) -> Tensor:
 
 def _expect_pair(Z: Tensor, update: Tensor) -> None:
     expect_shape(Z, "B n d", name="Z")
-    if update.shape != Z.shape:
-        raise ShapeError(
-            f"update has shape {tuple(update.shape)}",
-            f"the tokens have shape {tuple(Z.shape)}",
-            "Pass what is added to each token",
-        )
+    expect_alike(update, Z, name="update")
 
 
 def through(norm: Norm | None, Z: Tensor) -> Tensor:
-    """Tokens after a norm, if there is one, in float32 at least."""
-    return Z if norm is None else _linalg.wide(norm(Z))
+    """Tokens after a norm, if there is one, in float32 at least.
+
+    Raises: ShapeError where the norm gives something else.
+    """
+    if norm is None:
+        return Z
+    found = norm(Z)
+    if not isinstance(found, Tensor) or found.shape != Z.shape:
+        is_one = isinstance(found, Tensor)
+        raise ShapeError(
+            f"the norm gives {tuple(found.shape) if is_one else f'a {type(found).__name__}'}",
+            f"tokens of shape {tuple(Z.shape)} keep theirs in a norm",
+            "Pass a function that gives each token back, normed, such as an nn.LayerNorm",
+        )
+    return _linalg.wide(found)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,10 +8,14 @@ ratio would be 1/sqrt(K - 1) for tokens that lie in orthogonal subspaces, whatev
 import torch
 from torch import Tensor
 
-from whitebox_probe._core.checks import expect_finite_heads, expect_shape
+from whitebox_probe._core.checks import (
+    expect_alike,
+    expect_basis,
+    expect_finite_heads,
+    expect_shape,
+)
 from whitebox_probe._core.errors import NonFiniteError
 from whitebox_probe.metrics import _linalg
-from whitebox_probe.metrics.compression import _expect_basis
 from whitebox_probe.metrics.measure import SampleMeasure
 from whitebox_probe.metrics.tokens import LayerTokens, project
 
@@ -77,7 +81,7 @@ def token_snr_growth(Z: Tensor, moved: Tensor, U: Tensor) -> Tensor:
     Raises: ShapeError, NonFiniteError.
     References: arXiv:2506.03790 (attention-only transformers), theorem on the growth of SNR.
     """
-    expect_shape(moved, "B n d", name="moved")
+    expect_alike(moved, Z, name="moved")
     before = _energies(*_checked(Z, U))
     growth, has = _growth(before, _energies(*_checked(moved, U)))
     return growth.masked_fill(~has, torch.nan)
@@ -85,7 +89,7 @@ def token_snr_growth(Z: Tensor, moved: Tensor, U: Tensor) -> Tensor:
 
 def _checked(Z: Tensor, U: Tensor) -> tuple[Tensor, Tensor]:
     expect_shape(Z, "B n d", name="Z")
-    _expect_basis(Z, U)
+    expect_basis(Z, U)
     expect_finite_heads(U)
     finite = Z.isfinite().all(dim=-1).all(dim=-1)
     if not bool(finite.all()):

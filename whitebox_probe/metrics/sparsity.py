@@ -48,6 +48,7 @@ def l0(Z: Tensor) -> Tensor:
     >>> float(l0(torch.tensor([[[0.0, 2.0], [0.0, 0.0]]])))
     0.25
     """
+    expect_shape(Z, "B n d", name="Z")
     size = _linalg.wide(Z).abs()
     count = _linalg.count_positive(size).sum(dim=-1)
     return expect_finite(_share(count, Z, _linalg.token_norms(Z)), name="l0")
@@ -55,7 +56,7 @@ def l0(Z: Tensor) -> Tensor:
 
 def _share(count: Tensor, Z: Tensor, norms: Tensor) -> Tensor:
     """The share of a sample's entries that are counted: count (B,), norms (B, n) -> (B,)."""
-    share = count.double() / Z[0].numel()
+    share = count.double() / Z.shape[1:].numel()
     # A NaN entry is counted or not like any other: without this the share would look right.
     return share.masked_fill(~norms.sum(dim=-1).isfinite(), torch.nan)
 
@@ -424,7 +425,7 @@ class ExcessKurtosis(_OfTokens):
     def left_out(self, layer: LayerTokens, site: str) -> Tensor | None:
         """All tokens of a sample, or none: its entries are taken together."""
         Z = layer.at(site)
-        return _flat(self._moments(layer, site), Z).long() * Z[0].shape[:-1].numel()
+        return _flat(self._moments(layer, site), Z).long() * Z.shape[1:-1].numel()
 
     @staticmethod
     def _moments(layer: LayerTokens, site: str) -> Tensor:

@@ -26,7 +26,7 @@ from torchmetrics.metric import CompositionalMetric
 
 from whitebox_probe._core.checks import expect_finite
 from whitebox_probe._core.errors import PluginError, ProbeError, nearest
-from whitebox_probe.metrics._arguments import layer_of, numbered
+from whitebox_probe.metrics._arguments import checked, layer_of, numbered, whole_numbers
 from whitebox_probe.metrics._packing import packed, unpacked
 from whitebox_probe.metrics.catalogue import catalogue
 from whitebox_probe.metrics.measure import (
@@ -233,6 +233,7 @@ class SampleMetric(MeasureMetric):
     ids: list[Tensor]
     values: list[Tensor]
 
+    @checked
     def update(
         self,
         Z: Tensor,
@@ -258,13 +259,14 @@ class SampleMetric(MeasureMetric):
         Raises: NonFiniteError; ShapeError; ProbeError when something that is needed is missing.
         """
         site = self.definition.site[self.definition.convention]
+        ids = None if ids is None else numbered(ids, len(Z))
         layer = layer_of(self.definition, site, Z, U, ids, prefix, others, grid, causal)
         value = self.definition.measure(layer, site)
         value = value if value.ndim == 1 else value.flatten(1).mean(dim=1)
         undefined = self.definition.undefined(layer, site)
         told = value if undefined is None else value.masked_fill(undefined, 0.0)
         expect_finite(told, name=self.definition.name)
-        number = torch.full((len(value),), -1) if ids is None else numbered(ids, len(value))
+        number = torch.full((len(value),), -1) if ids is None else ids
         self._keep(
             {
                 "ids": [*self.ids, number.to(self.device)],
@@ -353,6 +355,7 @@ class DatasetMetric(NumbersMetric):
     definition: DatasetMeasure
     _before = 0  # samples that were seen before those of this batch
 
+    @checked
     def update(
         self,
         Z: Tensor,
@@ -366,8 +369,9 @@ class DatasetMetric(NumbersMetric):
 
         Shapes: Z as its site says; U (K, d, p); labels and ids (B,).
         Args:
-            labels: the samples' classes. ids: their numbers; without, in the order in which they
-                come. prefix: how many tokens stand before the patches, the class token first.
+            labels: the samples' classes, whole numbers; one below 0 is none. ids: their numbers;
+                without, in the order in which they come. prefix: how many tokens stand before the
+                patches, the class token first.
 
         Raises: NonFiniteError; ShapeError; ProbeError when something that is needed is missing.
         """
@@ -380,7 +384,7 @@ class DatasetMetric(NumbersMetric):
             )
         first = self._before + int(self.count)
         ids = torch.arange(first, first + len(Z)) if ids is None else numbered(ids, len(Z))
-        labels = labels if labels is None else numbered(labels, len(Z), name="labels")
+        labels = labels if labels is None else whole_numbers(labels, len(Z), name="labels")
         site = self.definition.site[self.definition.convention]
         sums = self.sums(Z.device)
         layer = layer_of(self.definition, site, Z, U, ids, prefix, {})
@@ -410,6 +414,7 @@ class WeightMetric(NumbersMetric):
 
     definition: WeightMeasure
 
+    @checked
     def update(self, U: Tensor) -> None:
         """Set the subspaces, (K, d, p)."""
         sums = Sums()

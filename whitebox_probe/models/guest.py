@@ -41,21 +41,37 @@ def unchanged(module: nn.Module) -> Iterator[None]:
     A gradient that a part gets inside is taken away again.
     """
     before = _contents(module)
-    values = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    values = [(buffer, buffer.clone(), _version(buffer)) for buffer in module.buffers()]
     gradients = [(p, p.grad, p.requires_grad) for p in module.parameters()]
     try:
         yield
     finally:
         _put_back(before)
         with torch.no_grad():
-            for buffer, value in values:
-                if not buffer.is_inference() and not torch.equal(buffer, value):
+            for buffer, value, version in values:
+                same = _equal(buffer, value)
+                if same is None:
+                    same = _version(buffer) == version
+                if not same and not buffer.is_inference():
                     buffer.copy_(value)
         for parameter, gradient, required in gradients:
             if parameter.grad is not gradient:
                 parameter.grad = gradient
             if parameter.requires_grad != required:
                 parameter.requires_grad_(required)
+
+
+def _equal(one: Tensor, other: Tensor) -> bool | None:
+    """Whether two hold the same; None where torch cannot say: sparse, nested, or on meta."""
+    try:
+        return torch.equal(one, other)
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError):
+        return None
+
+
+def _version(tensor: Tensor) -> int | None:
+    """How often a tensor was written to, where torch counts it."""
+    return None if tensor.is_inference() else tensor._version
 
 
 @contextmanager
@@ -105,7 +121,7 @@ def _keep_equal(part: nn.Module, before: dict[str, Any]) -> None:
     """Leave a part the tensors that it had, where those that were made are the same."""
     for name, new in [*vars(part).items()]:
         old = before.get(name)
-        if isinstance(new, Tensor) and isinstance(old, Tensor) and torch.equal(old, new):
+        if isinstance(new, Tensor) and isinstance(old, Tensor) and _equal(old, new):
             part.__dict__[name] = old
 
 
@@ -212,10 +228,8 @@ def state(module: nn.Module) -> object:
                 found.append((name, value))
             elif callable(value) and not isinstance(value, Tensor):
                 found.append((name, id(value)))
-        for tensor in (*part._parameters.values(), *part._buffers.values()):
-            if tensor is not None:
-                version = None if tensor.is_inference() else tensor._version
-                found.append((id(tensor), _place(tensor), version))
+        tensors = (*part._parameters.values(), *part._buffers.values())
+        found += [(id(t), _place(t), _version(t)) for t in tensors if t is not None]
     return found
 
 

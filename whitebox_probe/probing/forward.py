@@ -97,7 +97,7 @@ def _moved(model: ProbeModel, device: str | torch.device | None) -> Iterator[tor
         if not spread:
             _move(model.module, where)
     except Exception as error:  # each kind of device has errors of its own
-        model.module.to(before)  # a part of it may have been moved
+        _moved_one_by_one(model.module, before)  # a part of it may have been moved
         raise ProbeError(
             f"device '{device}' cannot be used", reason(error), "Use device='cpu'"
         ) from error
@@ -112,11 +112,17 @@ def _move(module: nn.Module, where: torch.device) -> None:
     """Move a module that is not there yet.
 
     torch's own move takes each weight's lock while it holds Python's, and another thread that
-    builds a graph of that weight takes them in the other order: both wait for ever.
+    builds a graph of that weight takes them in the other order: both wait for ever. What lies on
+    meta has no numbers to move.
     """
     tensors = itertools.chain(module.parameters(), module.buffers())
-    if any(each.device != where for each in tensors):
+    if any(each.device != where for each in tensors if not each.is_meta):
         module.to(where)
+
+
+def _moved_one_by_one(module: nn.Module, where: torch.device) -> None:
+    """The same after an error of torch's own move, which stops at what cannot be moved."""
+    module._apply(lambda tensor: tensor if tensor.is_meta else tensor.to(where))
 
 
 def run_batch(

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from whitebox_probe._core.arguments import expect_each, is_whole, text
+from whitebox_probe._core.arguments import expect_each, is_whole, plain, text, told
 from whitebox_probe._core.errors import SiteError, nearest
 from whitebox_probe.models.hooks import attach
 from whitebox_probe.models.model import ProbeModel, expect_model
@@ -74,16 +74,22 @@ class Recording:
     def __getitem__(self, key: tuple[str, int]) -> Tensor:
         """The tensor of a site in a layer, the samples of all passes behind each other.
 
-        Raises: SiteError when it was not asked for, the model has not been run in the block, or its
-            passes were of different sizes.
+        Raises: SiteError when it is no pair of a site and a layer, was not asked for, the model has
+            not been run in the block, or its passes were of different sizes.
         """
+        if not isinstance(key, tuple) or len(key) != 2:
+            raise SiteError(
+                f"{told(key)} is no key of a recording",
+                "its tensors are found by site and layer",
+                f"Use {self._example()}",
+            )
         parts = self.passes(*key)
         sizes = {tuple(part.shape[1:]) for part in parts}
         if len(sizes) > 1:
-            told = " and ".join(str(tuple(part.shape)) for part in parts[:4])
+            shapes = " and ".join(str(tuple(part.shape)) for part in parts[:4])
             raise SiteError(
                 f"site '{key[0]}' of layer {key[1]} cannot be joined over its forward passes",
-                f"they are of different sizes: {told}",
+                f"they are of different sizes: {shapes}",
                 f"Take each alone, from recording.passes('{key[0]}', {key[1]})",
             )
         if len(parts) == 1:
@@ -100,19 +106,21 @@ class Recording:
 
         Raises: SiteError when it was not asked for, or the model has not been run in the block.
         """
-        key = (site, layer)
-        if site not in self._sites:
+        if not isinstance(site, str) or site not in self._sites:
+            shown = f"'{site}'" if isinstance(site, str) else told(site)
             raise SiteError(
-                f"site '{site}' was not recorded",
-                "it was not asked for",
-                nearest(site, self._sites),
+                f"site {shown} was not recorded",
+                "it was not asked for" if isinstance(site, str) else "sites are named by texts",
+                nearest(site if isinstance(site, str) else "", self._sites),
             )
-        if layer not in self._layers:
+        layer = plain(layer)
+        if not is_whole(layer) or layer not in self._layers:
             raise SiteError(
-                f"layer {layer} was not recorded",
+                f"layer {told(layer)} was not recorded",
                 "it was not asked for, or does not exist",
-                f"Use one of: {', '.join(map(str, self._layers))}",
+                nearest(told(layer), map(str, self._layers)),
             )
+        key = (site, layer)
         if key not in self._parts:
             raise SiteError(
                 f"site '{site}' of layer {layer} holds nothing",
@@ -120,6 +128,12 @@ class Recording:
                 "Call model.module(x) inside it",
             )
         return list(self._parts[key])
+
+    def _example(self) -> str:
+        """How a tensor of this recording is had."""
+        asked = ((site, layer) for site in self._sites for layer in self._layers)
+        site, layer = next(asked, ("z_out", 1))
+        return f"recording['{site}', {layer}]"
 
     def keys(self) -> list[tuple[str, int]]:
         """The (site, layer) pairs that hold a tensor, in the order of the forward pass."""

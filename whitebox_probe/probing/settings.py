@@ -20,9 +20,11 @@ from whitebox_probe._core.arguments import (
     optional,
     path,
     plain,
+    precision,
     text,
     told,
     truth,
+    weight,
     whole,
 )
 from whitebox_probe._core.errors import SettingError
@@ -34,7 +36,6 @@ CONVENTIONS = ("paper", "official")
 DTYPES = ("float32", "bfloat16", "float16")
 NONFINITE = ("raise", "drop")
 ON_ERROR = ("stop", "skip")
-_EPS = (1e-100, 1e100)
 
 
 def _null_kinds() -> tuple[str | None, ...]:
@@ -62,18 +63,6 @@ def _of(
     about: dict[str, Any] = {"why": why, "help": help, "metavar": metavar, "choices": choices}
     about |= {"check": check, "several": several}
     return field(default=(default,) if several else default, metadata=about)
-
-
-def _precision(value: Any) -> str:
-    """Its square has to be a number, and so has that of its inverse."""
-    fits = is_number(value) and _EPS[0] <= value <= _EPS[1]
-    return "" if fits else f"Use a number from {_EPS[0]:g} to {_EPS[1]:g}, such as 0.1"
-
-
-def _weight(value: Any) -> str:
-    # A whole number may be larger than any other number.
-    fits = finite(value) == "" and value >= 0
-    return "" if fits else "Use a number from 0 on, such as 0.1"
 
 
 def _name(value: Any) -> str:
@@ -129,7 +118,7 @@ class Settings:
         "the coding precision is positive",
         help="coding precision; squared in the formulas",
         metavar="E",
-        check=_precision,
+        check=precision,
         several=True,
     )
     lam: tuple[float, ...] = _of(
@@ -137,7 +126,7 @@ class Settings:
         "it is the weight of a non-zero entry",
         help="nats that a non-zero entry costs, in the SRR",
         metavar="L",
-        check=_weight,
+        check=weight,
         several=True,
     )
     null: tuple[str | None, ...] = _of(
