@@ -229,7 +229,7 @@ def test_what_a_file_does_not_hold_is_asked_for_as_options(tmp_path, pictures, c
         (["--set", "heads=2"], "given twice"),
         (["--set", "seed=2"], "no argument of a network"),
         (["--set", "width=2"], "width"),
-        (["--preprocess", "imagenett"], "Did you mean 'imagenet'"),
+        (["--preprocess", "imagenett"], "given twice"),
     ],
 )
 def test_wrong_settings_are_told_in_one_line(added, told, tmp_path, pictures, capsys):
@@ -241,6 +241,13 @@ def test_wrong_settings_are_told_in_one_line(added, told, tmp_path, pictures, ca
     assert status == 2
     assert told in err
     assert err.count("\n") == 1
+
+
+def test_a_preprocessing_that_is_mistyped_is_told(tmp_path, pictures, capsys):
+    words = command("crate_mae", tmp_path, pictures)
+    words[words.index("--preprocess") + 1] = "imagenett"
+    assert cli.main(words) == 2
+    assert "Did you mean 'imagenet'" in capsys.readouterr().err
 
 
 def test_without_a_preprocessing_it_is_asked_for(tmp_path, pictures, capsys):

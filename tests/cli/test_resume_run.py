@@ -20,6 +20,7 @@ BARE = (*BARE, "--metrics", "compression,l0,class_rate,attention_entropy,pooled_
 RUN = (*BARE, "--limit", "120")
 # What is called here is stopped after a known number of layers, so that a few samples are enough.
 SHORT = (*BARE, "--limit", "24")
+TWO = (*BARE, "--limit", "2")
 
 
 def start(*words):
@@ -62,7 +63,7 @@ def same(folder, want):
 def test_a_folder_is_of_one_run_at_a_time(tmp_path, capsys):
     """Two that begin together, as in a job array: both found it empty, and the last one won."""
     out = tmp_path / "new" / "out"
-    words = [*SHORT, "--limit", "2", "--out", str(out)]
+    words = [*TWO, "--out", str(out)]
     with claimed(out) as ours:
         assert ours
         for more in ([], ["--overwrite"]):
@@ -83,7 +84,7 @@ def test_a_claim_that_a_kill_left_is_none(tmp_path):
     code += "with claimed(pathlib.Path(sys.argv[1])): os._exit(9)"
     assert subprocess.run([sys.executable, "-c", code, str(out)], check=False).returncode == 9
     assert list(out.iterdir())
-    assert cli.main([*SHORT, "--limit", "2", "--out", str(out)]) == 0
+    assert cli.main([*TWO, "--out", str(out)]) == 0
     left = {path.name for path in out.iterdir()}
     assert left == {"table.csv", "table.parquet", "samples.parquet", "matrices.npz", "run.json"}
 

@@ -87,11 +87,11 @@ def as_options(error: ProbeError, options: Options) -> ProbeError:
         return _ARGUMENT.sub(one, text).replace("\0", "=")
 
     what = error.what
-    if isinstance(error, SettingError) and error.setting in options.flags:
-        flag = options.flags[error.setting]
-        what = re.sub(rf"(?<![\w-]){re.escape(error.setting)}(=True)?", flag, what, count=1)
-    elif (begins := _ARGUMENT.match(what)) and begins["name"] in options.flags:
+    if (begins := _ARGUMENT.match(what)) and begins["name"] in options.flags:
         what = _flag(begins, options) + what[begins.end() :]
+    elif isinstance(error, SettingError) and error.setting in options.flags:
+        flag = options.flags[error.setting]
+        what = re.sub(rf"(?<![\w-]){re.escape(error.setting)}", flag, what, count=1)
     return ProbeError(what, spelled(error.why), spelled(error.fix))
 
 

@@ -75,7 +75,7 @@ class Choices:
         """
         for name, value in self.given().items():
             if name not in taken:
-                words = ", ".join(f"{each}=" for each in sorted(taken)) or "nothing"
+                words = ", ".join(sorted(taken)) or "nothing"
                 of_texts = ", of texts" if taken and taken <= OF_TEXTS else ""
                 raise SettingError(
                     f"{name}={value!r} says nothing of {what}",
