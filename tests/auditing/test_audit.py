@@ -1,6 +1,7 @@
 """The audit of real models: what it measures, how it is saved, drawn and told."""
 
 import json
+import threading
 
 import numpy as np
 import pandas as pd
@@ -288,6 +289,14 @@ def test_weights_are_permuted_tensor_by_tensor():
     assert all(torch.equal(a.flatten().sort().values, b.flatten().sort().values) for a, b in pairs)
     assert not torch.equal(one.subspaces(1), model.subspaces(1))
     assert not torch.equal(one.subspaces(1), two.subspaces(1))
+
+
+def test_a_module_that_cannot_be_copied_has_no_permuted_weights():
+    module = build("aot", PICTURE | {"classes": 3, "depth": 2}, source="a test")
+    model = wp.wrap(module, name="a")
+    module.lock = threading.Lock()
+    with pytest.raises(ProbeError, match=r"of a cannot be permuted: it cannot be copied \(Type"):
+        next(nulls.draws(model, nulls.PERMUTED, 1, seed=0))
 
 
 def test_other_settings_are_one_change_away():

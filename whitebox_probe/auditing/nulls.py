@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from whitebox_probe._core.errors import ProbeError
+from whitebox_probe._core.gate import named
 from whitebox_probe._core.hashing import seed_of
 from whitebox_probe.models.load import load_random
 from whitebox_probe.models.model import ProbeModel
@@ -73,7 +74,14 @@ def _permuted(model: ProbeModel, seed: int) -> ProbeModel:
             "Load it whole, or give models without training (untrained=)",
         )
     random = torch.Generator().manual_seed(seed)
-    module = copy.deepcopy(model.module)
+    try:
+        module = copy.deepcopy(model.module)
+    except Exception as error:  # a lock, a file, a sparse buffer: whatever the module holds
+        raise ProbeError(
+            f"the weights of {model.name} cannot be permuted",
+            f"it cannot be copied ({named(error)})",
+            "Give models without training (untrained=), or measure no null (null=False)",
+        ) from error
     with torch.no_grad():
         for parameter in module.parameters():
             order = torch.randperm(parameter.numel(), generator=random).to(parameter.device)
