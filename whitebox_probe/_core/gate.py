@@ -28,7 +28,8 @@ DEEPEST = 64  # of lists and mappings in one another
 _NODES = 1 << 20  # values of a YAML file, each alias counted as what it stands for
 _WHOLE = re.compile(r"(?:[-+]?[0-9][0-9_]*|0x[0-9a-fA-F_]+|0b[01_]+)$")
 _REAL = re.compile(
-    r"(?:[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+][0-9]+)?|[-+]?\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?"
+    r"(?:[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?"
+    r"|[-+]?[0-9][0-9_]*[eE][-+][0-9]+"  # not 12e5, as digests have
     r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
 )
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -284,9 +285,9 @@ def parse_yaml(text: str) -> Any:
 
 @lru_cache(maxsize=1)
 def yaml_loader() -> Any:
-    """A safe loader whose numbers are those of YAML 1.2: 010 is ten, and 1:30 a text.
+    """A safe loader whose numbers are those of YAML 1.2: 010 is ten, 1:30 a text, 1e-3 a number.
 
-    PyYAML follows YAML 1.1, for which the one is eight and the other ninety.
+    PyYAML follows YAML 1.1, for which they are eight, ninety, and a text.
     """
     import yaml
 
