@@ -343,5 +343,6 @@ def test_numbers_are_those_of_yaml_1_2():
     found = parse_yaml("a: [010, 007, 08, 1:30, 1:30.5, 1_000, 0x1F, 0b11, -5, 1.5, 1.0e-3, .5]")
     assert found["a"] == [10, 7, 8, "1:30", "1:30.5", 1000, 31, 3, -5, 1.5, 0.001, 0.5]
     assert parse_yaml("a: !!int 010") == {"a": 10}
+    assert parse_yaml("a: [-0x10, +0b11]") == {"a": [-16, 3]}
     found = parse_yaml("a: [1e-3, 5E-4, 1e+5, 1.5e3, 1.e3, +.5e1, 12e5, 1.2.3]")
     assert found["a"] == [0.001, 0.0005, 1e5, 1500.0, 1000.0, 5.0, "12e5", "1.2.3"]

@@ -6,7 +6,7 @@ import torch
 
 import whitebox_probe as wp
 from tests.contract.joining import MEASURES, batch, made
-from whitebox_probe._core.errors import ShapeError
+from whitebox_probe._core.errors import ProbeError, ShapeError
 from whitebox_probe.metrics import functional as F
 
 X = torch.randn(12, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -96,3 +96,43 @@ def test_a_metric_leaves_out_samples_of_no_class_as_a_probe_does():
     metric.update(X[:, None], labels=labels)
     rest.update(X[2:, None], labels=labels[2:])
     assert metric.compute() == pytest.approx(rest.compute(), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "eps",
+    [
+        0.5,
+        np.float32(0.5),
+        np.array(0.5),
+        torch.tensor(0.5),
+        torch.nn.Parameter(torch.tensor([0.5])),
+    ],
+    ids=["float", "of NumPy", "array", "tensor", "learnt"],
+)
+def test_a_number_may_stand_alone_in_an_array_or_a_tensor(eps):
+    Z = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(0))
+    want = F.coding_rate(Z, eps=0.5)
+    torch.testing.assert_close(F.coding_rate(Z, eps=eps), want)
+    assert float(wp.metrics.CodingRate(eps=eps).parameters()["eps"]) == 0.5
+
+
+@pytest.mark.parametrize("eps", [torch.rand(2), np.ones(2), [0.5], torch.tensor(0.0), np.array(-1)])
+def test_several_numbers_or_one_that_cannot_be_are_refused(eps):
+    with pytest.raises(ProbeError, match="eps is"):
+        wp.metrics.CodingRate(eps=eps)
+    with pytest.raises(ProbeError, match="eps is"):
+        F.coding_rate(torch.randn(2, 6, 4), eps=eps)
+
+
+def test_labels_lie_in_memory_as_they_may():
+    X = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+    labels = np.arange(60) % 4
+    want = F.neural_collapse(X, torch.tensor(labels[::-1].copy()))
+    for given in (labels[::-1], labels[::-1].astype(">i4"), np.repeat(labels[::-1], 2)[::2]):
+        assert F.neural_collapse(X, given) == want
+
+
+def test_sizes_of_a_grid_may_be_numbers_of_numpy():
+    A = torch.rand(2, 2, 5, 5, generator=torch.Generator().manual_seed(0)).softmax(-1)
+    of_numpy = F.attention_distance(A, prefix=1, grid=(np.int64(2), np.int64(2)))
+    assert torch.equal(of_numpy, F.attention_distance(A, prefix=1, grid=(2, 2)))

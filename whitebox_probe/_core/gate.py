@@ -26,7 +26,7 @@ from whitebox_probe._core.lines import shown
 TEXT = 1 << 26  # bytes of a text that is read whole
 DEEPEST = 64  # of lists and mappings in one another
 _NODES = 1 << 20  # values of a YAML file, each alias counted as what it stands for
-_WHOLE = re.compile(r"(?:[-+]?[0-9][0-9_]*|0x[0-9a-fA-F_]+|0b[01_]+)$")
+_WHOLE = re.compile(r"[-+]?(?:[0-9][0-9_]*|0x[0-9a-fA-F_]+|0b[01_]+)$")
 _REAL = re.compile(
     r"(?:[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?"
     r"|[-+]?[0-9][0-9_]*[eE][-+][0-9]+"  # not 12e5, as digests have
@@ -302,7 +302,7 @@ def yaml_loader() -> Any:
 
         def construct_yaml_int(self, node: Any) -> int:
             text = self.construct_scalar(node).replace("_", "")
-            return int(text, 0) if text[:2] in ("0x", "0b") else int(text)
+            return int(text, 0) if text.lstrip("+-")[:2] in ("0x", "0b") else int(text)
 
     Loader.add_constructor(whole, Loader.construct_yaml_int)
     Loader.add_implicit_resolver(whole, _WHOLE, list("-+0123456789"))

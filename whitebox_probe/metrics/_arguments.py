@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whitebox_probe._core.arrays import native
 from whitebox_probe._core.checks import expect_basis, expect_shape
 from whitebox_probe._core.errors import ProbeError, ShapeError
 from whitebox_probe.metrics._parameters import expect_parameter
@@ -62,16 +63,11 @@ def _check_of(annotation: Any) -> Callable[[str, Any], None] | None:
         if value is None and optional:
             return
         if kind is not Tensor:
-            expect_parameter(name, _scalar(value) if kind is float else value, kind)
+            expect_parameter(name, value, kind)
         elif name not in _NUMBERED:
             expect_tensor(name, value)
 
     return check
-
-
-def _scalar(value: Any) -> Any:
-    """A number that stands in a tensor alone, such as one that is learnt."""
-    return value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
 
 
 def expect_tensor(name: str, value: Any) -> None:
@@ -141,7 +137,8 @@ def _as_tensor(given: Any, name: str) -> Tensor:
     masked = isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given)
     try:
         if given is not None and not masked and not isinstance(given, str | Tensor):
-            return torch.as_tensor(given)
+            is_array = isinstance(given, np.ndarray)
+            return torch.as_tensor(np.ascontiguousarray(native(given)) if is_array else given)
     except (TypeError, ValueError, RuntimeError, LookupError, OverflowError):
         pass  # told below, as what else is no row of numbers
     raise ShapeError(
@@ -237,4 +234,4 @@ def _expect_operator(name: str, value: Any) -> None:
         expect_tensor(name, value)
         expect_shape(value, shape, name=name)
     elif shape is not None:
-        expect_parameter(name, _scalar(value), float)
+        expect_parameter(name, value, float)

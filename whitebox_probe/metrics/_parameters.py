@@ -4,6 +4,7 @@ One list, by name; what has no line in it is held to its annotation, so that a n
 nothing. Nothing heavy is imported.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from whitebox_probe._core.arguments import (
     expect,
     finite,
     is_whole,
+    plain,
     precision,
     text,
     truth,
@@ -40,7 +42,7 @@ def _integer(value: Any) -> str:
 def _pair(value: Any) -> str:
     fits = isinstance(value, tuple | list) and len(value) == 2
     need = "Use (rows, columns), two whole numbers from 1 on"
-    return "" if fits and not any(map(whole(1), value)) else need
+    return "" if fits and not any(map(whole(1), map(plain, value))) else need
 
 
 def _function(value: Any) -> str:
@@ -65,4 +67,10 @@ def expect_parameter(name: str, value: Any, kind: Any) -> None:
     """
     about = _BY_NAME.get(name) or _BY_KIND.get(kind)
     if about is not None:
-        expect(name, value, *about)
+        expect(name, _alone(value), *about)
+
+
+def _alone(value: Any) -> Any:
+    """A number that stands alone in a tensor or an array, such as one that is learnt."""
+    several = getattr(value, "ndim", None) != 0 and math.prod(getattr(value, "shape", (0,))) != 1
+    return value if several or not hasattr(value, "item") else value.item()

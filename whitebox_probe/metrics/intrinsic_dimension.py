@@ -30,7 +30,7 @@ def intrinsic_dimension(X: Tensor) -> dict[str, float]:
     References: Facco et al. 2017, Scientific Reports 7 (TwoNN); Levina and Bickel 2004, NIPS 17
         (MLE, 20 neighbours, MacKay's averaging); through scikit-dimension.
     """
-    points = np.unique(X.numpy(force=True).astype(np.float64), axis=0)
+    points = np.unique(X.double().numpy(force=True), axis=0)
     if len(points) < FEWEST:
         raise ShapeError(
             f"{len(points)} different points have no measurable dimension",
