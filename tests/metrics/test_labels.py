@@ -113,7 +113,7 @@ def test_a_number_may_stand_alone_in_an_array_or_a_tensor(eps):
     Z = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(0))
     want = F.coding_rate(Z, eps=0.5)
     torch.testing.assert_close(F.coding_rate(Z, eps=eps), want)
-    assert float(wp.metrics.CodingRate(eps=eps).definition.eps) == 0.5
+    assert wp.metrics.CodingRate(eps=eps).definition.eps == 0.5
 
 
 @pytest.mark.parametrize("eps", [torch.rand(2), np.ones(2), [0.5], torch.tensor(0.0), np.array(-1)])
