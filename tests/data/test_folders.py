@@ -277,6 +277,13 @@ class TestDepth:
         with pytest.raises(DataError, match=r"white of .*x\.tif is not known.*8 or 16 bits"):
             read(open_data(tmp_path, transform=transform()))
 
+    @pytest.mark.parametrize("mode", ["LA", "RGBA"])
+    def test_what_is_multiplied_by_its_opacity_is_brought_back(self, mode):
+        plain = Image.new(mode, (4, 4), (100, 50) if mode == "LA" else (100, 90, 80, 51))
+        found = eight_bits(plain.convert(f"{mode[:-1]}a"))
+        assert found.mode == mode
+        assert abs(np.asarray(found).astype(int) - np.asarray(plain)).max() <= 3
+
     @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "CMYK", "LA"])
     def test_other_modes_are_left_as_they_are(self, mode):
         image = Image.new(mode, (4, 4))

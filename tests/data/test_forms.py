@@ -170,10 +170,16 @@ class TestPixels:
             assert torch.equal(read(model, wp.data(data, pixels=True))[0], want)
         for data in (floats, torch.tensor(floats), list(floats)):
             assert torch.equal(model.prepare(data), want)
-        for data in (Rows(lambda n: floats[n]), Stream(lambda n: floats[n])):
+        loader = DataLoader(list(torch.tensor(floats)), 3)
+        for data in (Rows(lambda n: floats[n]), Stream(lambda n: floats[n]), loader):
+            assert torch.equal(read(model, wp.data(data, pixels=True))[0], want)
+        for data in (Rows(lambda n: floats[5 - n]), Stream(lambda n: floats[5 - n])):
+            assert torch.equal(read(model, wp.data(data, pixels=True))[0], want.flip(0))
+        first = [2, 0, 1, 3, 4, 5]  # the dark one says that white is 1
+        for data in (Rows(lambda n: floats[first[n]]), Stream(lambda n: floats[first[n]])):
             told = line(model, wp.data(data, pixels=True))
-            assert "sample 2 of" in told
-            assert "0 and 1 alone" in told
+            assert "sample 1 of" in told
+            assert "those before it to 1" in told
         whole = Rows(lambda n: floats[n].astype(np.uint8))
         assert torch.equal(read(model, whole)[0], want)
 
@@ -182,6 +188,9 @@ class TestPixels:
         want = model.prepare(drawn.astype(np.uint8) * 255)
         data = wp.data(drawn.astype(np.float32), pixels=True)
         assert torch.equal(read(model, data)[0], want)
+        floats = torch.tensor(drawn, dtype=torch.float32)
+        for form in (DataLoader(list(floats), 2), Rows(lambda n: floats[n])):
+            assert torch.equal(read(model, wp.data(form, pixels=True))[0], want)
         with pytest.raises(DataError, match=r"from 0 to 0\.5, those of others further"):
             model.prepare([np.full((4, 4), 9.0), np.tri(4) / 2])
 

@@ -20,6 +20,10 @@ import synthetic
 IMAGES = torch.randn(5, 3, 12, 12, generator=torch.Generator().manual_seed(8))
 
 
+def texts(figure):
+    return [each.get_text() for each in figure.findobj(mpl.text.Text)]
+
+
 @pytest.fixture(scope="module")
 def pair():
     torch.manual_seed(0)
@@ -64,12 +68,25 @@ def test_numbers_that_were_taken_differently_do_not_share_an_axis(pair, metric, 
 
 def test_a_null_does_not_pass_for_a_model(pair):
     model = wp.wrap(small_vit(), name="other")
-    null = wp.probe(model, IMAGES, null="gaussian", progress=False)
-    with pytest.raises(ResultError, match="other was taken with null=gaussian, and would pass"):
-        wp.plots.compression(pair[1], null)
-    wp.plots.compression(null)
+    null = wp.probe(model, IMAGES, null="random_subspaces", name="mine", progress=False)
+    said = texts(wp.plots.curves(pair[1], null, metric="l0"))
+    assert "vit" in said
+    assert "mine (null: random subspaces)" in said
+    assert any("mine (null: random subspaces)" in t for t in texts(wp.plots.panel(pair[1], null)))
+    given = texts(wp.plots.curves(pair[1], null, metric="l0", labels={"mine": "a null"}))
+    assert "a null" in given
     named = wp.nulls(model, IMAGES, kinds=["gaussian"], progress=False)
-    wp.plots.compression(pair[1], *named.values())
+    assert not any("(null" in t for t in texts(wp.plots.compression(pair[1], *named.values())))
+
+
+def test_a_class_token_that_is_left_out_is_none_where_there_is_none(pair):
+    pooled = wp.wrap(small_vit(class_token=False, global_pool="avg"), name="pooled")
+    without = wp.probe(pooled, IMAGES, ["l0"], progress=False)
+    patches = wp.probe(wp.wrap(small_vit(), name="p"), IMAGES, ["l0"], class_token=False)
+    wp.plots.sparsity(without, patches)
+    wp.plots.sparsity(without, pair[1])
+    with pytest.raises(ResultError, match="differ in class_token"):
+        wp.plots.sparsity(without, patches, pair[1])
 
 
 def test_a_result_that_was_read_again_shares_an_axis_with_one_that_was_not(pair, tmp_path):

@@ -224,6 +224,19 @@ def test_a_similarity_is_read_as_it_was_saved(tmp_path):
         Similarity.load(tmp_path)
 
 
+def test_a_similarity_of_an_older_version_may_be_replaced_and_no_other_table(tmp_path):
+    found = similar()
+    found.save(tmp_path)
+    (tmp_path / "similarity.json").unlink()
+    found.save(tmp_path)
+    assert Similarity.load(tmp_path) == found
+    (tmp_path / "similarity.json").unlink()
+    (tmp_path / "similarity.csv").write_text("mine\n1\n")
+    with pytest.raises(ResultError, match="similarity.csv would be replaced"):
+        found.save(tmp_path)
+    assert (tmp_path / "similarity.csv").read_text() == "mine\n1\n"
+
+
 def test_latex_has_a_row_a_measure_and_escapes_names(made):
     text = made("crate_100%", eps=[0.1, 0.5]).to_latex(caption="R & D")
     assert r"\toprule" in text

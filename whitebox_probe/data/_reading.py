@@ -7,7 +7,7 @@ of a file is.
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -36,11 +36,13 @@ class Reading:
     """How samples are read for one model.
 
     Attributes: transform: makes its input of an image, or of a text; None if that is not known.
-        choices: of the user, and what is known of the model's input.
+        choices: of the user, and what is known of the model's input. seen: what white was in the
+        fractions of the first samples that were read, where not all are known beforehand.
     """
 
     transform: Transform | TextReader | None = None
     choices: Choices = Choices()
+    seen: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def reads(self) -> str | None:
@@ -97,6 +99,7 @@ class Reading:
         if parts.mask is not None:
             masks = list(parts.mask[:room])
         if raw:
+            self._white_of(items)
             made = [self._one(item, f"image {n} of {what}") for n, item in enumerate(items)]
             inputs = _stacked(made, what) if made else torch.empty(0)
         else:
@@ -170,7 +173,17 @@ class Reading:
         if item is None:
             raise DataError(f"{what} is None", "it holds no input", "Leave it out")
         transform = _prepared.for_images(self.transform, what)
-        return transform(picture_of(item, what, self.choices.white))
+        return transform(picture_of(item, what, self._white_of(item)))
+
+    def _white_of(self, items: Any) -> int | None:
+        """What white is in fractions: that of all, or of the first samples that were read.
+
+        A later one that is brighter is refused: those before were taken for others than they are.
+        """
+        if self.choices.white is not None or not self.choices.pixels:
+            return self.choices.white
+        found = white_of(items)
+        return self.seen.get("white") if found is None else self.seen.setdefault("white", found)
 
     def _as_it_is(self, item: Tensor, what: str, axes: int) -> Tensor:
         """An input of the model's own kind: fractions, or ids as 64 bits.

@@ -23,6 +23,8 @@ def eight_bits(image: Image.Image, name: str = "the picture") -> Image.Image:
 
     Raises: DataError for pixels of 32 bits or fractions, whose white no file states.
     """
+    if image.mode in ("La", "RGBa"):  # multiplied by their opacity: Pillow has no other way back
+        return image.convert(image.mode.upper())
     # So Pillow opens 16 bits of a PGM, stretched to them if it has fewer, and of a PNG before 11.3.
     of_16 = image.mode == "I" and image.format in ("PNG", "PPM")
     if of_16 or image.mode.startswith("I;16"):

@@ -189,26 +189,15 @@ def _bytes(array: NDArray[Any], what: str, white: int | None) -> NDArray[np.uint
     if array.dtype.kind in "ui":
         white = _WHITE
     elif white is None:
-        white = _white_alone(array, what)
+        white = white_of(array) or _WHITE
     low, high = float(array.min()), float(array.max())
     if low >= 0 and high <= white == 1:
         return np.rint(array.astype(np.float64) * _WHITE).astype(np.uint8)
     if low >= 0 and high <= white == _WHITE and not (array % 1).any():
         return array.astype(np.uint8)
     others = ", those of others further" if high <= 1 < white else ""
+    others = ", those before it to 1" if white == 1 < high <= _WHITE else others
     raise _no_white(what, f"its numbers go from {low:g} to {high:g}{others}")
-
-
-def _white_alone(array: NDArray[Any], what: str) -> int:
-    """What white is in fractions of which no others are known.
-
-    Raises: DataError for nothing but 0 and 1, which may be either.
-    """
-    high = float(array.max())
-    if array.min() >= 0 and high == 1 and not (array % 1).any():
-        why = "its fractions are 0 and 1 alone: 1 may be white, or the first step of 255"
-        raise _no_white(what, why)
-    return 1 if high <= 1 else _WHITE
 
 
 def _no_white(what: str, why: str) -> DataError:

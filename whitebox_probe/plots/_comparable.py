@@ -9,7 +9,7 @@ import pandas as pd
 from whitebox_probe._core.errors import ProbeError, ResultError, expect_names_differ, nearest
 from whitebox_probe.plots import _labels
 from whitebox_probe.results.compare import MUST_AGREE
-from whitebox_probe.results.forms import FORMS, NULL_SEPARATOR, in_nats
+from whitebox_probe.results.forms import FORMS, in_nats
 from whitebox_probe.results.pairing import expect_same_parameters
 from whitebox_probe.results.result import Result
 from whitebox_probe.results.table import no_value
@@ -131,9 +131,12 @@ def check_alike(results: Sequence[Result], curves: Sequence[pd.DataFrame], metri
     """
     for result in results[1:]:
         expect_same_parameters(metric, results[0].run, result.run)
-    _check_nulls(results, curves)
     for what, meaning in MUST_AGREE.items():
-        of = (_labels.of(r.run, c, what) for r, c in zip(results, curves, strict=True))
+        of = (
+            _labels.of(r.run, c, what)
+            for r, c in zip(results, curves, strict=True)
+            if what != "class_token" or r.run.prefix  # of no effect where there is none
+        )
         kinds = sorted({"of no effect" if no_value(value) else str(value) for value in of})
         if len(kinds) > 1:
             raise ResultError(
@@ -149,23 +152,3 @@ def check_alike(results: Sequence[Result], curves: Sequence[pd.DataFrame], metri
             "one axis has one site",
             "Name one with site=, or probe all models at the same site",
         )
-
-
-def _check_nulls(results: Sequence[Result], curves: Sequence[pd.DataFrame]) -> None:
-    """A null that is not called one would pass for a model.
-
-    Raises: ResultError.
-    """
-    several = (
-        len({str(_labels.of(r.run, c, "null") or "") for r, c in zip(results, curves, strict=True)})
-        > 1
-    )
-    for result, curve in zip(results, curves, strict=True):
-        null = _labels.of(result.run, curve, "null")
-        named = result.run.null_of or NULL_SEPARATOR in result.model
-        if several and null and not named:
-            raise ResultError(
-                f"{result.model} was taken with null={null}, and would pass for a model",
-                "its curve is called by its name alone",
-                "Draw the nulls that wp.nulls gives, with nulls=, or each by itself",
-            )

@@ -57,6 +57,7 @@ def draw(results: Sequence[Result], metric: str, options: Options) -> "Figure":
     looks = style.looks(
         [r.model for r in results],
         initial=style.initial(results),
+        nulls=style.nulls(results),
         labels=options.labels,
         palette=options.palette,
     )

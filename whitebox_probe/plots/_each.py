@@ -59,7 +59,10 @@ def draw(
     values, meaning = bar
     of = _sequence.colours(len(values), options.palette)
     looks = style.looks(
-        [result.model for result in results], initial=style.initial(results), labels=options.labels
+        [result.model for result in results],
+        initial=style.initial(results),
+        nulls=style.nulls(results),
+        labels=options.labels,
     )
     usual: style.Width = "column" if len(results) == 1 else "text"
     inches = extent(options.size, options.width, usual=usual, height=2.2)

@@ -97,6 +97,7 @@ def draw(
     looks = style.looks(
         [r.model for r in results],
         initial=style.initial(results),
+        nulls=style.nulls(results),
         labels=options.labels,
         palette=None if isinstance(options.palette, str) else options.palette,
     )

@@ -81,6 +81,7 @@ def draw(results: Sequence[Result], metrics: Sequence[str], options: Options) ->
     looks = style.looks(
         [r.model for r in results],
         initial=style.initial(results),
+        nulls=style.nulls(results),
         labels=options.labels,
         palette=options.palette,
     )

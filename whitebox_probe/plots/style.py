@@ -7,6 +7,7 @@ from typing import Any, Literal
 from whitebox_probe._core.errors import ProbeError, nearest
 from whitebox_probe.plots._names import verbatim, words
 from whitebox_probe.plots._palette import Palette, colours
+from whitebox_probe.results.forms import NULL_SEPARATOR
 from whitebox_probe.results.result import Result
 
 Width = Literal["column", "text"]
@@ -49,12 +50,14 @@ def looks(
     models: Sequence[str],
     *,
     initial: Mapping[str, str] | None = None,
+    nulls: Mapping[str, str] | None = None,
     labels: Labels = None,
     palette: Palette = None,
 ) -> dict[str, Look]:
     """The look of each model, in the order given.
 
     Args: initial: model -> the one that it is the initialisation of, as `initial` gives it.
+        nulls: model -> what stands in for its tokens or subspaces, as `nulls` gives it.
 
     >>> found = looks(["vit", "v0"], initial={"v0": "vit"}, labels={"vit": "ViT"}, palette=["k"])
     >>> found["v0"].label
@@ -69,6 +72,8 @@ def looks(
         begun = name != base
         plain = shown.get(base, verbatim(base))
         own = f"{plain}, at initialisation" if begun else plain
+        if null := (nulls or {}).get(name):
+            own += f" (null: {verbatim(null.replace('_', ' '))})"
         found[name] = Look(
             colour=tints[name],
             marker=MARKERS[bases.index(base) % len(MARKERS)],
@@ -86,6 +91,13 @@ def initial(results: Sequence[Result]) -> dict[str, str]:
     """
     told = {result.model: result.run.checkpoint.get("initial_of") for result in results}
     return {name: str(base) for name, base in told.items() if base}
+
+
+def nulls(results: Sequence[Result]) -> dict[str, str]:
+    """The results that hold one null alone, and whose name does not say so -> which null."""
+    told = {r.model: r.run.settings.get("null") or [None] for r in results}
+    named_so = {r.model for r in results if r.run.null_of or NULL_SEPARATOR in r.model}
+    return {n: str(of[0]) for n, of in told.items() if len(of) == 1 and of[0] and n not in named_so}
 
 
 def named(names: Sequence[str], labels: Labels, *, more: Sequence[str] = ()) -> dict[str, str]:

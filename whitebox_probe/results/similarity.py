@@ -1,5 +1,6 @@
 """Similarity of every two layers, within a model or between two."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -10,7 +11,7 @@ import pandas as pd
 from whitebox_probe._core.errors import ResultError
 from whitebox_probe._core.gate import Unfit, gate, is_file
 from whitebox_probe._core.lines import names
-from whitebox_probe.results.folder import read_seal, save_sealed
+from whitebox_probe.results.folder import read_seal, save_sealed, saved_as_one
 from whitebox_probe.results.result import same_arrays
 from whitebox_probe.results.table import read_table
 
@@ -76,6 +77,10 @@ class Similarity:
     def save(self, folder: str | Path) -> Path:
         """Write similarity.csv, and similarity.json with its digest; returns the folder."""
         writers = {FILE: lambda path: self.frame().to_csv(path, index=False)}
+        if _is_older(Path(folder)):
+            with saved_as_one(Path(folder)) as new:
+                save_sealed(new, writers, SEAL, {"format": 1})
+            return Path(folder)
         return save_sealed(Path(folder), writers, SEAL, {"format": 1})
 
     @classmethod
@@ -105,3 +110,13 @@ class Similarity:
             second=str(about["second"]),
             count=int(about["count"]),
         )
+
+
+def _is_older(folder: Path) -> bool:
+    """Whether a folder holds a similarity of a version that wrote no seal."""
+    if (folder / SEAL).exists() or not is_file(folder / FILE):
+        return False
+    with suppress(ResultError):
+        Similarity.load(folder)
+        return True
+    return False
