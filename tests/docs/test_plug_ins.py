@@ -51,7 +51,7 @@ def test_the_table_names_every_group_folder_and_contract():
             assert (ROOT / folder / "__init__.py").is_file()
     named = set(re.findall(r"`(test_every_\w+\.py)`", "".join(rows)))
     there = {path.name for path in (ROOT / "tests" / "contract").glob("test_every_*.py")}
-    others = {"metric_as_torchmetrics", "public_name", "argument"}
+    others = {"metric_as_torchmetrics", "public_name", "argument", "function"}
     assert named == there - {f"test_every_{each}.py" for each in others}
 
 

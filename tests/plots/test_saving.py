@@ -1,6 +1,7 @@
 """Files of figures: formats, determinism, and the run that they carry."""
 
 import json
+import logging
 import os
 import re
 import stat
@@ -221,20 +222,31 @@ def test_wrong_looks_are_told_in_one_line(words, told, saved, tmp_path, capsys, 
     from whitebox_probe.cli import main as cli
 
     monkeypatch.chdir(tmp_path)
-    status = cli.main(["plot", *saved, "--metric", "compression", "--out", "y", *words])
+    out = [] if "--out" in words else ["--out", "y"]
+    status = cli.main(["plot", *saved, "--metric", "compression", *out, *words])
     err = capsys.readouterr().err
     assert status == 2
     assert len(err.splitlines()) == 1
     assert re.search(told, err)
 
 
-def test_a_style_sheet_with_an_unknown_setting_is_refused(tmp_path):
+@pytest.mark.parametrize("silenced", [False, True])
+def test_a_style_sheet_with_an_unknown_setting_is_refused(silenced, tmp_path, monkeypatch):
     from whitebox_probe.plots._settings import using
 
+    if silenced:
+        for name in ("matplotlib", "matplotlib.rcsetup"):
+            monkeypatch.setattr(logging.getLogger(name), "level", logging.CRITICAL)
+        monkeypatch.setattr(logging.getLogger("matplotlib"), "disabled", True)
+        monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
     (tmp_path / "bad.mplstyle").write_text("lines.colour: red\n")
     with pytest.raises(ProbeError, match=r"cannot be read: Bad key lines\.colour"):
         with using(str(tmp_path / "bad.mplstyle")):
             pass
+    if silenced:
+        assert logging.getLogger("matplotlib").disabled
+        assert logging.getLogger("matplotlib").level == logging.CRITICAL
+        assert logging.root.manager.disable == logging.CRITICAL
 
 
 def test_bytes_do_not_depend_on_the_process(tmp_path):

@@ -100,13 +100,21 @@ def _told_as_errors() -> Iterator[None]:
 
     refusing = Refusing()
     loggers = [log, logging.getLogger("matplotlib.rcsetup")]
+    # Many silence matplotlib's log, which is where alone it says what it leaves out.
+    before = [(each, each.level, each.disabled) for each in loggers], logging.root.manager.disable
     for each in loggers:
         each.addFilter(refusing)
+        each.setLevel(logging.WARNING)
+        each.disabled = False
+    logging.disable(logging.NOTSET)
     try:
         yield
     finally:
-        for each in loggers:
+        logging.disable(before[1])
+        for each, level, disabled in before[0]:
             each.removeFilter(refusing)
+            each.setLevel(level)
+            each.disabled = disabled
 
 
 @contextmanager
