@@ -182,8 +182,9 @@ class Reading:
         """
         if self.choices.white is not None or not self.choices.pixels:
             return self.choices.white
-        found = white_of(items)
-        return self.seen.get("white") if found is None else self.seen.setdefault("white", found)
+        if "white" not in self.seen and (found := white_of(items)) is not None:
+            self.seen["white"] = found
+        return self.seen.get("white")
 
     def _as_it_is(self, item: Tensor, what: str, axes: int) -> Tensor:
         """An input of the model's own kind: fractions, or ids as 64 bits.
