@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from whitebox_probe._core.errors import ResultError
+from whitebox_probe.auditing import verdicts
 from whitebox_probe.results import folder as module
 from whitebox_probe.results import kinds
 from whitebox_probe.results.compare import Comparison, compare
@@ -287,3 +288,7 @@ def test_a_save_replaces_no_file_of_a_users_own(made, tmp_path):
 def test_the_names_of_files_are_those_that_are_written(made, tmp_path):
     made().save(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == set(kinds.FILES[kinds.RESULT])
+    both = compare([made(), made(model="vit")]).save(tmp_path / "both")
+    assert {path.name for path in both.iterdir()} == set(kinds.FILES[kinds.COMPARISON])
+    of_audit = {verdicts.SEAL, *map(verdicts.file_of, verdicts.TABLES)}
+    assert of_audit == set(kinds.FILES[kinds.AUDIT])
