@@ -28,6 +28,7 @@ SHIPPED = {
     "gpt2-tiny-kjv": "kjv",
 }
 KEYS = ["layer", "site", "metric", "basis", "convention"]
+MEMORY = 320 * 2**20  # that the check of memory leaves, on a card of any size
 BOUND = 2e-5  # of two devices' float32
 DEVICE = "cuda"  # another to try the script without one
 
@@ -253,7 +254,8 @@ def memory():
     """A batch that the GPU has no memory for: told in a line, and a smaller one goes on."""
     model = wp.load("vit-tiny-fmnist")
     torch.cuda.empty_cache()
-    torch.cuda.set_per_process_memory_fraction(0.004)
+    whole = torch.cuda.mem_get_info()[1]
+    torch.cuda.set_per_process_memory_fraction(MEMORY / whole)
     try:
         wp.probe(model, "fashion-mnist", batch_size=2000, device=DEVICE, progress=False)
         told = "NOTHING"
