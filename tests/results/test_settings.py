@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from whitebox_probe._core.errors import ResultError
+from whitebox_probe._core.errors import ProbeError, ResultError
 from whitebox_probe.results.result import Result
 from whitebox_probe.results.table import COLUMNS, keys_of, read_table, sample_key, tabulate
 
@@ -81,6 +81,58 @@ def test_settings_that_were_not_measured_are_told(made):
         result.curve("compression", epsilon=0.3)
 
 
+def test_each_value_that_is_asked_for_was_measured(made):
+    result = made(eps=[0.1, 0.5])
+    one = result.curve("compression", eps=[0.5])
+    assert one.equals(result.curve("compression", eps=np.array([0.5])))
+    for ask in (result.curve, result.values):
+        with pytest.raises(ResultError, match=r"with eps=0\.1 or 0\.3 is not in the result"):
+            ask("compression", eps=[0.1, 0.3])
+    with pytest.raises(ResultError, match=r"nothing in the result of crate has eps=0\.1 or 0\.3"):
+        result.select(eps=[0.1, 0.3])
+    assert result.curve("l0", eps=[0.1, 0.3]).equals(result.curve("l0"))  # which has none
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        *[{"eps": bad} for bad in ("x", "0.1", [None, "x"], {}, object(), True, 10**400)],
+        *[{"class_token": bad} for bad in ("no", 1, "True")],
+        *[{"basis": bad} for bad in (5, [5], {}, True)],
+        *[{"site": bad} for bad in (["z_out"], 5)],
+    ],
+    ids=str,
+)
+def test_settings_of_another_kind_are_told(where, made):
+    result = made(eps=[0.1, 0.5])
+    asking = [result.curve, result.values, result.trend]
+    for ask in asking:
+        with pytest.raises(ProbeError, match=f"{next(iter(where))} is "):
+            ask("compression", **where)
+    if "site" not in where:
+        with pytest.raises(ProbeError, match=f"{next(iter(where))} is "):
+            result.select(**where)
+
+
+def test_names_are_texts(made):
+    result = made()
+    for ask in (result.curve, result.values, result.keys, result.trend):
+        with pytest.raises(ProbeError, match=r"metric is \['l0'\]"):
+            ask(["l0"])
+    with pytest.raises(ProbeError, match=r"name is \['coherence'\]"):
+        result.matrix(["coherence"])
+
+
+def test_a_sample_that_was_not_drawn_is_told(made):
+    result = made()
+    drawn = result.samples.index.tolist()
+    with pytest.raises(ResultError, match="of crate holds no sample 99: it was not drawn"):
+        result.contents([drawn[0], 99])
+    for bad in ("x", 5, [None], [1.5]):
+        with pytest.raises(ProbeError, match="samples is"):
+            result.contents(bad)
+
+
 def test_one_site_of_several_is_named(made):
     both = made().frame
     other = both.assign(site="z_in")
@@ -118,7 +170,9 @@ def test_matrices_are_named_by_what_varies(made):
     result = made(basis=["native", "qk"])
     assert set(result.matrices) == {"coherence[basis=native]", "coherence[basis=qk]"}
     assert (result.matrix("coherence", basis="qk") == 1).all()
-    with pytest.raises(ResultError, match="2 matrices 'coherence' .*such as basis="):
+    with pytest.raises(
+        ResultError, match="2 matrices 'coherence' .*Name one with basis='native', 'qk'"
+    ):
         result.matrix("coherence")
     with pytest.raises(ResultError, match="no matrices 'overlap'.*holds: coherence"):
         result.matrix("overlap")

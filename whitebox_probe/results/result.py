@@ -8,9 +8,10 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
+from whitebox_probe._core.arguments import expect, expect_each, optional, text, whole
 from whitebox_probe._core.errors import MissingDependency, ResultError
 from whitebox_probe._core.gate import Unfit, gate
-from whitebox_probe._core.lines import short
+from whitebox_probe._core.lines import names, short
 from whitebox_probe.results import printed, summary
 from whitebox_probe.results.folder import read_seal, save_sealed
 from whitebox_probe.results.old import table_of_first_format
@@ -24,11 +25,13 @@ from whitebox_probe.results.reading import (
 from whitebox_probe.results.run import Run, same
 from whitebox_probe.results.table import (
     SETTINGS,
+    depends_on,
     keys_of,
     matching,
-    measured_with,
     no_value,
+    not_measured,
     several_values,
+    values_of,
     written,
 )
 from whitebox_probe.stats import Trend, by_content, trend
@@ -107,28 +110,34 @@ class Result:
 
     def _one(self, metric: str, site: str | None, where: Mapping[str, Any]) -> pd.DataFrame:
         """The rows of one curve, as the frame numbers them."""
+        expect("metric", metric, text, "it is a name in the table")
+        expect("site", site, optional(text), "it is a name in the table")
         rows = self._rows(metric, site, where)
         told = several_values(rows)
         if told:
             names = " and ".join("sites" if name == "site" else name for name in told)
-            each = "; ".join(f"{name}={', '.join(values)}" for name, values in told.items())
             raise ResultError(
                 f"'{metric}' was measured {'at' if 'site' in told else 'with'} several {names}",
                 "one curve has one of each",
-                f"Name one with {each}",
+                f"Name one with {_each(told)}",
             )
         return rows.sort_values("layer")
 
     def _rows(self, metric: str, site: str | None, where: Mapping[str, Any]) -> pd.DataFrame:
         mine = self.frame[self.frame["metric"] == metric]
-        rows = mine[matching(mine, where)]
+        wanted = _values(where)
+        rows = mine[matching(mine, wanted)]
         if "null" in rows and "null" not in where and (rows["null"] == "").any():
             rows = rows[rows["null"] == ""]
         if site is not None:
             rows = rows[rows["site"] == site]
-        if not rows.empty:
+        lacking = any(
+            len(values) > 1 and depends_on(mine, name) and not_measured(mine, name, values)
+            for name, values in wanted.items()
+        )
+        if not rows.empty and not lacking:
             return rows
-        asked = ", ".join(f"{name}={written(value)}" for name, value in where.items())
+        asked = ", ".join(f"{n}={' or '.join(map(written, v))}" for n, v in wanted.items())
         what = f"'{metric}'{f' at {site}' if site else ''}{f' with {asked}' if asked else ''}"
         have = sorted(set(self.frame["metric"] + "@" + self.frame["site"]))
         if not mine.empty and where:
@@ -155,13 +164,28 @@ class Result:
 
     def keys(self, metric: str | None = None) -> pd.Series:
         """The column of `samples` that belongs to each row of the frame, or of one metric."""
+        expect("metric", metric, optional(text), "it is a name in the table")
         frame = self.frame if metric is None else self.frame[self.frame["metric"] == metric]
         return keys_of(frame)
 
     def contents(self, samples: Sequence[int] | None = None) -> np.ndarray | None:
-        """What tells samples apart, (N,), all of the result or those named; None if not known."""
-        known, wanted = self.identities, self.samples.index if samples is None else samples
-        return None if known is None else known.loc[list(wanted)].to_numpy()
+        """What tells samples apart, (N,), all of the result or those named; None if not known.
+
+        Args: samples: numbers of the data set, as the index of `samples` has them.
+        Raises: ResultError for one that was not measured.
+        """
+        known = self.identities
+        if samples is None:
+            return None if known is None else known.loc[self.samples.index].to_numpy()
+        wanted = expect_each("samples", samples, whole(0), "samples are named by their numbers")
+        held = self.samples.index
+        if unknown := [number for number in wanted if number not in held]:
+            raise ResultError(
+                f"the result of {self.model} holds no sample {unknown[0]}",
+                "it was not drawn from the data",
+                f"Use some of: {names(list(map(str, held)))}",
+            )
+        return None if known is None else known.loc[wanted].to_numpy()
 
     def trend(self, metric: str, site: str | None = None, **where: Any) -> Trend:
         """How a metric goes with depth: Spearman's rho and its p, the change, and its steps.
@@ -182,6 +206,7 @@ class Result:
 
         Raises: ResultError when there are none, or several.
         """
+        expect("name", name, text, "matrices have names")
         told = {
             key: dict(self.run.matrices.get(key, {"name": key})) for key in sorted(self.matrices)
         }
@@ -191,10 +216,13 @@ class Result:
             where = {**where, "null": ""}  # the model's own, as of a curve
         found = list(frame.index[matching(frame, where)]) if mine else []
         if len(found) != 1:
+            several = several_values(frame.loc[found]) if found else {}
             raise ResultError(
                 f"{len(found) or 'no'} matrices '{name}' of {self.model} are as asked",
-                f"the result holds: {', '.join(sorted(self.matrices)) or 'none'}",
-                "Name a setting that tells one, such as basis=" if found else "Name one of those",
+                f"they differ in {', '.join(several)}"
+                if found
+                else f"the result holds: {', '.join(sorted(self.matrices)) or 'none'}",
+                f"Name one with {_each(several)}" if found else "Name one of those",
             )
         return self.matrices[found[0]]
 
@@ -206,9 +234,9 @@ class Result:
 
         Raises: ResultError when nothing is left.
         """
-        wanted = {name: _list(value) for name, value in where.items()}
+        wanted = _values(where)
         rows = self.frame[matching(self.frame, wanted)]
-        if rows.empty or any(not measured_with(self.frame, n, v) for n, v in wanted.items()):
+        if rows.empty or any(not v or not_measured(self.frame, n, v) for n, v in wanted.items()):
             asked = ", ".join(f"{n}={' or '.join(map(written, v))}" for n, v in wanted.items())
             raise ResultError(
                 f"nothing in the result of {self.model} has {asked}",
@@ -360,8 +388,14 @@ def same_arrays(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) 
     )
 
 
-def _list(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple | set) else [value]
+def _values(where: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """What each setting is asked to be, as lists; matching refuses what is no setting."""
+    return {n: values_of(n, v) if n in SETTINGS else [v] for n, v in where.items()}
+
+
+def _each(told: Mapping[str, Sequence[str]]) -> str:
+    """Settings with their values, as keywords."""
+    return "; ".join(f"{name}={', '.join(values)}" for name, values in told.items())
 
 
 def _distinct(rows: pd.DataFrame) -> list[dict[Hashable, Any]]:

@@ -1,13 +1,14 @@
 """The tidy frame of a result: its columns, how its rows are made, found and named."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from whitebox_probe._core.arguments import Check, bounded, expect, finite, optional, text, truth
 from whitebox_probe._core.errors import ResultError, nearest
 from whitebox_probe._core.gate import Unfit, gate, size_of
 from whitebox_probe.stats import copies_note, count_contents, summarise
@@ -48,6 +49,7 @@ BOOLEANS = {"prenorm", "class_token"}
 _MOST = 1 << 28  # bytes of a table that is read whole
 _BOOLEAN = {"True": True, "False": False, "": None}
 _SPREAD = ("std", "sem", "ci_low", "ci_high")
+_CHECKS: dict[str, Check] = {"prenorm": truth, "class_token": truth, "eps": finite, "lam": finite}
 _ORDER = ["metric", "site", *SETTINGS, "layer"]
 
 
@@ -116,7 +118,7 @@ def matching(frame: pd.DataFrame, where: Mapping[str, Any]) -> pd.Series:
     """Which rows were taken with these settings, or do not depend on them.
 
     Args: where: setting -> a value, or several in a list; None is not asked (`null`: of no null).
-    Raises: ResultError for a setting that does not exist.
+    Raises: ResultError for a setting that does not exist; SettingError for a value of another kind.
     """
     found = pd.Series(True, index=frame.index)
     for name, wanted in where.items():
@@ -126,24 +128,40 @@ def matching(frame: pd.DataFrame, where: Mapping[str, Any]) -> pd.Series:
                 "a row of the table has none of that name",
                 nearest(name, SETTINGS),
             )
-        if name not in frame or (wanted is None and name != "null"):
-            continue
-        values = list(wanted) if isinstance(wanted, list | tuple | set) else [wanted]
-        found &= _equal(frame[name], values, strict=name == "null")
+        values = values_of(name, wanted)
+        if name in frame and (name == "null" or values.count(None) < max(1, len(values))):
+            found &= _equal(frame[name], values, strict=name == "null")
     return found
 
 
-def measured_with(frame: pd.DataFrame, name: str, values: Sequence[Any]) -> bool:
-    """Whether some row was taken with one of these values of a setting, or None is asked."""
-    if name not in frame or not values or any(value is None for value in values):
-        return bool(values)
-    return bool(_equal(frame[name], values, strict=True).any())
+def values_of(name: str, wanted: Any) -> list[Any]:
+    """What a setting is asked to be: one value, or several in a list, as plain values.
+
+    Raises: SettingError for one that the setting cannot have.
+    """
+    one = isinstance(wanted, str | bytes | Mapping) or not isinstance(wanted, Iterable)
+    alone = one or getattr(wanted, "ndim", 1) == 0
+    values = [wanted] if alone else bounded(name, wanted)
+    why = "a number was taken so, or not"
+    return [expect(name, value, optional(_CHECKS.get(name, text)), why) for value in values]
+
+
+def not_measured(frame: pd.DataFrame, name: str, values: Sequence[Any]) -> list[Any]:
+    """The values of a setting, besides None, with which no row was taken."""
+    asked = [value for value in values if value is not None]
+    return [v for v in asked if name in frame and not _equal(frame[name], [v], strict=True).any()]
+
+
+def depends_on(frame: pd.DataFrame, name: str) -> bool:
+    """Whether some row holds a value of a setting."""
+    return name in frame and not frame[name].map(no_value).all()
 
 
 def _equal(column: "pd.Series[Any]", values: Sequence[Any], *, strict: bool) -> "pd.Series[bool]":
     """Where a column holds one of these values; unless strict, also where it holds none."""
     if column.name in ("eps", "lam"):
-        near = [np.isclose(column.to_numpy(), float(value), rtol=1e-9, atol=0) for value in values]
+        told = [float(value) for value in values if value is not None]
+        near = [np.isclose(column.to_numpy(), value, rtol=1e-9, atol=0) for value in told]
         same = pd.Series(np.any(near, axis=0), index=column.index, dtype=bool)
     else:
         same = column.isin(["" if value is None else value for value in values]).astype(bool)
