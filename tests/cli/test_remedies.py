@@ -11,6 +11,8 @@ from whitebox_probe.cli import main as cli
 
 # An option, with the command before it where it is that one's.
 _OPTION = re.compile(r"(?:\b(run|compare|audit|list|plot|report) )?(?<![\w-])(--[a-z][a-z-]*)")
+# A setting with the first of the values that are named for it.
+_ADVISED = re.compile(r"(--[a-z]+) ([\w.:]+)[,.]? ")
 _PYTHON = re.compile(r"(?<!--set )(?<!--option )\b[a-z_]+=")
 _FACTS = re.compile(r"\w\([^()]*\)|is loaded with [^:]*:")
 
@@ -66,6 +68,45 @@ WRONG = [
     ("audit", "crate-tiny-fmnist", "--first-layer", "99", "--limit", "2", "--out", "o"),
     ("audit", "crate-tiny-fmnist", "--threshold", "alpha=2", "--out", "o"),
 ]
+
+
+OF_TWO = [
+    *(("--figure", name) for name in ("coherence", "subspace_overlap", "principal_angles")),
+    *(("--figure", name) for name in ("panel", "eps_sweep", "compression")),
+]
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """A result with two bases and two eps, and one of a model of another size."""
+    here = tmp_path_factory.mktemp("two")
+    few = ["--limit", "2", "--quiet", "--metrics", "coherence,compression,l0"]
+    more = ["--basis", "qk,qkv:q", "--eps", "0.1,0.5"]
+    assert cli.main(["run", "vit-tiny-fmnist", *few, *more, "--out", str(here / "two")]) == 0
+    for name in ("vit-tiny-fmnist", "crate-tiny-kjv"):
+        data = ["--data", "kjv"] if name.endswith("kjv") else []
+        assert cli.main(["run", name, *data, *few, "--out", str(here / name)]) == 0
+    return here
+
+
+@pytest.mark.parametrize("words", OF_TWO, ids=" ".join)
+def test_what_a_figure_advises_draws_it(words, two, monkeypatch, capsys):
+    monkeypatch.chdir(two)
+    asked = ["plot", "two", *words, "--out", "p.png"]
+    assert cli.main(asked) == 2
+    err = capsys.readouterr().err
+    expect_followable(err, "plot")
+    advised = [w for flag, value in _ADVISED.findall(err) for w in (flag, value)]
+    assert "--basis" in advised
+    assert cli.main([*asked, *advised]) == 0, capsys.readouterr().err
+
+
+def test_models_of_two_sizes_share_a_panel_as_is_advised(two, monkeypatch, capsys):
+    monkeypatch.chdir(two)
+    asked = ["plot", "vit-tiny-fmnist", "crate-tiny-kjv", "--figure", "panel", "--out", "p.png"]
+    assert cli.main(asked) == 2
+    assert "Pass --per-token" in capsys.readouterr().err
+    assert cli.main([*asked, "--per-token"]) == 0, capsys.readouterr().err
 
 
 def options_of(command):

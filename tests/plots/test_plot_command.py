@@ -130,6 +130,63 @@ def test_a_keyword_of_a_figure_is_given_by_option(plot):
     assert "Did you mean 'centred'" in err
 
 
+def pixels_of(path):
+    with Image.open(path) as picture:
+        return picture.convert("RGB").tobytes()
+
+
+@pytest.mark.parametrize(
+    ("figure", "flag"), [("spectra", "log"), ("principal_angles", "centred"), ("panel", "legend")]
+)
+def test_a_flag_is_what_it_is_spelled(figure, flag, plot):
+    drawn = {}
+    for word in ("true", "True", "false", "False"):
+        status, err, out = plot("--figure", figure, "--option", f"{flag}={word}")
+        assert (status, err) == (0, "")
+        drawn[word] = pixels_of(out)
+    assert drawn["true"] == drawn["True"] != drawn["false"] == drawn["False"]
+
+
+@pytest.mark.parametrize("word", ["no", "off", "0", "[]", "", "1e400"])
+def test_what_is_no_flag_is_refused(word, plot):
+    status, err, _ = plot("--figure", "spectra", "--option", f"log={word}")
+    assert status == 2
+    assert re.search(r"--option log is .*Use True or False\.\n$", err)
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["metrics=[l0]", "metrics=l0,hoyer", 'metrics=["l0", "hoyer"]', "metrics=l0", "title=2026"],
+)
+def test_lists_and_texts_are_read_as_the_figure_takes_them(option, plot):
+    assert plot("--figure", "panel", "--option", option)[:2] == (0, "")
+
+
+def test_one_layer_is_a_list_of_one(plot):
+    for figure in ("coherence", "spectra", "principal_angles", "subspace_overlap"):
+        one = plot("--figure", figure, "--option", "layers=2")
+        assert one[:2] == (0, "")
+        drawn = pixels_of(one[2])
+        assert drawn == pixels_of(plot("--figure", figure, "--option", "layers=[2]")[2])
+
+
+def test_steps_are_numbers_and_may_be_negative(plot):
+    words = ["--figure", "over_steps", "--metric", "l0"]
+    for steps in ("5,nan", "5,inf"):
+        status, err, _ = plot(*words, "--steps", steps)
+        assert status == 2
+        assert "--steps is [5.0, " in err
+        assert "Use a list of numbers" in err
+    assert plot(*words, "--steps", "-1,5")[:2] == (0, "")
+
+
+def test_an_option_that_stands_already_names_what_to_use(plot):
+    status, err, _ = plot("--metric", "l0", "--option", "band=None")
+    assert status == 2
+    assert "Leave it out, and use --band none." in err
+    assert plot("--metric", "l0", "--band", "none")[:2] == (0, "")
+
+
 def test_what_says_too_much_or_too_little_is_one_line(plot, tmp_path, capsys):
     out = str(tmp_path / "x.png")
     assert cli.main(["plot", "--metric", "l0", "--out", out]) == 2

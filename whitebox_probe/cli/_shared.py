@@ -187,19 +187,25 @@ def names(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
+def pair(text: str) -> tuple[str, str]:
+    """`KEY=VALUE`, as an argparse type; the value as it is typed."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip().isidentifier():
+        raise argparse.ArgumentTypeError(f"'{text}' is not KEY=VALUE, as in heads=6")
+    return key.strip(), value.strip()
+
+
 def setting(text: str) -> tuple[str, Any]:
     """`KEY=VALUE`, as an argparse type; what is JSON (numbers, true, null, lists) is read as it.
 
     >>> setting("lam=0.5"), setting("model_type=gpt2")
     (('lam', 0.5), ('model_type', 'gpt2'))
     """
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip().isidentifier():
-        raise argparse.ArgumentTypeError(f"'{text}' is not KEY=VALUE, as in heads=6")
+    key, value = pair(text)
     try:
-        return key.strip(), parse_json(value)
+        return key, parse_json(value)
     except Unfit:
-        return key.strip(), value.strip()
+        return key, value
 
 
 def settings(pairs: Sequence[tuple[str, Any]], of: Callable[..., Any]) -> dict[str, Any]:

@@ -39,6 +39,10 @@ def command_modules() -> dict[str, ModuleType]:
     }
 
 
+_NUMBERS = re.compile(r"-[.\d][-+.,\deE]*$")
+"""Values that begin with a minus and are no options: one number, or several, as in -1,5."""
+
+
 class _Once(argparse.Action):
     """An option of one value, which a second one would replace in silence."""
 
@@ -71,6 +75,7 @@ class _Parser(argparse.ArgumentParser):
         self.given: set[str] = set()
         for usual in (None, "store"):
             self.register("action", usual, _Once)
+        self._negative_number_matcher = _NUMBERS
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse anew: nothing has been given yet."""

@@ -12,7 +12,7 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from whitebox_probe._core.errors import ProbeError, nearest
+from whitebox_probe._core.errors import ProbeError, SettingError, nearest
 from whitebox_probe.cli import _completing, _screen, _shared
 
 HELP = "a figure from saved results"
@@ -26,6 +26,9 @@ EXAMPLES = (
     "plot --figure text --model gpt2-tiny-kjv --data kjv --option value=received --out text.png",
     "plot runs/crate runs/vit --metric l0 --palette '#1b6ca8,#e07b39' --size 5,3 --out l0",
 )
+_WHICH = ("convention", "basis", "null", "eps", "lam")
+_OF_THEIR_OWN = ("band", "site", "width", "size", "labels", "palette", "steps", "title", *_WHICH)
+"""Keywords of figures that have an option; `_flag` says how it is spelled."""
 _OTHER_FORMATS = (".jpg", ".jpeg", ".eps", ".ps", ".tif", ".tiff", ".gif", ".webp")
 
 
@@ -78,10 +81,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--option",
         dest="more",
         action="append",
-        type=_shared.setting,
+        type=_shared.pair,
         default=[],
         metavar="KEY=VALUE",
-        help="another keyword of the figure, as layer=6 or query=[3,4]; again for each",
+        help="another keyword of the figure, as layer=6, query=3,4 or sort=false; again for each",
     )
     inside = parser.add_argument_group("a look inside a model, for figures of samples")
     kind = _shared.name_or_path
@@ -271,28 +274,52 @@ def _options(args: argparse.Namespace, name: str, draw: Any) -> dict[str, Any]:
         "palette": _palette(args.palette),
         "steps": args.steps,
         "title": args.title,
-    } | {name: getattr(args, name) for name in ("convention", "basis", "null", "eps", "lam")}
-    takes = inspect.signature(draw).parameters
+    } | {name: getattr(args, name) for name in _WHICH}
+    from whitebox_probe.plots._keywords import held_to, hints_of, read
+
+    signature = inspect.signature(draw)
+    takes, hints = signature.parameters, hints_of(signature, draw.__globals__)
     given = {key: value for key, value in given.items() if value is not None or key == "band"}
     if "band" not in takes:
         del given["band"]  # it has a default, which says nothing
     for key, value in args.more:
-        if key in given or key not in takes:
+        if key in given:
+            raise ProbeError(
+                f"--option {key} is given, and its value stands already",
+                "a keyword has one value",
+                f"Leave it out, and use {_instead(key, value)}",
+            )
+        if key not in takes:
             raise ProbeError(
                 f"the figure '{name}' takes no --option {key}",
-                "it is given twice" if key in given else "it has no keyword of that name",
+                "it has no keyword of that name",
                 nearest(key, [k for k in takes if k not in given]),
             )
-        given[key] = tuple(value) if isinstance(value, list) and key == "query" else value
+        try:
+            given[key] = held_to(name, key, read(value, hints[key]), hints[key])
+        except SettingError as error:
+            raise ProbeError(f"--option {error.what}", error.why, error.fix) from error
     for key in given:
         if key not in takes:
-            option = {"normalise": "per-token"}.get(key, key.replace("_", "-"))
             raise ProbeError(
-                f"the figure '{name}' takes no --{option}",
+                f"the figure '{name}' takes no --{_flag(key)}",
                 "it draws none" if key == "steps" else "it does not draw a measure against depth",
-                f"Leave out --{option}",
+                f"Leave out --{_flag(key)}",
             )
     return given
+
+
+def _flag(key: str) -> str:
+    return {"normalise": "per-token"}.get(key, key.replace("_", "-"))
+
+
+def _instead(key: str, value: str) -> str:
+    """The option of its own that a keyword has; the other --option of one that has none."""
+    if key in ("normalise", "relative_depth"):
+        return f"--{_flag(key)}"
+    if key in _OF_THEIR_OWN:
+        return f"--{_flag(key)} {value.lower() if value in ('None', 'null') else value}"
+    return f"one --option {key}"
 
 
 def _palette(text: str | None) -> Any:

@@ -36,7 +36,7 @@ def attention(
     mass: float | None = None,
     boxes: bool = False,
     samples: Sequence[int] | int | None = None,
-    labels: Mapping[str, str] | Sequence[str] | None = None,
+    labels: Mapping[str, str | int | float] | Sequence[str | int | float] | None = None,
     palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
     axes: Any = None,
     size: tuple[float, float] | None = None,
@@ -80,7 +80,7 @@ def attention_matrix(
     tokens: tuple[int, int] | None = None,
     colorbar: bool = True,
     samples: Sequence[int] | int | None = None,
-    labels: Mapping[str, str] | Sequence[str] | None = None,
+    labels: Mapping[str, str | int | float] | Sequence[str | int | float] | None = None,
     palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
     axes: Any = None,
     size: tuple[float, float] | None = None,
@@ -114,7 +114,7 @@ def attention_matrix(
 def audit(
     found: Audit,
     *,
-    labels: Mapping[str, str] | Sequence[str] | None = None,
+    labels: Mapping[str, str | int | float] | Sequence[str | int | float] | None = None,
     palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
     axes: Any = None,
     size: tuple[float, float] | None = None,
@@ -141,18 +141,20 @@ def audit(
 
 def coding_rate(
     *results: Result,
-    site: str | None = None,
     basis: str | None = None,
     convention: str | None = None,
+    prenorm: bool | None = None,
+    class_token: bool | None = None,
     eps: float | None = None,
     lam: float | None = None,
     null: str | None = None,
+    site: str | None = None,
     band: Literal["ci", "std", "sem"] | None = "ci",
     relative_depth: bool = False,
     normalise: Literal["per_token", "per_entry", "position", "null_share"] | None = None,
     nulls: Mapping[str, Result] | Iterable[Result | Mapping[str, Result]] = (),
     bounds: bool = False,
-    labels: Mapping[str, str] | Sequence[str] | None = None,
+    labels: Mapping[str, str | int | float] | Sequence[str | int | float] | None = None,
     palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
     ax: Axes | None = None,
     size: tuple[float, float] | None = None,
@@ -163,12 +165,14 @@ def coding_rate(
     """R of each layer, one curve a model: whether the tokens as a whole keep their volume.
 
     Args:
-        site: which one, if the measure was taken at several.
         basis: which one, if it was taken in several.
         convention: which one, if it was taken in both.
+        prenorm: which one, if it was taken after norms and without.
+        class_token: which one, if it was taken with the class token and without.
         eps: which one, if it was taken with several.
         lam: which one, if it was taken with several.
         null: which one, if a result holds nulls among its rows.
+        site: which one, if the measure was taken at several.
         band: what is shaded: 95% interval of the mean, std over samples, or standard error.
         relative_depth: draw against layer / number of layers.
         normalise: how nats are brought to a common size (`results.FORMS`), such as `per_token`.
@@ -190,8 +194,15 @@ def coherence(
     *results: Result,
     matrix: str = "coherence",
     centred: bool | None = None,
-    layers: Sequence[int] | None = None,
-    labels: Mapping[str, str] | Sequence[str] | None = None,
+    basis: str | None = None,
+    convention: str | None = None,
+    prenorm: bool | None = None,
+    class_token: bool | None = None,
+    eps: float | None = None,
+    lam: float | None = None,
+    null: str | None = None,
+    layers: Sequence[int] | int | None = None,
+    labels: Mapping[str, str | int | float] | Sequence[str | int | float] | None = None,
     palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
     axes: Any = None,
     size: tuple[float, float] | None = None,
@@ -209,6 +220,13 @@ def coherence(
             |U^T U| of all K*p basis vectors, or another one of the results, with values 0 to 1.
         centred: subtract what random subspaces of each model's sizes give; if not given, where the
             matrix is `coherence` and every result holds that.
+        basis: which one, if it was taken in several.
+        convention: which one, if it was taken in both.
+        prenorm: which one, if it was taken after norms and without.
+        class_token: which one, if it was taken with the class token and without.
+        eps: which one, if it was taken with several.
+        lam: which one, if it was taken with several.
+        null: which one, if a result holds nulls among its rows.
         layers: which to draw, counted from 1; if not given, at most eight, spread over the depth.
         labels: what models are called: a mapping from their names, or a list in their order.
         palette: a colour map's name; or colours of the models' names, as a list or a mapping.
@@ -224,18 +242,20 @@ def coherence(
 
 def compression(
     *results: Result,
-    site: str | None = None,
     basis: str | None = None,
     convention: str | None = None,
+    prenorm: bool | None = None,
+    class_token: bool | None = None,
     eps: float | None = None,
     lam: float | None = None,
     null: str | None = None,
+    site: str | None = None,
     band: Literal["ci", "std", "sem"] | None = "ci",
     relative_depth: bool = False,
     normalise: Literal["per_token", "per_entry", "position", "null_share"] | None = None,
     nulls: Mapping[str, Result] | Iterable[Result | Mapping[str, Result]] = (),
     bounds: bool = False,
-    labels: Mapping[str, str] | Sequence[str] | None = None,
+    labels: Mapping[str, str | int | float] | Sequence[str | int | float] | None = None,
     palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
     ax: Axes | None = None,
     size: tuple[float, float] | None = None,
@@ -246,12 +266,14 @@ def compression(
     """R^c of each layer, one curve a model; the lower, the more compressed.
 
     Args:
-        site: which one, if the measure was taken at several.
         basis: which one, if it was taken in several.
         convention: which one, if it was taken in both.
+        prenorm: which one, if it was taken after norms and without.
+        class_token: which one, if it was taken with the class token and without.
         eps: which one, if it was taken with several.
         lam: which one, if it was taken with several.
         null: which one, if a result holds nulls among its rows.
+        site: which one, if the measure was taken at several.
         band: what is shaded: 95% interval of the mean, std over samples, or standard error.
         relative_depth: draw against layer / number of layers.
         normalise: how nats are brought to a common size (`results.FORMS`), such as `per_token`.
@@ -272,18 +294,20 @@ def compression(
 def curves(
     *results: Result,
     metric: str,
-    site: str | None = None,
     basis: str | None = None,
     convention: str | None = None,
+    prenorm: bool | None = None,
+    class_token: bool | None = None,
     eps: float | None = None,
     lam: float | None = None,
     null: str | None = None,
+    site: str | None = None,
     band: Literal["ci", "std", "sem"] | None = "ci",
     relative_depth: bool = False,
     normalise: Literal["per_token", "per_entry", "position", "null_share"] | None = None,
     nulls: Mapping[str, Result] | Iterable[Result | Mapping[str, Result]] = (),
     bounds: bool = False,
-    labels: Mapping[str, str] | Sequence[str] | None = None,
+    labels: Mapping[str, str | int | float] | Sequence[str | int | float] | None = None,
     palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
     ax: Axes | None = None,
     size: tuple[float, float] | None = None,
@@ -295,12 +319,14 @@ def curves(
 
     Args:
         metric: its name in the table.
-        site: which one, if the measure was taken at several.
         basis: which one, if it was taken in several.
         convention: which one, if it was taken in both.
+        prenorm: which one, if it was taken after norms and without.
+        class_token: which one, if it was taken with the class token and without.
         eps: which one, if it was taken with several.
         lam: which one, if it was taken with several.
         null: which one, if a result holds nulls among its rows.
+        site: which one, if the measure was taken at several.
         band: what is shaded: 95% interval of the mean, std over samples, or standard error.
         relative_depth: draw against layer / number of layers.
         normalise: how nats are brought to a common size (`results.FORMS`), such as `per_token`.
@@ -323,7 +349,14 @@ def eps_sweep(
     metric: str = "compression",
     site: str | None = None,
     relative: bool = True,
-    labels: Mapping[str, str] | Sequence[str] | None = None,
+    basis: str | None = None,
+    convention: str | None = None,
+    prenorm: bool | None = None,
+    class_token: bool | None = None,
+    eps: float | None = None,
+    lam: float | None = None,
+    null: str | None = None,
+    labels: Mapping[str, str | int | float] | Sequence[str | int | float] | None = None,
     palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
     axes: Any = None,
     size: tuple[float, float] | None = None,
@@ -338,6 +371,13 @@ def eps_sweep(
         metric: its name in the table.
         site: which one, if the measure was taken at several.
         relative: draw each curve as a share of its first layer.
+        basis: which one, if it was taken in several.
+        convention: which one, if it was taken in both.
+        prenorm: which one, if it was taken after norms and without.
+        class_token: which one, if it was taken with the class token and without.
+        eps: which one, if it was taken with several.
+        lam: which one, if it was taken with several.
+        null: which one, if a result holds nulls among its rows.
         labels: what models are called: a mapping from their names, or a list in their order.
         palette: a colour map's name.
         axes: draw in these axes, one a model, and return their figure.
@@ -351,11 +391,19 @@ def eps_sweep(
 
 def fidelity(
     *results: Result,
-    columns: int | None = None,
+    basis: str | None = None,
     convention: str | None = None,
+    prenorm: bool | None = None,
+    class_token: bool | None = None,
+    eps: float | None = None,
+    lam: float | None = None,
+    null: str | None = None,
+    columns: int | None = None,
+    site: str | None = None,
     band: Literal["ci", "std", "sem"] | None = "ci",
     relative_depth: bool = False,
-    labels: Mapping[str, str] | Sequence[str] | None = None,
+    normalise: Literal["per_token", "per_entry"] | None = None,
+    labels: Mapping[str, str | int | float] | Sequence[str | int | float] | None = None,
     palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
     axes: Any = None,
     size: tuple[float, float] | None = None,
@@ -370,10 +418,19 @@ def fidelity(
     LASSO it goes. Those that every result holds are drawn; a ViT has no LASSO.
 
     Args:
+        basis: which one, if it was taken in several.
+        convention: which one, if it was taken in both.
+        prenorm: which one, if it was taken after norms and without.
+        class_token: which one, if it was taken with the class token and without.
+        eps: which one, if it was taken with several.
+        lam: which one, if it was taken with several.
+        null: which one, if a result holds nulls among its rows.
         columns: panels in a row; two, or three of more than four, if not given.
-        convention: which one, if measures were taken in both.
+        site: which one, of measures that were taken at several.
         band: what is shaded: 95% interval of the mean, std over samples, or standard error.
         relative_depth: draw against layer / number of layers.
+        normalise: how nats are brought to a common size, `per_token` or `per_entry`; measures that
+            are not in nats stay as they are.
         labels: what models are called: a mapping from their names, or a list in their order.
         palette: colours of models: a list, a mapping from their names, or a colour map's name.
         axes: draw in these axes, one a measure, row by row, and return their figure.
@@ -392,15 +449,22 @@ def over_steps(
     metric: str = "compression",
     steps: Sequence[float] | None = None,
     form: Literal["curves", "heatmap"] = "curves",
-    layers: Sequence[int] | None = None,
+    layers: Sequence[int] | int | None = None,
     site: str | None = None,
     log: bool | None = None,
-    labels: Mapping[str, str] | Sequence[str] | None = None,
+    labels: Mapping[str, str | int | float] | Sequence[str | int | float] | None = None,
     palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
     ax: Axes | None = None,
     size: tuple[float, float] | None = None,
     width: Literal["column", "text"] | None = None,
     title: str | None = None,
+    basis: str | None = None,
+    convention: str | None = None,
+    prenorm: bool | None = None,
+    class_token: bool | None = None,
+    eps: float | None = None,
+    lam: float | None = None,
+    null: str | None = None,
 ) -> Figure:
     """A measure of each layer over a training, one result a checkpoint.
 
@@ -421,6 +485,13 @@ def over_steps(
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
         title: above the axes.
+        basis: which one, if it was taken in several.
+        convention: which one, if it was taken in both.
+        prenorm: which one, if it was taken after norms and without.
+        class_token: which one, if it was taken with the class token and without.
+        eps: which one, if it was taken with several.
+        lam: which one, if it was taken with several.
+        null: which one, if a result holds nulls among its rows.
 
     Raises: ResultError for fewer than two results, or of different measures; ProbeError for steps
         that are not known, or a form that there is not.
@@ -428,12 +499,20 @@ def over_steps(
 
 def panel(
     *results: Result,
-    metrics: Sequence[str] | None = None,
-    columns: int | None = None,
+    metrics: Sequence[str] | str | None = None,
+    basis: str | None = None,
     convention: str | None = None,
+    prenorm: bool | None = None,
+    class_token: bool | None = None,
+    eps: float | None = None,
+    lam: float | None = None,
+    null: str | None = None,
+    columns: int | None = None,
+    site: str | None = None,
     band: Literal["ci", "std", "sem"] | None = "ci",
     relative_depth: bool = False,
-    labels: Mapping[str, str] | Sequence[str] | None = None,
+    normalise: Literal["per_token", "per_entry"] | None = None,
+    labels: Mapping[str, str | int | float] | Sequence[str | int | float] | None = None,
     palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
     axes: Any = None,
     size: tuple[float, float] | None = None,
@@ -446,10 +525,19 @@ def panel(
     Args:
         metrics: names in the table; if not given, those of R^c, R, their difference and l0 that
             every result holds.
+        basis: which one, if it was taken in several.
+        convention: which one, if it was taken in both.
+        prenorm: which one, if it was taken after norms and without.
+        class_token: which one, if it was taken with the class token and without.
+        eps: which one, if it was taken with several.
+        lam: which one, if it was taken with several.
+        null: which one, if a result holds nulls among its rows.
         columns: panels in a row; two, or three of more than four, if not given.
-        convention: which one, if measures were taken in both.
+        site: which one, of measures that were taken at several.
         band: what is shaded: 95% interval of the mean, std over samples, or standard error.
         relative_depth: draw against layer / number of layers.
+        normalise: how nats are brought to a common size, `per_token` or `per_entry`; measures that
+            are not in nats stay as they are.
         labels: what models are called: a mapping from their names, or a list in their order.
         palette: colours of models: a list, a mapping from their names, or a colour map's name.
         axes: draw in these axes, one a measure, row by row, and return their figure.
@@ -464,9 +552,16 @@ def panel(
 
 def principal_angles(
     *results: Result,
-    layers: Sequence[int] | None = None,
+    layers: Sequence[int] | int | None = None,
     centred: bool = True,
-    labels: Mapping[str, str] | Sequence[str] | None = None,
+    basis: str | None = None,
+    convention: str | None = None,
+    prenorm: bool | None = None,
+    class_token: bool | None = None,
+    eps: float | None = None,
+    lam: float | None = None,
+    null: str | None = None,
+    labels: Mapping[str, str | int | float] | Sequence[str | int | float] | None = None,
     palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
     axes: Any = None,
     size: tuple[float, float] | None = None,
@@ -483,6 +578,13 @@ def principal_angles(
         layers: which to draw, counted from 1; all if not given.
         centred: draw what is above and below the angles of subspaces drawn at random, in place of
             the angles.
+        basis: which one, if it was taken in several.
+        convention: which one, if it was taken in both.
+        prenorm: which one, if it was taken after norms and without.
+        class_token: which one, if it was taken with the class token and without.
+        eps: which one, if it was taken with several.
+        lam: which one, if it was taken with several.
+        null: which one, if a result holds nulls among its rows.
         labels: what models are called: a mapping from their names, or a list in their order.
         palette: a colour map's name.
         axes: draw in these axes, one a model, and return their figure.
@@ -496,12 +598,19 @@ def principal_angles(
 
 def rate_change_parts(
     *results: Result,
-    labels: Mapping[str, str] | Sequence[str] | None = None,
+    labels: Mapping[str, str | int | float] | Sequence[str | int | float] | None = None,
     palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
     axes: Any = None,
     size: tuple[float, float] | None = None,
     width: Literal["column", "text"] | None = None,
     title: str | None = None,
+    basis: str | None = None,
+    convention: str | None = None,
+    prenorm: bool | None = None,
+    class_token: bool | None = None,
+    eps: float | None = None,
+    lam: float | None = None,
+    null: str | None = None,
 ) -> Figure:
     """Which part of the attention's update changes R^c, in bars that add up; one panel a model.
 
@@ -511,29 +620,39 @@ def rate_change_parts(
 
     Args:
         labels: what models are called: a mapping from their names, or a list in their order.
-        palette: three colours, of the parts in their order.
+        palette: colours of the parts: a list of three, a mapping from `common`, `radial` and
+            `tangential`, or a colour map's name.
         axes: draw in these axes, one a model, and return their figure.
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or by the number of models.
         title: above the panels.
+        basis: which one, if it was taken in several.
+        convention: which one, if it was taken in both.
+        prenorm: which one, if it was taken after norms and without.
+        class_token: which one, if it was taken with the class token and without.
+        eps: which one, if it was taken with several.
+        lam: which one, if it was taken with several.
+        null: which one, if a result holds nulls among its rows.
 
     Raises: ResultError when a result lacks a part.
     """
 
 def rate_reduction(
     *results: Result,
-    site: str | None = None,
     basis: str | None = None,
     convention: str | None = None,
+    prenorm: bool | None = None,
+    class_token: bool | None = None,
     eps: float | None = None,
     lam: float | None = None,
     null: str | None = None,
+    site: str | None = None,
     band: Literal["ci", "std", "sem"] | None = "ci",
     relative_depth: bool = False,
     normalise: Literal["per_token", "per_entry", "position", "null_share"] | None = None,
     nulls: Mapping[str, Result] | Iterable[Result | Mapping[str, Result]] = (),
     bounds: bool = False,
-    labels: Mapping[str, str] | Sequence[str] | None = None,
+    labels: Mapping[str, str | int | float] | Sequence[str | int | float] | None = None,
     palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
     ax: Axes | None = None,
     size: tuple[float, float] | None = None,
@@ -544,12 +663,14 @@ def rate_reduction(
     """R - R^c of each layer, one curve a model; the higher, the better by its principle.
 
     Args:
-        site: which one, if the measure was taken at several.
         basis: which one, if it was taken in several.
         convention: which one, if it was taken in both.
+        prenorm: which one, if it was taken after norms and without.
+        class_token: which one, if it was taken with the class token and without.
         eps: which one, if it was taken with several.
         lam: which one, if it was taken with several.
         null: which one, if a result holds nulls among its rows.
+        site: which one, if the measure was taken at several.
         band: what is shaded: 95% interval of the mean, std over samples, or standard error.
         relative_depth: draw against layer / number of layers.
         normalise: how nats are brought to a common size (`results.FORMS`), such as `per_token`.
@@ -574,7 +695,7 @@ def reconstruction(
     *,
     mean: tuple[float, ...] = (0.485, 0.456, 0.406),
     std: tuple[float, ...] = (0.229, 0.224, 0.225),
-    labels: Mapping[str, str] | Sequence[str] | None = None,
+    labels: Mapping[str, str | int | float] | Sequence[str | int | float] | None = None,
     palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
     axes: Any = None,
     size: tuple[float, float] | None = None,
@@ -599,7 +720,7 @@ def reconstruction(
 def robustness(
     found: Audit,
     *,
-    labels: Mapping[str, str] | Sequence[str] | None = None,
+    labels: Mapping[str, str | int | float] | Sequence[str | int | float] | None = None,
     palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
     axes: Any = None,
     size: tuple[float, float] | None = None,
@@ -627,7 +748,7 @@ def segmentation(
     scores: DataFrame,
     *,
     of: Literal["masks", "boxes"] = "masks",
-    labels: Mapping[str, str] | Sequence[str] | None = None,
+    labels: Mapping[str, str | int | float] | Sequence[str | int | float] | None = None,
     palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
     ax: Axes | None = None,
     size: tuple[float, float] | None = None,
@@ -657,7 +778,7 @@ def similarity(
     found: Similarity,
     *,
     measure: str = "cka",
-    labels: Mapping[str, str] | Sequence[str] | None = None,
+    labels: Mapping[str, str | int | float] | Sequence[str | int | float] | None = None,
     palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
     ax: Axes | None = None,
     size: tuple[float, float] | None = None,
@@ -682,18 +803,20 @@ def similarity(
 
 def sparse_rate_reduction(
     *results: Result,
-    site: str | None = None,
     basis: str | None = None,
     convention: str | None = None,
+    prenorm: bool | None = None,
+    class_token: bool | None = None,
     eps: float | None = None,
     lam: float | None = None,
     null: str | None = None,
+    site: str | None = None,
     band: Literal["ci", "std", "sem"] | None = "ci",
     relative_depth: bool = False,
     normalise: Literal["per_token", "per_entry", "position", "null_share"] | None = None,
     nulls: Mapping[str, Result] | Iterable[Result | Mapping[str, Result]] = (),
     bounds: bool = False,
-    labels: Mapping[str, str] | Sequence[str] | None = None,
+    labels: Mapping[str, str | int | float] | Sequence[str | int | float] | None = None,
     palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
     ax: Axes | None = None,
     size: tuple[float, float] | None = None,
@@ -704,12 +827,14 @@ def sparse_rate_reduction(
     """R - R^c - lam |Z|_0 of each layer, one curve a model; the higher, the better.
 
     Args:
-        site: which one, if the measure was taken at several.
         basis: which one, if it was taken in several.
         convention: which one, if it was taken in both.
+        prenorm: which one, if it was taken after norms and without.
+        class_token: which one, if it was taken with the class token and without.
         eps: which one, if it was taken with several.
         lam: which one, if it was taken with several.
         null: which one, if a result holds nulls among its rows.
+        site: which one, if the measure was taken at several.
         band: what is shaded: 95% interval of the mean, std over samples, or standard error.
         relative_depth: draw against layer / number of layers.
         normalise: how nats are brought to a common size (`results.FORMS`), such as `per_token`.
@@ -730,18 +855,20 @@ def sparse_rate_reduction(
 def sparsity(
     *results: Result,
     metric: str = "l0",
-    site: str | None = None,
     basis: str | None = None,
     convention: str | None = None,
+    prenorm: bool | None = None,
+    class_token: bool | None = None,
     eps: float | None = None,
     lam: float | None = None,
     null: str | None = None,
+    site: str | None = None,
     band: Literal["ci", "std", "sem"] | None = "ci",
     relative_depth: bool = False,
     normalise: Literal["per_token", "per_entry", "position", "null_share"] | None = None,
     nulls: Mapping[str, Result] | Iterable[Result | Mapping[str, Result]] = (),
     bounds: bool = False,
-    labels: Mapping[str, str] | Sequence[str] | None = None,
+    labels: Mapping[str, str | int | float] | Sequence[str | int | float] | None = None,
     palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
     ax: Axes | None = None,
     size: tuple[float, float] | None = None,
@@ -754,12 +881,14 @@ def sparsity(
     Args:
         metric: `l0` (share of exactly non-zero entries, never its complement), `thresholded`,
             `hoyer`, or another measure of the table.
-        site: which one, if the measure was taken at several.
         basis: which one, if it was taken in several.
         convention: which one, if it was taken in both.
+        prenorm: which one, if it was taken after norms and without.
+        class_token: which one, if it was taken with the class token and without.
         eps: which one, if it was taken with several.
         lam: which one, if it was taken with several.
         null: which one, if a result holds nulls among its rows.
+        site: which one, if the measure was taken at several.
         band: what is shaded: 95% interval of the mean, std over samples, or standard error.
         relative_depth: draw against layer / number of layers.
         normalise: how nats are brought to a common size (`results.FORMS`), such as `per_token`.
@@ -779,9 +908,16 @@ def sparsity(
 
 def spectra(
     *results: Result,
-    layers: Sequence[int] | None = None,
+    layers: Sequence[int] | int | None = None,
     log: bool = True,
-    labels: Mapping[str, str] | Sequence[str] | None = None,
+    basis: str | None = None,
+    convention: str | None = None,
+    prenorm: bool | None = None,
+    class_token: bool | None = None,
+    eps: float | None = None,
+    lam: float | None = None,
+    null: str | None = None,
+    labels: Mapping[str, str | int | float] | Sequence[str | int | float] | None = None,
     palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
     axes: Any = None,
     size: tuple[float, float] | None = None,
@@ -796,6 +932,13 @@ def spectra(
         layers: which to draw, counted from 1; all if not given.
         log: whether shares are on a logarithmic axis; those below 1e-8 of the leading one, which
             are rounding, are left out.
+        basis: which one, if it was taken in several.
+        convention: which one, if it was taken in both.
+        prenorm: which one, if it was taken after norms and without.
+        class_token: which one, if it was taken with the class token and without.
+        eps: which one, if it was taken with several.
+        lam: which one, if it was taken with several.
+        null: which one, if a result holds nulls among its rows.
         labels: what models are called: a mapping from their names, or a list in their order.
         palette: a colour map's name.
         axes: draw in these axes, one a model, and return their figure.
@@ -808,8 +951,15 @@ def spectra(
 
 def subspace_overlap(
     *results: Result,
-    layers: Sequence[int] | None = None,
-    labels: Mapping[str, str] | Sequence[str] | None = None,
+    basis: str | None = None,
+    convention: str | None = None,
+    prenorm: bool | None = None,
+    class_token: bool | None = None,
+    eps: float | None = None,
+    lam: float | None = None,
+    null: str | None = None,
+    layers: Sequence[int] | int | None = None,
+    labels: Mapping[str, str | int | float] | Sequence[str | int | float] | None = None,
     palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
     axes: Any = None,
     size: tuple[float, float] | None = None,
@@ -823,6 +973,13 @@ def subspace_overlap(
     from 0 to 1 nothing else would be seen.
 
     Args:
+        basis: which one, if it was taken in several.
+        convention: which one, if it was taken in both.
+        prenorm: which one, if it was taken after norms and without.
+        class_token: which one, if it was taken with the class token and without.
+        eps: which one, if it was taken with several.
+        lam: which one, if it was taken with several.
+        null: which one, if a result holds nulls among its rows.
         layers: which to draw, counted from 1; if not given, at most eight, spread over the depth.
         labels: what models are called: a mapping from their names, or a list in their order.
         palette: a colour map's name; or colours of the models' names, as a list or a mapping.
@@ -841,7 +998,7 @@ def text(
     value: Literal["norm", "l0", "change", "received", "attended"] | ndarray = "norm",
     layer: int | None = None,
     samples: Sequence[int] | int | None = None,
-    labels: Mapping[str, str] | Sequence[str] | None = None,
+    labels: Mapping[str, str | int | float] | Sequence[str | int | float] | None = None,
     palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
     axes: Any = None,
     size: tuple[float, float] | None = None,
@@ -874,7 +1031,7 @@ def token_pca(
     layers: Sequence[int] | int | None = None,
     foreground: bool = True,
     samples: Sequence[int] | int | None = None,
-    labels: Mapping[str, str] | Sequence[str] | None = None,
+    labels: Mapping[str, str | int | float] | Sequence[str | int | float] | None = None,
     palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
     axes: Any = None,
     size: tuple[float, float] | None = None,
@@ -914,7 +1071,7 @@ def tokens(
     sort: bool = True,
     tokens: tuple[int, int] | None = None,
     samples: Sequence[int] | int | None = None,
-    labels: Mapping[str, str] | Sequence[str] | None = None,
+    labels: Mapping[str, str | int | float] | Sequence[str | int | float] | None = None,
     palette: str | Sequence[Any] | Mapping[str, Any] | None = None,
     axes: Any = None,
     size: tuple[float, float] | None = None,

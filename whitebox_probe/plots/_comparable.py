@@ -1,6 +1,6 @@
 """What may share an axis: the same thing, in nats of the same size; and what of it is drawn."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,10 +48,14 @@ def chosen(
     return shown
 
 
-def matrices_of(result: Result, name: str) -> np.ndarray | None:
-    """A matrix of each layer, by its name or by its key; None where the result holds none."""
+def matrices_of(result: Result, name: str, where: Mapping[str, Any]) -> np.ndarray | None:
+    """A matrix of each layer, by its name or by its key; None where the result holds none.
+
+    Args: where: settings that tell it from others of its name, as for `Result.matrix`.
+    Raises: ResultError where they leave several, or none.
+    """
     having = {place.get("name", key) for key, place in result.run.matrices.items()}
-    return result.matrix(name) if name in having else result.matrices.get(name)
+    return result.matrix(name, **where) if name in having else result.matrices.get(name)
 
 
 def check_results(results: Sequence[Any]) -> None:

@@ -1,10 +1,11 @@
 """The keywords of every figure of a measure against depth."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from whitebox_probe.plots import _ends, _nulls, style
 from whitebox_probe.plots._palette import Palette
+from whitebox_probe.plots._where import Where
 from whitebox_probe.plots.page import Size
 
 if TYPE_CHECKING:
@@ -15,16 +16,11 @@ Normalise = Literal["per_token", "per_entry", "position", "null_share"] | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(Where):
     """Keywords of every figure of a measure against depth.
 
     Args:
         site: which one, if the measure was taken at several.
-        basis: which one, if it was taken in several.
-        convention: which one, if it was taken in both.
-        eps: which one, if it was taken with several.
-        lam: which one, if it was taken with several.
-        null: which one, if a result holds nulls among its rows.
         band: what is shaded: 95% interval of the mean, std over samples, or standard error.
         relative_depth: draw against layer / number of layers.
         normalise: how nats are brought to a common size (`results.FORMS`), such as `per_token`.
@@ -41,11 +37,6 @@ class Options:
     """
 
     site: str | None = None
-    basis: str | None = None
-    convention: str | None = None
-    eps: float | None = None
-    lam: float | None = None
-    null: str | None = None
     band: Band = "ci"
     relative_depth: bool = False
     normalise: Normalise = None
@@ -58,9 +49,3 @@ class Options:
     width: style.Width | None = None
     title: str | None = None
     legend: _ends.Legend = "auto"
-
-    @property
-    def where(self) -> dict[str, Any]:
-        """What picks the rows, besides the site."""
-        names = ("basis", "convention", "eps", "lam", "null")
-        return {k: getattr(self, k) for k in names if getattr(self, k) is not None}

@@ -24,6 +24,7 @@ from whitebox_probe.plots.page import Page, extent, page, refuse_size
 from whitebox_probe.results.forms import normal_form
 from whitebox_probe.results.pairing import expect_same_parameters
 from whitebox_probe.results.result import Result
+from whitebox_probe.results.table import no_value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -177,8 +178,9 @@ def _say(sheet: Page, curves: Sequence[Curve], options: Options) -> None:
     else:
         ax.set_xlabel(r"layer $\ell$")
         ax.set_xticks(_whole_layers(max(c.raw["layer"].max() for c in curves), sheet))
-    named = {k: v for k, v in options.where.items() if k in ("eps", "lam")}
-    run = curves[0].result.run
+    run, first = curves[0].result.run, curves[0].raw.iloc[0]
+    asked = {k: v for k, v in options.where.items() if k in ("eps", "lam")}
+    named = {k: v for k, v in asked.items() if not no_value(first.get(k))}
     ax.set_ylabel(_labels.axis(run, curves[0].raw, normalise=options.normalise, named=named))
     if options.title:
         ax.set_title(words(options.title))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from whitebox_probe.plots import _fit, _legend, _sequence, style
 from whitebox_probe.plots._comparable import check_results
 from whitebox_probe.plots._palette import Palette
+from whitebox_probe.plots._where import Where
 from whitebox_probe.plots.page import Size, extent, page, refuse_size
 from whitebox_probe.results.result import Result
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(Where):
     """Keywords of every figure of one panel a model.
 
     Args:

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from whitebox_probe._core.errors import ProbeError, ResultError
+from whitebox_probe._core.errors import ResultError
 from whitebox_probe.plots import _fit, style
 from whitebox_probe.plots._comparable import check_results, chosen, matrices_of
 from whitebox_probe.plots._palette import Palette, colour_map
 from whitebox_probe.plots._settings import setting
+from whitebox_probe.plots._where import Where
 from whitebox_probe.plots.page import Page, Size, extent, page, refuse_size
 from whitebox_probe.results.result import Result
 
@@ -25,7 +26,7 @@ _NAMES = 1.1  # inches that the models' names may take
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(Where):
     """Keywords of every figure of one small matrix a layer.
 
     Args:
@@ -39,7 +40,7 @@ class Options:
         colorbar: beside the panels.
     """
 
-    layers: Sequence[int] | None = None
+    layers: Sequence[int] | int | None = None
     labels: style.Labels = None
     palette: Palette = None
     axes: Any = None
@@ -91,7 +92,7 @@ def draw(
     """
     check_results(results)
     refuse_size(options.axes, options.size, options.width, "axes")
-    stacks = [_stack(result, matrix) for result in results]
+    stacks = [_stack(result, matrix, options) for result in results]
     if form is not None:
         stacks = [form(result, stack) for result, stack in zip(results, stacks, strict=True)]
     looks = style.looks(
@@ -229,17 +230,17 @@ def _name(sheet: Page, row: int, look: style.Look) -> None:
     )
 
 
-def _shown(stacks: Sequence[np.ndarray], layers: Sequence[int] | None, *, most: int) -> list[int]:
+def _shown(
+    stacks: Sequence[np.ndarray], layers: Sequence[int] | int | None, *, most: int
+) -> list[int]:
     depth = min(len(stack) for stack in stacks)
     spread = sorted(set(np.linspace(1, depth, min(depth, most)).round().astype(int).tolist()))
-    if layers is not None and not len(layers):
-        raise ProbeError("no layer is to be drawn", "layers= is empty", "Name one or more")
     known = range(1, depth + 1)
     return chosen(layers, known, "layer", "the results have layers", usual=spread)
 
 
-def _stack(result: Result, matrix: str) -> np.ndarray:
-    stack = matrices_of(result, matrix)
+def _stack(result: Result, matrix: str, options: Options) -> np.ndarray:
+    stack = matrices_of(result, matrix, options.where)
     if stack is None or stack.ndim != 3:
         square = sorted(name for name, each in result.matrices.items() if each.ndim == 3)
         raise ResultError(

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from whitebox_probe._core.arguments import expect
+from whitebox_probe._core.arguments import path as a_path
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe._core.gate import Unfit, gate, parse_json, size_of
 from whitebox_probe.auditing.verdicts import Audit
@@ -87,7 +89,7 @@ def run_of(path: str | Path) -> dict[str, Any]:
         eps and the like.
     Raises: ProbeError for a file that holds no run.
     """
-    path = Path(path)
+    path = Path(expect("path", path, a_path, "the run is read from that file"))
     readers: dict[str, Callable[[Path], str | None]] = {
         ".pdf": _of_pdf, ".svg": _of_svg, ".png": _of_png, ".pgf": _of_pgf,
     }  # fmt: skip

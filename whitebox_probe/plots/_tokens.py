@@ -4,9 +4,8 @@ from collections.abc import Iterable, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from whitebox_probe._core import lines
+from whitebox_probe._core.arguments import is_whole, told
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.plots import _fit
 from whitebox_probe.plots._names import verbatim
@@ -33,10 +32,10 @@ def stretch(view: View, of: int, tokens: Any, usual: int | None) -> range:
         text = view.texts is not None and usual is not None
         return range(min(of, usual) if text and usual else of)
     pair = isinstance(tokens, tuple | list) and len(tokens) == 2
-    whole = pair and all(isinstance(at, int | np.integer) for at in tokens)
+    whole = pair and all(map(is_whole, tokens))
     if not whole or not 0 <= tokens[0] < tokens[1] <= of:
         raise ProbeError(
-            f"tokens={tokens!r} is no stretch of the tokens",
+            f"tokens={told(tokens)} is no stretch of the tokens",
             f"there are {of}, counted from 0",
             f"Pass the first one and the one after the last, as tokens=(0, {min(of, 24)})",
         )

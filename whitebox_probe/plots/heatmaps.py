@@ -9,6 +9,7 @@ from whitebox_probe.plots._heatmaps import Options, Scale, draw
 from whitebox_probe.plots._names import verbatim
 from whitebox_probe.plots.kind import figure
 from whitebox_probe.results.result import Result
+from whitebox_probe.results.table import matching
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,7 +36,8 @@ def coherence(
         random subspaces give is not known.
     """
     label = MEANING.get(matrix, verbatim(matrix.replace("_", " ")))
-    each = [_chance(result) for result in results] if matrix == "coherence" else [None]
+    given = Options(**options)
+    each = [_chance(result, given) for result in results] if matrix == "coherence" else [None]
     known = bool(each) and None not in each
     if centred and not known:
         raise ProbeError(
@@ -52,10 +54,10 @@ def coherence(
             return np.where(np.eye(stack.shape[-1], dtype=bool), np.nan, apart)
 
         scale = Scale(f"{label} $-$ random", None, None, diverging=True)
-        return draw(results, matrix, Options(**options), scale=scale, form=centre)
+        return draw(results, matrix, given, scale=scale, form=centre)
     chance = set(each) if known else set()
     mark = (float(chance.pop() or 0), "random") if len(chance) == 1 else None
-    return draw(results, matrix, Options(**options), scale=Scale(label, 0, 1, mark))
+    return draw(results, matrix, given, scale=Scale(label, 0, 1, mark))
 
 
 @figure(takes="results", options=Options, matrices=("overlap",))
@@ -77,11 +79,12 @@ def subspace_overlap(*results: Result, **options: Any) -> "Figure":
     )
 
 
-def _chance(result: Any) -> float | None:
+def _chance(result: Any, options: Options) -> float | None:
     """What two random subspaces of a model's sizes give on average."""
     if not isinstance(result, Result):
         return None
-    values = set(result.frame.query("metric == 'coherence_random'")["mean"].round(6))
+    rows = result.frame[result.frame["metric"] == "coherence_random"]
+    values = set(rows[matching(rows, options.where)]["mean"].round(6))
     return float(values.pop()) if len(values) == 1 else None
 
 

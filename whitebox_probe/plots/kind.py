@@ -12,16 +12,15 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from whitebox_probe._core.arguments import one_of, plain, told
-from whitebox_probe._core.errors import ProbeError, nearest
+from whitebox_probe._core.errors import ProbeError
 from whitebox_probe._core.process import ONE_AT_A_TIME, as_found
 from whitebox_probe.auditing.verdicts import Audit
 from whitebox_probe.plots import _provenance
+from whitebox_probe.plots._keywords import checked
 from whitebox_probe.results.similarity import Similarity
 from whitebox_probe.results.view import View
 
@@ -70,7 +69,7 @@ def figure(
     exempt: Mapping[str, str] | None = None,
     options: type | None = None,
 ) -> Callable[[Draw], Draw]:
-    """Make a function a figure: it says what it is, and names the nearest of an unknown keyword.
+    """Make a function a figure: it says what it is, and its keywords are held to their annotations.
 
     Args: options: a dataclass whose fields are further keywords: the signature shows them, and the
         docstring what its own says under `Args:`. The others are as in `Kind`.
@@ -82,8 +81,7 @@ def figure(
 
         @functools.wraps(draw)
         def drawn(*args: Any, **named: Any) -> "Figure":
-            _known(draw.__name__, signature, named)
-            _expect_choices(draw.__name__, signature, named)
+            named = checked(draw.__name__, signature, named, draw.__globals__)
             _expect_one(draw.__name__, takes, signature, args, named)
             _choose_backend()
             with ONE_AT_A_TIME, as_found():  # settings of figures are of the whole process
@@ -128,51 +126,11 @@ def _doc(draw: Draw, options: type | None) -> str:
     doc = inspect.getdoc(draw) or ""
     if options is None:
         return doc
-    told = (inspect.getdoc(options) or "").partition("Args:\n")[2]
+    each = [inspect.cleandoc(vars(of).get("__doc__") or "") for of in reversed(options.__mro__)]
+    told = "\n".join(filter(None, (text.partition("Args:\n")[2] for text in each)))
     head, raises, tail = doc.partition("\n\nRaises:")
     args = "" if "Args:" in head else "\n\nArgs:"
     return f"{head}{args}\n{told}{raises}{tail}"
-
-
-def _known(name: str, signature: inspect.Signature, given: Mapping[str, Any]) -> None:
-    allowed = [p.name for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
-    places = [p.name for p in signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
-    for key in given:
-        if key not in (*allowed, *places):
-            raise ProbeError(
-                f"the figure '{name}' has no keyword '{key}'",
-                "it is none of its options",
-                nearest(key, allowed),
-            )
-    needed = [k for k in allowed if signature.parameters[k].default is inspect.Parameter.empty]
-    for key in needed:
-        if key not in given:
-            raise ProbeError(
-                f"the figure '{name}' needs {key}=",
-                "it cannot know which one is meant",
-                f"Pass {key}=",
-            )
-
-
-def _expect_choices(name: str, signature: inspect.Signature, given: Mapping[str, Any]) -> None:
-    """Check each keyword that has a few choices, which its annotation tells.
-
-    Raises: ProbeError.
-    """
-    for key, value in given.items():
-        choices = _choices(signature.parameters[key].annotation)
-        if choices and (fix := one_of(*choices)(plain(value))):
-            shown = value if isinstance(value, str) else told(value)
-            raise ProbeError(f"unknown {key} '{shown}'", f"the figure '{name}' knows others", fix)
-
-
-def _choices(hint: Any) -> tuple[Any, ...]:
-    """What may stand at a keyword that names a few values; nothing for one that takes others."""
-    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    of = {bool: (True, False), NoneType: (None,)}
-    each = [get_args(p) if get_origin(p) is Literal else of.get(p) for p in parts]
-    few = None not in each and any(get_origin(p) is Literal for p in parts)
-    return tuple(value for found in each for value in found or ()) if few else ()
 
 
 def _expect_one(

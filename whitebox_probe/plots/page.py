@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from whitebox_probe._core.arguments import is_number, told
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.plots import _fit, _settings, style
 from whitebox_probe.plots._names import words
@@ -82,7 +83,7 @@ def extent(
         return across, height if isinstance(height, float | int) else height[width], False
     if not _is_size(size):
         raise ProbeError(
-            f"size={size!r} is no size of a figure",
+            f"size={told(size)} is no size of a figure",
             f"it is a width and a height in inches, each from {LEAST:g} to {MOST:g}",
             "Pass size=(6.8, 3)",
         )
@@ -90,9 +91,8 @@ def extent(
 
 
 def _is_size(size: Any) -> bool:
-    if not isinstance(size, Sequence | np.ndarray) or len(size) != 2:
-        return False
-    return all(isinstance(x, float | int | np.number) and LEAST <= x <= MOST for x in size)
+    pair = isinstance(size, tuple | list) and len(size) == 2
+    return pair and all(is_number(x) and LEAST <= x <= MOST for x in size)
 
 
 @contextmanager
@@ -143,15 +143,17 @@ def refuse_size(given: Any, size: Size, width: style.Width | None, keyword: str)
 def _checked(given: Any, shape: tuple[int, int], panels: str) -> np.ndarray:
     from matplotlib.axes import Axes
 
-    one = isinstance(given, Axes)
-    axes = np.array([given] if one else _flat(given), dtype=object)
-    wrong = next((thing for thing in axes if not isinstance(thing, Axes)), None)
-    if wrong is not None:
+    flat = _flat(given)
+    wrong = [thing for thing in flat if not isinstance(thing, Axes)]
+    if wrong or any(ax.figure is None for ax in flat):
+        what = f"a {type(wrong[0]).__name__} was" if wrong else "axes of no figure were"
         raise ProbeError(
-            f"a {type(wrong).__name__} was given to draw in",
+            f"{what} given to draw in",
             "a figure is drawn in axes of matplotlib",
             "Pass one of plt.subplots()[1]",
         )
+    axes = np.empty(len(flat), dtype=object)
+    axes[:] = flat
     need = math.prod(shape)
     if len(axes) != need:
         raise ProbeError(

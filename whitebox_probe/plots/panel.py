@@ -3,34 +3,43 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from whitebox_probe._core.errors import ResultError
+import pandas as pd
+
+from whitebox_probe._core.arguments import expect, optional, whole
+from whitebox_probe._core.errors import ResultError, nearest
 from whitebox_probe.plots import _bands, _curves, _ends, _fit, _legend, style
 from whitebox_probe.plots._comparable import BANDS, check_results
 from whitebox_probe.plots._curve_options import Band
 from whitebox_probe.plots._curve_options import Options as CurveOptions
 from whitebox_probe.plots._palette import Palette
+from whitebox_probe.plots._where import Where
 from whitebox_probe.plots.kind import figure
 from whitebox_probe.plots.page import Page, Size, extent, page, refuse_size
+from whitebox_probe.results.forms import in_nats
 from whitebox_probe.results.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_OF_SOME = ("site", "convention")
 USUAL = ("compression", "coding_rate", "rate_reduction", "l0")
 _TALL = 1.75  # inches a row
+_MOST = 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(Where):
     """Keywords of every figure of several measures.
 
     Args:
         columns: panels in a row; two, or three of more than four, if not given.
-        convention: which one, if measures were taken in both.
+        site: which one, of measures that were taken at several.
         band: what is shaded: 95% interval of the mean, std over samples, or standard error.
         relative_depth: draw against layer / number of layers.
+        normalise: how nats are brought to a common size, `per_token` or `per_entry`; measures that
+            are not in nats stay as they are.
         labels: what models are called: a mapping from their names, or a list in their order.
         palette: colours of models: a list, a mapping from their names, or a colour map's name.
         axes: draw in these axes, one a measure, row by row, and return their figure.
@@ -42,9 +51,10 @@ class Options:
     """
 
     columns: int | None = None
-    convention: str | None = None
+    site: str | None = None
     band: Band = "ci"
     relative_depth: bool = False
+    normalise: Literal["per_token", "per_entry"] | None = None
     labels: style.Labels = None
     palette: Palette = None
     axes: Any = None
@@ -55,7 +65,7 @@ class Options:
 
 
 @figure(takes="results", options=Options)
-def panel(*results: Result, metrics: Sequence[str] | None = None, **options: Any) -> "Figure":
+def panel(*results: Result, metrics: Sequence[str] | str | None = None, **options: Any) -> "Figure":
     """Several measures against depth, one panel each, with one legend for all of them.
 
     Args:
@@ -74,7 +84,9 @@ def draw(results: Sequence[Result], metrics: Sequence[str], options: Options) ->
     Raises: ResultError when a result lacks one.
     """
     refuse_size(options.axes, options.size, options.width, "axes")
-    across = options.columns or (3 if len(metrics) > 4 else min(2, len(metrics)))
+    _expect_held(results[0], metrics, options)
+    columns = expect("columns", options.columns, optional(whole(1, most=_MOST)), "panels in a row")
+    across = columns or (3 if len(metrics) > 4 else min(2, len(metrics)))
     rows = math.ceil(len(metrics) / across)
     inches = extent(options.size, options.width, usual="text", height=rows * _TALL)
     shape = (1, len(metrics)) if options.axes is not None else (rows, across)
@@ -91,7 +103,7 @@ def draw(results: Sequence[Result], metrics: Sequence[str], options: Options) ->
         drawn = cells[: len(metrics)]
         for ax, metric in zip(drawn, metrics, strict=True):
             one = CurveOptions(
-                convention=_of(results, metric, options.convention),
+                **_asked_of(results[0], metric, options),
                 band=options.band,
                 relative_depth=options.relative_depth,
                 labels=options.labels,
@@ -141,7 +153,7 @@ def _at_ends(sheet: Page, cells: Sequence[Any], count: int, across: int, lines: 
     return {}
 
 
-def _asked(results: Sequence[Result], metrics: Sequence[str] | None) -> list[str]:
+def _asked(results: Sequence[Result], metrics: Sequence[str] | str | None) -> list[str]:
     """The measures that are drawn.
 
     Raises: ResultError where there is none.
@@ -160,7 +172,35 @@ def _asked(results: Sequence[Result], metrics: Sequence[str] | None) -> list[str
     return found
 
 
-def _of(results: Sequence[Result], metric: str, convention: str | None) -> str | None:
-    """The convention that is asked for, of measures that have it."""
-    rows = results[0].frame.query("metric == @metric")
-    return convention if convention in set(rows.get("convention", [])) else None
+def _asked_of(result: Result, metric: str, options: Options) -> dict[str, Any]:
+    """What picks the rows of one measure: site and convention only where it has them."""
+    rows = result.frame[result.frame["metric"] == metric]
+    found: dict[str, Any] = dict(options.where)
+    for name in _OF_SOME:
+        asked = getattr(options, name)
+        found[name] = asked if name in rows and asked in set(rows[name]) else None
+    if options.normalise is not None and in_nats(result, metric):
+        found["normalise"] = options.normalise
+    return found
+
+
+def _expect_held(result: Result, metrics: Sequence[str], options: Options) -> None:
+    """Check that what is asked for applies to one of the measures at least.
+
+    Raises: ResultError.
+    """
+    rows = result.frame[result.frame["metric"].isin(metrics)]
+    for name in _OF_SOME:
+        asked, held = getattr(options, name), rows[name] if name in rows else pd.Series()
+        if asked is not None and len(rows) and asked not in set(held):
+            raise ResultError(
+                f"no measure of this figure has {name}={asked!r}",
+                "none was taken so",
+                nearest(asked, sorted(set(held))),
+            )
+    if options.normalise is not None and not any(in_nats(result, metric) for metric in metrics):
+        raise ResultError(
+            f"nothing in this figure can be drawn {options.normalise.replace('_', ' ')}",
+            "none of its measures is in nats",
+            "Leave out normalise=",
+        )

@@ -75,7 +75,13 @@ def _columns(
     images: Any, rebuilt: Any, hidden: Any, mean: np.ndarray, std: np.ndarray, palette: Palette
 ) -> dict[str, np.ndarray]:
     """Column -> pictures (B, H, W, channels) with values 0 to 1."""
-    shown, made = np.asarray(images)[:MOST], np.asarray(rebuilt)[:MOST]
+    if mean.shape != std.shape:
+        raise ProbeError(
+            f"mean= has {len(mean)} channels and std= has {len(std)}",
+            "images are normalised by one of each a channel",
+            "Pass as many of both, such as mean=(0.5,) and std=(0.5,)",
+        )
+    shown, made = _stack("images", images), _stack("rebuilt", rebuilt)
     if shown.shape != made.shape or shown.ndim != 4 or shown.shape[1] != len(mean):
         raise ProbeError(
             f"images of shape {shown.shape} and {made.shape} cannot be drawn side by side",
@@ -90,9 +96,31 @@ def _columns(
 
     found = {"image": pixels(shown)}
     if hidden is not None:
-        mask = np.asarray(hidden)[:MOST].reshape(len(shown), *shown.shape[2:], 1).astype(bool)
+        mask = _mask(hidden, shown)
         found["shown to the model"] = np.where(mask, _fill(mean, palette), pixels(shown))
     return found | {"rebuilt": pixels(made)}
+
+
+def _stack(name: str, given: Any) -> np.ndarray:
+    """At most eight images, as numbers."""
+    try:
+        return np.atleast_1d(np.asarray(given))[:MOST].astype(float)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        what = f"{name}= is a {type(given).__name__} that holds no numbers"
+        raise ProbeError(what, "pictures are drawn of it", "Pass an array of pixels") from error
+
+
+def _mask(hidden: Any, shown: np.ndarray) -> np.ndarray:
+    """Where the model did not see: (B, H, W, 1)."""
+    mask = _stack("hidden", hidden)
+    size = (len(shown), *shown.shape[2:])
+    if mask.shape not in (size, (size[0], 1, *size[1:])):
+        raise ProbeError(
+            f"hidden= has shape {mask.shape}",
+            f"the images have shape {shown.shape}",
+            f"Pass one of shape {size}",
+        )
+    return mask.reshape(*size, 1).astype(bool)
 
 
 def _fill(mean: np.ndarray, palette: Palette) -> np.ndarray:

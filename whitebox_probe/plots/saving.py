@@ -6,6 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from whitebox_probe._core.arguments import expect, expect_each
+from whitebox_probe._core.arguments import path as a_path
+from whitebox_probe._core.arguments import text as a_text
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe._core.io import atomic_path, temporary_folder
 from whitebox_probe.plots import _provenance
@@ -33,6 +36,13 @@ def save(
     Returns: the paths.
     Raises: ProbeError for another format, a stem that ends in one, or PGF without TeX.
     """
+    if not callable(getattr(figure, "savefig", None)):
+        raise ProbeError(
+            f"a {type(figure).__name__} cannot be saved",
+            "it is no figure of matplotlib",
+            "Pass what a function of wp.plots gave",
+        )
+    expect("stem", stem, a_path, "files are named by it")
     asked = checked(formats)
     suffix = Path(stem).suffix[1:]
     if suffix in FORMATS:
@@ -60,7 +70,8 @@ def checked(formats: str | Sequence[str]) -> list[str]:
 
     Raises: ProbeError for one that cannot.
     """
-    asked = [formats] if isinstance(formats, str) else list(formats)
+    several = [formats] if isinstance(formats, str) else formats
+    asked = expect_each("formats", several, a_text, "a figure is written in each")
     wrong = [form for form in asked if form not in FORMATS]
     if set(wrong) & set(_OPAQUE):
         raise ProbeError(

@@ -21,7 +21,7 @@ _LEAST = 1e-8  # share of the leading direction; what is smaller is rounding
 
 @figure(takes="results", options=Options, matrices=("token_spectrum",))
 def spectra(
-    *results: Result, layers: Sequence[int] | None = None, log: bool = True, **options: Any
+    *results: Result, layers: Sequence[int] | int | None = None, log: bool = True, **options: Any
 ) -> "Figure":
     """The spectrum of a sample's tokens at each layer, averaged over samples; one panel a model.
 
@@ -34,10 +34,11 @@ def spectra(
 
     Raises: ResultError when a result lacks the matrix `token_spectrum`, or a layer.
     """
-    shown = _shown(results, "token_spectrum", layers)
+    given = Options(**options)
+    shown = _shown(results, "token_spectrum", layers, given)
 
     def paint(ax: "Axes", result: Result, of: list[Any]) -> list[Any]:
-        stack = _stack(result, "token_spectrum", 2)
+        stack = _stack(result, "token_spectrum", given, 2)
         for layer, colour in zip(shown, of, strict=True):
             share = stack[layer - 1]
             share = np.where(share < _LEAST * share[0], np.nan, share) if log else share
@@ -49,12 +50,15 @@ def spectra(
 
     label = r"share $\lambda_i$ of $Z^{\ell}$"
     bar = (shown, r"layer $\ell$")
-    return draw(results, paint, label, Options(**options), bar=bar)
+    return draw(results, paint, label, given, bar=bar)
 
 
 @figure(takes="results", options=Options, matrices=("angles", "angles_random"))
 def principal_angles(
-    *results: Result, layers: Sequence[int] | None = None, centred: bool = True, **options: Any
+    *results: Result,
+    layers: Sequence[int] | int | None = None,
+    centred: bool = True,
+    **options: Any,
 ) -> "Figure":
     """Principal angles between heads' subspaces at each layer, in their order; one panel a model.
 
@@ -70,10 +74,12 @@ def principal_angles(
     Raises: ResultError when a result lacks the matrix `angles`, or a layer.
     References: Björck and Golub 1973, Mathematics of Computation 27.
     """
-    shown = _shown(results, "angles", layers)
+    given = Options(**options)
+    shown = _shown(results, "angles", layers, given)
 
     def paint(ax: "Axes", result: Result, of: list[Any]) -> list[Any]:
-        stack, chance = _stack(result, "angles", 3), _stack(result, "angles_random", 2)
+        stack = _stack(result, "angles", given, 3)
+        chance = _stack(result, "angles_random", given, 2)
         at = np.arange(1, stack.shape[2] + 1)
         few = len(shown) <= _FEW
         for layer, colour in zip(shown, of, strict=True):
@@ -95,17 +101,19 @@ def principal_angles(
 
     label = "angle beyond random [degrees]" if centred else "principal angle [degrees]"
     bar = (shown, r"layer $\ell$")
-    return draw(results, paint, label, Options(**options), bar=bar)
+    return draw(results, paint, label, given, bar=bar)
 
 
-def _shown(results: Sequence[Result], matrix: str, layers: Sequence[int] | None) -> list[int]:
+def _shown(
+    results: Sequence[Result], matrix: str, layers: Sequence[int] | int | None, options: Options
+) -> list[int]:
     check_results(results)
-    depth = min(len(_stack(result, matrix)) for result in results)
+    depth = min(len(_stack(result, matrix, options)) for result in results)
     return chosen(layers, range(1, depth + 1), "layer", "the results have layers")
 
 
-def _stack(result: Result, matrix: str, ndim: int | None = None) -> np.ndarray:
-    stack = matrices_of(result, matrix)
+def _stack(result: Result, matrix: str, options: Options, ndim: int | None = None) -> np.ndarray:
+    stack = matrices_of(result, matrix, options.where)
     if stack is None or (ndim is not None and stack.ndim != ndim):
         metric = "token_spectrum" if matrix == "token_spectrum" else "coherence"
         raise ResultError(

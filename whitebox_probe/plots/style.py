@@ -11,7 +11,8 @@ from whitebox_probe.results.forms import NULL_SEPARATOR
 from whitebox_probe.results.result import Result
 
 Width = Literal["column", "text"]
-Labels = Mapping[str, str] | Sequence[str] | None
+Label = str | int | float
+Labels = Mapping[str, Label] | Sequence[Label] | None
 INCHES: dict[str, float] = {"column": 3.4, "text": 6.8}
 # One fewer than the colours, so that colour and marker together repeat only after 42 models.
 MARKERS = ("o", "s", "^", "D", "v", "P")

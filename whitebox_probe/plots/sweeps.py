@@ -8,6 +8,7 @@ from whitebox_probe.plots._comparable import check_alike, check_options, check_r
 from whitebox_probe.plots._each import Options, draw
 from whitebox_probe.plots.kind import figure
 from whitebox_probe.results.result import Result
+from whitebox_probe.results.table import matching
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +40,8 @@ def eps_sweep(
     check_results(results)
     check_options(results, metric, None, None)
     of_it = [r.frame[r.frame["metric"] == metric] for r in results]
-    held = [set(rows["eps"].dropna()) for rows in of_it]
+    given = Options(**options)
+    held = [set(rows[matching(rows, given.where)]["eps"].dropna()) for rows in of_it]
     shared = sorted(set.intersection(*held))
     if not shared:
         raise ResultError(
@@ -50,14 +52,14 @@ def eps_sweep(
 
     def paint(ax: "Axes", result: Result, of: list[Any]) -> list[Any]:
         for eps, colour in zip(shared, of, strict=True):
-            curve = result.curve(metric, site, eps=eps)
+            curve = result.curve(metric, site, **given.where | {"eps": eps})
             mean = curve["mean"] / curve["mean"].iloc[0] if relative else curve["mean"]
             ax.plot(curve["layer"], mean, color=colour, marker="o", markersize=2.2)
         ax.set_xlabel(r"layer $\ell$")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         return []
 
-    first = [result.curve(metric, site, eps=shared[0]) for result in results]
+    first = [result.curve(metric, site, **given.where | {"eps": shared[0]}) for result in results]
     check_alike(results, first, metric)
     label = _labels.axis(results[0].run, first[0])
     if relative:
@@ -65,4 +67,4 @@ def eps_sweep(
         label = rf"{bare}, $\mathrm{{layer\ 1}} = 1$"  # a formula, which no line break parts
     bar = (shared, r"coding precision $\varepsilon$")
     words = [f"{eps:g}" for eps in shared]
-    return draw(results, paint, label, Options(**options), bar=bar, words=words)
+    return draw(results, paint, label, given, bar=bar, words=words)

@@ -7,6 +7,7 @@ import numpy as np
 
 from whitebox_probe._core.errors import ProbeError, ResultError, nearest
 from whitebox_probe._core.html import escape
+from whitebox_probe.plots._keywords import takes_checked
 from whitebox_probe.plots._names import verbatim
 from whitebox_probe.plots._palette import map_of_values
 from whitebox_probe.plots._pictures import OF_SAMPLES, Options, bare, sheet
@@ -72,6 +73,7 @@ def text(
     return made.figure
 
 
+@takes_checked
 def text_html(
     view: View,
     *,
@@ -85,6 +87,12 @@ def text_html(
     Args: as for `wp.plots.text`; `sample` counted from 0.
     Raises: ResultError for what the view does not hold; ProbeError for another value.
     """
+    if not isinstance(view, View):
+        raise ResultError(
+            f"a {type(view).__name__} cannot be drawn",
+            "texts are of one View",
+            "Pass what wp.view gave",
+        )
     (kept,) = Options(samples=sample).of(view)
     words, numbers, label = _coloured(view, value, layer)
     low, high = _ends(numbers[[kept]])
@@ -119,7 +127,7 @@ def _coloured(
     if not isinstance(value, str):
         try:
             numbers = np.asarray(value, dtype=float)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
             what = f"value= is a {type(value).__name__} that holds no numbers"
             raise ProbeError(what, "each token has one", nearest("", VALUES)) from error
         if numbers.shape != (len(view.texts), len(view.texts[0])):

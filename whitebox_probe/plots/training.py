@@ -13,6 +13,7 @@ from whitebox_probe.plots._comparable import check_alike, check_options, check_r
 from whitebox_probe.plots._names import verbatim
 from whitebox_probe.plots._names import words as _words
 from whitebox_probe.plots._palette import Palette, map_of_values
+from whitebox_probe.plots._where import Where
 from whitebox_probe.plots.kind import figure
 from whitebox_probe.plots.page import Page, Size, extent, page, refuse_size
 from whitebox_probe.results.result import Result
@@ -26,13 +27,13 @@ _INIT = "-init"
 _LAST_NUMBER = re.compile(r"\d+(?!.*\d)")
 
 
-@figure(takes="results")
+@figure(takes="results", options=Where)
 def over_steps(
     *results: Result,
     metric: str = "compression",
     steps: Sequence[float] | None = None,
     form: Literal["curves", "heatmap"] = "curves",
-    layers: Sequence[int] | None = None,
+    layers: Sequence[int] | int | None = None,
     site: str | None = None,
     log: bool | None = None,
     labels: style.Labels = None,
@@ -41,6 +42,7 @@ def over_steps(
     size: Size = None,
     width: style.Width | None = None,
     title: str | None = None,
+    **options: Any,
 ) -> "Figure":
     """A measure of each layer over a training, one result a checkpoint.
 
@@ -70,7 +72,7 @@ def over_steps(
     refuse_size(ax, size, width, "ax")
     if form not in FORMS:
         raise ProbeError(f"there is no form '{form}'", "it is unknown", nearest(str(form), FORMS))
-    found = [result.curve(metric, site) for result in results]
+    found = [result.curve(metric, site, **Where(**options).where) for result in results]
     check_alike(results, found, metric)
     at, numbered = _steps(results, steps)
     order = np.argsort(at, kind="stable")

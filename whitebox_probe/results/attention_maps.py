@@ -5,7 +5,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from whitebox_probe._core.arguments import SEED, expect, finite, plain, told
+from whitebox_probe._core.arguments import SEED, expect, finite, is_whole, plain, told
 from whitebox_probe._core.errors import DataError, ProbeError, ResultError
 from whitebox_probe._core.process import as_found
 from whitebox_probe.results import boxes
@@ -146,7 +146,7 @@ def maps_of(view: View, layer: int, query: Query | None) -> np.ndarray:
     patches = list(view.patches)
     if query is None:
         query = "mean" if view.class_index is None else "class"
-    if query == "class":
+    if isinstance(query, str) and query == "class":
         if view.class_index is None:
             raise ResultError(
                 f"{view.model} has no class token",
@@ -154,7 +154,7 @@ def maps_of(view: View, layer: int, query: Query | None) -> np.ndarray:
                 "Use query='mean', or query=(row, column)",
             )
         found = weights[:, :, view.class_index, :][..., patches]
-    elif query == "mean":
+    elif isinstance(query, str) and query == "mean":
         found = weights[:, :, patches, :][..., patches].mean(axis=2)
     else:
         found = weights[:, :, patches[_place(view, query)], :][..., patches]
@@ -181,10 +181,10 @@ def heaviest(maps: np.ndarray, mass: float) -> np.ndarray:
 
 def _place(view: View, query: Any) -> int:
     rows, columns = view.grid or (0, 0)
-    fits = isinstance(query, tuple) and len(query) == 2
+    fits = isinstance(query, tuple) and len(query) == 2 and all(map(is_whole, map(plain, query)))
     if not fits or not (0 <= query[0] < rows and 0 <= query[1] < columns):
         raise ProbeError(
-            f"query={query!r} is no token of the image",
+            f"query={told(query)} is no token of the image",
             f"its patches are (0, 0) to ({rows - 1}, {columns - 1})",
             "Use 'class', 'mean' or a patch (row, column)",
         )
