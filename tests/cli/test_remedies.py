@@ -101,6 +101,17 @@ def test_what_a_figure_advises_draws_it(words, two, monkeypatch, capsys):
     assert cli.main([*asked, *advised]) == 0, capsys.readouterr().err
 
 
+def test_what_a_matrix_does_not_depend_on_is_left_out(two, monkeypatch, capsys):
+    monkeypatch.chdir(two)
+    for name in ("coherence", "subspace_overlap", "principal_angles"):
+        asked = ["plot", "two", "--figure", name, "--basis", "qk", "--out", "p.png"]
+        assert cli.main([*asked, "--eps", "0.1"]) == 2
+        assert "does not depend on eps: it was taken with none. Leave out --eps." in (
+            capsys.readouterr().err
+        )
+        assert cli.main(asked) == 0
+
+
 def test_models_of_two_sizes_share_a_panel_as_is_advised(two, monkeypatch, capsys):
     monkeypatch.chdir(two)
     asked = ["plot", "vit-tiny-fmnist", "crate-tiny-kjv", "--figure", "panel", "--out", "p.png"]

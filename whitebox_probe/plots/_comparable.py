@@ -52,8 +52,18 @@ def matrices_of(result: Result, name: str, where: Mapping[str, Any]) -> np.ndarr
     """A matrix of each layer, by its name or by its key; None where the result holds none.
 
     Args: where: settings that tell it from others of its name, as for `Result.matrix`.
-    Raises: ResultError where they leave several, or none.
+    Raises: ResultError where they leave several, or none, or it does not depend on one.
     """
+    places = [
+        place for key, place in result.run.matrices.items() if name in (place.get("name"), key)
+    ]
+    for setting in where:
+        if places and all(no_value(place.get(setting)) for place in places):
+            raise ResultError(
+                f"the matrix '{name}' of {result.model} does not depend on {setting}",
+                "it was taken with none",
+                f"Leave out {setting}=",
+            )
     having = {place.get("name", key) for key, place in result.run.matrices.items()}
     return result.matrix(name, **where) if name in having else result.matrices.get(name)
 
