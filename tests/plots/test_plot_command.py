@@ -178,6 +178,16 @@ def test_steps_are_numbers_and_may_be_negative(plot):
         assert "--steps is [5.0, " in err
         assert "Use a list of numbers" in err
     assert plot(*words, "--steps", "-1,5")[:2] == (0, "")
+    status, err, _ = plot(*words, "--steps", "-1e308,1e308")
+    assert status == 2
+    assert "an axis cannot hold it" in err
+
+
+def test_a_number_in_a_name_that_no_axis_holds_is_no_step():
+    results = [synthetic.result(name) for name in (f"a-{'9' * 400}", "a-1")]
+    figure = plots.over_steps(*results, metric="l0", labels=["a", "b"])
+    assert figure.axes[0].get_xlabel() == "checkpoint"
+    figure.canvas.draw()
 
 
 def test_an_option_that_stands_already_names_what_to_use(plot):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 FORMS = ("curves", "heatmap")
 _INIT = "-init"
+_FARTHEST = 1e300
 _LAST_NUMBER = re.compile(r"\d+(?!.*\d)")
 
 
@@ -117,7 +118,7 @@ def _steps(results: Sequence[Result], steps: Sequence[float] | None) -> tuple[np
     """The step of each result, and whether it is one; else its place among them.
 
     Raises: ResultError for fewer than two results; ProbeError for steps of another number, or two
-        that are the same.
+        that are the same, or one that no axis holds.
     """
     names = [result.model for result in results]
     if len(names) < 2:
@@ -127,7 +128,7 @@ def _steps(results: Sequence[Result], steps: Sequence[float] | None) -> tuple[np
     if steps is None:
         told = [_number(name) for name in names]
         apart = len(set(told)) == len(told) and any(not n.endswith(_INIT) for n in names)
-        if apart and not np.isnan(told).any():
+        if apart and np.isfinite(told).all():
             return np.asarray(told), True
         return np.arange(1.0, len(names) + 1), False
     if len(steps) != len(names) or len(set(steps)) < len(names):
@@ -135,6 +136,12 @@ def _steps(results: Sequence[Result], steps: Sequence[float] | None) -> tuple[np
             f"{len(set(steps))} steps are given for {len(names)} results",
             "each result is of its own step",
             "Pass as many, all different",
+        )
+    if max(map(abs, steps)) > _FARTHEST:
+        raise ProbeError(
+            f"a step is {max(steps, key=abs):g}",
+            "an axis cannot hold it",
+            f"Pass steps of at most {_FARTHEST:g}",
         )
     return np.asarray(steps, dtype=float), True
 
