@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+from itertools import islice
 from pathlib import Path
 from types import NoneType
 
@@ -71,8 +72,9 @@ def told(name, key, value, inputs, needed):
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_value_that_cannot_be_is_told_in_one_line(name):
     inputs, needed = given(name)
-    for key in keywords(name):
-        for value in bad():
+    for place, key in enumerate(keywords(name), start=list(FIGURES).index(name)):
+        # Each value a third of the keywords: all of them draw for two minutes.
+        for value in islice(bad(), place % 3, None, 3):
             line = told(name, key, value, inputs, needed)
             assert len(line) < 500
             assert "\n" not in line
