@@ -1,5 +1,6 @@
 """What is saved is read again as it was, or not at all; equality, and the faces in print."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -285,6 +286,51 @@ def test_a_save_replaces_no_file_of_a_users_own(made, tmp_path):
     assert Result.load(made().save(tmp_path)) == made()
 
 
+USERS = {
+    "run.json": {"model": "vit", "layers": 12, "lr": 1e-3, "files": ["a.py"], "digest": "x"},
+    "audit.json": {"thresholds": [0.5], "verdicts": ["ok"], "rules": {}},
+    "comparison.json": {"files": {"table.csv": 3}, "format": 1},
+    "similarity.json": {"files": {}, "format": 1, "digest": "ab"},
+    "arguments.json": {"metrics": ["acc"], "weights": "imagenet", "lr": 0.1},
+}
+
+
+@pytest.mark.parametrize("name", USERS)
+def test_generic_keys_are_no_sign_of_ours(name, tmp_path):
+    (tmp_path / name).write_text(json.dumps(USERS[name]))
+    (tmp_path / "table.csv").write_text("mine")
+    with pytest.raises(ResultError, match=rf"{name}.* would be replaced"):
+        module.expect_own(tmp_path, name, ["table.csv"])
+    assert not module.is_own_file(tmp_path / name, ["table.csv"])
+
+
+def test_what_older_versions_wrote_is_known(made, tmp_path):
+    older = Path(__file__).with_name("old")
+    assert module.is_own_file(older / "run.json")
+    (tmp_path / "run.json").write_bytes((older / "run.json").read_bytes())
+    (tmp_path / "table.csv").write_text("of an older version")
+    assert Result.load(made().save(tmp_path)) == made()
+    row = {"model": "crate", "claim": "compresses", "verdict": "supported"}
+    of_first = {"thresholds": {"effect": 0.1}, "rules": {}, "verdicts": [row]}
+    (tmp_path / "audit.json").write_text(json.dumps(of_first))
+    assert module.is_own_file(tmp_path / "audit.json")
+
+
+def test_a_folder_holds_one_thing_from_python_too(made, tmp_path):
+    both = compare([made(), made(model="vit")])
+    made().save(tmp_path / "r")
+    with pytest.raises(ResultError, match=r"holds a result \(run\.json\): a folder holds one"):
+        both.save(tmp_path / "r")
+    both.save(tmp_path / "c")
+    both.save(tmp_path / "c")
+    with pytest.raises(ResultError, match=r"holds a comparison \(comparison\.json\)"):
+        made().save(tmp_path / "c")
+    similar().save(tmp_path / "s")
+    similar().save(tmp_path / "s")
+    with pytest.raises(ResultError, match=r"holds a similarity \(similarity\.csv\)"):
+        both.save(tmp_path / "s")
+
+
 def test_the_names_of_files_are_those_that_are_written(made, tmp_path):
     made().save(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == set(kinds.FILES[kinds.RESULT])
@@ -292,3 +338,5 @@ def test_the_names_of_files_are_those_that_are_written(made, tmp_path):
     assert {path.name for path in both.iterdir()} == set(kinds.FILES[kinds.COMPARISON])
     of_audit = {verdicts.SEAL, *map(verdicts.file_of, verdicts.TABLES)}
     assert of_audit == set(kinds.FILES[kinds.AUDIT])
+    alike = similar().save(tmp_path / "similar")
+    assert {path.name for path in alike.iterdir()} == set(kinds.FILES[kinds.SIMILARITY])

@@ -14,7 +14,7 @@ from whitebox_probe._core.io import atomic_path, temporary_folder
 from whitebox_probe._core.lines import shown
 from whitebox_probe.cli import _screen
 from whitebox_probe.cli._screen import table as table
-from whitebox_probe.results import kinds
+from whitebox_probe.results.folder import expect_room, is_own
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -276,7 +276,7 @@ def fillable(folder: Path, kind: str) -> Path:
         name as such files have.
     """
     writable(folder)
-    kinds.expect_room(folder, kind)
+    expect_room(folder, kind)
     with suppress(FileNotFoundError):
         for path in sorted(folder.iterdir()):
             if path.suffix in _WRITTEN and path.is_dir():
@@ -316,7 +316,7 @@ def expect_own_files(
     Args: kind: "" for none. stems: of figures. table: the stem of tables for a paper.
     Raises: ProbeError.
     """
-    if kinds.is_own(args.out, kind):
+    if is_own(args.out, kind):
         return
     paths = [args.out / f"{stem}.{form}" for stem in stems for form in args.formats]
     paths += [args.out / f"{table}.{TABLES[form]}" for form in getattr(args, "tables", ())]
