@@ -1,6 +1,7 @@
 """What is saved is read again as it was, or not at all; equality, and the faces in print."""
 
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -284,6 +285,44 @@ def test_a_save_replaces_no_file_of_a_users_own(made, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
     (tmp_path / "table.csv").rename(tmp_path / "mine.csv")
     assert Result.load(made().save(tmp_path)) == made()
+
+
+def test_a_result_is_not_changed_by_what_it_hands_out(made, tmp_path):
+    for found in (made(), Result.load(made().save(tmp_path / "first"))):
+        frame, samples = found.frame, found.samples
+        frame.loc[0, "mean"] = 999.0
+        del frame["layer"]
+        samples.iloc[:] = 0
+        with pytest.raises(ValueError, match="read-only"):
+            np.fill_diagonal(found.matrix("coherence")[0], 0)
+        with pytest.raises(ValueError, match="read-only"):
+            found.values("l0")[:] = 0
+        assert found == made()
+        assert Result.load(found.save(tmp_path / "r")) == made()
+    both = compare([made(), made(model="vit")])
+    frame = both.frame
+    frame["mean"] = 0.0
+    assert both == compare([made(), made(model="vit")])
+    with pytest.raises(ValueError, match="read-only"):
+        similar().cka[0, 0] = 0
+    again = pickle.loads(pickle.dumps(made()))
+    assert again == made()
+
+
+SPOILED = {
+    "a column": lambda r: {"frame": r.frame.rename(columns={"mean": "m"})},
+    "rows": lambda r: {"frame": r.frame[r.frame["metric"] != "l0"]},
+    "means": lambda r: {"frame": r.frame.assign(mean=0.0)},
+    "matrices": lambda r: {"matrices": {}},
+}
+
+
+@pytest.mark.parametrize("part", SPOILED)
+def test_what_could_not_be_read_again_replaces_nothing(part, made, tmp_path):
+    made().save(tmp_path)
+    with pytest.raises(ResultError, match="nothing is saved in .* would not be read again"):
+        replace(made(), **SPOILED[part](made())).save(tmp_path)
+    assert Result.load(tmp_path) == made()
 
 
 USERS = {
