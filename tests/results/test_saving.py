@@ -1,6 +1,8 @@
 """What is saved is read again as it was, or not at all; equality, and the faces in print."""
 
+import errno
 import json
+import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -323,6 +325,23 @@ def test_what_could_not_be_read_again_replaces_nothing(part, made, tmp_path):
     with pytest.raises(ResultError, match="nothing is saved in .* would not be read again"):
         replace(made(), **SPOILED[part](made())).save(tmp_path)
     assert Result.load(tmp_path) == made()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
+def test_what_the_disk_refuses_is_told_with_its_cause(code, made, tmp_path, monkeypatch):
+    both = compare([made(), made(model="vit")])
+
+    def refuse(*_, **__):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", refuse)
+    for each in (made(), both, similar()):
+        with pytest.raises(
+            ResultError, match=f"nothing can be saved in .*{os.strerror(code)}"
+        ) as told:
+            each.save(tmp_path / "r")
+        assert told.value.__cause__.errno == code
+        assert not any((tmp_path / "r").iterdir())
 
 
 USERS = {

@@ -27,9 +27,10 @@ from whitebox_probe._core.gate import (
     is_folder,
     not_as_written,
     read_mapping,
+    reason,
     size_of,
 )
-from whitebox_probe._core.io import open_to_others, sha256, temporary_folder
+from whitebox_probe._core.io import DISK, open_to_others, sha256, temporary_folder
 from whitebox_probe.results import _schema, kinds
 
 FILES, DIGEST = "files", "digest"
@@ -78,15 +79,34 @@ def saved_as_one(folder: Path) -> Iterator[Path]:
     Saves, and what is written beside them or in folders below: figures, tables, results of an
     audit. One of them has its seal in the hidden folder itself.
 
-    Raises: ResultError if something is in the way.
+    Raises: ResultError if something is in the way, or the disk takes nothing.
     """
     _expect_free(folder / SAVED)
-    with temporary_folder(folder, "saving") as new:
-        yield new
-        open_to_others(new)
-        _expect_places(new, folder)
-        _agree(new, folder)
-    finish(folder)
+    with _on_disk(folder):
+        with temporary_folder(folder, "saving") as new:
+            yield new
+            open_to_others(new)
+            _expect_places(new, folder)
+            _agree(new, folder)
+        finish(folder)
+
+
+@contextmanager
+def _on_disk(folder: Path) -> Iterator[None]:
+    """Tell what the disk refuses: a folder that cannot be written, a disk that is full.
+
+    Raises: ResultError, of which the system's error is the cause.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        raise ResultError(
+            f"nothing can be saved in {folder}",
+            reason(error),
+            "Make room there and see that it can be written, or use another folder",
+        ) from error
 
 
 def _expect_places(new: Path, folder: Path) -> None:

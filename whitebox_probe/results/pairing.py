@@ -192,7 +192,7 @@ def _differ(
     return ResultError(
         f"the results differ in {' and '.join(what)} of '{metric}': {'; '.join(told)}",
         "their numbers do not mean the same",
-        f"Probe all models with the same {' and '.join(what)}, or leave '{metric}' out",
+        f"Probe all models with the same {' and '.join(what)}, or without '{metric}'",
     )
 
 
@@ -228,7 +228,7 @@ def expect_same_parameters(metric: str, one: Run, two: Run) -> None:
                 f"the results differ in {key} of '{of}': {one.model} has {_json(here[key])}, "
                 f"{two.model} has {_json(there[key])}",
                 "their numbers do not mean the same",
-                f"Probe both with the same {key}, or leave '{of}' out",
+                f"Probe both with the same {key}, or without '{of}'",
             )
 
 
