@@ -52,8 +52,6 @@ READERS = {
     "cli/run.py": {"json.loads("},
     "results/folder.py": {"json.loads("},
     "sweeping/contents.py": {"json.loads("},
-    # A loader and bounds of its own: keys may be null, and mappings merged.
-    "sweeping/file.py": {"yaml.load("},
     "probing/state.py": {"json.loads("},
     "probing/probe.py": {"json.loads("},
     "metrics/_packing.py": {"json.loads("},
@@ -118,6 +116,21 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
 )
 
 
+KINDS = {
+    "float ''": "",
+    "float _": "_",
+    "float 1:x": "1:x",
+    "float '1:30'": "1:30",
+    "int ''": "",
+    "int x": "x",
+    "int 0x": "0x",
+    "int 1.5": "1.5",
+    "bool x": "x",
+    "timestamp x": "x",
+}
+"""Tag and text that do not go together, and the text."""
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
@@ -125,7 +138,11 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: &a [*a]", "stands in what it names"),
         ("a: !!python/object/apply:os.system ['true']", "not YAML"),
         ("a: 2001-01-01", "it holds a date"),
-        ("a: 2001-99-99", "month must be"),
+        ("a: 2001-99-99", "'2001-99-99' in line 1 is no value of the kind timestamp"),
+        *(
+            (f"b: 1\na: !!{tag}", f"'{told}' in line 2 is no value of the kind {tag.split()[0]}")
+            for tag, told in KINDS.items()
+        ),
         ("1: a", "no text"),
         ("a: .nan", "number nan"),
         ("[" * 900, "nested too deeply|not YAML"),
@@ -345,4 +362,10 @@ def test_numbers_are_those_of_yaml_1_2():
     assert parse_yaml("a: !!int 010") == {"a": 10}
     assert parse_yaml("a: [-0x10, +0b11]") == {"a": [-16, 3]}
     found = parse_yaml("a: [1e-3, 5E-4, 1e+5, 1.5e3, 1.e3, +.5e1, 12e5, 1.2.3]")
-    assert found["a"] == [0.001, 0.0005, 1e5, 1500.0, 1000.0, 5.0, "12e5", "1.2.3"]
+    assert found["a"] == [0.001, 0.0005, 1e5, 1500.0, 1000.0, 5.0, 12e5, "1.2.3"]
+    found = parse_yaml("a: [0o17, 1e1, 1E3, -2e2, 0e9, 1e18, 1e300, 1.0e1, 1_0e1]")["a"]
+    assert found == [15, 10, 1000, -200, 0, 1e18, 1e300, 10.0, 100]
+    assert [type(each) for each in found] == [int] * 5 + [float] * 3 + [int]
+    assert parse_yaml("a: [!!float 5, !!float 1e1, !!float .5]") == {"a": [5.0, 10.0, 0.5]}
+    assert parse_yaml("a: [0o8, 1e, e3, 12ab, -0x]") == {"a": ["0o8", "1e", "e3", "12ab", "-0x"]}
+    assert parse_yaml("a: &a {b: 1}\nc: {<<: *a, b: 2}")["c"] == {"b": 2}

@@ -172,6 +172,25 @@ def test_files_of_a_users_own_are_not_replaced(command, name, tmp_path, capsys):
     assert (out / name).read_text() == '{"mine": 1}'
 
 
+def test_only_folders_that_are_in_the_way_are_refused(tmp_path, capsys):
+    both = [tmp_path / "a", tmp_path / "b"]
+    for each in both:
+        assert cli.main([*FEW, "--name", each.name, "--out", str(each)]) == 0
+    out = tmp_path / "out"
+    for name in ("old.json", "data.csv", "pics.png"):
+        (out / name).mkdir(parents=True)
+    compare = ["compare", *both, "--out", out]
+    assert cli.main([*map(str, compare)]) == 0
+    capsys.readouterr()
+    figure = next(out.glob("*l0*.png"))
+    figure.unlink()
+    figure.mkdir()
+    assert f"{figure.name} in it is a folder, in the way" in refused(capsys, compare)
+    (tmp_path / "other/differences.csv").mkdir(parents=True)
+    compare[-1] = tmp_path / "other"
+    assert "differences.csv in it is a folder, in the way" in refused(capsys, compare)
+
+
 @pytest.mark.parametrize("damage", ["torn", "empty", "without", "older", "edited"])
 def test_a_result_is_replaced_however_it_is(damage, tmp_path, capsys):
     out = tmp_path / "r"

@@ -7,6 +7,7 @@ import inspect
 import itertools
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -372,9 +373,10 @@ def test_names_that_do_not_fit_at_the_ends_are_in_the_legend(name):
 @pytest.mark.parametrize("name", of_depth())
 def test_a_band_that_no_one_can_see_is_not_explained(name):
     results = [synthetic.result(each, seed=i) for i, each in enumerate(PAIR)]
-    for result in results:
-        result.frame["ci_low"] = result.frame["mean"] * (1 - 1e-4)
-        result.frame["ci_high"] = result.frame["mean"] * (1 + 1e-4)
+    for at, result in enumerate(results):
+        means = result.frame["mean"]
+        narrow = result.frame.assign(ci_low=means * (1 - 1e-4), ci_high=means * (1 + 1e-4))
+        results[at] = replace(result, frame=narrow)
     figure = wp.plots.figures[name](*results, **needed(name))
     assert [text.get_text() for text in figure.legends[0].get_texts()] == list(PAIR)
     figure = wp.plots.figures[name](*results, **needed(name), width="text")

@@ -5,6 +5,7 @@ The numbers are taken out of the frame and the matrices here, without the method
 
 import dataclasses
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -137,7 +138,9 @@ def test_principal_angles_are_means_over_pairs_between_the_smallest_and_the_larg
 
 def test_spectra_are_the_shares_of_each_layer_without_what_is_rounding():
     given = results(["l0"])
-    given[1].matrices["token_spectrum"][2, 12:] = 1e-9 * given[1].matrices["token_spectrum"][2, 0]
+    spectrum = given[1].matrices["token_spectrum"].copy()
+    spectrum[2, 12:] = 1e-9 * spectrum[2, 0]
+    given[1].matrices["token_spectrum"] = spectrum
     for log in (True, False):
         axes = wp.plots.spectra(*given, layers=[2, 3], log=log).axes
         for ax, result in zip(axes, given, strict=False):
@@ -169,8 +172,10 @@ def cells(ax):
 
 def test_coherence_uncentred_is_the_matrix_and_centred_what_is_beyond_random():
     given = results()
-    for result, random in zip(given, (0.25, 0.5), strict=True):
-        result.frame.loc[result.frame["metric"] == "coherence_random", "mean"] = random
+    for at, random in enumerate((0.25, 0.5)):
+        frame = given[at].frame
+        frame.loc[frame["metric"] == "coherence_random", "mean"] = random
+        given[at] = replace(given[at], frame=frame)
     for centred in (True, False):
         figure = wp.plots.coherence(*given, layers=[1, 3], centred=centred, colorbar=False)
         panels = iter(figure.axes)
@@ -219,10 +224,12 @@ def test_the_heatmap_over_steps_has_layers_as_rows_from_below_and_steps_as_colum
 def test_parts_of_the_rate_change_are_stacked_from_zero_by_their_sign():
     given = results()
     signs = {"common": (1, -1, 1), "radial": (-1, -1, 1), "tangential": (1, -1, -1)}
-    for result in given:
+    for at, result in enumerate(given):
+        frame = result.frame
         for part, sign in signs.items():
-            rows = result.frame["metric"] == f"attention_rate_change_{part}"
-            result.frame.loc[rows, "mean"] *= np.array(sign)
+            rows = frame["metric"] == f"attention_rate_change_{part}"
+            frame.loc[rows, "mean"] *= np.array(sign)
+        given[at] = replace(result, frame=frame)
     for ax, result in zip(wp.plots.rate_change_parts(*given).axes, given, strict=True):
         bars, above, below = iter(ax.patches), np.zeros(3), np.zeros(3)
         for (part, sign), colour in zip(signs.items(), parts.COLOURS, strict=True):
@@ -294,10 +301,11 @@ def test_the_score_of_each_head_the_best_of_each_layer_and_chance_are_the_table_
 
 def test_boxes_are_drawn_about_the_connected_patches_that_hold_the_most():
     view = synthetic.view()  # 4 x 4 patches of 4 x 4 pixels
-    weights = view.sites["attn_weights", 2]
+    weights = view.sites["attn_weights", 2].copy()
     weights[1, 1, 0] = 0
     # One patch alone, and three that touch.
     weights[1, 1, 0, [1 + 0, 1 + 6, 1 + 7, 1 + 11]] = 0.4, 0.2, 0.2, 0.2
+    view = replace(view, sites=view.sites | {("attn_weights", 2): weights})
     options = {"layer": 2, "samples": 1, "heads": 2, "mass": 0.99}
     (box,) = wp.plots.attention(view, **options, boxes=True).axes[1].patches
     assert (*box.get_xy(), box.get_width(), box.get_height()) == (8, 4, 8, 8)
@@ -308,8 +316,9 @@ def test_boxes_are_drawn_about_the_connected_patches_that_hold_the_most():
 def test_an_attention_matrix_is_the_weights_and_white_behind_a_causal_mask(causal):
     view = synthetic.view()
     if causal:
-        for layer in LAYERS:
-            view.sites["attn_weights", layer][:] = np.tril(view.sites["attn_weights", layer])
+        places = [("attn_weights", layer) for layer in LAYERS]
+        seen = {place: np.tril(view.sites[place]) for place in places}
+        view = replace(view, sites=view.sites | seen)
     options = {"layer": 2, "heads": [2, 1], "samples": [2, 0], "tokens": (3, 9)}
     figure = wp.plots.attention_matrix(view, colorbar=False, **options)
     panels = iter(figure.axes)

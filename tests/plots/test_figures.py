@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -176,8 +177,7 @@ class TestNulls:
     @staticmethod
     def null(kind, level, **run):
         null = synthetic.result(f"crate | {kind}", ["compression"], **run)
-        null.frame["mean"] = level
-        return null
+        return replace(null, frame=null.frame.assign(mean=level))
 
     def nulls(self, *kinds):
         return {kind: self.null(kind, 10.0 * (i + 1)) for i, kind in enumerate(kinds)}
@@ -306,7 +306,7 @@ def test_an_audit_of_many_models_is_on_its_page(models):
 def test_an_audit_has_a_key_of_what_is_drawn_alone():
     found = synthetic.audit("crate")
     assert "grey" in wp.plots.audit(found).get_supxlabel()
-    found.curves["null_mean"] = np.nan
+    found = replace(found, curves=found.curves.assign(null_mean=np.nan))
     assert "grey" not in wp.plots.audit(found).get_supxlabel()
 
 

@@ -425,3 +425,14 @@ def test_a_null_is_drawn_with_the_settings_of_the_curve(crate):
     of = nulls["gaussian"].select(eps=0.5).frame["mean"].to_numpy()
     want = mine.frame["mean"].to_numpy() / of
     np.testing.assert_allclose(figure.axes[0].lines[-1].get_ydata(), want)
+
+
+def test_none_is_a_word_for_no_null(crate):
+    found = probe(crate, metrics=["l0"], null=["none", "gaussian"])
+    assert set(found.frame["null"]) == {"", "gaussian"}
+    with pytest.raises(wp.ProbeError, match=r"null is .*: each value is measured once\. Name each"):
+        probe(crate, metrics=["l0"], null=["none", None])
+    with pytest.raises(wp.ProbeError, match=r"convention is .*: each value is measured once\."):
+        probe(crate, metrics=["l0"], convention=["paper", "paper"])
+    with pytest.raises(wp.ProbeError, match="six digits tell two apart"):
+        probe(crate, metrics=["l0"], eps=[0.1, 0.1])

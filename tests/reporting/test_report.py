@@ -154,6 +154,16 @@ def test_other_data_or_twice_one_model_is_refused(made, tmp_path):
     assert not (tmp_path / "a.html").exists()
 
 
+def test_one_audit_or_comparison_twice_is_refused(verdicts, made, tmp_path):
+    both = wp.compare([made("a"), made("b")])
+    for thing, kind in ((verdicts, "audit"), (both, "comparison")):
+        folder = thing.save(tmp_path / kind)
+        with pytest.raises(ResultError, match=f"the same {kind} is given twice"):
+            wp.report([folder, folder], tmp_path / "a.html")
+        with pytest.raises(ResultError, match=f"the same {kind} is given twice"):
+            wp.report([thing, thing], tmp_path / "a.html")
+
+
 @pytest.mark.parametrize(
     ("given", "why"),
     [

@@ -254,3 +254,17 @@ def test_measures_without_a_value_a_sample_are_named_as_what_cannot_be_paired():
     pair = [probed("a", "coherence"), probed("b", "coherence")]
     with pytest.raises(ResultError, match="a and b share .*coherence.* alone: .*sample by sample"):
         compare(pair)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_class_token_that_is_not_there_counts_for_nothing(made, order):
+    without = made(prefix=0)
+    for taken in (True, False):
+        pair = [without, made(**VIT, class_token=taken)][::order]
+        assert set(compare(pair).differences["class_token"]) == {taken}
+        plots.curves(*pair, metric="l0")
+    both = made(**VIT, class_token=[True, False])
+    assert set(compare([without, both][::order]).differences["class_token"]) == {True}
+    assert len(compare([without, made(**VIT, prefix=0, class_token=False)]).differences)
+    with pytest.raises(ResultError, match="differ in class_token"):
+        compare([made(), made(**VIT, class_token=False)][::order])

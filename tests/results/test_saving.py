@@ -1,5 +1,9 @@
 """What is saved is read again as it was, or not at all; equality, and the faces in print."""
 
+import errno
+import json
+import os
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -285,6 +289,106 @@ def test_a_save_replaces_no_file_of_a_users_own(made, tmp_path):
     assert Result.load(made().save(tmp_path)) == made()
 
 
+def test_a_result_is_not_changed_by_what_it_hands_out(made, tmp_path):
+    for found in (made(), Result.load(made().save(tmp_path / "first"))):
+        frame, samples = found.frame, found.samples
+        frame.loc[0, "mean"] = 999.0
+        del frame["layer"]
+        samples.iloc[:] = 0
+        with pytest.raises(ValueError, match="read-only"):
+            np.fill_diagonal(found.matrix("coherence")[0], 0)
+        with pytest.raises(ValueError, match="read-only"):
+            found.values("l0")[:] = 0
+        assert found == made()
+        assert Result.load(found.save(tmp_path / "r")) == made()
+    both = compare([made(), made(model="vit")])
+    frame = both.frame
+    frame["mean"] = 0.0
+    assert both == compare([made(), made(model="vit")])
+    with pytest.raises(ValueError, match="read-only"):
+        similar().cka[0, 0] = 0
+    again = pickle.loads(pickle.dumps(made()))
+    assert again == made()
+
+
+SPOILED = {
+    "a column": lambda r: {"frame": r.frame.rename(columns={"mean": "m"})},
+    "rows": lambda r: {"frame": r.frame[r.frame["metric"] != "l0"]},
+    "means": lambda r: {"frame": r.frame.assign(mean=0.0)},
+    "matrices": lambda r: {"matrices": {}},
+}
+
+
+@pytest.mark.parametrize("part", SPOILED)
+def test_what_could_not_be_read_again_replaces_nothing(part, made, tmp_path):
+    made().save(tmp_path)
+    with pytest.raises(ResultError, match="nothing is saved in .* would not be read again"):
+        replace(made(), **SPOILED[part](made())).save(tmp_path)
+    assert Result.load(tmp_path) == made()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
+def test_what_the_disk_refuses_is_told_with_its_cause(code, made, tmp_path, monkeypatch):
+    both = compare([made(), made(model="vit")])
+
+    def refuse(*_, **__):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", refuse)
+    for each in (made(), both, similar()):
+        with pytest.raises(
+            ResultError, match=f"nothing can be saved in .*{os.strerror(code)}"
+        ) as told:
+            each.save(tmp_path / "r")
+        assert told.value.__cause__.errno == code
+        assert not any((tmp_path / "r").iterdir())
+
+
+USERS = {
+    "run.json": {"model": "vit", "layers": 12, "lr": 1e-3, "files": ["a.py"], "digest": "x"},
+    "audit.json": {"thresholds": [0.5], "verdicts": ["ok"], "rules": {}},
+    "comparison.json": {"files": {"table.csv": 3}, "format": 1},
+    "similarity.json": {"files": {}, "format": 1, "digest": "ab"},
+    "arguments.json": {"metrics": ["acc"], "weights": "imagenet", "lr": 0.1},
+}
+
+
+@pytest.mark.parametrize("name", USERS)
+def test_generic_keys_are_no_sign_of_ours(name, tmp_path):
+    (tmp_path / name).write_text(json.dumps(USERS[name]))
+    (tmp_path / "table.csv").write_text("mine")
+    with pytest.raises(ResultError, match=rf"{name}.* would be replaced"):
+        module.expect_own(tmp_path, name, ["table.csv"])
+    assert not module.is_own_file(tmp_path / name, ["table.csv"])
+
+
+def test_what_older_versions_wrote_is_known(made, tmp_path):
+    older = Path(__file__).with_name("old")
+    assert module.is_own_file(older / "run.json")
+    (tmp_path / "run.json").write_bytes((older / "run.json").read_bytes())
+    (tmp_path / "table.csv").write_text("of an older version")
+    assert Result.load(made().save(tmp_path)) == made()
+    row = {"model": "crate", "claim": "compresses", "verdict": "supported"}
+    of_first = {"thresholds": {"effect": 0.1}, "rules": {}, "verdicts": [row]}
+    (tmp_path / "audit.json").write_text(json.dumps(of_first))
+    assert module.is_own_file(tmp_path / "audit.json")
+
+
+def test_a_folder_holds_one_thing_from_python_too(made, tmp_path):
+    both = compare([made(), made(model="vit")])
+    made().save(tmp_path / "r")
+    with pytest.raises(ResultError, match=r"holds a result \(run\.json\): a folder holds one"):
+        both.save(tmp_path / "r")
+    both.save(tmp_path / "c")
+    both.save(tmp_path / "c")
+    with pytest.raises(ResultError, match=r"holds a comparison \(comparison\.json\)"):
+        made().save(tmp_path / "c")
+    similar().save(tmp_path / "s")
+    similar().save(tmp_path / "s")
+    with pytest.raises(ResultError, match=r"holds a similarity \(similarity\.csv\)"):
+        both.save(tmp_path / "s")
+
+
 def test_the_names_of_files_are_those_that_are_written(made, tmp_path):
     made().save(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == set(kinds.FILES[kinds.RESULT])
@@ -292,3 +396,5 @@ def test_the_names_of_files_are_those_that_are_written(made, tmp_path):
     assert {path.name for path in both.iterdir()} == set(kinds.FILES[kinds.COMPARISON])
     of_audit = {verdicts.SEAL, *map(verdicts.file_of, verdicts.TABLES)}
     assert of_audit == set(kinds.FILES[kinds.AUDIT])
+    alike = similar().save(tmp_path / "similar")
+    assert {path.name for path in alike.iterdir()} == set(kinds.FILES[kinds.SIMILARITY])

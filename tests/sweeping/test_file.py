@@ -50,7 +50,11 @@ def names(**document):
         ("- a", "must be object"),
         (b"models: [\xff]", "is not UTF-8"),
         ("models: !!python/object/apply:os.system [ls]", "is not YAML"),
-        ("models: &m [*m]", "nested without end"),
+        ("models: &m [*m]", "stands in what it names"),
+        ("models: [a]\nlimit: !!float ''", "'' in line 2 is no value of the kind float"),
+        ("models: [a]\nlimit: !!bool x", "'x' in line 2 is no value of the kind bool"),
+        ("models: [a]\nlimit: !!timestamp x", "'x' in line 2 is no value of the kind timestamp"),
+        ("models: [a]\nlimit: !!int x", "'x' in line 2 is no value of the kind int"),
     ],
 )
 def test_a_file_that_cannot_be_followed_is_refused_in_one_line(text, told, file):
@@ -60,10 +64,17 @@ def test_a_file_that_cannot_be_followed_is_refused_in_one_line(text, told, file)
     assert "\n" not in str(refused.value)
 
 
+def test_numbers_of_a_file_are_those_of_yaml_1_2(file):
+    assert read(file("models: [a]\nlimit: 1e1"))["limit"] == 10
+    assert read(file("models: [a]\nlimit: 0o17"))["limit"] == 15
+
+
 def test_a_file_that_stands_for_more_than_memory_holds_is_refused_at_once(file):
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
     with pytest.raises(SweepError, match="may hold 100000"):
+        read(file("\n".join(lines[:5])))
+    with pytest.raises(SweepError, match="more than 1,048,576 values"):
         read(file("\n".join(lines)))
     with pytest.raises(SweepError, match="bytes"):
         read(file("models: [a]\n#" + "x" * MOST_BYTES))

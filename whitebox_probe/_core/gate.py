@@ -26,12 +26,17 @@ from whitebox_probe._core.lines import shown
 TEXT = 1 << 26  # bytes of a text that is read whole
 DEEPEST = 64  # of lists and mappings in one another
 _NODES = 1 << 20  # values of a YAML file, each alias counted as what it stands for
-_WHOLE = re.compile(r"[-+]?(?:[0-9][0-9_]*|0x[0-9a-fA-F_]+|0b[01_]+)$")
+_DECIMAL = r"[-+]?[0-9][0-9_]*"
+_TENS = re.compile(rf"({_DECIMAL})[eE]\+?([0-9]+)$")
+_WHOLE = re.compile(
+    rf"(?:{_DECIMAL}(?:[eE]\+?[0-9]+)?"
+    r"|[-+]?(?:0x[0-9a-fA-F][0-9a-fA-F_]*|0o[0-7][0-7_]*|0b[01][01_]*))$"
+)
 _REAL = re.compile(
-    r"(?:[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?"
-    r"|[-+]?[0-9][0-9_]*[eE][-+][0-9]+"  # not 12e5, as digests have
+    rf"(?:[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?|{_DECIMAL}[eE]-[0-9]+"
     r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
 )
+_DIGITS = 18  # of a whole number that surely has no more than 63 bits
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _KINDS = (
     (stat.S_ISDIR, "it is a folder"),
@@ -267,27 +272,36 @@ def parse_yaml(text: str) -> Any:
 
     Raises: Unfit for what is none, or too much once its aliases are written out.
     """
+    found = load_yaml(text)
+    _expect_plain(found)
+    return found
+
+
+def load_yaml(text: str) -> Any:
+    """The same, with whatever values and keys YAML has: dates, `null` as a key.
+
+    Raises: Unfit as `parse_yaml` does.
+    """
     import yaml
 
-    fast = yaml_loader()
+    loader = _yaml_loader()
     with gate():
         try:
-            _expect_few(yaml, text, fast)
-            found = yaml.load(text, _strict(fast))
+            _expect_few(yaml, text, loader)
+            return yaml.load(text, loader)
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             where = f" in line {mark.line + 1}" if mark else ""
             told = getattr(error, "problem", None) or "it cannot be parsed"
             raise Unfit(f"it is not YAML: {shown(told, 120)}{where}") from error
-        _expect_plain(found)
-    return found
 
 
 @lru_cache(maxsize=1)
-def yaml_loader() -> Any:
-    """A safe loader whose numbers are those of YAML 1.2: 010 is ten, 1:30 a text, 1e-3 a number.
+def _yaml_loader() -> Any:
+    """A safe loader whose numbers are those of YAML 1.2, and that takes no key twice.
 
-    PyYAML follows YAML 1.1, for which they are eight, ninety, and a text.
+    010 is ten, 0o10 eight, 1:30 a text, 1e-3 a number, and so is 1e3: a whole one. PyYAML follows
+    YAML 1.1, for which they are eight, a text, ninety, and texts.
     """
     import yaml
 
@@ -300,14 +314,59 @@ def yaml_loader() -> Any:
             for first, pairs in fast.yaml_implicit_resolvers.items()
         }
 
-        def construct_yaml_int(self, node: Any) -> int:
-            text = self.construct_scalar(node).replace("_", "")
-            return int(text, 0) if text.lstrip("+-")[:2] in ("0x", "0b") else int(text)
+        def construct_object(self, node: Any, deep: bool = False) -> Any:
+            try:
+                return super().construct_object(node, deep=deep)
+            except (ValueError, LookupError, AttributeError) as error:
+                if not isinstance(node, yaml.ScalarNode):
+                    raise
+                kind = node.tag.rpartition(":")[2]
+                line = node.start_mark.line + 1
+                raise Unfit(
+                    f"'{shown(node.value, 60)}' in line {line} is no value of the kind {kind}"
+                ) from error
+
+        def construct_yaml_int(self, node: Any) -> int | float:
+            return _whole(self.construct_scalar(node))
+
+        def construct_yaml_float(self, node: Any) -> float:
+            text = self.construct_scalar(node)
+            if not _REAL.match(text):
+                return float(_whole(text))
+            return float(re.sub(r"\.(?=inf|nan)", "", text.lower()).replace("_", ""))
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            seen = set()
+            for key_node, _ in node.value:
+                if key_node.tag == "tag:yaml.org,2002:merge":
+                    continue  # its values stand under what is said here
+                key = self.construct_object(key_node, deep=True)
+                if key in seen:
+                    line = key_node.start_mark.line + 1
+                    raise Unfit(f"'{shown(key)}' stands twice in it: the second is on line {line}")
+                seen.add(key)
+            return super().construct_mapping(node, deep=deep)
 
     Loader.add_constructor(whole, Loader.construct_yaml_int)
+    Loader.add_constructor(real, Loader.construct_yaml_float)
     Loader.add_implicit_resolver(whole, _WHOLE, list("-+0123456789"))
     Loader.add_implicit_resolver(real, _REAL, list("-+.0123456789"))
     return Loader
+
+
+def _whole(text: str) -> int | float:
+    """A whole number as YAML 1.2 writes it, 1e3 among them; a float of one that is too large.
+
+    Raises: ValueError.
+    """
+    if not _WHOLE.match(text):
+        raise ValueError(text)
+    digits = text.replace("_", "")
+    if tens := _TENS.match(digits):
+        count = len(tens[1].lstrip("+-")) + int(tens[2])
+        return int(tens[1]) * 10 ** int(tens[2]) if count <= _DIGITS else float(digits)
+    based = digits.lstrip("+-")[:2] in ("0x", "0o", "0b")
+    return int(digits, 0) if based else int(digits)
 
 
 def read_yaml(path: Path, *, most: int = 1 << 23) -> Any:
@@ -346,24 +405,6 @@ def _expect_few(yaml: Any, text: str, loader: Any) -> None:
             raise Unfit(f"it holds more than {_NODES:,} values, its aliases written out")
         if len(open_) > DEEPEST:
             raise Unfit("it is nested too deeply")
-
-
-@lru_cache(maxsize=2)
-def _strict(loader: Any) -> Any:
-    class Loader(loader):  # type: ignore[misc]
-        """YAML lets the last of two equal keys win in silence; here the second one is an error."""
-
-        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            seen = set()
-            for key_node, _ in node.value:
-                key = self.construct_object(key_node, deep=True)
-                if key in seen:
-                    line = key_node.start_mark.line + 1
-                    raise Unfit(f"'{shown(key)}' stands twice in it: the second is on line {line}")
-                seen.add(key)
-            return super().construct_mapping(node, deep=deep)
-
-    return Loader
 
 
 def _expect_plain(thing: Any) -> None:

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 try:
     import fcntl
@@ -99,6 +99,11 @@ def _let_go() -> None:
 _held: set[int] = set()
 if _LOCKS:
     os.register_at_fork(after_in_child=_let_go)
+
+
+def is_full(error: BaseException | None) -> TypeGuard[OSError]:
+    """Whether an error is of a disk that takes nothing more."""
+    return isinstance(error, OSError) and error.errno in FULL
 
 
 def is_part(name: str) -> bool:

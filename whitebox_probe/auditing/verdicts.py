@@ -16,6 +16,7 @@ from whitebox_probe._core.lines import names
 from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.results import printed
 from whitebox_probe.results.folder import read_seal, save_sealed
+from whitebox_probe.results.held import copied
 from whitebox_probe.results.result import Result
 from whitebox_probe.stats import hierarchical_interval
 
@@ -105,9 +106,10 @@ def file_of(table: str) -> str:
     return "audit.csv" if table == "verdicts" else f"audit-{table}.csv"
 
 
+@copied("frame", "robustness", "parts", "curves")
 @dataclass(frozen=True, eq=False)
 class Audit:
-    """Verdicts on models.
+    """Verdicts on models. Its tables are copies, as those of a `Result` are.
 
     Attributes:
         frame: one row a model and claim. `value` with `ci_low` and `ci_high` is its effect, in

@@ -4,7 +4,7 @@ import argparse
 import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from whitebox_probe._core.lines import shown
 from whitebox_probe.cli import _screen
 from whitebox_probe.cli._screen import table as table
 from whitebox_probe.results import kinds
+from whitebox_probe.results.folder import expect_room, is_own
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,8 +27,6 @@ TIMM, HF = "timm:", "hf:"
 LIBRARIES = (TIMM, HF)
 FORMATS = ("pdf", "png", "svg", "pgf")
 TABLES = {"latex": "tex", "markdown": "md"}
-_WRITTEN = (".json", ".csv", ".parquet", ".npz", *(f".{end}" for end in FORMATS))
-_WRITTEN += (".tex", ".md", ".html")
 _DEEPEST = 200
 
 
@@ -278,20 +277,27 @@ def fillable(folder: Path, kind: str) -> Path:
     """Check, before any work is done, that files can be written into `folder`.
 
     Args: kind: what it is to hold, as `results/kinds.py` calls it.
-    Raises: ProbeError when it refuses one, holds something of another kind, or a folder that has a
-        name as such files have.
+    Raises: ProbeError when it refuses one, holds something of another kind, or a folder that has
+        the name of one.
     """
     writable(folder)
-    kinds.expect_room(folder, kind)
-    with suppress(FileNotFoundError):
-        for path in sorted(folder.iterdir()):
-            if path.suffix in _WRITTEN and path.is_dir():
-                raise ProbeError(
-                    f"nothing can be written to {folder}",
-                    f"{path.name} in it is a folder, in the way of a file of such a name",
-                    "Move it away, or name another --out",
-                )
+    _expect_no_folders([folder / name for name in kinds.FILES.get(kind, ())])
+    expect_room(folder, kind)
     return folder
+
+
+def _expect_no_folders(paths: Iterable[Path]) -> None:
+    """Check that no folder is in the place of a file that is to be written.
+
+    Raises: ProbeError.
+    """
+    for path in paths:
+        if path.is_dir():
+            raise ProbeError(
+                f"nothing can be written to {path.parent}",
+                f"{path.name} in it is a folder, in the way of a file of that name",
+                "Move it away, or name another --out",
+            )
 
 
 def expect_figures(paths: Iterable[Path], fix: str) -> None:
@@ -322,10 +328,11 @@ def expect_own_files(
     Args: kind: "" for none. stems: of figures. table: the stem of tables for a paper.
     Raises: ProbeError.
     """
-    if kinds.is_own(args.out, kind):
-        return
     paths = [args.out / f"{stem}.{form}" for stem in stems for form in args.formats]
     paths += [args.out / f"{table}.{TABLES[form]}" for form in getattr(args, "tables", ())]
+    _expect_no_folders(paths)
+    if is_own(args.out, kind):
+        return
     expect_figures(paths, "Move it away, or name another --out")
 
 

@@ -15,6 +15,7 @@ from whitebox_probe._core.errors import ProbeError
 from whitebox_probe._core.io import atomic_path
 from whitebox_probe.cli import _screen, _shared
 from whitebox_probe.results import kinds
+from whitebox_probe.results.folder import is_own
 
 if TYPE_CHECKING:
     from whitebox_probe.auditing.verdicts import Audit
@@ -98,7 +99,7 @@ def _demo(args: argparse.Namespace) -> None:
         raise ProbeError("--limit is 1", "one sample has no interval", "Use 2 or more")
     _shared.fillable(args.out, "")
     _shared.expect_own_files(args, "", FIGURES)
-    if not kinds.is_own(args.out / "tables" / "official", kinds.COMPARISON):
+    if not is_own(args.out / "tables" / "official", kinds.COMPARISON):
         fix = "Move it away, or name another --out"
         _shared.expect_figures([args.out / "tables" / "summary.csv"], fix)
     from whitebox_probe.auditing.audit import audit

@@ -149,7 +149,7 @@ def check_alike(results: Sequence[Result], curves: Sequence[pd.DataFrame], metri
         of = (
             _labels.of(r.run, c, what)
             for r, c in zip(results, curves, strict=True)
-            if what != "class_token" or r.run.prefix  # of no effect where there is none
+            if what != "class_token" or r.run.class_token_counts
         )
         kinds = sorted({"of no effect" if no_value(value) else str(value) for value in of})
         if len(kinds) > 1:

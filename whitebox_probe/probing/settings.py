@@ -220,17 +220,26 @@ def several(value: Any, name: str) -> tuple[Any, ...]:
     values = tuple(map(plain, (value,) if alone else bounded(name, value)))
     if name in ("eps", "lam"):
         values = tuple(float(v) if finite(v) == "" else v for v in values)
+    if None in _usual(name):  # the word of the command line, and of sweeps
+        values = tuple(None if isinstance(v, str) and v == "none" else v for v in values)
     words = [
         f"{v:g}" if isinstance(v, float) else v if isinstance(v, str) else told(v) for v in values
     ]
     if not values or len(set(words)) < len(words):
+        numbers = ", and six digits tell two apart" if name in ("eps", "lam") else ""
         raise SettingError(
             f"{name} is {told(list(values))}",
-            "each value is measured once, and six digits tell two apart",
-            "Name different values",
+            f"each value is measured once{numbers}" if values else "nothing would be measured",
+            "Name each value once" if values else "Name one or more",
             setting=name,
         )
     return values
+
+
+def _usual(name: str) -> tuple[Any, ...]:
+    """The values of a setting that are used when none is given."""
+    found: Any = next((each.default for each in fields(Settings) if each.name == name), ())
+    return tuple(found)
 
 
 def check(values: Any) -> None:

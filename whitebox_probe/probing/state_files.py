@@ -4,8 +4,9 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from whitebox_probe._core.gate import Unfit, is_file
+from whitebox_probe._core.gate import Unfit
 from whitebox_probe._core.io import tidy
+from whitebox_probe.results.folder import is_own_file
 
 ARGUMENTS, CELL = "arguments.json", "cell.json"
 """What `run` and `sweep` write beside states: a folder that holds one of them is ours."""
@@ -37,7 +38,7 @@ def states_in(folder: Path) -> list[Path]:
 
 def foreign_in(folder: Path) -> list[Path]:
     """Those called as states are that are none: a user's own."""
-    if any(is_file(folder / name) for name in (ARGUMENTS, CELL)):
+    if any(is_own_file(folder / name) for name in (ARGUMENTS, CELL)):
         return []  # a damaged state is one all the same
     return [path for path in states_in(folder) if not _is_state(path)]
 

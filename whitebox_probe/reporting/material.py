@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +133,7 @@ def gathered(
     expect_names_differ([r.model for r in results], places if all(places) else ())
     for one, two in pairwise(results):
         expect_same_data(one, two)
+    _expect_each_once(placed)
     return Material(
         results=_ordered(results, steps),
         nulls=nulls,
@@ -144,6 +145,23 @@ def gathered(
         folders=folders,
         title=title or "",
     )
+
+
+def _expect_each_once(placed: Sequence[tuple[Any, Any]]) -> None:
+    """Check that no comparison, audit, similarity or view is given twice.
+
+    Args: placed: each with the folder that it was read from, if it was.
+    Raises: ResultError.
+    """
+    for (one, here), (two, there) in combinations(placed, 2):
+        if type(one) is type(two) and not isinstance(one, Result) and one == two:
+            kind = type(one).__name__.lower()
+            where = f" ({here} and {there})" if here and there else ""
+            raise ResultError(
+                f"the same {kind} is given twice{where}",
+                "a report shows each thing once",
+                "Leave one out",
+            )
 
 
 def read(folder: str | Path) -> list[tuple[Any, Path]]:

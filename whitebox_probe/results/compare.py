@@ -16,6 +16,7 @@ from whitebox_probe._core.process import as_found
 from whitebox_probe.results import _schema, pairing, printed, summary
 from whitebox_probe.results.folder import read_seal, save_sealed
 from whitebox_probe.results.forms import FORMS, in_nats, normal_form, scale
+from whitebox_probe.results.held import copied
 from whitebox_probe.results.pairing import Pair
 from whitebox_probe.results.result import Result, units_of
 from whitebox_probe.results.table import read_table
@@ -38,11 +39,13 @@ MUST_AGREE = {
 """What two results must share for their nats to mean the same -> what an error calls it."""
 
 
+@copied("frame", "differences")
 @dataclass(frozen=True, eq=False)
 class Comparison:
     """Results side by side.
 
-    Comparisons are equal if their frames and notes are. They have no hash.
+    Comparisons are equal if their frames and notes are. They have no hash. Tables are copies, as
+    those of a `Result` are.
 
     Attributes:
         frame: all rows, with `relative_depth` (layer / number of layers) and, for nats, the value

@@ -10,6 +10,7 @@ digest that the seal tells.
 
 import json
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -26,23 +27,17 @@ from whitebox_probe._core.gate import (
     is_folder,
     not_as_written,
     read_mapping,
+    reason,
     size_of,
 )
-from whitebox_probe._core.io import open_to_others, sha256, temporary_folder
-from whitebox_probe.results import _schema
+from whitebox_probe._core.io import DISK, open_to_others, sha256, temporary_folder
+from whitebox_probe.results import _schema, kinds
 
 FILES, DIGEST = "files", "digest"
 SAVED = ".whitebox-saved"
-_SIGNS = (
-    {FILES, DIGEST},
-    {FILES, "format"},
-    {"model", "layers"},  # of versions without digests: a result, and an audit
-    {"thresholds", "verdicts"},
-    {"metrics", "weights"},  # of a run that is not finished
-)
-"""Keys of which a seal has one of these sets, whatever version wrote it."""
 _TOGETHER = 3
 """Files of a save's names that do not lie together by chance."""
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def save_sealed(
@@ -61,9 +56,10 @@ def save_sealed(
 
     Returns: the folder.
     Raises: ResultError if something that is no save of this package is in the way of one, or
-        would be replaced.
+        would be replaced, or the folder holds something of another kind.
     """
     expect_own(folder, seal, list(writers))
+    _expect_alone(folder, seal)
     with saved_as_one(folder) as new:
         digests = {}
         for name, write in writers.items():
@@ -83,15 +79,34 @@ def saved_as_one(folder: Path) -> Iterator[Path]:
     Saves, and what is written beside them or in folders below: figures, tables, results of an
     audit. One of them has its seal in the hidden folder itself.
 
-    Raises: ResultError if something is in the way.
+    Raises: ResultError if something is in the way, or the disk takes nothing.
     """
     _expect_free(folder / SAVED)
-    with temporary_folder(folder, "saving") as new:
-        yield new
-        open_to_others(new)
-        _expect_places(new, folder)
-        _agree(new, folder)
-    finish(folder)
+    with _on_disk(folder):
+        with temporary_folder(folder, "saving") as new:
+            yield new
+            open_to_others(new)
+            _expect_places(new, folder)
+            _agree(new, folder)
+        finish(folder)
+
+
+@contextmanager
+def _on_disk(folder: Path) -> Iterator[None]:
+    """Tell what the disk refuses: a folder that cannot be written, a disk that is full.
+
+    Raises: ResultError, of which the system's error is the cause.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        raise ResultError(
+            f"nothing can be saved in {folder}",
+            reason(error),
+            "Make room there and see that it can be written, or use another folder",
+        ) from error
 
 
 def _expect_places(new: Path, folder: Path) -> None:
@@ -162,12 +177,84 @@ def expect_own(folder: Path, seal: str, others: Sequence[str]) -> None:
 
 def holds_own(folder: Path, seal: str, others: Sequence[str]) -> bool:
     """Whether a folder holds a save of this package, which may be damaged or without its seal."""
-    with suppress(Unfit):
-        told = read_mapping(folder / seal).keys()
-        if any(told >= signs for signs in _SIGNS):
-            return True
     there = [name for name in (seal, *others) if is_file(folder / name)]
-    return len(there) >= _TOGETHER and set(there) >= set(others)
+    together = len(there) >= _TOGETHER and set(there) >= set(others)
+    return together or is_own_file(folder / seal, others)
+
+
+def is_own_file(path: Path, others: Sequence[str] = ()) -> bool:
+    """Whether some version of this package wrote a JSON file: a seal, or one of a run.
+
+    Args: others: the names of the files of which it may tell the digests.
+    """
+    try:
+        told = read_mapping(path)
+    except Unfit:
+        return False
+    return _tells_digests(told, others) or _follows(kinds.OWN.get(path.name), told)
+
+
+def _tells_digests(told: Mapping[str, Any], others: Sequence[str]) -> bool:
+    files = told.get(FILES)
+    if not isinstance(files, dict) or not files.keys() & set(others):
+        return False
+    return all(_SHA256.fullmatch(str(each)) for each in files.values())
+
+
+def _follows(schema: Mapping[str, Any] | None, told: Mapping[str, Any]) -> bool:
+    if schema is None:
+        return False
+    with suppress(Unfit):
+        expect(schema, told)
+        return True
+    return False
+
+
+def expect_room(folder: Path, kind: str) -> None:
+    """Check that a folder, if it is there, holds nothing but what it is to hold.
+
+    Files of a user's own may lie in it, unless their names are those of what is to be written.
+
+    Args: kind: one of `kinds`, which may be replaced; "" for none.
+    Raises: ResultError.
+    """
+    by_name = {name for name, told in kinds.TOLD_BY.items() if told == kind}
+    own = kinds.TOGETHER.get(kind, by_name)
+    _expect_no_other(folder, [name for name in kinds.TOLD_BY if name not in own])
+    if kind not in kinds.FILES:
+        return
+    seal, *others = kinds.FILES[kind]
+    expect_own(folder, seal, others)
+    for name in sorted(own.difference(kinds.FILES[kind])):
+        if is_file(folder / name):
+            expect_own(folder, name, [])
+
+
+def _expect_no_other(folder: Path, names: Sequence[str]) -> None:
+    other = next((name for name in names if is_file(folder / name)), None)
+    if other is not None:
+        raise ResultError(
+            f"{folder} holds {kinds.TOLD_BY[other]} ({other})",
+            "a folder holds one thing: report would not know which",
+            "Use another folder",
+        )
+
+
+def _expect_alone(folder: Path, seal: str) -> None:
+    """Refuse to save beside what `report` would find in the folder as well.
+
+    Raises: ResultError.
+    """
+    saved = {of: files for of, files in kinds.FILES.items() if seal not in files}
+    _expect_no_other(folder, [name for name, of in kinds.TOLD_BY.items() if of in saved])
+
+
+def is_own(folder: Path, kind: str) -> bool:
+    """Whether a folder holds something of a kind that this program wrote."""
+    if kind not in kinds.FILES:
+        return False
+    seal, *others = kinds.FILES[kind]
+    return holds_own(folder, seal, others)
 
 
 def _seal_in(saved: Path) -> Path | None:

@@ -1,18 +1,15 @@
-"""What a folder holds, by the file that tells it: one thing each, or `report` would not know."""
+"""What a folder holds, by the file that tells it, and how a file of ours is known."""
 
-from pathlib import Path
-
-from whitebox_probe._core.errors import ProbeError
-from whitebox_probe._core.gate import is_file
-from whitebox_probe.results.folder import expect_own, holds_own
+from typing import Any
 
 RESULT, COMPARISON, AUDIT, SWEEP = "a result", "a comparison", "an audit", "a sweep"
-_TOLD_BY = {
+SIMILARITY, UNFINISHED = "a similarity", "a run that is not finished"
+TOLD_BY = {
     "run.json": RESULT,
-    "arguments.json": "a run that is not finished",
+    "arguments.json": UNFINISHED,
     "comparison.json": COMPARISON,
     "audit.json": AUDIT,
-    "similarity.csv": "a similarity",
+    "similarity.csv": SIMILARITY,  # of versions without a seal too
     "cells.csv": SWEEP,
 }
 FILES = {
@@ -25,38 +22,35 @@ FILES = {
         "audit-parts.csv",
         "audit-curves.csv",
     ),
+    SIMILARITY: ("similarity.json", "similarity.csv"),
 }
 """What is written as one into a folder: the seal, and the other files."""
-_OF = {RESULT: {"run.json", "arguments.json"}}
+TOGETHER = {RESULT: {"run.json", "arguments.json"}}
+"""Files by which a folder is of a kind, where there are several."""
 
 
-def expect_room(folder: Path, kind: str) -> None:
-    """Check that a folder, if it is there, holds nothing but what it is to hold.
-
-    Files of a user's own may lie in it, unless their names are those of what is to be written.
-
-    Args: kind: one of those above, which may be replaced; "" for none.
-    Raises: ProbeError.
-    """
-    own = _OF.get(kind, {name for name, told in _TOLD_BY.items() if told == kind})
-    other = next((n for n in _TOLD_BY if n not in own and is_file(folder / n)), None)
-    if other is not None:
-        raise ProbeError(
-            f"{folder} holds {_TOLD_BY[other]} ({other})",
-            "a folder holds one thing: report would not know which",
-            "Name another --out",
-        )
-    if kind in FILES:
-        seal, *others = FILES[kind]
-        expect_own(folder, seal, others)
-    for name in sorted(own.difference(FILES.get(kind, own))):
-        if is_file(folder / name):
-            expect_own(folder, name, [])
+def _with(*keys: str, **properties: Any) -> dict[str, Any]:
+    return {"type": "object", "required": [*keys, *properties], "properties": properties}
 
 
-def is_own(folder: Path, kind: str) -> bool:
-    """Whether a folder holds something of a kind that this program wrote."""
-    if kind not in FILES:
-        return False
-    seal, *others = FILES[kind]
-    return holds_own(folder, seal, others)
+_ROW = _with("model", "claim", "verdict")
+OWN: dict[str, dict[str, Any]] = {
+    "run.json": _with(
+        *("model", "data", "layers", "dim", "heads", "dim_head", "tokens", "count"),
+        *("bounds", "seconds", "created", "versions"),
+    ),
+    "arguments.json": _with(
+        *("metrics", "weights", "sites", "data", "limit", "seed", "dtype"),
+        *("convention", "basis", "orthonormal", "prenorm", "class_token", "eps", "lam"),
+    ),
+    "audit.json": _with(
+        thresholds={"type": "object"},
+        rules={"type": "object"},
+        verdicts={"type": "array", "items": _ROW, "minItems": 1},
+    ),
+    "cell.json": _with("format", "identity", cell={"type": "object"}, execution={"type": "object"}),
+}
+"""File -> the schema that it has followed in every version, and nobody else's does by chance.
+
+Those that tell digests of other files are known by these too.
+"""

@@ -95,6 +95,8 @@ def pairs_of(one: Result, two: Result) -> list[Pair]:
             for first in groups[0][metric]
             for second in _partners(first, groups[1][metric], one.run, two.run)
         ]
+        # Of a model without a class token, either way is the same; where both took it, that one.
+        mine = [pair for pair in mine if _same("class_token", pair.first, pair.second)] or mine
         if not mine:
             raise _differ(metric, one, two, groups[0][metric], groups[1][metric])
         found += mine
@@ -105,6 +107,7 @@ def pairs_of(one: Result, two: Result) -> list[Pair]:
 def _curves(result: Result) -> dict[str, list[pd.DataFrame]]:
     """Metric -> its curves, one for each site and setting."""
     frame = result.frame.assign(key=result.keys())
+    frame["class_token_counts"] = result.run.class_token_counts
     frame["sampled"] = frame["key"].isin(result.samples.columns)
     groups: dict[str, list[pd.DataFrame]] = {}
     columns = ["metric", *_TOLD]
@@ -125,6 +128,17 @@ def _partners(
 
 
 def _agree(name: str, first: pd.DataFrame, second: pd.DataFrame) -> bool:
+    if name == "class_token" and not (_counts(first) and _counts(second)):
+        return True
+    return _same(name, first, second)
+
+
+def _counts(rows: pd.DataFrame) -> bool:
+    """Whether the class token, or its absence, changes these rows."""
+    return bool(rows["class_token_counts"].iloc[0])
+
+
+def _same(name: str, first: pd.DataFrame, second: pd.DataFrame) -> bool:
     here, there = first[name].iloc[0], second[name].iloc[0]
     if no_value(here) or no_value(there):
         return no_value(here) and no_value(there)
@@ -144,6 +158,8 @@ def _own(first: pd.DataFrame, second: pd.DataFrame) -> bool:
 
 def _pair(metric: str, first: pd.DataFrame, second: pd.DataFrame) -> Pair:
     place = {name: first[name].iloc[0] for name in _TOLD if name != "basis"}
+    if not _counts(first):
+        place["class_token"] = second["class_token"].iloc[0]
     bases = {"first_basis": first["basis"].iloc[0], "second_basis": second["basis"].iloc[0]}
     site = place.pop("site")
     if site != second["site"].iloc[0]:
@@ -176,7 +192,7 @@ def _differ(
     return ResultError(
         f"the results differ in {' and '.join(what)} of '{metric}': {'; '.join(told)}",
         "their numbers do not mean the same",
-        f"Probe all models with the same {' and '.join(what)}, or leave '{metric}' out",
+        f"Probe all models with the same {' and '.join(what)}, or without '{metric}'",
     )
 
 
@@ -212,7 +228,7 @@ def expect_same_parameters(metric: str, one: Run, two: Run) -> None:
                 f"the results differ in {key} of '{of}': {one.model} has {_json(here[key])}, "
                 f"{two.model} has {_json(there[key])}",
                 "their numbers do not mean the same",
-                f"Probe both with the same {key}, or leave '{of}' out",
+                f"Probe both with the same {key}, or without '{of}'",
             )
 
 

@@ -14,6 +14,7 @@ from whitebox_probe._core.gate import Unfit, gate
 from whitebox_probe._core.lines import names, short
 from whitebox_probe.results import printed, summary
 from whitebox_probe.results.folder import read_seal, save_sealed
+from whitebox_probe.results.held import copied, hold_read_only
 from whitebox_probe.results.old import table_of_first_format
 from whitebox_probe.results.reading import (
     expect_frame,
@@ -43,6 +44,7 @@ UNITS = ("nats", "rad", "bits", "patches")
 _FIX = "Pass a folder that `whitebox-probe run --out` or Result.save wrote"
 
 
+@copied("frame", "samples", "identities")
 @dataclass(frozen=True, eq=False)
 class Result:
     """What `probe` measured on one model and one data set.
@@ -59,6 +61,9 @@ class Result:
         run: what the numbers depend on, and how they were computed.
         identities: what tells each sample apart, 64 bits of a hash of its content, by its number;
             None in results of an older version.
+
+    Tables are copies, a new one at each access: name one to work on it (`frame = result.frame`).
+    Matrices are read-only. What is done to either does not change the result.
     """
 
     frame: pd.DataFrame
@@ -68,8 +73,9 @@ class Result:
     identities: pd.Series | None = None
 
     def __post_init__(self) -> None:
-        """Take a run that is a plain mapping as a `Run`."""
+        """Take a run that is a plain mapping as a `Run`; arrays are read-only from here on."""
         object.__setattr__(self, "run", Run.of(self.run))
+        hold_read_only(self, ["matrices"])
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Result):
@@ -202,7 +208,7 @@ class Result:
         return trend(values, seed=int(self.run["seed"]))
 
     def matrix(self, name: str, **where: Any) -> np.ndarray:
-        """The matrices of one name over the layers, with settings as for `curve`.
+        """The matrices of one name over the layers, read-only, with settings as for `curve`.
 
         Raises: ResultError when there are none, or several.
         """
@@ -301,8 +307,10 @@ class Result:
         table.csv is for other programs; `load` does not read it.
 
         Returns: the folder.
+        Raises: ResultError, before anything is replaced, for what `load` would refuse.
         """
         _check_parquet()
+        self._expect_whole(Path(folder))
         writers: dict[str, Callable[[Path], Any]] = {
             f"{TABLE}.csv": lambda path: self.frame.to_csv(path, index=False),
             f"{TABLE}.parquet": self.frame.to_parquet,
@@ -310,6 +318,22 @@ class Result:
             MATRICES: lambda path: np.savez_compressed(path, **self.matrices),  # type: ignore[arg-type]
         }
         return save_sealed(Path(folder), writers, RUN, self.run.to_dict(), free=[f"{TABLE}.csv"])
+
+    def _expect_whole(self, folder: Path) -> None:
+        """Check that this can be read again.
+
+        Raises: ResultError.
+        """
+        try:
+            expect_matrices(self.matrices, self.run)
+            expect_frame(self.frame, self.run)
+            expect_samples(self.samples, self.identities, self.frame, self.run)
+        except Unfit as why:
+            raise ResultError(
+                f"nothing is saved in {folder}",
+                f"the result of {self.model} would not be read again: {why}",
+                "Save the result as wp.probe gave it, and a table of your own with its to_csv",
+            ) from why
 
     def _with_identities(self) -> pd.DataFrame:
         """The samples as they are saved: what tells them apart is one more column."""

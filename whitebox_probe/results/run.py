@@ -185,6 +185,11 @@ class Run(Mapping[str, Any]):
         """n, d, K, p: what nats grow with."""
         return self.tokens, self.dim, self.heads, self.dim_head
 
+    @property
+    def class_token_counts(self) -> bool:
+        """Whether `class_token` changes a number: there are tokens before the patches, or not."""
+        return self.prefix > 0
+
     def tokens_of(self, class_token: Any = None) -> int:
         """N of rows with or without the tokens before the patches."""
         dropped = not no_value(class_token) and not class_token

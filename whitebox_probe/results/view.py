@@ -7,13 +7,14 @@ import numpy as np
 
 from whitebox_probe._core.errors import ResultError, nearest
 from whitebox_probe._core.lines import names, short
+from whitebox_probe.results.held import hold_read_only
 
 Array = np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """What figures of single samples are drawn of; `wp.view` makes it.
+    """What figures of single samples are drawn of; `wp.view` makes it. Its arrays are read-only.
 
     Attributes:
         model: its name.
@@ -36,6 +37,10 @@ class View:
     class_index: int | None = None
     labels: tuple[str, ...] = field(default=())
     ids: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Arrays are read-only from here on."""
+        hold_read_only(self, ["sites", "images"])
 
     def __repr__(self) -> str:
         """One line: model, samples, sites and layers."""

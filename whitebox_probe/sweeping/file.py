@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from whitebox_probe._core.errors import SweepError, nearest
-from whitebox_probe._core.gate import NotText, Unfit, checker, read_text, yaml_loader
+from whitebox_probe._core.gate import NotText, Unfit, checker, load_yaml, read_text
 
 MOST_BYTES = 1 << 20
 MOST_VALUES = 100_000
@@ -50,34 +50,12 @@ def checked(document: Any, where: str) -> dict[str, Any]:
 
 
 def _parsed(text: str, where: str) -> Any:
-    import yaml
-
-    class Loader(yaml_loader()):  # type: ignore[misc]
-        """YAML lets the last of two equal keys win in silence; here the second one is an error."""
-
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
-            seen = set()
-            for key_node, _ in node.value:
-                # A merge key may stand several times, and its values under what is said here.
-                key = (key_node.tag, key_node.value) if _plain(key_node) else key_node.start_mark
-                if key in seen:
-                    raise SweepError(
-                        f"'{key_node.value}' stands twice in {where}",
-                        f"the second is on line {key_node.start_mark.line + 1}",
-                        "Remove or rename one",
-                    )
-                seen.add(key)
-            return super().construct_mapping(node, deep=deep)
-
-    def _plain(node: yaml.Node) -> bool:
-        return isinstance(node, yaml.ScalarNode)
-
     try:
-        # Safe: the loader is a SafeLoader.
-        return yaml.load(text, Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        told = " ".join(str(error).split()) or type(error).__name__
-        raise SweepError(f"{where} is not YAML", told, "Mend the line it names") from error
+        return load_yaml(text)  # a key may be `null`, which is a setting's name
+    except Unfit as why:
+        raise SweepError(
+            f"{where} cannot be understood", str(why), "Mend that place in the file"
+        ) from why
 
 
 def _expect_small(document: Any, where: str) -> None:

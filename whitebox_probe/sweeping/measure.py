@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import LoadWarning, ProbeError, ProcessError
-from whitebox_probe._core.io import FULL, write_json
+from whitebox_probe._core.io import is_full, write_json
 from whitebox_probe.sweeping.cell import Cell
 from whitebox_probe.sweeping.place import FAILED, MARK, Failure, alone, described, fail
 
@@ -33,9 +33,11 @@ def measure(folder: Path, *, threads: int | None = None, progress: bool = False)
         try:
             _measure(folder, notes, progress=progress)
         except ProbeError as error:
+            if is_full(error.__cause__):
+                raise error.__cause__ from None
             fail(folder, Failure(str(error)))
         except Exception as error:  # the others go on; the traceback is kept
-            if isinstance(error, OSError) and error.errno in FULL:
+            if is_full(error):
                 raise  # nor is there room for theirs, or to say so
             full = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
             told = " ".join(str(error).split())

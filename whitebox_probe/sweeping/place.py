@@ -10,7 +10,7 @@ from whitebox_probe._core.errors import ResultError, SweepError
 from whitebox_probe._core.gate import Unfit, expect, gate, is_file, is_folder, read_mapping
 from whitebox_probe._core.io import write_json
 from whitebox_probe.probing.state_files import CELL, states_in
-from whitebox_probe.results.folder import finish, read_seal
+from whitebox_probe.results.folder import finish, is_own_file, read_seal
 from whitebox_probe.results.result import RUN
 from whitebox_probe.results.run import Run
 from whitebox_probe.sweeping.cell import CELLS, Cell
@@ -80,7 +80,7 @@ def expect_room(folder: Path, cells: Iterable[Path]) -> None:
                 "Move it away, or name another out",
             )
     found = [n for n in FILES if (folder / n).exists() or (folder / n).is_symlink()]
-    if found and not any(is_file(path) for path in (folder / CELLS).glob(f"*/{CELL}")):
+    if found and not any(map(is_own_file, (folder / CELLS).glob(f"*/{CELL}"))):
         raise SweepError(
             f"{folder} holds {', '.join(found)}, and no sweep",
             "the tables of a sweep have such names, and would take the place of yours",

@@ -17,7 +17,8 @@ from whitebox_probe._core.gate import Unfit, given_path, read_json
 from whitebox_probe._core.lines import shown
 from whitebox_probe._core.process import as_found
 from whitebox_probe.probing.settings import Execution
-from whitebox_probe.results.kinds import SWEEP, expect_room
+from whitebox_probe.results.folder import expect_room
+from whitebox_probe.results.kinds import SWEEP
 from whitebox_probe.sweeping import place, table
 from whitebox_probe.sweeping._schema import MOST_THREADS
 from whitebox_probe.sweeping.cell import CELLS, Cell
