@@ -136,11 +136,13 @@ def run_batch(
 ) -> Draws:
     """One forward pass of a batch, told of its padding; arguments as for `run_model`.
 
+    The model is given a copy of the inputs: it may write to them, and a loader's are the caller's.
+
     Args: seed: of what the model draws, with the number of the first sample: a pass is repeatable,
         and leaves the caller's random numbers as they were.
     Returns: what random numbers were drawn.
     """
-    inputs = batch.inputs.to(device, non_blocking=True)
+    inputs = batch.inputs.to(device, non_blocking=True, copy=True)
     more = arguments(model, inputs, batch.mask, sites, batch.attended)
     with seeded(model.module, seed_of(seed, int(batch.ids[0])), device) as drew:
         run_model(model, inputs, fast=fast, more=more)
