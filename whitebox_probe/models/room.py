@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.modules import module as hooks
 
 from whitebox_probe._core.errors import CheckpointError
-from whitebox_probe._core.memory import available
+from whitebox_probe._core.memory import available, is_lack
 
 PARTS = 1 << 17
 """Parameters and buffers of a network, at most: whatever has more is built for minutes."""
@@ -18,8 +18,6 @@ _LARGE = 1 << 31
 """Bytes that a network may have by a rough estimate, to be built without a trial."""
 _PATCH, _WIDTH = 4, 1024
 """Of a network of images: smaller patches and a larger width than most have, where none is told."""
-_NO_MEMORY = "can't allocate memory"
-"""What torch says of numbers for which there is no room."""
 _APART = ("vocab", "position", "class", "label", "image", "img", "_id", "length", "seed", "block")
 
 
@@ -68,7 +66,7 @@ def made(make: Callable[[], nn.Module], told: Mapping[str, Any], *, source: str)
                 _tried(make)
             return make()
     except (TooLarge, MemoryError, RuntimeError) as why:
-        if isinstance(why, RuntimeError) and _NO_MEMORY not in str(why):
+        if not isinstance(why, TooLarge) and not is_lack(why):
             raise
         said = str(why) if isinstance(why, TooLarge) else "it does not fit into memory"
         raise CheckpointError(
