@@ -303,12 +303,26 @@ def test_nulls(model, images, given):
         *[{"basis": 5}, {"basis": {}}, {"robustness": "no"}, {"thresholds": 5}, {"untrained": 5}],
         *[{"draws": bad} for bad in (10**18, HUGE, LONGER, "x", 1.5)],
         *[{"seed": "x"}, {"limit": "3"}, {"null_limit": LONGER}, {"eps": HUGE}, {"eps": b"a"}],
+        *[{"batch_size": bad} for bad in (0, -3, 1.5, True, None, "x", [2], np.int64(0), HUGE)],
+        *[{"dtype": bad} for bad in ("bf16", "cpu", "", None, 5, b"x", torch.bfloat16)],
+        *[{"lam": None}, {"eps": None}, {"begin": None}, {"workers": -1}, {"fit_limit": 0}],
+        *[{"device": 5}, {"fast": "x"}, {"progress": 5}, {"nonfinite": "x"}, {"on_error": 5}],
     ],
     ids=lambda each: named(list(each)),
 )
 def test_audit(model, images, given):
     given = {"models": model, **given}
     refused(lambda: wp.audit(given.pop("models"), images, **given))
+
+
+def test_an_audit_takes_numbers_of_numpy(model, images, tmp_path):
+    def audited(number, truth):
+        few = {"batch_size": number(2), "fit_limit": number(3), "fast": truth(True)}
+        few |= {"null": truth(False), "robustness": truth(False), "progress": truth(False)}
+        found = wp.audit(model, images, **few, draws=number(2), limit=number(6))
+        return (found.save(tmp_path / number.__name__) / "audit.json").read_text()
+
+    assert audited(np.int64, np.bool_) == audited(int, bool)
 
 
 def test_compare_and_report(result, tmp_path):
