@@ -107,7 +107,10 @@ def image_transform(
             raise DataError(f"unknown {what} '{value}'", why, nearest(value, allowed))
     how = RESAMPLING[interpolation]
     high, wide = (size, size) if isinstance(size, int) else size
-    centre, spread = (torch.tensor(each)[:, None, None] for each in (mean, std))
+    # Whatever the caller's default type is.
+    centre, spread = (
+        torch.tensor(each, dtype=torch.float32)[:, None, None] for each in (mean, std)
+    )
     colour = (
         tuple(round(255 * each) for each in mean) if crop_mode == "border" else (0,) * len(mean)
     )

@@ -11,6 +11,7 @@ from torch.nn.modules import module as hooks
 
 from whitebox_probe._core.errors import CheckpointError
 from whitebox_probe._core.memory import available, is_lack
+from whitebox_probe._core.process import Shared
 
 PARTS = 1 << 17
 """Parameters and buffers of a network, at most: whatever has more is built for minutes."""
@@ -19,6 +20,20 @@ _LARGE = 1 << 31
 _PATCH, _WIDTH = 4, 1024
 """Of a network of images: smaller patches and a larger width than most have, where none is told."""
 _APART = ("vocab", "position", "class", "label", "image", "img", "_id", "length", "seed", "block")
+
+
+@contextmanager
+def _in_float32() -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+IN_FLOAT32 = Shared(_in_float32)
+"""Networks have the type that their family is published in, whatever the caller's default is."""
 
 
 class TooLarge(Exception):  # noqa: N818 - a reason, which `expect_room` puts into an error
@@ -61,7 +76,7 @@ def made(make: Callable[[], nn.Module], told: Mapping[str, Any], *, source: str)
     Raises: CheckpointError for one that does not fit into memory.
     """
     try:
-        with counted():
+        with counted(), IN_FLOAT32:
             if estimate(told) > _LARGE:
                 _tried(make)
             return make()
