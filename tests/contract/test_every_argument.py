@@ -257,6 +257,8 @@ def test_similarity_takes_what_it_took(model, images):
         *[({"seed": bad}, "seed is") for bad in ("x", None, -1)],
         *[({"sites": bad}, "sites is") for bad in (5, [5], [["z_out"]], {"z_out": 1})],
         *[({"layers": bad}, "layers is") for bad in ("12", [True], [1.0], ["1"], 1)],
+        *[({"layers": bad}, "layers is.*Use a list") for bad in (torch.tensor(2), np.array(2))],
+        *[({"sites": bad}, "sites is") for bad in (torch.tensor(2), np.array("z_out"))],
         *[({"layers": [0]}, "layer 0"), ({"layers": count(1)}, "more than")],
         ({"model": 5}, "no model"),
     ],
@@ -286,7 +288,7 @@ def test_record(model):
 @pytest.mark.parametrize(
     "given",
     [
-        *[{"kinds": bad} for bad in (5, [5], [["gaussian"]], count(), "gausian")],
+        *[{"kinds": bad} for bad in (5, [5], [["gaussian"]], count(), "gausian", torch.tensor(2))],
         *[{"model": 5}, {"name": 5}, {"seed": "x"}],
     ],
     ids=named,
@@ -299,7 +301,7 @@ def test_nulls(model, images, given):
 @pytest.mark.parametrize(
     "given",
     [
-        *[{"models": bad} for bad in (5, None, [5], [None])],
+        *[{"models": bad} for bad in (5, None, [5], [None], torch.tensor(2), np.array(2))],
         *[{"basis": 5}, {"basis": {}}, {"robustness": "no"}, {"thresholds": 5}, {"untrained": 5}],
         *[{"draws": bad} for bad in (10**18, HUGE, LONGER, "x", 1.5)],
         *[{"seed": "x"}, {"limit": "3"}, {"null_limit": LONGER}, {"eps": HUGE}, {"eps": b"a"}],
@@ -326,8 +328,9 @@ def test_an_audit_takes_numbers_of_numpy(model, images, tmp_path):
 
 
 def test_compare_and_report(result, tmp_path):
-    for bad in (5, None, "x", [5, 6], [result, 5], result, [result]):
+    for bad in (5, None, "x", [5, 6], [result, 5], result, [result], torch.tensor(2), np.array(2)):
         refused(lambda bad=bad: wp.compare(bad))
+    refused(lambda: wp.report(torch.tensor(2), tmp_path / "page.html"))
     other = wp.Result(result.frame.assign(model="b"), result.samples, {}, result.run)
     for bad in ({"seed": "x"}, {"form": ["x"]}, {"form": 5}):
         refused(lambda bad=bad: wp.compare([result, other], **bad))

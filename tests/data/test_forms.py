@@ -713,3 +713,17 @@ def test_classes_of_metrics_are_measured_as_their_instances(model, inputs):
     data = TensorDataset(inputs, CLASSES)
     assert wp.probe(model, DataLoader(data), ["class_rate"], progress=False).run["count"] == 6
     assert open_data(inputs).count == 6
+
+
+@pytest.mark.parametrize("mode", ["LAB", "HSV", "YCbCr", "CMYK", "PA", "La", "RGBa"])
+@pytest.mark.parametrize("name", ["crate-tiny-fmnist", None])
+def test_pictures_of_any_mode_are_prepared(model, mode, name):
+    whole = wp.load(name) if name else model
+    grey = Image.new("RGB", (28, 28), (120, 120, 120))
+    if mode == "LAB":
+        other = Image.new("LAB", (28, 28), (128, 128, 128))
+        grey = other.convert("RGB")
+    else:
+        between = {"PA": "LA", "La": "LA", "RGBa": "RGBA"}.get(mode, "RGB")
+        other = grey.convert("L").convert(between).convert(mode)
+    torch.testing.assert_close(whole.prepare(other), whole.prepare(grey), atol=0.02, rtol=0)

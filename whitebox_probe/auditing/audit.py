@@ -1,6 +1,6 @@
 """`audit`: does a model do what the principle says? A verdict for each claim."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from types import MappingProxyType
 from typing import Any
@@ -11,6 +11,7 @@ from whitebox_probe._core.arguments import (
     Check,
     bounded,
     expect,
+    is_row,
     mapping,
     optional,
     plain,
@@ -123,7 +124,7 @@ def audit(
     robustness = expect("robustness", robustness, *_GIVEN["robustness"])
     if not isinstance(thresholds, Thresholds):
         expect("thresholds", thresholds, *_GIVEN["thresholds"])
-    alone = isinstance(models, str | bytes) or not isinstance(models, Iterable)
+    alone = isinstance(models, str | bytes) or not is_row(models)
     # A module may be a container, whose parts are no models of their own.
     given: list[Any] = [models] if alone or isinstance(models, Model) else bounded("models", models)
     data = expected(data)
