@@ -257,3 +257,10 @@ def test_a_model_that_writes_over_its_input_leaves_the_loaders_batches_alone(use
     want = use(DataLoader(Fresh(), batch_size=None))
     assert use(DataLoader(kind(fresh), batch_size=None)) == want
     assert torch.equal(torch.cat(fresh), X)
+
+
+def test_a_data_set_of_ready_batches_is_told_to_be_read_without_a_batch_size():
+    ready = [X[:10], X[10:]]
+    with pytest.raises(DataError, match=r"20 samples .* were read of 2: .* use batch_size=None"):
+        probed(DataLoader(ready, batch_size=1, collate_fn=lambda batch: batch[0]))
+    assert len(probed(DataLoader(ready, batch_size=None)).samples) == 20
