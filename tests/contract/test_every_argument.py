@@ -257,6 +257,8 @@ def test_similarity_takes_what_it_took(model, images):
         *[({"seed": bad}, "seed is") for bad in ("x", None, -1)],
         *[({"sites": bad}, "sites is") for bad in (5, [5], [["z_out"]], {"z_out": 1})],
         *[({"layers": bad}, "layers is") for bad in ("12", [True], [1.0], ["1"], 1)],
+        *[({"layers": bad}, "layers is.*Use a list") for bad in (torch.tensor(2), np.array(2))],
+        *[({"sites": bad}, "sites is") for bad in (torch.tensor(2), np.array("z_out"))],
         *[({"layers": [0]}, "layer 0"), ({"layers": count(1)}, "more than")],
         ({"model": 5}, "no model"),
     ],
@@ -286,7 +288,7 @@ def test_record(model):
 @pytest.mark.parametrize(
     "given",
     [
-        *[{"kinds": bad} for bad in (5, [5], [["gaussian"]], count(), "gausian")],
+        *[{"kinds": bad} for bad in (5, [5], [["gaussian"]], count(), "gausian", torch.tensor(2))],
         *[{"model": 5}, {"name": 5}, {"seed": "x"}],
     ],
     ids=named,
@@ -299,10 +301,14 @@ def test_nulls(model, images, given):
 @pytest.mark.parametrize(
     "given",
     [
-        *[{"models": bad} for bad in (5, None, [5], [None])],
+        *[{"models": bad} for bad in (5, None, [5], [None], torch.tensor(2), np.array(2))],
         *[{"basis": 5}, {"basis": {}}, {"robustness": "no"}, {"thresholds": 5}, {"untrained": 5}],
         *[{"draws": bad} for bad in (10**18, HUGE, LONGER, "x", 1.5)],
         *[{"seed": "x"}, {"limit": "3"}, {"null_limit": LONGER}, {"eps": HUGE}, {"eps": b"a"}],
+        *[{"batch_size": bad} for bad in (0, -3, 1.5, True, None, "x", [2], np.int64(0), HUGE)],
+        *[{"dtype": bad} for bad in ("bf16", "cpu", "", None, 5, b"x", torch.bfloat16)],
+        *[{"lam": None}, {"eps": None}, {"begin": None}, {"workers": -1}, {"fit_limit": 0}],
+        *[{"device": 5}, {"fast": "x"}, {"progress": 5}, {"nonfinite": "x"}, {"on_error": 5}],
     ],
     ids=lambda each: named(list(each)),
 )
@@ -311,9 +317,20 @@ def test_audit(model, images, given):
     refused(lambda: wp.audit(given.pop("models"), images, **given))
 
 
+def test_an_audit_takes_numbers_of_numpy(model, images, tmp_path):
+    def audited(number, truth):
+        few = {"batch_size": number(2), "fit_limit": number(3), "fast": truth(True)}
+        few |= {"null": truth(False), "robustness": truth(False), "progress": truth(False)}
+        found = wp.audit(model, images, **few, draws=number(2), limit=number(6))
+        return (found.save(tmp_path / number.__name__) / "audit.json").read_text()
+
+    assert audited(np.int64, np.bool_) == audited(int, bool)
+
+
 def test_compare_and_report(result, tmp_path):
-    for bad in (5, None, "x", [5, 6], [result, 5], result, [result]):
+    for bad in (5, None, "x", [5, 6], [result, 5], result, [result], torch.tensor(2), np.array(2)):
         refused(lambda bad=bad: wp.compare(bad))
+    refused(lambda: wp.report(torch.tensor(2), tmp_path / "page.html"))
     other = wp.Result(result.frame.assign(model="b"), result.samples, {}, result.run)
     for bad in ({"seed": "x"}, {"form": ["x"]}, {"form": 5}):
         refused(lambda bad=bad: wp.compare([result, other], **bad))

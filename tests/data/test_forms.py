@@ -175,10 +175,20 @@ class TestPixels:
             assert torch.equal(read(model, wp.data(data, pixels=True))[0], want)
         for data in (Rows(lambda n: floats[5 - n]), Stream(lambda n: floats[5 - n])):
             assert torch.equal(read(model, wp.data(data, pixels=True))[0], want.flip(0))
-        first = [2, 0, 1, 3, 4, 5]  # the dark one says that white is 1
+        black = [3, 3, 0, 1, 2, 4]  # which is so whatever white is
+        of_black = DataLoader(list(torch.tensor(floats[black])), 2)
+        for data in (
+            Rows(lambda n: floats[black[n]]),
+            Stream(lambda n: floats[black[n]]),
+            of_black,
+        ):
+            assert torch.equal(read(model, wp.data(data, pixels=True))[0], want[black])
+        for data in (Rows(lambda n: floats[3]), DataLoader([torch.zeros(12, 9)] * 6, 2)):
+            assert torch.equal(read(model, wp.data(data, pixels=True))[0], want[[3] * 6])
+        first = [3, 2, 0, 1, 4, 5]  # the dark one says that white is 1
         for data in (Rows(lambda n: floats[first[n]]), Stream(lambda n: floats[first[n]])):
             told = line(model, wp.data(data, pixels=True))
-            assert "sample 1 of" in told
+            assert "sample 2 of" in told
             assert "those before it to 1" in told
         whole = Rows(lambda n: floats[n].astype(np.uint8))
         assert torch.equal(read(model, whole)[0], want)
@@ -713,3 +723,17 @@ def test_classes_of_metrics_are_measured_as_their_instances(model, inputs):
     data = TensorDataset(inputs, CLASSES)
     assert wp.probe(model, DataLoader(data), ["class_rate"], progress=False).run["count"] == 6
     assert open_data(inputs).count == 6
+
+
+@pytest.mark.parametrize("mode", ["LAB", "HSV", "YCbCr", "CMYK", "PA", "La", "RGBa"])
+@pytest.mark.parametrize("name", ["crate-tiny-fmnist", None])
+def test_pictures_of_any_mode_are_prepared(model, mode, name):
+    whole = wp.load(name) if name else model
+    grey = Image.new("RGB", (28, 28), (120, 120, 120))
+    if mode == "LAB":
+        other = Image.new("LAB", (28, 28), (128, 128, 128))
+        grey = other.convert("RGB")
+    else:
+        between = {"PA": "LA", "La": "LA", "RGBa": "RGBA"}.get(mode, "RGB")
+        other = grey.convert("L").convert(between).convert(mode)
+    torch.testing.assert_close(whole.prepare(other), whole.prepare(grey), atol=0.02, rtol=0)

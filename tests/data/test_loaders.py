@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -15,6 +16,7 @@ from torch.utils.data import (
 )
 
 import whitebox_probe as wp
+from tests.conftest import small_vit
 from tests.probing.sharing import IMAGES, model_of
 from whitebox_probe._core.errors import DataError
 
@@ -201,3 +203,64 @@ def test_of_a_stream_it_is_told_how_many_may_be_dropped(workers, most):
 def test_a_loader_that_drops_all_is_refused():
     with pytest.raises(DataError, match=r"gives no batch: its 20 samples do not fill one"):
         probed(DataLoader(TensorDataset(X), 21, drop_last=True))
+
+
+class Halves(nn.Module):
+    """A part that writes over what it is given."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, images):
+        return self.inner(images.mul_(0.5))
+
+
+def halving():
+    torch.manual_seed(0)
+    net = small_vit()
+    net.patch_embed.proj = Halves(net.patch_embed.proj)
+    return wp.wrap(net, name="halving")
+
+
+class Fresh(IterableDataset):
+    """Gives two batches, made anew each time."""
+
+    def __iter__(self):
+        return iter([X[:10].clone(), X[10:].clone()])
+
+
+class Kept(Stream):
+    """Gives batches that it holds."""
+
+    def __iter__(self):
+        return iter(self.samples)
+
+
+FITTED = {"basis": "pca", "fit_limit": 10, "limit": 10, "progress": False}
+
+
+@pytest.mark.parametrize("kind", [list, Kept])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda data: wp.probe(halving(), data, ["l0"], progress=False).frame["mean"].tolist(),
+        lambda data: wp.view(halving(), data, sites=["z_out"], limit=8).sites["z_out", 1].tolist(),
+        lambda data: wp.similarity(halving(), halving(), data, rank=1, progress=False).cka.tolist(),
+        lambda data: wp.probe(halving(), data, ["compression"], **FITTED).frame["mean"].tolist(),
+        lambda data: wp.audit(halving(), data, null=False, progress=False).frame.to_json(),
+    ],
+    ids=["probe", "view", "similarity", "fitted", "audit"],
+)
+def test_a_model_that_writes_over_its_input_leaves_the_loaders_batches_alone(use, kind):
+    fresh = [X[:10].clone(), X[10:].clone()]
+    want = use(DataLoader(Fresh(), batch_size=None))
+    assert use(DataLoader(kind(fresh), batch_size=None)) == want
+    assert torch.equal(torch.cat(fresh), X)
+
+
+def test_a_data_set_of_ready_batches_is_told_to_be_read_without_a_batch_size():
+    ready = [X[:10], X[10:]]
+    with pytest.raises(DataError, match=r"20 samples .* were read of 2: .* use batch_size=None"):
+        probed(DataLoader(ready, batch_size=1, collate_fn=lambda batch: batch[0]))
+    assert len(probed(DataLoader(ready, batch_size=None)).samples) == 20

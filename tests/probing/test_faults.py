@@ -10,7 +10,9 @@ from torch import nn
 
 import whitebox_probe as wp
 from whitebox_probe._core.errors import DataError, ProbeError, SiteError
+from whitebox_probe.cli import run as command
 from whitebox_probe.cli.main import main
+from whitebox_probe.metrics.catalogue import catalogue
 
 
 def vit():
@@ -122,7 +124,7 @@ def odd(does):
 
 
 def raising(error):
-    def does(_):
+    def does(*_):
         raise error
 
     return does
@@ -153,6 +155,27 @@ def test_whatever_a_pass_raises_is_told_in_one_line(use, error):
     assert told.isprintable()
     if not isinstance(error, torch.OutOfMemoryError):
         assert type(error).__name__ in told
+
+
+LACKS = [MemoryError(), torch.OutOfMemoryError("full"), OSError(12, "Cannot allocate memory")]
+ON_CPU = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 40000 bytes")
+
+
+@pytest.mark.parametrize("use", ["probe", "similarity", "view", "nulls", "audit"])
+@pytest.mark.parametrize("error", [*LACKS, ON_CPU], ids=lambda error: type(error).__name__)
+def test_a_pass_for_which_there_is_no_memory_is_told_as_that(use, error):
+    told = r"odd has no memory for a batch of shape \(\d+, 5, 4\).*smaller batch_size or limit"
+    with pytest.raises(DataError, match=told):
+        USES[use](odd(raising(error)))
+    with pytest.raises(DataError, match=r"no memory .*Use smaller inputs"):
+        wp.probe(odd(raising(error)), TOKENS, ["l0"], batch_size=1, progress=False)
+
+
+@pytest.mark.parametrize("error", [*LACKS, ON_CPU], ids=lambda error: type(error).__name__)
+def test_a_measure_for_which_there_is_no_memory_is_told_as_that(error, monkeypatch):
+    monkeypatch.setattr(catalogue()["l0"], "measure", raising(error))
+    with pytest.raises(DataError, match="no memory for a batch"):
+        USES["probe"](odd(lambda z: None))
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
@@ -273,6 +296,13 @@ def test_features_of_an_earlier_batch_are_not_taken_for_those_of_a_later_one():
     module.calls = 1
     with pytest.raises(SiteError, match="'z_out' of layer 3 passed 0 times in a batch"):
         USES["similarity"](model)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ON_CPU])
+def test_the_command_line_tells_a_lack_of_memory_wherever_it_is(error, monkeypatch, capsys):
+    monkeypatch.setattr(command, "run", raising(error))
+    assert main(["run", "crate-tiny-fmnist", "--out", "r"]) == 2
+    assert "out of memory: a batch did not fit. Use a smaller" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("does", ["raise KeyError(1)", "raise BrokenPipeError", "z = z[:1]"])

@@ -4,9 +4,11 @@ import decimal
 import gc
 import io
 import logging
+import subprocess
 import sys
 import threading
 import warnings
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
 from functools import partial
@@ -533,3 +535,62 @@ def test_a_model_makes_its_own_tensors_on_the_callers_default_device():
         found = probed()
     assert set(made) == {"meta"}
     pd.testing.assert_frame_equal(found, expected, check_exact=True)
+
+
+class Notes(nn.Module):
+    """Keeps what it is called with in containers of all kinds, and inside containers."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+        self.of = {"k": []}
+        self.deep = {"a": {"b": [{"c": {1}}]}}
+        self.rows, self.pair = [[0]], ([], {})
+        self.last = deque(maxlen=3)
+        self.itself = []
+        self.itself.append(self.itself)
+
+    def held(self):
+        return repr([self.of, self.deep, self.rows, self.pair, self.last, self.itself])
+
+    def forward(self, Z):
+        self.of["k"].append(1)
+        self.deep["a"]["b"][0]["c"].add(2)
+        self.deep["a"]["b"].append(3)
+        self.rows[0].append(1), self.pair[0].append(1)
+        self.pair[1]["z"] = Z
+        self.last.append(1), self.itself.append(2)
+        return self.inner(Z)
+
+
+def test_what_containers_hold_inside_containers_is_put_back():
+    net = small_vit()
+    net.head = Notes(net.head)
+    model, inside = wp.wrap(net), net.head.deep["a"]["b"]
+    before = net.head.held()
+    wp.probe(model, IMAGES, ["l0"], progress=False)
+    assert net.head.held() == before
+    assert net.head.deep["a"]["b"] is inside
+
+
+LEAVES = """
+import sys, torch, PIL.Image, whitebox_probe as wp
+from torch import nn
+class Sets(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+    def forward(self, z):
+        PIL.Image.MAX_IMAGE_PIXELS = 5
+        return self.inner(z)
+model = wp.load("crate-tiny-fmnist")
+model.module.mlp_head = Sets(model.module.mlp_head)
+sys.modules.pop("PIL.ImageFile", None)
+wp.probe(model, torch.randn(4, 1, 28, 28), ["l0"], progress=False)
+print(PIL.Image.MAX_IMAGE_PIXELS)
+"""
+
+
+def test_a_limit_of_pillows_is_put_back_where_its_files_are_not_loaded():
+    found = subprocess.run([sys.executable, "-c", LEAVES], capture_output=True, text=True)
+    assert found.stdout.split()[-1:] == ["89478485"], found.stderr

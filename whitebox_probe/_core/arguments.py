@@ -52,10 +52,16 @@ def expect_each(name: str, values: Any, check: Check, why: str) -> list[Any]:
 
     Raises: SettingError.
     """
-    if isinstance(values, str | bytes | bytearray | Mapping) or not isinstance(values, Iterable):
-        fix = check(values) or "Use a list"
+    if isinstance(values, str | bytes | bytearray | Mapping) or not is_row(values):
+        fix = check(values.item() if getattr(values, "ndim", None) == 0 else values)
+        fix = fix or "Use a list"
         raise SettingError(f"{name} is {told(values)}", why, fix, setting=name)
     return [expect(name, each, check, why) for each in bounded(name, values)]
+
+
+def is_row(values: Any) -> bool:
+    """Whether it can be iterated, which a tensor or an array without an axis cannot."""
+    return isinstance(values, Iterable) and getattr(values, "ndim", None) != 0
 
 
 def bounded(name: str, values: Iterable[Any]) -> list[Any]:

@@ -7,7 +7,27 @@ group, which is no property of the machine; psutil tells of the machine only.
 from collections.abc import Iterator
 from pathlib import Path
 
+from whitebox_probe._core.gate import said
+
 _SYSTEM = Path("/")
+_SAID = ("can't allocate memory", "cannot allocate memory", "out of memory")
+
+
+def is_lack(error: BaseException) -> bool:
+    """Whether it says that memory ran out: Python's error, torch's of a device or of the CPU.
+
+    That of the CPU is a RuntimeError like any other, told by its text alone.
+
+    >>> is_lack(MemoryError()), is_lack(RuntimeError("DefaultCPUAllocator: can't allocate memory"))
+    (True, True)
+    """
+    kinds = {each.__name__ for each in type(error).__mro__}
+    if kinds & {"MemoryError", "OutOfMemoryError"}:
+        return True
+    if not isinstance(error, RuntimeError | OSError):
+        return False
+    told = said(error).lower()
+    return any(sign in told for sign in _SAID)
 
 
 def available(system: Path = _SYSTEM) -> int:

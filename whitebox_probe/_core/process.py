@@ -230,7 +230,8 @@ def _of_process() -> dict[str, State]:
         ("torch", _of_torch),
         ("numpy", _of_numpy),
         ("pandas", _of_pandas),
-        ("PIL.ImageFile", _of_pillow),
+        ("PIL.Image", _of_pillow),
+        ("PIL.ImageFile", _of_its_files),
         ("matplotlib", _of_matplotlib),
     ):
         if (module := sys.modules.get(library)) is not None:
@@ -333,9 +334,12 @@ def _flat(options: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any
             yield f"{path}{name}", value
 
 
-def _of_pillow(reading: Any) -> dict[str, State]:
-    places = ((reading, "LOAD_TRUNCATED_IMAGES"), (reading.Image, "MAX_IMAGE_PIXELS"))
-    return {"Pillow": _attributes(*places)}
+def _of_pillow(image: Any) -> dict[str, State]:
+    return {"Pillow": _attributes((image, "MAX_IMAGE_PIXELS"))}
+
+
+def _of_its_files(reading: Any) -> dict[str, State]:
+    return {"Pillow's files": _attributes((reading, "LOAD_TRUNCATED_IMAGES"))}
 
 
 def _attributes(*places: tuple[Any, str]) -> State:

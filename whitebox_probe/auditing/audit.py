@@ -1,6 +1,6 @@
 """`audit`: does a model do what the principle says? A verdict for each claim."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from types import MappingProxyType
 from typing import Any
@@ -11,6 +11,7 @@ from whitebox_probe._core.arguments import (
     Check,
     bounded,
     expect,
+    is_row,
     mapping,
     optional,
     plain,
@@ -118,11 +119,12 @@ def audit(
     draws = expect("draws", draws, *_GIVEN["draws"])
     null_limit = expect("null_limit", null_limit, *_GIVEN["null_limit"])
     first_layer = expect("first_layer", first_layer, *_GIVEN["first_layer"])
-    for name, value in {"basis": basis, "null": null, "robustness": robustness}.items():
-        expect(name, value, *_GIVEN[name])
+    basis = expect("basis", basis, *_GIVEN["basis"])
+    null = expect("null", null, *_GIVEN["null"])
+    robustness = expect("robustness", robustness, *_GIVEN["robustness"])
     if not isinstance(thresholds, Thresholds):
         expect("thresholds", thresholds, *_GIVEN["thresholds"])
-    alone = isinstance(models, str | bytes) or not isinstance(models, Iterable)
+    alone = isinstance(models, str | bytes) or not is_row(models)
     # A module may be a container, whose parts are no models of their own.
     given: list[Any] = [models] if alone or isinstance(models, Model) else bounded("models", models)
     data = expected(data)
@@ -139,7 +141,7 @@ def audit(
         _expect_basis(model, basis)
     eps, lam = plain(eps), plain(lam)
     one = {"basis": basis, "eps": eps, "lam": lam, "prenorm": prenorm, "class_token": class_token}
-    _check_options(options, one)
+    options = _checked(options, one)
     expect_names_differ([model.name for model in whole])
     for model in whole:
         _expect_layers(model, first_layer)
@@ -238,8 +240,13 @@ def _of_model(
     return result, probe(model, data, around_it, **few)
 
 
-def _check_options(options: Mapping[str, Any], one: Mapping[str, Any]) -> None:
-    known = (*TAKING, "fit_data", *(each.name for each in fields(Execution)))
+def _checked(options: Mapping[str, Any], one: Mapping[str, Any]) -> dict[str, Any]:
+    """The options as every pass of the audit takes them, whichever is the first to run.
+
+    Raises: ProbeError for one that an audit does not have, or of several values; SettingError.
+    """
+    running = [each.name for each in fields(Execution) if each.name != "begin"]
+    known = (*TAKING, "fit_data", *running)
     for name, value in options.items():
         if name not in known:
             raise ProbeError(
@@ -251,7 +258,9 @@ def _check_options(options: Mapping[str, Any], one: Mapping[str, Any]) -> None:
             _expect_one(name, value)
     for name, value in one.items():
         _expect_one(name, value)
-    Settings.of(**{name: value for name, value in one.items() if value is not None})
+    taking = {name: value for name, value in options.items() if name in TAKING}
+    named = {name: value for name, value in one.items() if name != "basis" or value is not None}
+    settings = Settings.of(**named, **taking)
     if not one["lam"] > 0:
         raise SettingError(
             f"lam is {one['lam']}",
@@ -259,6 +268,13 @@ def _check_options(options: Mapping[str, Any], one: Mapping[str, Any]) -> None:
             "Use lam=0.1",
             setting="lam",
         )
+    run = {name: value for name, value in options.items() if name in running}
+    execution = Execution.of(**run)
+    found = {name: getattr(settings, name) for name in taking}
+    found |= {name: getattr(execution, name) for name in run}
+    if "fit_data" in options:
+        found["fit_data"] = expected(options["fit_data"])
+    return found
 
 
 def _expect_one(name: str, value: Any) -> None:

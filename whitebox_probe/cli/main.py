@@ -22,6 +22,7 @@ from whitebox_probe._core import discover, importing, launch, stopping
 from whitebox_probe._core.errors import LoadWarning, ProbeError, near, nearest
 from whitebox_probe._core.io import DISK
 from whitebox_probe._core.lines import shown
+from whitebox_probe._core.memory import is_lack
 from whitebox_probe.cli import _screen
 from whitebox_probe.cli._shared import BY_PATH, as_text
 from whitebox_probe.cli._spelling import Options, as_options, options_of
@@ -278,9 +279,6 @@ def main(argv: list[str] | None = None) -> int:
             return _obeyed(words, args)
     except ProbeError as error:
         return _tell(str(as_options(error, _options(args.command))))
-    except MemoryError as error:
-        told = "out of memory: a batch did not fit. Use a smaller --batch-size or --limit."
-        return _tell(str(importing.as_told(error) or told))
     except KeyboardInterrupt as stop:
         return _stopped(stop)
     except _ReaderGoneError:
@@ -296,6 +294,10 @@ def main(argv: list[str] | None = None) -> int:
             return _tell(f"{_short(where)} cannot be written or read: {told}")
         if failed := importing.as_told(error):
             return _tell(str(failed))
+        if is_lack(error):
+            return _tell(
+                "out of memory: a batch did not fit. Use a smaller --batch-size or --limit."
+            )
         traceback.print_exc()
         print(
             f"{PROGRAM}: this is a fault of the program; please report it with the lines above",

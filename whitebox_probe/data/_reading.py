@@ -24,7 +24,7 @@ from whitebox_probe.data._parts import Parts, expect_unmasked, parts_of
 from whitebox_probe.data.choices import Choices
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.text import TextReader
-from whitebox_probe.models.pictures import CHANNELS, is_encoded, picture_of, white_of
+from whitebox_probe.models.pictures import CHANNELS, is_black, is_encoded, picture_of, white_of
 
 _PIXELS, _WHITE_OF_16 = 32, 65535
 """Numbers of this size are pixels, unless the model's own preprocessing makes such of white."""
@@ -178,12 +178,15 @@ class Reading:
     def _white_of(self, items: Any) -> int | None:
         """What white is in fractions: that of all, or of the first samples that were read.
 
+        Black ones tell none, and are the same with any: those behind them do.
         A later one that is brighter is refused: those before were taken for others than they are.
         """
         if self.choices.white is not None or not self.choices.pixels:
             return self.choices.white
-        if "white" not in self.seen and (found := white_of(items)) is not None:
-            self.seen["white"] = found
+        if "white" not in self.seen and not is_black(items):
+            found = white_of(items)
+            if found is not None:
+                self.seen["white"] = found
         return self.seen.get("white")
 
     def _as_it_is(self, item: Tensor, what: str, axes: int) -> Tensor:

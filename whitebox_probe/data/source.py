@@ -92,10 +92,15 @@ class Source:
             return
         else:
             why = "it says how many it has, and gives another number"
+        fix = "Mend the data: a pass over a part of them would be taken for the whole"
+        if not self.numbers and self.count is not None and len(ids) > self.count:
+            fix = (
+                "Mend its length; of a DataLoader whose data set gives batches, use batch_size=None"
+            )
         raise DataError(
             f"{len(ids)} samples of {self.name} were read of {self.count or len(self.numbers)}",
             why,
-            "Mend the data: a pass over a part of them would be taken for the whole",
+            fix,
         )
 
 

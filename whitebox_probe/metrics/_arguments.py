@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import itertools
 import types
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin
@@ -27,47 +26,52 @@ _NUMBERED = ("labels", "ids")  # tensors of whole numbers, which `whole_numbers`
 
 
 def checked(function: Callable[P, T]) -> Callable[P, T]:
-    """The same function, which looks at its arguments first: by their annotations and names.
+    """The same function, which reads its arguments first: by their annotations and names.
 
-    Tensors are held to their kind of numbers (shapes are the function's own to say), all else to
-    `_parameters`. Nothing is copied, and a call costs some microseconds more.
+    Tensors are held to their kind of numbers (shapes are the function's own to say), all else is
+    read by `_parameters`. No tensor is copied, and a call costs some microseconds more.
 
     Raises: ShapeError for what is no tensor of real fractions; SettingError.
     """
     parameters = inspect.signature(function, eval_str=True).parameters.values()
     named = [each for each in parameters if each.kind is not each.VAR_KEYWORD]
-    looked = {each.name: _check_of(each.annotation) for each in named}
-    order = tuple(looked)
+    looked = {each.name: _reader_of(each.annotation) for each in named}
+    order = tuple(looked.items())
 
     @functools.wraps(function)
     def held(*args: P.args, **kwargs: P.kwargs) -> T:
-        for name, value in itertools.chain(zip(order, args, strict=False), kwargs.items()):
-            if (check := looked.get(name)) is not None:
-                check(name, value)
-        return function(*args, **kwargs)
+        read: Any = [each(name, value) for (name, each), value in zip(order, args, strict=False)]
+        read += args[len(read) :]
+        named: Any = {n: looked.get(n, _as_it_is)(n, value) for n, value in kwargs.items()}
+        return function(*read, **named)
 
     return held
 
 
-def _check_of(annotation: Any) -> Callable[[str, Any], None] | None:
+def _as_it_is(name: str, value: Any) -> Any:
+    return value
+
+
+def _reader_of(annotation: Any) -> Callable[[str, Any], Any]:
     several = isinstance(annotation, types.UnionType) or get_origin(annotation) is Union
     kinds = [*get_args(annotation)] if several else [annotation]
     optional = type(None) in kinds
     kinds = [kind for kind in kinds if kind is not type(None)]
     if len(kinds) != 1:
-        return None
+        return _as_it_is
     (kind,) = kinds
     kind = Callable if get_origin(kind) is Callable else kind
 
-    def check(name: str, value: Any) -> None:
+    def read(name: str, value: Any) -> Any:
         if value is None and optional:
-            return
+            return None
         if kind is not Tensor:
-            expect_parameter(name, value, kind)
-        elif name not in _NUMBERED:
+            return expect_parameter(name, value, kind)
+        if name not in _NUMBERED:
             expect_tensor(name, value)
+        return value
 
-    return check
+    return read
 
 
 def expect_tensor(name: str, value: Any) -> None:
@@ -194,7 +198,7 @@ def layer_of(
         )
     operators = {name: value for name, value in others.items() if name not in SITES}
     for name in operators.keys() & set(definition.needs_operators):
-        _expect_operator(name, operators[name])
+        operators[name] = _read_operator(name, operators[name])
     lacking = [name for name in definition.needs_operators if name not in operators]
     if lacking:
         raise ProbeError(
@@ -227,11 +231,12 @@ def _expect_site(place: str, tokens: Tensor, name: str, sizes: dict[str, int]) -
         )
 
 
-def _expect_operator(name: str, value: Any) -> None:
-    """Check a part of a layer's steps; what only an audit measures first is not looked at."""
+def _read_operator(name: str, value: Any) -> Any:
+    """A part of a layer's steps; what only an audit measures first is not looked at."""
     shape = _OPERATORS.get(name)
     if shape:
         expect_tensor(name, value)
         expect_shape(value, shape, name=name)
     elif shape is not None:
-        expect_parameter(name, value, float)
+        return expect_parameter(name, value, float)
+    return value

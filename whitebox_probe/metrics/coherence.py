@@ -182,7 +182,7 @@ def _random_cosines(d: int, p: int, draws: int, seed: int) -> Tensor:
             f"subspaces of dimension {p} do not fit into {d}", "p is at most d", "Swap them"
         )
     random = torch.Generator().manual_seed(seed)
-    Q = _linalg.orthonormalise(torch.randn(2, draws, d, p, generator=random))
+    Q = _linalg.orthonormalise(torch.randn(2, draws, d, p, generator=random, dtype=torch.float32))
     with _linalg.one_thread(Q.device):
         return torch.linalg.svdvals(Q[0].mT @ Q[1])
 

@@ -308,7 +308,8 @@ class LassoGapClosed(OfLasso):
         A, Y, D, lam = self.parts(layer, site)
         A0 = self.start(layer, site)
         if Y.shape[1] > TOKENS:
-            spread = torch.linspace(0, Y.shape[1] - 1, TOKENS, device=Y.device).round().long()
+            last, of_32 = Y.shape[1] - 1, torch.float32
+            spread = torch.linspace(0, last, TOKENS, dtype=of_32, device=Y.device).round().long()
             A, Y, A0 = A[:, spread], Y[:, spread], A0[:, spread]
         return A, Y, D, lam, A0
 

@@ -62,7 +62,10 @@ class Measure(ABC):
     def __post_init__(self) -> None:
         """Raises: SettingError for a parameter that cannot have its value."""
         for each in fields(self):
-            expect_parameter(each.name, getattr(self, each.name), _kind(each.type))
+            kind = _kind(each.type)
+            found = expect_parameter(each.name, getattr(self, each.name), kind)
+            of_tensor = kind is float and hasattr(found, "item")  # settings are plain values
+            object.__setattr__(self, each.name, found.item() if of_tensor else found)
 
     def parameters(self) -> dict[str, Any]:
         """Its parameters by name, the convention among them."""

@@ -90,7 +90,7 @@ class Family(ABC):
             return torch.randint(2, words, (count, 7), generator=random)
         side = arch.get("image_size", arch.get("img_size", 12))
         channels = arch.get("channels", arch.get("in_chans", 3))
-        return torch.randn(count, channels, side, side, generator=random)
+        return torch.randn(count, channels, side, side, generator=random, dtype=torch.float32)
 
     def recognise(self, shapes: Mapping[str, tuple[int, ...]]) -> Recognised | None:
         """Read the architecture from a state dict's keys and shapes; None if they are not its own.

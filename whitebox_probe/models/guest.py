@@ -4,6 +4,7 @@ One module is measured by one thread at a time: its modes are of all threads. Ot
 """
 
 import threading
+from collections import deque
 from collections.abc import Iterator, MutableMapping, MutableSet
 from contextlib import ExitStack, contextmanager
 from types import FunctionType, ModuleType
@@ -125,12 +126,14 @@ def _keep_equal(part: nn.Module, before: dict[str, Any]) -> None:
             part.__dict__[name] = old
 
 
-Held = list[tuple[Any, bool, dict[str, Any], dict[str, Any]]]
+Held = list[tuple[Any, bool, dict[str, Any], list[tuple[Any, Any]]]]
 _PLAIN = 2  # how deep objects that are no modules are looked into
+_INSIDE = 4  # how deep containers are, and in those of no more entries than this:
+_ENTRIES = 4096
 
 
 def _contents(module: nn.Module) -> Held:
-    """Of each part and its configuration: itself, its attributes, the contents of containers.
+    """Of each part and its configuration: itself, its attributes, containers and their contents.
 
     So of plain objects that a part holds, such as a cache of tables.
     """
@@ -143,10 +146,26 @@ def _contents(module: nn.Module) -> Held:
     for key, owner in owners.items():
         whole = isinstance(owner, nn.Module) or key in configs
         mine = dict(vars(owner))
-        inside = {name: _copied(value) for name, value in mine.items()}
-        kept_inside = {k: v for k, v in inside.items() if v is not None}
-        found.append((owner, whole, mine, kept_inside))
+        inside: dict[int, tuple[Any, Any]] = {}
+        for value in mine.values():
+            _add_containers(inside, value, _INSIDE)
+        found.append((owner, whole, mine, list(inside.values())))
     return found
+
+
+def _add_containers(inside: dict[int, tuple[Any, Any]], value: Any, depth: int) -> None:
+    """A container with what is in it, and those within it, each once."""
+    if id(value) in inside:
+        return
+    content = _copied(value)
+    if content is not None:
+        inside[id(value)] = value, content
+    within = value if isinstance(value, tuple) else content
+    if not within or depth == 0 or len(within) > _ENTRIES:
+        return
+    for each in list(within.values()) if isinstance(within, dict) else within:
+        if isinstance(each, dict | list | set | deque | tuple):
+            _add_containers(inside, each, depth - 1)
 
 
 def _add_plain(owners: dict[int, Any], held: dict[str, Any], depth: int) -> None:
@@ -162,12 +181,12 @@ def _is_plain(value: Any) -> bool:
 
 
 def _copied(value: Any) -> Any:
-    """A copy of a mapping, a list or a set, not of what is in it; None of anything else."""
+    """A copy of a mapping, a list, a queue or a set, not of what is in it; None of others."""
     if isinstance(value, MutableMapping):
         return dict(value)
     if isinstance(value, MutableSet):
         return set(value)
-    return list(value) if isinstance(value, list) else None
+    return list(value) if isinstance(value, list | deque) else None
 
 
 def _put_back(before: Held) -> None:
@@ -184,25 +203,26 @@ def _put_back(before: Held) -> None:
             changed = now.get(name, before) is not value
             if changed and (whole or _holds(value) or _holds(now.get(name))):
                 now[name] = value
-        for name, content in inside.items():
-            if whole or _holds(mine[name]) or _holds(content):
-                _refill(mine[name], content)
+        for container, content in inside:
+            if whole or _holds(container) or _holds(content):
+                _refill(container, content)
 
 
 def _holds(value: Any) -> bool:
     """Whether it is a tensor, or a container with one in it."""
     if isinstance(value, MutableMapping):
         value = list(value.values())
-    if isinstance(value, list | set | tuple):
+    if isinstance(value, list | set | tuple | deque):
         return any(isinstance(each, Tensor) for each in value)
     return isinstance(value, Tensor)
 
 
 def _refill(value: Any, content: Any) -> None:
     """Give a container what was in it, if it holds something else."""
-    if isinstance(value, list):
+    if isinstance(value, list | deque):
         if list(map(id, value)) != list(map(id, content)):
-            value[:] = content
+            value.clear()
+            value += content
     elif isinstance(value, MutableSet):
         if value != content:
             value.clear()

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import InternalError, ProbeError
+from whitebox_probe._core.memory import is_lack
 from whitebox_probe._core.process import own_device
 from whitebox_probe._core.randomness import measuring
 from whitebox_probe.models.anatomy import Tap
@@ -167,9 +168,11 @@ def _read(
             tensor = tensor.unflatten(0, shapes[tap.like])
         with measuring(), own_device():
             sink(name, layer, tensor)
-    except (ProbeError, MemoryError, torch.OutOfMemoryError):
+    except ProbeError:
         raise
     except Exception as error:
+        if is_lack(error):
+            raise
         raise InternalError(
             f"'{name}' of layer {layer} could not be read or measured: "
             f"{type(error).__name__}: {error}"

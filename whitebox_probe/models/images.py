@@ -11,6 +11,8 @@ from whitebox_probe._core.errors import DataError, nearest
 from whitebox_probe.models.preprocess import Preprocess
 
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF 6.0, section 8
+_ONE_WAY = {"La": "LA", "RGBa": "RGBA", "LAB": "RGB"}
+"""Modes that Pillow converts into one other alone: multiplied by their opacity, and CIE L*a*b*."""
 Transform = Callable[[Image.Image], Tensor]
 
 
@@ -23,8 +25,8 @@ def eight_bits(image: Image.Image, name: str = "the picture") -> Image.Image:
 
     Raises: DataError for pixels of 32 bits or fractions, whose white no file states.
     """
-    if image.mode in ("La", "RGBa"):  # multiplied by their opacity: Pillow has no other way back
-        return image.convert(image.mode.upper())
+    if image.mode in _ONE_WAY:
+        return image.convert(_ONE_WAY[image.mode])
     # So Pillow opens 16 bits of a PGM, stretched to them if it has fewer, and of a PNG before 11.3.
     of_16 = image.mode == "I" and image.format in ("PNG", "PPM")
     if of_16 or image.mode.startswith("I;16"):
@@ -107,7 +109,10 @@ def image_transform(
             raise DataError(f"unknown {what} '{value}'", why, nearest(value, allowed))
     how = RESAMPLING[interpolation]
     high, wide = (size, size) if isinstance(size, int) else size
-    centre, spread = (torch.tensor(each)[:, None, None] for each in (mean, std))
+    # Whatever the caller's default type is.
+    centre, spread = (
+        torch.tensor(each, dtype=torch.float32)[:, None, None] for each in (mean, std)
+    )
     colour = (
         tuple(round(255 * each) for each in mean) if crop_mode == "border" else (0,) * len(mean)
     )

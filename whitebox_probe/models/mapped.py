@@ -44,6 +44,7 @@ from whitebox_probe._core.errors import (
     SiteError,
 )
 from whitebox_probe._core.gate import named
+from whitebox_probe._core.memory import is_lack
 from whitebox_probe._core.process import callers_device
 from whitebox_probe.models.anatomy import Anatomy, Dims, Layer, Tap
 from whitebox_probe.models.declared import Operator, Operators
@@ -369,13 +370,14 @@ class MappedAnatomy(Anatomy):
         with guest(module), attach_taps(module, taps, count), callers_device():
             try:
                 module(example)
-            except (ProbeError, InternalError, MemoryError):
+            except (ProbeError, InternalError):
                 raise
             except Exception as error:  # whatever the module's own code raises
+                lacks = is_lack(error)
                 raise DataError(
                     f"the example of shape {tuple(example.shape)} does not run",
-                    named(error),
-                    "Pass an input that the module takes",
+                    "there is too little memory for it" if lacks else named(error),
+                    "Pass a smaller input" if lacks else "Pass an input that the module takes",
                 ) from error
         for name, mapped in self._places.items():
             for layer in layers:

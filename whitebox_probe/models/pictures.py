@@ -50,6 +50,17 @@ def white_of(whole: Any) -> int | None:
     return _WHITE if np.fmax.reduce(array, axis=None) > 1 else 1
 
 
+def is_black(whole: Any) -> bool:
+    """Whether it is fractions that are all 0, which are black whatever white is, and tell none.
+
+    Args: whole: as for `white_of`.
+    """
+    if isinstance(whole, list | tuple):
+        return all(map(is_black, whole))
+    array = _array_of(whole)
+    return isinstance(array, np.ndarray) and array.dtype.kind == "f" and not array.any()
+
+
 def _array_of(item: Any) -> Any:
     """A tensor as an array, and an array in this machine's order of bytes; others as they are."""
     if isinstance(item, Tensor):

@@ -10,7 +10,8 @@ from torch import nn
 from torch.nn.modules import module as hooks
 
 from whitebox_probe._core.errors import CheckpointError
-from whitebox_probe._core.memory import available
+from whitebox_probe._core.memory import available, is_lack
+from whitebox_probe._core.process import Shared
 
 PARTS = 1 << 17
 """Parameters and buffers of a network, at most: whatever has more is built for minutes."""
@@ -18,9 +19,21 @@ _LARGE = 1 << 31
 """Bytes that a network may have by a rough estimate, to be built without a trial."""
 _PATCH, _WIDTH = 4, 1024
 """Of a network of images: smaller patches and a larger width than most have, where none is told."""
-_NO_MEMORY = "can't allocate memory"
-"""What torch says of numbers for which there is no room."""
 _APART = ("vocab", "position", "class", "label", "image", "img", "_id", "length", "seed", "block")
+
+
+@contextmanager
+def _in_float32() -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+IN_FLOAT32 = Shared(_in_float32)
+"""Networks have the type that their family is published in, whatever the caller's default is."""
 
 
 class TooLarge(Exception):  # noqa: N818 - a reason, which `expect_room` puts into an error
@@ -63,12 +76,12 @@ def made(make: Callable[[], nn.Module], told: Mapping[str, Any], *, source: str)
     Raises: CheckpointError for one that does not fit into memory.
     """
     try:
-        with counted():
+        with counted(), IN_FLOAT32:
             if estimate(told) > _LARGE:
                 _tried(make)
             return make()
     except (TooLarge, MemoryError, RuntimeError) as why:
-        if isinstance(why, RuntimeError) and _NO_MEMORY not in str(why):
+        if not isinstance(why, TooLarge) and not is_lack(why):
             raise
         said = str(why) if isinstance(why, TooLarge) else "it does not fit into memory"
         raise CheckpointError(

@@ -92,7 +92,8 @@ def at_home(part: nn.Module, x: Tensor) -> Tensor:
 
 def tokens(module: nn.Module, dim: int, count: int = 4) -> Tensor:
     """Random tokens of the module's kind and device, always the same: (1, count, d)."""
-    like = next((p for p in module.parameters() if p.is_floating_point()), torch.empty(0))
+    like = next((p for p in module.parameters() if p.is_floating_point()), None)
     random = torch.Generator().manual_seed(0)
-    x = torch.randn(1, count, dim, generator=random, device="cpu")  # the generator's
-    return x.to(device_of(module), like.dtype)
+    # On the generator's device, and not of the caller's default type.
+    x = torch.randn(1, count, dim, generator=random, dtype=torch.float32, device="cpu")
+    return x.to(device_of(module), torch.float32 if like is None else like.dtype)

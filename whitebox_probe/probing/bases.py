@@ -83,7 +83,7 @@ def random_bases(model: ProbeModel, *, seed: int = 0) -> dict[int, Tensor]:
     random = torch.Generator().manual_seed(seed)
     K, d, p = sizes(model)
     return {
-        n: orthonormalise(torch.randn(K, d, p, generator=random))
+        n: orthonormalise(torch.randn(K, d, p, generator=random, dtype=torch.float32))
         for n in range(1, model.layers + 1)
     }
 
@@ -174,7 +174,8 @@ def _settled(moment: Tensor, count: int, share: float) -> Tensor:
 
 def _thinned(X: Tensor) -> Tensor:
     """Evenly spread rows, so that clustering costs the same for any number of samples."""
-    return X[torch.linspace(0, len(X) - 1, min(len(X), CLUSTER_TOKENS)).long()]
+    count = min(len(X), CLUSTER_TOKENS)
+    return X[torch.linspace(0, len(X) - 1, count, dtype=torch.float32).long()]
 
 
 def k_subspaces(
@@ -215,7 +216,9 @@ def k_subspaces(
         if start % 4 < 3:
             U = _seeded(X, count, dim, share, random)
         else:
-            U = orthonormalise(torch.randn(count, X.shape[1], dim, generator=random))
+            U = orthonormalise(
+                torch.randn(count, X.shape[1], dim, generator=random, dtype=torch.float32)
+            )
         begun.append(_alternated(X, U, share, _FIRST_STEPS))
         if begun[-1][0] >= len(X) * (1 - _EXACT):
             return begun[-1][1]  # every point lies in its subspace

@@ -14,6 +14,7 @@ from whitebox_probe._core import onednn
 from whitebox_probe._core.errors import DataError, InternalError, ProbeError, SiteError
 from whitebox_probe._core.gate import named, reason, said
 from whitebox_probe._core.hashing import seed_of
+from whitebox_probe._core.memory import is_lack
 from whitebox_probe._core.process import callers_device
 from whitebox_probe._core.randomness import Draws, seeded
 from whitebox_probe.checkpoints import listed
@@ -136,11 +137,13 @@ def run_batch(
 ) -> Draws:
     """One forward pass of a batch, told of its padding; arguments as for `run_model`.
 
+    The model is given a copy of the inputs: it may write to them, and a loader's are the caller's.
+
     Args: seed: of what the model draws, with the number of the first sample: a pass is repeatable,
         and leaves the caller's random numbers as they were.
     Returns: what random numbers were drawn.
     """
-    inputs = batch.inputs.to(device, non_blocking=True)
+    inputs = batch.inputs.to(device, non_blocking=True, copy=True)
     more = arguments(model, inputs, batch.mask, sites, batch.attended)
     with seeded(model.module, seed_of(seed, int(batch.ids[0])), device) as drew:
         run_model(model, inputs, fast=fast, more=more)
@@ -224,16 +227,20 @@ def run_model(
     try:
         with callers_device(), onednn.routed(model.module) if fast else nullcontext():
             model.module(batch, **(more or {}))
-    except torch.OutOfMemoryError as error:
-        raise DataError(
-            f"{model.name} has no memory for a batch of shape {tuple(batch.shape)}",
-            said(error) or "its device has no more to give",
-            "Use a smaller batch_size",
-        ) from error
-    except (ProbeError, InternalError, MemoryError):
+    except (ProbeError, InternalError):
         raise
     except Exception as error:  # whatever the model's own code raises
-        raise _fault(model, batch, error) from error
+        told = _no_memory if is_lack(error) else _fault
+        raise told(model, batch, error) from error
+
+
+def _no_memory(model: ProbeModel, batch: Tensor, error: Exception) -> ProbeError:
+    more = "Use smaller inputs, or a device with more memory"
+    return DataError(
+        f"{model.name} has no memory for a batch of shape {tuple(batch.shape)}",
+        said(error) or "its device has no more to give",
+        "Use a smaller batch_size or limit" if len(batch) > 1 else more,
+    )
 
 
 def _fault(model: ProbeModel, batch: Tensor, error: Exception) -> ProbeError:

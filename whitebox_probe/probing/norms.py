@@ -9,6 +9,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from whitebox_probe._core.memory import is_lack
 from whitebox_probe.metrics._linalg import upcast
 from whitebox_probe.metrics.tokens import Norm
 from whitebox_probe.models.offloaded import copied, hook_of
@@ -69,9 +70,9 @@ class _InFloat64:
             try:
                 twin = _twin(self._norm)
                 got, want = at_home(twin, X), upcast(self._own(X.float()))
-            except torch.OutOfMemoryError:
-                raise
-            except (RuntimeError, TypeError, ValueError, AttributeError):
+            except (RuntimeError, TypeError, ValueError, AttributeError) as error:
+                if is_lack(error):
+                    raise
                 return self._rounded
         close = got.shape == want.shape and (got - want).abs().max() <= _SAME * want.abs().max()
         return (lambda Z: at_home(twin, Z)) if bool(close) else self._rounded

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from whitebox_probe._core.arguments import expect_each, finite
+from whitebox_probe._core.arguments import expect_each, finite, is_row
 from whitebox_probe._core.errors import ProbeError, ResultError, expect_names_differ
 from whitebox_probe.auditing.verdicts import SEAL as AUDIT
 from whitebox_probe.auditing.verdicts import Audit
@@ -234,7 +234,7 @@ def _each(given: Any, folders: list[str]) -> Iterable[tuple[Any, Path | None]]:
     elif isinstance(given, Mapping):
         for each in given.values():
             yield from _each(each, folders)
-    elif isinstance(given, Iterable):
+    elif is_row(given):
         for each in given:
             yield from _each(each, folders)
     else:

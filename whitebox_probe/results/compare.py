@@ -1,6 +1,6 @@
 """Results side by side, and their differences sample by sample."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -153,7 +153,7 @@ def compare(results: Sequence[Result], *, form: str | None = None, seed: int = 0
     Raises: ResultError for fewer than two results, the same model twice, results on different
         data, or a measure that two results took with different settings only.
     """
-    alone = isinstance(results, Result | str) or not isinstance(results, Iterable)
+    alone = isinstance(results, Result | str) or not arguments.is_row(results)
     given: list[Any] = [results] if alone else arguments.bounded("results", results)
     for each in given:
         if not isinstance(each, Result):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import LoadWarning, ProbeError, ProcessError
 from whitebox_probe._core.io import is_full, write_json
+from whitebox_probe._core.memory import is_lack
 from whitebox_probe.sweeping.cell import Cell
 from whitebox_probe.sweeping.place import FAILED, MARK, Failure, alone, described, fail
 
@@ -39,7 +40,7 @@ def measure(folder: Path, *, threads: int | None = None, progress: bool = False)
         except Exception as error:  # the others go on; the traceback is kept
             if is_full(error):
                 raise  # nor is there room for theirs, or to say so
-            full = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+            full = is_lack(error)
             told = " ".join(str(error).split())
             line = _MEMORY if full else f"{type(error).__name__}: {told}"
             trace = "" if full else traceback.format_exc()

@@ -185,7 +185,7 @@ class CrateMAE(nn.Module):
         if generator is None:
             noise = torch.stack([self._noise(image) for image in images.detach().cpu()])
         else:
-            noise = torch.rand(len(images), self._patches, generator=generator)
+            noise = torch.rand(len(images), self._patches, generator=generator, dtype=torch.float32)
         return noise.argsort(dim=1).argsort(dim=1) >= kept
 
     def _noise(self, image: Tensor) -> Tensor:
@@ -193,7 +193,8 @@ class CrateMAE(nn.Module):
         found = hashlib.blake2b(str(self.mask_seed).encode(), digest_size=8)
         found.update(image.contiguous().reshape(-1).view(torch.uint8).numpy().data)
         seed = int.from_bytes(found.digest(), "big") % 2**63
-        return torch.rand(self._patches, generator=torch.Generator().manual_seed(seed))
+        random = torch.Generator().manual_seed(seed)
+        return torch.rand(self._patches, generator=random, dtype=torch.float32)
 
     @property
     def _patches(self) -> int:

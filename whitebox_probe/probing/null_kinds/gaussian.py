@@ -17,6 +17,6 @@ class Gaussian(Null):
 
     def tokens(self, z: Tensor, random: torch.Generator) -> Tensor:
         """Of the same norms, token by token."""
-        noise = torch.randn(z.shape, generator=random).to(z)
+        noise = torch.randn(z.shape, generator=random, dtype=torch.float32).to(z)
         norms = torch.linalg.vector_norm(z, dim=-1, keepdim=True)
         return noise / torch.linalg.vector_norm(noise, dim=-1, keepdim=True) * norms

@@ -18,4 +18,4 @@ class RandomSubspaces(Null):
 
     def subspaces(self, U: Tensor, random: torch.Generator) -> Tensor:
         """Of the sizes of U."""
-        return orthonormalise(torch.randn(U.shape, generator=random))
+        return orthonormalise(torch.randn(U.shape, generator=random, dtype=torch.float32))

@@ -15,5 +15,6 @@ class Shuffled(Null):
 
     def tokens(self, z: Tensor, random: torch.Generator) -> Tensor:
         """One order a feature."""
-        order = torch.rand(z.shape, generator=random).argsort(dim=-2).to(z.device)
+        drawn = torch.rand(z.shape, generator=random, dtype=torch.float32)
+        order = drawn.argsort(dim=-2).to(z.device)
         return torch.take_along_dim(z, order, dim=-2)
