@@ -97,7 +97,9 @@ def test_what_is_no_view_is_not_written_as_a_text():
             wp.plots.text_html(thing)
 
 
-@pytest.mark.parametrize("thing", [5, None, b"x", object(), [None]], ids=str)
+@pytest.mark.parametrize(
+    "thing", [5, None, b"x", object(), [None]], ids=lambda each: type(each).__name__
+)
 def test_what_cannot_be_saved_is_told(thing, tmp_path):
     figure = wp.plots.similarity(synthetic.similarity())
     for given in ((thing, tmp_path / "x"), (figure, thing), (figure, tmp_path / "x", thing)):

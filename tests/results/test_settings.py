@@ -101,7 +101,7 @@ def test_each_value_that_is_asked_for_was_measured(made):
         *[{"basis": bad} for bad in (5, [5], {}, True)],
         *[{"site": bad} for bad in (["z_out"], 5)],
     ],
-    ids=str,
+    ids=lambda where: "-".join(f"{name}-{type(bad).__name__}" for name, bad in where.items()),
 )
 def test_settings_of_another_kind_are_told(where, made):
     result = made(eps=[0.1, 0.5])
