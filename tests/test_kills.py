@@ -16,6 +16,7 @@ from whitebox_probe._core.errors import ResultError
 from whitebox_probe._core.gate import digest
 from whitebox_probe._core.io import atomic_path, temporary_folder, tidy
 from whitebox_probe.cli import main as cli
+from whitebox_probe.results import kinds
 from whitebox_probe.results.folder import SAVED, finish
 
 QUICK = {"run": (40, 70), "fetch": (4, 9), "report": (2, 4)}
@@ -172,7 +173,7 @@ def test_a_file_in_place_of_the_folder_is_not_taken_for_a_save_in_the_way(tmp_pa
     from whitebox_probe.results.folder import save_sealed
 
     (tmp_path / "d").write_text("mine")
-    with pytest.raises(FileExistsError, match="d'"):
+    with pytest.raises(ResultError, match="d: File exists"):
         save_sealed(tmp_path / "d", {}, "run.json", {})
     assert (tmp_path / "d").read_text() == "mine"
 
@@ -365,7 +366,8 @@ def test_a_run_that_is_refused_removes_nothing(tmp_path, capsys):
     names = ["run.json", "state-0-of-1.npz", "state-mine-of-thesis.npz"]
     for name in names:
         (tmp_path / name).write_text("{}")
-    (tmp_path / "run.json").write_text('{"model": "ours", "layers": 2}')
+    of_ours = dict.fromkeys(kinds.OWN["run.json"]["required"]) | {"layers": 2}
+    (tmp_path / "run.json").write_text(json.dumps(of_ours))
     assert main(["run", "--resume", str(tmp_path)]) == 2
     assert "its run is finished" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == names
@@ -386,7 +388,11 @@ def test_only_states_of_ours_are_forgotten(tmp_path):
     forget(tmp_path)
     assert [path.name for path in states_in(tmp_path)] == ["state-1-of-2.npz", "state-2-of-3.npz"]
     assert len(list(tmp_path.iterdir())) == 4
-    (tmp_path / "arguments.json").write_text("{}")  # in a folder of ours a damaged state is one
+    (tmp_path / "arguments.json").write_text("{}")  # which anybody may have
+    forget(tmp_path)
+    assert len(states_in(tmp_path)) == 2
+    of_ours = json.dumps(dict.fromkeys(kinds.OWN["arguments.json"]["required"]))
+    (tmp_path / "arguments.json").write_text(of_ours)  # in a folder of ours a damaged state is one
     forget(tmp_path)
     assert states_in(tmp_path) == []
     assert (tmp_path / "state-mine-of-thesis.npz").read_text() == "mine"

@@ -281,7 +281,8 @@ def fillable(folder: Path, kind: str) -> Path:
         the name of one.
     """
     writable(folder)
-    _expect_no_folders([folder / name for name in kinds.FILES.get(kind, ())])
+    names = {*kinds.FILES.get(kind, ()), *kinds.TOGETHER.get(kind, ())}
+    _expect_no_folders([folder / name for name in sorted(names)])
     expect_room(folder, kind)
     return folder
 

@@ -326,8 +326,9 @@ class Result:
         """
         try:
             expect_matrices(self.matrices, self.run)
-            expect_frame(self.frame, self.run)
-            expect_samples(self.samples, self.identities, self.frame, self.run)
+            frame = _with_notes(self.frame)
+            expect_frame(frame, self.run)
+            expect_samples(self.samples, self.identities, frame, self.run)
         except Unfit as why:
             raise ResultError(
                 f"nothing is saved in {folder}",
@@ -365,8 +366,7 @@ class Result:
                 at = f"{TABLE}.parquet"
                 if "format" not in whole:
                     frame, samples = table_of_first_format(frame, samples, whole)
-                elif "note" not in frame:  # results from before there were notes
-                    frame = frame.assign(note="")
+                frame = _with_notes(frame)
                 expect_frame(frame, run)
                 at = SAMPLES
                 expect_samples(samples, known, frame, run)
@@ -375,6 +375,11 @@ class Result:
                 f"the result in {folder} cannot be read", f"{at}: {why}", "Run the probe again"
             ) from why
         return cls(frame=frame, samples=samples, matrices=matrices, run=run, identities=known)
+
+
+def _with_notes(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table, also one from before there were notes."""
+    return frame if "note" in frame else frame.assign(note="")
 
 
 def named_matrices(
