@@ -1,6 +1,7 @@
 """What a DataLoader gives: each sample once, and what it drops is told."""
 
 import itertools
+from multiprocessing import active_children
 
 import pytest
 import torch
@@ -116,6 +117,22 @@ def test_a_stream_that_each_worker_reads_whole_is_refused(data, batch_size):
 def test_a_stream_that_splits_itself_may_hold_a_sample_twice(samples, kind, limit):
     loader = DataLoader(kind(samples), 3, num_workers=2)
     assert len(probed(loader, limit=limit).samples) == (limit or 20)
+
+
+@pytest.mark.parametrize("data", [Stream(), [torch.full((3, 12, 12), torch.nan)] * 20])
+def test_workers_end_with_the_call_though_its_error_is_kept(data):
+    before = active_children()
+    with pytest.raises(DataError) as kept:
+        probed(DataLoader(data, 3, num_workers=2))
+    assert kept.value.__traceback__ is not None
+    assert active_children() == before
+
+
+def test_workers_that_the_caller_keeps_stay():
+    loader = DataLoader(TensorDataset(TWICE), 4, num_workers=2, persistent_workers=True)
+    before = len(active_children())
+    assert len(probed(loader).samples) == len(probed(loader).samples) == 20
+    assert len(active_children()) == before + 2
 
 
 def test_a_stream_that_the_loader_splits_is_read():

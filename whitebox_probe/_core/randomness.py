@@ -12,7 +12,7 @@ Python's global generators, which no thread can have for itself, are neither see
 import os
 import random
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from enum import IntFlag
 from functools import partial
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from whitebox_probe._core.hashing import seed_of
-from whitebox_probe._core.process import same_folder
+from whitebox_probe._core.process import at_end, same_folder
 from whitebox_probe._core.threads import alone
 
 Owned = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
@@ -99,17 +99,31 @@ def beside() -> AbstractContextManager[Any]:
 
 
 def apart(given: Iterable[Item]) -> Iterator[Item]:
-    """What is given one after the other, by code of the user's that draws `beside`."""
+    """What is given one after the other, by code of the user's that draws `beside`.
+
+    Workers of a loader end with the call: an error that is kept, as notebooks do, would keep them.
+    """
+    found = _apart(given)
+    at_end(found.close)
+    return found
+
+
+def _apart(given: Iterable[Item]) -> Generator[Item, None, None]:
     stream = beside()
     with stream:
         iterator = iter(given)
-    while True:
-        with stream, same_folder():
-            try:
-                item = next(iterator)
-            except StopIteration:
-                return
-        yield item
+    try:
+        while True:
+            with stream, same_folder():
+                try:
+                    item = next(iterator)
+                except StopIteration:
+                    return
+            yield item
+    finally:
+        shut = getattr(iterator, "_shutdown_workers", None)  # torch has no other way
+        if shut is not None and not getattr(given, "persistent_workers", False):
+            shut()
 
 
 def measuring() -> AbstractContextManager[Any]:
