@@ -236,7 +236,7 @@ def test_the_objective_must_rise_layer_after_layer_and_tells_the_lam_that_turns_
 
 
 @pytest.mark.parametrize("curves", [made_up.flat, made_up.walk])
-@pytest.mark.parametrize("layers", [2, 4, 6, 7, 8, 12, 24])
+@pytest.mark.parametrize("layers", [2, 4, 6, 8, 12, 24])
 def test_curves_without_a_trend_get_no_verdict(layers, curves):
     """At most 5% of models whose curves show nothing have any claim supported or contradicted."""
     wrong = 0

@@ -34,7 +34,7 @@ def alone():
     return results
 
 
-@pytest.fixture(scope="module", params=[1, 2, 3])
+@pytest.fixture(scope="module", params=[1, 3])
 def shared(request, tmp_path_factory):
     """The passes by several processes: their number, and the folder of what they saved."""
     folder = tmp_path_factory.mktemp(f"by-{request.param}")
