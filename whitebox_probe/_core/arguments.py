@@ -28,6 +28,12 @@ def plain(value: Any) -> Any:
     return value.item() if of_numpy and kind and kind in _NUMBERS else value
 
 
+def lone(value: Any) -> Any:
+    """A number of NumPy, or alone in an array or a tensor, as one of Python's."""
+    without_axis = getattr(value, "ndim", None) == 0 and hasattr(value, "item")
+    return value.item() if without_axis else plain(value)
+
+
 def told(value: Any) -> str:
     """A value as an error shows it; its type where it cannot be printed."""
     try:
@@ -52,11 +58,16 @@ def expect_each(name: str, values: Any, check: Check, why: str) -> list[Any]:
 
     Raises: SettingError.
     """
-    if isinstance(values, str | bytes | bytearray | Mapping) or not is_row(values):
-        fix = check(values.item() if getattr(values, "ndim", None) == 0 else values)
-        fix = fix or "Use a list"
+    if not is_several(values):
+        fix = check(lone(values)) or "Use a list"
         raise SettingError(f"{name} is {told(values)}", why, fix, setting=name)
     return [expect(name, each, check, why) for each in bounded(name, values)]
+
+
+def is_several(values: Any) -> bool:
+    """Whether it is values one after the other: no text, no bytes, no mapping."""
+    whole = isinstance(values, str | bytes | bytearray | memoryview | Mapping)
+    return is_row(values) and not whole
 
 
 def is_row(values: Any) -> bool:

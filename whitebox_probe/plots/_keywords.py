@@ -17,7 +17,9 @@ from whitebox_probe._core.arguments import (
     LARGEST,
     bounded,
     finite,
+    is_several,
     is_whole,
+    lone,
     one_of,
     plain,
     text,
@@ -211,7 +213,7 @@ def _held(key: str, value: Any, hint: Any) -> Any:
 def _of_kind(key: str, value: Any, kind: Any) -> Any:
     origin = get_origin(kind)
     if kind in _PLAIN:
-        value = _alone(value)
+        value = lone(value)
         if _PLAIN[kind][0](value):
             raise _OtherKindError
     elif origin is Literal:
@@ -224,29 +226,16 @@ def _of_kind(key: str, value: Any, kind: Any) -> Any:
         return {k: _held(key, v, get_args(kind)[1]) for k, v in bounded(key, value.items())}
     elif origin is tuple and Ellipsis not in get_args(kind):
         # Of a row of one length its figure tells the range too, and so what it is.
-        return tuple(map(_alone, _each(key, value))) if _is_row(value) else value
+        return tuple(map(lone, _each(key, value))) if is_several(value) else value
     elif _takes_several(kind):
         return [_held(key, each, get_args(kind)[0]) for each in _each(key, value)]
     return value
 
 
-def _is_row(value: Any) -> bool:
-    """Whether there are several values, one after the other."""
-    if isinstance(value, str | bytes | bytearray | memoryview | Mapping):
-        return False
-    return isinstance(value, Iterable) and getattr(value, "ndim", 1) > 0
-
-
 def _each(key: str, value: Any) -> list[Any]:
-    if not _is_row(value):
+    if not is_several(value):
         raise _OtherKindError
     return bounded(key, value)
-
-
-def _alone(value: Any) -> Any:
-    """A number of NumPy's, or alone in an array or a tensor, as one of Python's."""
-    lone = getattr(value, "ndim", None) == 0 and hasattr(value, "item")
-    return value.item() if lone else plain(value)
 
 
 def _words(kind: Any) -> str:

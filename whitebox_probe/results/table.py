@@ -1,14 +1,23 @@
 """The tidy frame of a result: its columns, how its rows are made, found and named."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from whitebox_probe._core.arguments import Check, bounded, expect, finite, optional, text, truth
+from whitebox_probe._core.arguments import (
+    Check,
+    bounded,
+    expect,
+    finite,
+    is_several,
+    optional,
+    text,
+    truth,
+)
 from whitebox_probe._core.errors import ResultError, nearest
 from whitebox_probe._core.gate import Unfit, gate, size_of
 from whitebox_probe.stats import copies_note, count_contents, summarise
@@ -139,9 +148,7 @@ def values_of(name: str, wanted: Any) -> list[Any]:
 
     Raises: SettingError for one that the setting cannot have.
     """
-    one = isinstance(wanted, str | bytes | Mapping) or not isinstance(wanted, Iterable)
-    alone = one or getattr(wanted, "ndim", 1) == 0
-    values = [wanted] if alone else bounded(name, wanted)
+    values = bounded(name, wanted) if is_several(wanted) else [wanted]
     why = "a number was taken so, or not"
     return [expect(name, value, optional(_CHECKS.get(name, text)), why) for value in values]
 
