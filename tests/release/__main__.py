@@ -57,8 +57,10 @@ def size(into: Path) -> str:
 
 def wheel(into: Path) -> Path:
     """The one wheel that was built."""
-    (one,) = (into / "dist").glob("*.whl")
-    return one
+    built = sorted((into / "dist").glob("*.whl"))
+    if len(built) != 1:
+        raise Failed(f"{len(built)} wheels in {into / 'dist'}, and one is needed")
+    return built[0]
 
 
 def install(into: Path) -> str:
