@@ -1,11 +1,13 @@
 """What a command advises can be followed: options are spelled as its own, and are its own."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+import whitebox_probe as wp
 from tests.conftest import small_crate
 from whitebox_probe.cli import main as cli
 
@@ -110,6 +112,22 @@ def test_what_a_matrix_does_not_depend_on_is_left_out(two, monkeypatch, capsys):
             capsys.readouterr().err
         )
         assert cli.main(asked) == 0
+
+
+def test_a_figure_says_which_of_two_bases_it_is_of(two):
+    result = wp.Result.load(two / "two")
+    for name in ("coherence", "subspace_overlap", "principal_angles", "eps_sweep"):
+        draw = getattr(wp.plots, name)
+        assert draw(result, basis="qkv:q").get_suptitle() == "$U$: qkv:q"
+        assert draw(result, basis="qkv:q", title="mine").get_suptitle() == "mine"
+    told = wp.plots.panel(result, basis="qk", eps=0.5)
+    assert told.get_suptitle() == "$U$: qk"
+    labels = [ax.get_ylabel() for ax in told.axes]
+    assert any(r"\epsilon=0.5" in label for label in labels)  # said there, and not twice
+    later = replace(result, run=replace(result.run, model="later"))
+    picked = {"metric": "compression", "basis": "qk", "eps": 0.1}
+    steps = wp.plots.over_steps(result, later, steps=[0, 1], **picked)
+    assert steps.axes[0].get_title() == r"$U$: qk, $\epsilon=0.1$"
 
 
 def test_models_of_two_sizes_share_a_panel_as_is_advised(two, monkeypatch, capsys):

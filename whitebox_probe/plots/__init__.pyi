@@ -233,7 +233,7 @@ def coherence(
         axes: draw in these axes, one a panel, row by row, and return their figure.
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `text`, if not given.
-        title: above the panels.
+        title: above the panels; if not given, which of several settings was picked, if one was.
         colorbar: beside the panels.
 
     Raises: ResultError when a result holds no such matrix, or no such layer; ProbeError when what
@@ -383,7 +383,7 @@ def eps_sweep(
         axes: draw in these axes, one a model, and return their figure.
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or by the number of models.
-        title: above the panels.
+        title: above the panels; if not given, which of several settings was picked, if one was.
 
     Raises: ResultError when a result lacks the measure, or holds it with no eps; when they share
         none.
@@ -436,7 +436,7 @@ def fidelity(
         axes: draw in these axes, one a measure, row by row, and return their figure.
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `text`, if not given.
-        title: above the panels.
+        title: above the panels; if not given, which of several settings was picked, if one was.
         legend: under the panels (true, or `auto`), or none (false); names at the `end` of each line
             in the panels at the right, where they fit.
 
@@ -484,7 +484,7 @@ def over_steps(
         ax: draw in these axes, and return their figure.
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
-        title: above the axes.
+        title: above the axes; if not given, which of several settings was picked, if one was.
         basis: which one, if it was taken in several.
         convention: which one, if it was taken in both.
         prenorm: which one, if it was taken after norms and without.
@@ -543,7 +543,7 @@ def panel(
         axes: draw in these axes, one a measure, row by row, and return their figure.
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `text`, if not given.
-        title: above the panels.
+        title: above the panels; if not given, which of several settings was picked, if one was.
         legend: under the panels (true, or `auto`), or none (false); names at the `end` of each line
             in the panels at the right, where they fit.
 
@@ -590,7 +590,7 @@ def principal_angles(
         axes: draw in these axes, one a model, and return their figure.
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or by the number of models.
-        title: above the panels.
+        title: above the panels; if not given, which of several settings was picked, if one was.
 
     Raises: ResultError when a result lacks the matrix `angles`, or a layer.
     References: Björck and Golub 1973, Mathematics of Computation 27.
@@ -625,7 +625,7 @@ def rate_change_parts(
         axes: draw in these axes, one a model, and return their figure.
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or by the number of models.
-        title: above the panels.
+        title: above the panels; if not given, which of several settings was picked, if one was.
         basis: which one, if it was taken in several.
         convention: which one, if it was taken in both.
         prenorm: which one, if it was taken after norms and without.
@@ -944,7 +944,7 @@ def spectra(
         axes: draw in these axes, one a model, and return their figure.
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or by the number of models.
-        title: above the panels.
+        title: above the panels; if not given, which of several settings was picked, if one was.
 
     Raises: ResultError when a result lacks the matrix `token_spectrum`, or a layer.
     """
@@ -986,7 +986,7 @@ def subspace_overlap(
         axes: draw in these axes, one a panel, row by row, and return their figure.
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `text`, if not given.
-        title: above the panels.
+        title: above the panels; if not given, which of several settings was picked, if one was.
         colorbar: beside the panels.
 
     Raises: ResultError when a result holds no such matrix, or no such layer.

@@ -26,7 +26,7 @@ class Options(Where):
         axes: draw in these axes, one a model, and return their figure.
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or by the number of models.
-        title: above the panels.
+        title: above the panels; if not given, which of several settings was picked, if one was.
     """
 
     labels: style.Labels = None
@@ -49,11 +49,13 @@ def draw(
     *,
     bar: tuple[Sequence[float], str],
     words: Sequence[str] | None = None,
+    told: Sequence[str] = (),
 ) -> "Figure":
     """One panel a result, side by side.
 
     Args: label: of what is drawn. bar: what the colours stand for, one each, and its label. words:
-        at the bar for each of them, if they are not told by its ends.
+        at the bar for each of them, if they are not told by its ends. told: settings that the
+        labels say.
     """
     check_results(results)
     refuse_size(options.axes, options.size, options.width, "axes")
@@ -81,7 +83,7 @@ def draw(
         _sequence.add_bar(axes, of, values, meaning, words=words)
         if handles:
             _legend.draw(sheet, handles, bands=[], note=None)
-        sheet.head(options.title)
+        sheet.head(options.title or options.told(besides=told))
         if sheet.own:
             _fit.lay_out(sheet.figure)
         for ax in axes:

@@ -36,7 +36,7 @@ class Options(Where):
         axes: draw in these axes, one a panel, row by row, and return their figure.
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `text`, if not given.
-        title: above the panels.
+        title: above the panels; if not given, which of several settings was picked, if one was.
         colorbar: beside the panels.
     """
 
@@ -133,7 +133,7 @@ def draw(
             _name(sheet, row, looks[result.model])
         if options.colorbar:
             add_bar(sheet, image, scale)
-        sheet.head(options.title)
+        sheet.head(options.title or options.told())
         if sheet.own and options.size is None:
             trim(sheet)
     return sheet.figure

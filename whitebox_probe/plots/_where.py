@@ -1,7 +1,23 @@
 """The keywords that pick one of several measurements, of figures of what is in the table."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+_TOLD: dict[str, Callable[[Any], str]] = {
+    "basis": lambda name: f"$U$: {_plain(name)}",
+    "convention": lambda name: f"{name} convention",
+    "prenorm": lambda after: "after norms" if after else "before norms",
+    "class_token": lambda kept: "with the class token" if kept else "without the class token",
+    "eps": lambda value: rf"$\epsilon={value:g}$",
+    "lam": lambda value: rf"$\lambda={value:g}$",
+    "null": lambda name: f"null: {_plain(name)}",
+}
+
+
+def _plain(name: str) -> str:
+    """A name in a text in which `$...$` is mathematics."""
+    return name.replace("$", r"\$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,3 +47,11 @@ class Where:
         """What picks the rows, besides the site."""
         asked = {name: getattr(self, name) for name in Where.__dataclass_fields__}
         return {name: value for name, value in asked.items() if value is not None}
+
+    def told(self, *, besides: Sequence[str] = ()) -> str | None:
+        """What was picked, for above a figure whose labels do not say it; None for nothing.
+
+        Args: besides: settings that its labels do say.
+        """
+        asked = {name: value for name, value in self.where.items() if name not in besides}
+        return ", ".join(_TOLD[name](value) for name, value in asked.items()) or None

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _OF_SOME = ("site", "convention")
+_IN_LABELS = ("eps", "lam", "convention", "prenorm")
 USUAL = ("compression", "coding_rate", "rate_reduction", "l0")
 _TALL = 1.75  # inches a row
 _MOST = 100
@@ -45,7 +46,7 @@ class Options(Where):
         axes: draw in these axes, one a measure, row by row, and return their figure.
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `text`, if not given.
-        title: above the panels.
+        title: above the panels; if not given, which of several settings was picked, if one was.
         legend: under the panels (true, or `auto`), or none (false); names at the `end` of each line
             in the panels at the right, where they fit.
     """
@@ -130,7 +131,7 @@ def draw(results: Sequence[Result], metrics: Sequence[str], options: Options) ->
                 note=None,
                 brief=_curves.brief(lines, list(looks.values()), told) if told else [],
             )
-        sheet.head(options.title)
+        sheet.head(options.title or options.told(besides=_IN_LABELS))
         if sheet.own:
             _fit.lay_out(sheet.figure)
             for ax in drawn:

@@ -51,7 +51,7 @@ def rate_change_parts(
         axes: draw in these axes, one a model, and return their figure.
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or by the number of models.
-        title: above the panels.
+        title: above the panels; if not given, which of several settings was picked, if one was.
 
     Raises: ResultError when a result lacks a part.
     """
@@ -74,7 +74,7 @@ def rate_change_parts(
             ax.set_xlabel(r"layer $\ell$")
         sheet.ax.set_ylabel(r"change of $R^c$ [nats]")
         _legend.draw(sheet, handles, bands=[], note=None)
-        sheet.head(title)
+        sheet.head(title or Where(**options).told())
         if sheet.own:
             _fit.lay_out(sheet.figure)
         for ax in sheet.axes[0]:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_IN_LABELS = ("eps", "convention", "prenorm")
+
 
 @figure(takes="results", options=Options)
 def eps_sweep(
@@ -67,4 +69,4 @@ def eps_sweep(
         label = rf"{bare}, $\mathrm{{layer\ 1}} = 1$"  # a formula, which no line break parts
     bar = (shared, r"coding precision $\varepsilon$")
     words = [f"{eps:g}" for eps in shared]
-    return draw(results, paint, label, given, bar=bar, words=words)
+    return draw(results, paint, label, given, bar=bar, words=words, told=_IN_LABELS)

@@ -63,7 +63,7 @@ def over_steps(
         ax: draw in these axes, and return their figure.
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
-        title: above the axes.
+        title: above the axes; if not given, which of several settings was picked, if one was.
 
     Raises: ResultError for fewer than two results, or of different measures; ProbeError for steps
         that are not known, or a form that there is not.
@@ -73,7 +73,8 @@ def over_steps(
     refuse_size(ax, size, width, "ax")
     if form not in FORMS:
         raise ProbeError(f"there is no form '{form}'", "it is unknown", nearest(str(form), FORMS))
-    found = [result.curve(metric, site, **Where(**options).where) for result in results]
+    picked = Where(**options)
+    found = [result.curve(metric, site, **picked.where) for result in results]
     check_alike(results, found, metric)
     at, numbered = _steps(results, steps)
     order = np.argsort(at, kind="stable")
@@ -102,8 +103,8 @@ def over_steps(
             if not numbered:
                 _under(sheet, words, first=0)
         sheet.ax.set_xlabel("training step" if numbered else "checkpoint")
-        if title:
-            sheet.ax.set_title(_words(title))
+        if above := title or picked.told(besides=("convention", "prenorm")):
+            sheet.ax.set_title(_words(above))
         if sheet.own:
             _fit.lay_out(sheet.figure)
             for text, room in (
