@@ -63,6 +63,10 @@ def test_one_of_several_files_is_told_to_be_one(tmp_path: Path) -> None:
         (lambda f: write(f, {"weight_map": {"a": "../x.bin"}}), "not beside it"),
         (lambda f: write(f, {"weight_map": {"a": "/etc/passwd"}}), "not beside it"),
         (lambda f: write(f, {"weight_map": {"a": 3}}), "not beside it"),
+        (
+            lambda f: write(f, {"weight_map": {"a": "model.safetensors.index.json"}}),
+            "names an index among its files",
+        ),
         (lambda f: write(f, {"weight_map": {}}), "without a weight_map"),
         (lambda f: write(f, {"a": 1}), "without a weight_map"),
         (lambda f: (f / "model.safetensors.index.json").write_text("{"), "cannot be read"),

@@ -74,7 +74,8 @@ def named(index: Path) -> dict[Path, list[str]]:
 def pieces(index: Path) -> dict[Path, list[str]]:
     """The files beside an index -> the keys that each is to hold.
 
-    Raises: CheckpointError as `named` does, and for files that are not there.
+    Raises: CheckpointError as `named` does, for files that are not there, and for one that is an
+        index again, which could lead back here.
     """
     found = named(index)
     missing = [path.name for path in found if not is_file(path)]
@@ -84,6 +85,13 @@ def pieces(index: Path) -> dict[Path, list[str]]:
             f"{len(missing)} of its {len(found)} files are missing, such as {shown(missing[0])}",
             "Get them, and put them beside it",
         )
+    for path in found:
+        if is_index(path):
+            raise CheckpointError(
+                f"{index} names an index among its files",
+                f"{shown(path.name)} holds no weights itself",
+                "Get the index again",
+            )
     return found
 
 
