@@ -88,6 +88,7 @@ class Claim(ABC):
         keeps: the axes of the grid under which it keeps its meaning: one of them that overturns the
             verdict is told in its place. loses: those under which it does not -> why.
         place: where it stands among the others, which are in the order of the derivation.
+        of_one_size: whether it compares rates of layers, which have to hold the same tokens.
         exempt: a contract of tests/contract/test_every_claim.py -> why it does not apply.
     """
 
@@ -102,6 +103,7 @@ class Claim(ABC):
     keeps: ClassVar[Sequence[str]] = ()
     loses: ClassVar[Mapping[str, str]] = {}
     place: ClassVar[int] = 100
+    of_one_size: ClassVar[bool] = False
     exempt: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod

@@ -73,6 +73,8 @@ class _Read:
             return Finding(missing=absent[claim.name])
         if result.count == 1:
             return Finding(missing="one sample says nothing of the others")
+        if claim.of_one_size and result.run.tokens_change:
+            return Finding(missing="its layers hold different numbers of tokens: rates grow with n")
         if setting.samples is not None:
             result = result.first(setting.samples)
         found = claim.find(result, setting, by)

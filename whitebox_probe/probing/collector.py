@@ -23,6 +23,7 @@ from whitebox_probe.probing.groups import (
     at_places,
     expect_fits,
     expect_rows,
+    expect_same_tokens,
     expect_some,
     groups_of,
     without,
@@ -53,9 +54,10 @@ class Parts:
 class State:
     """What has been measured so far, in plain values: it can be kept, restored and put together.
 
-    Attributes: ids, identities, values: the table's. tokens: the most tokens of a sample.
-        classes: id -> class, where there are any. sums: (measurement, layer, name) -> kind and
-        value; `measurement` counts in the plan. skipped: samples that could not be read -> why.
+    Attributes: ids, identities, values: the table's. tokens: the most tokens of a sample, and as
+        `change` whether layers of one batch hold different numbers (1). classes: id -> class,
+        where there are any. sums: (measurement, layer, name) -> kind and value; `measurement`
+        counts in the plan. skipped: samples that could not be read -> why.
     """
 
     ids: np.ndarray
@@ -117,7 +119,7 @@ class Collector:
         self.layers = layers
         self.table = table
         self.columns = {m: i for i, m in enumerate(m for m in self.plan if m.per_sample)}
-        self.tokens = {"all": 0, "patches": 0}
+        self.tokens = {"all": 0, "patches": 0, "change": 0}
         self.classes: dict[int, int] = {}  # of each sample, by its number
         self.needs_labels = plan.needs_labels
         self.skipped: dict[int, str] = {}
@@ -133,6 +135,7 @@ class Collector:
         self._extra = extra
         self._class_index = class_index
         self._grid: tuple[int, int] | None = None
+        self._windows: set[int] = set()  # the numbers of tokens that sites of this batch hold
         self._precisions = plan.precisions
         self._seed = seed
         self._labels: Tensor | None = None
@@ -158,6 +161,7 @@ class Collector:
             in front, (B,): the model's own first token is behind them.
         """
         self._ids, self._labels, self._again, self._grid = ids, labels, False, grid
+        self._windows.clear()
         self._first = left
         if labels is not None:
             self.classes |= zip(ids.tolist(), labels.tolist(), strict=True)
@@ -201,6 +205,9 @@ class Collector:
             tensor = without(tensor, axis, self._extra)
         for g, group in enumerate(groups):
             self._take(site, layer, look, g, Group(group.rows) if maps else group, tensor)
+        if not maps:
+            self._windows.add(count)
+        self.tokens["change"] = max(self.tokens["change"], int(len(self._windows) > 1))
         self.tokens["all"] = max(self.tokens["all"], count)
         self.tokens["patches"] = max(self.tokens["patches"], count - len(self._extra))
 
@@ -236,6 +243,7 @@ class Collector:
         here.products.tokens[site] = mine
         held = set(here.products.tokens)
         for m in [m for m in here.waiting if m.needs <= held]:
+            expect_same_tokens({s: here.products.tokens[s] for s in m.needs}, layer, m.measure.name)
             self._measure(m, here.view(m, self.layers[layer]), layer, group)
             here.waiting.remove(m)
         for each in held:

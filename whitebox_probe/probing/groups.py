@@ -3,13 +3,14 @@
 Samples with the same number of measured tokens are taken together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from whitebox_probe._core.errors import DataError, SiteError
+from whitebox_probe._core.errors import DataError, ShapeError, SiteError
+from whitebox_probe.sites import SITES
 
 NOT_ONCE = (
     "a module that it is read from was not called exactly once by the model, or the model took its "
@@ -125,6 +126,25 @@ def expect_rows(tensor: Tensor, site: str, layer: int, samples: int) -> None:
             f"'{site}' of layer {layer} holds no token",
             f"what passes there has the shape {tuple(tensor.shape)}",
             "Leave samples without tokens out, or mend the forward pass",
+        )
+
+
+def expect_same_tokens(sites: Mapping[str, Tensor], layer: int, measure: str) -> None:
+    """Check that a measure of several sites of a layer finds the same tokens at each.
+
+    Raises: ShapeError; of a layer that drops, joins or adds tokens none is known to be which.
+    """
+    counts = {
+        site: Z.shape[SITES[site].token_axis]
+        for site, Z in sorted(sites.items())
+        if SITES[site].role != "map"  # of whole windows, masked or not
+    }
+    if len(set(counts.values())) > 1:
+        held = ", ".join(f"{n} at '{site}'" for site, n in counts.items())
+        raise ShapeError(
+            f"'{measure}' cannot be measured in layer {layer}",
+            f"it follows tokens, and the layer drops, joins or adds some: it has {held}",
+            "Leave it out",
         )
 
 

@@ -245,6 +245,8 @@ def _note_of_heads(value: float, of: Mapping[int, tuple[Tensor, int]]) -> str:
 def bounds(plan: Plan, bases: Bases, tokens: Mapping[str, int]) -> dict[str, list[Any]]:
     """The smallest and largest value that a rate can take, where the convention sets them."""
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    if tokens["change"]:
+        return {}  # they are of one number of tokens
     for m in plan.tokens:
         row = m.row()
         if m.measure.name != "compression" or row["convention"] != "official" or m.basis is None:

@@ -382,7 +382,7 @@ class Pass:
             model=self.title,
             family=model.anatomy.name,
             checkpoint=_checkpoint(model),
-            network=_network(model, layers) | _draws(self.drew),
+            network=_network(model, layers) | _draws(self.drew) | _uneven(collector.tokens),
             preprocess=None if model.preprocess is None else model.preprocess.told(),
             data=self._data(collector),
             count=len(samples.frame) if samples.rows else self._count(collector),
@@ -496,6 +496,11 @@ def _draws(drew: Draws) -> dict[str, str]:
     if Draws.UNSEEDED in drew:
         return {"draws": "perhaps unseeded, beside other threads"}
     return {"draws": "seeded"} if drew else {}
+
+
+def _uneven(tokens: Mapping[str, int]) -> dict[str, bool]:
+    """What a result tells of layers that hold different numbers of tokens."""
+    return {"tokens_change": True} if tokens["change"] else {}
 
 
 def as_model(model: ProbeModel | nn.Module | str) -> ProbeModel:

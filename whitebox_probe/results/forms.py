@@ -20,6 +20,9 @@ FORMS = {
     "null_share": "divided by the Gaussian null's mean at the same layer",
 }
 
+OF_ONE_SIZE = ("per_token", "per_entry", "position")
+"""The forms for which all layers have to hold the same number of tokens."""
+
 
 def in_nats(result: Result, metric: str) -> bool:
     """Whether a measure is a rate, which grows with tokens, width and heads."""
@@ -63,6 +66,12 @@ def normal_form(
             f"unknown form '{form}'",
             "it says what nats are divided by",
             f"Use one of: {', '.join(FORMS)}, None",
+        )
+    if form in OF_ONE_SIZE and result.run.tokens_change:
+        raise ResultError(
+            f"rates of {result.model} have no form '{form}'",
+            "its layers hold different numbers of tokens, and it is of one",
+            "Leave out normalise=, or use 'null_share', which is of each layer's own",
         )
     if form == "position" and metric not in result.run.bounds:
         raise _no_bounds(result.run, metric)

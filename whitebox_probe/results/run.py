@@ -190,6 +190,11 @@ class Run(Mapping[str, Any]):
         """Whether `class_token` changes a number: there are tokens before the patches, or not."""
         return self.prefix > 0
 
+    @property
+    def tokens_change(self) -> bool:
+        """Whether layers hold different numbers of tokens: rates, which grow with them, differ."""
+        return bool(self.network.get("tokens_change"))
+
     def tokens_of(self, class_token: Any = None) -> int:
         """N of rows with or without the tokens before the patches."""
         dropped = not no_value(class_token) and not class_token

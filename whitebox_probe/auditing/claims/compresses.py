@@ -56,6 +56,7 @@ class Compresses(Claim):
     keeps = ("eps", "basis", "class_token", "first_layer", "orthonormal", "samples")
     loses = {"embedding": "what enters the first layer is the embedding: no step has acted on it"}
     place = 1
+    of_one_size = True
 
     def find(self, result: Readings, setting: Setting, thresholds: Thresholds) -> Finding:
         """The change, its trend, and whose work it is."""

@@ -27,6 +27,7 @@ class KeepsExpanding(Claim):
     keeps = ("eps", "class_token", "first_layer", "samples")
     loses = {"embedding": "what enters the first layer is the embedding: no step has acted on it"}
     place = 2
+    of_one_size = True
     exempt = {
         "flat": "an R that does not change is what it claims; random weights are what it beats"
     }

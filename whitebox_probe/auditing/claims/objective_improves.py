@@ -30,6 +30,7 @@ class ObjectiveImproves(Claim):
     wants = "high"
     keeps = ("eps", "prenorm", "basis", "lam", "class_token", "orthonormal", "samples")
     place = 8
+    of_one_size = True
 
     def find(self, result: Readings, setting: Setting, thresholds: Thresholds) -> Finding:
         """The change, its trend and steps; and the lam at which its sign turns."""
