@@ -1,5 +1,7 @@
 """Layers that drop tokens, as pruning and merging do: what follows tokens or divides by n."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -112,3 +114,16 @@ def test_an_audit_says_which_claims_these_layers_leave_open(network, tokens):
     for claim in ("compresses", "keeps_expanding", "objective_improves"):
         assert told["verdict"][claim] == "not applicable"
         assert "tokens" in told["reason"][claim]
+
+
+def test_what_is_put_side_by_side_says_that_there_is_no_one_n(network, tokens, tmp_path):
+    options = {"prenorm": False, "progress": False}
+    both = [wp.probe(network(less), tokens, ["coding_rate", "l0"], **options) for less in (0, 1)]
+    named = [replace(r, run=replace(r.run, model=name)) for r, name in zip(both, "ab", strict=True)]
+    with pytest.raises(ResultError, match="the layers of b hold different numbers of tokens"):
+        wp.compare(named)
+    page = wp.report(named, tmp_path / "page.html")
+    assert "per token" not in page.read_text(encoding="utf-8")
+    plain = [wp.probe(network(less), tokens, ["l0"], **options) for less in (0, 1)]
+    named = [replace(r, run=replace(r.run, model=n)) for r, n in zip(plain, "ab", strict=True)]
+    assert len(wp.compare(named).differences) == LAYERS

@@ -116,13 +116,15 @@ def _where(curve: pd.DataFrame) -> dict[str, Any]:
 def forms_of(material: "Material", curves: Sequence[Curve]) -> list[str]:
     """The forms that all of these curves can be shown in.
 
-    Rates of models of different sizes are not shown raw.
+    Rates of models of different sizes are not shown raw, but for those of layers that hold
+    different numbers of tokens: they have no other form than the null's share.
     """
     metric = str(curves[0].rows["metric"].iloc[0])
     if not in_nats(curves[0].of, metric):
         return [RAW]
-    forms = [] if material.sizes_differ else [RAW]
-    forms += ["per_token", "per_entry"]
+    uneven = any(curve.source.run.tokens_change for curve in curves)
+    forms = [RAW] if uneven or not material.sizes_differ else []
+    forms += [] if uneven else ["per_token", "per_entry"]
     every = [(c.source.run, row) for c in curves for row in c.rows.to_dict("records")]
     if all(run.bound(metric, row) is not None for run, row in every):
         forms.append("position")

@@ -209,6 +209,8 @@ def _formed(result: Result, form: str) -> pd.Series:
     """The means of rates in a form; NaN for all else."""
     frame = result.frame
     out = pd.Series(float("nan"), index=frame.index)
+    if result.run.tokens_change:
+        return out
     for metric, rows in frame.groupby("metric", sort=False):
         if not in_nats(result, str(metric)):
             continue
@@ -248,6 +250,7 @@ def _paired(
             "their metrics, sites or layers differ",
             "Probe both with the same metrics",
         )
+    _expect_same_tokens(first, second, sampled, form)
     parts = []
     for pair, layers in zip(sampled, places, strict=True):
         used = form if _can_take(form, first, second, pair) else None
@@ -275,6 +278,24 @@ def _statistics(differences: np.ndarray, contents: np.ndarray | None, seed: int)
         "p": paired_ps(by_content(differences, contents)),
         "count": found.count,
     }
+
+
+def _expect_same_tokens(
+    first: Result, second: Result, pairs: Sequence[Pair], form: str | None
+) -> None:
+    """Raises: ResultError for rates of layers that hold different numbers of tokens.
+
+    Two models of one size that both drop tokens are compared as they are, layer by layer.
+    """
+    changing = [each for each in (first, second) if each.run.tokens_change]
+    rates = [pair.metric for pair in pairs if in_nats(first, pair.metric)]
+    if changing and rates and (form is not None or len(changing) == 1):
+        raise ResultError(
+            f"'{rates[0]}' of {first.model} and {second.model} cannot be compared",
+            f"the layers of {changing[0].model} hold different numbers of tokens, and rates grow "
+            "with them",
+            "Probe both with measures that do not, such as l0",
+        )
 
 
 def _can_take(form: str | None, first: Result, second: Result, pair: Pair) -> bool:

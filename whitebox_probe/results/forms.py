@@ -67,12 +67,7 @@ def normal_form(
             "it says what nats are divided by",
             f"Use one of: {', '.join(FORMS)}, None",
         )
-    if form in OF_ONE_SIZE and result.run.tokens_change:
-        raise ResultError(
-            f"rates of {result.model} have no form '{form}'",
-            "its layers hold different numbers of tokens, and it is of one",
-            "Leave out normalise=, or use 'null_share', which is of each layer's own",
-        )
+    expect_one_size(result.run, form)
     if form == "position" and metric not in result.run.bounds:
         raise _no_bounds(result.run, metric)
     if form == "null_share":
@@ -95,7 +90,11 @@ def normal_form(
 def scale(
     run: Run, metric: str, form: str | None, curve: pd.DataFrame, null: pd.DataFrame | None = None
 ) -> tuple[Any, Any]:
-    """What is taken off each row of a curve, and what it is then divided by, in a form."""
+    """What is taken off each row of a curve, and what it is then divided by, in a form.
+
+    Raises: ResultError when the run does not hold what the form needs.
+    """
+    expect_one_size(run, form)
     if form == "position":
         bounds = [run.bound(metric, row) for row in curve.to_dict("records")]
         if any(pair is None for pair in bounds):
@@ -117,6 +116,16 @@ def scale(
     kept = curve["class_token"] if "class_token" in curve else [None] * len(curve)
     tokens = np.array([run.tokens_of(each) for each in kept], dtype=np.float64)
     return 0.0, tokens * (run.dim if form == "per_entry" else 1)
+
+
+def expect_one_size(run: Run, form: str | None) -> None:
+    """Raises: ResultError for a form of one n, where layers hold different numbers of tokens."""
+    if form in OF_ONE_SIZE and run.tokens_change:
+        raise ResultError(
+            f"rates of {run.model} have no form '{form}'",
+            "its layers hold different numbers of tokens, and it is of one",
+            "Leave out normalise=, or use 'null_share', which is of each layer's own",
+        )
 
 
 def _expect_gaussian(result: Result, null: pd.DataFrame | None) -> pd.DataFrame:

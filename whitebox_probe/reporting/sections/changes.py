@@ -65,11 +65,17 @@ def _table(material: "Material") -> Table:
 
 
 def per_token(result: Result) -> Result:
-    """A result whose rates are divided by n, samples included."""
+    """A result whose rates are divided by n, samples included.
+
+    Where layers hold different numbers of tokens there is no such n, and rates are left out.
+    """
     frame, samples = result.frame.copy(), result.samples.copy()
     keys = result.keys()
     for metric, rows in result.frame.groupby("metric", sort=False):
         if not in_nats(result, str(metric)):
+            continue
+        if result.run.tokens_change:
+            frame = frame.drop(index=rows.index)
             continue
         size = scale(result.run, str(metric), "per_token", rows)[1]
         for column in ("mean", "std", "sem", "ci_low", "ci_high"):
