@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import pickle
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -297,7 +298,7 @@ def test_a_result_is_not_changed_by_what_it_hands_out(made, tmp_path):
         samples.iloc[:] = 0
         with pytest.raises(ValueError, match="read-only"):
             np.fill_diagonal(found.matrix("coherence")[0], 0)
-        with pytest.raises(ValueError, match="read-only"):
+        with suppress(ValueError):  # read-only, or a copy: as pandas' version has it
             found.values("l0")[:] = 0
         assert found == made()
         assert Result.load(found.save(tmp_path / "r")) == made()
