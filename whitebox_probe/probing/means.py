@@ -4,6 +4,7 @@ An update that is the same for every sample looks at none of them, whatever it d
 """
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -82,8 +83,8 @@ def mean_updates(
     with ready(model, device) as where:
         half = torch.autocast(where.type, dtype=kind, enabled=kind != torch.float32)
         reader = Reader(model, [SITE], range(1, model.layers + 1), add)
-        with half, reader.attached():
-            for batch in source.batches(batch_size, 0):
+        with half, reader.attached(), closing(source.batches(batch_size, 0)) as batches:
+            for batch in batches:
                 if len(batch.ids):
                     known = torch.stack([batch.ids, batch.identities], dim=1).cpu()
                     at_hand[:], mask[0] = [known], batch.mask
