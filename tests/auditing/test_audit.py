@@ -2,6 +2,7 @@
 
 import json
 import threading
+from types import MethodType
 
 import numpy as np
 import pandas as pd
@@ -289,6 +290,19 @@ def test_weights_are_permuted_tensor_by_tensor():
     assert all(torch.equal(a.flatten().sort().values, b.flatten().sort().values) for a, b in pairs)
     assert not torch.equal(one.subspaces(1), model.subspaces(1))
     assert not torch.equal(one.subspaces(1), two.subspaces(1))
+
+
+def test_permuted_weights_are_measured_where_the_forward_was_replaced():
+    module = build("aot", PICTURE | {"classes": 3, "depth": 2}, source="a test")
+    (plain,) = nulls.draws(wp.wrap(module, name="a"), nulls.PERMUTED, 1, seed=0)
+    old = module.forward
+    module.forward = MethodType(lambda self, x: old(x), module)
+    (same,) = nulls.draws(wp.wrap(module, name="a"), nulls.PERMUTED, 1, seed=0)
+    images = torch.randn(3, 3, 12, 12)
+    found = [
+        wp.probe(each, images, ["l0", "coding_rate"], progress=False) for each in (plain, same)
+    ]
+    assert found[0].samples.equals(found[1].samples)
 
 
 def test_a_module_that_cannot_be_copied_has_no_permuted_weights():

@@ -19,7 +19,8 @@ from torch.utils.data import (
 import whitebox_probe as wp
 from tests.conftest import small_vit
 from tests.probing.sharing import IMAGES, model_of
-from whitebox_probe._core.errors import DataError
+from whitebox_probe._core.errors import DataError, ProbeError
+from whitebox_probe._core.process import as_found
 
 X = IMAGES[:20]
 TWICE = X[torch.arange(20) // 2]  # legitimate duplicates, side by side
@@ -281,3 +282,42 @@ def test_a_data_set_of_ready_batches_is_told_to_be_read_without_a_batch_size():
     with pytest.raises(DataError, match=r"20 samples .* were read of 2: .* use batch_size=None"):
         probed(DataLoader(ready, batch_size=1, collate_fn=lambda batch: batch[0]))
     assert len(probed(DataLoader(ready, batch_size=None)).samples) == 20
+
+
+class Counts(DataLoader):
+    """Notes how many workers are alive each time that it is opened."""
+
+    def __iter__(self):
+        self.alive = [*getattr(self, "alive", []), len(active_children())]
+        return super().__iter__()
+
+
+def test_workers_end_with_their_pass_that_stops_early():
+    before, model, loader = len(active_children()), model_of("crate"), Counts(X, 2, num_workers=1)
+    options = {"limit": 6, "progress": False}
+    wp.nulls(model, loader, ["l0"], kinds=["gaussian", "shuffled"], **options)
+    wp.probe(model, X, ["compression"], basis=["pca"], fit_data=loader, fit_limit=4, **options)
+    wp.similarity(model, model, loader, rank=2, **options)
+    wp.audit(model, loader, null=False, **options)
+    assert loader.alive == [before] * 5
+
+
+@pytest.mark.parametrize("of_model", [True, False])
+def test_workers_end_with_their_pass_that_an_error_stops(of_model):
+    @as_found()
+    def twice():
+        for _ in range(2):
+            with pytest.raises(ProbeError) as kept:
+                wp.probe(model, loader, ["l0"], progress=False)
+            errors.append(kept.value)
+
+    before, errors = len(active_children()), []
+    samples, model = X.clone(), model_of("crate")
+    if of_model:
+        model.module.register_forward_hook(lambda *_: 1 / 0)
+    else:
+        samples[8] = torch.nan
+    loader = Counts(samples, 2, num_workers=1)
+    twice()
+    assert len(errors) == 2
+    assert loader.alive == [before] * 2

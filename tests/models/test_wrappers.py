@@ -92,6 +92,53 @@ def test_replicas_in_processes_give_the_same_numbers(one_process):
         assert numbers(wp.wrap(replica)).equals(numbers(wp.wrap(model())))
 
 
+def mapped(module, root):
+    block = f"{root}blocks.{{layer}}"
+    return wp.wrap(
+        module,
+        sites={"z_out": f"{block}:output", "z_in": f"{block}:input"},
+        subspaces={"qkv:q": f"{block}.attn.qkv.weight:(3 K p) d"},
+        prenorm=f"{block}.norm1",
+        heads=2,
+    )
+
+
+def expect_both_paths(wrapped, root):
+    models = [mapped(wrapped, each) for each in ("", root)]
+    assert torch.equal(models[0].subspaces(1, "qkv:q"), models[1].subspaces(1, "qkv:q"))
+    found = [wp.probe(each, IMAGES, ["hoyer", "mean_cosine"], progress=False) for each in models]
+    assert found[0].samples.equals(found[1].samples)
+    with pytest.raises(ProbeError, match="nothing.blocks"):
+        mapped(wrapped, "nothing.")
+
+
+PREFIXES = {"DataParallel": "module.", "compiled": "_orig_mod.", "twice": "module._orig_mod."}
+
+
+@pytest.mark.parametrize("kind", PREFIXES)
+def test_a_mapping_may_have_the_paths_of_the_wrapper(kind):
+    root = PREFIXES[kind]
+    wrapped = SAME[kind](model())
+    assert f"{root}blocks.0" in dict(wrapped.named_modules())
+    expect_both_paths(wrapped, root)
+
+
+def test_a_mapping_may_have_the_paths_of_replicas(one_process):
+    expect_both_paths(nn.parallel.DistributedDataParallel(model()), "module.")
+
+
+def test_a_part_of_the_models_own_is_not_taken_for_a_wrapper():
+    class Holds(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.module = model()
+
+        def forward(self, x):
+            return self.module(x)
+
+    assert mapped(nn.DataParallel(Holds()), "module.").layers == 3
+
+
 def test_weights_in_shards_are_refused_in_one_line(one_process):
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard

@@ -10,6 +10,7 @@ from torch import nn
 
 import whitebox_probe as wp
 from whitebox_probe._core.errors import DataError, ProbeError, SiteError
+from whitebox_probe._core.gate import MEND_MODEL
 from whitebox_probe.cli import run as command
 from whitebox_probe.cli.main import main
 from whitebox_probe.metrics.catalogue import catalogue
@@ -155,6 +156,33 @@ def test_whatever_a_pass_raises_is_told_in_one_line(use, error):
     assert told.isprintable()
     if not isinstance(error, torch.OutOfMemoryError):
         assert type(error).__name__ in told
+
+
+OF_THE_MODEL = [
+    *(ImportError("flash_attn is missing"), FileNotFoundError(2, "no", "w.bin"), KeyError("k")),
+    *(RecursionError("maximum depth"), NotImplementedError("no MPS"), AttributeError("a")),
+]
+
+
+@pytest.mark.parametrize("error", OF_THE_MODEL, ids=lambda error: type(error).__name__)
+def test_what_is_not_of_the_input_is_not_told_as_that(error):
+    with pytest.raises(ProbeError) as raised:
+        wp.probe(odd(raising(error)), TOKENS, ["l0"], progress=False)
+    told = f"the forward pass of odd failed on an input of shape (12, 5, 4): it raised {error!r:.6}"
+    assert str(raised.value).startswith(told)
+    assert str(raised.value).endswith(f"{MEND_MODEL}.")
+    assert not isinstance(raised.value, DataError)
+    module = Odd()
+    module.odd = raising(error)
+    with pytest.raises(DataError, match=MEND_MODEL):
+        wp.wrap(module, sites={"z_out": "stack.{layer}:output"}, heads=1, example=TOKENS[:1])
+
+
+@pytest.mark.parametrize("error", [NotImplementedError, RuntimeError])
+def test_a_dtype_that_an_operation_lacks_may_be_the_inputs(error):
+    model = odd(raising(error("\"embedding\" not implemented for 'Bool'")))
+    with pytest.raises(DataError, match="cannot take an input of shape"):
+        wp.probe(model, TOKENS, ["l0"], progress=False)
 
 
 LACKS = [MemoryError(), torch.OutOfMemoryError("full"), OSError(12, "Cannot allocate memory")]

@@ -111,6 +111,25 @@ def named(error: BaseException, line: int = 0) -> str:
     return f"{type(error).__name__}: {told}" if told else type(error).__name__
 
 
+_OF_INPUT = (RuntimeError, ValueError, IndexError, TypeError, AssertionError)
+_OF_DTYPE = "not implemented for '"  # as torch says of an operation
+
+
+def may_be_of_input(error: BaseException) -> bool:
+    """Whether a model's error may come of an input's shape, size, values or dtype.
+
+    >>> may_be_of_input(IndexError("out of range")), may_be_of_input(ImportError("no flash_attn"))
+    (True, False)
+    """
+    if isinstance(error, NotImplementedError | RecursionError):
+        return _OF_DTYPE in said(error)
+    return isinstance(error, _OF_INPUT)
+
+
+MEND_MODEL = "Mend the module, or what it needs: called alone on such an input it fails as well"
+"""What to do about an error of a model that is not of its input."""
+
+
 def size_of(path: Path) -> int:
     """The bytes of a plain file.
 

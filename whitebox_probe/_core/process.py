@@ -94,14 +94,7 @@ def as_found() -> Iterator[None]:
             stack.enter_context(importlib.import_module("whitebox_probe._core.randomness").kept())
         elif is_alone:
             stack.callback(_put_back, random.getstate, random.setstate, random.getstate())
-        _inside.ends = stack.enter_context(ExitStack())
         yield
-
-
-def at_end(call: Callable[[], Any]) -> None:
-    """Have something called as this thread's outermost call ends, by an error too."""
-    if getattr(_inside, "now", False):
-        _inside.ends.callback(call)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from whitebox_probe._core.hashing import seed_of
-from whitebox_probe._core.process import at_end, same_folder
+from whitebox_probe._core.process import same_folder
 from whitebox_probe._core.threads import alone
 
 Owned = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
@@ -98,17 +98,12 @@ def beside() -> AbstractContextManager[Any]:
     return nullcontext() if alone() else Stream(None)
 
 
-def apart(given: Iterable[Item]) -> Iterator[Item]:
+def apart(given: Iterable[Item]) -> Generator[Item, None, None]:
     """What is given one after the other, by code of the user's that draws `beside`.
 
-    Workers of a loader end with the call: an error that is kept, as notebooks do, would keep them.
+    Workers of a loader end as it is closed, which whoever reads it does (`contextlib.closing`): an
+    error that is kept, as notebooks do, would keep them.
     """
-    found = _apart(given)
-    at_end(found.close)
-    return found
-
-
-def _apart(given: Iterable[Item]) -> Generator[Item, None, None]:
     stream = beside()
     with stream:
         iterator = iter(given)

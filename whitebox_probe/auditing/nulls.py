@@ -1,6 +1,5 @@
 """What a model would show without any training: draws of random weights, each measured alike."""
 
-import copy
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -14,6 +13,7 @@ from whitebox_probe.models.load import load_random
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.models.offloaded import is_offloaded
 from whitebox_probe.models.wrap import wrap
+from whitebox_probe.probing.copying import copied
 
 Untrained = Callable[[int], ProbeModel | nn.Module]
 
@@ -75,7 +75,7 @@ def _permuted(model: ProbeModel, seed: int) -> ProbeModel:
         )
     random = torch.Generator().manual_seed(seed)
     try:
-        module = copy.deepcopy(model.module)
+        module = copied(model.module)
     except Exception as error:  # a lock, a file, a sparse buffer: whatever the module holds
         raise ProbeError(
             f"the weights of {model.name} cannot be permuted",

@@ -6,7 +6,8 @@ alone would give.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from whitebox_probe._core.errors import DataError
 from whitebox_probe.data._sample import Batch
 
-Reader = Callable[[Iterable[Any]], Iterator[Batch]]
+Reader = Callable[[Iterable[Any]], Generator[Batch, None, None]]
 
 
 def given_once(loader: Any, batches: Iterable[Batch], read: Reader) -> Iterator[Batch]:
@@ -63,11 +64,12 @@ def _look_up(loader: DataLoader[Any], given: Counter[int], read: Reader) -> None
     most = given.total() + loader.num_workers * (loader.batch_size or 1)
     found: Counter[int] = Counter()
     whole = True
-    for batch in read(alone):
-        found.update(batch.identities.tolist())
-        if found.total() > most:
-            whole = False
-            break
+    with closing(read(alone)) as batches:
+        for batch in batches:
+            found.update(batch.identities.tolist())
+            if found.total() > most:
+                whole = False
+                break
     again = sum(0 < found[each] < count for each, count in given.items())
     # Of a stream that goes on, a sample that came from further on may be there once more.
     if again and (whole or all(found[each] for each in given)):

@@ -1,6 +1,7 @@
 """`wp.data`: any data, with what a user says of them."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,8 @@ class Data:
         batch_size = expect("batch_size", batch_size, whole(1), "a batch holds samples")
         limit = expect("limit", limit, optional(whole(1)), "at least one sample is needed")
         seed = expect("seed", seed, *SEED)
-        yield from open_data(self, limit=limit, seed=seed).batches(batch_size, 0)
+        with closing(open_data(self, limit=limit, seed=seed).batches(batch_size, 0)) as batches:
+            yield from batches
 
 
 def data(

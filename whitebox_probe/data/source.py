@@ -2,7 +2,16 @@
 
 import multiprocessing
 import signal
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, islice
@@ -37,6 +46,7 @@ from whitebox_probe.data.images import Transform
 from whitebox_probe.data.kind import Opened
 from whitebox_probe.data.text import TextReader
 
+Batches = Generator[Batch, None, None]
 _READ_AT_ONCE = 64
 
 
@@ -62,7 +72,7 @@ class Source:
     name: str
     fingerprint: str
     count: int | None
-    batches: Callable[..., Iterator[Batch]]
+    batches: Callable[..., Batches]
     numbers: Sequence[int] = ()
     labelled: bool = False
     why: str = ""
@@ -235,7 +245,7 @@ def _by_number(opened: Opened, reading: Reading, numbers: Sequence[int], *, skip
         assert opened.content is not None
         return opened.content(dealt(batch_size, first, step))
 
-    def batches(batch_size: int, workers: int, *, first: int = 0, step: int = 1) -> Iterator[Batch]:
+    def batches(batch_size: int, workers: int, *, first: int = 0, step: int = 1) -> Batches:
         loader = DataLoader(
             Subset(numbered, dealt(batch_size, first, step)),
             batch_size=batch_size,
@@ -245,7 +255,8 @@ def _by_number(opened: Opened, reading: Reading, numbers: Sequence[int], *, skip
             worker_init_fn=_ignore_interrupt,
             generator=torch.Generator(),  # the caller's random numbers are not ours to draw
         )
-        yield from agreeing(apart(loader))
+        with closing(apart(loader)) as read:
+            yield from agreeing(read)
 
     def told(each: Any, some: Sequence[int], workers: int) -> list[int | None]:
         loader = DataLoader(
@@ -257,7 +268,8 @@ def _by_number(opened: Opened, reading: Reading, numbers: Sequence[int], *, skip
             worker_init_fn=_ignore_interrupt,
             generator=torch.Generator(),  # the caller's random numbers are not ours to draw
         )
-        found = [each for part in loader for each in part]
+        with closing(apart(loader)) as read:
+            found = [each for part in read for each in part]
         for each in found:
             if isinstance(each, Unread) and not each.skip:
                 raise each.error
@@ -298,23 +310,24 @@ def _in_their_order(opened: Opened, reading: Reading, limit: int | None, *, skip
     """Batches as they come, their samples numbered in that order."""
     numbered = Numbered(opened.dataset, opened.name, reading=reading, skip=skip)
 
-    def batches(batch_size: int, workers: int, *, first: int = 0, step: int = 1) -> Iterator[Batch]:
+    def batches(batch_size: int, workers: int, *, first: int = 0, step: int = 1) -> Batches:
         assert (first, step) == (0, 1)
 
-        def read(loader: Iterable[Any], most: int | None = None) -> Iterator[Batch]:
-            whole = _read(loader)
-            single = opened.single
-            if single is None:  # to be seen from what comes first
-                start = next(whole, None)
-                if start is None:
-                    return iter(())
-                single = reading.is_single(start)
-                whole = chain([start], whole)
-            if single:
-                return agreeing(_batched(whole, numbered, batch_size, most))
-            return agreeing(_cut(whole, reading, most))
+        def read(loader: Iterable[Any], most: int | None = None) -> Batches:
+            with closing(_read(loader)) as given:
+                start = list(islice(given, 1)) if opened.single is None else []
+                single = opened.single
+                if start:  # it is to be seen from what comes first
+                    single = reading.is_single(start[0])
+                whole = chain(start, given)
+                yield from agreeing(
+                    _batched(whole, numbered, batch_size, most)
+                    if single
+                    else _cut(whole, reading, most)
+                )
 
-        yield from given_once(opened.dataset, read(opened.dataset, limit), read)
+        with closing(read(opened.dataset, limit)) as found:
+            yield from given_once(opened.dataset, found, read)
         if opened.tell is not None:
             opened.tell()
 
@@ -332,27 +345,27 @@ def _in_their_order(opened: Opened, reading: Reading, limit: int | None, *, skip
     )
 
 
-def _read(loader: Iterable[Any]) -> Iterator[Any]:
+def _read(loader: Iterable[Any]) -> Generator[Any, None, None]:
     """What a loader or a stream gives; what its own code raises is told in one line."""
     given = 0
-    stream = apart(loader)
-    while True:
-        try:
-            whole = next(stream)
-        except StopIteration:
-            return
-        except (ProbeError, MemoryError):
-            raise
-        except Exception as error:  # whatever the code of the data set raises
-            is_loader = isinstance(loader, DataLoader)
-            raise DataError(
-                f"the {'loader' if is_loader else 'stream'} cannot be read behind {given} "
-                f"{'batches' if is_loader else 'samples'}",
-                named(error, -1),
-                "Mend its data set",
-            ) from error
-        yield whole
-        given += 1
+    with closing(apart(loader)) as stream:
+        while True:
+            try:
+                whole = next(stream)
+            except StopIteration:
+                return
+            except (ProbeError, MemoryError):
+                raise
+            except Exception as error:  # whatever the code of the data set raises
+                is_loader = isinstance(loader, DataLoader)
+                raise DataError(
+                    f"the {'loader' if is_loader else 'stream'} cannot be read behind {given} "
+                    f"{'batches' if is_loader else 'samples'}",
+                    named(error, -1),
+                    "Mend its data set",
+                ) from error
+            yield whole
+            given += 1
 
 
 def _batched(

@@ -35,7 +35,8 @@ class Products:
         grid: rows and columns of patches, where they are on a grid. class_index: which token of a
             window is the class token; None where there is none, or it is left out. class_rows:
             which of the measured tokens it is, (B,), where masks leave some out (-1: itself).
-        places: where in its window each measured token stands, (B, n), where masks leave some out.
+        places: where in its window each measured token stands, (B, n), where masks leave some out:
+            counted behind padding in front. without: which tokens of whole windows are left out.
         precisions: with how many eps rates are taken: many are taken from eigenvalues.
         causal: whether the attention lets a token see itself and those before it alone.
     """
@@ -49,6 +50,7 @@ class Products:
     class_index: int | None = None
     class_rows: Tensor | None = None
     places: Tensor | None = None
+    without: tuple[int, ...] = ()
     causal: bool = False
     made: dict[tuple[Hashable, ...], Tensor] = field(default_factory=dict)
 
@@ -112,9 +114,8 @@ class LayerTokens:
             return torch.zeros_like(D)
         places = self._products.places
         if places is None:
-            n, whole = D.shape[1], range(len(mean))
-            kept = [i for i in whole if len(mean) == n or i not in self.extra]
-            places = torch.tensor(kept[:n])[None]
+            kept = [i for i in range(len(mean)) if i not in self._products.without]
+            places = torch.tensor(kept[: D.shape[1]])[None]
         here = mean.to(D)[places.to(D.device)].expand_as(D)
         if self.ids is None or len(of) < 2:
             return here

@@ -43,7 +43,7 @@ from whitebox_probe._core.errors import (
     ShapeError,
     SiteError,
 )
-from whitebox_probe._core.gate import named
+from whitebox_probe._core.gate import MEND_MODEL, may_be_of_input, named
 from whitebox_probe._core.memory import is_lack
 from whitebox_probe._core.process import callers_device
 from whitebox_probe.models.anatomy import Anatomy, Dims, Layer, Tap
@@ -373,11 +373,10 @@ class MappedAnatomy(Anatomy):
             except (ProbeError, InternalError):
                 raise
             except Exception as error:  # whatever the module's own code raises
-                lacks = is_lack(error)
                 raise DataError(
                     f"the example of shape {tuple(example.shape)} does not run",
-                    "there is too little memory for it" if lacks else named(error),
-                    "Pass a smaller input" if lacks else "Pass an input that the module takes",
+                    "there is too little memory for it" if is_lack(error) else named(error),
+                    _remedy(error),
                 ) from error
         for name, mapped in self._places.items():
             for layer in layers:
@@ -417,6 +416,13 @@ class MappedAnatomy(Anatomy):
         if layout == "B n K p":
             return tensor.transpose(1, 2)
         return tensor.transpose(0, 1) if layout == "n B d" else tensor
+
+
+def _remedy(error: Exception) -> str:
+    """What to do about an example that does not run."""
+    if is_lack(error):
+        return "Pass a smaller input"
+    return "Pass an input that the module takes" if may_be_of_input(error) else MEND_MODEL
 
 
 def _called(

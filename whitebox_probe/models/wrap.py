@@ -20,8 +20,10 @@ from whitebox_probe.models.named_anatomy import NamedAnatomy
 from whitebox_probe.models.preprocess import PREPARING, Preprocess, TextPreprocess, prepares
 from whitebox_probe.models.registry import families, family_named
 from whitebox_probe.models.verify import verified, verified_on
-from whitebox_probe.models.wrappers import bare, is_wrapper
+from whitebox_probe.models.wrappers import bare, is_wrapper, without_wrapper
 
+_PATHS = {"subspaces", "prenorm", "operators"}
+"""Arguments of a mapping that name places in a module, beside `sites`."""
 _USUALLY_NONE = ("first_layer", "prefix_tokens", "causal")
 """Arguments of a mapping whose 0 and False say nothing by themselves."""
 
@@ -61,7 +63,8 @@ def wrap(
         preprocess: how an image becomes its input; read from the module where it says so.
             `imagenet`: 224 pixels, ImageNet's means and spreads.
         sites: site -> `path.of.{layer}.module:input` or `...:output`, and perhaps `:layout`, such
-            as `blocks.{layer}.attn.qkv:output:B n (3 K p)` (`models/mapped.py` lists them).
+            as `blocks.{layer}.attn.qkv:output:B n (3 K p)` (`models/mapped.py` lists them). Paths
+            are those of the module, or of a wrapper around it that was given (`module.blocks...`).
         layers: how many layers there are; counted from the paths when not given.
         first_layer: the number that stands for `{layer}` in the first layer.
         heads, dim_head: K and p; one head as wide as the tokens when not given.
@@ -101,7 +104,7 @@ def wrap(
     expect("mapping", mapping, optional(a_path), "it says where the sites of a module are")
     named = isinstance(preprocess, str)
     expect("preprocess", preprocess, one_of("imagenet") if named else prepares, PREPARING[1])
-    module = bare(module)
+    given, module = module, bare(module)
     if preprocess == "imagenet":
         preprocess = Preprocess.imagenet()
     changes: dict[str, Any] = {
@@ -120,6 +123,9 @@ def wrap(
         "causal": causal,
     }
     changes = {key: value for key, value in stated(changes).items() if value is not None}
+    paths = {key: each for key, each in changes.items() if key in _PATHS}
+    changes |= without_wrapper(paths, given, module)
+    sites = without_wrapper(sites, given, module)
     _expect_one(family, sites, mapping)
 
     def model(anatomy: Anatomy, of: Family | None) -> ProbeModel:

@@ -92,6 +92,22 @@ def bare(module: nn.Module) -> nn.Module:
     return module
 
 
+def without_wrapper(paths: Any, given: object, module: nn.Module) -> Any:
+    """Paths of parts as the module that is measured has them, where they are the wrapper's.
+
+    Args: paths: a path, or some by name; anything else, such as a function, stays as it is.
+        given: what the user gave, perhaps a wrapper around the module.
+    """
+    if isinstance(paths, Mapping):
+        return {name: without_wrapper(path, given, module) for name, path in paths.items()}
+    if not isinstance(paths, str) or not isinstance(given, nn.Module):
+        return paths
+    at = next((path for path, part in given.named_modules() if part is module), "")
+    if not at or hasattr(module, at.partition(".")[0]):  # of two that it may be, the module's own
+        return paths
+    return paths.removeprefix(f"{at}.")
+
+
 def kind_of(module: nn.Module) -> str:
     """The name of a part's class; of the class in it where a library made a class of it."""
     part = inside(module)

@@ -12,7 +12,8 @@ them, for every family:
 The two of tokens are fitted after the layer's attention norm, on samples that are not measured.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 
 import torch
 from torch import Tensor
@@ -31,7 +32,7 @@ _FIRST_STEPS = 8  # of every restart; the best _FINISHED of them go on
 _FINISHED = 3
 _GROWN = 3  # times that a subspace's first neighbours are chosen anew
 
-Tokens = Callable[[str], Iterable[tuple[int, Tensor]]]
+Tokens = Callable[[str], Generator[tuple[int, Tensor], None, None]]
 """Gives (layer, tokens (B, n, d)) of a site over the samples that a basis is fitted on."""
 
 
@@ -138,13 +139,14 @@ def _fitted(
     moments: dict[int, Tensor] = {}
     kept: dict[int, list[Tensor]] = {}
     share = 0.0
-    for layer, Z in tokens("attn_in"):
-        share = rounding(Z)
-        flat = upcast(Z.flatten(0, 1))
-        if "pca" in names:
-            moments[layer] = moments.get(layer, 0) + flat.mT @ flat
-        if "pca:clusters" in names:
-            kept.setdefault(layer, []).append(flat.cpu())
+    with closing(tokens("attn_in")) as given:
+        for layer, Z in given:
+            share = rounding(Z)
+            flat = upcast(Z.flatten(0, 1))
+            if "pca" in names:
+                moments[layer] = moments.get(layer, 0) + flat.mT @ flat
+            if "pca:clusters" in names:
+                kept.setdefault(layer, []).append(flat.cpu())
     found: dict[str, dict[int, Tensor]] = {}
     if "pca" in names:
         found["pca"] = {n: _leading(moment, K, p, share) for n, moment in moments.items()}

@@ -35,7 +35,7 @@ from whitebox_probe.probing.hashing import RAW, add_raw, add_tensor, update
 
 _PLAIN = (str, int, float, complex, type(None), type(...), range, enum.Enum, PurePath)
 _PLAIN_OF_TORCH = (torch.dtype, torch.device, torch.layout, torch.memory_format)
-_FUNCTIONS = (FunctionType, MethodType, partial)
+FUNCTIONS = (FunctionType, MethodType, partial)
 _DESCRIPTORS = (MethodDescriptorType, WrapperDescriptorType, ClassMethodDescriptorType)
 _NAMED = (type, BuiltinFunctionType, MethodWrapperType, *_DESCRIPTORS)
 # What their functions call is known by their versions, and not followed.
@@ -173,14 +173,14 @@ class Reach:
             code=function.__code__,
             defaults=function.__defaults__,
             keywords=function.__kwdefaults__,
-            closure=tuple(_content(cell) for cell in function.__closure__ or ()),
+            closure=tuple(content(cell) for cell in function.__closure__ or ()),
             attributes=vars(function),
         )
-        if _known(function):
+        if known(function):
             return
-        for word in sorted(_words(function.__code__)):
+        for word in sorted(words(function.__code__)):
             given = function.__globals__.get(word)
-            if isinstance(given, FunctionType) and _known(given):
+            if isinstance(given, FunctionType) and known(given):
                 update(self._found, f"{name}.{word}", f"{given.__module__}.{given.__qualname__}")
             elif given is not None:
                 self._add(f"{name}.{word}", given)
@@ -189,7 +189,7 @@ class Reach:
 
     def _used(self, name: str, kind: type | ModuleType, function: Any) -> None:
         """What a function, and those that it calls, use of a class or a module."""
-        todo = _words(function.__code__) if isinstance(function, FunctionType) else set()
+        todo = words(function.__code__) if isinstance(function, FunctionType) else set()
         done: set[str] = set()
         while todo:
             done |= todo
@@ -198,7 +198,7 @@ class Reach:
             todo = set()
             for word, given in found.items():
                 if isinstance(given, FunctionType):
-                    todo |= _words(given.__code__) - done
+                    todo |= words(given.__code__) - done
                 if isinstance(given, (FunctionType, Tensor, Mapping, list, tuple, *RAW, *_PLAIN)):
                     self._add(f"{name}.{word}", given)
 
@@ -236,7 +236,7 @@ def _functions_of(part: nn.Module) -> Iterator[tuple[str, Any]]:
     for number, hook in enumerate(hook for hook in hooks if not is_ours(hook)):
         yield f"hook {number}", hook
     for name, value in vars(part).items():
-        if name not in _OF_MODULES and isinstance(value, _FUNCTIONS):
+        if name not in _OF_MODULES and isinstance(value, FUNCTIONS):
             yield name, value
 
 
@@ -256,7 +256,7 @@ def _of_class(kind: Any, word: str) -> Any:
     None where a package's class has it.
     """
     owner = next((base for base in kind.__mro__ if word in vars(base)), object)
-    if _known(owner):
+    if known(owner):
         return None
     found = vars(owner)[word]
     return getattr(found, "__func__", getattr(found, "fget", found))
@@ -267,20 +267,21 @@ def _of_module(module: Any, word: str) -> Any:
     return None if _is_known(module.__name__) else vars(module).get(word)
 
 
-def _content(cell: Any) -> Any:
+def content(cell: Any) -> Any:
+    """What a cell of a closure holds; None where it is empty."""
     try:
         return cell.cell_contents
-    except ValueError:  # it is still empty
+    except ValueError:
         return None
 
 
-def _words(code: CodeType) -> set[str]:
+def words(code: CodeType) -> set[str]:
     """The names that a function takes from elsewhere, and functions within it."""
     inner = [each for each in code.co_consts if isinstance(each, CodeType)]
-    return set(code.co_names).union(*map(_words, inner))
+    return set(code.co_names).union(*map(words, inner))
 
 
-def _known(value: Any) -> bool:
+def known(value: Any) -> bool:
     """Whether a function or a class is of a package that is known by its version."""
     return _is_known(str(getattr(value, "__module__", "")))
 

@@ -1,6 +1,7 @@
 """Where the tokens of a fitted basis come from: samples that are not measured."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,7 +69,7 @@ class Fit:
             "same data": self.fit_data is None,
         }
 
-    def __call__(self, site: str) -> Iterator[tuple[int, Tensor]]:
+    def __call__(self, site: str) -> Generator[tuple[int, Tensor], None, None]:
         """(layer, measured tokens (1, N, d)) of the samples, a batch at a time.
 
         Raises: DataError for fewer samples than the data promise.
@@ -85,16 +86,17 @@ class Fit:
         with reader.attached():
             source, skipped = self.source(), set[int]()
             got = [torch.empty(0, dtype=torch.int64)]
-            for item in source.batches(self.batch_size, 0):
-                got.append(item.ids)
-                skipped |= item.skipped.keys()
-                if len(item.ids) == 0:
-                    continue  # none of them can be read
-                self._note(item)
-                masks[0] = item.mask
-                reader.run(item, self.device, fast=self.fast)
-                yield from batch
-                batch.clear()
+            with closing(source.batches(self.batch_size, 0)) as items:
+                for item in items:
+                    got.append(item.ids)
+                    skipped |= item.skipped.keys()
+                    if len(item.ids) == 0:
+                        continue  # none of them can be read
+                    self._note(item)
+                    masks[0] = item.mask
+                    reader.run(item, self.device, fast=self.fast)
+                    yield from batch
+                    batch.clear()
         source.expect_whole(torch.cat(got).numpy(), skipped)
 
     def _note(self, batch: Batch) -> None:

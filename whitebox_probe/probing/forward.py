@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from whitebox_probe._core import onednn
 from whitebox_probe._core.errors import DataError, InternalError, ProbeError, SiteError
-from whitebox_probe._core.gate import named, reason, said
+from whitebox_probe._core.gate import MEND_MODEL, may_be_of_input, named, reason, said
 from whitebox_probe._core.hashing import seed_of
 from whitebox_probe._core.memory import is_lack
 from whitebox_probe._core.process import callers_device
@@ -230,7 +230,7 @@ def run_model(
     except (ProbeError, InternalError):
         raise
     except Exception as error:  # whatever the model's own code raises
-        told = _no_memory if is_lack(error) else _fault
+        told = _no_memory if is_lack(error) else _fault if may_be_of_input(error) else _failed
         raise told(model, batch, error) from error
 
 
@@ -240,6 +240,14 @@ def _no_memory(model: ProbeModel, batch: Tensor, error: Exception) -> ProbeError
         f"{model.name} has no memory for a batch of shape {tuple(batch.shape)}",
         said(error) or "its device has no more to give",
         "Use a smaller batch_size or limit" if len(batch) > 1 else more,
+    )
+
+
+def _failed(model: ProbeModel, batch: Tensor, error: Exception) -> ProbeError:
+    return ProbeError(
+        f"the forward pass of {model.name} failed on an input of shape {tuple(batch.shape)}",
+        f"it raised {named(error)}",
+        MEND_MODEL,
     )
 
 

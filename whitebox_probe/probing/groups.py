@@ -49,11 +49,21 @@ class Group:
         Args: first: where each window of the batch begins, (B,); at 0 when not given.
         Returns: None without a place, or where all tokens are measured.
         """
-        if place is None or self.gather is None:
+        places = self.places(first)
+        if place is None or places is None:
             return None
-        at = place if first is None else (place + self.of(first))[:, None].to(self.gather.device)
-        found = self.gather == at
+        found = places == place
         return torch.where(found.any(dim=1), found.long().argmax(dim=1), -1)
+
+    def places(self, first: Tensor | None = None) -> Tensor | None:
+        """Where each measured token stands, counted from where its window begins: (g, n).
+
+        Args: first: as for `rank`.
+        Returns: None where all tokens are measured.
+        """
+        if self.gather is None or first is None:
+            return self.gather
+        return self.gather - self.of(first)[:, None].to(self.gather.device)
 
     def of(self, batch: Tensor) -> Tensor:
         """The group's rows of something that the batch has one of a sample, (B,)."""
@@ -82,6 +92,20 @@ def at_places(mask: Tensor, places: Sequence[int], first: Tensor | None = None) 
     if first is not None:
         of_window = of_window - first.cpu()[:, None]
     return torch.isin(of_window, torch.tensor(places)).expand_as(mask).to(mask.device)
+
+
+def from_first(tokens: Tensor, first: Tensor | None) -> Tensor:
+    """Something of each token of a batch, moved to where its window begins; zeros behind it.
+
+    Shapes: tokens (B, n, ...); first: where each window begins, (B,); at 0 when not given.
+    """
+    if first is None:
+        return tokens
+    n = tokens.shape[1]
+    at = torch.arange(n)[None] + first.cpu()[:, None]
+    beside = (..., *[None] * (tokens.ndim - 2))
+    moved = tokens.take_along_dim(at.clamp_max(n - 1)[beside].to(tokens.device), dim=1)
+    return moved.masked_fill((at >= n)[beside].to(tokens.device), 0)
 
 
 def without(tensor: Tensor, axis: int, places: Sequence[int]) -> Tensor:

@@ -4,6 +4,7 @@ An update that is the same for every sample looks at none of them, whatever it d
 """
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +16,8 @@ from whitebox_probe.models.anatomy import Anatomy, Dims, Layer
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.models.preprocess import Preprocess
 from whitebox_probe.probing.forward import Reader, opened, ready
+from whitebox_probe.probing.groups import from_first
+from whitebox_probe.probing.padding import left_padding
 
 SITE = "attn_out"
 
@@ -23,8 +26,9 @@ SITE = "attn_out"
 class Means:
     """The mean update of a model's layers.
 
-    Attributes: of: layer -> (n, d), float64. samples: layer -> (N, 2): of each sample that it is
-        the mean of, its number, and how many of them have its content.
+    Attributes: of: layer -> (n, d), float64; padding in front has no place. samples: layer ->
+        (N, 2): of each sample that it is the mean of, its number, and how many of them have its
+        content.
     """
 
     of: Mapping[int, Tensor]
@@ -55,11 +59,13 @@ def mean_updates(
     read: dict[int, list[Tensor]] = {}
     at_hand: list[Tensor] = []
     mask: list[Tensor | None] = [None]
+    left: list[Tensor | None] = [None]
 
     def add(_: str, layer: int, D: Tensor) -> None:
         D = D.detach().double().cpu()
         here = torch.ones(D.shape[:2]) if mask[0] is None else mask[0].cpu().float()
         D = D.masked_fill(here[..., None] == 0, 0.0)
+        D, here = from_first(D, left[0]), from_first(here, left[0])
         whole = D.flatten(1).isfinite().all(dim=1)
         D, here = D[whole], here[whole]
         read.setdefault(layer, []).append(at_hand[0][whole])
@@ -77,11 +83,12 @@ def mean_updates(
     with ready(model, device) as where:
         half = torch.autocast(where.type, dtype=kind, enabled=kind != torch.float32)
         reader = Reader(model, [SITE], range(1, model.layers + 1), add)
-        with half, reader.attached():
-            for batch in source.batches(batch_size, 0):
+        with half, reader.attached(), closing(source.batches(batch_size, 0)) as batches:
+            for batch in batches:
                 if len(batch.ids):
                     known = torch.stack([batch.ids, batch.identities], dim=1).cpu()
                     at_hand[:], mask[0] = [known], batch.mask
+                    left[0] = left_padding(model, batch.inputs, batch.mask, batch.attended)
                     reader.run(batch, where, fast=fast, seed=seed)
     means = {n: sums[n] / counts[n].clamp_min(1)[:, None] for n in sums}
     return Means(means, {n: _with_copies(torch.cat(of)) for n, of in read.items()})

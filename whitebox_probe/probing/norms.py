@@ -4,8 +4,6 @@ Rates are taken after the norm as the model has it. A difference of two rates is
 is off by float32 rounding, about 5e-7 nats, which is all that is left of a small update's change.
 """
 
-import copy
-
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +12,7 @@ from whitebox_probe.metrics._linalg import upcast
 from whitebox_probe.metrics.tokens import Norm
 from whitebox_probe.models.offloaded import copied, hook_of
 from whitebox_probe.models.weights import at_home
+from whitebox_probe.probing import copying
 
 _SAME = 1e-3  # of the largest value: how far float32's rounding may take a norm from its copy
 
@@ -35,7 +34,7 @@ def _in_its_precision(norm: nn.Module) -> Norm:
     half = own in (torch.bfloat16, torch.float16)
     if half or any(tensor.is_inference() for tensor in tensors):
         with torch.inference_mode(False):
-            norm = copy.deepcopy(norm)
+            norm = copying.copied(norm)
             norm, own = (norm.float(), torch.float32) if half else (norm, own)
     # forward, not the module itself: its hooks may be ours, and would call themselves.
     return lambda Z: at_home(norm, Z if own is None else Z.to(own))

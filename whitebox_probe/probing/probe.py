@@ -6,7 +6,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from datetime import datetime, timezone
 from os import PathLike
 from pathlib import Path
@@ -561,8 +561,8 @@ def forward(
     table, drew = collector.table, Draws.NONE
     every = range(1, model.layers + 1)
     taps = [(site, n, model.tap(site, n)) for n in every for site in sites]
-    with shown, autocast, saver.listening():
-        stream = source.batches(execution.batch_size, execution.workers, **dealt)
+    read = source.batches(execution.batch_size, execution.workers, **dealt)
+    with shown, autocast, saver.listening(), closing(read) as stream:
         for batch in saver.kept_on_error(classed(stream) if collector.needs_labels else stream):
             collector.skipped |= batch.skipped
             if len(batch.ids) > 0:

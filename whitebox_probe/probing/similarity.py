@@ -10,7 +10,7 @@ samples.
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from itertools import zip_longest
 from typing import Any
 
@@ -116,7 +116,10 @@ def similarity(
         ]
         for reader in readers:
             stack.enter_context(reader.attached())
-        streams = [source.batches(execution.batch_size, 0) for source in sources[: len(used)]]
+        streams = [
+            stack.enter_context(closing(source.batches(execution.batch_size, 0)))
+            for source in sources[: len(used)]
+        ]
         for batches in _together(streams):
             if not any(len(batch.ids) for batch in batches):
                 continue  # as a loader's own way of putting samples together may give

@@ -1,6 +1,7 @@
 """Look at a few samples from inside: what figures of attention, tokens and colours are drawn of."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -74,8 +75,8 @@ def view(
         every = layers_of(whole, layers)
         recording = Recording(whole, names, every)
         reader = Reader(whole, names, every, recording.keep)
-        with reader.attached():
-            for batch in source.batches(limit, 0):
+        with reader.attached(), closing(source.batches(limit, 0)) as batches:
+            for batch in batches:
                 if not len(batch.ids):
                     continue
                 if batch.mask is not None and not bool(batch.mask.all()):

@@ -1,6 +1,6 @@
 """`watch`: the measures of each layer while a model is trained."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from whitebox_probe._core.errors import (
 )
 from whitebox_probe._core.process import as_found
 from whitebox_probe.data.given import expected
-from whitebox_probe.data.source import Batch, Source
+from whitebox_probe.data.source import Batches, Source
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.models.wrappers import inside
 from whitebox_probe.probing.forward import opened
@@ -196,7 +196,7 @@ def _held(source: Source, batch_size: int) -> Source:
     """The same data, read and prepared once."""
     kept = list(source.batches(batch_size, 0))
 
-    def batches(*_: Any, **__: Any) -> Iterator[Batch]:
-        return iter(kept)
+    def batches(*_: Any, **__: Any) -> Batches:
+        yield from kept
 
     return replace(source, batches=batches)

@@ -1,0 +1,102 @@
+"""A copy of a network computes with its own weights, whatever its functions hold."""
+
+from functools import partial, wraps
+from types import MethodType
+
+import pytest
+import torch
+from torch import nn
+
+from whitebox_probe.probing.copying import copied
+
+X = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+HELD = {}
+
+
+def by_name(z):
+    return helper(z) + 1
+
+
+def helper(z):
+    return HELD["old"](z)
+
+
+def method(part):
+    old = part.forward
+    part.forward = MethodType(lambda self, z: old(z) + 1, part)
+
+
+def of_itself(part):
+    part.forward = MethodType(lambda self, z: type(self).forward(self, z) + 1, part)
+
+
+def closure(part):
+    old = part.forward
+    part.forward = lambda z: old(z) + 1
+
+
+def of_weights(part):
+    weight, bias = part.weight, part.bias
+    part.forward = lambda z: nn.functional.linear(z, weight, bias) + 1
+
+
+def default(part):
+    def forward(z, old=part.forward, *, more=(part, [1])):
+        return old(z) + more[1][0]
+
+    part.forward = forward
+
+
+def wrapped(part):
+    old = part.forward
+
+    @wraps(old)
+    def forward(z):
+        return old(z) + 1
+
+    part.forward = partial(forward)
+
+
+def of_notebook(part):
+    HELD["old"] = part.forward
+    part.forward = by_name
+
+
+def hook(part):
+    def add(_, inputs, output):
+        return output + 1 + 0 * nn.functional.linear(inputs[0], part.weight)
+
+    part.register_forward_hook(add)
+
+
+REPLACED = [method, of_itself, closure, of_weights, default, wrapped, of_notebook, hook]
+
+
+@pytest.mark.parametrize("replace", REPLACED, ids=lambda each: each.__name__)
+def test_a_copy_computes_with_its_own_weights(replace):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 4), nn.Tanh())
+    replace(net[0])
+    want = net(X)
+    twin = copied(net)
+    torch.testing.assert_close(twin(X), want)
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.add_(0.5)
+    weight, bias = twin[0].weight, twin[0].bias
+    torch.testing.assert_close(twin(X), (nn.functional.linear(X, weight, bias) + 1).tanh())
+    torch.testing.assert_close(net(X), want)
+
+
+def test_what_is_not_of_the_original_stays_as_it_is():
+    seen = []
+
+    def note(part, inputs, output):
+        seen.append(output.shape)
+
+    net = nn.Sequential(nn.Linear(4, 4))
+    net[0].register_forward_hook(note)
+    twin = copied(net)
+    assert next(iter(twin[0]._forward_hooks.values())) is note
+    twin(X)
+    assert seen == [(3, 4)]
