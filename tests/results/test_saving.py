@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import pickle
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,7 +51,6 @@ def steps_of_a_save(monkeypatch, stop_at):
         (Path, "replace"),
         (Path, "rename"),
         (Path, "write_text"),
-        (module, "sha256"),
     ):
         counted(owner, name)
     return count
@@ -86,13 +86,14 @@ def test_what_is_saved_as_one_is_cut_off_as_one(made, tmp_path):
         "old": [made(), made(model="vit", count=20)],
         "new": [made(shift=5.0), made(model="vit", shift=6.0, count=20)],
     }
+    both = {side: compare(results) for side, results in sides.items()}
 
     def save(side, folder):
         with module.saved_as_one(folder) as new:
             (new / "figure.svg").write_text(side)
             for result in sides[side]:
                 result.save(new / "results" / result.model)
-            compare(sides[side]).save(new)
+            both[side].save(new)
 
     def side_of(folder, *, below_first):
         """The sides of all that is there; what is below may be read by itself, before the rest."""
@@ -100,17 +101,16 @@ def test_what_is_saved_as_one_is_cut_off_as_one(made, tmp_path):
         results = [lambda n=n: Result.load(folder / "results" / n) for n in names]
         whole = [lambda: Comparison.load(folder)]
         found = [read() for read in ([*results, *whole] if below_first else [*whole, *results])]
-        told = {"old": [*sides["old"], compare(sides["old"])]}
-        told["new"] = [*sides["new"], compare(sides["new"])]
+        told = {side: [*results, both[side]] for side, results in sides.items()}
         wanted = {k: v if below_first else [v[-1], *v[:-1]] for k, v in told.items()}
         side = next(k for k, v in wanted.items() if v == found)
         assert (folder / "figure.svg").read_text() == side
         return side
 
+    save("old", tmp_path / "old")
     outcomes = []
     for stop_at in range(200):
-        folder = tmp_path / str(stop_at)
-        save("old", folder)
+        folder = shutil.copytree(tmp_path / "old", tmp_path / str(stop_at))
         with pytest.MonkeyPatch.context() as patch:
             steps_of_a_save(patch, stop_at)
             try:
@@ -316,15 +316,90 @@ SPOILED = {
     "rows": lambda r: {"frame": r.frame[r.frame["metric"] != "l0"]},
     "means": lambda r: {"frame": r.frame.assign(mean=0.0)},
     "matrices": lambda r: {"matrices": {}},
+    "objects": lambda r: {"matrices": {k: v.astype(object) for k, v in r.matrices.items()}},
+    "no matrices": lambda _: {"matrices": None},
+    "samples of other numbers": lambda r: {"samples": r.samples.set_axis(range(100, 106))},
+    "samples drawn elsewhere": lambda r: {"identities": r.identities.set_axis(range(3, 9))},
+    "a table of objects": lambda r: {"frame": r.frame.assign(mine=object())},
+    "a run of objects": lambda r: {"run": with_setting(r.run, "limit", {1, 2})},
+    "a run of no seed": lambda r: {"run": with_setting(r.run, "seed", "x")},
 }
+HARMLESS = {
+    "a column of one's own": lambda r: {"frame": r.frame.assign(mine="a")},
+    "another order": lambda r: {"samples": r.samples[::-1]},
+    "texts as objects": lambda r: {"frame": r.frame.assign(note=r.frame["note"].astype(object))},
+    "float32": lambda r: {
+        "matrices": {k: v.astype("float32") for k, v in r.matrices.items()},
+        "samples": r.samples.astype("float32"),
+    },
+    "names of their own": lambda r: {"frame": r.frame.set_axis(range(3, 3 + len(r.frame)))},
+}
+
+
+def with_setting(run, name, value):
+    found = replace(run)
+    found.settings[name] = value
+    return found
+
+
+def with_identities(result):
+    known = pd.Series(np.arange(6, dtype=np.uint64) + 2**63, index=result.samples.index)
+    return replace(result, identities=known)
+
+
+def files_in(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_whatever_was_edited_a_save_is_refused_or_read_again(made, tmp_path):
+    """One edit each, and pairs of them by chance."""
+    whole = with_identities(made())
+    kept = files_in(whole.save(tmp_path / "kept"))
+    every, random = {**SPOILED, **HARMLESS}, np.random.default_rng(0)
+    chosen = [[name] for name in every]
+    chosen += [list(random.choice(list(every), 2, replace=False)) for _ in range(10)]
+    for names in chosen:
+        found = whole
+        for name in names:
+            if found.matrices is not None:
+                found = replace(found, **every[name](found))
+        try:
+            found.save(tmp_path / "kept")
+        except ResultError:
+            assert files_in(tmp_path / "kept") == kept, names
+            assert not set(names) <= set(HARMLESS), names
+        else:
+            again = Result.load(tmp_path / "kept")
+            assert set(names) <= set(HARMLESS), names
+            assert again.run == found.run
+            np.testing.assert_array_equal(again.contents(), found.contents())
+            pd.testing.assert_frame_equal(again.samples, found.samples)
+            pd.testing.assert_frame_equal(again.frame, found.frame, check_dtype=False)
+            whole.save(tmp_path / "kept")
+            kept = files_in(tmp_path / "kept")
+
+
+def test_what_else_is_saved_is_read_before_it_replaces_anything(made, tmp_path):
+    both = compare([made(), made(model="vit")])
+    both.save(tmp_path)
+    with pytest.raises(
+        ResultError, match="nothing is saved in .* would not be read again: could not"
+    ):
+        replace(both, frame=both.frame.assign(mine="a")).save(tmp_path)
+    assert Comparison.load(tmp_path) == both
+    similar().save(tmp_path / "s")
+    with pytest.raises(ResultError, match="nothing is saved"):
+        replace(similar(), count=1.5).save(tmp_path / "s")
+    assert Similarity.load(tmp_path / "s") == similar()
 
 
 @pytest.mark.parametrize("part", SPOILED)
 def test_what_could_not_be_read_again_replaces_nothing(part, made, tmp_path):
-    made().save(tmp_path)
+    whole = with_identities(made())
+    whole.save(tmp_path)
     with pytest.raises(ResultError, match="nothing is saved in .* would not be read again"):
-        replace(made(), **SPOILED[part](made())).save(tmp_path)
-    assert Result.load(tmp_path) == made()
+        replace(whole, **SPOILED[part](whole)).save(tmp_path)
+    assert Result.load(tmp_path) == whole
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])

@@ -47,20 +47,24 @@ def save_sealed(
     content: Mapping[str, Any],
     *,
     free: Sequence[str] = (),
+    check: Callable[[Path], Any] = lambda _: None,
 ) -> Path:
     """Write files, and the seal with their digests beside its content.
 
     Args:
         writers: file name -> what writes it to a path.
         free: files whose digest is not kept: nothing is read from them, and they may be edited.
+        check: reads what was written in a hidden folder, before it replaces anything; raises what
+            reading raises, or Unfit if it is not what was to be saved.
 
     Returns: the folder.
     Raises: ResultError if something that is no save of this package is in the way of one, or
-        would be replaced, or the folder holds something of another kind.
+        would be replaced, or the folder holds something of another kind, or for what would not be
+        read again.
     """
     expect_own(folder, seal, list(writers))
     _expect_alone(folder, seal)
-    with saved_as_one(folder) as new:
+    with saved_as_one(folder) as new, _read_again(folder):
         digests = {}
         for name, write in writers.items():
             write(new / name)
@@ -69,7 +73,28 @@ def save_sealed(
         whole = json.loads(json.dumps(dict(content) | {FILES: digests}))
         whole[DIGEST] = digest(whole)
         (new / seal).write_text(json.dumps(whole, indent=2, sort_keys=True) + "\n")
+        check(new)
     return folder
+
+
+@contextmanager
+def _read_again(folder: Path) -> Iterator[None]:
+    """Tell what cannot be written, or read once it is, before it replaces anything.
+
+    Raises: ResultError; OSError of a disk.
+    """
+    try:
+        with gate():
+            yield
+    except (Unfit, ResultError) as error:
+        if isinstance(error.__cause__, OSError):
+            raise error.__cause__ from None
+        why = error.why if isinstance(error, ResultError) else str(error)
+        raise ResultError(
+            f"nothing is saved in {folder}",
+            f"what was to be saved would not be read again: {why}",
+            "Save it as this program gave it, and a table of your own with its to_csv",
+        ) from error
 
 
 @contextmanager

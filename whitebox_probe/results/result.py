@@ -310,31 +310,36 @@ class Result:
         Raises: ResultError, before anything is replaced, for what `load` would refuse.
         """
         _check_parquet()
-        self._expect_whole(Path(folder))
         writers: dict[str, Callable[[Path], Any]] = {
             f"{TABLE}.csv": lambda path: self.frame.to_csv(path, index=False),
-            f"{TABLE}.parquet": self.frame.to_parquet,
-            SAMPLES: self._with_identities().to_parquet,
+            f"{TABLE}.parquet": lambda path: self.frame.to_parquet(path),
+            SAMPLES: lambda path: self._with_identities().to_parquet(path),
             MATRICES: lambda path: np.savez_compressed(path, **self.matrices),  # type: ignore[arg-type]
         }
-        return save_sealed(Path(folder), writers, RUN, self.run.to_dict(), free=[f"{TABLE}.csv"])
+        return save_sealed(
+            Path(folder),
+            writers,
+            RUN,
+            self.run.to_dict(),
+            free=[f"{TABLE}.csv"],
+            check=lambda new: self._expect_same(Result.load(new)),
+        )
 
-    def _expect_whole(self, folder: Path) -> None:
-        """Check that this can be read again.
+    def _expect_same(self, read: "Result") -> None:
+        """Check that what was read is this result.
 
-        Raises: ResultError.
+        Raises: Unfit.
         """
-        try:
-            expect_matrices(self.matrices, self.run)
-            frame = _with_notes(self.frame)
-            expect_frame(frame, self.run)
-            expect_samples(self.samples, self.identities, frame, self.run)
-        except Unfit as why:
-            raise ResultError(
-                f"nothing is saved in {folder}",
-                f"the result of {self.model} would not be read again: {why}",
-                "Save the result as wp.probe gave it, and a table of your own with its to_csv",
-            ) from why
+        known = [each.contents() for each in (self, read)]
+        mine, theirs = ([] if each is None else each.tolist() for each in known)
+        fits = {
+            f"{TABLE}.parquet": same_table(_with_notes(self.frame), read.frame),
+            SAMPLES: same_table(self.samples, read.samples) and mine == theirs,
+            MATRICES: same_arrays(self.matrices, read.matrices),
+            RUN: same(self.run.to_dict(), read.run.to_dict()),
+        }
+        if other := [name for name, fit in fits.items() if not fit]:
+            raise Unfit(f"{other[0]} does not keep all that was to stand in it")
 
     def _with_identities(self) -> pd.DataFrame:
         """The samples as they are saved: what tells them apart is one more column."""
@@ -412,9 +417,31 @@ def units_of(result: Result) -> dict[str, str]:
 def same_arrays(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> bool:
     """Whether two sets of named arrays hold the same; NaN equals NaN."""
     return one.keys() == other.keys() and all(
-        array.shape == other[name].shape and same(array.tolist(), other[name].tolist())
+        array.shape == other[name].shape and _same_values(array, other[name])
         for name, array in one.items()
     )
+
+
+def _same_values(one: np.ndarray, other: np.ndarray) -> bool:
+    return bool(np.all((one == other) | ((one != one) & (other != other))))
+
+
+def same_table(one: pd.DataFrame, other: pd.DataFrame) -> bool:
+    """Whether two tables hold the same under the same names, be their types as they may."""
+    if one.equals(other):
+        return True
+    try:
+        pd.testing.assert_frame_equal(
+            one,
+            other,
+            check_dtype=False,
+            check_index_type=False,
+            check_column_type=False,
+            check_exact=True,
+        )
+    except AssertionError:
+        return False
+    return True
 
 
 def _values(where: Mapping[str, Any]) -> dict[str, list[Any]]:

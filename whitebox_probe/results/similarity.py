@@ -80,13 +80,20 @@ class Similarity:
         return pd.DataFrame(made | {"count": self.count}, columns=list(COLUMNS))
 
     def save(self, folder: str | Path) -> Path:
-        """Write similarity.csv, and similarity.json with its digest; returns the folder."""
+        """Write similarity.csv, and similarity.json with its digest; returns the folder.
+
+        Raises: ResultError, before anything is replaced, for what `load` would refuse.
+        """
         writers = {FILE: lambda path: self.frame().to_csv(path, index=False)}
-        if _is_older(Path(folder)):
-            with saved_as_one(Path(folder)) as new:
-                save_sealed(new, writers, SEAL, {"format": 1})
-            return Path(folder)
-        return save_sealed(Path(folder), writers, SEAL, {"format": 1})
+
+        def save(to: Path) -> Path:
+            return save_sealed(to, writers, SEAL, {"format": 1}, check=Similarity.load)
+
+        if not _is_older(Path(folder)):
+            return save(Path(folder))
+        with saved_as_one(Path(folder)) as new:
+            save(new)
+        return Path(folder)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Similarity":
