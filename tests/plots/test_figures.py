@@ -287,7 +287,8 @@ class TestRows:
 
     def test_matrices_of_any_name_are_drawn(self):
         result = synthetic.result("crate", ["l0"])
-        result.matrices["token_overlap"] = result.matrices["coherence"]
+        held = result.matrices | {"token_overlap": result.matrices["coherence"]}
+        result = dataclasses.replace(result, matrices=held)
         figure = wp.plots.coherence(result, matrix="token_overlap", colorbar=False)
         assert len(figure.axes) == synthetic.LAYERS
 

@@ -14,7 +14,7 @@ from whitebox_probe._core.gate import Unfit, gate
 from whitebox_probe._core.lines import names, short
 from whitebox_probe.results import printed, summary
 from whitebox_probe.results.folder import read_seal, save_sealed
-from whitebox_probe.results.held import copied, hold_read_only
+from whitebox_probe.results.held import copied, read_only, uncopied
 from whitebox_probe.results.old import table_of_first_format
 from whitebox_probe.results.reading import (
     expect_frame,
@@ -44,7 +44,7 @@ UNITS = ("nats", "rad", "bits", "patches")
 _FIX = "Pass a folder that `whitebox-probe run --out` or Result.save wrote"
 
 
-@copied("frame", "samples", "identities")
+@copied("frame", "samples", "matrices", "identities")
 @dataclass(frozen=True, eq=False)
 class Result:
     """What `probe` measured on one model and one data set.
@@ -62,8 +62,8 @@ class Result:
         identities: what tells each sample apart, 64 bits of a hash of its content, by its number;
             None in results of an older version.
 
-    Tables are copies, a new one at each access: name one to work on it (`frame = result.frame`).
-    Matrices are read-only. What is done to either does not change the result.
+    Tables and matrices are copies, new ones at each access: name one to work on it (`frame =
+    result.frame`); matrices are read-only. What is done to either does not change the result.
     """
 
     frame: pd.DataFrame
@@ -73,9 +73,8 @@ class Result:
     identities: pd.Series | None = None
 
     def __post_init__(self) -> None:
-        """Take a run that is a plain mapping as a `Run`; arrays are read-only from here on."""
+        """Take a run that is a plain mapping as a `Run`."""
         object.__setattr__(self, "run", Run.of(self.run))
-        hold_read_only(self, ["matrices"])
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Result):
@@ -130,7 +129,8 @@ class Result:
         return rows.sort_values("layer")
 
     def _rows(self, metric: str, site: str | None, where: Mapping[str, Any]) -> pd.DataFrame:
-        mine = self.frame[self.frame["metric"] == metric]
+        frame = uncopied(self, "frame")
+        mine = frame[frame["metric"] == metric]
         wanted = _values(where)
         rows = mine[matching(mine, wanted)]
         if "null" in rows and "null" not in where and (rows["null"] == "").any():
@@ -145,7 +145,7 @@ class Result:
             return rows
         asked = ", ".join(f"{n}={' or '.join(map(written, v))}" for n, v in wanted.items())
         what = f"'{metric}'{f' at {site}' if site else ''}{f' with {asked}' if asked else ''}"
-        have = sorted(set(self.frame["metric"] + "@" + self.frame["site"]))
+        have = sorted(set(frame["metric"] + "@" + frame["site"]))
         if not mine.empty and where:
             have = [f"{metric} with {_told(row)}" for row in _distinct(mine)]
         raise ResultError(
@@ -155,24 +155,25 @@ class Result:
         )
 
     def values(self, metric: str, site: str | None = None, **where: Any) -> np.ndarray:
-        """Per-sample values of one metric, (samples, layers), in the order of the layers.
+        """Per-sample values of one metric, (samples, layers), in layers' order; a read-only copy.
 
         Raises: ResultError as `curve` does, and for a measure that has no value a sample.
         """
         names = list(self.keys(metric).loc[self._one(metric, site, where).index])
-        if not set(names) <= set(self.samples.columns):
+        samples = uncopied(self, "samples")  # may be large, and asked for often
+        if not set(names) <= set(samples.columns):
             raise ResultError(
                 f"'{metric}' has no value a sample",
                 "it is read from weights, or from all samples together",
                 "Use curve() for its numbers",
             )
-        return self.samples[names].to_numpy()
+        return read_only(samples[names])
 
     def keys(self, metric: str | None = None) -> pd.Series:
         """The column of `samples` that belongs to each row of the frame, or of one metric."""
         expect("metric", metric, optional(text), "it is a name in the table")
-        frame = self.frame if metric is None else self.frame[self.frame["metric"] == metric]
-        return keys_of(frame)
+        frame = uncopied(self, "frame")
+        return keys_of(frame if metric is None else frame[frame["metric"] == metric])
 
     def contents(self, samples: Sequence[int] | None = None) -> np.ndarray | None:
         """What tells samples apart, (N,), all of the result or those named; None if not known.
@@ -208,13 +209,14 @@ class Result:
         return trend(values, seed=int(self.run["seed"]))
 
     def matrix(self, name: str, **where: Any) -> np.ndarray:
-        """The matrices of one name over the layers, read-only, with settings as for `curve`.
+        """The matrices of one name over the layers, a read-only copy, with settings as for `curve`.
 
         Raises: ResultError when there are none, or several.
         """
         expect("name", name, text, "matrices have names")
         told = {
-            key: dict(self.run.matrices.get(key, {"name": key})) for key in sorted(self.matrices)
+            key: dict(self.run.matrices.get(key, {"name": key}))
+            for key in sorted(uncopied(self, "matrices"))
         }
         mine = {key: place for key, place in told.items() if place.get("name", key) == name}
         frame = pd.DataFrame(list(mine.values()), index=pd.Index(list(mine), dtype=object))
@@ -230,7 +232,7 @@ class Result:
                 else f"the result holds: {', '.join(sorted(self.matrices)) or 'none'}",
                 f"Name one with {_each(several)}" if found else "Name one of those",
             )
-        return self.matrices[found[0]]
+        return read_only(uncopied(self, "matrices")[found[0]])
 
     def select(self, **where: Any) -> "Result":
         """The part with these settings: each one value, or several in a list.

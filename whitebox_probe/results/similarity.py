@@ -12,7 +12,7 @@ from whitebox_probe._core.errors import ResultError
 from whitebox_probe._core.gate import Unfit, gate, is_file
 from whitebox_probe._core.lines import names
 from whitebox_probe.results.folder import read_seal, save_sealed, saved_as_one
-from whitebox_probe.results.held import hold_read_only
+from whitebox_probe.results.held import copied
 from whitebox_probe.results.result import same_arrays
 from whitebox_probe.results.table import read_table
 
@@ -22,9 +22,10 @@ FILE, SEAL = "similarity.csv", "similarity.json"
 _FIX = "Pass a folder that Similarity.save wrote"
 
 
+@copied(*MATRICES)
 @dataclass(frozen=True, eq=False)
 class Similarity:
-    """Matrices over layers, (layers of the first, layers of the second), read-only.
+    """Matrices over layers, (layers of the first, layers of the second): read-only copies.
 
     Attributes:
         cka: unbiased linear centred kernel alignment; may be slightly negative, and is not clamped.
@@ -40,10 +41,6 @@ class Similarity:
     first: str
     second: str
     count: int
-
-    def __post_init__(self) -> None:
-        """Matrices are read-only from here on."""
-        hold_read_only(self, MATRICES)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Similarity):
