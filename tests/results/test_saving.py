@@ -6,7 +6,10 @@ import json
 import os
 import pickle
 import shutil
+import tempfile
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +18,7 @@ import pandas as pd
 import pytest
 import torch
 
+from whitebox_probe._core import io
 from whitebox_probe._core.errors import ResultError
 from whitebox_probe.auditing import verdicts
 from whitebox_probe.results import folder as module
@@ -519,3 +523,44 @@ def test_the_names_of_files_are_those_that_are_written(made, tmp_path):
     assert of_audit == set(kinds.FILES[kinds.AUDIT])
     alike = similar().save(tmp_path / "similar")
     assert {path.name for path in alike.iterdir()} == set(kinds.FILES[kinds.SIMILARITY])
+
+
+def test_saves_into_one_folder_wait_for_each_other(made, tmp_path, monkeypatch):
+    """Moved side by side, files of two results stood together, and half of a save was refused."""
+    two, replace_file = [made(), made(shift=5.0)], Path.replace
+
+    def slowly(path, target):
+        time.sleep(0.002)
+        return replace_file(path, target)
+
+    monkeypatch.setattr(Path, "replace", slowly)
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda result: result.save(tmp_path), two * 3))
+    assert Result.load(tmp_path) in two
+    assert {path.name for path in tmp_path.iterdir()} == set(kinds.FILES[kinds.RESULT])
+
+
+def test_a_save_that_is_moved_for_long_is_named_as_such(made, tmp_path, monkeypatch):
+    made().save(tmp_path / "r")
+    shutil.copytree(tmp_path / "r", tmp_path / "r" / module.SAVED)
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.setattr(io, "_LONG", 0.02)
+    with io.in_turn(tmp_path / "r" / module.SAVED):
+        for use in (made().save, Result.load):
+            with pytest.raises(ResultError, match="another save into it is under way. Try again"):
+                use(tmp_path / "r")
+    assert sorted(tmp_path.rglob("*")) == before
+    assert Result.load(tmp_path / "r") == made()
+
+
+def test_a_hidden_folder_that_another_process_tidied_away_is_made_anew(made, tmp_path, monkeypatch):
+    make, made_folders = tempfile.mkdtemp, []
+
+    def tidied(**where):
+        made_folders.append(make(**where))
+        if len(made_folders) == 1:
+            Path(made_folders[0]).rmdir()
+        return made_folders[-1]
+
+    monkeypatch.setattr(tempfile, "mkdtemp", tidied)
+    assert Result.load(made().save(tmp_path)) == made()

@@ -8,6 +8,7 @@ the rest, once the seal in it has shown that it is a save. A file of another sav
 digest that the seal tells.
 """
 
+import errno
 import json
 import os
 import re
@@ -30,7 +31,7 @@ from whitebox_probe._core.gate import (
     reason,
     size_of,
 )
-from whitebox_probe._core.io import DISK, open_to_others, sha256, temporary_folder
+from whitebox_probe._core.io import DISK, in_turn, open_to_others, sha256, temporary_folder
 from whitebox_probe.results import _schema, kinds
 
 FILES, DIGEST = "files", "digest"
@@ -173,12 +174,35 @@ def _expect_free(saved: Path) -> None:
     """
     with suppress(FileNotFoundError, NotADirectoryError):  # the latter is told by what writes there
         kind = saved.lstat().st_mode
-        if not stat.S_ISDIR(kind) or (any(saved.iterdir()) and _seal_in(saved) is None):
+        if not stat.S_ISDIR(kind) or _holds_other(saved):
             raise ResultError(
                 f"nothing can be saved in {saved.parent}",
                 f"{SAVED} in it is in the way, and no save of this program",
                 f"Move {saved} away, or use another folder",
             )
+
+
+def _holds_other(saved: Path) -> bool:
+    """Whether what lies under the name of a save is none, and none of which a part was moved."""
+    with _in_turn(saved) as there:
+        return there and any(saved.iterdir()) and _seal_in(saved) is None
+
+
+@contextmanager
+def _in_turn(saved: Path) -> Iterator[bool]:
+    """Wait for those who move a save; False if nothing is left of it.
+
+    Raises: ResultError.
+    """
+    try:
+        with in_turn(saved) as there:
+            yield there
+    except TimeoutError as error:
+        raise ResultError(
+            f"nothing can be saved or read in {saved.parent}",
+            "another save into it is under way",
+            "Try again once it has ended, or use another folder",
+        ) from error
 
 
 def expect_own(folder: Path, seal: str, others: Sequence[str]) -> None:
@@ -189,15 +213,21 @@ def expect_own(folder: Path, seal: str, others: Sequence[str]) -> None:
     Args: seal, others: the names of the files of a save.
     Raises: ResultError.
     """
-    with suppress(OSError):  # told by what writes there
-        finish(folder)
-    there = [name for name in (seal, *others) if os.path.lexists(folder / name)]
-    if there and not holds_own(folder, seal, others):
+    # Looked at twice: the first time, another save may be about to move its files there.
+    there = _of_others(folder, seal, others) and _of_others(folder, seal, others)
+    if there:
         raise ResultError(
             f"nothing can be saved in {folder}",
             f"{', '.join(there)} would be replaced, and nothing tells that this program wrote that",
             f"Move {'it' if len(there) == 1 else 'them'} away, or name another folder",
         )
+
+
+def _of_others(folder: Path, seal: str, others: Sequence[str]) -> list[str]:
+    with suppress(OSError):  # told by what writes there
+        finish(folder)
+    there = [name for name in (seal, *others) if os.path.lexists(folder / name)]
+    return [] if holds_own(folder, seal, others) else there
 
 
 def holds_own(folder: Path, seal: str, others: Sequence[str]) -> bool:
@@ -297,17 +327,27 @@ def finish(folder: Path) -> None:
 
     What is no save of this package stays where it is.
 
-    Raises: OSError where that cannot be done; it can be tried again.
+    Raises: OSError where that cannot be done; it can be tried again. ResultError where another save
+        is at it for long.
     """
     saved = folder / SAVED
     if saved.is_symlink() or not is_folder(saved):
         return
-    with suppress(FileNotFoundError):  # another process is at it too
-        seal = _seal_in(saved)
+    # In turn: who moves the files of one save must not go on with those of the next, seal first.
+    with suppress(FileNotFoundError), _in_turn(saved) as there:
+        seal = _seal_in(saved) if there else None
         if seal is not None:
             _move(saved, folder, last=seal)
-        if not any(saved.iterdir()):
-            saved.rmdir()
+        if there and not any(saved.iterdir()):
+            _remove_empty(saved)
+
+
+def _remove_empty(saved: Path) -> None:
+    try:
+        saved.rmdir()
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:  # the next save has taken its place
+            raise
 
 
 def _move(saved: Path, folder: Path, *, last: Path | None = None) -> None:
