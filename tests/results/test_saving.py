@@ -484,7 +484,7 @@ def test_generic_keys_are_no_sign_of_ours(name, tmp_path):
     (tmp_path / "table.csv").write_text("mine")
     with pytest.raises(ResultError, match=rf"{name}.* would be replaced"):
         module.expect_own(tmp_path, name, ["table.csv"])
-    assert not module.is_own_file(tmp_path / name, ["table.csv"])
+    assert not module.is_own_file(tmp_path / name)
 
 
 def test_what_older_versions_wrote_is_known(made, tmp_path):
@@ -564,3 +564,20 @@ def test_a_hidden_folder_that_another_process_tidied_away_is_made_anew(made, tmp
 
     monkeypatch.setattr(tempfile, "mkdtemp", tidied)
     assert Result.load(made().save(tmp_path)) == made()
+
+
+def test_a_users_manifest_and_tables_of_the_names_of_ours_are_replaced_by_nothing(made, tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps({"files": {"table.csv": "ab" * 32}}))
+    with pytest.raises(ResultError, match=r"run\.json would be replaced"):
+        made().save(tmp_path)
+    (tmp_path / "run.json").unlink()
+    others = kinds.FILES[kinds.RESULT][1:]
+    for name in others:
+        (tmp_path / name).write_text("mine")
+    before = files_in(tmp_path)
+    with pytest.raises(ResultError, match=r"table\.csv, .* would be replaced.* Move them away"):
+        made().save(tmp_path)
+    assert files_in(tmp_path) == before
+    made().save(tmp_path / "ours")
+    (tmp_path / "ours" / "matrices.npz").write_text("damaged")
+    assert Result.load(made().save(tmp_path / "ours")) == made()

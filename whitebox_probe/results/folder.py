@@ -11,7 +11,6 @@ digest that the seal tells.
 import errno
 import json
 import os
-import re
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -36,9 +35,7 @@ from whitebox_probe.results import _schema, kinds
 
 FILES, DIGEST = "files", "digest"
 SAVED = ".whitebox-saved"
-_TOGETHER = 3
-"""Files of a save's names that do not lie together by chance."""
-_SHA256 = re.compile("[0-9a-f]{64}")
+_LINE = 1 << 14
 
 
 def save_sealed(
@@ -232,28 +229,33 @@ def _of_others(folder: Path, seal: str, others: Sequence[str]) -> list[str]:
 
 def holds_own(folder: Path, seal: str, others: Sequence[str]) -> bool:
     """Whether a folder holds a save of this package, which may be damaged or without its seal."""
-    there = [name for name in (seal, *others) if is_file(folder / name)]
-    together = len(there) >= _TOGETHER and set(there) >= set(others)
-    return together or is_own_file(folder / seal, others)
+    if is_own_file(folder / seal):
+        return True
+    tables = [name for name in others if name in kinds.COLUMNS]
+    whole = all(is_file(folder / name) for name in others)
+    return bool(tables) and whole and all(kinds.COLUMNS[n] <= _columns(folder / n) for n in tables)
 
 
-def is_own_file(path: Path, others: Sequence[str] = ()) -> bool:
-    """Whether some version of this package wrote a JSON file: a seal, or one of a run.
+def _columns(table: Path) -> set[str]:
+    """What the first line of a table of CSV names."""
+    with suppress(OSError), table.open(encoding="utf-8", errors="replace") as file:
+        return set(file.readline(_LINE).strip().split(","))
+    return set()
 
-    Args: others: the names of the files of which it may tell the digests.
-    """
+
+def is_own_file(path: Path) -> bool:
+    """Whether some version of this package wrote a JSON file: a seal, or one of a run."""
     try:
         told = read_mapping(path)
     except Unfit:
         return False
-    return _tells_digests(told, others) or _follows(kinds.OWN.get(path.name), told)
+    return _is_seal(told) or _follows(kinds.OWN.get(path.name), told)
 
 
-def _tells_digests(told: Mapping[str, Any], others: Sequence[str]) -> bool:
-    files = told.get(FILES)
-    if not isinstance(files, dict) or not files.keys() & set(others):
-        return False
-    return all(_SHA256.fullmatch(str(each)) for each in files.values())
+def _is_seal(told: Mapping[str, Any]) -> bool:
+    """Whether it tells its own digest, and other files': nobody else's does by chance."""
+    rest = {key: value for key, value in told.items() if key != DIGEST}
+    return isinstance(told.get(FILES), dict) and told.get(DIGEST) == digest(rest)
 
 
 def _follows(schema: Mapping[str, Any] | None, told: Mapping[str, Any]) -> bool:
@@ -316,8 +318,7 @@ def _seal_in(saved: Path) -> Path | None:
     """The seal of a save that was written whole: it tells its own digest, and other files'."""
     for path in sorted(saved.glob("*.json")):
         with suppress(Unfit):
-            whole = read_mapping(path)
-            if isinstance(whole.get(FILES), dict) and whole.pop(DIGEST, "") == digest(whole):
+            if _is_seal(read_mapping(path)):
                 return path
     return None
 

@@ -1,6 +1,5 @@
 """Similarity of every two layers, within a model or between two."""
 
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -11,7 +10,7 @@ import pandas as pd
 from whitebox_probe._core.errors import ResultError
 from whitebox_probe._core.gate import Unfit, gate, is_file
 from whitebox_probe._core.lines import names
-from whitebox_probe.results.folder import read_seal, save_sealed, saved_as_one
+from whitebox_probe.results.folder import read_seal, save_sealed
 from whitebox_probe.results.held import copied
 from whitebox_probe.results.result import same_arrays
 from whitebox_probe.results.table import read_table
@@ -82,15 +81,7 @@ class Similarity:
         Raises: ResultError, before anything is replaced, for what `load` would refuse.
         """
         writers = {FILE: lambda path: self.frame().to_csv(path, index=False)}
-
-        def save(to: Path) -> Path:
-            return save_sealed(to, writers, SEAL, {"format": 1}, check=Similarity.load)
-
-        if not _is_older(Path(folder)):
-            return save(Path(folder))
-        with saved_as_one(Path(folder)) as new:
-            save(new)
-        return Path(folder)
+        return save_sealed(Path(folder), writers, SEAL, {"format": 1}, check=Similarity.load)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Similarity":
@@ -119,13 +110,3 @@ class Similarity:
             second=str(about["second"]),
             count=int(about["count"]),
         )
-
-
-def _is_older(folder: Path) -> bool:
-    """Whether a folder holds a similarity of a version that wrote no seal."""
-    if (folder / SEAL).exists() or not is_file(folder / FILE):
-        return False
-    with suppress(ResultError):
-        Similarity.load(folder)
-        return True
-    return False
