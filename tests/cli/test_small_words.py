@@ -1,5 +1,7 @@
 """Lines of the command that say what they mean: options, places, and no noise beside a result."""
 
+import argparse
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from tests.conftest import small_crate
 from whitebox_probe._core.arrays import mapped_array
 from whitebox_probe._core.errors import BasisError, DataError, ProbeError
 from whitebox_probe._core.io import atomic_path, temporary_folder
+from whitebox_probe.cli import _numbers, _shared
 from whitebox_probe.cli._spelling import Options, as_options
 
 KNOWN = Options(
@@ -111,3 +114,21 @@ def test_samples_that_are_not_finite_are_told_how_to_leave_out():
     with pytest.warns(UserWarning, match="are skipped"):
         result = wp.probe(model, inputs, ["l0"], on_error="skip", progress=False)
     assert result.run["count"] == 3
+
+
+@pytest.mark.parametrize("typed", ["1_0", "٣", "５", "1__0", "0x10", "", "1 0", "²"])
+def test_numbers_of_options_are_plain_digits(typed):
+    for read in (_numbers.typed_whole, _numbers.typed_number, _shared.count):
+        with pytest.raises(argparse.ArgumentTypeError, match="is not a (whole )?number"):
+            read(typed)
+
+
+def test_numbers_of_options_are_read_as_they_were():
+    assert [_numbers.whole(each) for each in ("10", " -3", "+007")] == [10, -3, 7]
+    assert [_numbers.number(each) for each in ("1e1", "-.5", "2.", "+3E-2")] == [10, -0.5, 2, 0.03]
+    assert np.isinf(_numbers.number("inf"))
+
+
+def test_an_argument_of_a_network_that_is_empty_is_called_so():
+    with pytest.raises(ProbeError, match=r"depth is empty\. Give a whole number"):
+        wp.load("crate-tiny-fmnist", depth="")

@@ -118,9 +118,10 @@ def test_each_panel_of_fidelity_has_its_measure_s_curves():
 def with_pairs_of_heads(name, seed):
     """A result whose heads make three pairs, with angles of their own."""
     made, random = synthetic.result(name, ["l0"], seed=seed), np.random.default_rng(seed)
-    made.matrices["angles"] = np.sort(random.uniform(0, 90, size=(len(LAYERS), 3, 8)))
-    made.matrices["angles_random"] = np.tile(np.sort(random.uniform(0, 90, 8)), (len(LAYERS), 1))
-    return made
+    angles = np.sort(random.uniform(0, 90, size=(len(LAYERS), 3, 8)))
+    by_chance = np.tile(np.sort(random.uniform(0, 90, 8)), (len(LAYERS), 1))
+    held = made.matrices | {"angles": angles, "angles_random": by_chance}
+    return dataclasses.replace(made, matrices=held)
 
 
 @pytest.mark.parametrize("centred", [True, False])
@@ -140,7 +141,8 @@ def test_spectra_are_the_shares_of_each_layer_without_what_is_rounding():
     given = results(["l0"])
     spectrum = given[1].matrices["token_spectrum"].copy()
     spectrum[2, 12:] = 1e-9 * spectrum[2, 0]
-    given[1].matrices["token_spectrum"] = spectrum
+    held = given[1].matrices | {"token_spectrum": spectrum}
+    given[1] = dataclasses.replace(given[1], matrices=held)
     for log in (True, False):
         axes = wp.plots.spectra(*given, layers=[2, 3], log=log).axes
         for ax, result in zip(axes, given, strict=False):

@@ -287,7 +287,8 @@ class TestRows:
 
     def test_matrices_of_any_name_are_drawn(self):
         result = synthetic.result("crate", ["l0"])
-        result.matrices["token_overlap"] = result.matrices["coherence"]
+        held = result.matrices | {"token_overlap": result.matrices["coherence"]}
+        result = dataclasses.replace(result, matrices=held)
         figure = wp.plots.coherence(result, matrix="token_overlap", colorbar=False)
         assert len(figure.axes) == synthetic.LAYERS
 
@@ -325,3 +326,29 @@ def test_words_of_a_text_are_not_parted_at_the_end_of_a_line():
     told = ["".join(line) for line in lines.values()]
     assert told[0] == " a" * 40 + " broken↵We"
     assert told[1:] == [" go", "x" * 120, ".eeeee"]
+
+
+def test_a_label_of_none_leaves_the_name():
+    pair = [synthetic.result(name, ["l0"], seed=i) for i, name in enumerate(("crate", "vit"))]
+    for labels in ([None, "B"], {"vit": "B", "crate": None}):
+        lines = wp.plots.sparsity(*pair, labels=labels).axes[0].lines
+        assert [line.get_label() for line in lines] == ["crate", "B"]
+
+
+@pytest.mark.parametrize("projection", ["3d", "polar", "mollweide"])
+def test_axes_that_are_not_straight_are_refused_in_one_line(projection):
+    ax, result = Figure().add_subplot(projection=projection), synthetic.result("crate", ["l0"])
+    told = f"axes of the projection '{projection}' were given"
+    with pytest.raises(ProbeError, match=told):
+        wp.plots.sparsity(result, ax=ax)
+    with pytest.raises(ProbeError, match=told):
+        wp.plots.panel(result, metrics=["l0"], axes=[ax])
+
+
+def test_a_panel_is_drawn_in_a_mosaic():
+    result, metrics = synthetic.result("crate", ["l0", "compression"]), ["l0", "compression"]
+    for given in (lambda mosaic: mosaic.values(), lambda mosaic: mosaic):
+        figure = Figure()
+        mosaic = figure.subplot_mosaic("AB")
+        assert wp.plots.panel(result, metrics=metrics, axes=given(mosaic)) is figure
+        assert all(ax.lines for ax in mosaic.values())

@@ -1,17 +1,24 @@
 """What is saved is read again as it was, or not at all; equality, and the faces in print."""
 
+import copy
 import errno
 import json
 import os
 import pickle
-from contextlib import suppress
+import shutil
+import tempfile
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+from whitebox_probe._core import io
 from whitebox_probe._core.errors import ResultError
 from whitebox_probe.auditing import verdicts
 from whitebox_probe.results import folder as module
@@ -19,6 +26,7 @@ from whitebox_probe.results import kinds
 from whitebox_probe.results.compare import Comparison, compare
 from whitebox_probe.results.result import Result
 from whitebox_probe.results.similarity import Similarity
+from whitebox_probe.results.view import View
 
 
 class Killed(BaseException):
@@ -51,7 +59,6 @@ def steps_of_a_save(monkeypatch, stop_at):
         (Path, "replace"),
         (Path, "rename"),
         (Path, "write_text"),
-        (module, "sha256"),
     ):
         counted(owner, name)
     return count
@@ -87,13 +94,14 @@ def test_what_is_saved_as_one_is_cut_off_as_one(made, tmp_path):
         "old": [made(), made(model="vit", count=20)],
         "new": [made(shift=5.0), made(model="vit", shift=6.0, count=20)],
     }
+    both = {side: compare(results) for side, results in sides.items()}
 
     def save(side, folder):
         with module.saved_as_one(folder) as new:
             (new / "figure.svg").write_text(side)
             for result in sides[side]:
                 result.save(new / "results" / result.model)
-            compare(sides[side]).save(new)
+            both[side].save(new)
 
     def side_of(folder, *, below_first):
         """The sides of all that is there; what is below may be read by itself, before the rest."""
@@ -101,17 +109,16 @@ def test_what_is_saved_as_one_is_cut_off_as_one(made, tmp_path):
         results = [lambda n=n: Result.load(folder / "results" / n) for n in names]
         whole = [lambda: Comparison.load(folder)]
         found = [read() for read in ([*results, *whole] if below_first else [*whole, *results])]
-        told = {"old": [*sides["old"], compare(sides["old"])]}
-        told["new"] = [*sides["new"], compare(sides["new"])]
+        told = {side: [*results, both[side]] for side, results in sides.items()}
         wanted = {k: v if below_first else [v[-1], *v[:-1]] for k, v in told.items()}
         side = next(k for k, v in wanted.items() if v == found)
         assert (folder / "figure.svg").read_text() == side
         return side
 
+    save("old", tmp_path / "old")
     outcomes = []
     for stop_at in range(200):
-        folder = tmp_path / str(stop_at)
-        save("old", folder)
+        folder = shutil.copytree(tmp_path / "old", tmp_path / str(stop_at))
         with pytest.MonkeyPatch.context() as patch:
             steps_of_a_save(patch, stop_at)
             try:
@@ -290,6 +297,22 @@ def test_a_save_replaces_no_file_of_a_users_own(made, tmp_path):
     assert Result.load(made().save(tmp_path)) == made()
 
 
+def write_by_torch(*handed_out):
+    """As nobody should, who was warned: torch writes over read-only arrays."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for each in handed_out:
+            torch.as_tensor(np.asarray(each)).fill_(9)
+
+
+def pickled(thing):
+    return pickle.loads(pickle.dumps(thing))
+
+
+def seen():
+    return View("crate", {("z_out", 1): np.ones((2, 3, 4))})
+
+
 def test_a_result_is_not_changed_by_what_it_hands_out(made, tmp_path):
     for found in (made(), Result.load(made().save(tmp_path / "first"))):
         frame, samples = found.frame, found.samples
@@ -298,8 +321,11 @@ def test_a_result_is_not_changed_by_what_it_hands_out(made, tmp_path):
         samples.iloc[:] = 0
         with pytest.raises(ValueError, match="read-only"):
             np.fill_diagonal(found.matrix("coherence")[0], 0)
-        with suppress(ValueError):  # read-only, or a copy: as pandas' version has it
+        with pytest.raises(ValueError, match="read-only"):
             found.values("l0")[:] = 0
+        write_by_torch(found.frame["mean"], found.matrix("coherence"), found.values("l0"))
+        write_by_torch(found.samples.iloc[:, 0], *found.matrices.values())
+        found.matrices["coherence"] = np.zeros((3, 2, 2))
         assert found == made()
         assert Result.load(found.save(tmp_path / "r")) == made()
     both = compare([made(), made(model="vit")])
@@ -308,8 +334,31 @@ def test_a_result_is_not_changed_by_what_it_hands_out(made, tmp_path):
     assert both == compare([made(), made(model="vit")])
     with pytest.raises(ValueError, match="read-only"):
         similar().cka[0, 0] = 0
-    again = pickle.loads(pickle.dumps(made()))
-    assert again == made()
+    alike = similar()
+    write_by_torch(alike.cka, both.frame["mean"])
+    assert alike == similar()
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, pickled], ids=lambda f: f.__name__)
+def test_copies_of_a_result_are_as_safe_as_it_is(again, made):
+    found = again(made())
+    assert found == made()
+    write_by_torch(found.matrix("coherence"))
+    for array in (found.matrix("coherence"), again(similar()).cka, again(seen()).at("z_out", 1)):
+        assert array.base is None
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0
+    assert found == made()
+
+
+def test_a_result_does_not_follow_the_arrays_it_was_made_of(made):
+    mine = made().matrices["coherence"].copy()
+    found = replace(made(), matrices={"coherence": mine})
+    sites = {("z_out", 1): np.ones((2, 3, 4))}
+    view = View("crate", sites)
+    mine[:], sites["z_out", 1][:] = 7, 7
+    assert found == made()
+    assert (view.at("z_out", 1) == 1).all()
 
 
 SPOILED = {
@@ -317,15 +366,90 @@ SPOILED = {
     "rows": lambda r: {"frame": r.frame[r.frame["metric"] != "l0"]},
     "means": lambda r: {"frame": r.frame.assign(mean=0.0)},
     "matrices": lambda r: {"matrices": {}},
+    "objects": lambda r: {"matrices": {k: v.astype(object) for k, v in r.matrices.items()}},
+    "no matrices": lambda _: {"matrices": None},
+    "samples of other numbers": lambda r: {"samples": r.samples.set_axis(range(100, 106))},
+    "samples drawn elsewhere": lambda r: {"identities": r.identities.set_axis(range(3, 9))},
+    "a table of objects": lambda r: {"frame": r.frame.assign(mine=object())},
+    "a run of objects": lambda r: {"run": with_setting(r.run, "limit", {1, 2})},
+    "a run of no seed": lambda r: {"run": with_setting(r.run, "seed", "x")},
 }
+HARMLESS = {
+    "a column of one's own": lambda r: {"frame": r.frame.assign(mine="a")},
+    "another order": lambda r: {"samples": r.samples[::-1]},
+    "texts as objects": lambda r: {"frame": r.frame.assign(note=r.frame["note"].astype(object))},
+    "float32": lambda r: {
+        "matrices": {k: v.astype("float32") for k, v in r.matrices.items()},
+        "samples": r.samples.astype("float32"),
+    },
+    "names of their own": lambda r: {"frame": r.frame.set_axis(range(3, 3 + len(r.frame)))},
+}
+
+
+def with_setting(run, name, value):
+    found = replace(run)
+    found.settings[name] = value
+    return found
+
+
+def with_identities(result):
+    known = pd.Series(np.arange(6, dtype=np.uint64) + 2**63, index=result.samples.index)
+    return replace(result, identities=known)
+
+
+def files_in(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_whatever_was_edited_a_save_is_refused_or_read_again(made, tmp_path):
+    """One edit each, and pairs of them by chance."""
+    whole = with_identities(made())
+    kept = files_in(whole.save(tmp_path / "kept"))
+    every, random = {**SPOILED, **HARMLESS}, np.random.default_rng(0)
+    chosen = [[name] for name in every]
+    chosen += [list(random.choice(list(every), 2, replace=False)) for _ in range(10)]
+    for names in chosen:
+        found = whole
+        for name in names:
+            if found.matrices is not None:
+                found = replace(found, **every[name](found))
+        try:
+            found.save(tmp_path / "kept")
+        except ResultError:
+            assert files_in(tmp_path / "kept") == kept, names
+            assert not set(names) <= set(HARMLESS), names
+        else:
+            again = Result.load(tmp_path / "kept")
+            assert set(names) <= set(HARMLESS), names
+            assert again.run == found.run
+            np.testing.assert_array_equal(again.contents(), found.contents())
+            pd.testing.assert_frame_equal(again.samples, found.samples)
+            pd.testing.assert_frame_equal(again.frame, found.frame, check_dtype=False)
+            whole.save(tmp_path / "kept")
+            kept = files_in(tmp_path / "kept")
+
+
+def test_what_else_is_saved_is_read_before_it_replaces_anything(made, tmp_path):
+    both = compare([made(), made(model="vit")])
+    both.save(tmp_path)
+    with pytest.raises(
+        ResultError, match="nothing is saved in .* would not be read again: could not"
+    ):
+        replace(both, frame=both.frame.assign(mine="a")).save(tmp_path)
+    assert Comparison.load(tmp_path) == both
+    similar().save(tmp_path / "s")
+    with pytest.raises(ResultError, match="nothing is saved"):
+        replace(similar(), count=1.5).save(tmp_path / "s")
+    assert Similarity.load(tmp_path / "s") == similar()
 
 
 @pytest.mark.parametrize("part", SPOILED)
 def test_what_could_not_be_read_again_replaces_nothing(part, made, tmp_path):
-    made().save(tmp_path)
+    whole = with_identities(made())
+    whole.save(tmp_path)
     with pytest.raises(ResultError, match="nothing is saved in .* would not be read again"):
-        replace(made(), **SPOILED[part](made())).save(tmp_path)
-    assert Result.load(tmp_path) == made()
+        replace(whole, **SPOILED[part](whole)).save(tmp_path)
+    assert Result.load(tmp_path) == whole
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
@@ -360,7 +484,7 @@ def test_generic_keys_are_no_sign_of_ours(name, tmp_path):
     (tmp_path / "table.csv").write_text("mine")
     with pytest.raises(ResultError, match=rf"{name}.* would be replaced"):
         module.expect_own(tmp_path, name, ["table.csv"])
-    assert not module.is_own_file(tmp_path / name, ["table.csv"])
+    assert not module.is_own_file(tmp_path / name)
 
 
 def test_what_older_versions_wrote_is_known(made, tmp_path):
@@ -399,3 +523,61 @@ def test_the_names_of_files_are_those_that_are_written(made, tmp_path):
     assert of_audit == set(kinds.FILES[kinds.AUDIT])
     alike = similar().save(tmp_path / "similar")
     assert {path.name for path in alike.iterdir()} == set(kinds.FILES[kinds.SIMILARITY])
+
+
+def test_saves_into_one_folder_wait_for_each_other(made, tmp_path, monkeypatch):
+    """Moved side by side, files of two results stood together, and half of a save was refused."""
+    two, replace_file = [made(), made(shift=5.0)], Path.replace
+
+    def slowly(path, target):
+        time.sleep(0.002)
+        return replace_file(path, target)
+
+    monkeypatch.setattr(Path, "replace", slowly)
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda result: result.save(tmp_path), two * 3))
+    assert Result.load(tmp_path) in two
+    assert {path.name for path in tmp_path.iterdir()} == set(kinds.FILES[kinds.RESULT])
+
+
+def test_a_save_that_is_moved_for_long_is_named_as_such(made, tmp_path, monkeypatch):
+    made().save(tmp_path / "r")
+    shutil.copytree(tmp_path / "r", tmp_path / "r" / module.SAVED)
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.setattr(io, "_LONG", 0.02)
+    with io.in_turn(tmp_path / "r" / module.SAVED):
+        for use in (made().save, Result.load):
+            with pytest.raises(ResultError, match="another save into it is under way. Try again"):
+                use(tmp_path / "r")
+    assert sorted(tmp_path.rglob("*")) == before
+    assert Result.load(tmp_path / "r") == made()
+
+
+def test_a_hidden_folder_that_another_process_tidied_away_is_made_anew(made, tmp_path, monkeypatch):
+    make, made_folders = tempfile.mkdtemp, []
+
+    def tidied(**where):
+        made_folders.append(make(**where))
+        if len(made_folders) == 1:
+            Path(made_folders[0]).rmdir()
+        return made_folders[-1]
+
+    monkeypatch.setattr(tempfile, "mkdtemp", tidied)
+    assert Result.load(made().save(tmp_path)) == made()
+
+
+def test_a_users_manifest_and_tables_of_the_names_of_ours_are_replaced_by_nothing(made, tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps({"files": {"table.csv": "ab" * 32}}))
+    with pytest.raises(ResultError, match=r"run\.json would be replaced"):
+        made().save(tmp_path)
+    (tmp_path / "run.json").unlink()
+    others = kinds.FILES[kinds.RESULT][1:]
+    for name in others:
+        (tmp_path / name).write_text("mine")
+    before = files_in(tmp_path)
+    with pytest.raises(ResultError, match=r"table\.csv, .* would be replaced.* Move them away"):
+        made().save(tmp_path)
+    assert files_in(tmp_path) == before
+    made().save(tmp_path / "ours")
+    (tmp_path / "ours" / "matrices.npz").write_text("damaged")
+    assert Result.load(made().save(tmp_path / "ours")) == made()

@@ -1,5 +1,8 @@
 """The table's settings: rows that are found by them, samples that are named by them."""
 
+from decimal import Decimal
+from fractions import Fraction
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -197,3 +200,14 @@ def test_a_value_that_was_never_measured_is_no_part(made):
     for where in ({"eps": 0.7}, {"basis": "pca"}, {"null": "shuffled"}):
         with pytest.raises(ResultError):
             result.select(**where)
+
+
+@pytest.mark.parametrize("number", [np.float32, Decimal, Fraction], ids=lambda f: f.__name__)
+def test_an_eps_is_found_as_any_number_that_is_it_to_float32(number, made):
+    found = made(eps=[0.1, 0.10001, 0.5])
+    for eps in ("0.1", "0.5"):
+        curve = found.curve("coding_rate", eps=number(eps))
+        assert set(curve["eps"]) == {float(eps)}
+        assert set(found.select(eps=[number(eps)]).curve("coding_rate")["eps"]) == {float(eps)}
+    with pytest.raises(ResultError, match="eps=0.1000"):
+        found.curve("coding_rate", eps=0.1 * (1 + 1e-7))

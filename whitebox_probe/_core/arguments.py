@@ -9,6 +9,9 @@ held to them: compared with one and else ignored, a mistyped name would be the o
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from decimal import Decimal
+from fractions import Fraction
 from itertools import islice
 from typing import Any
 
@@ -22,7 +25,10 @@ _NUMBERS = "biuf"
 
 
 def plain(value: Any) -> Any:
-    """A number of NumPy as one of Python's; all else as it is."""
+    """A number of NumPy, a Decimal or a Fraction as one of Python's; all else as it is."""
+    if isinstance(value, Decimal | Fraction):
+        with suppress(OverflowError, ValueError):
+            return float(value)
     of_numpy = type(value).__module__ == "numpy" and type(value).__name__ != "ndarray"
     kind = getattr(getattr(value, "dtype", None), "kind", "")
     return value.item() if of_numpy and kind and kind in _NUMBERS else value

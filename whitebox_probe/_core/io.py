@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -30,6 +31,7 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EI
 DISK = FULL | {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP}
 DISK |= {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY}  # something is in the way
 """System errors of a place where nothing can be written or read: what a user can mend."""
+_LONG = 30.0  # seconds that files are waited for which another process moves
 _PART = ".whitebox-part-"
 _LEFT = re.compile(r"\..*" + re.escape(_PART) + r"[a-z0-9_]{8}(\.[^.]*)?")
 """What `tempfile` makes of the two: no name that a user gives."""
@@ -74,6 +76,35 @@ def claimed(folder: Path) -> Iterator[bool]:
         with suppress(OSError):  # something is in it
             for each in made:
                 each.rmdir()
+
+
+@contextmanager
+def in_turn(folder: Path) -> Iterator[bool]:
+    """Wait for a folder that one process, or thread, at a time works in; False if it is not there.
+
+    Raises: TimeoutError when another one holds it for long.
+    """
+    if not _LOCKS:
+        yield folder.is_dir()
+        return
+    until = time.monotonic() + _LONG
+    while (handle := _open_folder(folder)) is not None and not _is_ours(handle, folder):
+        os.close(handle)
+        if time.monotonic() > until:
+            raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT), str(folder))
+        time.sleep(0.01)
+    try:
+        yield handle is not None
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _open_folder(folder: Path) -> int | None:
+    try:
+        return os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 @contextmanager
@@ -184,8 +215,10 @@ def _make_file(folder: Path, prefix: str, suffix: str) -> tuple[int, str]:
 
 
 def _make_folder(folder: Path, prefix: str, suffix: str) -> tuple[int, str]:
-    made = tempfile.mkdtemp(dir=folder, prefix=prefix, suffix=suffix)
-    return (os.open(made, os.O_RDONLY) if _LOCKS else -1), made
+    while True:
+        made = tempfile.mkdtemp(dir=folder, prefix=prefix, suffix=suffix)
+        with suppress(FileNotFoundError):  # another process took it for left behind
+            return (os.open(made, os.O_RDONLY) if _LOCKS else -1), made
 
 
 def _remove_left(each: os.DirEntry[str]) -> None:

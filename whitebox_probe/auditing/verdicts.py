@@ -171,6 +171,7 @@ class Audit:
         """Write audit.csv, audit-robustness.csv, audit-parts.csv, audit-curves.csv, audit.json.
 
         Returns: the folder.
+        Raises: ResultError, before anything is replaced, for what `load` would refuse.
         """
         tables = self._tables()
         whole = {
@@ -183,7 +184,8 @@ class Audit:
             file_of(name): lambda path, table=table: table.to_csv(path, index=False)  # type: ignore[misc]
             for name, table in tables.items()
         }
-        return save_sealed(Path(folder), writers, SEAL, whole, free=list(writers))
+        free = list(writers)
+        return save_sealed(Path(folder), writers, SEAL, whole, free=free, check=Audit.load)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Audit":

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import MISSING, Field, fields
 from typing import Any
 
-from whitebox_probe.cli import _completing
+from whitebox_probe.cli import _completing, _numbers
 from whitebox_probe.probing.settings import Execution, Settings
 
 NONE = "none"
@@ -78,23 +78,9 @@ def _written(value: Any) -> Any:
 def _kind(first: Any, each: "Field[Any]") -> Callable[[str], Any]:
     """What reads one value of an option."""
     if isinstance(first, float):
-        return _number
+        return _numbers.typed_number
     whole = "int" in str(each.type)
-    return _whole if whole else _text
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number") from None
-
-
-def _whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number") from None
+    return _numbers.typed_whole if whole else _text
 
 
 def _text(text: str) -> str | None:

@@ -12,7 +12,7 @@ from whitebox_probe._core.errors import ProbeError, expect_names_differ, nearest
 from whitebox_probe._core.gate import Unfit, given_path, parse_json
 from whitebox_probe._core.io import atomic_path, temporary_folder
 from whitebox_probe._core.lines import shown
-from whitebox_probe.cli import _screen
+from whitebox_probe.cli import _numbers, _screen
 from whitebox_probe.cli._screen import table as table
 from whitebox_probe.results import kinds
 from whitebox_probe.results.folder import expect_room, is_own
@@ -173,7 +173,7 @@ BY_PATH = (path, place, name_or_path)
 def count(text: str) -> int:
     """A whole number of at least 1, as an argparse type."""
     try:
-        value = int(text)
+        value = _numbers.whole(text)
     except ValueError:
         value = 0
     if value < 1:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from whitebox_probe._core.errors import ProbeError, SettingError, nearest
-from whitebox_probe.cli import _completing, _screen, _shared
+from whitebox_probe.cli import _completing, _numbers, _screen, _shared
 
 HELP = "a figure from saved results"
 EXAMPLES = (
@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--steps",
-        type=_numbers,
+        type=_steps,
         metavar="A,B,...",
         help="training steps of the folders, in their order (default: by their names)",
     )
@@ -97,14 +97,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     inside.add_argument(
         "--samples", type=_shared.count, default=4, metavar="N", help="how many (default: 4)"
     )
-    inside.add_argument("--seed", type=int, default=0, help="which of them (default: 0)")
+    inside.add_argument(
+        "--seed", type=_numbers.typed_whole, default=0, help="which of them (default: 0)"
+    )
     which = parser.add_argument_group(
         "which curve, where a measure was taken with several settings"
     )
     for name in ("convention", "basis", "null"):
         which.add_argument(f"--{name}", help="the one to draw")
     for name in ("eps", "lam"):
-        which.add_argument(f"--{name}", type=float, metavar="X", help="the one to draw")
+        which.add_argument(
+            f"--{name}", type=_numbers.typed_number, metavar="X", help="the one to draw"
+        )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -326,10 +330,10 @@ def _palette(text: str | None) -> Any:
     return _shared.names(text) if text and ("," in text or text.startswith("#")) else text
 
 
-def _numbers(text: str) -> list[float]:
+def _steps(text: str) -> list[float]:
     """Numbers, as an argparse type."""
     try:
-        return [float(part) for part in text.split(",")]
+        return [_numbers.number(part) for part in text.split(",")]
     except ValueError:
         raise argparse.ArgumentTypeError(f"'{text}' is not A,B,..., as in 0,100,2000") from None
 
@@ -337,7 +341,7 @@ def _numbers(text: str) -> list[float]:
 def _pair(text: str) -> tuple[float, float]:
     """Two numbers, as an argparse type."""
     try:
-        width, height = map(float, text.split(","))
+        width, height = map(_numbers.number, text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"'{text}' is not W,H, as in 6.8,3") from None
     return width, height

@@ -12,7 +12,7 @@ import argparse
 import os
 
 from whitebox_probe._core.errors import ProbeError
-from whitebox_probe.cli import _shared
+from whitebox_probe.cli import _numbers, _shared
 
 HELP = "one page of results to hand over, or Markdown"
 EXAMPLES = (
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--title", help="of the report")
     add(
         "--steps",
-        type=_numbers,
+        type=_steps,
         metavar="A,B,...",
         help="training steps of the results, in their order (default: by their names)",
     )
@@ -81,9 +81,9 @@ def run(args: argparse.Namespace) -> None:
     )
 
 
-def _numbers(text: str) -> list[float]:
+def _steps(text: str) -> list[float]:
     """Numbers, as an argparse type."""
     try:
-        return [float(part) for part in text.split(",")]
+        return [_numbers.number(part) for part in text.split(",")]
     except ValueError:
         raise argparse.ArgumentTypeError(f"'{text}' is not A,B,..., as in 0,100,2000") from None

@@ -32,6 +32,7 @@ from whitebox_probe.cli import (
     _data,
     _json,
     _model,
+    _numbers,
     _options,
     _screen,
     _series,
@@ -456,7 +457,7 @@ def _expect_no_others(folder: Path) -> None:
 
 def _seconds(text: str) -> float:
     try:
-        value = float(text)
+        value = _numbers.number(text)
     except ValueError:
         value = -1.0
     if not value >= 0:

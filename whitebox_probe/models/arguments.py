@@ -132,6 +132,8 @@ def expect_arguments(
 
 
 def _told(value: Any) -> str:
+    if value == "":
+        return "empty"
     plain = value is None or isinstance(value, str | int | float)
     return str(value) if plain or isinstance(value, list | tuple) else type(value).__name__
 

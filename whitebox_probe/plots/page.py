@@ -1,7 +1,7 @@
 """Where a figure is drawn: on a page of its own, or in the caller's axes."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, ValuesView
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -152,6 +152,12 @@ def _checked(given: Any, shape: tuple[int, int], panels: str) -> np.ndarray:
             "a figure is drawn in axes of matplotlib",
             "Pass one of plt.subplots()[1]",
         )
+    if other := next((ax for ax in flat if not _is_flat(ax)), None):
+        raise ProbeError(
+            f"axes of the projection '{other.name}' were given to draw in",
+            "a figure is drawn along a straight x and a straight y",
+            "Pass one of plt.subplots()[1]",
+        )
     axes = np.empty(len(flat), dtype=object)
     axes[:] = flat
     need = math.prod(shape)
@@ -165,9 +171,19 @@ def _checked(given: Any, shape: tuple[int, int], panels: str) -> np.ndarray:
 
 
 def _flat(given: Any) -> list[Any]:
-    """The axes of an array, a list, or lists of lists, row by row."""
+    """The axes of an array, a list, a mosaic, or lists of lists, row by row."""
     if isinstance(given, np.ndarray):
         return list(given.flat)
-    if isinstance(given, Sequence) and not isinstance(given, str):
+    if isinstance(given, Mapping):
+        given = given.values()
+    if isinstance(given, Sequence | ValuesView) and not isinstance(given, str):
         return [ax for part in given for ax in _flat(part)]
     return [given]
+
+
+def _is_flat(ax: "Axes") -> bool:
+    """Whether axes have a straight x and a straight y, and no more."""
+    from matplotlib.projections import PolarAxes
+    from matplotlib.projections.geo import GeoAxes
+
+    return not isinstance(ax, PolarAxes | GeoAxes) and not hasattr(ax, "get_zlim")

@@ -11,7 +11,7 @@ from whitebox_probe.results.forms import NULL_SEPARATOR
 from whitebox_probe.results.result import Result
 
 Width = Literal["column", "text"]
-Label = str | int | float
+Label = str | int | float | None
 Labels = Mapping[str, Label] | Sequence[Label] | None
 INCHES: dict[str, float] = {"column": 3.4, "text": 6.8}
 # One fewer than the colours, so that colour and marker together repeat only after 42 models.
@@ -104,6 +104,8 @@ def nulls(results: Sequence[Result]) -> dict[str, str]:
 def named(names: Sequence[str], labels: Labels, *, more: Sequence[str] = ()) -> dict[str, str]:
     """What is shown in place of each name that `labels` gives one for, as matplotlib draws it.
 
+    None in its place is none: the name stays.
+
     Args: more: names besides that a mapping may hold.
     Raises: ProbeError for a name that is not there, or a sequence of another length.
     """
@@ -116,7 +118,7 @@ def named(names: Sequence[str], labels: Labels, *, more: Sequence[str] = ()) -> 
                 raise ProbeError(
                     f"labels= names '{name}'", "nothing of that name is drawn", nearest(name, known)
                 )
-        return {name: words(label) for name, label in labels.items()}
+        return {name: words(label) for name, label in labels.items() if label is not None}
     if isinstance(labels, str) or len(labels) != len(names):
         given = 1 if isinstance(labels, str) else len(labels)
         raise ProbeError(
@@ -124,4 +126,4 @@ def named(names: Sequence[str], labels: Labels, *, more: Sequence[str] = ()) -> 
             "a sequence has one each, in their order",
             "Pass as many, or a mapping from names",
         )
-    return dict(zip(names, map(words, labels), strict=True))
+    return named(names, dict(zip(names, labels, strict=True)))

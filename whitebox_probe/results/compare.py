@@ -110,14 +110,17 @@ class Comparison:
         return of_comparison(self)
 
     def save(self, folder: str | Path) -> Path:
-        """Write comparison.csv, differences.csv and comparison.json; returns the folder."""
+        """Write comparison.csv, differences.csv and comparison.json; returns the folder.
+
+        Raises: ResultError, before anything is replaced, for what `load` would refuse.
+        """
         frames = {name: getattr(self, attribute) for attribute, name in FILES.items()}
         writers = {
             name: lambda path, frame=frame: frame.to_csv(path, index=False)
             for name, frame in frames.items()
         }
         whole = {"format": 1, "notes": list(self.notes), "units": dict(self.units)}
-        return save_sealed(Path(folder), writers, SEAL, whole)
+        return save_sealed(Path(folder), writers, SEAL, whole, check=Comparison.load)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Comparison":

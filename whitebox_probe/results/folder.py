@@ -8,9 +8,9 @@ the rest, once the seal in it has shown that it is a save. A file of another sav
 digest that the seal tells.
 """
 
+import errno
 import json
 import os
-import re
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -30,14 +30,12 @@ from whitebox_probe._core.gate import (
     reason,
     size_of,
 )
-from whitebox_probe._core.io import DISK, open_to_others, sha256, temporary_folder
+from whitebox_probe._core.io import DISK, in_turn, open_to_others, sha256, temporary_folder
 from whitebox_probe.results import _schema, kinds
 
 FILES, DIGEST = "files", "digest"
 SAVED = ".whitebox-saved"
-_TOGETHER = 3
-"""Files of a save's names that do not lie together by chance."""
-_SHA256 = re.compile("[0-9a-f]{64}")
+_LINE = 1 << 14
 
 
 def save_sealed(
@@ -47,20 +45,24 @@ def save_sealed(
     content: Mapping[str, Any],
     *,
     free: Sequence[str] = (),
+    check: Callable[[Path], Any] = lambda _: None,
 ) -> Path:
     """Write files, and the seal with their digests beside its content.
 
     Args:
         writers: file name -> what writes it to a path.
         free: files whose digest is not kept: nothing is read from them, and they may be edited.
+        check: reads what was written in a hidden folder, before it replaces anything; raises what
+            reading raises, or Unfit if it is not what was to be saved.
 
     Returns: the folder.
     Raises: ResultError if something that is no save of this package is in the way of one, or
-        would be replaced, or the folder holds something of another kind.
+        would be replaced, or the folder holds something of another kind, or for what would not be
+        read again.
     """
     expect_own(folder, seal, list(writers))
     _expect_alone(folder, seal)
-    with saved_as_one(folder) as new:
+    with saved_as_one(folder) as new, _read_again(folder):
         digests = {}
         for name, write in writers.items():
             write(new / name)
@@ -69,7 +71,28 @@ def save_sealed(
         whole = json.loads(json.dumps(dict(content) | {FILES: digests}))
         whole[DIGEST] = digest(whole)
         (new / seal).write_text(json.dumps(whole, indent=2, sort_keys=True) + "\n")
+        check(new)
     return folder
+
+
+@contextmanager
+def _read_again(folder: Path) -> Iterator[None]:
+    """Tell what cannot be written, or read once it is, before it replaces anything.
+
+    Raises: ResultError; OSError of a disk.
+    """
+    try:
+        with gate():
+            yield
+    except (Unfit, ResultError) as error:
+        if isinstance(error.__cause__, OSError):
+            raise error.__cause__ from None
+        why = error.why if isinstance(error, ResultError) else str(error)
+        raise ResultError(
+            f"nothing is saved in {folder}",
+            f"what was to be saved would not be read again: {why}",
+            "Save it as this program gave it, and a table of your own with its to_csv",
+        ) from error
 
 
 @contextmanager
@@ -148,12 +171,35 @@ def _expect_free(saved: Path) -> None:
     """
     with suppress(FileNotFoundError, NotADirectoryError):  # the latter is told by what writes there
         kind = saved.lstat().st_mode
-        if not stat.S_ISDIR(kind) or (any(saved.iterdir()) and _seal_in(saved) is None):
+        if not stat.S_ISDIR(kind) or _holds_other(saved):
             raise ResultError(
                 f"nothing can be saved in {saved.parent}",
                 f"{SAVED} in it is in the way, and no save of this program",
                 f"Move {saved} away, or use another folder",
             )
+
+
+def _holds_other(saved: Path) -> bool:
+    """Whether what lies under the name of a save is none, and none of which a part was moved."""
+    with _in_turn(saved) as there:
+        return there and any(saved.iterdir()) and _seal_in(saved) is None
+
+
+@contextmanager
+def _in_turn(saved: Path) -> Iterator[bool]:
+    """Wait for those who move a save; False if nothing is left of it.
+
+    Raises: ResultError.
+    """
+    try:
+        with in_turn(saved) as there:
+            yield there
+    except TimeoutError as error:
+        raise ResultError(
+            f"nothing can be saved or read in {saved.parent}",
+            "another save into it is under way",
+            "Try again once it has ended, or use another folder",
+        ) from error
 
 
 def expect_own(folder: Path, seal: str, others: Sequence[str]) -> None:
@@ -164,10 +210,9 @@ def expect_own(folder: Path, seal: str, others: Sequence[str]) -> None:
     Args: seal, others: the names of the files of a save.
     Raises: ResultError.
     """
-    with suppress(OSError):  # told by what writes there
-        finish(folder)
-    there = [name for name in (seal, *others) if os.path.lexists(folder / name)]
-    if there and not holds_own(folder, seal, others):
+    # Looked at twice: the first time, another save may be about to move its files there.
+    there = _of_others(folder, seal, others) and _of_others(folder, seal, others)
+    if there:
         raise ResultError(
             f"nothing can be saved in {folder}",
             f"{', '.join(there)} would be replaced, and nothing tells that this program wrote that",
@@ -175,30 +220,42 @@ def expect_own(folder: Path, seal: str, others: Sequence[str]) -> None:
         )
 
 
+def _of_others(folder: Path, seal: str, others: Sequence[str]) -> list[str]:
+    with suppress(OSError):  # told by what writes there
+        finish(folder)
+    there = [name for name in (seal, *others) if os.path.lexists(folder / name)]
+    return [] if holds_own(folder, seal, others) else there
+
+
 def holds_own(folder: Path, seal: str, others: Sequence[str]) -> bool:
     """Whether a folder holds a save of this package, which may be damaged or without its seal."""
-    there = [name for name in (seal, *others) if is_file(folder / name)]
-    together = len(there) >= _TOGETHER and set(there) >= set(others)
-    return together or is_own_file(folder / seal, others)
+    if is_own_file(folder / seal):
+        return True
+    tables = [name for name in others if name in kinds.COLUMNS]
+    whole = all(is_file(folder / name) for name in others)
+    return bool(tables) and whole and all(kinds.COLUMNS[n] <= _columns(folder / n) for n in tables)
 
 
-def is_own_file(path: Path, others: Sequence[str] = ()) -> bool:
-    """Whether some version of this package wrote a JSON file: a seal, or one of a run.
+def _columns(table: Path) -> set[str]:
+    """What the first line of a table of CSV names."""
+    with suppress(OSError), table.open(encoding="utf-8", errors="replace") as file:
+        return set(file.readline(_LINE).strip().split(","))
+    return set()
 
-    Args: others: the names of the files of which it may tell the digests.
-    """
+
+def is_own_file(path: Path) -> bool:
+    """Whether some version of this package wrote a JSON file: a seal, or one of a run."""
     try:
         told = read_mapping(path)
     except Unfit:
         return False
-    return _tells_digests(told, others) or _follows(kinds.OWN.get(path.name), told)
+    return _is_seal(told) or _follows(kinds.OWN.get(path.name), told)
 
 
-def _tells_digests(told: Mapping[str, Any], others: Sequence[str]) -> bool:
-    files = told.get(FILES)
-    if not isinstance(files, dict) or not files.keys() & set(others):
-        return False
-    return all(_SHA256.fullmatch(str(each)) for each in files.values())
+def _is_seal(told: Mapping[str, Any]) -> bool:
+    """Whether it tells its own digest, and other files': nobody else's does by chance."""
+    rest = {key: value for key, value in told.items() if key != DIGEST}
+    return isinstance(told.get(FILES), dict) and told.get(DIGEST) == digest(rest)
 
 
 def _follows(schema: Mapping[str, Any] | None, told: Mapping[str, Any]) -> bool:
@@ -261,8 +318,7 @@ def _seal_in(saved: Path) -> Path | None:
     """The seal of a save that was written whole: it tells its own digest, and other files'."""
     for path in sorted(saved.glob("*.json")):
         with suppress(Unfit):
-            whole = read_mapping(path)
-            if isinstance(whole.get(FILES), dict) and whole.pop(DIGEST, "") == digest(whole):
+            if _is_seal(read_mapping(path)):
                 return path
     return None
 
@@ -272,17 +328,27 @@ def finish(folder: Path) -> None:
 
     What is no save of this package stays where it is.
 
-    Raises: OSError where that cannot be done; it can be tried again.
+    Raises: OSError where that cannot be done; it can be tried again. ResultError where another save
+        is at it for long.
     """
     saved = folder / SAVED
     if saved.is_symlink() or not is_folder(saved):
         return
-    with suppress(FileNotFoundError):  # another process is at it too
-        seal = _seal_in(saved)
+    # In turn: who moves the files of one save must not go on with those of the next, seal first.
+    with suppress(FileNotFoundError), _in_turn(saved) as there:
+        seal = _seal_in(saved) if there else None
         if seal is not None:
             _move(saved, folder, last=seal)
-        if not any(saved.iterdir()):
-            saved.rmdir()
+        if there and not any(saved.iterdir()):
+            _remove_empty(saved)
+
+
+def _remove_empty(saved: Path) -> None:
+    try:
+        saved.rmdir()
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:  # the next save has taken its place
+            raise
 
 
 def _move(saved: Path, folder: Path, *, last: Path | None = None) -> None:

@@ -1,20 +1,20 @@
 """What results hand out of what they hold: nobody changes a result by it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
-_LAZY = int(pd.__version__.partition(".")[0]) >= 3
-"""Whether a shallow copy is one: older versions of pandas write through it."""
 Class = TypeVar("Class", bound=type)
 
 
 def copied(*names: str) -> Callable[[Class], Class]:
-    """Have a frozen dataclass give a copy of each of these tables, at every access.
+    """Have a frozen dataclass take and give copies of these tables, arrays and mappings of arrays.
 
-    A table that is filtered, renamed or filled in place is the caller's own: the result stays.
+    Each access gives a new one. A table that is filtered, renamed or filled in place is the
+    caller's own. Arrays are read-only, and copies too: what torch makes of an array
+    (`torch.as_tensor`) writes into its memory, read-only or not.
     """
 
     def changed(of: Class) -> Class:
@@ -26,7 +26,7 @@ def copied(*names: str) -> Callable[[Class], Class]:
 
 
 class _Copied:
-    """A table under a hidden name, by the name of its field."""
+    """What is held under a hidden name, by the name of its field."""
 
     def __init__(self, name: str) -> None:
         self._name = f"_{name}"
@@ -34,30 +34,37 @@ class _Copied:
     def __get__(self, of: object | None, owner: type) -> Any:
         return self if of is None else _own(vars(of)[self._name])
 
-    def __set__(self, of: object, table: Any) -> None:
-        vars(of)[self._name] = _own(table)
+    def __set__(self, of: object, held: Any) -> None:
+        vars(of)[self._name] = _own(held)
 
 
-def _own(table: Any) -> Any:
-    return table if table is None else table.copy(deep=not _LAZY)
+def uncopied(of: object, name: str) -> Any:
+    """What a field of `copied` holds itself, for those who only take parts of it: large, or often.
+
+    Whoever hands on what this gives copies it.
+    """
+    return vars(of)[f"_{name}"]
 
 
-def read_only(array: np.ndarray) -> np.ndarray:
-    """The same numbers, which cannot be written over."""
-    seen = np.asarray(array).view()
-    seen.flags.writeable = False
-    return seen
+def _own(held: Any) -> Any:
+    if held is None:
+        return None
+    if isinstance(held, Mapping):
+        return {key: _own(each) for key, each in held.items()}
+    return held.copy() if isinstance(held, pd.DataFrame | pd.Series) else read_only(held)
+
+
+def read_only(array: Any) -> np.ndarray:
+    """A copy of an array that cannot be written over, nor what it is a view of."""
+    made = np.array(array)
+    made.flags.writeable = False
+    return made
 
 
 def hold_read_only(of: object, names: Iterable[str]) -> None:
-    """Replace arrays of a frozen dataclass, one by one or in mappings, by read-only ones."""
+    """Replace arrays of a frozen dataclass, one by one or in mappings, by copies: read-only ones.
+
+    For arrays that are too large for a copy at each access.
+    """
     for name in names:
-        held = getattr(of, name)
-        if held is None:
-            continue
-        made = (
-            {key: read_only(each) for key, each in held.items()}
-            if isinstance(held, dict)
-            else read_only(held)
-        )
-        object.__setattr__(of, name, made)
+        object.__setattr__(of, name, _own(getattr(of, name)))

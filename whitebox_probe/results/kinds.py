@@ -25,6 +25,13 @@ FILES = {
     SIMILARITY: ("similarity.json", "similarity.csv"),
 }
 """What is written as one into a folder: the seal, and the other files."""
+COLUMNS = {
+    "table.csv": {"model", "layer", "site", "metric", "mean"},
+    "comparison.csv": {"model", "layer", "site", "metric", "mean"},
+    "audit.csv": {"model", "claim", "verdict"},
+    "similarity.csv": {"first", "second", "first_layer", "second_layer"},
+}
+"""Columns by which tables of ours are known in every version, also without their seal."""
 TOGETHER = {RESULT: {"run.json", "arguments.json"}}
 """Files by which a folder is of a kind, where there are several."""
 
@@ -48,9 +55,12 @@ OWN: dict[str, dict[str, Any]] = {
         rules={"type": "object"},
         verdicts={"type": "array", "items": _ROW, "minItems": 1},
     ),
+    "comparison.json": _with(
+        "format", notes={"type": "array"}, files=_with("comparison.csv", "differences.csv")
+    ),
     "cell.json": _with("format", "identity", cell={"type": "object"}, execution={"type": "object"}),
 }
 """File -> the schema that it has followed in every version, and nobody else's does by chance.
 
-Those that tell digests of other files are known by these too.
+Those that tell digests of other files, and their own, are known by these too.
 """

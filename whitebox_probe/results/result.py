@@ -14,7 +14,7 @@ from whitebox_probe._core.gate import Unfit, gate
 from whitebox_probe._core.lines import names, short
 from whitebox_probe.results import printed, summary
 from whitebox_probe.results.folder import read_seal, save_sealed
-from whitebox_probe.results.held import copied, hold_read_only
+from whitebox_probe.results.held import copied, read_only, uncopied
 from whitebox_probe.results.old import table_of_first_format
 from whitebox_probe.results.reading import (
     expect_frame,
@@ -44,7 +44,7 @@ UNITS = ("nats", "rad", "bits", "patches")
 _FIX = "Pass a folder that `whitebox-probe run --out` or Result.save wrote"
 
 
-@copied("frame", "samples", "identities")
+@copied("frame", "samples", "matrices", "identities")
 @dataclass(frozen=True, eq=False)
 class Result:
     """What `probe` measured on one model and one data set.
@@ -62,8 +62,8 @@ class Result:
         identities: what tells each sample apart, 64 bits of a hash of its content, by its number;
             None in results of an older version.
 
-    Tables are copies, a new one at each access: name one to work on it (`frame = result.frame`).
-    Matrices are read-only. What is done to either does not change the result.
+    Tables and matrices are copies, new ones at each access: name one to work on it (`frame =
+    result.frame`); matrices are read-only. What is done to either does not change the result.
     """
 
     frame: pd.DataFrame
@@ -73,9 +73,8 @@ class Result:
     identities: pd.Series | None = None
 
     def __post_init__(self) -> None:
-        """Take a run that is a plain mapping as a `Run`; arrays are read-only from here on."""
+        """Take a run that is a plain mapping as a `Run`."""
         object.__setattr__(self, "run", Run.of(self.run))
-        hold_read_only(self, ["matrices"])
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Result):
@@ -130,7 +129,8 @@ class Result:
         return rows.sort_values("layer")
 
     def _rows(self, metric: str, site: str | None, where: Mapping[str, Any]) -> pd.DataFrame:
-        mine = self.frame[self.frame["metric"] == metric]
+        frame = uncopied(self, "frame")
+        mine = frame[frame["metric"] == metric]
         wanted = _values(where)
         rows = mine[matching(mine, wanted)]
         if "null" in rows and "null" not in where and (rows["null"] == "").any():
@@ -145,7 +145,7 @@ class Result:
             return rows
         asked = ", ".join(f"{n}={' or '.join(map(written, v))}" for n, v in wanted.items())
         what = f"'{metric}'{f' at {site}' if site else ''}{f' with {asked}' if asked else ''}"
-        have = sorted(set(self.frame["metric"] + "@" + self.frame["site"]))
+        have = sorted(set(frame["metric"] + "@" + frame["site"]))
         if not mine.empty and where:
             have = [f"{metric} with {_told(row)}" for row in _distinct(mine)]
         raise ResultError(
@@ -155,24 +155,25 @@ class Result:
         )
 
     def values(self, metric: str, site: str | None = None, **where: Any) -> np.ndarray:
-        """Per-sample values of one metric, (samples, layers), in the order of the layers.
+        """Per-sample values of one metric, (samples, layers), in layers' order; a read-only copy.
 
         Raises: ResultError as `curve` does, and for a measure that has no value a sample.
         """
         names = list(self.keys(metric).loc[self._one(metric, site, where).index])
-        if not set(names) <= set(self.samples.columns):
+        samples = uncopied(self, "samples")  # may be large, and asked for often
+        if not set(names) <= set(samples.columns):
             raise ResultError(
                 f"'{metric}' has no value a sample",
                 "it is read from weights, or from all samples together",
                 "Use curve() for its numbers",
             )
-        return self.samples[names].to_numpy()
+        return read_only(samples[names])
 
     def keys(self, metric: str | None = None) -> pd.Series:
         """The column of `samples` that belongs to each row of the frame, or of one metric."""
         expect("metric", metric, optional(text), "it is a name in the table")
-        frame = self.frame if metric is None else self.frame[self.frame["metric"] == metric]
-        return keys_of(frame)
+        frame = uncopied(self, "frame")
+        return keys_of(frame if metric is None else frame[frame["metric"] == metric])
 
     def contents(self, samples: Sequence[int] | None = None) -> np.ndarray | None:
         """What tells samples apart, (N,), all of the result or those named; None if not known.
@@ -208,13 +209,14 @@ class Result:
         return trend(values, seed=int(self.run["seed"]))
 
     def matrix(self, name: str, **where: Any) -> np.ndarray:
-        """The matrices of one name over the layers, read-only, with settings as for `curve`.
+        """The matrices of one name over the layers, a read-only copy, with settings as for `curve`.
 
         Raises: ResultError when there are none, or several.
         """
         expect("name", name, text, "matrices have names")
         told = {
-            key: dict(self.run.matrices.get(key, {"name": key})) for key in sorted(self.matrices)
+            key: dict(self.run.matrices.get(key, {"name": key}))
+            for key in sorted(uncopied(self, "matrices"))
         }
         mine = {key: place for key, place in told.items() if place.get("name", key) == name}
         frame = pd.DataFrame(list(mine.values()), index=pd.Index(list(mine), dtype=object))
@@ -230,7 +232,7 @@ class Result:
                 else f"the result holds: {', '.join(sorted(self.matrices)) or 'none'}",
                 f"Name one with {_each(several)}" if found else "Name one of those",
             )
-        return self.matrices[found[0]]
+        return read_only(uncopied(self, "matrices")[found[0]])
 
     def select(self, **where: Any) -> "Result":
         """The part with these settings: each one value, or several in a list.
@@ -310,31 +312,36 @@ class Result:
         Raises: ResultError, before anything is replaced, for what `load` would refuse.
         """
         _check_parquet()
-        self._expect_whole(Path(folder))
         writers: dict[str, Callable[[Path], Any]] = {
             f"{TABLE}.csv": lambda path: self.frame.to_csv(path, index=False),
-            f"{TABLE}.parquet": self.frame.to_parquet,
-            SAMPLES: self._with_identities().to_parquet,
+            f"{TABLE}.parquet": lambda path: self.frame.to_parquet(path),
+            SAMPLES: lambda path: self._with_identities().to_parquet(path),
             MATRICES: lambda path: np.savez_compressed(path, **self.matrices),  # type: ignore[arg-type]
         }
-        return save_sealed(Path(folder), writers, RUN, self.run.to_dict(), free=[f"{TABLE}.csv"])
+        return save_sealed(
+            Path(folder),
+            writers,
+            RUN,
+            self.run.to_dict(),
+            free=[f"{TABLE}.csv"],
+            check=lambda new: self._expect_same(Result.load(new)),
+        )
 
-    def _expect_whole(self, folder: Path) -> None:
-        """Check that this can be read again.
+    def _expect_same(self, read: "Result") -> None:
+        """Check that what was read is this result.
 
-        Raises: ResultError.
+        Raises: Unfit.
         """
-        try:
-            expect_matrices(self.matrices, self.run)
-            frame = _with_notes(self.frame)
-            expect_frame(frame, self.run)
-            expect_samples(self.samples, self.identities, frame, self.run)
-        except Unfit as why:
-            raise ResultError(
-                f"nothing is saved in {folder}",
-                f"the result of {self.model} would not be read again: {why}",
-                "Save the result as wp.probe gave it, and a table of your own with its to_csv",
-            ) from why
+        known = [each.contents() for each in (self, read)]
+        mine, theirs = ([] if each is None else each.tolist() for each in known)
+        fits = {
+            f"{TABLE}.parquet": same_table(_with_notes(self.frame), read.frame),
+            SAMPLES: same_table(self.samples, read.samples) and mine == theirs,
+            MATRICES: same_arrays(self.matrices, read.matrices),
+            RUN: same(self.run.to_dict(), read.run.to_dict()),
+        }
+        if other := [name for name, fit in fits.items() if not fit]:
+            raise Unfit(f"{other[0]} does not keep all that was to stand in it")
 
     def _with_identities(self) -> pd.DataFrame:
         """The samples as they are saved: what tells them apart is one more column."""
@@ -412,9 +419,31 @@ def units_of(result: Result) -> dict[str, str]:
 def same_arrays(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> bool:
     """Whether two sets of named arrays hold the same; NaN equals NaN."""
     return one.keys() == other.keys() and all(
-        array.shape == other[name].shape and same(array.tolist(), other[name].tolist())
+        array.shape == other[name].shape and _same_values(array, other[name])
         for name, array in one.items()
     )
+
+
+def _same_values(one: np.ndarray, other: np.ndarray) -> bool:
+    return bool(np.all((one == other) | ((one != one) & (other != other))))
+
+
+def same_table(one: pd.DataFrame, other: pd.DataFrame) -> bool:
+    """Whether two tables hold the same under the same names, be their types as they may."""
+    if one.equals(other):
+        return True
+    try:
+        pd.testing.assert_frame_equal(
+            one,
+            other,
+            check_dtype=False,
+            check_index_type=False,
+            check_column_type=False,
+            check_exact=True,
+        )
+    except AssertionError:
+        return False
+    return True
 
 
 def _values(where: Mapping[str, Any]) -> dict[str, list[Any]]:

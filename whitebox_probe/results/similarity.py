@@ -1,6 +1,5 @@
 """Similarity of every two layers, within a model or between two."""
 
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -11,8 +10,8 @@ import pandas as pd
 from whitebox_probe._core.errors import ResultError
 from whitebox_probe._core.gate import Unfit, gate, is_file
 from whitebox_probe._core.lines import names
-from whitebox_probe.results.folder import read_seal, save_sealed, saved_as_one
-from whitebox_probe.results.held import hold_read_only
+from whitebox_probe.results.folder import read_seal, save_sealed
+from whitebox_probe.results.held import copied
 from whitebox_probe.results.result import same_arrays
 from whitebox_probe.results.table import read_table
 
@@ -22,9 +21,10 @@ FILE, SEAL = "similarity.csv", "similarity.json"
 _FIX = "Pass a folder that Similarity.save wrote"
 
 
+@copied(*MATRICES)
 @dataclass(frozen=True, eq=False)
 class Similarity:
-    """Matrices over layers, (layers of the first, layers of the second), read-only.
+    """Matrices over layers, (layers of the first, layers of the second): read-only copies.
 
     Attributes:
         cka: unbiased linear centred kernel alignment; may be slightly negative, and is not clamped.
@@ -40,10 +40,6 @@ class Similarity:
     first: str
     second: str
     count: int
-
-    def __post_init__(self) -> None:
-        """Matrices are read-only from here on."""
-        hold_read_only(self, MATRICES)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Similarity):
@@ -80,13 +76,12 @@ class Similarity:
         return pd.DataFrame(made | {"count": self.count}, columns=list(COLUMNS))
 
     def save(self, folder: str | Path) -> Path:
-        """Write similarity.csv, and similarity.json with its digest; returns the folder."""
+        """Write similarity.csv, and similarity.json with its digest; returns the folder.
+
+        Raises: ResultError, before anything is replaced, for what `load` would refuse.
+        """
         writers = {FILE: lambda path: self.frame().to_csv(path, index=False)}
-        if _is_older(Path(folder)):
-            with saved_as_one(Path(folder)) as new:
-                save_sealed(new, writers, SEAL, {"format": 1})
-            return Path(folder)
-        return save_sealed(Path(folder), writers, SEAL, {"format": 1})
+        return save_sealed(Path(folder), writers, SEAL, {"format": 1}, check=Similarity.load)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Similarity":
@@ -115,13 +110,3 @@ class Similarity:
             second=str(about["second"]),
             count=int(about["count"]),
         )
-
-
-def _is_older(folder: Path) -> bool:
-    """Whether a folder holds a similarity of a version that wrote no seal."""
-    if (folder / SEAL).exists() or not is_file(folder / FILE):
-        return False
-    with suppress(ResultError):
-        Similarity.load(folder)
-        return True
-    return False

@@ -55,6 +55,8 @@ INTEGERS = {"layer", "count"}
 _INTEGERS = INTEGERS | {"first_layer", "second_layer"}
 BOOLEANS = {"prenorm", "class_token"}
 """Columns of a table by what they hold; the others hold numbers."""
+_ROUNDING = 2.0**-24
+"""A value of float32 (`np.float32(0.1)`) is this near to what it was rounded from, relatively."""
 _MOST = 1 << 28  # bytes of a table that is read whole
 _BOOLEAN = {"True": True, "False": False, "": None}
 _SPREAD = ("std", "sem", "ci_low", "ci_high")
@@ -168,7 +170,7 @@ def _equal(column: "pd.Series[Any]", values: Sequence[Any], *, strict: bool) -> 
     """Where a column holds one of these values; unless strict, also where it holds none."""
     if column.name in ("eps", "lam"):
         told = [float(value) for value in values if value is not None]
-        near = [np.isclose(column.to_numpy(), value, rtol=1e-9, atol=0) for value in told]
+        near = [np.isclose(column.to_numpy(), value, rtol=_ROUNDING, atol=0) for value in told]
         same = pd.Series(np.any(near, axis=0), index=column.index, dtype=bool)
     else:
         same = column.isin(["" if value is None else value for value in values]).astype(bool)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,11 @@ Array = np.ndarray
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """What figures of single samples are drawn of; `wp.view` makes it. Its arrays are read-only.
+    """What figures of single samples are drawn of; `wp.view` makes it.
+
+    Its arrays are copies of what it was made of, and read-only; they are not copied at each access.
+    What torch makes of them without a copy (`torch.as_tensor`; it warns) writes into the view: take
+    `torch.tensor`.
 
     Attributes:
         model: its name.
@@ -39,8 +44,13 @@ class View:
     ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        """Arrays are read-only from here on."""
+        """Arrays are the view's own, and read-only, from here on."""
         hold_read_only(self, ["sites", "images"])
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """Of a copy, or from another process: arrays are read-only there too."""
+        vars(self).update(state)
+        self.__post_init__()
 
     def __repr__(self) -> str:
         """One line: model, samples, sites and layers."""
