@@ -140,7 +140,7 @@ def test_the_checks_that_are_named_are_there():
 
 def test_the_page_of_data_runs():
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / "data.md").read_text(), re.S)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     names = {"__name__": "data"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

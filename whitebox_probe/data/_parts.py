@@ -18,6 +18,7 @@ from torch import Tensor
 from whitebox_probe._core.arrays import native
 from whitebox_probe._core.errors import DataError
 from whitebox_probe.data import _keys
+from whitebox_probe.data._masks import mask_in, masks_of
 from whitebox_probe.data.choices import Choices
 from whitebox_probe.models.pictures import is_encoded
 
@@ -74,7 +75,7 @@ def parts_of(
     labels, masks, others = [], [], []
     for part in beside:
         label = class_in(part, what) if axes == 1 else _classes_in(part, what)
-        mask = None if label is not None else _mask_in(part, inputs, axes, what)
+        mask = None if label is not None else mask_in(part, inputs, axes, what, choices)
         if label is not None:
             labels.append(label)
         elif mask is not None:
@@ -96,6 +97,38 @@ def parts_of(
     return Parts(inputs, labels[0] if labels else None, masks[0] if masks else None, why=why)
 
 
+def input_of(whole: Any, what: str, choices: Choices, reads: str | None) -> Any:
+    """The input of a sample or of a batch, where it is not known which of both it is.
+
+    Raises: DataError where keys may mean two things.
+    """
+    named = None if isinstance(whole, Parts) else _keys.named_parts(whole)
+    if named is not None and not is_encoded(whole):
+        _keys.expect_whole(named, what)
+        return named[_keys.input_key(named, what, choices, reads)]
+    is_parts = isinstance(whole, tuple | list) and len(whole) > 0 and not _is_row(whole, 2)
+    return parts_of(whole, 2, what, choices, reads).inputs if not is_parts else whole[0]
+
+
+def beside_one(whole: Any, what: str, choices: Choices) -> bool | None:
+    """Whether what stands beside an input is of one sample: its class, or the row of its mask.
+
+    None where neither tells.
+
+    Raises: DataError for a class that is too large.
+    """
+    named = None if isinstance(whole, Parts) else _keys.named_parts(whole)
+    if named is not None and not is_encoded(whole):
+        masks = [named[key] for key in _keys.ATTENDED if named.get(key) is not None]
+        if masks:
+            return np.ndim(masks[0]) == 1
+        at, _ = _keys.label_key(named, what, choices)
+        beside = [] if at is None else [named[at]]
+    else:
+        beside = list(whole[1:]) if isinstance(whole, tuple | list) else []
+    return True if any(class_in(each, what) is not None for each in beside) else None
+
+
 def _by_name(
     named: Mapping[str, Any], axes: int, what: str, choices: Choices, reads: str | None
 ) -> Parts:
@@ -113,21 +146,8 @@ def _by_name(
         why = no_class(named[at]) if label is None and named[at] is not None else ""
         if label is None and choices.label is not None and named[at] is not None:
             raise DataError(f"'{at}' of {what} is no class", why, "Choose another label")
-    if reads == "text" or key.lower() in _keys.IDS:
-        masks = _keys.masks_of(beside, inputs, axes, what, choices)
-        return Parts(inputs, label, *masks, why=why)
-    own = choices.mask or ("mask" if "mask" in beside else None)
-    if own is None:
-        return Parts(inputs, label, why=why)
-    _keys.expect_key(own, list(beside), what, "mask")
-    found = None if named[own] is None else _mask_in(named[own], inputs, axes, what)
-    if found is None and choices.mask is not None:
-        raise DataError(
-            f"'{own}' of {what} is no mask of tokens",
-            f"it is a {type(named[own]).__name__}",
-            "Give one truth value a token",
-        )
-    return Parts(inputs, label, found, why=why)
+    masks = masks_of(beside, inputs, axes, what, choices, _keys.kind_of(key) or reads)
+    return Parts(inputs, label, *masks, why=why)
 
 
 def _is_row(whole: Any, axes: int) -> bool:
@@ -227,41 +247,3 @@ def _classes_in(part: Any, what: str) -> Tensor | None:
     if is_row and part.dtype == torch.uint64:
         return _classes_in(part.numpy(), what)
     return part if is_row else None
-
-
-def _mask_in(part: Any, inputs: Any, axes: int, what: str) -> Tensor | None:
-    """Which tokens are measured, if a part beside the inputs says so.
-
-    Args: axes: 1 for a sample, whose mask is (n,); 2 for a batch, whose masks are (B, n).
-    Raises: DataError for numbers that are neither a mask nor a class.
-    """
-    second = _as_tensor(part)
-    # More axes beside an image are its segmentation, say; a text has nothing of that kind.
-    reads_ids = isinstance(inputs, Tensor) and not inputs.is_floating_point()
-    if second is None or second.ndim < axes or (second.ndim > axes and not reads_ids):
-        return None
-    if second.ndim == axes and second.dtype == torch.bool:
-        return second
-    is_whole = not (second.is_floating_point() or second.is_complex())
-    is_mask = second.ndim == axes and second.shape[-1] > 1
-    if is_mask and is_whole and bool(((second == 0) | (second == 1)).all()):
-        return second.bool()
-    raise DataError(
-        f"{what} has {tuple(second.shape)} numbers of {str(second.dtype).removeprefix('torch.')} "
-        "beside its input",
-        "they are neither a mask (booleans, or whole numbers that are 0 or 1, one a token) nor a "
-        "class (one whole number)",
-        "Give the mask of the tokens that are measured, or the class, or the input alone",
-    )
-
-
-def _as_tensor(second: Any) -> Tensor | None:
-    """A tensor, an array of numbers or a list of numbers, as a tensor; None for anything else."""
-    if isinstance(second, Tensor):
-        return second
-    is_list = isinstance(second, tuple | list) and len(second) > 0
-    if is_list and all(isinstance(each, int | float | np.number) for each in second):
-        return torch.tensor(second)
-    if isinstance(second, np.ndarray) and second.dtype.kind in "biuf":
-        return torch.tensor(np.ascontiguousarray(native(second)))
-    return None

@@ -20,7 +20,8 @@ from torch import Tensor
 from whitebox_probe._core.arrays import native
 from whitebox_probe._core.errors import DataError
 from whitebox_probe.data import _digest, _keys, _prepared
-from whitebox_probe.data._parts import Parts, expect_unmasked, parts_of
+from whitebox_probe.data._masks import is_vectors
+from whitebox_probe.data._parts import Parts, beside_one, expect_unmasked, input_of, parts_of
 from whitebox_probe.data.choices import Choices
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.text import TextReader
@@ -71,7 +72,7 @@ class Reading:
             masks = (parts.mask, parts.attended)
             mask, attended = (None if each is None else each.clone() for each in masks)
             parts = replace(parts, mask=mask, attended=attended)
-        known = self._identity(parts.inputs, made, parts.mask) if identify else 0
+        known = self._identity(parts.inputs, made, parts.mask, parts.attended) if identify else 0
         return replace(parts, inputs=made), known
 
     def batch(self, whole: Any, what: str, room: int | None) -> tuple[Parts, list[int]]:
@@ -95,9 +96,10 @@ class Reading:
             )
         _expect_as_many(parts, len(given), what)
         items = list(given[:room])
-        masks: Sequence[Tensor | None] = [None] * len(items)
-        if parts.mask is not None:
-            masks = list(parts.mask[:room])
+        nothing = [None] * len(items)
+        masks, attended = (
+            nothing if each is None else list(each[:room]) for each in (parts.mask, parts.attended)
+        )
         if raw:
             self._white_of(items)
             made = [self._one(item, f"image {n} of {what}") for n, item in enumerate(items)]
@@ -106,26 +108,36 @@ class Reading:
             assert isinstance(given, Tensor)
             inputs = self._as_it_is(given[:room], what, axes=given.ndim - 1)
             made = list(inputs)
-        known = [self._identity(*each) for each in zip(items, made, masks, strict=True)]
+        known = [self._identity(*each) for each in zip(items, made, masks, attended, strict=True)]
         cut: dict[str, Any] = {
             name: None if (value := getattr(parts, name)) is None else value[:room]
             for name in ("label", "mask", "attended")
         }
         return replace(parts, inputs=inputs, **cut), known
 
-    def is_single(self, whole: Any) -> bool:
-        """Whether what a loader without a batch size gives is one sample, and no batch."""
-        parts = self.parts(whole, 2, "what the loader gives")
-        given = parts.inputs
+    def is_single(self, whole: Any, *, usual: bool = False) -> bool:
+        """Whether what a stream, or a loader without a batch size, gives is one sample.
+
+        Whole numbers for a model of texts are ids (n,), images (C, H, W); other samples have the
+        axes of the example that the model was tried on.
+
+        Args: usual: whether it is one where that is not known, nor told by what stands beside it.
+        """
+        what = "what the loader gives"
+        given = input_of(whole, what, self.choices, self.reads)
         if isinstance(given, list) and not all(isinstance(each, int) for each in given):
             return False
         if not isinstance(given, np.ndarray | Tensor):
             return True
-        if self.reads == "text":
-            return given.ndim == 1
-        if self.reads == "images":
-            return given.ndim <= 3
-        return self.parts(whole, 1, "what the loader gives").label is not None
+        axes = self.choices.sample_axes
+        if self.reads == "text" and not is_vectors(given):
+            axes = 1
+        elif self.reads == "images":
+            axes = 3
+        if axes is not None:
+            return bool(given.ndim <= axes)
+        told = beside_one(whole, what, self.choices)
+        return told if told is not None else usual
 
     def _may_be_image(self, item: Any) -> bool:
         """Whether what is no tensor may be an image; of a text that is only known of the model."""
@@ -233,8 +245,13 @@ class Reading:
         is_wide = found.dtype == torch.float64 and self.choices.dtype is not None
         return found.to(self.choices.dtype) if is_wide else found
 
-    def _identity(self, item: Any, made: Tensor, mask: Tensor | None) -> int:
+    def _identity(
+        self, item: Any, made: Tensor, mask: Tensor | None, attended: Tensor | None
+    ) -> int:
         """64 bits that tell what a sample is, before it is prepared where that can be had."""
+        hides = attended is not None and mask is not None and not bool(attended.all())
+        if made.is_floating_point() and hides:  # what the model is given is a part of its input
+            mask = torch.cat([mask, attended])  # type: ignore[list-item]
         if isinstance(item, Image.Image):
             plain = item.convert("RGBA") if item.mode == "P" else item
             return _digest.of_sample(np.asarray(plain))

@@ -256,8 +256,8 @@ def collate(items: Sequence[Sample | Unread]) -> Batch | ProbeError:
             labels=None if None in classes else torch.tensor(classes),
             classless=numbers[classes.index(None)] if None in classes else None,
             why=samples[classes.index(None)].parts.why if None in classes else "",
-            attended=None if None in attended else _stacked(attended, numbers, "mask"),
-            mask=None if all(m is None for m in masks) else _stacked(masks, numbers, "mask"),
+            attended=_masks(attended, numbers),
+            mask=_masks(masks, numbers),
         )
     except DataError as error:
         return error
@@ -276,6 +276,11 @@ def _of_one_type(inputs: Sequence[Tensor], numbers: Sequence[int]) -> Sequence[T
                 "Give all samples one type",
             )
     return inputs
+
+
+def _masks(parts: Sequence[Tensor | None], numbers: Sequence[int]) -> Tensor | None:
+    """The samples' masks as one tensor; None where no sample has any."""
+    return None if all(each is None for each in parts) else _stacked(parts, numbers, "mask")
 
 
 def _stacked(parts: Sequence[Tensor | None], numbers: Sequence[int], what: str) -> Tensor:
@@ -300,22 +305,24 @@ def _stacked(parts: Sequence[Tensor | None], numbers: Sequence[int], what: str) 
 def agreeing(batches: Iterable[Batch | ProbeError]) -> Iterator[Batch]:
     """The batches; what was wrong with a sample is raised.
 
-    Raises: DataError; also where some batches have masks and others have none.
+    Raises: DataError; also where some batches have masks and others have none, or another kind.
     """
-    masked = None
+    before: str | None = None
     for batch in batches:
         if isinstance(batch, ProbeError):
             raise batch
         if len(batch.ids) == 0:
             yield batch
             continue
-        if masked is not None and masked != (batch.mask is not None):
+        found = "no mask" if batch.mask is None else "a mask of what is measured"
+        found = found if batch.attended is None else "a mask of padding"
+        if before not in (None, found):
             raise DataError(
-                f"sample {int(batch.ids[0])} has {'a' if masked is False else 'no'} mask",
-                f"those before it have {'none' if masked is False else 'one'}",
+                f"sample {int(batch.ids[0])} has {found}",
+                f"those before it have {before}",
                 "Give all samples a mask of their tokens, or none",
             )
-        masked = batch.mask is not None
+        before = found
         yield batch
 
 

@@ -12,7 +12,7 @@ WINDOWS = ("packed", "documents")
 OF_SAMPLES = frozenset({"column", "label", "mask", "pixels"})
 OF_TEXTS = frozenset({"column", "separator", "windows"})
 OF_NAMES = OF_SAMPLES | OF_TEXTS | {"stream"}
-_FOUND = ("input_name", "dtype", "white")
+_FOUND = ("input_name", "mask_name", "sample_axes", "dtype", "white")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,9 @@ class Choices:
         stream: whether a data set of the hub is read in its order while it comes, and not fetched
             whole.
         pixels: whether fractions are pixels from 0 to 1 that are to be prepared, and not inputs.
-        input_name, dtype: of the model: the name of its input, and the type of its weights.
+        input_name, mask_name, sample_axes, dtype: of the model: what its forward calls its input
+            and the mask of its padding (None: it takes none), how many axes a sample of the example
+            has that it was tried on, and the type of its weights.
         white: of the data: what it is in fractions that are pixels, where all of them are known.
     """
 
@@ -40,6 +42,8 @@ class Choices:
     pixels: bool = False
     stream: bool = False
     input_name: str | None = None
+    mask_name: str | None = None
+    sample_axes: int | None = None
     dtype: torch.dtype | None = None
     white: int | None = None
 

@@ -78,7 +78,8 @@ def data(
             iterated.
         model: that prepares the samples for `Data.batches`; a probe prepares them for its own.
         column, label, mask: keys of the input, of the class, and of which tokens are measured
-            (True), where samples have keys or columns that do not go by their usual names.
+            (True), where samples have keys or columns that do not go by their usual names. A mask
+            whose name is usual means what that says: `key_padding_mask` is True for padding.
         separator: what stands between documents: texts of a list or a column are joined by it (a
             line end if not given), and a file of texts is divided at it.
         windows: of texts: `packed` (one text, cut into full windows) or `documents` (one window a

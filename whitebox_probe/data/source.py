@@ -41,6 +41,7 @@ from whitebox_probe.data._sample import (
 from whitebox_probe.data._sample import classed as classed
 from whitebox_probe.data._streams import given_once
 from whitebox_probe.data.catalogue import open_any
+from whitebox_probe.data.choices import Choices
 from whitebox_probe.data.given import as_chosen
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.kind import Opened
@@ -124,6 +125,8 @@ def open_data(
     on_error: str = "stop",
     before: Mapping[str, int] | None = None,
     input_name: str | None = None,
+    mask_name: str | None = None,
+    sample_axes: int | None = None,
     dtype: torch.dtype | None = None,
 ) -> Source:
     """Open data for a probe.
@@ -139,7 +142,7 @@ def open_data(
         seed: of the draw. without: numbers of samples that are not to be drawn.
         on_error: what becomes of a sample that cannot be read: `stop`, or `skip`. before: `members`
             of an earlier source of the same data, whose numbers stay when files are gone.
-        input_name, dtype: of the model: the name of its input, the type of its weights.
+        input_name, mask_name, sample_axes, dtype: of the model, as `Choices` describes them.
 
     Raises: DataError; PluginError for a kind that another package adds.
     """
@@ -147,24 +150,25 @@ def open_data(
         raise DataError(
             f"limit is {limit}", "at least one sample is needed", "Use a limit of 1 or more"
         )
+    data, transform, choices = as_chosen(data, transform)
+    choices = replace(
+        choices, input_name=input_name, mask_name=mask_name, sample_axes=sample_axes, dtype=dtype
+    )
     with beside():
-        return _opened(data, transform, limit, seed, without, on_error, before, input_name, dtype)
+        return _opened(data, transform, choices, limit, seed, without, on_error, before)
 
 
 def _opened(
     data: Any,
     transform: Transform | TextReader | None,
+    choices: Choices,
     limit: int | None,
     seed: int,
     without: Collection[int],
     on_error: str,
     before: Mapping[str, int] | None,
-    input_name: str | None,
-    dtype: torch.dtype | None,
 ) -> Source:
     """The data as a source; its first samples are read."""
-    data, transform, choices = as_chosen(data, transform)
-    choices = replace(choices, input_name=input_name, dtype=dtype)
     opened = _as_before(open_any(data, transform, choices), before)
     reading = Reading(transform, opened.choices or choices)
     count = length_of(opened.dataset, opened.name) if opened.numbered else opened.count

@@ -62,14 +62,13 @@ class Streams(Kind):
         if not first:
             return Opened(data, name, numbered=False, count=0, single=True)
         reading = Reading(transform, choices)
-        parts = reading.parts(first[0], 1, f"the first sample of {name}")
+        single = reading.is_single(first[0], usual=True)
+        what = f"the first {'sample' if single else 'batch'} of {name}"
+        parts = reading.parts(first[0], 1 if single else 2, what)
         if reading.reads == "text" and isinstance(parts.inputs, str | None):
             rows = _documents.Column(data, reading)
             return _documents.streamed(rows, name, reading, parts)
         choices.expect(OF_SAMPLES, f"samples of a {name} that are no texts")
-        single = reading.reads is None or reading.is_single(first[0])
-        if not single:
-            parts = reading.parts(first[0], 2, f"the first batch of {name}")
         return Opened(
             data,
             name,

@@ -43,8 +43,8 @@ class Tensors(Kind):
             raise DataError(
                 "a nested tensor cannot be opened",
                 "its samples are of several shapes",
-                "Pad them to one and pass a Dataset of (input, mask) pairs, or pass a Dataset and "
-                "batch_size=1",
+                "Pass a Dataset of them and batch_size=1, or pad them to one and pass "
+                "{'inputs': ..., 'attention_mask': mask}",
             )
         if data.ndim == 0:
             raise DataError(

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -57,6 +57,13 @@ class TextReader:
         tokens would attend to, and all have the same number of tokens, which a rate depends on.
         """
         return TextWindows(text, self.tokenizer, self.length, drop_last=True)
+
+
+class Window(NamedTuple):
+    """A window's ids (n,), and which of them are measured (n,): a pair whose parts have names."""
+
+    input_ids: Tensor
+    mask: Tensor
 
 
 class TextWindows(Dataset[tuple[Tensor, Tensor]]):
@@ -138,9 +145,9 @@ class TextWindows(Dataset[tuple[Tensor, Tensor]]):
         """Number of windows."""
         return len(self.ids)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, index: int) -> Window:
         """The ids and the mask of a window."""
-        return self.ids[index], self.mask[index]
+        return Window(self.ids[index], self.mask[index])
 
 
 def _framed(windows: Tensor, before: tuple[int, ...], after: tuple[int, ...], last: int) -> Tensor:

@@ -124,6 +124,8 @@ class Anatomy(ABC):
     """The basis used when none is named."""
     absent: Mapping[str, str] = {}
     """Sites that the kind lacks, and why: the reason is part of the error."""
+    sample_axes: int | None = None
+    """How many axes a sample of the example has that the mapping was tried on; None without one."""
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -168,6 +168,7 @@ class MappedAnatomy(Anatomy):
         self._dims = Dims(count, dim or 0, heads or 0, dim_head or 0, None)
         self._settle_heads(module, heads)
         if example is not None:
+            self.sample_axes = example.ndim - 1
             self._try(module, example)
             self._expect_place(self._dims.tokens)
         self._settle_dim()

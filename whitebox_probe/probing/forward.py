@@ -28,27 +28,32 @@ from whitebox_probe.models.verify import verified_again
 from whitebox_probe.models.weights import devices_of
 from whitebox_probe.models.wrappers import is_compiled
 from whitebox_probe.probing.groups import NOT_ONCE, expect_rows
-from whitebox_probe.probing.padding import arguments
+from whitebox_probe.probing.heeded import with_trial
+from whitebox_probe.probing.padding import arguments, mask_name
 from whitebox_probe.probing.precision import full_float32
 
 
-def input_of(model: ProbeModel) -> tuple[str | None, torch.dtype | None]:
-    """The name of a model's input, and the type of the numbers that it takes."""
+def _taken_by(model: ProbeModel) -> dict[str, Any]:
+    """What a model takes, as `open_data` is told of it."""
     module = model.module
     name = getattr(module, "main_input_name", None)
     if not isinstance(name, str):
         taken = inspect.signature(module.forward).parameters
         name = next(iter(taken), None)
     kinds = {p.dtype for p in module.parameters() if p.is_floating_point()}
-    return name, next(iter(kinds)) if len(kinds) == 1 else None
+    return {
+        "input_name": name,
+        "mask_name": mask_name(module),
+        "sample_axes": model.anatomy.sample_axes,
+        "dtype": next(iter(kinds)) if len(kinds) == 1 else None,
+    }
 
 
 def opened(model: ProbeModel, data: Any, **options: Any) -> Source:
     """Data as a model takes them; options as for `open_data`."""
-    name, dtype = input_of(model)
-    return open_data(
-        data, transform=transform_of(model.preprocess), input_name=name, dtype=dtype, **options
-    )
+    taken = _taken_by(model)
+    found = open_data(data, transform=transform_of(model.preprocess), **taken, **options)
+    return with_trial(model, found)
 
 
 @contextmanager

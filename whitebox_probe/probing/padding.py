@@ -20,9 +20,15 @@ import torch
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import DataError
+from whitebox_probe.data._masks import TAKEN
 from whitebox_probe.models.model import ProbeModel
 
-_FIX = "Pass windows without padding: pack the texts, or use TextWindows with drop_last=True"
+UNPADDED = (
+    "Pass samples without padding, of several lengths with a batch size of 1; or call the mask "
+    "'mask' (True: measured), if the model is to attend to what is left out"
+)
+_AS_ONE = "pass windows without padding: pack the texts, or use TextWindows with drop_last=True"
+_FIX = f"P{_AS_ONE[1:]}"
 
 
 def arguments(
@@ -39,29 +45,53 @@ def arguments(
     Raises: DataError for padding that the model would attend to, or that would shift positions.
     """
     taken = inspect.signature(model.module.forward).parameters
-    found = _padding(model, ids, mask, attended)
-    if found is None:
-        return _in_order(model, ids) if ids.ndim == 4 and "noise" in taken else {}
-    left, right = found
-    causal = _causal(model)
-    if not bool(left.any()) and (not bool(right.any()) or causal):
+    if ids.ndim == 4 and attended is None:
+        return _in_order(model, ids) if "noise" in taken else {}
+    text = _is_text(ids)
+    keep = kept(model, ids, mask, attended)
+    if keep is None or bool(keep.all()):
+        return {}
+    before = not bool(keep[:, 0].all())
+    if not before and bool((keep.long().diff(dim=1) <= 0).all()) and _causal(model):
         return {}  # what stands behind a token changes nothing of it
-    if "attention_mask" not in taken:
-        raise _refused(model, "it takes no attention mask, and would attend to padding")
+    name = mask_name(model.module)
+    if name is None:
+        why = "it takes no attention mask, and would attend to padding"
+        raise refused(model, why, _FIX if text else UNPADDED)
     if "attn_weights" in sites:
-        raise _refused(model, "attention maps are read without an attention mask")
-    keep = ~(left | right)
-    more = {"attention_mask": keep.long()}
-    if bool(left.any()):
+        why = "attention maps are read without an attention mask"
+        raise refused(model, why, f"Leave the measures of attention maps out. Or {_AS_ONE}")
+    more = {name: keep.long() if name == "attention_mask" else keep ^ TAKEN[name]}
+    if text and before:  # vectors stay where they are
         if "position_ids" not in taken:
-            raise _refused(model, "it takes no positions, and padding on the left shifts them")
-        before = _position_of_padding(model.module)
+            raise refused(model, "it takes no positions, and padding on the left shifts them")
+        first = _position_of_padding(model.module)
         counted = keep.long().cumsum(dim=1)
         # Told, and not left to the model: it knows padding by one id, and any may stand there.
         more["position_ids"] = (
-            (counted - 1).clamp_min(0) if before is None else counted * keep + before
+            (counted - 1).clamp_min(0) if first is None else counted * keep + first
         )
     return {name: value.to(ids.device) for name, value in more.items()}
+
+
+def mask_name(module: nn.Module) -> str | None:
+    """What a model's forward calls the mask of its padding; None where it takes none."""
+    taken = inspect.signature(module.forward).parameters
+    return next((name for name in TAKEN if name in taken), None)
+
+
+def kept(
+    model: ProbeModel, inputs: Tensor, mask: Tensor | None, attended: Tensor | None
+) -> Tensor | None:
+    """Which tokens are no padding, (B, n); None where nothing tells: of vectors the data say so."""
+    if not _is_text(inputs):
+        return None if attended is None else attended.cpu()
+    found = _padding(model, inputs, mask, attended)
+    return None if found is None else ~(found[0] | found[1])
+
+
+def _is_text(inputs: Tensor) -> bool:
+    return inputs.ndim == 2 and not inputs.is_floating_point()
 
 
 def _in_order(model: ProbeModel, images: Tensor) -> Mapping[str, Tensor]:
@@ -89,7 +119,7 @@ def _padding(
     model: ProbeModel, ids: Tensor, mask: Tensor | None, attended: Tensor | None
 ) -> tuple[Tensor, Tensor] | None:
     """Which tokens pad windows of text on the left, and on the right, each (B, n)."""
-    if mask is None or ids.ndim != 2 or ids.is_floating_point() or mask.shape != ids.shape:
+    if mask is None or not _is_text(ids) or mask.shape != ids.shape:
         return None
     if attended is not None:
         return _stated(attended.cpu())
@@ -201,5 +231,6 @@ def _position_of_padding(module: nn.Module) -> int | None:
     return None
 
 
-def _refused(model: ProbeModel, why: str) -> DataError:
-    return DataError(f"windows with padding cannot be given to {model.name}", why, _FIX)
+def refused(model: ProbeModel, why: str, fix: str = _FIX) -> DataError:
+    """That a model cannot be given padding."""
+    return DataError(f"windows with padding cannot be given to {model.name}", why, fix)

@@ -1,0 +1,284 @@
+"""A mask beside vectors, or ids of a network that a user mapped: told to it, and in no measure."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+import whitebox_probe as wp
+from whitebox_probe._core.errors import DataError, ProbeError
+from whitebox_probe.data.text import TextWindows
+from whitebox_probe.metrics import functional as F
+
+G = torch.Generator().manual_seed(0)
+X = torch.randn(4, 6, 8, generator=G)
+KEEP = torch.arange(6) < 4
+MASKS = KEEP.expand(4, 6)
+IDS = torch.randint(0, 20, (4, 6), generator=G)
+SITES = {"z_in": "layers.{layer}:input", "z_out": "layers.{layer}:output"}
+
+
+class Mixing(nn.Module):
+    """A layer whose tokens each add the mean of those that are kept."""
+
+    def __init__(self):
+        super().__init__()
+        self.map = nn.Linear(8, 8)
+
+    def forward(self, z, keep):
+        share = keep[..., None].to(z) / keep.sum(dim=1)[:, None, None]
+        return z + self.map((z * share).sum(dim=1, keepdim=True))
+
+
+class Net(nn.Module):
+    def __init__(self, ids=False):
+        super().__init__()
+        self.embed = nn.Embedding(256, 8) if ids else nn.Linear(8, 8)
+        self.layers = nn.ModuleList(Mixing() for _ in range(2))
+
+    def run(self, inputs, keep=None):
+        z = self.embed(inputs)
+        for layer in self.layers:
+            z = layer(z, torch.ones(z.shape[:2]) if keep is None else keep)
+        return z
+
+
+class OfX(Net):
+    def forward(self, x, attention_mask=None):
+        return self.run(x, attention_mask)
+
+
+class OfTokens(Net):
+    def forward(self, tokens, attention_mask=None):
+        return self.run(tokens, attention_mask)
+
+
+class OfZ(Net):
+    def forward(self, z, attention_mask=None):
+        return self.run(z, attention_mask)
+
+
+class OfPixels(Net):
+    def forward(self, pixel_values, attention_mask=None):
+        return self.run(pixel_values, attention_mask)
+
+
+class Hidden(Net):
+    def forward(self, tokens, key_padding_mask=None):
+        return self.run(tokens, None if key_padding_mask is None else ~key_padding_mask)
+
+
+class Source(Net):
+    def forward(self, src, mask=None, src_key_padding_mask=None):
+        return self.run(src, None if src_key_padding_mask is None else ~src_key_padding_mask)
+
+
+class Masked(Net):
+    def forward(self, tokens, mask=None):
+        return self.run(tokens, mask)
+
+
+class Reversed(Net):
+    def forward(self, tokens, mask=None):
+        return self.run(tokens, None if mask is None else ~mask)
+
+
+class Deaf(Net):
+    def forward(self, x, attention_mask=None):
+        return self.run(x)
+
+
+class Maskless(Net):
+    def forward(self, tokens):
+        return self.run(tokens)
+
+
+NAMES = {OfX: "x", OfTokens: "tokens", OfZ: "z", OfPixels: "pixel_values", Source: "src"}
+
+
+def wrapped(kind, ids=False, **more):
+    torch.manual_seed(0)
+    return wp.wrap(kind(ids).eval(), name="net", sites=SITES, dim=8, **more)
+
+
+def norms(model, data, **more):
+    return wp.probe(model, data, ["coding_rate"], progress=False, **more).frame["mean"].to_numpy()
+
+
+def forms(name, key, masks):
+    columns = {name: X.numpy(), key: masks.numpy()}
+    rows = [{name: x, key: m} for x, m in zip(X, masks, strict=True)]
+    return {
+        "columns": columns,
+        "list": rows,
+        "loader": DataLoader(rows, batch_size=3),
+        "stream": iter(rows),
+        "named": wp.data(columns, mask=key, column=name),
+    }
+
+
+@pytest.mark.parametrize("kind", NAMES)
+@pytest.mark.parametrize("form", ["columns", "list", "loader", "stream", "named"])
+@pytest.mark.parametrize(
+    ("key", "masks"),
+    [
+        ("attention_mask", MASKS.long()),
+        ("key_padding_mask", ~MASKS),
+        ("src_key_padding_mask", ~MASKS),
+    ],
+)
+def test_padding_is_told_to_the_model_and_is_in_no_measure(kind, form, key, masks):
+    model = wrapped(kind)
+    found = norms(model, forms(NAMES[kind], key, masks)[form], batch_size=3)
+    assert found == pytest.approx(norms(model, X[:, :4]), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", [Hidden, Source, Masked, OfTokens])
+def test_ids_are_told_of_by_the_models_own_mask(kind):
+    model = wrapped(kind, ids=True)
+    rows = [{"input_ids": i, "attention_mask": m} for i, m in zip(IDS, MASKS.long(), strict=True)]
+    for data in (rows, iter(rows)):
+        assert norms(model, data) == pytest.approx(norms(model, IDS[:, :4]), rel=1e-5)
+
+
+def test_special_tokens_and_what_is_not_measured_are_attended_to():
+    model = wrapped(OfX)
+    with wp.record(model, ["z_out"]) as record, torch.no_grad():
+        model.module(X)
+    want = [F.coding_rate(record["z_out", n][:, :4], eps=0.1).mean() for n in (1, 2)]
+    for key, masks in (("mask", MASKS), ("special_tokens_mask", ~MASKS)):
+        found = norms(model, {"x": X.numpy(), key: masks.numpy()})
+        assert found == pytest.approx([float(each) for each in want], rel=1e-5)
+
+
+def test_a_similarity_is_of_what_is_no_padding():
+    junk = X.clone()
+    junk[:, 4:] = 50
+    found = [
+        wp.similarity(
+            wrapped(OfX),
+            wrapped(OfTokens),
+            {"x": x, "attention_mask": MASKS},
+            progress=False,
+            rank=1,
+        ).cka
+        for x in (X, junk)
+    ]
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
+
+
+def line(model, data):
+    with pytest.raises(ProbeError) as error:
+        norms(model, data)
+    told = str(error.value)
+    assert "\n" not in told
+    assert len(told) < 500
+    return told
+
+
+@pytest.mark.parametrize("key", ["padding_mask", "input_mask", "loss_mask"])
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.float32])
+def test_a_mask_of_no_known_meaning_is_refused(key, dtype):
+    columns = {"x": X.numpy(), key: MASKS.to(dtype).numpy()}
+    rows = [{"x": x, key: m} for x, m in zip(X, MASKS.to(dtype), strict=True)]
+    for data in (columns, rows, DataLoader(rows, 2), iter(rows)):
+        assert f"wp.data(..., mask='{key}')" in line(wrapped(OfX), data)
+
+
+def test_a_mask_that_the_model_does_not_take_or_heed_is_refused():
+    data = {"x": X.numpy(), "attention_mask": MASKS.numpy()}
+    assert "it takes no attention mask" in line(wrapped(Maskless), data)
+    assert "what stands in padding changes its tokens" in line(wrapped(Deaf), data)
+    ids = {"input_ids": IDS, "attention_mask": MASKS}
+    assert "heed 'mask', as True (or 1)" in line(wrapped(Reversed, ids=True), ids)
+    full = {"x": X.numpy(), "attention_mask": torch.ones(4, 6, dtype=torch.int64)}
+    assert norms(wrapped(Maskless), full) == pytest.approx(norms(wrapped(Maskless), X))
+    measured = {"x": X.numpy(), "mask": MASKS.numpy()}
+    assert np.isfinite(norms(wrapped(Maskless), measured)).all()
+
+
+@pytest.mark.parametrize(
+    "wrong", [torch.ones(4, 5), torch.ones(4, 6, 6), 2 * MASKS, MASKS.float(), torch.ones(4, 1)]
+)
+def test_what_is_no_mask_of_the_vectors_is_refused(wrong):
+    for key in ("attention_mask", "mask"):
+        assert "no mask of the tokens" in line(wrapped(OfX), {"x": X, key: wrong})
+
+
+def test_a_mask_without_a_name_is_refused_where_the_model_has_one_of_its_own():
+    pairs = list(zip(X, ~MASKS, strict=True))
+    for kind in (OfX, OfTokens, Hidden, Source):
+        for data in (pairs, DataLoader(pairs, 2), iter(pairs)):
+            assert "a mask without a name" in line(wrapped(kind), data)
+    of_ids = list(zip(IDS, ~MASKS, strict=True))
+    assert "'key_padding_mask' if it is True for padding" in line(wrapped(Hidden, ids=True), of_ids)
+    assert np.isfinite(norms(wrapped(Maskless), list(zip(X, MASKS, strict=True)))).all()
+
+
+@pytest.mark.parametrize("batch_size", [2, 4])
+def test_masks_of_two_kinds_are_refused(batch_size):
+    keys = ["attention_mask", "attention_mask", "mask", "mask"]
+    rows = [{"x": x, key: KEEP} for x, key in zip(X, keys, strict=True)]
+    with pytest.raises(DataError, match="Give all samples a mask"):
+        norms(wrapped(OfX), rows, batch_size=batch_size)
+
+
+@pytest.mark.parametrize("example", [None, X[:1]])
+@pytest.mark.parametrize("kind", [OfTokens, OfX, OfZ])
+def test_a_stream_of_vectors_is_of_samples(kind, example):
+    model = wrapped(kind, example=example)
+    want = norms(model, X)
+    name = NAMES[kind]
+    for make in (
+        lambda x: x,
+        lambda x: (x, 1),
+        lambda x: {name: x},
+        lambda x: x.numpy(),
+        lambda x: {name: x, "attention_mask": torch.ones(6, dtype=torch.int64)},
+    ):
+        assert norms(model, (make(x) for x in X)) == pytest.approx(want, rel=1e-5)
+
+
+def test_batches_of_a_stream_are_told_by_the_example():
+    model = wrapped(OfTokens, example=X[:1])
+    assert norms(model, (X[n : n + 2] for n in (0, 2))) == pytest.approx(norms(model, X))
+
+
+@pytest.mark.parametrize("size", [None, 2])
+def test_a_mask_tells_a_sample_from_a_batch(size):
+    columns = {"x": X, "attention_mask": MASKS}
+    some = range(4) if size is None else [slice(0, 2), slice(2, 4)]
+    rows = [{key: each[n] for key, each in columns.items()} for n in some]
+    for data in (iter(rows), DataLoader(rows, batch_size=None)):
+        assert norms(wrapped(OfX), data) == pytest.approx(norms(wrapped(OfX), columns))
+
+
+def test_windows_of_a_text_are_pairs_whose_mask_is_known():
+    windows = TextWindows("and it came to pass", length=6)
+    data = {"input_ids": windows.ids, "mask": windows.mask}
+    model = wrapped(Hidden, ids=True)
+    for given in (windows, DataLoader(windows, 2)):
+        assert norms(model, given) == pytest.approx(norms(model, data))
+
+
+def test_masks_of_a_caption_and_segmentations_stand_beside_images_as_before():
+    model = wp.load("crate-tiny-fmnist")
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 28, 28), dtype=np.uint8)
+    want = norms(model, {"image": pixels})
+    ones = np.ones((4, 28, 28), bool)
+    caption = {"input_ids": IDS.numpy(), "attention_mask": MASKS.numpy()}
+    for more in ({"mask": ones}, {"segmentation_mask": ones}, caption):
+        assert norms(model, {"image": pixels, **more}) == pytest.approx(want)
+    row = {"image": pixels, "padding_mask": MASKS.numpy()}
+    assert "wp.data(..., mask='padding_mask')" in line(model, row)
+
+
+def test_measures_of_other_sites_are_the_remedy_where_maps_are_refused():
+    transformers = pytest.importorskip("transformers")
+    sizes = {"vocab_size": 20, "n_embd": 8, "n_layer": 1, "n_head": 2, "n_positions": 8}
+    model = wp.wrap(transformers.GPT2Model(transformers.GPT2Config(**sizes)).eval())
+    data = {"input_ids": IDS, "attention_mask": ~(torch.arange(6) < 2).expand(4, 6)}
+    with pytest.raises(DataError, match="Leave the measures of attention maps out"):
+        wp.probe(model, data, ["attention_entropy"], progress=False)
+    assert np.isfinite(norms(model, data)).all()
