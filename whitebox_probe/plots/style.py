@@ -11,7 +11,7 @@ from whitebox_probe.results.forms import NULL_SEPARATOR
 from whitebox_probe.results.result import Result
 
 Width = Literal["column", "text"]
-Label = str | int | float | None
+Label = str | float | None
 Labels = Mapping[str, Label] | Sequence[Label] | None
 INCHES: dict[str, float] = {"column": 3.4, "text": 6.8}
 # One fewer than the colours, so that colour and marker together repeat only after 42 models.
