@@ -5,7 +5,8 @@ padding to some. It is tried on the first batch with padding, in which other tok
 place of padding: what the last layer makes of the tokens stays as it was.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from whitebox_probe.data._masks import TAKEN
-from whitebox_probe.data.source import Batch, Source
+from whitebox_probe.data.source import Batch, Batches, Source
 from whitebox_probe.models.guest import guest
 from whitebox_probe.models.hooks import attach
 from whitebox_probe.models.model import ProbeModel
@@ -32,11 +33,12 @@ def with_trial(model: ProbeModel, source: Source) -> Source:
     if known or name is None or site is None:
         return source
 
-    def batches(*given: Any, **more: Any) -> Iterator[Batch]:
+    def batches(*given: Any, **more: Any) -> Batches:
         tried = False
-        for batch in source.batches(*given, **more):
-            tried = tried or (len(batch.ids) > 0 and _tried(model, batch, name, site))
-            yield batch
+        with closing(source.batches(*given, **more)) as stream:
+            for batch in stream:
+                tried = tried or (len(batch.ids) > 0 and _tried(model, batch, name, site))
+                yield batch
 
     return replace(source, batches=batches)
 
