@@ -1,13 +1,15 @@
 """A copy of a network computes with its own weights, whatever its functions hold."""
 
-from functools import partial, wraps
+from functools import lru_cache, partial, wraps
 from types import MethodType
+from weakref import ref
 
 import pytest
 import torch
 from torch import nn
 
-from whitebox_probe.probing.copying import copied
+from whitebox_probe._core.errors import ProbeError
+from whitebox_probe.probing.copying import copied, without
 
 X = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
 HELD = {}
@@ -100,3 +102,42 @@ def test_what_is_not_of_the_original_stays_as_it_is():
     assert next(iter(twin[0]._forward_hooks.values())) is note
     twin(X)
     assert seen == [(3, 4)]
+
+
+class Held:
+    """What calls a part, and no copy follows."""
+
+    def __init__(self, part):
+        self.part = part
+
+    def __call__(self, z):
+        return type(self.part).forward(self.part, z)
+
+
+def weakly(part):
+    held = ref(part)
+    part.forward = lambda z: nn.Linear.forward(held(), z)
+
+
+def by_object(part):
+    held = Held(part)
+    part.forward = lambda z: held(z)
+
+
+def by_cache(part):
+    weight = lru_cache(lambda: part.weight)
+    part.forward = lambda z: z @ weight().T
+
+
+@pytest.mark.parametrize("replace", [weakly, by_object, by_cache], ids=lambda each: each.__name__)
+def test_a_copy_that_computes_with_others_weights_is_seen(replace):
+    net = nn.Sequential(nn.Linear(4, 4), nn.Tanh())
+    with without(net, "net"):
+        copied(nn.Sequential(nn.Linear(4, 4)))(X)
+    replace(net[0])
+    twin = copied(net)
+    with (
+        pytest.raises(ProbeError, match="a copy of net computes with the weights of net itself"),
+        without(net, "net"),
+    ):
+        twin(X)

@@ -10,6 +10,7 @@ import whitebox_probe as wp
 from whitebox_probe._core.errors import DataError, ProbeError
 from whitebox_probe.data.text import TextWindows
 from whitebox_probe.metrics import functional as F
+from whitebox_probe.probing.means import mean_updates
 
 G = torch.Generator().manual_seed(0)
 X = torch.randn(4, 6, 8, generator=G)
@@ -282,3 +283,116 @@ def test_measures_of_other_sites_are_the_remedy_where_maps_are_refused():
     with pytest.raises(DataError, match="Leave the measures of attention maps out"):
         wp.probe(model, data, ["attention_entropy"], progress=False)
     assert np.isfinite(norms(model, data)).all()
+
+
+class Both(nn.Module):
+    """An encoder that attends both ways beside a decoder that says it is causal."""
+
+    def __init__(self, takes):
+        super().__init__()
+        self.embed, self.takes = nn.Embedding(256, 8), takes
+        self.layers = nn.ModuleList(Mixing() for _ in range(2))
+        self.decoder = nn.Identity()
+        self.decoder.is_causal = True
+
+    def forward(self, input_ids, **more):
+        z = self.embed(input_ids)
+        for layer in self.layers:
+            z = layer(z, more.get("attention_mask", torch.ones(z.shape[:2])))
+        return self.decoder(z)
+
+
+class Told(Both):
+    def forward(self, input_ids, attention_mask=None):
+        return super().forward(
+            input_ids, **({} if attention_mask is None else {"attention_mask": attention_mask})
+        )
+
+
+class Untold(Both):
+    def forward(self, input_ids):
+        return super().forward(input_ids)
+
+
+def test_a_causal_part_beside_the_mapped_layers_hides_no_padding():
+    torch.manual_seed(0)
+    rows = [{"input_ids": i, "attention_mask": KEEP.long()} for i in IDS]
+    model = wp.wrap(Told(True).eval(), name="net", sites=SITES, dim=8)
+    np.testing.assert_allclose(norms(model, rows), norms(model, IDS[:, :4]), rtol=1e-6)
+    with pytest.raises(DataError, match="takes no attention mask"):
+        norms(wp.wrap(Untold(True).eval(), name="net", sites=SITES, dim=8), rows)
+
+
+@pytest.mark.parametrize("kind", [Deaf, Reversed])
+def test_padding_that_looks_like_what_is_kept_is_tried_all_the_same(kind):
+    name, key = ("x", "attention_mask") if kind is Deaf else ("tokens", "mask")
+    like = torch.where(KEEP[:, None], X, X[:, :1])
+    data = wp.data({name: like.numpy(), "attention_mask": MASKS.numpy()})
+    with pytest.raises(DataError, match=f"though its '{key}' says where that is"):
+        norms(wrapped(kind), data)
+
+
+@pytest.mark.parametrize("site", ["attn_out", "mlp_hidden"])
+def test_it_is_tried_at_other_sites_where_no_stream_is_mapped(site):
+    torch.manual_seed(0)
+    sites = {site: "layers.{layer}:output"}
+    model = wp.wrap(Deaf().eval(), name="net", sites=sites, dim=8)
+    data = {"x": X.numpy(), "attention_mask": MASKS.numpy()}
+    with pytest.raises(DataError, match="what stands in padding changes its tokens"):
+        wp.probe(model, data, ["hoyer"], sites={"hoyer": site}, progress=False)
+
+
+class Boolean(Net):
+    def forward(self, x, attention_mask=None):
+        return self.run(x, None if attention_mask is None else attention_mask & (x[..., 0] < 99))
+
+    def run(self, inputs, keep=None):
+        if keep is not None and keep.dtype != torch.bool:
+            raise TypeError("a boolean mask is needed")
+        return super().run(inputs, keep)
+
+
+class Needed(Net):
+    def forward(self, x, attention_mask):
+        return self.run(x, attention_mask)
+
+
+def test_what_a_model_takes_its_mask_for_is_said_and_one_that_it_needs_is_given():
+    data = {"x": X.numpy(), "attention_mask": MASKS.numpy()}
+    with pytest.raises(DataError, match=r"fails where it is given 'attention_mask' of torch.int64"):
+        norms(wrapped(Boolean), data)
+    whole = {"x": X.numpy(), "attention_mask": np.ones_like(MASKS.numpy())}
+    np.testing.assert_allclose(norms(wrapped(Needed), whole), norms(wrapped(OfX), X), rtol=1e-6)
+    np.testing.assert_allclose(norms(wrapped(Needed), data), norms(wrapped(OfX), data), rtol=1e-6)
+
+
+def test_the_mean_update_of_vectors_is_of_places_behind_padding():
+    sites = SITES | {"attn_out": "layers.{layer}.map:output", "attn_in": "layers.{layer}:input"}
+    torch.manual_seed(0)
+
+    class Own(Net):
+        def forward(self, x, attention_mask=None):
+            z = self.embed(x)
+            for layer in self.layers:
+                z = z + layer.map(z)
+            return z
+
+    model = wp.wrap(Own().eval(), name="net", sites=sites, dim=8)
+    lengths = (3, 6, 4, 5)
+    made = []
+    for size in (1, 2, 4):
+        rows = [x[:n] for x, n in zip(X, lengths, strict=True)]
+        batches = []
+        for i in range(0, 4, size):
+            most = max(map(len, rows[i : i + size]))
+            pads = [most - len(row) for row in rows[i : i + size]]
+            some = [
+                nn.functional.pad(r, (0, 0, p, 0)) for r, p in zip(rows[i:], pads, strict=False)
+            ]
+            keep = [torch.arange(most) >= p for p in pads]
+            batches.append({"x": torch.stack(some), "attention_mask": torch.stack(keep)})
+        loader = DataLoader(batches, batch_size=None)
+        made.append(mean_updates(model, loader, limit=None).of)
+    for other in made[1:]:
+        for n, mean in made[0].items():
+            torch.testing.assert_close(other[n][: len(mean)], mean)

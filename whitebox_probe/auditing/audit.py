@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -188,8 +189,9 @@ def audit(
             at = (kind, shared or model.name, repr(of_draws))
             if at not in held:
                 count = draws if kind != nulls.PERMUTED or model.entry is None else draws // 2
+                measure = partial(probe, data=data, metrics=of_draws, **few, progress=False)
                 held[at] = [
-                    probe(with_means(each, None), data, of_draws, **few, progress=False)
+                    nulls.measured(model, kind, partial(measure, with_means(each, None)))
                     for each in nulls.draws(
                         model, kind, max(2, count), seed=seed, untrained=untrained
                     )

@@ -13,7 +13,8 @@ from whitebox_probe.models.load import load_random
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.models.offloaded import is_offloaded
 from whitebox_probe.models.wrap import wrap
-from whitebox_probe.probing.copying import copied
+from whitebox_probe.probing.copying import copied, without
+from whitebox_probe.results.result import Result
 
 Untrained = Callable[[int], ProbeModel | nn.Module]
 
@@ -63,6 +64,17 @@ def draws(
             yield load_random(model, seed=own)
         else:
             yield _permuted(model, own)
+
+
+def measured(model: ProbeModel, kind: str, measure: Callable[[], Result]) -> Result:
+    """What is measured of a draw.
+
+    Raises: ProbeError where permuted weights are not all that it computes with.
+    """
+    if kind != PERMUTED:
+        return measure()
+    with without(model.module, model.name):
+        return measure()
 
 
 def _permuted(model: ProbeModel, seed: int) -> ProbeModel:

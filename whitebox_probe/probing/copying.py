@@ -5,13 +5,17 @@ to call the part that it was made for, and a copy would compute with the origina
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from types import CellType, FunctionType, MethodType
 from typing import Any
 
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
+from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.probing.closures import FUNCTIONS, content, known, words
 
 
@@ -31,6 +35,55 @@ def copied(module: nn.Module) -> nn.Module:
             elif name.endswith("_hooks") and isinstance(value, dict):
                 value.update({key: rebinding.of(hook) for key, hook in value.items()})
     return twin
+
+
+@contextmanager
+def without(module: nn.Module, name: str) -> Iterator[None]:
+    """A block in which nothing is computed with a module's weights, as a copy of it is measured.
+
+    What holds them in a way that `copied` does not follow (a weak reference, an object, a cache)
+    is seen by what it computes.
+
+    Raises: ProbeError at the end of a block in which something was.
+    """
+    watch = _Watch(module)
+    with watch:
+        yield
+    if watch.found:
+        raise ProbeError(
+            f"a copy of {name} computes with the weights of {name} itself",
+            "a function or an object that a part of it calls holds them",
+            "Have its parts reach weights by their own attributes, or measure no null (null=False)",
+        )
+
+
+class _Watch(TorchFunctionMode):
+    """Whether something is computed with the weights of a module."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        held = [*module.parameters(), *module.buffers()]
+        self._places = {place for each in held if (place := _place(each))}
+        self.found = False
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Call it; note whether a weight is among its arguments."""
+        if not self.found:
+            leaves = tree_leaves((args, kwargs))
+            self.found = any(
+                isinstance(each, Tensor) and _place(each) in self._places for each in leaves
+            )
+        return function(*args, **(kwargs or {}))
+
+
+def _place(tensor: Tensor) -> int:
+    """Where a tensor's numbers lie; 0 where that cannot be told."""
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except (RuntimeError, NotImplementedError):
+        return 0
 
 
 class _Rebinding:

@@ -48,20 +48,22 @@ def arguments(
     if ids.ndim == 4 and attended is None:
         return _in_order(model, ids) if "noise" in taken else {}
     text = _is_text(ids)
+    name = mask_name(model.module)
     keep = kept(model, ids, mask, attended)
     if keep is None or bool(keep.all()):
-        return {}
+        if name is None or taken[name].default is not inspect.Parameter.empty:
+            return {}
+        return {name: _as_taken(name, torch.ones(ids.shape[:2], dtype=torch.bool)).to(ids.device)}
     before = not bool(keep[:, 0].all())
     if not before and bool((keep.long().diff(dim=1) <= 0).all()) and _causal(model):
         return {}  # what stands behind a token changes nothing of it
-    name = mask_name(model.module)
     if name is None:
         why = "it takes no attention mask, and would attend to padding"
         raise refused(model, why, _FIX if text else UNPADDED)
     if "attn_weights" in sites:
         why = "attention maps are read without an attention mask"
         raise refused(model, why, f"Leave the measures of attention maps out. Or {_AS_ONE}")
-    more = {name: keep.long() if name == "attention_mask" else keep ^ TAKEN[name]}
+    more = {name: _as_taken(name, keep)}
     if text and before:  # vectors stay where they are
         if "position_ids" not in taken:
             raise refused(model, "it takes no positions, and padding on the left shifts them")
@@ -72,6 +74,11 @@ def arguments(
             (counted - 1).clamp_min(0) if first is None else counted * keep + first
         )
     return {name: value.to(ids.device) for name, value in more.items()}
+
+
+def _as_taken(name: str, keep: Tensor) -> Tensor:
+    """The mask of a batch (B, n), as a model takes it under that name."""
+    return keep.long() if name == "attention_mask" else keep ^ TAKEN[name]
 
 
 def mask_name(module: nn.Module) -> str | None:
@@ -111,8 +118,17 @@ def left_padding(
     model: ProbeModel, ids: Tensor, mask: Tensor | None, attended: Tensor | None = None
 ) -> Tensor | None:
     """How many tokens pad each window of a batch in front, (B,); None where none does."""
-    found = _padding(model, ids, mask, attended)
-    return None if found is None or not bool(found[0].any()) else found[0].sum(dim=1)
+    if not _is_text(ids):  # of vectors any may be left out, in the midst too
+        front = None if attended is None else _front(~attended.cpu())
+    else:
+        found = _padding(model, ids, mask, attended)
+        front = None if found is None else found[0]
+    return None if front is None or not bool(front.any()) else front.sum(dim=1)
+
+
+def _front(off: Tensor) -> Tensor:
+    """The tokens of each window that are left out in front of all others, (B, n)."""
+    return off.long().cumprod(dim=1).bool()
 
 
 def _padding(
@@ -136,8 +152,7 @@ def _stated(attended: Tensor) -> tuple[Tensor, Tensor]:
     Raises: DataError for what is left out in the midst of a window.
     """
     off = ~attended
-    left = off.long().cumprod(dim=1).bool()
-    right = off.flip(1).long().cumprod(dim=1).flip(1).bool()
+    left, right = _front(off), _front(off.flip(1)).flip(1)
     if bool((off & ~left & ~right).any()):
         raise DataError(
             "an attention mask leaves tokens out in the midst of a window",
@@ -214,11 +229,26 @@ def _causal(model: ProbeModel) -> bool:
         return True
     if model.family is not None:
         return False
-    module = model.module  # mapped by its paths, and perhaps not told to be causal
-    parts = [getattr(module, "config", None), *module.modules()]
+    # Mapped by its paths, and perhaps not told to be causal: a part of its layers may say so.
+    parts = [part for layer in _layers(model) for part in layer.modules()]
+    config = getattr(model.module, "config", None)
+    several = getattr(config, "is_encoder_decoder", None) is True
     names: tuple[str, ...] = ("causal", "is_causal", "is_decoder")
-    stated = any(getattr(part, name, None) is True for part in parts for name in names)
-    return stated or any("Causal" in type(part).__name__ for part in module.modules())
+    told = [*parts, None if several else config]
+    stated = any(getattr(part, name, None) is True for part in told for name in names)
+    return stated or any("Causal" in type(part).__name__ for part in parts)
+
+
+def _layers(model: ProbeModel) -> list[nn.Module]:
+    """The first and the last layer, as far as the places of its sites tell: no decoder beside."""
+    ends = (1, model.layers)
+    found = []
+    for site in model.sites:
+        first, last = (model.tap(site, n).module.split(".") for n in ends)
+        count = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), None)
+        shared = len(first) if count is None else count + 1
+        found += [model.module.get_submodule(".".join(each[:shared])) for each in (first, last)]
+    return found
 
 
 def _position_of_padding(module: nn.Module) -> int | None:
