@@ -120,6 +120,7 @@ def test_a_figure_says_which_of_two_bases_it_is_of(two):
         draw = getattr(wp.plots, name)
         assert draw(result, basis="qkv:q").get_suptitle() == "$U$: qkv:q"
         assert draw(result, basis="qkv:q", title="mine").get_suptitle() == "mine"
+        assert draw(result, basis="qkv:q", title="").get_suptitle() == ""
     told = wp.plots.panel(result, basis="qk", eps=0.5)
     assert told.get_suptitle() == "$U$: qk"
     labels = [ax.get_ylabel() for ax in told.axes]
@@ -128,6 +129,8 @@ def test_a_figure_says_which_of_two_bases_it_is_of(two):
     picked = {"metric": "compression", "basis": "qk", "eps": 0.1}
     steps = wp.plots.over_steps(result, later, steps=[0, 1], **picked)
     assert steps.axes[0].get_title() == r"$U$: qk, $\epsilon=0.1$"
+    curve = wp.plots.compression(result, basis="qk", eps=0.1, class_token=True)
+    assert curve.axes[0].get_title() == "with the class token"
 
 
 def test_models_of_two_sizes_share_a_panel_as_is_advised(two, monkeypatch, capsys):

@@ -122,6 +122,9 @@ def test_what_is_put_side_by_side_says_that_there_is_no_one_n(network, tokens, t
     named = [replace(r, run=replace(r.run, model=name)) for r, name in zip(both, "ab", strict=True)]
     with pytest.raises(ResultError, match="the layers of b hold different numbers of tokens"):
         wp.compare(named)
+    twice = [replace(both[1], run=replace(both[1].run, model=name)) for name in "cd"]
+    with pytest.raises(ResultError, match="cannot be compared"):
+        wp.compare(twice)  # they may drop them at other layers
     page = wp.report(named, tmp_path / "page.html")
     assert "per token" not in page.read_text(encoding="utf-8")
     plain = [wp.probe(network(less), tokens, ["l0"], **options) for less in (0, 1)]

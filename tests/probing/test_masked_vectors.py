@@ -396,3 +396,23 @@ def test_the_mean_update_of_vectors_is_of_places_behind_padding():
     for other in made[1:]:
         for n, mean in made[0].items():
             torch.testing.assert_close(other[n][: len(mean)], mean)
+
+
+@pytest.mark.parametrize("key", ["masks", "mask_of_padding", "padding", "is_pad", "Padding_Mask"])
+def test_a_mask_of_no_known_meaning_is_refused_beside_vectors(key):
+    for x in (X, (X > 0).long()):
+        with pytest.raises(DataError, match=f"holds '{key}': whether it is True for padding"):
+            norms(wrapped(OfInts), {"x": x.numpy(), key: MASKS.numpy()})
+
+
+class OfInts(Net):
+    def forward(self, x, attention_mask=None):
+        return self.run(x.float(), attention_mask)
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.uint8, torch.bool, torch.float32])
+@pytest.mark.parametrize("reverse", [True, False])
+def test_a_mask_without_a_name_is_refused_beside_vectors_of_any_numbers(kind, reverse):
+    pairs = [(x.to(kind), m ^ reverse) for x, m in zip((X > 0).long(), MASKS, strict=True)]
+    with pytest.raises(DataError, match="a mask without a name beside its input"):
+        norms(wrapped(OfInts), pairs)

@@ -22,6 +22,8 @@ from whitebox_probe.data.choices import Choices
 TAKEN = {"attention_mask": False, **dict.fromkeys((*HIDDEN, "padding_mask"), True), "mask": False}
 """What a model's forward calls the mask of its padding, the surest first: whether True is it."""
 _KNOWN = (*ATTENDED, "special_tokens_mask")
+_NAMED = ("mask", "pad")
+"""What names of masks hold, their meaning known or not."""
 _SEGMENTS, _POSITIONS = _BESIDE = "token_type_ids", "position_ids"
 
 
@@ -39,7 +41,7 @@ def masks_of(
         as far as its key and the model tell.
     Raises: DataError for a mask that nobody would heed, or that may mean two things.
     """
-    if choices.mask is None and not any("mask" in key.lower() or key in _BESIDE for key in parts):
+    if choices.mask is None and not any(map(_may_matter, parts)):
         return None, None
     shape = _places(inputs, axes, of)
     text = shape is not None and not is_vectors(inputs)
@@ -60,8 +62,7 @@ def masks_of(
     if own in found and own not in _KNOWN and (chosen or _may_mask(found[own], shape, axes)):
         rows.append(row(own))
     for key, value in found.items():
-        named = "mask" in key if text else key.lower().endswith("mask")
-        if named and key not in (*_KNOWN, "mask", own) and (text or _may_mask(value, shape, axes)):
+        if key not in (*_KNOWN, "mask", own) and _is_unknown(key, value, shape, axes, of, text):
             raise DataError(
                 f"{what} holds '{key}'",
                 "whether it is True for padding or for what is measured is not known",
@@ -107,7 +108,8 @@ def _expect_told(mask: Tensor, inputs: Any, what: str, choices: Choices) -> None
     Raises: DataError.
     """
     own = choices.mask_name
-    if own is None or not (TAKEN[own] or (is_vectors(inputs) and not bool(mask.all()))):
+    of_ids = len(_shape(inputs)) == mask.ndim and not is_vectors(inputs)
+    if own is None or not (TAKEN[own] or (not of_ids and not bool(mask.all()))):
         return
     raise DataError(
         f"{what} has a mask without a name beside its input",
@@ -154,6 +156,23 @@ def _of_ids(
     """Whether a mask is of ids that stand beside an input which is none."""
     ids = [] if text else [each for key, each in parts.items() if key.lower() in _keys.IDS]
     return any(_shape(value) == _shape(each) != () for each in ids) and _shape(value) != shape
+
+
+def _may_matter(key: str) -> bool:
+    """Whether a key may be of what tells tokens apart."""
+    return key in _BESIDE or any(word in key.lower() for word in _NAMED)
+
+
+def _is_unknown(
+    key: str, value: Any, shape: tuple[int, ...] | None, axes: int, of: str | None, text: bool
+) -> bool:
+    """Whether a part is a mask of tokens by its name and numbers, and what it means is not said."""
+    if text and "mask" in key.lower():
+        return True
+    if of == "images":  # beside which there are segmentations, and the masks of captions
+        return key.lower().endswith("mask") and _may_mask(value, shape, axes)
+    named = any(word in key.lower() for word in _NAMED)
+    return named and _may_mask(value, shape, axes) and _shape(value) == (shape or _shape(value))
 
 
 def _may_mask(value: Any, shape: tuple[int, ...] | None, axes: int) -> bool:

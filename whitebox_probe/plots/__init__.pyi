@@ -183,7 +183,7 @@ def coding_rate(
         ax: draw in these axes, and return their figure.
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
-        title: above the axes.
+        title: above the axes; if not given, which of several settings was picked, if one was.
         legend: under the axes (true), or inside those that are given; none (false); names at the
             `end` of each line, where they fit; `auto`: at the ends on a wide page of few curves.
 
@@ -284,7 +284,7 @@ def compression(
         ax: draw in these axes, and return their figure.
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
-        title: above the axes.
+        title: above the axes; if not given, which of several settings was picked, if one was.
         legend: under the axes (true), or inside those that are given; none (false); names at the
             `end` of each line, where they fit; `auto`: at the ends on a wide page of few curves.
 
@@ -337,7 +337,7 @@ def curves(
         ax: draw in these axes, and return their figure.
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
-        title: above the axes.
+        title: above the axes; if not given, which of several settings was picked, if one was.
         legend: under the axes (true), or inside those that are given; none (false); names at the
             `end` of each line, where they fit; `auto`: at the ends on a wide page of few curves.
 
@@ -681,7 +681,7 @@ def rate_reduction(
         ax: draw in these axes, and return their figure.
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
-        title: above the axes.
+        title: above the axes; if not given, which of several settings was picked, if one was.
         legend: under the axes (true), or inside those that are given; none (false); names at the
             `end` of each line, where they fit; `auto`: at the ends on a wide page of few curves.
 
@@ -845,7 +845,7 @@ def sparse_rate_reduction(
         ax: draw in these axes, and return their figure.
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
-        title: above the axes.
+        title: above the axes; if not given, which of several settings was picked, if one was.
         legend: under the axes (true), or inside those that are given; none (false); names at the
             `end` of each line, where they fit; `auto`: at the ends on a wide page of few curves.
 
@@ -899,7 +899,7 @@ def sparsity(
         ax: draw in these axes, and return their figure.
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
-        title: above the axes.
+        title: above the axes; if not given, which of several settings was picked, if one was.
         legend: under the axes (true), or inside those that are given; none (false); names at the
             `end` of each line, where they fit; `auto`: at the ends on a wide page of few curves.
 

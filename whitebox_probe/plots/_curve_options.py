@@ -31,7 +31,7 @@ class Options(Where):
         ax: draw in these axes, and return their figure.
         size: (width, height) in inches.
         width: `column` or `text` of a paper; as your figure.figsize, or `column`, if not given.
-        title: above the axes.
+        title: above the axes; if not given, which of several settings was picked, if one was.
         legend: under the axes (true), or inside those that are given; none (false); names at the
             `end` of each line, where they fit; `auto`: at the ends on a wide page of few curves.
     """

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_IN_LABELS = ("basis", "eps", "lam", "convention", "prenorm")
 HEIGHT: dict[str, float] = {"column": 2.15, "text": 2.6}  # inches, without the legend
 
 
@@ -182,8 +183,8 @@ def _say(sheet: Page, curves: Sequence[Curve], options: Options) -> None:
     asked = {k: v for k, v in options.where.items() if k in ("eps", "lam")}
     named = {k: v for k, v in asked.items() if not no_value(first.get(k))}
     ax.set_ylabel(_labels.axis(run, curves[0].raw, normalise=options.normalise, named=named))
-    if options.title:
-        ax.set_title(words(options.title))
+    if above := options.above(options.title, besides=_IN_LABELS):
+        ax.set_title(words(above))
 
 
 def _fit_labels(sheet: Page) -> None:

@@ -83,7 +83,7 @@ def draw(
         _sequence.add_bar(axes, of, values, meaning, words=words)
         if handles:
             _legend.draw(sheet, handles, bands=[], note=None)
-        sheet.head(options.title or options.told(besides=told))
+        sheet.head(options.above(options.title, besides=told))
         if sheet.own:
             _fit.lay_out(sheet.figure)
         for ax in axes:

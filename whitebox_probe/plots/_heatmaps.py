@@ -133,7 +133,7 @@ def draw(
             _name(sheet, row, looks[result.model])
         if options.colorbar:
             add_bar(sheet, image, scale)
-        sheet.head(options.title or options.told())
+        sheet.head(options.above(options.title))
         if sheet.own and options.size is None:
             trim(sheet)
     return sheet.figure

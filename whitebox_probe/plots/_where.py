@@ -48,10 +48,12 @@ class Where:
         asked = {name: getattr(self, name) for name in Where.__dataclass_fields__}
         return {name: value for name, value in asked.items() if value is not None}
 
-    def told(self, *, besides: Sequence[str] = ()) -> str | None:
-        """What was picked, for above a figure whose labels do not say it; None for nothing.
+    def above(self, title: str | None, *, besides: Sequence[str] = ()) -> str | None:
+        """A figure's title: what was picked, where none was given and its labels do not say it.
 
         Args: besides: settings that its labels do say.
         """
+        if title is not None:
+            return title
         asked = {name: value for name, value in self.where.items() if name not in besides}
         return ", ".join(_TOLD[name](value) for name, value in asked.items()) or None

@@ -111,6 +111,7 @@ def draw(results: Sequence[Result], metrics: Sequence[str], options: Options) ->
                 palette=options.palette,
                 ax=ax,
                 legend=False,
+                title="",
             )
             _curves.draw(results, metric, one)
         for ax in cells[len(metrics) :]:
@@ -131,7 +132,7 @@ def draw(results: Sequence[Result], metrics: Sequence[str], options: Options) ->
                 note=None,
                 brief=_curves.brief(lines, list(looks.values()), told) if told else [],
             )
-        sheet.head(options.title or options.told(besides=_IN_LABELS))
+        sheet.head(options.above(options.title, besides=_IN_LABELS))
         if sheet.own:
             _fit.lay_out(sheet.figure)
             for ax in drawn:

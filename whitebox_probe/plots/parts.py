@@ -74,7 +74,7 @@ def rate_change_parts(
             ax.set_xlabel(r"layer $\ell$")
         sheet.ax.set_ylabel(r"change of $R^c$ [nats]")
         _legend.draw(sheet, handles, bands=[], note=None)
-        sheet.head(title or Where(**options).told())
+        sheet.head(Where(**options).above(title))
         if sheet.own:
             _fit.lay_out(sheet.figure)
         for ax in sheet.axes[0]:

@@ -103,7 +103,7 @@ def over_steps(
             if not numbered:
                 _under(sheet, words, first=0)
         sheet.ax.set_xlabel("training step" if numbered else "checkpoint")
-        if above := title or picked.told(besides=("convention", "prenorm")):
+        if above := picked.above(title, besides=("convention", "prenorm")):
             sheet.ax.set_title(_words(above))
         if sheet.own:
             _fit.lay_out(sheet.figure)

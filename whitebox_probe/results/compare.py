@@ -253,7 +253,7 @@ def _paired(
             "their metrics, sites or layers differ",
             "Probe both with the same metrics",
         )
-    _expect_same_tokens(first, second, sampled, form)
+    _expect_same_tokens(first, second, sampled)
     parts = []
     for pair, layers in zip(sampled, places, strict=True):
         used = form if _can_take(form, first, second, pair) else None
@@ -283,16 +283,14 @@ def _statistics(differences: np.ndarray, contents: np.ndarray | None, seed: int)
     }
 
 
-def _expect_same_tokens(
-    first: Result, second: Result, pairs: Sequence[Pair], form: str | None
-) -> None:
+def _expect_same_tokens(first: Result, second: Result, pairs: Sequence[Pair]) -> None:
     """Raises: ResultError for rates of layers that hold different numbers of tokens.
 
-    Two models of one size that both drop tokens are compared as they are, layer by layer.
+    Of two models that both drop tokens, it is not known whether they do at the same layers.
     """
     changing = [each for each in (first, second) if each.run.tokens_change]
     rates = [pair.metric for pair in pairs if in_nats(first, pair.metric)]
-    if changing and rates and (form is not None or len(changing) == 1):
+    if changing and rates:
         raise ResultError(
             f"'{rates[0]}' of {first.model} and {second.model} cannot be compared",
             f"the layers of {changing[0].model} hold different numbers of tokens, and rates grow "
