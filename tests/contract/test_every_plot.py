@@ -170,8 +170,7 @@ def test_without_results_or_with_a_missing_measure_it_says_so(name):
         draw(**needed(name))
     with pytest.raises(ResultError, match="a list cannot be drawn"):
         draw([synthetic.result("a", ["hoyer"])], **needed(name))
-    bare = synthetic.result("a", ["thresholded"])
-    bare.matrices.clear()
+    bare = replace(synthetic.result("a", ["thresholded"]), matrices={})
     with pytest.raises(ResultError, match="is not in the result|holds no matrix"):
         draw(bare, **needed(name))
     if "metric" in parameters(name):
