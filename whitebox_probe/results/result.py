@@ -13,7 +13,7 @@ from whitebox_probe._core.errors import MissingDependency, ResultError
 from whitebox_probe._core.gate import Unfit, gate
 from whitebox_probe._core.lines import names, short
 from whitebox_probe.results import printed, summary
-from whitebox_probe.results.folder import read_seal, save_sealed
+from whitebox_probe.results.folder import read_sealed, save_sealed
 from whitebox_probe.results.held import copied, read_only, uncopied
 from whitebox_probe.results.old import table_of_first_format
 from whitebox_probe.results.reading import (
@@ -356,7 +356,17 @@ class Result:
         """
         folder = Path(folder)
         needed = (f"{TABLE}.parquet", SAMPLES, MATRICES)
-        whole = read_seal(folder, RUN, what="result", fix=_FIX, needed=needed)
+        return read_sealed(
+            folder,
+            RUN,
+            lambda whole: cls._read(folder, whole),
+            what="result",
+            fix=_FIX,
+            needed=needed,
+        )
+
+    @classmethod
+    def _read(cls, folder: Path, whole: Mapping[str, Any]) -> "Result":
         run = Run.of(whole)
         _check_parquet()
         at = RUN
