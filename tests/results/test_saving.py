@@ -618,6 +618,16 @@ def test_what_is_read_while_files_are_moved_below_it_is_read_anew(made, tmp_path
     assert Result.load(folder) == other
 
 
+def test_pickles_of_a_version_that_held_fields_by_their_own_names_are_read(made, tmp_path):
+    for whole in (made(), similar(), compare([made(), made(model="vit")])):
+        older = type(whole).__new__(type(whole))
+        older.__dict__.update({name.removeprefix("_"): each for name, each in vars(whole).items()})
+        repr(older)
+        assert older == whole
+        assert type(whole).load(older.save(tmp_path / type(whole).__name__)) == whole
+        assert vars(older).keys() == vars(whole).keys()
+
+
 def test_a_save_that_is_moved_for_long_is_named_as_such(made, tmp_path, monkeypatch):
     made().save(tmp_path / "r")
     shutil.copytree(tmp_path / "r", tmp_path / "r" / module.SAVED)
