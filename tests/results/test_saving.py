@@ -480,6 +480,12 @@ def test_what_could_not_be_read_again_replaces_nothing(part, made, tmp_path):
     assert Result.load(tmp_path) == whole
 
 
+def test_a_column_that_a_save_would_not_keep_is_named(made, tmp_path):
+    mine = made().frame.assign(mine=[(1, 2)] * len(made().frame))
+    with pytest.raises(ResultError, match=r"table\.parquet does not keep .* its column 'mine'"):
+        replace(made(), frame=mine).save(tmp_path)
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
 def test_what_the_disk_refuses_is_told_with_its_cause(code, made, tmp_path, monkeypatch):
     both = compare([made(), made(model="vit")])
