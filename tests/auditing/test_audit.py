@@ -21,6 +21,8 @@ from whitebox_probe.auditing.grid import around, usual
 from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.auditing.verdicts import VERDICTS, Audit
 from whitebox_probe.models.registry import build
+from whitebox_probe.results import kinds
+from whitebox_probe.results.folder import is_own
 from whitebox_probe.stats import t_interval
 
 IMAGES = torch.randn(12, 1, 28, 28, generator=torch.Generator().manual_seed(0))
@@ -188,6 +190,8 @@ def test_it_is_saved_whole_explained_and_drawn(found, tmp_path):
     for name in ("eps", "lam", "basis", "seed", "data", "count", "draws"):
         assert name in whole["settings"]
     again = Audit.load(tmp_path)
+    (tmp_path / "audit.json").unlink()
+    assert is_own(tmp_path, kinds.AUDIT)  # by the columns of its tables
     for name in ("frame", "robustness", "parts", "curves"):
         pd.testing.assert_frame_equal(getattr(again, name), getattr(found, name), check_dtype=False)
     assert again == found

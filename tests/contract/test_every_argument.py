@@ -218,6 +218,9 @@ def test_probe_before_the_pass(model, given, told):
 
 
 def test_numbers_of_numpy_are_numbers():
+    for narrow in (np.float16, np.float32, np.float64, np.longdouble):
+        assert Settings.of(eps=narrow("0.1")).eps == (0.1,)
+        assert wp.metrics.CodingRate(eps=narrow("0.1")).eps == 0.1
     made = Settings.of(eps=[np.float32(0.5)], limit=np.int64(3), fast=np.bool_(True))
     assert made == Settings.of(eps=0.5, limit=3, fast=True)
     assert [type(each) for each in (made.eps[0], made.limit, made.fast)] == [float, int, bool]

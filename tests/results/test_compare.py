@@ -51,6 +51,15 @@ def test_a_measure_taken_differently_is_refused(made, here, there, told):
     assert "\n" not in str(error.value)
 
 
+def test_an_eps_that_an_older_version_took_in_float32_is_the_same(made):
+    narrow = made("vit", eps=float(np.float32(0.1)))
+    assert set(compare([made(), narrow]).differences["metric"]) == {
+        "compression",
+        "coding_rate",
+        "l0",
+    }
+
+
 def test_lam_is_refused_where_a_measure_depends_on_it(made):
     def with_lam(lam, **changes):
         result = made(**changes)

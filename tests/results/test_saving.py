@@ -2,6 +2,7 @@
 
 import copy
 import errno
+import itertools
 import json
 import os
 import pickle
@@ -250,6 +251,33 @@ def test_a_similarity_of_an_older_version_may_be_replaced_and_no_other_table(tmp
     assert (tmp_path / "similarity.csv").read_text() == "mine\n1\n"
 
 
+def test_a_table_with_anything_of_a_users_own_is_replaced_by_nothing(made, tmp_path):
+    both = compare([made(), made(model="vit")])
+    edits = {
+        "a column": lambda table: table.assign(mine="a"),
+        "a column in place of one": lambda table: table.rename(columns={"count": "mine"}),
+        "another order": lambda table: table[table.columns[::-1]],
+        "a word": lambda table: table.astype({"count": object}).replace({"count": {6: "six"}}),
+    }
+    for thing, seal in ((both, "comparison.json"), (made(), "run.json")):
+        folder = thing.save(tmp_path / seal)
+        (folder / seal).unlink()
+        for path, edit in itertools.product(list(folder.glob("*.csv")), edits.values()):
+            whole = path.read_bytes()
+            edit(pd.read_csv(path)).to_csv(path, index=False)
+            before = files_in(folder)
+            with pytest.raises(ResultError, match=f"{path.name}.* would be replaced"):
+                thing.save(folder)
+            assert files_in(folder) == before
+            path.write_bytes(whole)
+        thing.save(folder)  # as an older version left it, which had no seal
+    similar().save(tmp_path / "s")
+    (tmp_path / "s" / "similarity.json").unlink()
+    similar().frame().assign(mine="a").to_csv(tmp_path / "s" / "similarity.csv", index=False)
+    with pytest.raises(ResultError, match=r"similarity\.csv would be replaced"):
+        similar().save(tmp_path / "s")
+
+
 def test_latex_has_a_row_a_measure_and_escapes_names(made):
     text = made("crate_100%", eps=[0.1, 0.5]).to_latex(caption="R & D")
     assert r"\toprule" in text
@@ -452,6 +480,12 @@ def test_what_could_not_be_read_again_replaces_nothing(part, made, tmp_path):
     assert Result.load(tmp_path) == whole
 
 
+def test_a_column_that_a_save_would_not_keep_is_named(made, tmp_path):
+    mine = made().frame.assign(mine=[(1, 2)] * len(made().frame))
+    with pytest.raises(ResultError, match=r"table\.parquet does not keep .* its column 'mine'"):
+        replace(made(), frame=mine).save(tmp_path)
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
 def test_what_the_disk_refuses_is_told_with_its_cause(code, made, tmp_path, monkeypatch):
     both = compare([made(), made(model="vit")])
@@ -490,6 +524,8 @@ def test_generic_keys_are_no_sign_of_ours(name, tmp_path):
 def test_what_older_versions_wrote_is_known(made, tmp_path):
     older = Path(__file__).with_name("old")
     assert module.is_own_file(older / "run.json")
+    of_first = pd.read_parquet(older / "table.parquet")
+    assert tuple(of_first) == kinds.COLUMNS["table.csv"][0]
     (tmp_path / "run.json").write_bytes((older / "run.json").read_bytes())
     (tmp_path / "table.csv").write_text("of an older version")
     assert Result.load(made().save(tmp_path)) == made()
@@ -523,6 +559,8 @@ def test_the_names_of_files_are_those_that_are_written(made, tmp_path):
     assert of_audit == set(kinds.FILES[kinds.AUDIT])
     alike = similar().save(tmp_path / "similar")
     assert {path.name for path in alike.iterdir()} == set(kinds.FILES[kinds.SIMILARITY])
+    for path in tmp_path.rglob("*.csv"):
+        assert tuple(pd.read_csv(path)) == kinds.COLUMNS[path.name][-1]
 
 
 def test_saves_into_one_folder_wait_for_each_other(made, tmp_path, monkeypatch):
@@ -538,6 +576,62 @@ def test_saves_into_one_folder_wait_for_each_other(made, tmp_path, monkeypatch):
         list(pool.map(lambda result: result.save(tmp_path), two * 3))
     assert Result.load(tmp_path) in two
     assert {path.name for path in tmp_path.iterdir()} == set(kinds.FILES[kinds.RESULT])
+
+
+def saved_while_read(monkeypatch, folder, saves):
+    """Let others replace what is read in a folder after its digests were checked, one each time."""
+    true, left = module._checked, iter(saves)
+
+    def late(place, *args, **told):
+        whole = true(place, *args, **told)
+        if place == folder and (other := next(left, None)):
+            other.save(folder)
+        return whole
+
+    monkeypatch.setattr(module, "_checked", late)
+
+
+def test_what_is_read_beside_a_save_is_of_one_save(made, tmp_path, monkeypatch):
+    one, other = made(), made(shift=5.0, count=7)
+    alike = replace(similar(), count=8)
+    pairs = [compare([each, made(model="vit")]) for each in (one, made(shift=5.0))]
+    every = ((one, other), pairs, (similar(), alike))
+    for first, second in every:
+        folder = first.save(tmp_path / type(first).__name__)
+        with monkeypatch.context() as patch:
+            saved_while_read(patch, folder, [second])
+            assert type(first).load(folder) == second
+    folder = tmp_path / "Result"
+    saved_while_read(monkeypatch, folder, itertools.cycle((one, other)))
+    with pytest.raises(ResultError, match=r"another save into it is under way.* Try again"):
+        Result.load(folder)
+
+
+def test_what_is_read_while_files_are_moved_below_it_is_read_anew(made, tmp_path, monkeypatch):
+    """As of an audit's results: their seals are moved before their other files are."""
+    one, other = made(), made(shift=5.0, count=7)
+    folder = one.save(tmp_path / "results" / "a")
+    new, true = other.save(tmp_path / "new"), module._finish_before
+
+    def begun(*args):
+        true(*args)
+        monkeypatch.setattr(module, "_finish_before", true)
+        both = compare([made(), made(model="vit")]).save(tmp_path / module.SAVED)
+        shutil.copytree(new, both / "results" / "a")
+        (both / "results" / "a" / "run.json").replace(folder / "run.json")
+
+    monkeypatch.setattr(module, "_finish_before", begun)
+    assert Result.load(folder) == other
+
+
+def test_pickles_of_a_version_that_held_fields_by_their_own_names_are_read(made, tmp_path):
+    for whole in (made(), similar(), compare([made(), made(model="vit")])):
+        older = type(whole).__new__(type(whole))
+        older.__dict__.update({name.removeprefix("_"): each for name, each in vars(whole).items()})
+        repr(older)
+        assert older == whole
+        assert type(whole).load(older.save(tmp_path / type(whole).__name__)) == whole
+        assert vars(older).keys() == vars(whole).keys()
 
 
 def test_a_save_that_is_moved_for_long_is_named_as_such(made, tmp_path, monkeypatch):

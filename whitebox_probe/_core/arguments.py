@@ -25,13 +25,19 @@ _NUMBERS = "biuf"
 
 
 def plain(value: Any) -> Any:
-    """A number of NumPy, a Decimal or a Fraction as one of Python's; all else as it is."""
+    """A number of NumPy, a Decimal or a Fraction as one of Python's; all else as it is.
+
+    Of NumPy's narrower numbers the shortest decimal that is theirs: who gives `np.float32(0.1)`
+    means 0.1, and not 0.10000000149.
+    """
     if isinstance(value, Decimal | Fraction):
         with suppress(OverflowError, ValueError):
             return float(value)
     of_numpy = type(value).__module__ == "numpy" and type(value).__name__ != "ndarray"
     kind = getattr(getattr(value, "dtype", None), "kind", "")
-    return value.item() if of_numpy and kind and kind in _NUMBERS else value
+    if not (of_numpy and kind and kind in _NUMBERS):
+        return value
+    return float(str(value)) if kind == "f" else value.item()
 
 
 def lone(value: Any) -> Any:

@@ -15,7 +15,7 @@ from whitebox_probe._core.gate import Unfit, expect, gate
 from whitebox_probe._core.lines import names
 from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.results import printed
-from whitebox_probe.results.folder import read_seal, save_sealed
+from whitebox_probe.results.folder import read_sealed, save_sealed
 from whitebox_probe.results.held import copied
 from whitebox_probe.results.result import Result
 from whitebox_probe.stats import hierarchical_interval
@@ -195,7 +195,12 @@ class Audit:
         verdicts were given by other rules.
         """
         folder = Path(folder)
-        whole = read_seal(folder, SEAL, what="audit", fix=_FIX)
+        return read_sealed(
+            folder, SEAL, lambda whole: cls._read(folder, whole), what="audit", fix=_FIX
+        )
+
+    @classmethod
+    def _read(cls, folder: Path, whole: dict[str, Any]) -> "Audit":
         if "robustness" not in whole:
             raise ResultError(
                 f"the audit in {folder} cannot be read",

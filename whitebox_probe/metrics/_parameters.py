@@ -78,6 +78,7 @@ def expect_parameter(name: str, value: Any, kind: Any) -> Any:
 
 def _alone(value: Any) -> Any:
     """A number that stands alone in a tensor or an array, such as one that is learnt."""
+    value = plain(value)
     several = getattr(value, "ndim", None) != 0 and math.prod(getattr(value, "shape", (0,))) != 1
     return value if several or not hasattr(value, "item") else value.item()
 

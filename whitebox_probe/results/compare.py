@@ -14,7 +14,7 @@ from whitebox_probe._core.gate import Unfit, expect
 from whitebox_probe._core.lines import names
 from whitebox_probe._core.process import as_found
 from whitebox_probe.results import _schema, pairing, printed, summary
-from whitebox_probe.results.folder import read_seal, save_sealed
+from whitebox_probe.results.folder import read_sealed, save_sealed
 from whitebox_probe.results.forms import FORMS, in_nats, normal_form, scale
 from whitebox_probe.results.held import copied
 from whitebox_probe.results.pairing import Pair
@@ -130,7 +130,17 @@ class Comparison:
         """
         folder = Path(folder)
         needed = list(FILES.values())
-        whole = read_seal(folder, SEAL, what="comparison", fix=_FIX, needed=needed)
+        return read_sealed(
+            folder,
+            SEAL,
+            lambda whole: cls._read(folder, whole),
+            what="comparison",
+            fix=_FIX,
+            needed=needed,
+        )
+
+    @classmethod
+    def _read(cls, folder: Path, whole: dict[str, Any]) -> "Comparison":
         try:
             expect(_schema.COMPARISON, whole)
             frames = {attribute: read_table(folder / name) for attribute, name in FILES.items()}

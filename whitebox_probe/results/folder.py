@@ -8,6 +8,7 @@ the rest, once the seal in it has shown that it is a save. A file of another sav
 digest that the seal tells.
 """
 
+import csv
 import errno
 import json
 import os
@@ -15,7 +16,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from whitebox_probe._core.errors import ResultError
 from whitebox_probe._core.gate import (
@@ -35,7 +36,8 @@ from whitebox_probe.results import _schema, kinds
 
 FILES, DIGEST = "files", "digest"
 SAVED = ".whitebox-saved"
-_LINE = 1 << 14
+_TRIES = 10
+Read = TypeVar("Read")
 
 
 def save_sealed(
@@ -195,11 +197,15 @@ def _in_turn(saved: Path) -> Iterator[bool]:
         with in_turn(saved) as there:
             yield there
     except TimeoutError as error:
-        raise ResultError(
-            f"nothing can be saved or read in {saved.parent}",
-            "another save into it is under way",
-            "Try again once it has ended, or use another folder",
-        ) from error
+        raise _under_way(saved.parent) from error
+
+
+def _under_way(folder: Path) -> ResultError:
+    return ResultError(
+        f"nothing can be saved or read in {folder}",
+        "another save into it is under way",
+        "Try again once it has ended, or use another folder",
+    )
 
 
 def expect_own(folder: Path, seal: str, others: Sequence[str]) -> None:
@@ -233,14 +239,27 @@ def holds_own(folder: Path, seal: str, others: Sequence[str]) -> bool:
         return True
     tables = [name for name in others if name in kinds.COLUMNS]
     whole = all(is_file(folder / name) for name in others)
-    return bool(tables) and whole and all(kinds.COLUMNS[n] <= _columns(folder / n) for n in tables)
+    return bool(tables) and whole and all(_is_own_table(folder / name) for name in tables)
 
 
-def _columns(table: Path) -> set[str]:
-    """What the first line of a table of CSV names."""
-    with suppress(OSError), table.open(encoding="utf-8", errors="replace") as file:
-        return set(file.readline(_LINE).strip().split(","))
-    return set()
+def _is_own_table(path: Path) -> bool:
+    """Whether a table of CSV has just the columns that some version wrote, and rows of these.
+
+    A column more, a cell more or a word in place of a number is a user's own, and not replaced.
+    """
+    with suppress(OSError, ValueError, csv.Error), path.open(encoding="utf-8", newline="") as file:
+        rows = csv.reader(file)
+        columns = tuple(next(rows, ()))
+        if columns not in kinds.COLUMNS[path.name]:
+            return False
+        numbers = [i for i, name in enumerate(columns) if name in kinds.NUMBERS]
+        for row in rows:
+            if len(row) != len(columns):
+                return False
+            for i in numbers:
+                float(row[i] or "nan")
+        return True
+    return False
 
 
 def is_own_file(path: Path) -> bool:
@@ -363,16 +382,64 @@ def _move(saved: Path, folder: Path, *, last: Path | None = None) -> None:
             path.rmdir()
 
 
+def read_sealed(
+    folder: Path,
+    seal: str,
+    read: Callable[[dict[str, Any]], Read],
+    *,
+    what: str,
+    fix: str,
+    needed: Sequence[str] = (),
+) -> Read:
+    """What is made of the files of one save, all of which the seal's digests have checked.
+
+    Saves do not wait for those who read. Where one has replaced a file meanwhile, all is read anew.
+
+    Args: read: makes it of what the seal holds, and of the other files. what: `result`, say, for
+        messages. fix: how one is made. needed: files whose digests a seal that has any has to tell.
+    Returns: what `read` does.
+    Raises: ResultError when the folder is not whole, or saves into it follow each other.
+    """
+    for _ in range(_TRIES):
+        _finish_before(folder, what)
+        begun = _standing(folder, seal)
+        try:
+            found = read(_checked(folder, seal, what=what, fix=fix, needed=needed))
+        except ResultError:
+            if begun is not None and begun == _standing(folder, seal):
+                raise
+        else:
+            if begun is not None and begun == _standing(folder, seal):
+                return found
+    raise _under_way(folder)
+
+
+def _standing(folder: Path, seal: str) -> bytes | None:
+    """The seal that a folder has, b"" if none; None while files are moved to or below it.
+
+    In this order: the hidden folder of a save is gone only once its seal has been moved.
+    """
+    if any(_seal_in(each / SAVED) for each in (folder.parent.parent, folder)):
+        return None
+    with suppress(OSError):
+        return (folder / seal).read_bytes() if is_file(folder / seal) else b""
+    return b""
+
+
 def read_seal(
     folder: Path, seal: str, *, what: str, fix: str, needed: Sequence[str] = ()
 ) -> dict[str, Any]:
     """What the seal holds, after it and the other files have been checked against its digests.
 
-    A seal of an older version has no digest of its own, or none at all.
+    Args, Raises: as of `read_sealed`.
+    """
+    return read_sealed(folder, seal, lambda whole: whole, what=what, fix=fix, needed=needed)
 
-    Args: what: `result`, say, for messages. fix: how one is made. needed: files whose digests a
-        seal that has any has to tell.
-    Raises: ResultError when the folder is not whole.
+
+def _finish_before(folder: Path, what: str) -> None:
+    """Finish what has been saved there before it is read.
+
+    Raises: ResultError.
     """
     try:
         # An audit is saved as one with the results below it, which are read by themselves as well.
@@ -384,6 +451,17 @@ def read_seal(
             f"its saving was cut off, and the rest cannot be moved: {error.strerror}",
             f"Make room, or the folder writable, and read it again; or move what is in {SAVED}",
         ) from error
+
+
+def _checked(
+    folder: Path, seal: str, *, what: str, fix: str, needed: Sequence[str]
+) -> dict[str, Any]:
+    """What the seal holds, if it and the other files are as its digests tell.
+
+    A seal of an older version has no digest of its own, or none at all.
+
+    Raises: ResultError.
+    """
     if not is_file(folder / seal):
         why = f"it has no {seal}" if is_folder(folder) else "there is no such folder"
         raise ResultError(f"{folder} holds no {what}", why, fix)

@@ -29,13 +29,13 @@ class _Copied:
     """What is held under a hidden name, by the name of its field."""
 
     def __init__(self, name: str) -> None:
-        self._name = f"_{name}"
+        self._name = name
 
     def __get__(self, of: object | None, owner: type) -> Any:
-        return self if of is None else _own(vars(of)[self._name])
+        return self if of is None else _own(uncopied(of, self._name))
 
     def __set__(self, of: object, held: Any) -> None:
-        vars(of)[self._name] = _own(held)
+        vars(of)[f"_{self._name}"] = _own(held)
 
 
 def uncopied(of: object, name: str) -> Any:
@@ -43,7 +43,11 @@ def uncopied(of: object, name: str) -> Any:
 
     Whoever hands on what this gives copies it.
     """
-    return vars(of)[f"_{name}"]
+    fields, hidden = vars(of), f"_{name}"
+    if hidden not in fields:  # a pickle of a version that held it under the field's own name
+        fields.setdefault(hidden, _own(fields[name]))
+        fields.pop(name, None)
+    return fields[hidden]
 
 
 def _own(held: Any) -> Any:

@@ -25,13 +25,56 @@ FILES = {
     SIMILARITY: ("similarity.json", "similarity.csv"),
 }
 """What is written as one into a folder: the seal, and the other files."""
-COLUMNS = {
-    "table.csv": {"model", "layer", "site", "metric", "mean"},
-    "comparison.csv": {"model", "layer", "site", "metric", "mean"},
-    "audit.csv": {"model", "claim", "verdict"},
-    "similarity.csv": {"first", "second", "first_layer", "second_layer"},
+_KEY, _BASIS = ("model", "layer", "site", "metric"), ("basis", "convention")
+_SETTINGS = ("prenorm", "class_token", "eps", "lam", "null")
+_SPREAD = ("std", "sem", "ci_low", "ci_high")
+_MEAN = ("mean", *_SPREAD, "count")
+_TABLES = (
+    (*_KEY, *_BASIS, *_MEAN),
+    (*_KEY, *_BASIS, *_SETTINGS, *_MEAN),
+    (*_KEY, *_BASIS, *_SETTINGS, *_MEAN, "note"),
+)
+_PER_TOKEN = ("relative_depth", "mean_per_token")
+_PAIR, _DIFFERENCE = ("first", "second", "metric", "site"), ("difference", *_SPREAD)
+_DEPTH, _BASES = ("layer", "relative_depth", "form"), ("first_basis", "second_basis", "convention")
+_SET = (*_PAIR, *_BASES, *_SETTINGS, *_DEPTH, *_DIFFERENCE, "effect_size")
+_JUDGED, _TOLD = ("model", "claim"), ("reason", "sentence")
+_DRAWN = ("null_mean", "null_least", "null_most")
+_AUDIT = ("text", "statistic", "unit", "value", "ci_low", "ci_high", "p", "p_holm", "tested")
+_NULL = ("null", "null_draws", "null_mean", "null_low", "null_high", "null_p", "beyond_null")
+COLUMNS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "table.csv": _TABLES,
+    "comparison.csv": (
+        (*_TABLES[0], *_PER_TOKEN),
+        *((*each, *_PER_TOKEN, "mean_per_entry", "mean_position") for each in _TABLES),
+    ),
+    "differences.csv": (
+        (*_PAIR, "layer", *_DIFFERENCE, "count"),
+        (*_PAIR, *_DEPTH, *_DIFFERENCE, "effect_size", "count"),
+        (*_SET, "count"),
+        (*_SET, "p", "count", "p_holm"),
+    ),
+    "audit.csv": ((*_JUDGED, *_AUDIT, "samples", "compared", *_NULL, "robust", "verdict", *_TOLD),),
+    "audit-robustness.csv": ((*_JUDGED, "setting", "counts", "value", "p", "agrees", "why"),),
+    "audit-parts.csv": ((*_JUDGED, "part", "value"),),
+    "audit-curves.csv": (
+        ("claim", "model", "layer", "mean", "ci_low", "ci_high", "unit", *_DRAWN),
+    ),
+    "similarity.csv": (
+        ("first", "second", "first_layer", "second_layer", "cka", "overlap", "procrustes", "count"),
+    ),
 }
-"""Columns by which tables of ours are known in every version, also without their seal."""
+"""The columns that tables have had, version by version: so ours are known without their seal.
+
+An audit's are today's: no version wrote one without its seal.
+"""
+NUMBERS = {
+    *("layer", "first_layer", "second_layer", "count", "samples", "null_draws", "eps", "lam"),
+    *("mean", *_SPREAD, *_PER_TOKEN, "mean_per_entry", "mean_position", "difference"),
+    *("effect_size", "p", "p_holm", "value", "compared", "cka", "overlap", "procrustes"),
+    *("null_mean", "null_low", "null_high", "null_p", "null_least", "null_most"),
+}
+"""Columns of these tables that hold numbers, or nothing."""
 TOGETHER = {RESULT: {"run.json", "arguments.json"}}
 """Files by which a folder is of a kind, where there are several."""
 

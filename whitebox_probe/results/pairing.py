@@ -10,7 +10,7 @@ import pandas as pd
 from whitebox_probe._core.errors import ResultError
 from whitebox_probe.results.result import Result
 from whitebox_probe.results.run import QR, Run, same
-from whitebox_probe.results.table import SETTINGS, no_value, written
+from whitebox_probe.results.table import SETTINGS, no_value, same_number, written
 
 HEADS = "heads"
 NATIVE, PROJECTION = "native", "qkv:"
@@ -144,6 +144,8 @@ def _same(name: str, first: pd.DataFrame, second: pd.DataFrame) -> bool:
         return no_value(here) and no_value(there)
     if name == "site" and HEADS in (here, there):
         return str(here).startswith(HEADS) and str(there).startswith(HEADS)
+    if name in ("eps", "lam"):
+        return bool(same_number(here, there))
     return bool(here == there)
 
 

@@ -11,9 +11,9 @@ import pandas as pd
 from whitebox_probe._core.arguments import expect, expect_each, optional, text, whole
 from whitebox_probe._core.errors import MissingDependency, ResultError
 from whitebox_probe._core.gate import Unfit, gate
-from whitebox_probe._core.lines import names, short
+from whitebox_probe._core.lines import names, short, shown
 from whitebox_probe.results import printed, summary
-from whitebox_probe.results.folder import read_seal, save_sealed
+from whitebox_probe.results.folder import read_sealed, save_sealed
 from whitebox_probe.results.held import copied, read_only, uncopied
 from whitebox_probe.results.old import table_of_first_format
 from whitebox_probe.results.reading import (
@@ -341,7 +341,12 @@ class Result:
             RUN: same(self.run.to_dict(), read.run.to_dict()),
         }
         if other := [name for name, fit in fits.items() if not fit]:
-            raise Unfit(f"{other[0]} does not keep all that was to stand in it")
+            tables = {
+                f"{TABLE}.parquet": (_with_notes(self.frame), read.frame),
+                SAMPLES: (self.samples, read.samples),
+            }
+            told = _not_kept(*tables[other[0]]) if other[0] in tables else ""
+            raise Unfit(f"{other[0]} does not keep all that was to stand in it{told}")
 
     def _with_identities(self) -> pd.DataFrame:
         """The samples as they are saved: what tells them apart is one more column."""
@@ -356,7 +361,17 @@ class Result:
         """
         folder = Path(folder)
         needed = (f"{TABLE}.parquet", SAMPLES, MATRICES)
-        whole = read_seal(folder, RUN, what="result", fix=_FIX, needed=needed)
+        return read_sealed(
+            folder,
+            RUN,
+            lambda whole: cls._read(folder, whole),
+            what="result",
+            fix=_FIX,
+            needed=needed,
+        )
+
+    @classmethod
+    def _read(cls, folder: Path, whole: Mapping[str, Any]) -> "Result":
         run = Run.of(whole)
         _check_parquet()
         at = RUN
@@ -444,6 +459,14 @@ def same_table(one: pd.DataFrame, other: pd.DataFrame) -> bool:
     except AssertionError:
         return False
     return True
+
+
+def _not_kept(one: pd.DataFrame, other: pd.DataFrame) -> str:
+    """The first column of a table that another does not hold as it is, for a message."""
+    for name in one:
+        if name not in other or not same_table(one[[name]], other[[name]]):
+            return f", such as its column '{shown(name)}'"
+    return ""
 
 
 def _values(where: Mapping[str, Any]) -> dict[str, list[Any]]:

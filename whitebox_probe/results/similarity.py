@@ -10,7 +10,7 @@ import pandas as pd
 from whitebox_probe._core.errors import ResultError
 from whitebox_probe._core.gate import Unfit, gate, is_file
 from whitebox_probe._core.lines import names
-from whitebox_probe.results.folder import read_seal, save_sealed
+from whitebox_probe.results.folder import read_sealed, save_sealed
 from whitebox_probe.results.held import copied
 from whitebox_probe.results.result import same_arrays
 from whitebox_probe.results.table import read_table
@@ -89,12 +89,23 @@ class Similarity:
 
         Raises: ResultError when the folder holds none, or not every pair of layers.
         """
-        path = Path(folder) / FILE
-        if is_file(path.with_name(SEAL)):  # older ones have none
-            read_seal(path.parent, SEAL, what="similarity", fix=_FIX, needed=[FILE])
+        folder = Path(folder)
+        if not is_file(folder / SEAL):  # older ones have none
+            return cls._read(folder)
+        return read_sealed(
+            folder,
+            SEAL,
+            lambda _: cls._read(folder),
+            what="similarity",
+            fix=_FIX,
+            needed=[FILE],
+        )
+
+    @classmethod
+    def _read(cls, folder: Path) -> "Similarity":
         try:
             with gate():
-                frame = read_table(path)
+                frame = read_table(folder / FILE)
                 ordered = frame.sort_values(["first_layer", "second_layer"])[list(COLUMNS)]
                 shape = (int(frame["first_layer"].max()), int(frame["second_layer"].max()))
                 pairs = list(zip(ordered["first_layer"], ordered["second_layer"], strict=True))

@@ -170,12 +170,21 @@ def _equal(column: "pd.Series[Any]", values: Sequence[Any], *, strict: bool) -> 
     """Where a column holds one of these values; unless strict, also where it holds none."""
     if column.name in ("eps", "lam"):
         told = [float(value) for value in values if value is not None]
-        near = [np.isclose(column.to_numpy(), value, rtol=_ROUNDING, atol=0) for value in told]
+        near = [same_number(column.to_numpy(), value) for value in told]
         same = pd.Series(np.any(near, axis=0), index=column.index, dtype=bool)
     else:
         same = column.isin(["" if value is None else value for value in values]).astype(bool)
     empty = column.isna() | (column == "").fillna(False).astype(bool)
     return same if strict else same | empty
+
+
+def same_number(one: Any, other: Any) -> Any:
+    """Whether two values of eps or lam are one, to what float32 keeps of them; arrays one by one.
+
+    >>> bool(same_number(np.float64(np.float32(0.1)), 0.1)), bool(same_number(0.1, 0.1001))
+    (True, False)
+    """
+    return np.isclose(one, other, rtol=_ROUNDING, atol=0)
 
 
 def several_values(rows: pd.DataFrame) -> dict[str, list[str]]:
