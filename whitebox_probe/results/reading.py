@@ -1,13 +1,13 @@
 """What saved tables, samples and matrices have to be before a figure or a comparison uses them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from whitebox_probe._core.arrays import read_arrays
+from whitebox_probe._core.arrays import each_array
 from whitebox_probe._core.gate import Unfit, gate, size_of
 from whitebox_probe._core.lines import shown
 from whitebox_probe._core.memory import available
@@ -51,12 +51,19 @@ def read_frame(path: Path) -> pd.DataFrame:
     return frame
 
 
-def read_matrices(path: Path) -> dict[str, np.ndarray]:
-    """The matrices of a result, arrays of numbers.
+def read_matrices(path: Path, run: Run) -> Iterator[tuple[str, np.ndarray]]:
+    """The matrices of a result by key, one at a time: arrays over the layers of its run.
 
     Raises: Unfit.
     """
-    return read_arrays(path, kinds="biuf")
+    keys = set()
+    for key, array in each_array(path, kinds="biuf"):
+        _expect_matrix(key, array, run)
+        keys.add(key)
+        yield key, array
+        del array  # before the next is read
+    if missing := [key for key in run.matrices if key not in keys]:
+        raise Unfit(f"'{shown(missing[0])}', of which run.json tells, is missing")
 
 
 def expect_frame(frame: pd.DataFrame, run: Run) -> None:
@@ -120,7 +127,7 @@ def _expect_means(samples: pd.DataFrame, frame: pd.DataFrame, keys: "pd.Series[A
     if samples.empty:
         return
     means = samples.mean(skipna=False)
-    scale = samples.abs().max()
+    scale = np.maximum(samples.max(), -samples.min())  # no second table of absolute values
     for key, told in zip(keys, frame["mean"], strict=True):
         if key not in means.index or no_value(told):
             continue
@@ -128,18 +135,11 @@ def _expect_means(samples: pd.DataFrame, frame: pd.DataFrame, keys: "pd.Series[A
             raise Unfit(f"the mean of '{shown(key)}' is not that of the table")
 
 
-def expect_matrices(matrices: Mapping[str, np.ndarray], run: Run) -> None:
-    """Check that matrices are arrays over the layers of a run.
-
-    Raises: Unfit.
-    """
-    for key, array in matrices.items():
-        if run.matrices and key not in run.matrices:
-            raise Unfit(f"run.json does not tell of '{shown(key)}'")
-        if array.ndim < 2 or (run.layers and array.shape[0] != run.layers):
-            raise Unfit(f"'{shown(key)}' is no array over the {run.layers} layers: {array.shape}")
-        name = run.matrices.get(key, {}).get("name", key)
-        if name in _SQUARE and (array.ndim != 3 or array.shape[1] != array.shape[2]):
-            raise Unfit(f"'{shown(key)}' has the shape {array.shape}, and no square ones")
-    if missing := [key for key in run.matrices if key not in matrices]:
-        raise Unfit(f"'{shown(missing[0])}', of which run.json tells, is missing")
+def _expect_matrix(key: str, array: np.ndarray, run: Run) -> None:
+    if run.matrices and key not in run.matrices:
+        raise Unfit(f"run.json does not tell of '{shown(key)}'")
+    if array.ndim < 2 or (run.layers and array.shape[0] != run.layers):
+        raise Unfit(f"'{shown(key)}' is no array over the {run.layers} layers: {array.shape}")
+    name = run.matrices.get(key, {}).get("name", key)
+    if name in _SQUARE and (array.ndim != 3 or array.shape[1] != array.shape[2]):
+        raise Unfit(f"'{shown(key)}' has the shape {array.shape}, and no square ones")
