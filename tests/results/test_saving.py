@@ -22,7 +22,7 @@ from whitebox_probe._core import io
 from whitebox_probe._core.errors import ResultError
 from whitebox_probe.auditing import verdicts
 from whitebox_probe.results import folder as module
-from whitebox_probe.results import held, kinds
+from whitebox_probe.results import held, kinds, reading
 from whitebox_probe.results.compare import Comparison, compare
 from whitebox_probe.results.result import Result
 from whitebox_probe.results.similarity import Similarity
@@ -397,6 +397,25 @@ def test_a_save_copies_nothing_and_a_comparison_no_samples(made, tmp_path, monke
     assert not copied
     compare([ours, theirs])
     assert not any(each.equals(held.uncopied(ours, "samples")) for each in copied)
+
+
+def test_wide_samples_are_read_some_columns_at_a_time_and_are_the_same(made, tmp_path, monkeypatch):
+    found = made()
+    found.save(tmp_path)
+    whole, read = Result.load(tmp_path), []
+    monkeypatch.setattr(reading, "_WIDE", 4)
+    monkeypatch.setattr(reading.pd, "read_parquet", counting(pd.read_parquet, read))
+    again = Result.load(tmp_path)
+    assert again == whole == found
+    assert list(again.samples) == list(whole.samples)
+    assert again.samples.index.equals(whole.samples.index)
+    assert again.samples.index.name == whole.samples.index.name
+    assert max(map(len, read)) == 4
+
+
+def counting(reader, asked):
+    """A reader of parquet that also lists which columns it is asked for."""
+    return lambda file, columns: asked.append(columns) or reader(file, columns=columns)
 
 
 def test_a_result_does_not_follow_the_arrays_it_was_made_of(made):
