@@ -23,7 +23,7 @@ from whitebox_probe._core import io
 from whitebox_probe._core.errors import ResultError
 from whitebox_probe.auditing import verdicts
 from whitebox_probe.results import folder as module
-from whitebox_probe.results import kinds
+from whitebox_probe.results import held, kinds, reading
 from whitebox_probe.results.compare import Comparison, compare
 from whitebox_probe.results.result import Result
 from whitebox_probe.results.similarity import Similarity
@@ -353,7 +353,8 @@ def test_a_result_is_not_changed_by_what_it_hands_out(made, tmp_path):
             found.values("l0")[:] = 0
         write_by_torch(found.frame["mean"], found.matrix("coherence"), found.values("l0"))
         write_by_torch(found.samples.iloc[:, 0], *found.matrices.values())
-        found.matrices["coherence"] = np.zeros((3, 2, 2))
+        with pytest.raises(TypeError):
+            found.matrices["coherence"] = np.zeros((3, 2, 2))
         assert found == made()
         assert Result.load(found.save(tmp_path / "r")) == made()
     both = compare([made(), made(model="vit")])
@@ -377,6 +378,72 @@ def test_copies_of_a_result_are_as_safe_as_it_is(again, made):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 0
     assert found == made()
+
+
+def test_matrices_are_copied_one_by_one_and_stand_where_a_dict_does(made, tmp_path, monkeypatch):
+    found = made()
+    copied = counted(monkeypatch, "read_only")
+    assert "coherence" in found.matrices
+    assert list(found.matrices) == ["coherence"]
+    assert not copied
+    assert [found.matrices[key].shape for key in found.matrices] == [(3, 2, 2)]
+    assert len(copied) == 1
+    assert found.matrices == made().matrices == dict(found.matrices) == pickled(found.matrices)
+    assert found.matrices != {"coherence": np.ones((3, 2, 2))}
+    assert found.matrices != {}
+    assert found.matrices != 1
+    assert (found.matrices | {"other": 1}).keys() == {"coherence", "other"}
+    assert {"coherence": 1} | found.matrices == found.matrices
+    assert repr(found.matrices) == repr(dict(found.matrices))
+    np.savez(tmp_path / "mine.npz", **found.matrices)
+    with np.load(tmp_path / "mine.npz") as again:
+        assert found.matrices == dict(again)
+
+
+def counted(monkeypatch, name):
+    """What `held` copies from now on."""
+    copied, copies = [], getattr(held, name)
+    monkeypatch.setattr(held, name, lambda each: copied.append(each) or copies(each))
+    return copied
+
+
+READ = [repr, Result._repr_html_, Result.changes, Result.to_latex, lambda r: r == copy.copy(r)]
+
+
+@pytest.mark.parametrize("read", READ)
+def test_what_is_only_read_is_not_copied(read, made, monkeypatch):
+    found = made()
+    copied = counted(monkeypatch, "_own")
+    read(found)
+    assert not copied
+
+
+def test_a_save_copies_nothing_and_a_comparison_no_samples(made, tmp_path, monkeypatch):
+    ours, theirs = made(), made(model="vit")
+    copied = counted(monkeypatch, "_own")
+    ours.save(tmp_path)
+    assert not copied
+    compare([ours, theirs])
+    assert not any(each.equals(held.uncopied(ours, "samples")) for each in copied)
+
+
+def test_wide_samples_are_read_some_columns_at_a_time_and_are_the_same(made, tmp_path, monkeypatch):
+    found = made()
+    found.save(tmp_path)
+    whole, read = Result.load(tmp_path), []
+    monkeypatch.setattr(reading, "_WIDE", 4)
+    monkeypatch.setattr(reading.pd, "read_parquet", counting(pd.read_parquet, read))
+    again = Result.load(tmp_path)
+    assert again == whole == found
+    assert list(again.samples) == list(whole.samples)
+    assert again.samples.index.equals(whole.samples.index)
+    assert again.samples.index.name == whole.samples.index.name
+    assert max(map(len, read)) == 4
+
+
+def counting(reader, asked):
+    """A reader of parquet that also lists which columns it is asked for."""
+    return lambda file, columns: asked.append(columns) or reader(file, columns=columns)
 
 
 def test_a_result_does_not_follow_the_arrays_it_was_made_of(made):

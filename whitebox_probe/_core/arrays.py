@@ -22,6 +22,8 @@ from whitebox_probe._core.process import ONE_AT_A_TIME
 
 NUMBERS = "biufc"
 _LONGEST = 10_000  # bytes of a header
+_HEADER = 1 << 17  # bytes in which a header lies that is read
+_PART = 1 << 20  # bytes
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -42,12 +44,19 @@ def read_arrays(
         are read.
     Raises: Unfit.
     """
-    return dict(_arrays(path, kinds, only))
+    return dict(each_array(path, kinds=kinds, only=only))
 
 
-def _arrays(
-    path: Path, kinds: str, only: Callable[[list[str]], list[str]]
+def each_array(
+    path: Path,
+    *,
+    kinds: str = NUMBERS,
+    only: Callable[[list[str]], list[str]] = lambda names: names,
 ) -> Iterator[tuple[str, np.ndarray]]:
+    """The same, name by name: one is read once the last was taken, and none is kept.
+
+    Raises: Unfit, as it is iterated.
+    """
     size_of(path)
     with gate(), zipfile.ZipFile(path) as archive:
         every = archive.infolist()
@@ -65,10 +74,22 @@ def _arrays(
             if member.compress_type not in _METHODS:
                 raise Unfit(f"'{shown(name)}' is compressed in a way that is not read")
             try:
-                held = bytearray(archive.read(member))
+                held = _unpacked(archive, member)
             except zipfile.BadZipFile as error:
                 raise Unfit(f"'{shown(name)}' is not as it was written: {error}") from error
-            yield name, _array(held, name, kinds)
+            found = _array(held, name, kinds)
+            del held
+            yield name, found
+            del found
+
+
+def _unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytearray:
+    """The bytes of a member, once: `archive.read` gives bytes, which are no memory to write to."""
+    held = bytearray()
+    with archive.open(member) as file:
+        while part := file.read(_PART):
+            held += part
+    return held
 
 
 def parse_array(content: bytes) -> np.ndarray:
@@ -80,7 +101,7 @@ def parse_array(content: bytes) -> np.ndarray:
 
 
 def _array(held: bytearray, name: str, kinds: str) -> np.ndarray:
-    file = io.BytesIO(held)
+    file = io.BytesIO(memoryview(held)[:_HEADER])  # a copy: of the header, not of all
     shape, by_column, dtype = _header(file, name)
     _expect_kind(dtype, name, kinds)
     start = file.tell()

@@ -47,6 +47,7 @@ from whitebox_probe.probing.means import mean_updates, with_means
 from whitebox_probe.probing.plan import Request, planned
 from whitebox_probe.probing.probe import as_model, probe
 from whitebox_probe.probing.settings import Execution, Settings
+from whitebox_probe.results.held import uncopied
 from whitebox_probe.results.result import Result
 
 TAKING = ("dtype", "fast", "nonfinite", "on_error", "fit_limit")
@@ -174,7 +175,7 @@ def audit(
             requests, _ = wanted(apart, base, (), absent)
             result, other = _of_model(apart, data, requests, base, others, common, absent)
         if Readings(result).count < 2:
-            many = len(result.samples) > 1
+            many = len(uncopied(result, "samples")) > 1
             raise DataError(
                 "one sample is too few for an audit" + " (the others are copies of it)" * many,
                 "its effects are judged by how samples differ",
@@ -238,7 +239,7 @@ def _of_model(
         whole = probe(model, data, around_it, **options)
         return whole, whole
     result = probe(model, data, usually, **options)
-    few = {**options, "limit": min(AROUND, len(result.samples)), "progress": False}
+    few = {**options, "limit": min(AROUND, len(uncopied(result, "samples"))), "progress": False}
     return result, probe(model, data, around_it, **few)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from whitebox_probe._core.errors import ResultError
+from whitebox_probe.results.held import uncopied
 from whitebox_probe.results.result import Result
 from whitebox_probe.results.run import Run
 from whitebox_probe.results.table import SETTINGS, no_value, written
@@ -45,7 +46,7 @@ class Readings:
         # By place: looking for names among thousands takes longer than their values.
         self._places = {name: i for i, name in enumerate(self._samples.columns)}
         self._curves: dict[str, list[_Curve]] = {}
-        frame = result.frame
+        frame = uncopied(result, "frame")
         found: dict[tuple[Any, ...], _Curve] = {}
         columns = [frame[name].tolist() for name in ("metric", "site", "null", *_TOLD)]
         numbers = [frame[name].tolist() for name in ("layer", "mean", "ci_low", "ci_high")]

@@ -12,6 +12,7 @@ import numpy as np
 from whitebox_probe import plots
 from whitebox_probe._core import html
 from whitebox_probe._core.digits import number
+from whitebox_probe.results.held import uncopied
 from whitebox_probe.results.pages import place
 from whitebox_probe.results.result import Result
 from whitebox_probe.results.summary import curves, measure
@@ -162,7 +163,7 @@ class Panes:
     @cached_property
     def _lines(self) -> list["_Line"]:
         """The measures, out of the table once: a slider moves often."""
-        frame, samples = self.result.frame, self.result.samples
+        frame, samples = uncopied(self.result, "frame"), uncopied(self.result, "samples")
         keys = self.result.keys()
         several = {m: varying(rows) for m, rows in frame.groupby("metric", sort=False)}
         order = list(self.view.ids) or list(samples.index[: self.view.samples])

@@ -10,6 +10,7 @@ from whitebox_probe._core.errors import ProbeError, ResultError, expect_names_di
 from whitebox_probe.plots import _labels
 from whitebox_probe.results.compare import MUST_AGREE
 from whitebox_probe.results.forms import FORMS, in_nats
+from whitebox_probe.results.held import uncopied
 from whitebox_probe.results.pairing import expect_same_parameters
 from whitebox_probe.results.result import Result
 from whitebox_probe.results.table import no_value
@@ -103,7 +104,7 @@ def check_options(results: Sequence[Result], metric: str, band: Any, normalise: 
             f"Use one of: {', '.join(FORMS)}, None",
         )
     for result in results:
-        have = sorted(set(result.frame["metric"]))
+        have = sorted(set(uncopied(result, "frame")["metric"]))
         if metric not in have:
             raise ResultError(
                 f"'{metric}' is not in the result of {result.model}",

@@ -13,6 +13,7 @@ from whitebox_probe.plots._palette import Palette, colour_map
 from whitebox_probe.plots._settings import setting
 from whitebox_probe.plots._where import Where
 from whitebox_probe.plots.page import Page, Size, extent, page, refuse_size
+from whitebox_probe.results.held import uncopied
 from whitebox_probe.results.result import Result
 
 if TYPE_CHECKING:
@@ -242,7 +243,8 @@ def _shown(
 def _stack(result: Result, matrix: str, options: Options) -> np.ndarray:
     stack = matrices_of(result, matrix, options.where)
     if stack is None or stack.ndim != 3:
-        square = sorted(name for name, each in result.matrices.items() if each.ndim == 3)
+        held = uncopied(result, "matrices")
+        square = sorted(name for name, each in held.items() if each.ndim == 3)
         raise ResultError(
             f"the result of {result.model} holds no matrix '{matrix}'",
             f"it holds: {', '.join(square) or 'none'}",

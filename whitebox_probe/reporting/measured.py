@@ -9,6 +9,7 @@ import pandas as pd
 from whitebox_probe._core.digits import number
 from whitebox_probe._core.errors import ResultError
 from whitebox_probe.results.forms import GAUSSIAN, NULL_SEPARATOR, in_nats, scale
+from whitebox_probe.results.held import uncopied
 from whitebox_probe.results.pages import place
 from whitebox_probe.results.result import Result
 from whitebox_probe.results.table import SETTINGS, no_value, written
@@ -53,8 +54,9 @@ def groups(results: Sequence[Result]) -> dict[Key, list[Rows]]:
     found: dict[Key, list[Rows]] = {}
     order: dict[Key, Any] = {}
     for result in results:
-        columns = ["metric", "site", *(c for c in SETTINGS if c in result.frame)]
-        for _, rows in result.frame.groupby(columns, sort=False, dropna=False):
+        frame = uncopied(result, "frame")
+        columns = ["metric", "site", *(c for c in SETTINGS if c in frame)]
+        for _, rows in frame.groupby(columns, sort=False, dropna=False):
             row = rows.iloc[0]
             site = _HEADS if str(row["site"]).startswith(_HEADS) else str(row["site"])
             key = (row["metric"], site, *(written(row.get(c)) for c in _APART))

@@ -14,6 +14,7 @@ from whitebox_probe.auditing.verdicts import Audit
 from whitebox_probe.reporting.material import Material, gathered
 from whitebox_probe.reporting.section import Part, sections
 from whitebox_probe.results.compare import Comparison
+from whitebox_probe.results.held import uncopied
 from whitebox_probe.results.result import Result
 from whitebox_probe.results.similarity import Similarity
 from whitebox_probe.results.view import View
@@ -99,7 +100,7 @@ def heading(material: Material) -> str:
 def subtitle(material: Material) -> str:
     """What was measured on what, in a line."""
     data = dict.fromkeys(str(r.run.data.get("name", "data")) for r in material.results)
-    counts = sorted({len(r.samples) or r.run.count for r in material.results})
+    counts = sorted({len(uncopied(r, "samples")) or r.run.count for r in material.results})
     if not counts:
         return "Compression, sparsity and coherence, layer by layer"
     told = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))

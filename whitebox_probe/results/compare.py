@@ -16,7 +16,7 @@ from whitebox_probe._core.process import as_found
 from whitebox_probe.results import _schema, pairing, printed, summary
 from whitebox_probe.results.folder import read_sealed, save_sealed
 from whitebox_probe.results.forms import FORMS, in_nats, normal_form, scale
-from whitebox_probe.results.held import copied
+from whitebox_probe.results.held import copied, uncopied
 from whitebox_probe.results.pairing import Pair
 from whitebox_probe.results.result import Result, units_of
 from whitebox_probe.results.table import read_table
@@ -211,7 +211,7 @@ def compare(results: Sequence[Result], *, form: str | None = None, seed: int = 0
 
 
 def _aligned(result: Result) -> pd.DataFrame:
-    frame = result.frame.copy()
+    frame = result.frame
     frame["relative_depth"] = frame["layer"] / result.run.layers
     for each in ("per_token", "per_entry", "position"):
         frame[f"mean_{each}"] = _formed(result, each)
@@ -220,7 +220,7 @@ def _aligned(result: Result) -> pd.DataFrame:
 
 def _formed(result: Result, form: str) -> pd.Series:
     """The means of rates in a form; NaN for all else."""
-    frame = result.frame
+    frame = uncopied(result, "frame")
     out = pd.Series(float("nan"), index=frame.index)
     if result.run.tokens_change:
         return out
@@ -246,7 +246,8 @@ def _paired(
             "differences are taken sample by sample, and that has no value a sample",
             "Probe both with a measure of samples too, such as l0",
         )
-    shared = first.samples.index.intersection(second.samples.index)
+    here, there = (uncopied(result, "samples").index for result in (first, second))
+    shared = here.intersection(there)
     contents = first.contents(shared.tolist())
     if len(shared) < 2:
         raise ResultError(
@@ -342,7 +343,7 @@ def _on_grid(
     shared: pd.Index,
 ) -> np.ndarray:
     """Values (samples, depths) at the relative depths of a grid."""
-    whole = result.samples.loc[shared, list(rows["key"])].to_numpy()
+    whole = uncopied(result, "samples").loc[shared, list(rows["key"])].to_numpy()
     low, size = scale(result.run, metric, form, rows)
     whole = (whole - low) / size
     depth = rows["layer"].to_numpy() / result.run.layers

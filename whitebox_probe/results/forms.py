@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from whitebox_probe._core.errors import ResultError
+from whitebox_probe.results.held import uncopied
 from whitebox_probe.results.result import Result
 from whitebox_probe.results.run import Run
 
@@ -44,7 +45,8 @@ def gaussian_null(
     others = list(nulls.values()) if isinstance(nulls, Mapping) else list(nulls)
     for other in (result, *others):
         of = other.run.null_of or other.model.partition(NULL_SEPARATOR)[0]
-        if (other is result or of == result.model) and (other.frame["null"] == GAUSSIAN).any():
+        mine = other is result or of == result.model
+        if mine and (uncopied(other, "frame")["null"] == GAUSSIAN).any():
             return other.curve(metric, site, null=GAUSSIAN, **where)
     return None
 

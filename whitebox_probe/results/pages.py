@@ -11,6 +11,7 @@ import pandas as pd
 from whitebox_probe._core import html
 from whitebox_probe._core.digits import number
 from whitebox_probe.results import summary
+from whitebox_probe.results.held import uncopied
 from whitebox_probe.results.table import varying, written
 from whitebox_probe.stats import few_note
 
@@ -29,17 +30,17 @@ _SHADE = (58, 143, 196)  # as `html.BLUE`
 
 def of_result(result: "Result") -> str:
     """The page of a result."""
-    run = result.run
-    facts = [f"{len(result.samples) or run.count} samples of {run.data.get('name', 'data')}"]
+    run, frame, samples = result.run, uncopied(result, "frame"), len(uncopied(result, "samples"))
+    facts = [f"{samples or run.count} samples of {run.data.get('name', 'data')}"]
     facts += [f"convention {_told(run.get('convention'))}", f"basis {_told(run.get('basis'))}"]
     facts += [f"null {_told(run.get('null'))}"] if run.get("null") else []
     facts += [f"L={run.layers}, d={run.dim}, K={run.heads}, p={run.dim_head}, n={run.tokens}"]
-    facts += [note] if (note := few_note(len(result.samples))) else []
-    several = {m: varying(g) for m, g in result.frame.groupby("metric", sort=False)}
+    facts += [note] if (note := few_note(samples)) else []
+    several = {m: varying(g) for m, g in frame.groupby("metric", sort=False)}
     rows = [
         (place(run, row["metric"]), _row(run, row, curve, several[row["metric"]]))
         for row, curve in zip(
-            summary.changes(result).to_dict("records"), summary.curves(result.frame), strict=True
+            summary.changes(result).to_dict("records"), summary.curves(frame), strict=True
         )
     ]
     ordered = [cells for _, cells in sorted(rows, key=lambda row: row[0])]

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from whitebox_probe._core.errors import ResultError
+from whitebox_probe.results.held import uncopied
 from whitebox_probe.results.result import Result
 from whitebox_probe.results.run import QR, Run, same
 from whitebox_probe.results.table import SETTINGS, no_value, same_number, written
@@ -66,14 +67,15 @@ def _expect_same_samples(first: Result, second: Result) -> bool:
 
     Raises: ResultError for samples of one number that are not.
     """
-    if first.identities is None or second.identities is None:
+    ours, theirs = (uncopied(result, "identities") for result in (first, second))
+    if ours is None or theirs is None:
         return False
-    here, there = first.identities.align(second.identities, join="inner")
+    here, there = ours.align(theirs, join="inner")
     other = here.index[(here != there).to_numpy()]
     if len(other):
         raise ResultError(
-            f"the results differ in data: {first.model} has {len(first.identities)} samples, "
-            f"{second.model} has {len(second.identities)}, and {len(other)} of {len(here)} samples "
+            f"the results differ in data: {first.model} has {len(ours)} samples, "
+            f"{second.model} has {len(theirs)}, and {len(other)} of {len(here)} samples "
             f"whose number both have are not the same, such as sample {other[0]}",
             "samples of different data, or in another order, cannot be paired",
             "Probe all models on the same data, in one order (a loader may shuffle)",
@@ -106,9 +108,9 @@ def pairs_of(one: Result, two: Result) -> list[Pair]:
 
 def _curves(result: Result) -> dict[str, list[pd.DataFrame]]:
     """Metric -> its curves, one for each site and setting."""
-    frame = result.frame.assign(key=result.keys())
+    frame = uncopied(result, "frame").assign(key=result.keys())
     frame["class_token_counts"] = result.run.class_token_counts
-    frame["sampled"] = frame["key"].isin(result.samples.columns)
+    frame["sampled"] = frame["key"].isin(uncopied(result, "samples").columns)
     groups: dict[str, list[pd.DataFrame]] = {}
     columns = ["metric", *_TOLD]
     for place, rows in frame.groupby(columns, sort=False, dropna=False):

@@ -1,13 +1,13 @@
 """What saved tables, samples and matrices have to be before a figure or a comparison uses them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
 
-from whitebox_probe._core.arrays import read_arrays
+from whitebox_probe._core.arrays import each_array
 from whitebox_probe._core.gate import Unfit, gate, size_of
 from whitebox_probe._core.lines import shown
 from whitebox_probe._core.memory import available
@@ -26,6 +26,7 @@ _NUMBERS = [name for name in COLUMNS if name not in BOOLEANS | INTEGERS | TEXTS]
 _SQUARE = ("coherence", "overlap")
 _NEAR = 1e-5
 _CELLS = 1 << 28
+_WIDE = 512  # columns
 
 
 def read_frame(path: Path) -> pd.DataFrame:
@@ -42,21 +43,36 @@ def read_frame(path: Path) -> pd.DataFrame:
             told = file.metadata
             rows, columns = told.num_rows, told.num_columns
             size = sum(told.row_group(i).total_byte_size for i in range(told.num_row_groups))
+            names = file.schema_arrow.names
         if rows * max(columns, 1) > _CELLS or size > available():
             raise Unfit(f"it says that it holds {rows:,} rows of {columns:,} columns")
-        opened.seek(0)
-        frame = pd.read_parquet(opened)
+        # Some columns at a time: of all at once, pyarrow holds three times what they take.
+        wide = len(names) > _WIDE and len(set(names)) == len(names)
+        some = [names[at : at + _WIDE] for at in range(0, len(names), _WIDE)] if wide else [None]
+        frame = pd.concat([_columns(opened, each) for each in some], axis=1)
         if not frame.columns.is_unique or not all(isinstance(c, str) for c in frame.columns):
             raise Unfit("its columns have no names, or two have one")
     return frame
 
 
-def read_matrices(path: Path) -> dict[str, np.ndarray]:
-    """The matrices of a result, arrays of numbers.
+def _columns(opened: BinaryIO, names: list[str] | None) -> pd.DataFrame:
+    opened.seek(0)
+    return pd.read_parquet(opened, columns=names)
+
+
+def read_matrices(path: Path, run: Run) -> Iterator[tuple[str, np.ndarray]]:
+    """The matrices of a result by key, one at a time: arrays over the layers of its run.
 
     Raises: Unfit.
     """
-    return read_arrays(path, kinds="biuf")
+    keys = set()
+    for key, array in each_array(path, kinds="biuf"):
+        _expect_matrix(key, array, run)
+        keys.add(key)
+        yield key, array
+        del array  # before the next is read
+    if missing := [key for key in run.matrices if key not in keys]:
+        raise Unfit(f"'{shown(missing[0])}', of which run.json tells, is missing")
 
 
 def expect_frame(frame: pd.DataFrame, run: Run) -> None:
@@ -120,7 +136,7 @@ def _expect_means(samples: pd.DataFrame, frame: pd.DataFrame, keys: "pd.Series[A
     if samples.empty:
         return
     means = samples.mean(skipna=False)
-    scale = samples.abs().max()
+    scale = np.maximum(samples.max(), -samples.min())  # no second table of absolute values
     for key, told in zip(keys, frame["mean"], strict=True):
         if key not in means.index or no_value(told):
             continue
@@ -128,18 +144,11 @@ def _expect_means(samples: pd.DataFrame, frame: pd.DataFrame, keys: "pd.Series[A
             raise Unfit(f"the mean of '{shown(key)}' is not that of the table")
 
 
-def expect_matrices(matrices: Mapping[str, np.ndarray], run: Run) -> None:
-    """Check that matrices are arrays over the layers of a run.
-
-    Raises: Unfit.
-    """
-    for key, array in matrices.items():
-        if run.matrices and key not in run.matrices:
-            raise Unfit(f"run.json does not tell of '{shown(key)}'")
-        if array.ndim < 2 or (run.layers and array.shape[0] != run.layers):
-            raise Unfit(f"'{shown(key)}' is no array over the {run.layers} layers: {array.shape}")
-        name = run.matrices.get(key, {}).get("name", key)
-        if name in _SQUARE and (array.ndim != 3 or array.shape[1] != array.shape[2]):
-            raise Unfit(f"'{shown(key)}' has the shape {array.shape}, and no square ones")
-    if missing := [key for key in run.matrices if key not in matrices]:
-        raise Unfit(f"'{shown(missing[0])}', of which run.json tells, is missing")
+def _expect_matrix(key: str, array: np.ndarray, run: Run) -> None:
+    if run.matrices and key not in run.matrices:
+        raise Unfit(f"run.json does not tell of '{shown(key)}'")
+    if array.ndim < 2 or (run.layers and array.shape[0] != run.layers):
+        raise Unfit(f"'{shown(key)}' is no array over the {run.layers} layers: {array.shape}")
+    name = run.matrices.get(key, {}).get("name", key)
+    if name in _SQUARE and (array.ndim != 3 or array.shape[1] != array.shape[2]):
+        raise Unfit(f"'{shown(key)}' has the shape {array.shape}, and no square ones")

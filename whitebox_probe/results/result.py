@@ -1,6 +1,7 @@
 """The result of a probe: a tidy table, per-sample values, matrices, and where they came from."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,12 +14,11 @@ from whitebox_probe._core.errors import MissingDependency, ResultError
 from whitebox_probe._core.gate import Unfit, gate
 from whitebox_probe._core.lines import names, short, shown
 from whitebox_probe.results import printed, summary
-from whitebox_probe.results.folder import read_sealed, save_sealed
-from whitebox_probe.results.held import copied, read_only, uncopied
+from whitebox_probe.results.folder import Read, read_sealed, save_sealed
+from whitebox_probe.results.held import copied, read_only, same_array, same_arrays, uncopied
 from whitebox_probe.results.old import table_of_first_format
 from whitebox_probe.results.reading import (
     expect_frame,
-    expect_matrices,
     expect_samples,
     read_frame,
     read_matrices,
@@ -63,12 +63,13 @@ class Result:
             None in results of an older version.
 
     Tables and matrices are copies, new ones at each access: name one to work on it (`frame =
-    result.frame`); matrices are read-only. What is done to either does not change the result.
+    result.frame`); matrices are read-only, and copied one by one as they are asked for. What is
+    done to either does not change the result.
     """
 
     frame: pd.DataFrame
     samples: pd.DataFrame
-    matrices: dict[str, np.ndarray]
+    matrices: Mapping[str, np.ndarray]
     run: Run
     identities: pd.Series | None = None
 
@@ -79,23 +80,23 @@ class Result:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Result):
             return NotImplemented
-        return (
-            self.frame.equals(other.frame)
-            and self.samples.equals(other.samples)
-            and self.run == other.run
-            and same_arrays(self.matrices, other.matrices)
+        tables = (
+            uncopied(self, name).equals(uncopied(other, name)) for name in ("frame", "samples")
         )
+        matrices = (uncopied(each, "matrices") for each in (self, other))
+        return all(tables) and self.run == other.run and same_arrays(*matrices)
 
     def __hash__(self) -> NoReturn:
         raise TypeError("a Result is compared by content and has no hash: use result.model as key")
 
     def __repr__(self) -> str:
         """One line: the model, the data, and how much there is of what."""
-        measures = self.frame["metric"].nunique()
+        measures = uncopied(self, "frame")["metric"].nunique()
+        samples = len(uncopied(self, "samples"))
         data = short(str(self.run.data.get("name", "")))
         return (
             f"Result('{short(self.model)}', data='{data}', "
-            f"samples={len(self.samples)}, layers={self.run.layers}, measures={measures})"
+            f"samples={samples}, layers={self.run.layers}, measures={measures})"
         )
 
     @property
@@ -181,18 +182,17 @@ class Result:
         Args: samples: numbers of the data set, as the index of `samples` has them.
         Raises: ResultError for one that was not measured.
         """
-        known = self.identities
+        known, held = uncopied(self, "identities"), uncopied(self, "samples").index
         if samples is None:
-            return None if known is None else known.loc[self.samples.index].to_numpy()
+            return None if known is None else known.loc[held].to_numpy(copy=True)
         wanted = expect_each("samples", samples, whole(0), "samples are named by their numbers")
-        held = self.samples.index
         if unknown := [number for number in wanted if number not in held]:
             raise ResultError(
                 f"the result of {self.model} holds no sample {unknown[0]}",
                 "it was not drawn from the data",
                 f"Use some of: {names(list(map(str, held)))}",
             )
-        return None if known is None else known.loc[wanted].to_numpy()
+        return None if known is None else known.loc[wanted].to_numpy(copy=True)
 
     def trend(self, metric: str, site: str | None = None, **where: Any) -> Trend:
         """How a metric goes with depth: Spearman's rho and its p, the change, and its steps.
@@ -243,35 +243,36 @@ class Result:
         Raises: ResultError when nothing is left.
         """
         wanted = _values(where)
-        rows = self.frame[matching(self.frame, wanted)]
-        if rows.empty or any(not v or not_measured(self.frame, n, v) for n, v in wanted.items()):
+        frame, samples = uncopied(self, "frame"), uncopied(self, "samples")
+        rows = frame[matching(frame, wanted)]
+        if rows.empty or any(not v or not_measured(frame, n, v) for n, v in wanted.items()):
             asked = ", ".join(f"{n}={' or '.join(map(written, v))}" for n, v in wanted.items())
             raise ResultError(
                 f"nothing in the result of {self.model} has {asked}",
                 "it was not measured so",
-                f"It holds: {'; '.join(map(_told, _distinct(self.frame)))}",
+                f"It holds: {'; '.join(map(_told, _distinct(frame)))}",
             )
         keys = self.keys().loc[rows.index]
         rows = rows.reset_index(drop=True)
         names = {old: new for old, new in zip(keys, keys_of(rows), strict=True)}
-        kept = [column for column in self.samples.columns if column in names]
+        kept = [column for column in samples.columns if column in names]
         matrices, places = self._selected_matrices(wanted)
         left = {n: [v for v in pd.unique(rows[n]) if not no_value(v)] for n in wanted}
         left |= {"null": list(pd.unique(rows["null"]))} if "null" in wanted else {}
         narrow = {name: values for name, values in left.items() if values}
         return Result(
             frame=rows,
-            samples=self.samples[kept].rename(columns=names),
+            samples=samples[kept].rename(columns=names),
             matrices=matrices,
             run=self.run.narrowed(narrow, places),
-            identities=self.identities,
+            identities=uncopied(self, "identities"),
         )
 
     def _selected_matrices(
         self, where: Mapping[str, Any]
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         found = []
-        for key, array in self.matrices.items():
+        for key, array in uncopied(self, "matrices").items():
             place = dict(self.run.matrices.get(key, {}))
             if matching(pd.DataFrame([place], index=[0]), where).all():
                 found.append((place.pop("name", key), place, array))
@@ -312,11 +313,12 @@ class Result:
         Raises: ResultError, before anything is replaced, for what `load` would refuse.
         """
         _check_parquet()
+        frame, matrices = uncopied(self, "frame"), uncopied(self, "matrices")
         writers: dict[str, Callable[[Path], Any]] = {
-            f"{TABLE}.csv": lambda path: self.frame.to_csv(path, index=False),
-            f"{TABLE}.parquet": lambda path: self.frame.to_parquet(path),
+            f"{TABLE}.csv": lambda path: frame.to_csv(path, index=False),
+            f"{TABLE}.parquet": lambda path: frame.to_parquet(path),
             SAMPLES: lambda path: self._with_identities().to_parquet(path),
-            MATRICES: lambda path: np.savez_compressed(path, **self.matrices),  # type: ignore[arg-type]
+            MATRICES: lambda path: np.savez_compressed(path, **matrices),
         }
         return save_sealed(
             Path(folder),
@@ -324,34 +326,35 @@ class Result:
             RUN,
             self.run.to_dict(),
             free=[f"{TABLE}.csv"],
-            check=lambda new: self._expect_same(Result.load(new)),
+            check=self._expect_same,
         )
 
-    def _expect_same(self, read: "Result") -> None:
-        """Check that what was read is this result.
+    def _expect_same(self, folder: Path) -> None:
+        """Check that a folder holds this result, a part at a time.
 
-        Raises: Unfit.
+        Raises: Unfit; ResultError as `load` does.
         """
-        known = [each.contents() for each in (self, read)]
-        mine, theirs = ([] if each is None else each.tolist() for each in known)
-        fits = {
-            f"{TABLE}.parquet": same_table(_with_notes(self.frame), read.frame),
-            SAMPLES: same_table(self.samples, read.samples) and mine == theirs,
-            MATRICES: same_arrays(self.matrices, read.matrices),
-            RUN: same(self.run.to_dict(), read.run.to_dict()),
-        }
+        _read(folder, self._expect_in)
+
+    def _expect_in(self, saved: "_Saved") -> None:
+        fits = {RUN: same(self.run.to_dict(), saved.run.to_dict())}
+        fits[MATRICES] = _same_matrices(uncopied(self, "matrices"), saved.matrices())
+        frame, samples, known = saved.tables()
+        fits[f"{TABLE}.parquet"] = same_table(_with_notes(uncopied(self, "frame")), frame)
+        mine, theirs = ([] if c is None else c.tolist() for c in (self.contents(), known))
+        fits[SAMPLES] = same_table(uncopied(self, "samples"), samples) and mine == theirs
         if other := [name for name, fit in fits.items() if not fit]:
             tables = {
-                f"{TABLE}.parquet": (_with_notes(self.frame), read.frame),
-                SAMPLES: (self.samples, read.samples),
+                f"{TABLE}.parquet": (_with_notes(self.frame), frame),
+                SAMPLES: (self.samples, samples),
             }
             told = _not_kept(*tables[other[0]]) if other[0] in tables else ""
             raise Unfit(f"{other[0]} does not keep all that was to stand in it{told}")
 
     def _with_identities(self) -> pd.DataFrame:
         """The samples as they are saved: what tells them apart is one more column."""
-        known = self.identities
-        return self.samples if known is None else self.samples.assign(**{IDENTITY: known})
+        samples, known = uncopied(self, "samples"), uncopied(self, "identities")
+        return samples if known is None else samples.assign(**{IDENTITY: known})
 
     @classmethod
     def load(cls, folder: str | Path) -> "Result":
@@ -359,44 +362,75 @@ class Result:
 
         Raises: ResultError when the folder holds no whole result.
         """
-        folder = Path(folder)
-        needed = (f"{TABLE}.parquet", SAMPLES, MATRICES)
-        return read_sealed(
-            folder,
-            RUN,
-            lambda whole: cls._read(folder, whole),
-            what="result",
-            fix=_FIX,
-            needed=needed,
-        )
 
-    @classmethod
-    def _read(cls, folder: Path, whole: Mapping[str, Any]) -> "Result":
-        run = Run.of(whole)
-        _check_parquet()
-        at = RUN
+        def read(saved: "_Saved") -> "Result":
+            matrices = dict(saved.matrices())
+            frame, samples, known = saved.tables()
+            return cls(frame, samples, matrices, saved.run, known)
+
+        return _read(Path(folder), read)
+
+
+class _Saved:
+    """The parts of a saved result, each read when it is asked for.
+
+    Args: whole: what its seal holds.
+    Raises: ResultError, in each method, for a part that cannot be read.
+    """
+
+    def __init__(self, folder: Path, whole: Mapping[str, Any]) -> None:
+        self._folder, self._whole = folder, whole
+        self.run = Run.of(whole)
+
+    def matrices(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Each matrix by its key: none is kept here."""
+        with self._reading(MATRICES):
+            yield from read_matrices(self._folder / MATRICES, self.run)
+
+    def tables(self) -> tuple[pd.DataFrame, pd.DataFrame, "pd.Series[Any] | None"]:
+        """The table, the samples, and what tells them apart."""
+        with self._reading(f"{TABLE}.parquet"):
+            frame = read_frame(self._folder / f"{TABLE}.parquet")
+        with self._reading(SAMPLES):
+            samples = read_frame(self._folder / SAMPLES)
+            known = samples.pop(IDENTITY) if IDENTITY in samples else None
+        with self._reading(f"{TABLE}.parquet"):
+            if "format" not in self._whole:
+                frame, samples = table_of_first_format(frame, samples, self._whole)
+            frame = _with_notes(frame)
+            expect_frame(frame, self.run)
+        with self._reading(SAMPLES):
+            expect_samples(samples, known, frame, self.run)
+        return frame, samples, known
+
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[None]:
         try:
             with gate():
-                at = MATRICES
-                matrices = read_matrices(folder / at)
-                expect_matrices(matrices, run)
-                at = f"{TABLE}.parquet"
-                frame = read_frame(folder / at)
-                at = SAMPLES
-                samples = read_frame(folder / at)
-                known = samples.pop(IDENTITY) if IDENTITY in samples else None
-                at = f"{TABLE}.parquet"
-                if "format" not in whole:
-                    frame, samples = table_of_first_format(frame, samples, whole)
-                frame = _with_notes(frame)
-                expect_frame(frame, run)
-                at = SAMPLES
-                expect_samples(samples, known, frame, run)
+                yield
         except Unfit as why:
             raise ResultError(
-                f"the result in {folder} cannot be read", f"{at}: {why}", "Run the probe again"
+                f"the result in {self._folder} cannot be read",
+                f"{name}: {why}",
+                "Run the probe again",
             ) from why
-        return cls(frame=frame, samples=samples, matrices=matrices, run=run, identities=known)
+
+
+def _read(folder: Path, read: Callable[[_Saved], Read]) -> Read:
+    """What is made of a folder's result.
+
+    Raises: ResultError when the folder holds no whole result.
+    """
+    _check_parquet()
+    needed = (f"{TABLE}.parquet", SAMPLES, MATRICES)
+    return read_sealed(
+        folder,
+        RUN,
+        lambda whole: read(_Saved(folder, whole)),
+        what="result",
+        fix=_FIX,
+        needed=needed,
+    )
 
 
 def _with_notes(frame: pd.DataFrame) -> pd.DataFrame:
@@ -431,16 +465,10 @@ def units_of(result: Result) -> dict[str, str]:
     return {name: str(each["unit"]) for name, each in told if each.get("unit") in UNITS}
 
 
-def same_arrays(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> bool:
-    """Whether two sets of named arrays hold the same; NaN equals NaN."""
-    return one.keys() == other.keys() and all(
-        array.shape == other[name].shape and _same_values(array, other[name])
-        for name, array in one.items()
-    )
-
-
-def _same_values(one: np.ndarray, other: np.ndarray) -> bool:
-    return bool(np.all((one == other) | ((one != one) & (other != other))))
+def _same_matrices(held: Mapping[str, np.ndarray], read: Iterable[tuple[str, np.ndarray]]) -> bool:
+    """Whether what is read are the same arrays, each of which is let go before the next."""
+    found = {key: key in held and same_array(held[key], array) for key, array in read}
+    return found.keys() == held.keys() and all(found.values())
 
 
 def same_table(one: pd.DataFrame, other: pd.DataFrame) -> bool:

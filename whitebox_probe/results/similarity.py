@@ -11,8 +11,7 @@ from whitebox_probe._core.errors import ResultError
 from whitebox_probe._core.gate import Unfit, gate, is_file
 from whitebox_probe._core.lines import names
 from whitebox_probe.results.folder import read_sealed, save_sealed
-from whitebox_probe.results.held import copied
-from whitebox_probe.results.result import same_arrays
+from whitebox_probe.results.held import copied, same_arrays
 from whitebox_probe.results.table import read_table
 
 MATRICES = ("cka", "overlap", "procrustes")

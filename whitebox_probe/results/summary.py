@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from whitebox_probe._core.digits import Number
+from whitebox_probe.results.held import uncopied
 from whitebox_probe.results.printed import Cell
 from whitebox_probe.results.table import SETTINGS, keys_of, varying, written
 from whitebox_probe.stats import count_contents, few_note, summarise
@@ -46,7 +47,7 @@ def samples_note(results: Sequence[Measured]) -> str:
     """
     found = []
     for result in results:
-        samples = len(result.samples)
+        samples = len(uncopied(result, "samples"))
         count = samples or int(result.run.count)  # of numbers from weights alone: none is kept
         found.append((count_contents(samples, result.contents()) or count, count))
     contents, count = min(found)
@@ -62,18 +63,19 @@ def changes(result: Measured, metrics: Sequence[str] | None = None) -> pd.DataFr
 
     Args: metrics: only these, in this order; all of the table when not given.
     """
-    columns = [name for name in SETTINGS if name in result.frame]
+    frame, samples = uncopied(result, "frame"), uncopied(result, "samples")
+    columns = [name for name in SETTINGS if name in frame]
     rows: list[dict[str, Any]] = []
     paired: list[tuple[int, np.ndarray]] = []  # of which row: one draw of resamples serves all
-    for metric in metrics or dict.fromkeys(result.frame["metric"]):
-        mine = result.frame[result.frame["metric"] == metric]
+    for metric in metrics or dict.fromkeys(frame["metric"]):
+        mine = frame[frame["metric"] == metric]
         keys = keys_of(mine)
         for ordered in curves(mine):
             first, last = ordered.iloc[0], ordered.iloc[-1]
             place = first[["site", *columns]]
             ends = [str(keys[end]) for end in (ordered.index[0], ordered.index[-1])]
-            if set(ends) <= set(result.samples.columns):
-                before, after = (result.samples[key].to_numpy() for key in ends)
+            if all(end in samples for end in ends):
+                before, after = (samples[key].to_numpy() for key in ends)
                 paired.append((len(rows), after - before))
             row = {"metric": metric, "model": result.model}
             row |= dict(zip(("site", *columns), place, strict=True))
@@ -108,7 +110,8 @@ def rows_of(
     """One row of cells a measure, setting and model, under `HEADER`."""
     rows: list[tuple[Cell, ...]] = []
     for result in results:
-        several = {m: varying(g) for m, g in result.frame.groupby("metric", sort=False)}
+        by_metric = uncopied(result, "frame").groupby("metric", sort=False)
+        several = {m: varying(g) for m, g in by_metric}
         for row in changes(result, metrics).to_dict("records"):
             told = {name: row[name] for name in several[row["metric"]]}
             rows.append((measure(row["metric"], told), result.model, *cells(row)))

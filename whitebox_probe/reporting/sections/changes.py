@@ -8,6 +8,7 @@ from whitebox_probe.reporting import words
 from whitebox_probe.reporting.section import Part, Section, Table
 from whitebox_probe.results import summary
 from whitebox_probe.results.forms import NULL_SEPARATOR, in_nats, scale
+from whitebox_probe.results.held import uncopied
 from whitebox_probe.results.pages import place
 from whitebox_probe.results.result import Result, units_of
 from whitebox_probe.results.table import varying
@@ -29,9 +30,11 @@ def changes(material: "Material") -> tuple[str, list[str], list[list[str]]]:
     order: dict[str, tuple[Any, int]] = {}
     for result in results:
         units = units_of(result)
-        several = {m: varying(g) for m, g in result.frame.groupby("metric", sort=False)}
+        frame = uncopied(result, "frame")
+        several = {m: varying(g) for m, g in frame.groupby("metric", sort=False)}
+        nulls_alone = bool((frame["null"] != "").all())
         for row in summary.changes(result).to_dict("records"):
-            if row["null"] and row["site"] == WEIGHTS and any(not n for n in result.frame["null"]):
+            if row["null"] and row["site"] == WEIGHTS and not nulls_alone:
                 continue  # no null of tokens changes what is read from weights
             metric = str(row["metric"])
             settings = {n: row[n] for n in several[metric] if n != "null"}
@@ -69,9 +72,9 @@ def per_token(result: Result) -> Result:
 
     Where layers hold different numbers of tokens there is no such n, and rates are left out.
     """
-    frame, samples = result.frame.copy(), result.samples.copy()
+    frame, samples = result.frame, result.samples
     keys = result.keys()
-    for metric, rows in result.frame.groupby("metric", sort=False):
+    for metric, rows in uncopied(result, "frame").groupby("metric", sort=False):
         if not in_nats(result, str(metric)):
             continue
         if result.run.tokens_change:

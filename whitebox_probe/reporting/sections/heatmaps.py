@@ -8,6 +8,7 @@ import numpy as np
 from whitebox_probe._core.digits import number
 from whitebox_probe.reporting import charts
 from whitebox_probe.reporting.section import Block, Chart, Control, Part, Prose, Section, Sheet
+from whitebox_probe.results.held import uncopied
 from whitebox_probe.results.table import no_value, written
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def _make(material: "Material") -> Part | None:
     large: dict[str, None] = {}
     for result in material.results:
         model = material.names[result.model]
-        for key, array in result.matrices.items():
+        for key, array in uncopied(result, "matrices").items():
             place = dict(result.run.matrices.get(key, {"name": key}))
             if array.ndim != 3 or array.shape[1] != array.shape[2]:
                 continue

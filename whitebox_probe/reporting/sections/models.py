@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from whitebox_probe.reporting.section import Block, Part, Prose, Section, Table
+from whitebox_probe.results.held import uncopied
 from whitebox_probe.results.summary import samples_note
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def _models(material: "Material") -> Table:
             material.names[r.model],
             r.run.family or "not known",
             *map(str, (r.run.layers, r.run.dim, r.run.heads, r.run.dim_head, r.run.tokens)),
-            str(len(r.samples) or r.run.count),
+            str(len(uncopied(r, "samples")) or r.run.count),
             ", ".join(r.run.basis_labels) or "none",
         ]
         for r in material.results
