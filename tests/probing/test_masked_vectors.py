@@ -342,6 +342,20 @@ def test_it_is_tried_at_other_sites_where_no_stream_is_mapped(site):
         wp.probe(model, data, ["hoyer"], sites={"hoyer": site}, progress=False)
 
 
+class Normed(Deaf):
+    """What attends to padding behind a norm, which takes off what all directions share."""
+
+    def run(self, inputs, keep=None):
+        return super().run(nn.functional.layer_norm(inputs, (8,)), keep)
+
+
+def test_padding_is_tried_in_all_directions():
+    zeros = X.masked_fill(~KEEP[:, None], 0.0)
+    data = {"x": zeros.numpy(), "attention_mask": MASKS.numpy()}
+    with pytest.raises(DataError, match="though its 'attention_mask' says where that is"):
+        norms(wrapped(Normed), data)
+
+
 class Boolean(Net):
     def forward(self, x, attention_mask=None):
         return self.run(x, None if attention_mask is None else attention_mask & (x[..., 0] < 99))

@@ -99,7 +99,10 @@ def _other(inputs: Tensor, keep: Tensor) -> Tensor:
             new = torch.where(inputs == each, new, torch.full_like(inputs, int(each)))
         return torch.where(keep, inputs, new)
     size = inputs[keep].std() if inputs[keep].numel() > 1 else inputs.new_zeros(())
-    return inputs + torch.where(size > 0, size, 1.0) * ~keep.unsqueeze(-1)
+    # In all directions: a norm takes off what is one number in each of them.
+    random = torch.randn(inputs.shape, generator=torch.Generator().manual_seed(0))
+    new = inputs + torch.where(size > 0, size, 1.0) * random.to(inputs)
+    return torch.where(keep.unsqueeze(-1), inputs, new)
 
 
 def _passed(model: ProbeModel, inputs: Tensor, more: Mapping[str, Tensor], site: str) -> Any:
