@@ -349,11 +349,13 @@ class Normed(Deaf):
         return super().run(nn.functional.layer_norm(inputs, (8,)), keep)
 
 
-def test_padding_is_tried_in_all_directions():
-    zeros = X.masked_fill(~KEEP[:, None], 0.0)
-    data = {"x": zeros.numpy(), "attention_mask": MASKS.numpy()}
+@pytest.mark.parametrize("fill", [0.0, 1e8, -100.0])
+@pytest.mark.parametrize("kind", [Normed, Deaf])
+def test_padding_is_tried_in_all_directions(kind, fill):
+    padded = X.masked_fill(~KEEP[:, None], fill)
+    data = {"x": padded.numpy(), "attention_mask": MASKS.numpy()}
     with pytest.raises(DataError, match="though its 'attention_mask' says where that is"):
-        norms(wrapped(Normed), data)
+        norms(wrapped(kind), data)
 
 
 class Boolean(Net):
@@ -371,6 +373,13 @@ class Needed(Net):
         return self.run(x, attention_mask)
 
 
+class NeededIds(Net):
+    """What needs its mask, of ids."""
+
+    def forward(self, input_ids, attention_mask):
+        return self.run(input_ids, attention_mask)
+
+
 def test_what_a_model_takes_its_mask_for_is_said_and_one_that_it_needs_is_given():
     data = {"x": X.numpy(), "attention_mask": MASKS.numpy()}
     with pytest.raises(DataError, match=r"fails where it is given 'attention_mask' of torch.int64"):
@@ -378,6 +387,9 @@ def test_what_a_model_takes_its_mask_for_is_said_and_one_that_it_needs_is_given(
     whole = {"x": X.numpy(), "attention_mask": np.ones_like(MASKS.numpy())}
     np.testing.assert_allclose(norms(wrapped(Needed), whole), norms(wrapped(OfX), X), rtol=1e-6)
     np.testing.assert_allclose(norms(wrapped(Needed), data), norms(wrapped(OfX), data), rtol=1e-6)
+    rows = [{"input_ids": i, "attention_mask": KEEP.long()} for i in IDS]
+    model = wp.wrap(NeededIds(True).eval(), name="net", sites=SITES, dim=8, causal=True)
+    np.testing.assert_allclose(norms(model, rows), norms(model, IDS[:, :4]), rtol=1e-6)
 
 
 def test_the_mean_update_of_vectors_is_of_places_behind_padding():

@@ -99,9 +99,10 @@ def _other(inputs: Tensor, keep: Tensor) -> Tensor:
             new = torch.where(inputs == each, new, torch.full_like(inputs, int(each)))
         return torch.where(keep, inputs, new)
     size = inputs[keep].std() if inputs[keep].numel() > 1 else inputs.new_zeros(())
-    # In all directions: a norm takes off what is one number in each of them.
+    # In all directions, as a norm takes off what is one number in each of them; and not beside what
+    # stands there, which may be too large for it to be seen.
     random = torch.randn(inputs.shape, generator=torch.Generator().manual_seed(0))
-    new = inputs + torch.where(size > 0, size, 1.0) * random.to(inputs)
+    new = torch.where(size > 0, size, 1.0) * random.to(inputs)
     return torch.where(keep.unsqueeze(-1), inputs, new)
 
 

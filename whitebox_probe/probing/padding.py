@@ -49,13 +49,13 @@ def arguments(
         return _in_order(model, ids) if "noise" in taken else {}
     text = _is_text(ids)
     name = mask_name(model.module)
+    needed = name is not None and taken[name].default is inspect.Parameter.empty
     keep = kept(model, ids, mask, attended)
     if keep is None or bool(keep.all()):
-        if name is None or taken[name].default is not inspect.Parameter.empty:
-            return {}
-        return {name: _as_taken(name, torch.ones(ids.shape[:2], dtype=torch.bool)).to(ids.device)}
+        whole = torch.ones(ids.shape[:2], dtype=torch.bool)
+        return {str(name): _as_taken(str(name), whole).to(ids.device)} if needed else {}
     before = not bool(keep[:, 0].all())
-    if not before and bool((keep.long().diff(dim=1) <= 0).all()) and _causal(model):
+    if not (before or needed) and bool((keep.long().diff(dim=1) <= 0).all()) and _causal(model):
         return {}  # what stands behind a token changes nothing of it
     if name is None:
         why = "it takes no attention mask, and would attend to padding"

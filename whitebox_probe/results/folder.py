@@ -414,16 +414,19 @@ def read_sealed(
     raise _under_way(folder)
 
 
-def _standing(folder: Path, seal: str) -> bytes | None:
-    """The seal that a folder has, b"" if none; None while files are moved to or below it.
+def _standing(folder: Path, seal: str) -> tuple[bytes, tuple[int, int]] | None:
+    """The seal that a folder has, and which file it is; None while files are moved to or below it.
 
-    In this order: the hidden folder of a save is gone only once its seal has been moved.
+    Saves may bring the same seal again, in another file. In this order: the hidden folder of a save
+    is gone only once its seal has been moved.
     """
     if any(_seal_in(each / SAVED) for each in (folder.parent.parent, folder)):
         return None
     with suppress(OSError):
-        return (folder / seal).read_bytes() if is_file(folder / seal) else b""
-    return b""
+        if is_file(folder / seal):
+            told = (folder / seal).stat()
+            return (folder / seal).read_bytes(), (told.st_ino, told.st_mtime_ns)
+    return b"", (0, 0)
 
 
 def read_seal(

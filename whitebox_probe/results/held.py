@@ -88,8 +88,8 @@ def uncopied(of: object, name: str) -> Any:
     Whoever hands on what this gives copies it.
     """
     fields, hidden = vars(of), f"_{name}"
-    if hidden not in fields:  # a pickle of a version that held it under the field's own name
-        fields.setdefault(hidden, _own(fields[name]))
+    if hidden not in fields:  # a pickle of a version that held it under its own name, or not at all
+        fields.setdefault(hidden, _own(fields.get(name)))
         fields.pop(name, None)
     return fields[hidden]
 
