@@ -288,9 +288,9 @@ def test_measures_of_other_sites_are_the_remedy_where_maps_are_refused():
 class Both(nn.Module):
     """An encoder that attends both ways beside a decoder that says it is causal."""
 
-    def __init__(self, takes):
+    def __init__(self):
         super().__init__()
-        self.embed, self.takes = nn.Embedding(256, 8), takes
+        self.embed = nn.Embedding(256, 8)
         self.layers = nn.ModuleList(Mixing() for _ in range(2))
         self.decoder = nn.Identity()
         self.decoder.is_causal = True
@@ -317,10 +317,10 @@ class Untold(Both):
 def test_a_causal_part_beside_the_mapped_layers_hides_no_padding():
     torch.manual_seed(0)
     rows = [{"input_ids": i, "attention_mask": KEEP.long()} for i in IDS]
-    model = wp.wrap(Told(True).eval(), name="net", sites=SITES, dim=8)
+    model = wp.wrap(Told().eval(), name="net", sites=SITES, dim=8)
     np.testing.assert_allclose(norms(model, rows), norms(model, IDS[:, :4]), rtol=1e-6)
     with pytest.raises(DataError, match="takes no attention mask"):
-        norms(wp.wrap(Untold(True).eval(), name="net", sites=SITES, dim=8), rows)
+        norms(wp.wrap(Untold().eval(), name="net", sites=SITES, dim=8), rows)
 
 
 @pytest.mark.parametrize("kind", [Deaf, Reversed])

@@ -172,7 +172,7 @@ def _is_unknown(
     if of == "images":  # beside which there are segmentations, and the masks of captions
         return key.lower().endswith("mask") and _may_mask(value, shape, axes)
     named = any(word in key.lower() for word in _NAMED)
-    return named and _may_mask(value, shape, axes) and _shape(value) == (shape or _shape(value))
+    return named and _may_mask(value, shape, axes) and (not shape or _shape(value) == shape)
 
 
 def _may_mask(value: Any, shape: tuple[int, ...] | None, axes: int) -> bool:

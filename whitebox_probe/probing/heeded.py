@@ -58,10 +58,10 @@ def _tried(model: ProbeModel, batch: Batch, name: str | None, site: str) -> bool
     if keep is None or batch.inputs.shape[:2] != keep.shape:
         return False
     rows = (~keep).any(dim=1).nonzero()[:_MOST, 0]
-    inputs, keep = batch.inputs[rows].to(model.device), keep[rows].to(model.device)
-    mask, attended = (None if each is None else each[rows] for each in (batch.mask, batch.attended))
     if not len(rows):
         return False
+    inputs, keep = batch.inputs[rows].to(model.device), keep[rows].to(model.device)
+    mask, attended = (None if each is None else each[rows] for each in (batch.mask, batch.attended))
     more = arguments(model, inputs, mask, (), attended)
     given = name if name in more else None
     one, two = (_passed(model, each, more, site) for each in (inputs, _other(inputs, keep)))
@@ -93,11 +93,8 @@ def _unheeded(model: ProbeModel, name: str | None) -> ProbeError:
 def _other(inputs: Tensor, keep: Tensor) -> Tensor:
     """The inputs, (B, n) or (B, n, d), with something else in each place of padding."""
     if inputs.ndim == 2:
-        known = [*inputs[keep].unique().tolist()[:2], 0, 1]
-        new = inputs.clone()
-        for each in reversed(known):
-            new = torch.where(inputs == each, new, torch.full_like(inputs, int(each)))
-        return torch.where(keep, inputs, new)
+        one, two = [*dict.fromkeys([*inputs[keep].unique().tolist()[:2], 0, 1])][:2]
+        return inputs.where(keep, torch.where(inputs == one, two, one).to(inputs))
     size = inputs[keep].std() if inputs[keep].numel() > 1 else inputs.new_zeros(())
     # In all directions, as a norm takes off what is one number in each of them; and not beside what
     # stands there, which may be too large for it to be seen.

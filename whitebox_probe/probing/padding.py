@@ -52,8 +52,9 @@ def arguments(
     needed = name is not None and taken[name].default is inspect.Parameter.empty
     keep = kept(model, ids, mask, attended)
     if keep is None or bool(keep.all()):
-        whole = torch.ones(ids.shape[:2], dtype=torch.bool)
-        return {str(name): _as_taken(str(name), whole).to(ids.device)} if needed else {}
+        if name is None or not needed:
+            return {}
+        return {name: _as_taken(name, ids.new_ones(ids.shape[:2], dtype=torch.bool))}
     before = not bool(keep[:, 0].all())
     if not (before or needed) and bool((keep.long().diff(dim=1) <= 0).all()) and _causal(model):
         return {}  # what stands behind a token changes nothing of it
@@ -127,7 +128,7 @@ def left_padding(
 
 
 def _front(off: Tensor) -> Tensor:
-    """The tokens of each window that are left out in front of all others, (B, n)."""
+    """Of each row what is True in front of all that is not, (B, n)."""
     return off.long().cumprod(dim=1).bool()
 
 
@@ -207,7 +208,7 @@ def _run(ids: Tensor, mask: Tensor, pad: int | None, marks: Marks | None = None)
     """The tokens at the end of each row that are left out, and the same as the last one."""
     last = ids[:, -1:]
     same = (ids == last) & ~mask
-    found = same.flip(1).long().cumprod(dim=1).flip(1).bool()
+    found = _front(same.flip(1)).flip(1)
     # A single one may be a special token, such as the end of a sentence.
     sure = found.sum(dim=1, keepdim=True) > 1
     if pad is not None:
