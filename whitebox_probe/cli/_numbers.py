@@ -48,6 +48,14 @@ def typed_number(text: str) -> float:
         raise argparse.ArgumentTypeError(f"'{text}' is not a number") from None
 
 
+def typed_numbers(text: str) -> list[float]:
+    """Several of them, as an argparse type."""
+    try:
+        return [number(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not A,B,..., as in 0,100,2000") from None
+
+
 def _plain(text: str, form: "re.Pattern[str]") -> str:
     kept = text.strip()
     if form.fullmatch(kept) is None:

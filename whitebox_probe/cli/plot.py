@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--steps",
-        type=_steps,
+        type=_numbers.typed_numbers,
         metavar="A,B,...",
         help="training steps of the folders, in their order (default: by their names)",
     )
@@ -328,14 +328,6 @@ def _instead(key: str, value: str) -> str:
 
 def _palette(text: str | None) -> Any:
     return _shared.names(text) if text and ("," in text or text.startswith("#")) else text
-
-
-def _steps(text: str) -> list[float]:
-    """Numbers, as an argparse type."""
-    try:
-        return [_numbers.number(part) for part in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is not A,B,..., as in 0,100,2000") from None
 
 
 def _pair(text: str) -> tuple[float, float]:

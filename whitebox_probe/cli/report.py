@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--title", help="of the report")
     add(
         "--steps",
-        type=_steps,
+        type=_numbers.typed_numbers,
         metavar="A,B,...",
         help="training steps of the results, in their order (default: by their names)",
     )
@@ -79,11 +79,3 @@ def run(args: argparse.Namespace) -> None:
             overwrite=args.overwrite,
         )
     )
-
-
-def _steps(text: str) -> list[float]:
-    """Numbers, as an argparse type."""
-    try:
-        return [_numbers.number(part) for part in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is not A,B,..., as in 0,100,2000") from None
