@@ -28,7 +28,7 @@ from whitebox_probe.models.verify import verified_again
 from whitebox_probe.models.weights import devices_of
 from whitebox_probe.models.wrappers import is_compiled
 from whitebox_probe.probing.groups import NOT_ONCE, expect_rows
-from whitebox_probe.probing.heeded import with_trial
+from whitebox_probe.probing.unpadded import with_trial
 from whitebox_probe.probing.padding import arguments, mask_name
 from whitebox_probe.probing.precision import full_float32
 
