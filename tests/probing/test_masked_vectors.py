@@ -95,6 +95,18 @@ class Maskless(Net):
         return self.run(tokens)
 
 
+def windows(kind):
+    """The network, of windows of six tokens alone."""
+
+    class Windows(kind):
+        def run(self, inputs, keep=None):
+            if inputs.shape[1] != 6:
+                raise ValueError("it takes six tokens")
+            return super().run(inputs, keep)
+
+    return Windows
+
+
 NAMES = {OfX: "x", OfTokens: "tokens", OfZ: "z", OfPixels: "pixel_values", Source: "src"}
 
 
@@ -187,12 +199,73 @@ def test_a_mask_of_no_known_meaning_is_refused(key, dtype):
         assert f"wp.data(..., mask='{key}')" in line(wrapped(OfX), data)
 
 
-def test_a_mask_that_the_model_does_not_take_or_heed_is_refused():
+PLACES = torch.arange(6)
+KEPT = torch.stack([PLACES < 4, PLACES > 0, PLACES < 6, (PLACES > 0) & (PLACES < 4)])
+"""Padding behind, in front, nowhere and at both ends."""
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 4])
+@pytest.mark.parametrize("ids", [False, True])
+@pytest.mark.parametrize("kind", [OfX, Masked, Deaf, Reversed, Maskless])
+def test_samples_are_given_without_their_padding_whether_the_model_heeds_a_mask_or_not(
+    kind, ids, batch_size
+):
+    model = wrapped(kind, ids=ids)
+    inputs = IDS if ids else X
+    alone = [norms(model, x[k][None]) for x, k in zip(inputs, KEPT, strict=True)]
+    key = "input_ids" if ids else "x"
+    data = {key: inputs.numpy(), "attention_mask": KEPT.numpy()}
+    found = wp.probe(model, data, ["coding_rate"], batch_size=batch_size, progress=False)
+    for n, want in enumerate(alone):
+        np.testing.assert_allclose(found.samples.loc[n], want, rtol=1e-6)
+    assert found.run["tokens"] == 6
+
+
+def test_a_pass_over_samples_without_padding_goes_on_where_it_was_cut_off(tmp_path, monkeypatch):
+    model, data = wrapped(Maskless), {"x": X.numpy(), "attention_mask": KEPT.numpy()}
+    whole = wp.probe(model, data, ["coding_rate"], batch_size=2, progress=False)
+    from whitebox_probe.probing.state import Saver
+
+    after = Saver.after_batch
+
+    def cut_off(self):
+        after(self)
+        if self.batches == 1:
+            self.save()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Saver, "after_batch", cut_off)
+    how = {"batch_size": 2, "progress": False, "checkpoint": tmp_path / "run"}
+    with pytest.raises(KeyboardInterrupt):
+        wp.probe(model, data, ["coding_rate"], **how)
+    monkeypatch.setattr(Saver, "after_batch", after)
+    again = wp.probe(model, data, ["coding_rate"], **how)
+    assert again.samples.equals(whole.samples)
+
+
+def test_a_similarity_of_models_that_are_given_padding_in_two_ways_is_of_the_same_samples():
+    of_windows, other = wrapped(windows(OfX)), wrapped(Maskless)
+    key = {"attention_mask": KEPT.numpy()}
+    heeded = KEPT.clone()
+    heeded[1:] = heeded[1:] | (PLACES > 0)  # behind alone, or at no end
+    for keep in (KEPT, heeded):
+        key = {"x": X.numpy(), "attention_mask": keep.numpy()}
+        one, two = (
+            wp.similarity(a, other, key, progress=False, rank=1, batch_size=b)
+            for a, b in ((of_windows, 4), (wrapped(OfX), 1))
+        )
+        np.testing.assert_allclose(one.cka, two.cka, rtol=1e-5)
+
+
+def test_a_mask_that_a_model_of_windows_does_not_take_or_heed_is_refused():
     data = {"x": X.numpy(), "attention_mask": MASKS.numpy()}
-    assert "it takes no attention mask" in line(wrapped(Maskless), data)
-    assert "what stands in padding changes its tokens" in line(wrapped(Deaf), data)
+    assert "it takes no attention mask" in line(wrapped(windows(Maskless)), data)
+    assert "what stands in padding changes its tokens" in line(wrapped(windows(Deaf)), data)
     ids = {"input_ids": IDS, "attention_mask": MASKS}
-    assert "heed 'mask', as True (or 1)" in line(wrapped(Reversed, ids=True), ids)
+    assert "heed 'mask', as True (or 1)" in line(wrapped(windows(Reversed), ids=True), ids)
+    np.testing.assert_allclose(
+        norms(wrapped(windows(OfX)), data), norms(wrapped(OfX), X[:, :4]), rtol=1e-6
+    )
     full = {"x": X.numpy(), "attention_mask": torch.ones(4, 6, dtype=torch.int64)}
     assert norms(wrapped(Maskless), full) == pytest.approx(norms(wrapped(Maskless), X))
     measured = {"x": X.numpy(), "mask": MASKS.numpy()}
@@ -319,8 +392,8 @@ def test_a_causal_part_beside_the_mapped_layers_hides_no_padding():
     rows = [{"input_ids": i, "attention_mask": KEEP.long()} for i in IDS]
     model = wp.wrap(Told().eval(), name="net", sites=SITES, dim=8)
     np.testing.assert_allclose(norms(model, rows), norms(model, IDS[:, :4]), rtol=1e-6)
-    with pytest.raises(DataError, match="takes no attention mask"):
-        norms(wp.wrap(Untold().eval(), name="net", sites=SITES, dim=8), rows)
+    model = wp.wrap(Untold().eval(), name="net", sites=SITES, dim=8)
+    np.testing.assert_allclose(norms(model, rows), norms(model, IDS[:, :4]), rtol=1e-6)
 
 
 @pytest.mark.parametrize("kind", [Deaf, Reversed])
@@ -329,14 +402,14 @@ def test_padding_that_looks_like_what_is_kept_is_tried_all_the_same(kind):
     like = torch.where(KEEP[:, None], X, X[:, :1])
     data = wp.data({name: like.numpy(), "attention_mask": MASKS.numpy()})
     with pytest.raises(DataError, match=f"though its '{key}' says where that is"):
-        norms(wrapped(kind), data)
+        norms(wrapped(windows(kind)), data)
 
 
 @pytest.mark.parametrize("site", ["attn_out", "mlp_hidden"])
 def test_it_is_tried_at_other_sites_where_no_stream_is_mapped(site):
     torch.manual_seed(0)
     sites = {site: "layers.{layer}:output"}
-    model = wp.wrap(Deaf().eval(), name="net", sites=sites, dim=8)
+    model = wp.wrap(windows(Deaf)().eval(), name="net", sites=sites, dim=8)
     data = {"x": X.numpy(), "attention_mask": MASKS.numpy()}
     with pytest.raises(DataError, match="what stands in padding changes its tokens"):
         wp.probe(model, data, ["hoyer"], sites={"hoyer": site}, progress=False)
@@ -349,13 +422,118 @@ class Normed(Deaf):
         return super().run(nn.functional.layer_norm(inputs, (8,)), keep)
 
 
-@pytest.mark.parametrize("fill", [0.0, 1e8, -100.0])
-@pytest.mark.parametrize("kind", [Normed, Deaf])
-def test_padding_is_tried_in_all_directions(kind, fill):
-    padded = X.masked_fill(~KEEP[:, None], fill)
+class Positive(Deaf):
+    """What takes no negative numbers, and attends to padding."""
+
+    def run(self, inputs, keep=None):
+        return super().run(inputs.log1p(), keep)
+
+
+class Faint(Deaf):
+    """What adds little of padding to its tokens."""
+
+    def run(self, inputs, keep=None):
+        for layer in self.layers:
+            layer.map.weight.data *= 1e-6
+        return super().run(inputs, keep)
+
+
+class Huge(Deaf):
+    """What makes one of its tokens, which no norm hides, many times as large as others."""
+
+    def run(self, inputs, keep=None):
+        return super().run(inputs, keep) * torch.tensor([1e6, 1, 1, 1, 1, 1])[:, None]
+
+
+class Pairs(Mixing):
+    """A layer whose tokens each add the mean of those that they attend to, by (n, n)."""
+
+    def forward(self, z, heeded):
+        return z + self.map(heeded @ z / heeded.sum(dim=-1, keepdim=True))
+
+
+class Wide(Net):
+    """What takes its mask for one of pairs of tokens."""
+
+    def __init__(self, ids=False):
+        super().__init__(ids)
+        self.layers = nn.ModuleList(Pairs() for _ in range(2))
+
+    def forward(self, x, mask=None):
+        n = x.shape[1]
+        return self.run(x, torch.ones(n, n) if mask is None else mask.float().expand(n, n))
+
+
+@pytest.mark.parametrize("fill", [0.0, 1e8, 100.0])
+@pytest.mark.parametrize("kind", [Normed, Deaf, Positive, Faint, Huge])
+def test_whatever_padding_adds_to_a_token_is_seen(kind, fill):
+    padded = X.abs().masked_fill(~KEEP[:, None], fill)
     data = {"x": padded.numpy(), "attention_mask": MASKS.numpy()}
     with pytest.raises(DataError, match="though its 'attention_mask' says where that is"):
-        norms(wrapped(kind), data)
+        norms(wrapped(windows(kind)), data)
+
+
+def test_each_batch_with_padding_is_tried_whole():
+    rows = torch.randn(6, 6, 8, generator=torch.Generator().manual_seed(1))
+    keep = torch.tensor([5, 3, 4, 5, 2, 3])[:, None] > PLACES
+    data = {"x": rows.numpy(), "attention_mask": keep.numpy()}
+    with pytest.raises(DataError, match="what stands in padding changes"):
+        norms(wrapped(windows(Wide)), data, batch_size=6)
+
+    class Behind(Net):
+        """What heeds padding behind samples alone."""
+
+        def forward(self, x, attention_mask=None):
+            n = x.shape[1]
+            length = n if attention_mask is None else attention_mask.sum(dim=1)[:, None]
+            return self.run(x, (torch.arange(n) < length).expand(x.shape[:2]))
+
+    keep = torch.stack([PLACES < 4, PLACES < 5, PLACES < 3, PLACES > 0])
+    data = {"x": X.numpy(), "attention_mask": keep.numpy()}
+    for size in (1, 4):
+        with pytest.raises(DataError, match="what stands in padding changes"):
+            norms(wrapped(windows(Behind)), data, batch_size=size)
+        alone = norms(wrapped(OfX), data)
+        np.testing.assert_allclose(norms(wrapped(Behind), data, batch_size=size), alone, rtol=1e-6)
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_an_encoder_of_torch_with_its_fast_path_is_measured_behind_padding_and_in_front(nested):
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    model = wp.wrap(nn.TransformerEncoder(layer, 2, enable_nested_tensor=nested).eval())
+    data = {"x": X.numpy(), "attention_mask": KEPT.numpy()}
+    want = [norms(model, x[k][None]) for x, k in zip(X, KEPT, strict=True)]
+    np.testing.assert_allclose(norms(model, data), np.mean(want, axis=0), rtol=1e-6)
+
+
+def test_a_sample_that_overflows_hides_no_other():
+    large = X.abs()
+    large[0] = 1e38
+    data = {"x": large.numpy(), "attention_mask": MASKS.numpy()}
+    with pytest.raises(DataError, match="what stands in padding changes"):
+        norms(wrapped(windows(Deaf)), data, nonfinite="drop")
+
+
+def test_positions_of_windows_of_one_length_are_not_taken_on_trust():
+    class Counts(Net):
+        def forward(self, tokens, attention_mask=None, position_ids=None):
+            return self.run(tokens, attention_mask)
+
+    keep = (PLACES > 1).expand(4, 6)
+    data = {"input_ids": IDS, "attention_mask": keep}
+    assert "may shift its positions" in line(wrapped(windows(Counts), ids=True), data)
+    found = norms(wrapped(Counts, ids=True), data)
+    np.testing.assert_allclose(found, norms(wrapped(Counts, ids=True), IDS[:, 2:]), rtol=1e-6)
+
+
+def test_what_is_left_out_in_the_midst_is_told_by_the_mask():
+    keep = (PLACES != 2).expand(4, 6)
+    data = {"x": X.numpy(), "attention_mask": keep.numpy()}
+    found = norms(wrapped(OfX), data)
+    np.testing.assert_allclose(found, norms(wrapped(OfX), X[:, PLACES != 2]), rtol=1e-6)
+    with pytest.raises(DataError, match="what stands in padding changes"):
+        norms(wrapped(Deaf), data)
 
 
 class Boolean(Net):
@@ -383,7 +561,8 @@ class NeededIds(Net):
 def test_what_a_model_takes_its_mask_for_is_said_and_one_that_it_needs_is_given():
     data = {"x": X.numpy(), "attention_mask": MASKS.numpy()}
     with pytest.raises(DataError, match=r"fails where it is given 'attention_mask' of torch.int64"):
-        norms(wrapped(Boolean), data)
+        norms(wrapped(windows(Boolean)), data)
+    np.testing.assert_allclose(norms(wrapped(Boolean), data), norms(wrapped(OfX), data), rtol=1e-6)
     whole = {"x": X.numpy(), "attention_mask": np.ones_like(MASKS.numpy())}
     np.testing.assert_allclose(norms(wrapped(Needed), whole), norms(wrapped(OfX), X), rtol=1e-6)
     np.testing.assert_allclose(norms(wrapped(Needed), data), norms(wrapped(OfX), data), rtol=1e-6)

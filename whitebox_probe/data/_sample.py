@@ -31,7 +31,8 @@ class Batch:
         attended: which tokens are no padding (B, n), where the data say so.
         skipped: numbers of samples that were to be there and cannot be read -> why.
         classless: the number of the first sample without a class, if one has none, and why: what
-        stands in its place.
+        stands in its place. rows: of a part of a batch that was taken apart, which they were in it,
+        (B,). ends: whether no other part of that batch comes behind.
     """
 
     ids: Tensor
@@ -43,6 +44,8 @@ class Batch:
     skipped: Mapping[int, str] = field(default_factory=dict)
     classless: int | None = None
     why: str = ""
+    rows: Tensor | None = None
+    ends: bool = True
 
 
 class Numbered(Dataset[Any]):

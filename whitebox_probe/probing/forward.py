@@ -28,9 +28,9 @@ from whitebox_probe.models.verify import verified_again
 from whitebox_probe.models.weights import devices_of
 from whitebox_probe.models.wrappers import is_compiled
 from whitebox_probe.probing.groups import NOT_ONCE, expect_rows
-from whitebox_probe.probing.unpadded import with_trial
 from whitebox_probe.probing.padding import arguments, mask_name
 from whitebox_probe.probing.precision import full_float32
+from whitebox_probe.probing.unpadded import without_padding
 
 
 def _taken_by(model: ProbeModel) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def opened(model: ProbeModel, data: Any, **options: Any) -> Source:
     """Data as a model takes them; options as for `open_data`."""
     taken = _taken_by(model)
     found = open_data(data, transform=transform_of(model.preprocess), **taken, **options)
-    return with_trial(model, found)
+    return without_padding(model, found)
 
 
 @contextmanager

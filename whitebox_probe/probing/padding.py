@@ -47,7 +47,7 @@ def arguments(
     taken = inspect.signature(model.module.forward).parameters
     if ids.ndim == 4 and attended is None:
         return _in_order(model, ids) if "noise" in taken else {}
-    text = _is_text(ids)
+    text = is_text(ids)
     name = mask_name(model.module)
     needed = name is not None and taken[name].default is inspect.Parameter.empty
     keep = kept(model, ids, mask, attended)
@@ -92,13 +92,14 @@ def kept(
     model: ProbeModel, inputs: Tensor, mask: Tensor | None, attended: Tensor | None
 ) -> Tensor | None:
     """Which tokens are no padding, (B, n); None where nothing tells: of vectors the data say so."""
-    if not _is_text(inputs):
+    if not is_text(inputs):
         return None if attended is None else attended.cpu()
     found = _padding(model, inputs, mask, attended)
     return None if found is None else ~(found[0] | found[1])
 
 
-def _is_text(inputs: Tensor) -> bool:
+def is_text(inputs: Tensor) -> bool:
+    """Whether a batch is of ids, (B, n)."""
     return inputs.ndim == 2 and not inputs.is_floating_point()
 
 
@@ -119,7 +120,7 @@ def left_padding(
     model: ProbeModel, ids: Tensor, mask: Tensor | None, attended: Tensor | None = None
 ) -> Tensor | None:
     """How many tokens pad each window of a batch in front, (B,); None where none does."""
-    if not _is_text(ids):  # of vectors any may be left out, in the midst too
+    if not is_text(ids):  # of vectors any may be left out, in the midst too
         front = None if attended is None else _front(~attended.cpu())
     else:
         found = _padding(model, ids, mask, attended)
@@ -136,7 +137,7 @@ def _padding(
     model: ProbeModel, ids: Tensor, mask: Tensor | None, attended: Tensor | None
 ) -> tuple[Tensor, Tensor] | None:
     """Which tokens pad windows of text on the left, and on the right, each (B, n)."""
-    if mask is None or not _is_text(ids) or mask.shape != ids.shape:
+    if mask is None or not is_text(ids) or mask.shape != ids.shape:
         return None
     if attended is not None:
         return _stated(attended.cpu())

@@ -574,7 +574,8 @@ def forward(
                     drew |= _measure(model, batch, collector, sites, device, fast=fast, seed=seed)
                 table.close(len(batch.ids))
             shown.update(len(batch.ids))
-            saver.after_batch()
+            if batch.ends:
+                saver.after_batch()
     return drew
 
 

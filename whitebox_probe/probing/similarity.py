@@ -9,10 +9,10 @@ samples.
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from itertools import zip_longest
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -89,13 +89,13 @@ def similarity(
     pairs = [(i, j) for i in range(shape[0]) for j in range(shape[1]) if not same or i <= j]
     moments = {pair: Moments() for pair in pairs}
     shares = [0.0]  # of tokens: their means are in float64
-    features: tuple[dict[int, Tensor], dict[int, Tensor]] = ({}, {})
+    features: tuple[dict[int, list[Tensor]], dict[int, list[Tensor]]] = ({}, {})
     masks: dict[int, Tensor | None] = {}
 
     def keep(which: int) -> Any:
         def sink(_: str, layer: int, Z: Tensor) -> None:
             mean = measured_mean(upcast(Z), masks[which])
-            features[which][layer - 1] = mean
+            features[which].setdefault(layer - 1, []).append(mean)
             if not bool(mean.isfinite().all()):
                 raise _not_finite(models[which], site, layer)
             shares[0] = max(shares[0], rounding(Z))
@@ -120,22 +120,29 @@ def similarity(
             stack.enter_context(closing(source.batches(execution.batch_size, 0)))
             for source in sources[: len(used)]
         ]
-        for batches in _together(streams):
-            if not any(len(batch.ids) for batch in batches):
+        for given in _together([_taken_apart(stream) for stream in streams]):
+            read_now = [_put_together(parts) for parts in given]
+            if not any(len(each.ids) for each in read_now):
                 continue  # as a loader's own way of putting samples together may give
-            _expect_same_samples(batches)
-            for which, (reader, batch) in enumerate(zip(readers, batches, strict=True)):
-                expect_some(batch.mask, batch.ids)
-                masks[which] = batch.mask
-                reader.run(batch, places[which])
-            right = features[0 if same else 1]
-            fresh = _fresh(batches[0].identities, contents)
+            _expect_same_samples(read_now)
+            for which, (reader, parts) in enumerate(zip(readers, given, strict=True)):
+                features[which].clear()
+                for batch in parts:
+                    expect_some(batch.mask, batch.ids)
+                    masks[which] = batch.mask
+                    reader.run(batch, places[which])
+            left, right = (
+                {n: torch.cat(held)[_order(parts)] for n, held in of.items()}
+                for of, parts in zip(features, (given[0], given[-1]), strict=True)
+            )
+            right = left if same else right
+            fresh = _fresh(read_now[0].identities, contents)
             for (i, j), sums in moments.items():
                 if bool(fresh.any()):
-                    sums.add(features[0][i][fresh], right[j][fresh])
+                    sums.add(left[i][fresh], right[j][fresh])
                 sums.share = max(sums.share, shares[0])
-            read.append(batches[0].ids)
-            shown.update(len(batches[0].ids))
+            read.append(read_now[0].ids)
+            shown.update(len(read_now[0].ids))
     ids = torch.cat(read).numpy()
     sources[0].expect_whole(ids)
     count = len(contents)
@@ -224,7 +231,39 @@ def _tell_few(found: dict[str, np.ndarray], count: int, rank: int) -> None:
     warnings.warn(FewSamplesWarning(str(told)), stacklevel=4)
 
 
-def _together(streams: Sequence[Iterator[Batch]]) -> Iterator[tuple[Batch, ...]]:
+class _Read(NamedTuple):
+    """The samples of a batch as they were read: their numbers and contents, each (B,)."""
+
+    ids: Tensor
+    identities: Tensor
+
+
+def _taken_apart(stream: Iterable[Batch]) -> Iterator[list[Batch]]:
+    """Of each batch its parts, one where it was not taken apart."""
+    parts: list[Batch] = []
+    for batch in stream:
+        parts.append(batch)
+        if batch.ends:
+            yield parts
+            parts = []
+
+
+def _order(parts: Sequence[Batch]) -> Tensor:
+    """Where each sample of a batch stands among its parts, (B,)."""
+    rows = [torch.arange(len(each.ids)) if each.rows is None else each.rows for each in parts]
+    return torch.cat(rows).argsort()
+
+
+def _put_together(parts: Sequence[Batch]) -> _Read:
+    """The samples of a batch, in its order."""
+    ids, identities = zip(*((each.ids, each.identities) for each in parts), strict=True)
+    order = _order(parts)
+    return _Read(torch.cat(ids)[order], torch.cat(identities)[order])
+
+
+def _together(
+    streams: Sequence[Iterator[list[Batch]]],
+) -> Iterator[tuple[list[Batch], ...]]:
     """The batches of the models, side by side.
 
     Raises: DataError where one is given fewer than the other.
@@ -239,7 +278,7 @@ def _together(streams: Sequence[Iterator[Batch]]) -> Iterator[tuple[Batch, ...]]
         yield batches
 
 
-def _expect_same_samples(batches: Sequence[Batch]) -> None:
+def _expect_same_samples(batches: Sequence[_Read]) -> None:
     """Check that both models are given the same samples, in one order.
 
     Raises: DataError for a loader that shuffles, say.

@@ -1,14 +1,18 @@
-"""Whether a module that a user mapped keeps its tokens from padding by the mask that it is given.
+"""Samples without their padding, for a module that a user mapped.
 
-The name of a parameter says what its mask means, and not that the code agrees: `mask` is True for
-padding to some; and a part that says that it is causal may not be the one that matters. It is tried
-on the first batch with padding, in which other tokens are put in the place of padding: what the
-last layer makes of the tokens stays as it was.
+Of a family that is known here its own mask is told to it, which its code heeds. Of any other module
+nothing is known: the name of a parameter says what a mask means, and not that the code agrees; a
+part that says that it is causal may not be the one that matters; positions may count padding. So
+each sample is given as long as it is, beside those of its length, as if it had come so.
+
+A module that takes windows of one length alone is given the mask, as it is where tokens are left
+out in the midst of a sample. In every such batch other tokens are put in the place of padding: no
+site of any layer may hold anything else for it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -18,65 +22,181 @@ from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.data._masks import TAKEN
 from whitebox_probe.data.source import Batch, Batches, Source
 from whitebox_probe.models.guest import guest
-from whitebox_probe.models.hooks import attach
+from whitebox_probe.models.hooks import Sink, attach
 from whitebox_probe.models.model import ProbeModel
-from whitebox_probe.probing.padding import UNPADDED, arguments, kept, mask_name, refused
+from whitebox_probe.probing.padding import UNPADDED, arguments, is_text, kept, mask_name, refused
 from whitebox_probe.sites import SITES
 
-_STREAM = ("z_out", "z_half", "z_in")
-_SLACK = {torch.float32: 1e-4, torch.float64: 1e-4}
-_OF_HALF = 2e-3
-"""Shares of the tokens' norm: what weights of zero leave of other tokens is nothing at all."""
-_MOST = 2
-"""So many samples are tried."""
 
-
-def with_trial(model: ProbeModel, source: Source) -> Source:
-    """The source, whose first batch with padding is tried; of a family that is known to heed it."""
+def without_padding(model: ProbeModel, source: Source) -> Source:
+    """The source as a model is given it: of a family that is known to heed its mask, as it is."""
     name = mask_name(model.module)
-    sites = [each for each in (*_STREAM, *model.sites) if each in model.sites]
-    site = next((each for each in sites if SITES[each].role != "map"), None)
-    if (model.family is not None and name in (None, "attention_mask")) or site is None:
+    if model.family is not None and name in (None, "attention_mask"):
         return source
 
     def batches(*given: Any, **more: Any) -> Batches:
-        tried = False
+        taking = _Taking(model, name)
         with closing(source.batches(*given, **more)) as stream:
             for batch in stream:
-                tried = tried or (len(batch.ids) > 0 and _tried(model, batch, name, site))
-                yield batch
+                # All of them first: an error leaves no batch that is measured in part.
+                yield from list(taking.parts(batch))
 
     return replace(source, batches=batches)
 
 
-def _tried(model: ProbeModel, batch: Batch, name: str | None, site: str) -> bool:
-    """Whether a batch has padding, and was tried.
+@dataclass
+class _Taking:
+    """How a module takes samples of several lengths.
 
-    Raises: DataError where what stands there changes other tokens.
+    Attributes: name: of its mask, if it has one. fits: length -> whether it takes it.
     """
-    keep = kept(model, batch.inputs, batch.mask, batch.attended)
-    if keep is None or batch.inputs.shape[:2] != keep.shape:
-        return False
-    rows = (~keep).any(dim=1).nonzero()[:_MOST, 0]
-    if not len(rows):
-        return False
-    inputs, keep = batch.inputs[rows].to(model.device), keep[rows].to(model.device)
-    mask, attended = (None if each is None else each[rows] for each in (batch.mask, batch.attended))
-    more = arguments(model, inputs, mask, (), attended)
-    given = name if name in more else None
-    one, two = (_passed(model, each, more, site) for each in (inputs, _other(inputs, keep)))
-    if one is None and given is not None and _passed(model, inputs, {}, site) is not None:
-        raise refused(
-            model,
-            f"its forward fails where it is given '{given}' of {more[given].dtype}",
-            "Have it take 'attention_mask' as whole numbers (1: no padding), or call the parameter "
-            "'mask' (True: no padding) or 'key_padding_mask' (True: padding), which are boolean",
-        )
-    if one is None or two is None or one.shape[:2] != keep.shape:
-        return True  # told by the pass itself
-    if _moves(one[keep], two[keep]):
-        raise _unheeded(model, given)
-    return True
+
+    model: ProbeModel
+    name: str | None
+    fits: dict[int, bool] = field(default_factory=dict)
+
+    def parts(self, batch: Batch) -> Iterator[Batch]:
+        """A batch, taken apart where it has padding.
+
+        Raises: DataError where padding cannot be taken away, and changes other tokens.
+        """
+        keep = self._kept(batch)
+        if keep is None:
+            yield batch
+            return
+        n = keep.shape[1]
+        rows: dict[tuple[int, int], list[int]] = {}
+        whole: list[int] = []
+        for row, places in enumerate(keep):
+            at = places.nonzero()[:, 0]
+            first, last = int(at[0]), int(at[-1]) + 1
+            (whole if len(at) < last - first else rows.setdefault((first, last), [])).append(row)
+        cut = []
+        for (first, last), some in sorted(rows.items(), key=lambda each: each[1]):
+            part = _cut(batch, some, first, last)
+            if last - first == n or self._fits(part, last - first):
+                cut.append(part)
+            else:
+                whole += some
+        if whole:
+            rest = _rows(batch, sorted(whole))
+            self._expect_heeded(rest)
+            cut.append(rest)
+        yield from (replace(part, ends=part is cut[-1]) for part in cut)
+
+    def _kept(self, batch: Batch) -> Tensor | None:
+        """Which tokens are no padding, (B, n); None where none is, or nothing can be measured."""
+        if len(batch.ids) == 0:
+            return None
+        keep = kept(self.model, batch.inputs, batch.mask, batch.attended)
+        if keep is None or batch.inputs.shape[:2] != keep.shape or bool(keep.all()):
+            return None
+        return keep if bool(keep.any(dim=1).all()) else None
+
+    def _fits(self, part: Batch, length: int) -> bool:
+        """Whether the module takes samples of a length, and makes as many tokens of each."""
+        if length not in self.fits:
+            counts: set[int] = set()
+            ran = self._pass(part, part.inputs, lambda _, __, Z: counts.add(Z.shape[1]))
+            self.fits[length] = ran and counts == {length}
+        return self.fits[length]
+
+    def _expect_heeded(self, batch: Batch) -> None:
+        """Raises: DataError where what stands in the place of padding changes other tokens."""
+        keep = self._kept(batch)
+        if keep is None:
+            return
+        if is_text(batch.inputs) and not bool(keep[:, 0].all()):
+            why = "it takes windows of one length, and padding on the left may shift its positions"
+            raise refused(self.model, why, UNPADDED)
+        given = self.name if self.name in self._more(batch) else None
+        before: dict[tuple[str, int], Tensor] = {}
+        moved: list[str] = []
+
+        def hold(site: str, layer: int, Z: Tensor) -> None:
+            before[site, layer] = Z.clone()
+
+        def compare(site: str, layer: int, Z: Tensor) -> None:
+            was = before[site, layer]
+            if Z.shape[:2] == keep.shape and _moved(was, Z, keep.to(Z.device)):
+                moved.append(site)
+
+        if not self._pass(batch, batch.inputs, hold):
+            self._expect_taken(batch, given)  # else told by the pass itself
+        elif not self._pass(batch, _other(batch.inputs, keep), compare) or moved:
+            raise _unheeded(self.model, given)
+
+    def _expect_taken(self, batch: Batch, given: str | None) -> None:
+        """Raises: DataError for a module that runs, and not with the mask as it is given."""
+        if given is not None and self._pass(batch, batch.inputs, lambda *_: None, {}):
+            kind = self._more(batch)[given].dtype
+            raise refused(
+                self.model,
+                f"its forward fails where it is given '{given}' of {kind}",
+                "Have it take 'attention_mask' as whole numbers (1: no padding), or call the "
+                "parameter 'mask' (True: no padding) or 'key_padding_mask' (True: padding), which "
+                "are boolean",
+            )
+
+    def _more(self, batch: Batch) -> Mapping[str, Tensor]:
+        inputs = batch.inputs.to(self.model.device)
+        return arguments(self.model, inputs, batch.mask, (), batch.attended)
+
+    def _pass(
+        self,
+        batch: Batch,
+        inputs: Tensor,
+        sink: Sink,
+        more: Mapping[str, Tensor] | None = None,
+    ) -> bool:
+        """Run a batch; `sink` gets each site's tokens, (B, n, ...). Whether the pass went through.
+
+        Args: inputs: in the place of the batch's. more: in the place of its mask.
+        """
+        model = self.model
+        sites = [site for site in model.sites if SITES[site].role != "map"]
+        layers = range(1, model.layers + 1)  # all, as in a pass: torch's fast paths heed hooks
+        inputs = inputs.to(model.device, copy=True)
+        more = self._more(batch) if more is None else more
+
+        def take(site: str, layer: int, Z: Tensor) -> None:
+            sink(site, layer, Z.movedim(SITES[site].token_axis, 1))
+
+        with torch.autocast(inputs.device.type, enabled=False), guest(model.module):
+            try:
+                with attach(model, sites, layers, take):
+                    model.module(inputs, **more)
+            except Exception:  # whatever the model's own code raises: the pass tells it
+                return False
+        return True
+
+
+def _rows(batch: Batch, rows: list[int]) -> Batch:
+    """Some rows of a batch."""
+
+    def some(of: Tensor | None) -> Any:
+        return None if of is None else of[torch.tensor(rows, device=of.device)]
+
+    return replace(
+        batch,
+        ids=some(batch.ids),
+        inputs=some(batch.inputs),
+        identities=some(batch.identities),
+        labels=some(batch.labels),
+        mask=some(batch.mask),
+        attended=some(batch.attended),
+        rows=torch.tensor(rows),
+    )
+
+
+def _cut(batch: Batch, rows: list[int], first: int, last: int) -> Batch:
+    """Some rows of a batch, from their first token that is no padding to their last one."""
+    part = _rows(batch, rows)
+    inputs = part.inputs[:, first:last]
+    mask = None if part.mask is None else part.mask[:, first:last]
+    # Said, as special tokens at the ends might pass for padding once more.
+    attended = torch.ones(inputs.shape[:2], dtype=torch.bool)
+    return replace(part, inputs=inputs, mask=mask, attended=attended)
 
 
 def _unheeded(model: ProbeModel, name: str | None) -> ProbeError:
@@ -91,32 +211,32 @@ def _unheeded(model: ProbeModel, name: str | None) -> ProbeError:
 
 
 def _other(inputs: Tensor, keep: Tensor) -> Tensor:
-    """The inputs, (B, n) or (B, n, d), with something else in each place of padding."""
+    """The inputs, (B, n) or (B, n, d), with another token in each place of padding.
+
+    One of those that are none, which the module is made for.
+    """
+    known, before = inputs[keep], inputs[~keep]  # (m) or (m, d)
+    drawn = torch.randint(len(known), (len(before),), generator=torch.Generator().manual_seed(0))
+    new = known[drawn]
     if inputs.ndim == 2:
-        one, two = [*dict.fromkeys([*inputs[keep].unique().tolist()[:2], 0, 1])][:2]
-        return inputs.where(keep, torch.where(inputs == one, two, one).to(inputs))
-    size = inputs[keep].std() if inputs[keep].numel() > 1 else inputs.new_zeros(())
-    # In all directions, as a norm takes off what is one number in each of them; and not beside what
-    # stands there, which may be too large for it to be seen.
-    random = torch.randn(inputs.shape, generator=torch.Generator().manual_seed(0))
-    new = torch.where(size > 0, size, 1.0) * random.to(inputs)
-    return torch.where(keep.unsqueeze(-1), inputs, new)
+        one, two = [*dict.fromkeys([*known.unique().tolist()[:2], 0, 1])][:2]
+        other = torch.where(before == one, two, one).to(inputs)
+        new = torch.where(new == before, other, new)
+    else:
+        alike = (new == before).all(dim=-1, keepdim=True)
+        new = torch.where(alike, new.roll(1, dims=-1) + 1, new)
+    out = inputs.clone()
+    out[~keep] = new
+    return out
 
 
-def _passed(model: ProbeModel, inputs: Tensor, more: Mapping[str, Tensor], site: str) -> Any:
-    """What the last layer makes of the tokens (B, n, ...); None where the pass fails."""
-    found: list[Tensor] = []
-    layers = range(1, model.layers + 1)  # all, as in a pass: torch's fast paths heed hooks
-    auto = torch.autocast(inputs.device.type, enabled=False)
-    with auto, guest(model.module):
-        try:
-            with attach(model, [site], layers, lambda _, __, Z: found.append(Z.clone())):
-                model.module(inputs.clone(), **more)
-        except Exception:  # whatever the model's own code raises: the pass tells it
-            return None
-    return found[-1].movedim(SITES[site].token_axis, 1) if len(found) == model.layers else None
+def _moved(one: Tensor, two: Tensor, keep: Tensor) -> bool:
+    """Whether tokens that are no padding, (B, n), moved by more than a last digit of theirs.
 
-
-def _moves(one: Tensor, two: Tensor) -> bool:
-    slack = _SLACK.get(one.dtype, _OF_HALF)
-    return bool((one.double() - two.double()).norm() > slack * one.double().norm())
+    One pass is as another to the last bit; what weights of zero leave of padding is nothing.
+    """
+    slack = torch.finfo(one.dtype).eps if one.is_floating_point() else 0.0
+    one, two = (each[keep].flatten(1).double() for each in (one, two))  # (m, ...)
+    same = (one == two) | (one.isnan() & two.isnan())
+    apart = (one - two).masked_fill(same, 0.0).norm(dim=1)
+    return not bool((apart <= slack * one.norm(dim=1)).all())

@@ -79,9 +79,10 @@ def view(
             for batch in batches:
                 if not len(batch.ids):
                     continue
-                if batch.mask is not None and not bool(batch.mask.all()):
+                whole_ones = batch.mask is None or bool(batch.mask.all())
+                if not whole_ones or (inputs and inputs[0].shape[1:] != batch.inputs.shape[1:]):
                     raise DataError(
-                        "the samples are padded",
+                        "the samples are padded, or of several sizes",
                         "a view shows tokens side by side, and these are of several lengths",
                         "Use windows of one length, or samples of one size",
                     )
