@@ -621,3 +621,12 @@ def test_a_mask_without_a_name_is_refused_beside_vectors_of_any_numbers(kind, re
     pairs = [(x.to(kind), m ^ reverse) for x, m in zip((X > 0).long(), MASKS, strict=True)]
     with pytest.raises(DataError, match="a mask without a name beside its input"):
         norms(wrapped(OfInts), pairs)
+
+
+def test_a_view_is_of_samples_of_one_length_without_their_padding():
+    model = wrapped(Maskless)
+    found = wp.view(model, {"x": X.numpy(), "attention_mask": MASKS.numpy()}, sites=["z_out"])
+    alone = wp.view(model, X[:, :4], sites=["z_out"])
+    np.testing.assert_allclose(found.sites["z_out", 2], alone.sites["z_out", 2], rtol=1e-6)
+    with pytest.raises(DataError, match="of several lengths"):
+        wp.view(model, {"x": X.numpy(), "attention_mask": KEPT.numpy()}, sites=["z_out"])
