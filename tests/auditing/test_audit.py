@@ -2,6 +2,7 @@
 
 import json
 import threading
+from functools import partial
 from types import MethodType
 
 import numpy as np
@@ -307,6 +308,23 @@ def test_permuted_weights_are_measured_where_the_forward_was_replaced():
         wp.probe(each, images, ["l0", "coding_rate"], progress=False) for each in (plain, same)
     ]
     assert found[0].samples.equals(found[1].samples)
+
+
+def test_weights_that_stay_as_trained_are_no_null():
+    module = build("aot", PICTURE | {"classes": 3, "depth": 2}, source="a test")
+    model, images = wp.wrap(module, name="a"), torch.randn(3, 3, 12, 12)
+    measure = partial(wp.probe, data=images, metrics=["coding_rate"], progress=False)
+
+    def null():
+        (draw,) = nulls.draws(model, nulls.PERMUTED, 1, seed=0)
+        return nulls.measured(model, nulls.PERMUTED, draw, measure)
+
+    assert null().frame["mean"].notna().all()
+    part = next(each for each in module.modules() if type(each) is nn.Linear)
+    part.kept = part.weight.detach().clone()
+    part.forward = MethodType(lambda self, x: nn.functional.linear(x, self.kept, self.bias), part)
+    with pytest.raises(ProbeError, match=r"of a cannot all be permuted: .*kept', which is no"):
+        null()
 
 
 def test_a_module_that_cannot_be_copied_has_no_permuted_weights():

@@ -11,7 +11,8 @@ from whitebox_probe._core.arrays import mapped_array
 from whitebox_probe._core.errors import BasisError, DataError, ProbeError
 from whitebox_probe._core.io import atomic_path, temporary_folder
 from whitebox_probe.cli import _numbers, _shared
-from whitebox_probe.cli._spelling import Options, as_options
+from whitebox_probe.cli import main as cli
+from whitebox_probe.cli._spelling import Options, as_options, options_of
 
 KNOWN = Options(
     {"column": "--column", "pixels": "--pixels", "size": "--size", "prenorm": "--no-prenorm"},
@@ -132,3 +133,10 @@ def test_numbers_of_options_are_read_as_they_were():
 def test_an_argument_of_a_network_that_is_empty_is_called_so():
     with pytest.raises(ProbeError, match=r"depth is empty\. Give a whole number"):
         wp.load("crate-tiny-fmnist", depth="")
+
+
+def test_an_audit_without_a_null_is_spelled_as_its_option():
+    commands = cli.parser()._subparsers._group_actions[0].choices
+    options = options_of(commands["audit"], lambda name: False)
+    error = ProbeError("no", "it is", "Empty it, or measure no null (null=False)")
+    assert str(as_options(error, options)) == "no: it is. Empty it, or measure no null (--no-null)."

@@ -132,12 +132,125 @@ def by_cache(part):
 @pytest.mark.parametrize("replace", [weakly, by_object, by_cache], ids=lambda each: each.__name__)
 def test_a_copy_that_computes_with_others_weights_is_seen(replace):
     net = nn.Sequential(nn.Linear(4, 4), nn.Tanh())
-    with without(net, "net"):
-        copied(nn.Sequential(nn.Linear(4, 4)))(X)
+    twin = copied(net)
+    with without(net, "net", twin):
+        twin(X)
     replace(net[0])
     twin = copied(net)
     with (
         pytest.raises(ProbeError, match="a copy of net computes with the weights of net itself"),
-        without(net, "net"),
+        without(net, "net", twin),
     ):
         twin(X)
+
+
+class Kept(nn.Module):
+    """A linear map whose matrix is no parameter, kept as it is told; tokens are (B, n, d)."""
+
+    def __init__(self, kind):
+        super().__init__()
+        weight = torch.randn(4, 4)
+        self.kind = kind
+        if kind == "buffer":
+            self.register_buffer("weight", weight)
+        elif kind == "halved":  # of buffers alone, and cast
+            self.register_buffer("weight", (8 * weight).to(torch.int8))
+        elif kind == "by parts":
+            self.tables = {"all": [weight, weight.t().contiguous()]}
+        elif kind == "by an object":
+            self.holder = Held(weight)
+        elif kind == "by a function":
+            self.map = lambda z: z @ weight
+        elif kind == "no parameter of a part":
+            self.maps = (nn.Linear(4, 4),)
+        else:
+            self.weight = nn.Parameter(weight)
+            self.view = self.weight.detach().t()  # which a copy has apart from its parameter
+
+    def forward(self, z):
+        if self.kind == "cached":
+            if not hasattr(self, "_weight"):
+                self._weight = self.weight.detach().t().contiguous()
+            return z @ self._weight
+        if self.kind == "view":
+            return z @ self.view
+        if self.kind == "halved":
+            return nn.functional.linear(z, self.weight.to(z.dtype) / 8)
+        if self.kind == "by parts":
+            return torch.einsum("bnd,de->bne", z, self.tables["all"][1])
+        if self.kind == "by an object":
+            return z.matmul(self.holder.part.T)
+        if self.kind == "by a function":
+            return self.map(z)
+        if self.kind == "no parameter of a part":
+            return self.maps[0](z)
+        return nn.functional.linear(z, self.weight)
+
+
+KEPT = ["buffer", "cached", "view", "halved", "by parts", "by an object", "by a function"]
+TOKENS = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("kind", [*KEPT, "no parameter of a part"])
+def test_a_matrix_that_the_copy_kept_is_seen_by_what_it_computes(kind):
+    net = nn.Sequential(nn.Linear(4, 4), Kept(kind))
+    net(TOKENS)
+    twin = copied(net)
+    with (
+        pytest.raises(ProbeError, match=r"multiplied by '1\.\w+', which is no parameter"),
+        without(net, "net", twin),
+    ):
+        twin(TOKENS)
+
+
+def test_a_cache_that_is_filled_in_the_copy_is_its_own():
+    net = nn.Sequential(nn.Linear(4, 4), Kept("cached"))
+    twin = copied(net)
+    with without(net, "net", twin):
+        twin(TOKENS)
+        twin(TOKENS)
+
+
+class Ordinary(nn.Module):
+    """What networks hold besides their parameters, and is nothing that training gave them."""
+
+    def __init__(self):
+        super().__init__()
+        self.query, self.places = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.norm = nn.BatchNorm1d(4)
+        self.table = nn.Parameter(torch.randn(9, 1))
+        angles = torch.arange(5.0)[:, None] * torch.rand(4)
+        for name, value in {
+            "mask": torch.ones(5, 5).tril(),
+            "cos": angles.cos(),
+            "sinusoids": angles.sin(),
+            "registers": torch.randn(1, 2, 4),
+            "bias": torch.randn(4),
+            "relative": torch.arange(5)[:, None] - torch.arange(5) + 4,
+            "keys": torch.zeros(2, 5, 4),
+            "frequencies": torch.rand(2),
+            "ids": torch.arange(5),
+        }.items():
+            self.register_buffer(name, value)
+
+    def forward(self, z):
+        z = torch.cat([z, self.registers.expand(len(z), -1, -1)], dim=1)
+        at = self.frequencies[None, :, None].expand(2, -1, 1) @ self.ids[None, None].float()
+        z = z * self.cos + self.sinusoids + self.places(self.sinusoids) + at.sum()
+        z = self.norm(z.mT).mT + nn.functional.embedding(self.ids, self.sinusoids)
+        queries = self.query(z) + self.bias
+        self.keys[:] = z
+        score = queries @ self.keys.mT + queries @ self.places(self.sinusoids).T
+        score = score + self.table[self.relative][..., 0]
+        return score.masked_fill(self.mask == 0, -torch.inf).softmax(-1) @ z
+
+
+def test_masks_tables_and_statistics_are_no_weights_that_were_kept():
+    net = Ordinary().eval()
+    with pytest.warns(FutureWarning):  # its weight is an attribute, made anew in front of a pass
+        nn.utils.weight_norm(net.places)
+    with torch.no_grad():
+        net(TOKENS)
+        twin = copied(net)
+        with without(net, "net", twin):
+            twin(TOKENS)

@@ -691,6 +691,30 @@ def test_what_is_read_while_files_are_moved_below_it_is_read_anew(made, tmp_path
     assert Result.load(folder) == other
 
 
+def test_a_save_that_ends_while_it_is_looked_for_is_no_fault(made, tmp_path, monkeypatch):
+    """Whoever moves it removes its folder, and a listing that has begun finds it gone."""
+    listed = Path.glob
+
+    def gone(path, pattern):
+        if path.name == module.SAVED:
+            raise FileNotFoundError(path)
+        return listed(path, pattern)
+
+    things = (made(), similar(), compare([made(), made(model="vit")]))
+    folders = [each.save(tmp_path / type(each).__name__) for each in things]
+    monkeypatch.setattr(Path, "glob", gone)
+    for whole, folder in zip(things, folders, strict=True):
+        (folder / module.SAVED).mkdir()
+        assert type(whole).load(folder) == whole
+
+
+def test_folders_of_saves_under_way_are_none_of_a_series(made, tmp_path):
+    one = made().save(tmp_path / "one")
+    shutil.copytree(one, tmp_path / module.SAVED)
+    with io.temporary_folder(tmp_path, "saving"):
+        assert module.folders_in(tmp_path) == [one]
+
+
 def test_pickles_of_a_version_that_held_fields_by_their_own_names_are_read(made, tmp_path):
     for whole in (made(), similar(), compare([made(), made(model="vit")])):
         older = type(whole).__new__(type(whole))

@@ -190,9 +190,9 @@ def audit(
             at = (kind, shared or model.name, repr(of_draws))
             if at not in held:
                 count = draws if kind != nulls.PERMUTED or model.entry is None else draws // 2
-                measure = partial(probe, data=data, metrics=of_draws, **few, progress=False)
+                measure = partial(_of_draw, data=data, metrics=of_draws, **few, progress=False)
                 held[at] = [
-                    nulls.measured(model, kind, partial(measure, with_means(each, None)))
+                    nulls.measured(model, kind, each, measure)
                     for each in nulls.draws(
                         model, kind, max(2, count), seed=seed, untrained=untrained
                     )
@@ -205,6 +205,11 @@ def audit(
     told["models"] = {name: _told(each) for name, each in measured.items()}
     told["count"] = {name: each.result.run.count for name, each in measured.items()}
     return judge(measured, thresholds=t, settings=told)
+
+
+def _of_draw(draw: ProbeModel, **options: Any) -> Result:
+    """What is measured of random weights; no mean update is taken of them."""
+    return probe(with_means(draw, None), **options)
 
 
 def _of_pass(options: Mapping[str, Any]) -> dict[str, Any]:

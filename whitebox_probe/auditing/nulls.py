@@ -66,15 +66,17 @@ def draws(
             yield _permuted(model, own)
 
 
-def measured(model: ProbeModel, kind: str, measure: Callable[[], Result]) -> Result:
+def measured(
+    model: ProbeModel, kind: str, draw: ProbeModel, measure: Callable[[ProbeModel], Result]
+) -> Result:
     """What is measured of a draw.
 
     Raises: ProbeError where permuted weights are not all that it computes with.
     """
     if kind != PERMUTED:
-        return measure()
-    with without(model.module, model.name):
-        return measure()
+        return measure(draw)
+    with without(model.module, model.name, draw.module):
+        return measure(draw)
 
 
 def _permuted(model: ProbeModel, seed: int) -> ProbeModel:

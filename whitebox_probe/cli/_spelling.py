@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from whitebox_probe._core.errors import CheckpointError, ProbeError, SettingError
 
-_ALIASES = {"normalise": "per_token"}
+_ALIASES = {"normalise": "per_token", "null": "with_null"}
 """Arguments of the functions whose option has another name."""
 _OF_NETWORKS = frozenset(
     {
@@ -54,9 +54,10 @@ def options_of(parser: argparse.ArgumentParser, keywords: Callable[[str], bool])
     bare = {action.dest for action in actions if action.nargs == 0}
     flags |= {name: flags[dest] for name, dest in _ALIASES.items() if dest in flags}
     bare |= {name for name, dest in _ALIASES.items() if dest in bare}
-    off = frozenset(action.dest for action in actions if action.const is False)
+    off = {action.dest for action in actions if action.const is False}
+    off |= {name for name, dest in _ALIASES.items() if dest in off}
     by_key = next((flag for flag in ("--set", "--option") if flag in flags.values()), "")
-    return Options(flags, frozenset(bare), off, by_key, keywords)
+    return Options(flags, frozenset(bare), frozenset(off), by_key, keywords)
 
 
 def as_options(error: ProbeError, options: Options) -> ProbeError:

@@ -94,7 +94,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _data.add_options(parser)
     verdicts = parser.add_argument_group("the verdicts")
     add = verdicts.add_argument
-    add("--no-null", action="store_true", help="do not measure random weights beside each model")
+    told = "do not measure random weights beside each model"
+    add("--no-null", dest="with_null", action="store_false", help=told)
     add("--draws", type=_shared.count, default=20, metavar="N", help="of random weights, N of them")
     add(
         "--null-limit",
@@ -176,7 +177,7 @@ def _audit(args: argparse.Namespace, options: dict[str, Any]) -> None:
     found = audit(
         _models(args),
         data,
-        null=not args.no_null,
+        null=args.with_null,
         draws=args.draws,
         null_limit=args.null_limit,
         first_layer=args.first_layer,

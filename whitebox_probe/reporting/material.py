@@ -19,7 +19,7 @@ from whitebox_probe.reporting import words
 from whitebox_probe.results import compare as comparing
 from whitebox_probe.results import similarity as similarities
 from whitebox_probe.results.compare import Comparison
-from whitebox_probe.results.folder import finish
+from whitebox_probe.results.folder import finish, folders_in
 from whitebox_probe.results.forms import NULL_SEPARATOR
 from whitebox_probe.results.pairing import expect_same_data
 from whitebox_probe.results.result import RUN, Result
@@ -171,16 +171,16 @@ def read(folder: str | Path) -> list[tuple[Any, Path]]:
     Raises: ProbeError when it holds none, or several kinds.
     """
     folder = Path(folder)
-    for each in (folder, *folder.glob("*/")):
+    for each in (folder, *folders_in(folder)):
         with suppress(OSError):  # told when it is read
             finish(each)
     found = [seal for seal in _READERS if (folder / seal).is_file()]
-    inside = sorted(p for p in folder.glob("*/") if (p / RUN).is_file())
+    inside = [path for path in folders_in(folder) if (path / RUN).is_file()]
     if not found and inside:
         return [(Result.load(each), each) for each in inside]
     if not found:
         missing = f"it has none of: {', '.join(_READERS)}"
-        deeper = next((p for p in sorted(folder.glob("*/")) if any(p.glob(f"*/{RUN}"))), None)
+        deeper = next((p for p in folders_in(folder) if any(p.glob(f"*/{RUN}"))), None)
         raise ProbeError(
             f"{folder} holds nothing to report",
             missing if folder.is_dir() else "there is no such folder",

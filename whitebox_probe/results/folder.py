@@ -31,7 +31,7 @@ from whitebox_probe._core.gate import (
     reason,
     size_of,
 )
-from whitebox_probe._core.io import DISK, in_turn, open_to_others, sha256, temporary_folder
+from whitebox_probe._core.io import DISK, in_turn, is_part, open_to_others, sha256, temporary_folder
 from whitebox_probe.results import _schema, kinds
 
 FILES, DIGEST = "files", "digest"
@@ -335,11 +335,21 @@ def is_own(folder: Path, kind: str) -> bool:
 
 def _seal_in(saved: Path) -> Path | None:
     """The seal of a save that was written whole: it tells its own digest, and other files'."""
-    for path in sorted(saved.glob("*.json")):
+    paths = []
+    with suppress(FileNotFoundError):  # who moves a save removes its folder, also as it is listed
+        paths = sorted(saved.glob("*.json"))
+    for path in paths:
         with suppress(Unfit):
             if _is_seal(read_mapping(path)):
                 return path
     return None
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder, in order, but for those of saves that are under way."""
+    return sorted(
+        path for path in folder.glob("*/") if path.name != SAVED and not is_part(path.name)
+    )
 
 
 def finish(folder: Path) -> None:
