@@ -2,8 +2,18 @@
 
 from importlib.metadata import PackageNotFoundError
 
+import pytest
+
 import whitebox_probe as wp
 from whitebox_probe._core import versions
+
+
+@pytest.fixture(autouse=True)
+def anew():
+    """Versions are looked up once in a process."""
+    versions.version_of.cache_clear()
+    yield
+    versions.version_of.cache_clear()
 
 
 def test_a_source_tree_that_is_not_installed_measures_and_says_so(monkeypatch):
