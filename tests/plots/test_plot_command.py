@@ -47,6 +47,29 @@ def test_every_measure_is_drawn_by_its_name(metric, plot):
     assert plot("--metric", metric)[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--metric", "gini", "--eps", "99"], "'gini' of crate does not depend on eps"),
+        (["--metric", "coding_rate", "--lam", "99"], "does not depend on lam"),
+        (["--figure", "over_steps", "--metric", "gini", "--eps", "99"], "not depend on eps"),
+        (["--figure", "rate_change_parts", "--lam", "99"], "does not depend on lam"),
+        (["--figure", "panel", "--eps", "99"], "no measure of this figure has eps=99"),
+        (["--figure", "panel", "--option", "metrics=l0", "--lam", "9"], "has lam=9"),
+    ],
+    ids=str,
+)
+def test_a_setting_that_picks_nothing_is_refused(words, told, plot):
+    status, err, out = plot(*words)
+    assert (status, out.exists()) == (2, False)
+    assert told in err
+    assert f"Leave out {words[-2]}." in err or "Did you mean" in err or "Use one of" in err
+
+
+def test_a_setting_of_some_measures_of_a_panel_picks_these(plot):
+    assert plot("--figure", "panel", "--eps", "0.1")[:2] == (0, "")
+
+
 def test_looks_are_set_from_the_command_line(plot):
     words = ["--labels", "CRATE,ViT", "--palette", "#112233,#aa5500", "--size", "4,3"]
     status, err, out = plot("--metric", "l0", *words)

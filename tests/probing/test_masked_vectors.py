@@ -280,6 +280,15 @@ def test_what_is_no_mask_of_the_vectors_is_refused(wrong):
         assert "no mask of the tokens" in line(wrapped(OfX), {"x": X, key: wrong})
 
 
+def test_a_mask_of_fractions_is_told_what_to_be():
+    model, added = wrapped(OfX), torch.zeros(4, 6).masked_fill(~MASKS, -torch.inf)
+    for key in ("attention_mask", "mask"):
+        assert "Give it as whole numbers (" in line(model, {"x": X, key: MASKS.float()})
+        assert "whole numbers that are 0 or 1" in line(model, {"x": X, key: added})
+    found = norms(model, {"x": X, "attention_mask": MASKS.float().long()})
+    assert np.isfinite(found).all()
+
+
 def test_a_mask_without_a_name_is_refused_where_the_model_has_one_of_its_own():
     pairs = list(zip(X, ~MASKS, strict=True))
     for kind in (OfX, OfTokens, Hidden, Source):

@@ -220,15 +220,19 @@ def _truths(value: Any, shape: tuple[int, ...], axes: int, what: str) -> Tensor:
         found = torch.zeros(())
     is_whole = not (found.is_floating_point() or found.is_complex())
     fits = found.ndim == axes and (not shape or tuple(found.shape) == shape)
-    if not fits or not is_whole or not bool(((found == 0) | (found == 1)).all()):
-        raise DataError(
-            f"{what} is no mask of the tokens",
-            f"it has the shape {tuple(found.shape)}, and the tokens {shape}"
-            if not fits
-            else "a mask is 0 and 1, or True and False",
-            "Give one number a token, or leave it out",
-        )
-    return found.bool()
+    is_binary = bool(((found == 0) | (found == 1)).all())
+    if fits and is_whole and is_binary:
+        return found.bool()
+    if not fits:
+        why = f"it has the shape {tuple(found.shape)}, and the tokens {shape}"
+        fix = "Give one number a token, or leave it out"
+    elif is_binary:
+        why = "its 0 and 1 are fractions, and a mask is of whole numbers, or of True and False"
+        fix = "Give it as whole numbers (.astype('int64') of NumPy, .long() of torch)"
+    else:
+        why = "a mask is 0 and 1, or True and False"
+        fix = "Give whole numbers that are 0 or 1 as its name says, or leave it out"
+    raise DataError(f"{what} is no mask of the tokens", why, fix)
 
 
 def _as_tensor(second: Any) -> Tensor | None:

@@ -13,7 +13,7 @@ from whitebox_probe.results.forms import FORMS, in_nats
 from whitebox_probe.results.held import uncopied
 from whitebox_probe.results.pairing import expect_same_parameters
 from whitebox_probe.results.result import Result
-from whitebox_probe.results.table import no_value
+from whitebox_probe.results.table import depends_on, no_value
 
 BANDS: dict[str, str] = {
     "ci": "band: 95% interval of the mean",
@@ -67,6 +67,28 @@ def matrices_of(result: Result, name: str, where: Mapping[str, Any]) -> np.ndarr
             )
     having = {place.get("name", key) for key, place in result.run.matrices.items()}
     return result.matrix(name, **where) if name in having else result.matrices.get(name)
+
+
+def expect_dependence(results: Sequence[Result], metric: str, where: Mapping[str, Any]) -> None:
+    """Refuse a setting that would pick nothing: a measure's that none of the results took with one.
+
+    Raises: ResultError.
+    """
+    for setting in where:
+        if setting != "null" and not any(
+            depends_on(_rows_of(result, metric), setting) for result in results
+        ):
+            raise ResultError(
+                f"'{metric}' of {results[0].model} does not depend on {setting}",
+                "it was taken with none",
+                f"Leave out {setting}=",
+            )
+
+
+def _rows_of(result: Result, metric: str) -> pd.DataFrame:
+    frame = uncopied(result, "frame")
+    found: pd.DataFrame = frame[frame["metric"] == metric]
+    return found
 
 
 def check_results(results: Sequence[Any]) -> None:

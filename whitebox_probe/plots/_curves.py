@@ -17,7 +17,13 @@ from whitebox_probe.plots import (
     _settings,
     style,
 )
-from whitebox_probe.plots._comparable import BANDS, check_curves, check_options, check_results
+from whitebox_probe.plots._comparable import (
+    BANDS,
+    check_curves,
+    check_options,
+    check_results,
+    expect_dependence,
+)
 from whitebox_probe.plots._curve_options import Band, Options
 from whitebox_probe.plots._names import verbatim, words
 from whitebox_probe.plots.page import Page, extent, page, refuse_size
@@ -52,6 +58,7 @@ def draw(results: Sequence[Result], metric: str, options: Options) -> "Figure":
     """
     check_results(results)
     check_options(results, metric, options.band, options.normalise)
+    expect_dependence(results, metric, options.where)
     refuse_size(options.ax, options.size, options.width, "ax")
     curves = _curves(results, metric, options)
     check_curves(results, [c.raw for c in curves], metric, options.normalise)

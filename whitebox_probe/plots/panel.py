@@ -19,6 +19,7 @@ from whitebox_probe.plots.kind import figure
 from whitebox_probe.plots.page import Page, Size, extent, page, refuse_size
 from whitebox_probe.results.forms import in_nats
 from whitebox_probe.results.result import Result
+from whitebox_probe.results.table import depends_on, no_value, not_measured, written
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -175,9 +176,16 @@ def _asked(results: Sequence[Result], metrics: Sequence[str] | str | None) -> li
 
 
 def _asked_of(result: Result, metric: str, options: Options) -> dict[str, Any]:
-    """What picks the rows of one measure: site and convention only where it has them."""
+    """What picks the rows of one measure: site and convention only where it has them.
+
+    Of other settings those that it depends on.
+    """
     rows = result.frame[result.frame["metric"] == metric]
-    found: dict[str, Any] = dict(options.where)
+    found: dict[str, Any] = {
+        name: value
+        for name, value in options.where.items()
+        if name == "null" or depends_on(rows, name)
+    }
     for name in _OF_SOME:
         asked = getattr(options, name)
         found[name] = asked if name in rows and asked in set(rows[name]) else None
@@ -192,13 +200,16 @@ def _expect_held(result: Result, metrics: Sequence[str], options: Options) -> No
     Raises: ResultError.
     """
     rows = result.frame[result.frame["metric"].isin(metrics)]
-    for name in _OF_SOME:
+    for name in dict.fromkeys((*_OF_SOME, *options.where)):
         asked, held = getattr(options, name), rows[name] if name in rows else pd.Series()
-        if asked is not None and len(rows) and asked not in set(held):
+        if asked is None or rows.empty:
+            continue
+        if name not in rows or not_measured(rows, name, [asked]):
+            known = sorted(written(value) for value in set(held) if not no_value(value))
             raise ResultError(
-                f"no measure of this figure has {name}={asked!r}",
+                f"no measure of this figure has {name}={written(asked)}",
                 "none was taken so",
-                nearest(asked, sorted(set(held))),
+                nearest(written(asked), known) if known else f"Leave out {name}=",
             )
     if options.normalise is not None and not any(in_nats(result, metric) for metric in metrics):
         raise ResultError(

@@ -6,7 +6,7 @@ import numpy as np
 
 from whitebox_probe._core.errors import ResultError
 from whitebox_probe.plots import _fit, _legend, style
-from whitebox_probe.plots._comparable import check_results
+from whitebox_probe.plots._comparable import check_results, expect_dependence
 from whitebox_probe.plots._palette import Palette, colours
 from whitebox_probe.plots._where import Where
 from whitebox_probe.plots.kind import figure
@@ -92,6 +92,7 @@ def _panel(ax: Any, result: Result, tints: list[Any], which: Where) -> list[Any]
             "the change is drawn with all of its parts",
             f"Probe with {WHOLE}, {', '.join(f'{WHOLE}_{part}' for part in PARTS)}",
         )
+    expect_dependence([result], WHOLE, which.where)
     handles = []
     above = below = np.zeros(1)
     for (part, words), colour in zip(PARTS.items(), tints, strict=True):

@@ -4,7 +4,12 @@ from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.errors import ResultError
 from whitebox_probe.plots import _labels
-from whitebox_probe.plots._comparable import check_alike, check_options, check_results
+from whitebox_probe.plots._comparable import (
+    check_alike,
+    check_options,
+    check_results,
+    expect_dependence,
+)
 from whitebox_probe.plots._each import Options, draw
 from whitebox_probe.plots.kind import figure
 from whitebox_probe.results.result import Result
@@ -43,6 +48,7 @@ def eps_sweep(
     check_options(results, metric, None, None)
     of_it = [r.frame[r.frame["metric"] == metric] for r in results]
     given = Options(**options)
+    expect_dependence(results, metric, given.where)
     held = [set(rows[matching(rows, given.where)]["eps"].dropna()) for rows in of_it]
     shared = sorted(set.intersection(*held))
     if not shared:

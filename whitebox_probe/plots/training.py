@@ -9,7 +9,13 @@ import pandas as pd
 
 from whitebox_probe._core.errors import ProbeError, ResultError, nearest
 from whitebox_probe.plots import _fit, _labels, _sequence, style
-from whitebox_probe.plots._comparable import check_alike, check_options, check_results, chosen
+from whitebox_probe.plots._comparable import (
+    check_alike,
+    check_options,
+    check_results,
+    chosen,
+    expect_dependence,
+)
 from whitebox_probe.plots._names import verbatim
 from whitebox_probe.plots._names import words as _words
 from whitebox_probe.plots._palette import Palette, map_of_values
@@ -74,6 +80,7 @@ def over_steps(
     if form not in FORMS:
         raise ProbeError(f"there is no form '{form}'", "it is unknown", nearest(str(form), FORMS))
     picked = Where(**options)
+    expect_dependence(results, metric, picked.where)
     found = [result.curve(metric, site, **picked.where) for result in results]
     check_alike(results, found, metric)
     at, numbered = _steps(results, steps)
