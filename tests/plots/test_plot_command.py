@@ -66,6 +66,10 @@ def test_a_setting_that_picks_nothing_is_refused(words, told, plot):
     assert f"Leave out {words[-2]}." in err or "Did you mean" in err or "Use one of" in err
 
 
+def test_a_setting_that_others_were_taken_with_is_no_mistake(plot):
+    assert plot("--metric", "gini", "--eps", "0.1")[:2] == (0, "")
+
+
 def test_a_setting_of_some_measures_of_a_panel_picks_these(plot):
     assert plot("--figure", "panel", "--eps", "0.1")[:2] == (0, "")
 

@@ -13,7 +13,7 @@ from whitebox_probe.results.forms import FORMS, in_nats
 from whitebox_probe.results.held import uncopied
 from whitebox_probe.results.pairing import expect_same_parameters
 from whitebox_probe.results.result import Result
-from whitebox_probe.results.table import depends_on, no_value
+from whitebox_probe.results.table import depends_on, no_value, not_measured, written
 
 BANDS: dict[str, str] = {
     "ci": "band: 95% interval of the mean",
@@ -70,25 +70,28 @@ def matrices_of(result: Result, name: str, where: Mapping[str, Any]) -> np.ndarr
 
 
 def expect_dependence(results: Sequence[Result], metric: str, where: Mapping[str, Any]) -> None:
-    """Refuse a setting that would pick nothing: a measure's that none of the results took with one.
+    """Refuse a setting that picks nothing: the measure has none, and no number was taken so.
 
     Raises: ResultError.
     """
-    for setting in where:
-        if setting != "null" and not any(
-            depends_on(_rows_of(result, metric), setting) for result in results
+    for setting, value in where.items():
+        frames = [uncopied(result, "frame") for result in results]
+        if setting == "null" or any(
+            depends_on(frame[frame["metric"] == metric], setting)
+            or _was_taken(frame, setting, value)
+            for frame in frames
         ):
-            raise ResultError(
-                f"'{metric}' of {results[0].model} does not depend on {setting}",
-                "it was taken with none",
-                f"Leave out {setting}=",
-            )
+            continue
+        raise ResultError(
+            f"'{metric}' of {results[0].model} does not depend on {setting}",
+            f"and nothing was taken with {setting}={written(value)}",
+            f"Leave out {setting}=",
+        )
 
 
-def _rows_of(result: Result, metric: str) -> pd.DataFrame:
-    frame = uncopied(result, "frame")
-    found: pd.DataFrame = frame[frame["metric"] == metric]
-    return found
+def _was_taken(frame: pd.DataFrame, setting: str, value: Any) -> bool:
+    """Whether some number was taken with a value of a setting."""
+    return setting in frame and not not_measured(frame, setting, [value])
 
 
 def check_results(results: Sequence[Any]) -> None:
