@@ -11,6 +11,7 @@ from functools import partial
 from types import CellType, FunctionType, MethodType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
@@ -57,6 +58,10 @@ def without(module: nn.Module, name: str) -> Iterator[None]:
         )
 
 
+_FLAT = frozenset({bool, int, float, str, type(None), torch.dtype, torch.device, torch.Size})
+"""Types that hold no tensor."""
+
+
 class _Watch(TorchFunctionMode):
     """Whether something is computed with the weights of a module."""
 
@@ -71,11 +76,22 @@ class _Watch(TorchFunctionMode):
     ) -> Any:
         """Call it; note whether a weight is among its arguments."""
         if not self.found:
-            leaves = tree_leaves((args, kwargs))
-            self.found = any(
-                isinstance(each, Tensor) and _place(each) in self._places for each in leaves
-            )
+            given = (*args, *kwargs.values()) if kwargs else args
+            self.found = any(map(self._holds, given))
         return function(*args, **(kwargs or {}))
+
+    def _holds(self, value: Any) -> bool:
+        """Whether an argument is one of the weights, or a container with one in it.
+
+        Nearly all arguments are tensors and numbers: a walk of all of them took longer than a
+        small network.
+        """
+        if isinstance(value, Tensor):
+            return _place(value) in self._places
+        return type(value) not in _FLAT and any(map(self._is, tree_leaves(value)))
+
+    def _is(self, leaf: Any) -> bool:
+        return isinstance(leaf, Tensor) and _place(leaf) in self._places
 
 
 def _place(tensor: Tensor) -> int:
