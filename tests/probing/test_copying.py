@@ -141,3 +141,22 @@ def test_a_copy_that_computes_with_others_weights_is_seen(replace):
         without(net, "net"),
     ):
         twin(X)
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda weight: weight.sum(),
+        lambda weight: nn.functional.linear(X, weight=weight[:2]),
+        lambda weight: torch.cat([X, weight]),
+        lambda weight: torch.einsum("bi,ij->bj", (X, weight)),
+        lambda weight: torch.cat(tensors=(X, weight)),
+    ],
+    ids=["argument", "view by a keyword", "list", "tuple", "tuple by a keyword"],
+)
+def test_a_weight_is_seen_in_whatever_it_is_given(compute):
+    net = nn.Linear(4, 4)
+    with pytest.raises(ProbeError, match="the weights of net itself"), without(net, "net"):
+        compute(net.weight.data)
+    with without(net, "net"):
+        compute(torch.ones(4, 4))
