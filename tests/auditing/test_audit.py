@@ -34,7 +34,7 @@ FEW = {"draws": 3, "null_limit": 4, "progress": False}
 @pytest.fixture(scope="module")
 def found():
     models = [wp.load("crate-tiny-fmnist"), wp.load("vit-tiny-fmnist")]
-    return wp.audit(models, "fashion-mnist", limit=32, draws=20, null_limit=16, progress=False)
+    return wp.audit(models, "fashion-mnist", limit=32, draws=12, null_limit=8, progress=False)
 
 
 def row_of(audit, model, claim):
@@ -49,7 +49,7 @@ def test_each_claim_is_judged_for_each_model(found):
     assert "not a proximal one" in vit.loc["ista_descends", "reason"]
     assert "no exact zeros" in vit.loc["sparsifies", "reason"]
     judged = found.frame[found.frame["verdict"] != "not applicable"]
-    counts = judged["null"].map({"random weights": 20, "permuted weights": 10})
+    counts = judged["null"].map({"random weights": 12, "permuted weights": 6})
     assert (judged["null_draws"] == counts).all()
     assert (judged["null_low"] < judged["null_mean"]).all()
     assert (judged["sentence"].str.len() > 20).all()

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -114,11 +115,23 @@ def test_compare_and_plot_take_what_run_wrote(runs, call, tmp_path):
     assert (tmp_path / "h.pdf").read_bytes().startswith(b"%PDF")
 
 
+@pytest.fixture
+def few_draws(monkeypatch):
+    """Of each demo's verdicts three draws of random weights, where a user gets twenty.
+
+    What the demo writes and which passes it makes are tried here; tests/auditing judges by twenty.
+    """
+    from whitebox_probe.auditing import audit as module
+
+    monkeypatch.setattr(module, "audit", partial(module.audit, draws=3))
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_draws")
 def test_demo_runs_each_model_once_and_writes_every_figure_and_the_table(
     tmp_path, monkeypatch, call
 ):
-    """Called, so that passes can be counted; the demo of text is a process."""
+    """Called, so that passes can be counted."""
     from whitebox_probe.probing import probe as module
 
     passes, plain = [], module.forward
@@ -149,14 +162,16 @@ def test_demo_runs_each_model_once_and_writes_every_figure_and_the_table(
 
 
 @pytest.mark.slow
-def test_demo_of_text_writes_every_figure_and_the_table(tmp_path):
+@pytest.mark.usefixtures("few_draws")
+def test_demo_of_text_writes_every_figure_and_the_table(tmp_path, monkeypatch, call):
     pytest.importorskip("transformers")
-    done = process("demo", "--text", "--limit", 3, "--out", "figures", "--quiet", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    assert "3 windows of text, kjv, 6 layers" in done.stdout
-    assert "images" not in done.stdout
-    assert "the key projections of the GPT-2" in done.stdout
+    monkeypatch.chdir(tmp_path)
+    words = ("--limit", 3, "--out", "figures", "--formats", "png", "--quiet")
+    status, out, err = call("demo", "--text", *words)
+    assert (status, err) == (0, "")
+    assert "3 windows of text, kjv, 6 layers" in out
+    assert "images" not in out
+    assert "the key projections of the GPT-2" in out
     for stem in ("compression", "coding-rate", "sparsity", "coherence"):
         with Image.open(tmp_path / "figures" / f"{stem}.png") as picture:
             assert picture.width > 500

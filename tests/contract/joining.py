@@ -1,8 +1,9 @@
-"""One of two processes that reduce every measure as torchmetrics does; imported, its data.
+"""Two processes that reduce every measure as torchmetrics does; imported, their data.
 
-Run: python -m tests.contract.joining RANK FOLDER
+Run: python -m tests.contract.joining FOLDER. Both are forks of one that has imported all they need.
 """
 
+import multiprocessing
 import sys
 from pathlib import Path
 
@@ -68,4 +69,11 @@ def main(rank, folder):
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    made(MEASURES[0])  # imports torchmetrics
+    fork = multiprocessing.get_context("fork")
+    both = [fork.Process(target=main, args=(rank, Path(sys.argv[1]))) for rank in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    sys.exit(any(process.exitcode for process in both))

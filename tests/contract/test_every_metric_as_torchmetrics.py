@@ -1,9 +1,11 @@
 """What torchmetrics promises of its metrics, for each measure of the catalogue, found unaided."""
 
+import contextlib
 import inspect
 import math
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from itertools import combinations
@@ -267,16 +269,16 @@ def joined(tmp_path_factory):
     """What two processes found together, of which the first had seen nothing."""
     folder = tmp_path_factory.mktemp("joined")
     env = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    words = [sys.executable, "-m", "tests.contract.joining"]
+    words = [sys.executable, "-m", "tests.contract.joining", str(folder)]
     pipes = {"stderr": subprocess.PIPE, "text": True, "cwd": ROOT, "env": env}
-    processes = [subprocess.Popen([*words, str(rank), str(folder)], **pipes) for rank in range(2)]
-    try:
-        told = [process.communicate(timeout=180)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], told
-    assert "Warning" not in "".join(told)
+    with subprocess.Popen(words, start_new_session=True, **pipes) as process:
+        try:
+            told = process.communicate(timeout=180)[1]
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # the two that it has forked as well
+    assert process.returncode == 0, told
+    assert "Warning" not in told
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 

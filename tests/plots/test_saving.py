@@ -254,10 +254,11 @@ def test_bytes_do_not_depend_on_the_process(tmp_path):
         "import sys; sys.path.insert(0, {here!r}); import synthetic, whitebox_probe as wp;"
         "wp.plots.save(wp.plots.compression(synthetic.result('a_b')), {stem!r}, ['pdf', 'svg'])"
     )
-    for stem, seed in (("a", "1"), ("b", "2")):
-        ran = code.format(here=str(Path(__file__).parent), stem=str(tmp_path / stem))
-        environment = os.environ | {"PYTHONHASHSEED": seed}
-        subprocess.run([sys.executable, "-c", ran], check=True, env=environment)
+    ran = code.format(here=str(Path(__file__).parent), stem=str(tmp_path / "a"))
+    seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"  # strings have other hashes
+    environment = os.environ | {"PYTHONHASHSEED": seed}
+    subprocess.run([sys.executable, "-c", ran], check=True, env=environment)
+    wp.plots.save(wp.plots.compression(synthetic.result("a_b")), tmp_path / "b", ["pdf", "svg"])
     for suffix in ("pdf", "svg"):
         first, second = ((tmp_path / f"{s}.{suffix}").read_bytes() for s in "ab")
         assert first == second

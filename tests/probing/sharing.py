@@ -3,6 +3,7 @@
 Imported, it gives the same passes to a single process.
 """
 
+import json
 import sys
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,7 @@ IMAGES = torch.randn(61, 3, 12, 12, generator=G)
 LABELS = (torch.arange(61) // 4) % 5  # a batch of 4 is of one class: each process lacks some
 TOKENS = torch.randn(10, 6, 8, generator=G)
 LABELLED = TensorDataset(IMAGES, LABELS)
+MEASURES = "measures.json"
 
 
 def model_of(kind):
@@ -47,25 +49,36 @@ def metrics_of(model, convention="paper"):
     return list(of_kind(model.name, convention))
 
 
-def passes():
-    """Name -> a function that probes."""
+def measures():
+    """Kind of model -> every measure that it has, for processes that need not ask again."""
+    return {kind: metrics_of(model_of(kind)) for kind in ("crate", "vit")}
+
+
+def passes(measures):
+    """Name -> a function that probes, with the measures of each kind.
+
+    Of every measure there are fewer samples, whose last batch is not full either.
+    """
     crate, vit = model_of("crate"), model_of("vit")
     common = {"batch_size": 4, "progress": False}
+    every = common | {"limit": 33}
+    of_crate, of_vit = measures["crate"], measures["vit"]
     return {
-        "crate": lambda: wp.probe(crate, LABELLED, metrics_of(crate), **common),
-        "vit": lambda: wp.probe(vit, LABELLED, metrics_of(vit), orthonormal=True, **common),
+        "crate": lambda: wp.probe(crate, LABELLED, of_crate, **every),
+        "vit": lambda: wp.probe(vit, LABELLED, of_vit, orthonormal=True, **every),
         "official": lambda: wp.probe(crate, LABELLED, convention="official", **common),
         "pca": lambda: wp.probe(vit, IMAGES, basis="pca", limit=30, fit_limit=20, **common),
         "null": lambda: wp.probe(vit, IMAGES, null="gaussian", eps=[0.1, 0.5], **common),
-        "five samples": lambda: wp.probe(crate, LABELLED, metrics_of(crate), limit=5, **common),
-        "one batch": lambda: wp.probe(vit, LABELLED, metrics_of(vit), limit=9, progress=False),
+        "five samples": lambda: wp.probe(crate, LABELLED, of_crate, limit=5, **common),
+        "one batch": lambda: wp.probe(vit, LABELLED, of_vit, limit=9, progress=False),
     }
 
 
 def main(folder):
     torch.distributed.init_process_group("gloo")
     rank = torch.distributed.get_rank()
-    for name, run in passes().items():
+    measures = json.loads((folder / MEASURES).read_text())
+    for name, run in passes(measures).items():
         result = run()
         if rank == 0:
             result.save(folder / name)

@@ -10,6 +10,7 @@ from torch import nn
 
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.probing.copying import copied, without
+from whitebox_probe.probing.provenance import passed
 
 X = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
 HELD = {}
@@ -200,15 +201,88 @@ def test_a_matrix_that_the_copy_kept_is_seen_by_what_it_computes(kind):
         pytest.raises(ProbeError, match=r"multiplied by '1\.\w+', which is no parameter"),
         without(net, "net", twin),
     ):
-        twin(TOKENS)
+        passed(twin, TOKENS, {})
+
+
+class Packed(nn.Module):
+    """A linear map whose matrix lies in a buffer of whole numbers, and is unpacked in each pass."""
+
+    def __init__(self, unpack):
+        super().__init__()
+        self.unpack = unpack
+        self.register_buffer("codes", torch.randint(-128, 128, (4, 4), dtype=torch.int8))
+
+    def forward(self, z):
+        return nn.functional.linear(z, self.unpack(self.codes))
+
+
+def by_shifts(codes):
+    return ((codes.int()[:, None] >> torch.arange(0, 4, 2)[:, None]) & 3).sum(dim=1).float()
+
+
+def into_zeros(codes):
+    made = torch.zeros(4, 4)
+    made[:] = codes
+    return made
+
+
+def into_a_view(codes):
+    made = torch.zeros(16)
+    made.view(4, 4)[:] = codes
+    return made.view(4, 4)
+
+
+@pytest.mark.parametrize(
+    "unpack",
+    [
+        by_shifts,
+        into_zeros,
+        into_a_view,
+        lambda codes: codes.float() * torch.tensor(0.1),
+        lambda codes: torch.empty(4, 4).copy_(codes),
+        lambda codes: torch.mul(codes, 0.1, out=torch.empty(4, 4)),
+    ],
+    ids=["shifts", "zeros", "view", "scale", "copy", "out"],
+)
+def test_a_matrix_that_is_unpacked_in_a_pass_is_seen(unpack):
+    net = nn.Sequential(nn.Linear(4, 4), Packed(unpack), nn.Linear(4, 4))
+    twin = copied(net)
+    with (
+        pytest.raises(ProbeError, match=r"multiplied by '1\.codes', which is no parameter"),
+        without(net, "net", twin),
+    ):
+        passed(twin, TOKENS, {})
+
+
+@pytest.mark.parametrize("changes", [False, True])
+def test_a_hook_may_look_and_what_it_changes_is_seen(changes):
+    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    probe = torch.randn(4, 4)
+    seen = []
+
+    def look(module, inputs, out):
+        seen.append(out @ probe)
+        return seen[-1] if changes else None
+
+    net[0].register_forward_hook(look)
+    twin = copied(net)
+    if not changes:
+        with without(net, "net", twin):
+            passed(twin, TOKENS, {})
+        return
+    with (
+        pytest.raises(ProbeError, match="cannot all be permuted"),
+        without(net, "net", twin),
+    ):
+        passed(twin, TOKENS, {})
 
 
 def test_a_cache_that_is_filled_in_the_copy_is_its_own():
     net = nn.Sequential(nn.Linear(4, 4), Kept("cached"))
     twin = copied(net)
     with without(net, "net", twin):
-        twin(TOKENS)
-        twin(TOKENS)
+        passed(twin, TOKENS, {})
+        passed(twin, TOKENS, {})
 
 
 class Ordinary(nn.Module):
@@ -253,4 +327,26 @@ def test_masks_tables_and_statistics_are_no_weights_that_were_kept():
         net(TOKENS)
         twin = copied(net)
         with without(net, "net", twin):
-            twin(TOKENS)
+            passed(twin, TOKENS, {})
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda weight: weight.sum(),
+        lambda weight: nn.functional.linear(X, weight=weight[:2]),
+        lambda weight: torch.cat([X, weight]),
+        lambda weight: torch.einsum("bi,ij->bj", (X, weight)),
+        lambda weight: torch.cat(tensors=(X, weight)),
+    ],
+    ids=["argument", "view by a keyword", "list", "tuple", "tuple by a keyword"],
+)
+def test_a_weight_is_seen_in_whatever_it_is_given(compute):
+    net = nn.Linear(4, 4)
+    with (
+        pytest.raises(ProbeError, match="the weights of net itself"),
+        without(net, "net", copied(net)),
+    ):
+        compute(net.weight.data)
+    with without(net, "net", copied(net)):
+        compute(torch.ones(4, 4))

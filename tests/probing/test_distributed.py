@@ -1,5 +1,6 @@
 """Several processes give what one gives; a process that dies ends the run."""
 
+import json
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ import torch
 
 import whitebox_probe as wp
 from tests.probing import sharing
+from whitebox_probe.cli import main as cli
 from whitebox_probe.results.result import Result
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +31,7 @@ def alone():
     """The passes by a single process with as many threads as each of several has."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    results = {name: run() for name, run in sharing.passes().items()}
+    results = {name: run() for name, run in sharing.passes(sharing.measures()).items()}
     torch.set_num_threads(threads)
     return results
 
@@ -38,6 +40,7 @@ def alone():
 def shared(request, tmp_path_factory):
     """The passes by several processes: their number, and the folder of what they saved."""
     folder = tmp_path_factory.mktemp(f"by-{request.param}")
+    (folder / sharing.MEASURES).write_text(json.dumps(sharing.measures()))
     words = [*TORCHRUN, f"--nproc-per-node={request.param}", "-m", "tests.probing.sharing"]
     done = subprocess.run(
         [*words, str(folder)],
@@ -147,7 +150,7 @@ def test_a_process_that_dies_ends_the_run_with_a_clear_error(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").exists(), reason="finds the process by Linux' own list")
-def test_under_torchrun_it_is_not_a_hang_either_and_the_run_goes_on(tmp_path):
+def test_under_torchrun_it_is_not_a_hang_either_and_the_run_goes_on(tmp_path, capsys):
     words = ["-m", "whitebox_probe", "run", "--save-every", "0", "--quiet"]
     named = ["crate-tiny-fmnist", "--limit", "60", "--batch-size", "1"]
     named += ["--metrics", "compression,l0,attention_entropy", "--out", tmp_path / "out"]
@@ -162,9 +165,8 @@ def test_under_torchrun_it_is_not_a_hang_either_and_the_run_goes_on(tmp_path):
     assert "SIGKILL" in err
     assert out == ""
     resume = [*words, "--resume", str(tmp_path / "out")]
-    alone = subprocess.run([sys.executable, *resume], env=ONE_THREAD, check=False, **options)
-    assert alone.returncode == 2
-    assert "it was begun by 2 processes, and this one has 1" in alone.stderr
+    assert cli.main(resume[2:]) == 2  # called: this process is one that is alone
+    assert "it was begun by 2 processes, and this one has 1" in capsys.readouterr().err
     done = subprocess.run([*torchrun, *resume], env=ONE_THREAD, check=False, **options)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("60 samples") == 1

@@ -13,7 +13,7 @@ SEEN = """
     import atexit, multiprocessing, signal, sys, threading
     import torch, tqdm.std
     import whitebox_probe as wp
-    from tests.conftest import small_vit
+    from tests.conftest import small_crate
     from torch.utils.data import DataLoader
 
     def seen():
@@ -29,7 +29,7 @@ SEEN = """
 
     if __name__ == "__main__":
         sys.stderr.isatty = lambda: True
-        model, images = wp.wrap(small_vit()), torch.randn(6, 3, 12, 12)
+        model, images = wp.wrap(small_crate()), torch.randn(6, 3, 12, 12)
         probe(progress=False, limit=2)
         before = list(seen())
 """

@@ -8,7 +8,7 @@ import pytest
 
 _CODE = """
 import multiprocessing, sys
-import torch, whitebox_probe as wp
+import pandas, scipy.special, timm, torch, whitebox_probe as wp  # once, not in each fork
 from torch.backends import cuda, cudnn, mkldnn
 
 SWITCHES = (cuda.matmul, cudnn.conv, mkldnn.matmul, mkldnn.conv)

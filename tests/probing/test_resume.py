@@ -63,7 +63,7 @@ def cut_after(monkeypatch, owner, name, calls):
 def test_cut_off_anywhere_again_and_again_it_gives_the_same(kind, tmp_path, monkeypatch):
     model = model_of(kind)
     metrics = metrics_of(model)
-    options = {"orthonormal": kind == "vit", "limit": 58}
+    options = {"orthonormal": kind == "vit", "limit": 34}
     want = probe(None, model, metrics=metrics, **options)
     random = np.random.default_rng(3)
     cuts = 0

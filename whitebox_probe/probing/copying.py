@@ -11,26 +11,12 @@ from functools import partial
 from types import CellType, FunctionType, MethodType
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.weak import WeakIdKeyDictionary
 
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe._core.lines import short
 from whitebox_probe.probing.closures import FUNCTIONS, content, known, words
-from whitebox_probe.probing.loose import loose
-
-_PRODUCTS = frozenset(
-    {
-        *("linear", "bilinear", "matmul", "__matmul__", "__rmatmul__", "mm", "mv", "bmm"),
-        *("addmm", "addmv", "addbmm", "baddbmm", "einsum", "tensordot", "inner"),
-        *("conv1d", "conv2d", "conv3d"),
-        *("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
-    }
-)
-"""What multiplies by a matrix."""
+from whitebox_probe.probing.provenance import Watch
 
 
 def copied(module: nn.Module) -> nn.Module:
@@ -61,7 +47,7 @@ def without(module: nn.Module, name: str, twin: nn.Module) -> Iterator[None]:
 
     Raises: ProbeError at the end of a block in which something was.
     """
-    watch = _Watch(module, twin)
+    watch = Watch(module, twin)
     with watch:
         yield
     if watch.found:
@@ -74,90 +60,10 @@ def without(module: nn.Module, name: str, twin: nn.Module) -> Iterator[None]:
         raise ProbeError(
             f"the weights of {name} cannot all be permuted",
             f"its tokens are multiplied by '{short(watch.kept)}', which is no parameter (a buffer, "
-            "or what an earlier pass has cached)",
-            "Make it a parameter, or empty the cache; or give models without training "
-            "(untrained=), or measure no null (null=False)",
+            "what an earlier pass has cached, or a hook's)",
+            "Make it a parameter, empty the cache or take the hook off; or give models without "
+            "training (untrained=), or measure no null (null=False)",
         )
-
-
-class _Watch(TorchFunctionMode):
-    """Whether something is computed with the weights of a module, or with those its copy kept.
-
-    The copy has kept what tokens are multiplied by as a matrix, and what no parameter and no token
-    went into. What is added, looked up or multiplied entry by entry is none: masks, tables of
-    positions, running statistics.
-
-    Attributes:
-        found: whether a weight of the module was used.
-        kept: the name of the first matrix that the copy kept.
-    """
-
-    def __init__(self, module: nn.Module, twin: nn.Module) -> None:
-        super().__init__()
-        held = [*module.parameters(), *module.buffers()]
-        self._places = {place for each in held if (place := _place(each))}
-        self._own = {place for each in twin.parameters() if (place := _place(each))}
-        self._loose = {
-            place: (name, each)  # held, so that nothing else comes to lie in its place
-            for name, each in loose(twin)
-            if (place := _place(each)) and place not in self._own
-        }
-        self._made = WeakIdKeyDictionary()  # of these alone -> the name of what it was made of
-        self.found = False
-        self.kept: str | None = None
-
-    def __torch_function__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        """Call it; note whether a weight is among its arguments."""
-        given = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
-        self.found = self.found or any(_place(each) in self._places for each in given)
-        out = function(*args, **(kwargs or {}))
-        if self.kept is None and given and self._loose:
-            self._follow(str(getattr(function, "__name__", "")), given, out)
-        return out
-
-    def _follow(self, function: str, given: list[Tensor], out: Any) -> None:
-        """Note what is made without tokens, and a matrix of it that these are multiplied by."""
-        names = [self._name(each) for each in given]
-        if function == "__setitem__" or (function.endswith("_") and not function.endswith("__")):
-            self._loose.pop(_place(given[0]), None)  # written over: a cache of this pass
-        elif None not in names:
-            made = next((name for name in names if not name), names[0])
-            for each in tree_leaves(out):
-                if isinstance(each, Tensor):
-                    self._made[each] = made
-        elif function in _PRODUCTS:
-            matrices = (
-                name for name, each in zip(names, given, strict=True) if name and _is_matrix(each)
-            )
-            self.kept = next(matrices, None)
-
-    def _name(self, tensor: Tensor) -> str | None:
-        """What it was made of: "" where parameters are in it, None where tokens may be."""
-        place = _place(tensor)
-        if place in self._own:
-            return ""
-        if place in self._loose:
-            return self._loose[place][0]
-        found: str | None = self._made.get(tensor)
-        return found
-
-
-def _is_matrix(tensor: Tensor) -> bool:
-    """Whether its numbers have two axes; a vector that is repeated has one."""
-    if tensor.layout != torch.strided:
-        return tensor.ndim > 1
-    axes = zip(tensor.shape, tensor.stride(), strict=True)
-    return sum(size > 1 and step != 0 for size, step in axes) > 1
-
-
-def _place(tensor: Tensor) -> int:
-    """Where a tensor's numbers lie; 0 where that cannot be told."""
-    try:
-        return tensor.untyped_storage().data_ptr()
-    except (RuntimeError, NotImplementedError):
-        return 0
 
 
 class _Rebinding:

@@ -30,6 +30,7 @@ from whitebox_probe.models.wrappers import is_compiled
 from whitebox_probe.probing.groups import NOT_ONCE, expect_rows
 from whitebox_probe.probing.padding import arguments, mask_name
 from whitebox_probe.probing.precision import full_float32
+from whitebox_probe.probing.provenance import passed
 from whitebox_probe.probing.unpadded import without_padding
 
 
@@ -231,7 +232,7 @@ def run_model(
     """
     try:
         with callers_device(), onednn.routed(model.module) if fast else nullcontext():
-            model.module(batch, **(more or {}))
+            passed(model.module, batch, more or {})
     except (ProbeError, InternalError):
         raise
     except Exception as error:  # whatever the model's own code raises
