@@ -4,6 +4,7 @@ from functools import lru_cache, partial, wraps
 from types import MethodType
 from weakref import ref
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -251,6 +252,15 @@ def test_a_matrix_that_is_unpacked_in_a_pass_is_seen(unpack):
         pytest.raises(ProbeError, match=r"multiplied by '1\.codes', which is no parameter"),
         without(net, "net", twin),
     ):
+        passed(twin, TOKENS, {})
+
+
+def test_a_matrix_of_numpys_is_seen():
+    kept = np.ones((4, 4), np.float32)
+    net = nn.Sequential(nn.Linear(4, 4))
+    net[0].forward = lambda z: z @ torch.from_numpy(kept)
+    twin = copied(net)
+    with pytest.raises(ProbeError, match="by 'an array of NumPy'"), without(net, "net", twin):
         passed(twin, TOKENS, {})
 
 

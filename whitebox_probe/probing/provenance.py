@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -90,7 +91,7 @@ class Watch(TorchFunctionMode):
     @contextmanager
     def following(self) -> Iterator[None]:
         """A pass: all that is made inside, and of no tensor, is no token."""
-        self._follows = bool(self._loose) and self.kept is None
+        self._follows = self.kept is None
         try:
             yield
         finally:
@@ -110,10 +111,13 @@ class Watch(TorchFunctionMode):
         kwargs = kwargs or {}
         if self.found or not (self._places or self._follows):
             return function(*args, **kwargs)
-        tensors = [*_tensors((*args, *kwargs.values()))]
+        given = (*args, *kwargs.values())
+        tensors = [*_tensors(given)]
         self.found = any(_place(each) in self._places for each in tensors)
         out = function(*args, **kwargs)
-        if self._follows:
+        if self._follows and not tensors and any(isinstance(each, np.ndarray) for each in given):
+            self._note(out, "an array of NumPy", None)
+        elif self._follows:
             self._follow(str(getattr(function, "__name__", "")), tensors, kwargs.get("out"), out)
         return out
 
