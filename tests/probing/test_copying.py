@@ -4,7 +4,6 @@ from functools import lru_cache, partial, wraps
 from types import MethodType
 from weakref import ref
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -255,19 +254,17 @@ def test_a_matrix_that_is_unpacked_in_a_pass_is_seen(unpack):
         passed(twin, TOKENS, {})
 
 
-def test_a_matrix_of_numpys_is_seen():
-    kept = np.ones((4, 4), np.float32)
-    net = nn.Sequential(nn.Linear(4, 4))
-    net[0].forward = lambda z: z @ torch.from_numpy(kept)
+def test_inputs_may_be_blurred():
+    net = nn.Sequential(Kept("buffer"), nn.Linear(4, 4))
     twin = copied(net)
-    with pytest.raises(ProbeError, match="by 'an array of NumPy'"), without(net, "net", twin):
+    with without(net, "net", twin):
         passed(twin, TOKENS, {})
 
 
 @pytest.mark.parametrize("changes", [False, True])
 def test_a_hook_may_look_and_what_it_changes_is_seen(changes):
     net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
-    probe = torch.randn(4, 4)
+    probe = torch.randn(4, 4)  # of a hook
     seen = []
 
     def look(module, inputs, out):

@@ -192,9 +192,9 @@ def audit(
                 count = draws if kind != nulls.PERMUTED or model.entry is None else draws // 2
                 measure = partial(_of_draw, data=data, metrics=of_draws, **few, progress=False)
                 held[at] = [
-                    nulls.measured(model, kind, each, measure)
-                    for each in nulls.draws(
-                        model, kind, max(2, count), seed=seed, untrained=untrained
+                    nulls.measured(model, kind, each, measure, follow=number == 0)
+                    for number, each in enumerate(
+                        nulls.draws(model, kind, max(2, count), seed=seed, untrained=untrained)
                     )
                 ]
             drawn[kind] = held[at]

@@ -67,15 +67,21 @@ def draws(
 
 
 def measured(
-    model: ProbeModel, kind: str, draw: ProbeModel, measure: Callable[[ProbeModel], Result]
+    model: ProbeModel,
+    kind: str,
+    draw: ProbeModel,
+    measure: Callable[[ProbeModel], Result],
+    *,
+    follow: bool = True,
 ) -> Result:
     """What is measured of a draw.
 
+    Args: follow: what a pass computes with, which is the same in each draw.
     Raises: ProbeError where permuted weights are not all that it computes with.
     """
     if kind != PERMUTED:
         return measure(draw)
-    with without(model.module, model.name, draw.module):
+    with without(model.module, model.name, draw.module if follow else None):
         return measure(draw)
 
 

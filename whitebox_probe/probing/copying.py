@@ -38,13 +38,14 @@ def copied(module: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def without(module: nn.Module, name: str, twin: nn.Module) -> Iterator[None]:
+def without(module: nn.Module, name: str, twin: nn.Module | None) -> Iterator[None]:
     """A block in which nothing is computed with a module's weights, as a copy of it is measured.
 
     What holds them in a way that `copied` does not follow (a weak reference, an object, a cache)
     is seen by what it computes; so are weights that the copy has as no parameters, and whose
     entries stay where they were: buffers, and what an earlier pass has cached.
 
+    Args: twin: the copy, whose passes are followed; None to look for weights of the module alone.
     Raises: ProbeError at the end of a block in which something was.
     """
     watch = Watch(module, twin)

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -33,7 +32,7 @@ _REPLACING = frozenset({"copy_", "fill_", "zero_"})
 """What writes over all of a tensor."""
 _FLAT = frozenset({bool, int, float, str, type(None), torch.dtype, torch.device, torch.Size})
 """Types that hold no tensor."""
-_PARAMETERS, _NOTHING = "", "\n"
+_PARAMETERS, _INPUTS, _NOTHING = "", "\r", "\n"
 """What a tensor was made of, if not of one that the copy holds besides, which has a name."""
 
 _watching: "ContextVar[Watch | None]" = ContextVar("watching", default=None)
@@ -44,7 +43,7 @@ def passed(module: nn.Module, inputs: Tensor, more: Mapping[str, Any]) -> Any:
     watch = _watching.get()
     if watch is None:
         return module(inputs, **more)
-    with watch.following():
+    with watch.following(inputs):
         out = module(inputs, **more)
     watch.given(out)
     return out
@@ -55,24 +54,28 @@ class Watch(TorchFunctionMode):
 
     The copy has kept a matrix by which tokens are multiplied, and into which no parameter and no
     token went; what comes of them has to be in what a pass gives. Hooks that only look may multiply
-    by what they like. What is added, looked up or multiplied entry by entry is no matrix: masks,
-    tables of positions, running statistics.
+    by what they like, and inputs that have met no parameter are no tokens yet: they may be blurred.
+    What is added, looked up or multiplied entry by entry is no matrix: masks, tables of positions,
+    running statistics.
 
+    Args: twin: whose passes are followed; none to look for weights of the module alone.
     Attributes:
         found: whether a weight of the module was used.
         kept: the name of the first matrix that the copy kept.
     """
 
-    def __init__(self, module: nn.Module, twin: nn.Module) -> None:
+    def __init__(self, module: nn.Module, twin: nn.Module | None) -> None:
         super().__init__()
         held = [*module.parameters(), *module.buffers()]
         self._places = {place for each in held if (place := _place(each))}
-        self._own = {place for each in twin.parameters() if (place := _place(each))}
+        own = [] if twin is None else twin.parameters()
+        self._own = {place for each in own if (place := _place(each))}
         self._loose = {
             place: (name, each)  # held, so that nothing else comes to lie in its place
-            for name, each in loose(twin)
+            for name, each in (() if twin is None else loose(twin))
             if (place := _place(each)) and place not in self._own
         }
+        self._is_to_follow = twin is not None
         self._made = WeakIdKeyDictionary()  # of what; tokens have no entry
         self._stained = WeakIdKeyDictionary()  # -> the name of the matrix they were multiplied by
         self._follows = False
@@ -89,9 +92,10 @@ class Watch(TorchFunctionMode):
         _watching.reset(self._before)
 
     @contextmanager
-    def following(self) -> Iterator[None]:
-        """A pass: all that is made inside, and of no tensor, is no token."""
-        self._follows = self.kept is None
+    def following(self, inputs: Tensor) -> Iterator[None]:
+        """A pass over inputs: all else that is made inside, and of no tensor, is no token."""
+        self._follows = self._is_to_follow and self.kept is None
+        self._made[inputs] = _INPUTS
         try:
             yield
         finally:
@@ -111,13 +115,10 @@ class Watch(TorchFunctionMode):
         kwargs = kwargs or {}
         if self.found or not (self._places or self._follows):
             return function(*args, **kwargs)
-        given = (*args, *kwargs.values())
-        tensors = [*_tensors(given)]
+        tensors = [*_tensors((*args, *kwargs.values()))]
         self.found = any(_place(each) in self._places for each in tensors)
         out = function(*args, **kwargs)
-        if self._follows and not tensors and any(isinstance(each, np.ndarray) for each in given):
-            self._note(out, "an array of NumPy", None)
-        elif self._follows:
+        if self._follows:
             self._follow(str(getattr(function, "__name__", "")), tensors, kwargs.get("out"), out)
         return out
 
@@ -161,16 +162,19 @@ class Watch(TorchFunctionMode):
 
 def _together(made: Iterable[str | None]) -> str | None:
     """Of what something was made, that was made of several."""
-    kinds = [*made]
-    if None in kinds:
+    kinds = {*made}
+    if None in kinds or {_PARAMETERS, _INPUTS} <= kinds:
         return None
-    if _PARAMETERS in kinds:
-        return _PARAMETERS
-    return next(filter(_is_name, kinds), _NOTHING)
+    found = next((kind for kind in (_PARAMETERS, _INPUTS) if kind in kinds), None)
+    return (
+        next(filter(_is_name, sorted(each for each in kinds if each)), _NOTHING)
+        if found is None
+        else found
+    )
 
 
 def _is_name(of: str | None) -> bool:
-    return of not in (None, _PARAMETERS, _NOTHING)
+    return of not in (None, _PARAMETERS, _INPUTS, _NOTHING)
 
 
 def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
