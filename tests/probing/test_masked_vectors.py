@@ -639,3 +639,69 @@ def test_a_view_is_of_samples_of_one_length_without_their_padding():
     np.testing.assert_allclose(found.sites["z_out", 2], alone.sites["z_out", 2], rtol=1e-6)
     with pytest.raises(DataError, match="of several lengths"):
         wp.view(model, {"x": X.numpy(), "attention_mask": KEPT.numpy()}, sites=["z_out"])
+
+
+class Classed(Maskless):
+    """What puts a class token in front of its tokens."""
+
+    def run(self, inputs, keep=None):
+        z = self.embed(inputs)
+        z = torch.cat([torch.ones(len(z), 1, 8), z], dim=1)
+        for layer in self.layers:
+            z = layer(z, torch.ones(z.shape[:2]))
+        return z
+
+
+class Frames(Maskless):
+    """What makes one token of two frames."""
+
+    def run(self, inputs, keep=None):
+        return super().run(inputs[:, ::2] + inputs[:, 1::2], None)
+
+
+class Padding(OfX):
+    """What pads to six tokens by itself."""
+
+    def run(self, inputs, keep=None):
+        missing = 6 - inputs.shape[1]
+        keep = torch.ones(inputs.shape[:2]) if keep is None else keep
+        return super().run(
+            nn.functional.pad(inputs, (0, 0, 0, missing)), nn.functional.pad(keep, (0, missing))
+        )
+
+
+@pytest.mark.parametrize("kind", [Classed, Frames])
+def test_layers_may_have_other_tokens_than_a_sample_has(kind):
+    model, keep = wrapped(kind), KEPT[[0, 2, 0, 2]]
+    want = [norms(model, x[k][None]) for x, k in zip(X, keep, strict=True)]
+    found = norms(model, {"tokens": X.numpy(), "attention_mask": keep.numpy()})
+    np.testing.assert_allclose(found, np.mean(want, axis=0), rtol=1e-6)
+
+
+def test_tokens_that_a_module_adds_as_padding_are_in_no_measure():
+    data = {"x": X.numpy(), "attention_mask": MASKS.numpy()}
+    np.testing.assert_allclose(norms(wrapped(Padding), data), norms(wrapped(OfX), data), rtol=1e-6)
+
+
+def test_maps_of_tokens_alone_are_measured_without_padding():
+    class Maps(Maskless):
+        def __init__(self, ids=False):
+            super().__init__(ids)
+            self.maps = nn.ModuleList(nn.Identity() for _ in range(2))
+
+        def run(self, inputs, keep=None):
+            z = self.embed(inputs)
+            for maps in self.maps:
+                z = z + maps((z @ z.mT).softmax(dim=-1)[:, None])[:, 0] @ z
+            return z
+
+    torch.manual_seed(0)
+    sites = {"attn_weights": "maps.{layer}:output"}
+    model = wp.wrap(Maps().eval(), name="net", sites=sites, dim=8)
+
+    def entropy(data):
+        return wp.probe(model, data, ["attention_entropy"], progress=False).frame["mean"].to_numpy()
+
+    want = [entropy(x[k][None]) for x, k in zip(X, KEPT, strict=True)]
+    found = entropy({"tokens": X.numpy(), "attention_mask": KEPT.numpy()})
+    np.testing.assert_allclose(found, np.mean(want, axis=0), rtol=1e-6)

@@ -10,7 +10,7 @@ out in the midst of a sample. In every such batch other tokens are put in the pl
 site of any layer may hold anything else for it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -74,7 +74,7 @@ class _Taking:
         cut = []
         for (first, last), some in sorted(rows.items(), key=lambda each: each[1]):
             part = _cut(batch, some, first, last)
-            if last - first == n or self._fits(part, last - first):
+            if last - first == n or self._fits(part, last - first, batch):
                 cut.append(part)
             else:
                 whole += some
@@ -93,13 +93,29 @@ class _Taking:
             return None
         return keep if bool(keep.any(dim=1).all()) else None
 
-    def _fits(self, part: Batch, length: int) -> bool:
-        """Whether the module takes samples of a length, and makes as many tokens of each."""
+    def _fits(self, part: Batch, length: int, batch: Batch) -> bool:
+        """Whether the module takes samples of a length, and its layers hold tokens of theirs alone.
+
+        They have one token for each, or as many more as for whole windows, such as a class token,
+        or the same share of them. A module that pads to a length of its own is given the mask.
+        """
         if length not in self.fits:
-            counts: set[int] = set()
-            ran = self._pass(part, part.inputs, lambda _, __, Z: counts.add(Z.shape[1]))
-            self.fits[length] = ran and counts == {length}
+            count, n = self._count(part), batch.inputs.shape[1]
+            self.fits[length] = count == length
+            if count not in (None, length):
+                whole = self._count(_cut(batch, [0], 0, n)) or 0
+                self.fits[length] = count - length == whole - n or count * n == whole * length
         return self.fits[length]
+
+    def _count(self, batch: Batch) -> int | None:
+        """How many tokens the layers hold; None where they differ, or the pass fails."""
+        counts: set[int] = set()
+        sites = self._streams() or self.model.sites
+        ran = self._pass(batch, batch.inputs, lambda _, __, Z: counts.add(Z.shape[1]), sites=sites)
+        return counts.pop() if ran and len(counts) == 1 else None
+
+    def _streams(self) -> list[str]:
+        return [site for site in self.model.sites if SITES[site].role != "map"]
 
     def _expect_heeded(self, batch: Batch) -> None:
         """Raises: DataError where what stands in the place of padding changes other tokens."""
@@ -148,13 +164,14 @@ class _Taking:
         inputs: Tensor,
         sink: Sink,
         more: Mapping[str, Tensor] | None = None,
+        sites: Sequence[str] = (),
     ) -> bool:
         """Run a batch; `sink` gets each site's tokens, (B, n, ...). Whether the pass went through.
 
-        Args: inputs: in the place of the batch's. more: in the place of its mask.
+        Args: inputs: in the place of the batch's. more: in the place of its mask. sites: all but
+            maps of tokens by tokens, if not given.
         """
-        model = self.model
-        sites = [site for site in model.sites if SITES[site].role != "map"]
+        model, sites = self.model, sites or self._streams()
         layers = range(1, model.layers + 1)  # all, as in a pass: torch's fast paths heed hooks
         inputs = inputs.to(model.device, copy=True)
         more = self._more(batch) if more is None else more
@@ -194,6 +211,8 @@ def _cut(batch: Batch, rows: list[int], first: int, last: int) -> Batch:
     part = _rows(batch, rows)
     inputs = part.inputs[:, first:last]
     mask = None if part.mask is None else part.mask[:, first:last]
+    if mask is not None and bool(mask.all()):
+        mask = None  # the layers may have other tokens too, such as a class token
     # Said, as special tokens at the ends might pass for padding once more.
     attended = torch.ones(inputs.shape[:2], dtype=torch.bool)
     return replace(part, inputs=inputs, mask=mask, attended=attended)
