@@ -13,6 +13,7 @@ from pandas.testing import assert_frame_equal
 from torch import nn
 
 import whitebox_probe as wp
+from tests.conftest import small_vit
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe._core.gate import digest
 from whitebox_probe.auditing import nulls
@@ -320,11 +321,36 @@ def test_weights_that_stay_as_trained_are_no_null():
         return nulls.measured(model, nulls.PERMUTED, draw, measure)
 
     assert null().frame["mean"].notna().all()
-    part = next(each for each in module.modules() if type(each) is nn.Linear)
+    part = [each for each in module.modules() if type(each) is nn.Linear][2]
     part.kept = part.weight.detach().clone()
     part.forward = MethodType(lambda self, x: nn.functional.linear(x, self.kept, self.bias), part)
     with pytest.raises(ProbeError, match=r"of a cannot all be permuted: .*kept', which is no"):
         null()
+
+
+class OfArrays(nn.Module):
+    """A linear map whose matrix is an array, which no function of torch's shows."""
+
+    def __init__(self, part):
+        super().__init__()
+        self.in_features, self.out_features = part.in_features, part.out_features
+        self.held, self.bias = part.weight.detach().numpy().copy(), part.bias
+
+    @property
+    def weight(self):
+        return torch.from_numpy(self.held)
+
+    def forward(self, x):
+        return nn.functional.linear(x, self.weight, self.bias)
+
+
+def test_subspaces_that_stay_as_trained_are_no_null():
+    vit = small_vit()
+    for block in vit.blocks:
+        block.attn.qkv = OfArrays(block.attn.qkv)
+    model = wp.wrap(vit, name="a")
+    with pytest.raises(ProbeError, match="the subspaces of layer 1 stay as they are"):
+        wp.audit(model, torch.randn(4, 3, 12, 12), draws=2, progress=False)
 
 
 def test_a_module_that_cannot_be_copied_has_no_permuted_weights():

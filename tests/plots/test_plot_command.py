@@ -55,7 +55,7 @@ def test_every_measure_is_drawn_by_its_name(metric, plot):
         (["--figure", "over_steps", "--metric", "gini", "--eps", "99"], "not depend on eps"),
         (["--figure", "rate_change_parts", "--lam", "99"], "does not depend on lam"),
         (["--figure", "panel", "--eps", "99"], "no measure of this figure has eps=99"),
-        (["--figure", "panel", "--option", "metrics=l0", "--lam", "9"], "has lam=9"),
+        (["--figure", "panel", "--option", "metrics=gini", "--lam", "9"], "has lam=9"),
     ],
     ids=str,
 )

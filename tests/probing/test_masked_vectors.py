@@ -705,3 +705,11 @@ def test_maps_of_tokens_alone_are_measured_without_padding():
     want = [entropy(x[k][None]) for x, k in zip(X, KEPT, strict=True)]
     found = entropy({"tokens": X.numpy(), "attention_mask": KEPT.numpy()})
     np.testing.assert_allclose(found, np.mean(want, axis=0), rtol=1e-6)
+
+
+def test_a_class_token_that_was_not_told_of_is_not_said_to_be_left_out():
+    with pytest.warns(UserWarning, match="class_token=False leaves no token of net out"):
+        norms(wrapped(Classed), X, class_token=False)
+    for count, more in ((0, {}), (1, {"class_token": 0})):
+        model = wrapped(Classed, prefix_tokens=count, **more)
+        assert np.isfinite(norms(model, X, class_token=False)).all()

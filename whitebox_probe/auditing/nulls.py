@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import product
 
 import torch
 from torch import nn
@@ -21,6 +22,7 @@ Untrained = Callable[[int], ProbeModel | nn.Module]
 DRAWS = 20
 SAMPLES = 16
 """On which draws are measured: there are many of them, and their own spread is what counts."""
+_FEW = 4  # so few values may come to lie as they were
 INITIAL, PERMUTED = "random weights", "permuted weights"
 UNTRAINED = "untrained networks"
 
@@ -81,8 +83,27 @@ def measured(
     """
     if kind != PERMUTED:
         return measure(draw)
+    if follow:
+        _expect_other_subspaces(model, draw)
     with without(model.module, model.name, draw.module if follow else None):
         return measure(draw)
+
+
+def _expect_other_subspaces(model: ProbeModel, draw: ProbeModel) -> None:
+    """Check that a draw's subspaces are not the model's own, whatever keeps what they are read of.
+
+    Raises: ProbeError.
+    """
+    for layer, basis in product(range(1, model.layers + 1), model.bases):
+        own, drawn = (each.subspaces(layer, basis) for each in (model, draw))
+        if len(own.unique()) > _FEW and torch.equal(own, drawn):
+            raise ProbeError(
+                f"the weights of {model.name} cannot all be permuted",
+                f"the subspaces of layer {layer} stay as they are, and what they are read of is no "
+                "parameter (packed weights, say)",
+                "Make it a parameter, or give models without training (untrained=), or measure no "
+                "null (null=False)",
+            )
 
 
 def _permuted(model: ProbeModel, seed: int) -> ProbeModel:

@@ -126,6 +126,8 @@ class Anatomy(ABC):
     """Sites that the kind lacks, and why: the reason is part of the error."""
     sample_axes: int | None = None
     """How many axes a sample of the example has that the mapping was tried on; None without one."""
+    says_prefix: bool = True
+    """Whether it is known how many tokens stand before the patches."""
 
     def __init__(self, name: str) -> None:
         self.name = name

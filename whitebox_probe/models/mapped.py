@@ -133,7 +133,7 @@ class MappedAnatomy(Anatomy):
         dim: int | None = None,
         subspaces: Subspaces | Mapping[str, Subspaces] | None = None,
         prenorm: str | None = None,
-        prefix_tokens: int = 0,
+        prefix_tokens: int | None = None,
         class_token: int | None = None,
         grid: tuple[int, int] | None = None,
         example: Tensor | None = None,
@@ -152,7 +152,8 @@ class MappedAnatomy(Anatomy):
         self._causal = causal
         self._operators = Operators(operators, self._at)
         self._first = first_layer
-        self._prefix = prefix_tokens
+        self.says_prefix = prefix_tokens is not None or class_token is not None
+        self._prefix = prefix_tokens or 0
         self._class = 0 if class_token is None and prefix_tokens == 1 else class_token
         self._grid = grid
         self._expect_place(None)

@@ -204,7 +204,8 @@ def _expect_held(result: Result, metrics: Sequence[str], options: Options) -> No
         asked, held = getattr(options, name), rows[name] if name in rows else pd.Series()
         if asked is None or rows.empty:
             continue
-        if name not in rows or not_measured(rows, name, [asked]):
+        taken = rows if name in _OF_SOME else result.frame  # others may have been taken so
+        if name not in taken or not_measured(taken, name, [asked]):
             known = sorted(written(value) for value in set(held) if not no_value(value))
             raise ResultError(
                 f"no measure of this figure has {name}={written(asked)}",

@@ -178,7 +178,8 @@ def expect_fits(mask: Tensor | None, count: int) -> None:
         raise DataError(
             f"the samples' masks are of {mask.shape[1]} tokens",
             f"the model's layers have {count}",
-            "Give one boolean a token, those before the patches included",
+            "Give one boolean a token, those before the patches included; or pass samples without "
+            "padding, of several lengths with a batch size of 1",
         )
 
 

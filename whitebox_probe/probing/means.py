@@ -112,6 +112,7 @@ class _WithMeans(Anatomy):
         super().__init__(anatomy.name)
         self._own, self._means = anatomy, means
         self.default_basis, self.absent = anatomy.default_basis, anatomy.absent
+        self.says_prefix = anatomy.says_prefix
 
     def layer(self, module: nn.Module, number: int) -> Layer:
         """As it is, with `mean_update`."""

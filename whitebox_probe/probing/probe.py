@@ -218,6 +218,7 @@ class Pass:
             needed = self.execution.checkpoint is not None or self.processes.count > 1
             network = held(self.model.module) if needed else {}
             _tell_unknown(self.model, network.get(UNKNOWN, ()))
+            _tell_kept(self.model, self.settings.class_token)
             self.processes.agree(
                 lambda: (
                     self._identity(network)
@@ -471,6 +472,18 @@ def _tell_unknown(model: ProbeModel, unknown: Sequence[str]) -> None:
         what = f"whether {model.name} is the same network later or elsewhere is not known"
         fix = "A checkpoint of it cannot be gone on from; keep tensors and plain values in hooks"
         warnings.warn(UnknownNetworkWarning(what, unread(unknown), fix), stacklevel=2)
+
+
+class KeptTokensWarning(LoadWarning):
+    """Tokens before the patches that are asked to be left out, and are not known."""
+
+
+def _tell_kept(model: ProbeModel, class_token: Sequence[bool]) -> None:
+    if False in class_token and not model.anatomy.says_prefix:
+        what = f"class_token=False leaves no token of {model.name} out"
+        why = "which of its tokens stand before the patches was not said when it was mapped"
+        fix = "Give wrap prefix_tokens=1, say, or 0 if there are none"
+        warnings.warn(KeptTokensWarning(what, why, fix), stacklevel=2)
 
 
 class DrawsWarning(LoadWarning):

@@ -23,6 +23,7 @@ _PRODUCTS = frozenset(
     {
         *("linear", "bilinear", "matmul", "__matmul__", "__rmatmul__", "mm", "mv", "bmm"),
         *("addmm", "addmv", "addbmm", "baddbmm", "einsum", "tensordot", "inner"),
+        *("addmm_", "addmv_", "addbmm_", "baddbmm_", "multi_dot", "chain_matmul"),
         *("conv1d", "conv2d", "conv3d"),
         *("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
     }
