@@ -318,6 +318,7 @@ class Ordinary(nn.Module):
         z = torch.cat([z, self.registers.expand(len(z), -1, -1)], dim=1)
         at = self.frequencies[None, :, None].expand(2, -1, 1) @ self.ids[None, None].float()
         z = z * self.cos + self.sinusoids + self.places(self.sinusoids) + at.sum()
+        torch.max(z, dim=1, out=(torch.empty(0), torch.empty(0, dtype=torch.int64)))
         z = self.norm(z.mT).mT + nn.functional.embedding(self.ids, self.sinusoids)
         queries = self.query(z) + self.bias
         self.keys[:] = z

@@ -123,11 +123,13 @@ class Watch(TorchFunctionMode):
             self._follow(str(getattr(function, "__name__", "")), tensors, kwargs.get("out"), out)
         return out
 
-    def _follow(self, name: str, tensors: list[Tensor], into: Tensor | None, out: Any) -> None:
+    def _follow(self, name: str, tensors: list[Tensor], into: Any, out: Any) -> None:
         """Note of what a function's tensors were made, and whether tokens met a matrix."""
         inside = name.endswith("_") and not name.endswith("__")
-        target = tensors[0] if tensors and (inside or name == "__setitem__") else into
-        replaced = into is not None or name in _REPLACING
+        target = into if isinstance(into, Tensor) else None
+        if tensors and (inside or name == "__setitem__"):
+            target = tensors[0]
+        replaced = target is into or name in _REPLACING
         used = [each for each in tensors if not (replaced and each is target)]
         made = [self._of(each) for each in used]
         stain = next((found for each in used if (found := self._stained.get(each))), None)
@@ -166,12 +168,9 @@ def _together(made: Iterable[str | None]) -> str | None:
     kinds = {*made}
     if None in kinds or {_PARAMETERS, _INPUTS} <= kinds:
         return None
-    found = next((kind for kind in (_PARAMETERS, _INPUTS) if kind in kinds), None)
-    return (
-        next(filter(_is_name, sorted(each for each in kinds if each)), _NOTHING)
-        if found is None
-        else found
-    )
+    known = sorted(kind for kind in kinds if kind is not None)
+    ranked = (*(kind for kind in (_PARAMETERS, _INPUTS) if kind in kinds), *filter(_is_name, known))
+    return next(iter(ranked), _NOTHING)
 
 
 def _is_name(of: str | None) -> bool:
