@@ -49,6 +49,17 @@ def test_a_text_file_is_read_by_its_path(tmp_path):
     assert by_path.fingerprint == TextWindows(TEXT, "bytes", 8).fingerprint
 
 
+def test_line_ends_of_a_file_are_those_of_any_system(tmp_path):
+    lines = [TEXT.strip()] * 9
+    for name, end in (("unix", "\n"), ("windows", "\r\n")):
+        (tmp_path / f"{name}.txt").write_bytes(end.join(lines).encode())
+    unix, windows = (
+        TextWindows(tmp_path / f"{name}.txt", "bytes", 16) for name in ("unix", "windows")
+    )
+    assert torch.equal(unix.ids, windows.ids)
+    assert unix.fingerprint == windows.fingerprint
+
+
 def test_the_fingerprint_follows_text_length_and_tokens():
     base = TextWindows(TEXT, "bytes", 8).fingerprint
     others = [TextWindows(TEXT, "bytes", 7), TextWindows(TEXT + "!", "bytes", 8)]

@@ -708,8 +708,13 @@ def test_maps_of_tokens_alone_are_measured_without_padding():
 
 
 def test_a_class_token_that_was_not_told_of_is_not_said_to_be_left_out():
-    with pytest.warns(UserWarning, match="class_token=False leaves no token of net out"):
-        norms(wrapped(Classed), X, class_token=False)
+    model, said = wrapped(Classed), "class_token=False leaves no token of net out"
+    with pytest.warns(UserWarning, match=said):
+        norms(model, X, class_token=False)
+    with pytest.warns(UserWarning, match=said):
+        wp.probe(model, X, [wp.Request("coding_rate", class_token=False)], progress=False)
+    with pytest.warns(UserWarning, match=said):
+        wp.audit(model, X, null=False, class_token=False, robustness=False, progress=False)
     for count, more in ((0, {}), (1, {"class_token": 0})):
         model = wrapped(Classed, prefix_tokens=count, **more)
         assert np.isfinite(norms(model, X, class_token=False)).all()

@@ -94,10 +94,11 @@ def parted(texts: Sequence[str], separator: str, name: str) -> list[str]:
 
     Raises: DataError where the separator is in none of them: each would be cut off as one document.
     """
-    plain = [text.replace("\r\n", "\n") if "\r" not in separator else text for text in texts]
+    plain = [text.replace("\r\n", "\n") for text in texts]
+    given, separator = separator, separator.replace("\r\n", "\n")
     if not any(separator in text for text in plain):
         raise DataError(
-            f"the separator {separator!r} is nowhere in {name}",
+            f"the separator {given!r} is nowhere in {name}",
             "all of a text would be one document, of which one window is measured",
             "Name what stands between its documents, or use windows='packed'",
         )

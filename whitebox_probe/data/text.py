@@ -165,7 +165,10 @@ def _framed(windows: Tensor, before: tuple[int, ...], after: tuple[int, ...], la
 
 
 def read_text(text: str | Path) -> tuple[str, str]:
-    """The name and the content of a text that is given by its path or as it is."""
+    """The name and the content of a text that is given by its path or as it is.
+
+    Line ends of a file are those of any system.
+    """
     if isinstance(text, str) and not (text.endswith(SUFFIX) and "\n" not in text):
         return f"text of {len(text)} characters", text
     path = Path(text)
@@ -187,7 +190,7 @@ def read_text(text: str | Path) -> tuple[str, str]:
             f"the text file {path} cannot be read", str(error.strerror), "Check the path"
         ) from error
     try:
-        return path.name, utf8(content)
+        return path.name, utf8(content).replace("\r\n", "\n")
     except Unfit as why:
         raise DataError(
             f"the text file {path} cannot be read",

@@ -24,6 +24,7 @@ from whitebox_probe.models.guest import evaluated, held_alone, renew, unchanged
 from whitebox_probe.models.hooks import Sink, attach
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.models.offloaded import is_offloaded, without_weights
+from whitebox_probe.models.preprocess import TextPreprocess
 from whitebox_probe.models.verify import verified_again
 from whitebox_probe.models.weights import devices_of
 from whitebox_probe.models.wrappers import is_compiled
@@ -282,7 +283,7 @@ def _fault(model: ProbeModel, batch: Tensor, error: Exception) -> ProbeError:
             return DataError(
                 what,
                 f"its windows have {shape[1]} tokens, and the model has {positions} positions",
-                f"Use windows of at most {positions} tokens",
+                f"Use windows of at most {positions} tokens{_shorter(model, positions)}",
             )
     if is_compiled(model.module):
         return ProbeError(
@@ -294,6 +295,13 @@ def _fault(model: ProbeModel, batch: Tensor, error: Exception) -> ProbeError:
     if model.preprocess is not None:
         fix = f"Prepare the data as model.preprocess says. {fix}"
     return DataError(what, f"its forward pass raised {named(error)}", fix)
+
+
+def _shorter(model: ProbeModel, positions: int) -> str:
+    """How a model that names its tokenizer is given shorter windows."""
+    if not isinstance(model.preprocess, TextPreprocess):
+        return ""
+    return f" (preprocess='text:{model.preprocess.tokenizer}@{positions}')"
 
 
 def _word(dtype: torch.dtype) -> str:

@@ -5,7 +5,7 @@ import platform
 import time
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import closing, nullcontext
 from datetime import datetime, timezone
 from os import PathLike
@@ -218,7 +218,7 @@ class Pass:
             needed = self.execution.checkpoint is not None or self.processes.count > 1
             network = held(self.model.module) if needed else {}
             _tell_unknown(self.model, network.get(UNKNOWN, ()))
-            _tell_kept(self.model, self.settings.class_token)
+            _tell_kept(self.model, {m.class_token for m in self.plan.tokens})
             self.processes.agree(
                 lambda: (
                     self._identity(network)
@@ -478,7 +478,7 @@ class KeptTokensWarning(LoadWarning):
     """Tokens before the patches that are asked to be left out, and are not known."""
 
 
-def _tell_kept(model: ProbeModel, class_token: Sequence[bool]) -> None:
+def _tell_kept(model: ProbeModel, class_token: Set[bool | None]) -> None:
     if False in class_token and not model.anatomy.says_prefix:
         what = f"class_token=False leaves no token of {model.name} out"
         why = "which of its tokens stand before the patches was not said when it was mapped"
