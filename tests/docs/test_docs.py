@@ -60,7 +60,7 @@ def test_the_page_of_installing_lists_every_extra():
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_the_worked_example_runs(capsys):
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / "your-own-model.md").read_text(), re.S)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     names = {"__name__": "your_own_model"}
     for block in blocks:
         exec(compile(block, "your-own-model.md", "exec"), names)
