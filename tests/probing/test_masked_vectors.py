@@ -718,3 +718,20 @@ def test_a_class_token_that_was_not_told_of_is_not_said_to_be_left_out():
     for count, more in ((0, {}), (1, {"class_token": 0})):
         model = wrapped(Classed, prefix_tokens=count, **more)
         assert np.isfinite(norms(model, X, class_token=False)).all()
+
+
+@pytest.mark.parametrize("key", ["padding_mask", "pad", "src_mask", "Attention_Mask"])
+@pytest.mark.parametrize("shape", [(6, 1), (1, 6), (1, 1, 6), (6, 6)])
+def test_a_mask_with_more_axes_is_not_passed_over(key, shape):
+    masks = torch.ones(4, *shape, dtype=torch.bool)
+    rows = [{"x": x, key: m} for x, m in zip(X, masks, strict=True)]
+    for data in ({"x": X.numpy(), key: masks.numpy()}, rows):
+        assert f"holds '{key}'" in line(wrapped(OfX), data)
+
+
+def test_a_mask_with_gradients_is_told_in_one_line():
+    soft = torch.ones(4, 6, requires_grad=True)
+    for key in ("attention_mask", "mask"):
+        assert "no mask of the tokens" in line(wrapped(OfX), {"x": X, key: soft})
+    ids = {"input_ids": IDS, "token_type_ids": soft}
+    assert "second segment" in line(wrapped(OfX, ids=True), ids)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from whitebox_probe._core.arrays import native
@@ -172,7 +173,9 @@ def _is_unknown(
     if of == "images":  # beside which there are segmentations, and the masks of captions
         return key.lower().endswith("mask") and _may_mask(value, shape, axes)
     named = any(word in key.lower() for word in _NAMED)
-    return named and _may_mask(value, shape, axes) and (not shape or _shape(value) == shape)
+    # Beside tokens whose places are known it may have axes more, and still be of them.
+    several = len(_shape(value)) >= axes if shape else True
+    return named and several and _may_mask(value, shape, axes)
 
 
 def _may_mask(value: Any, shape: tuple[int, ...] | None, axes: int) -> bool:
@@ -186,14 +189,14 @@ def _may_mask(value: Any, shape: tuple[int, ...] | None, axes: int) -> bool:
 def _expect_plain(parts: Mapping[str, Any], what: str) -> None:
     """Refuse second segments and positions of one's own, which the model would not be given."""
     segments = parts.get(_SEGMENTS)
-    if segments is not None and bool(np.asarray(segments).any()):
+    if segments is not None and bool(_plain(segments).any()):
         raise DataError(
             f"{what} holds a second segment ('{_SEGMENTS}')",
             "the model is given ids and their padding alone",
             f"Pass single texts, or leave '{_SEGMENTS}' out",
         )
     if parts.get(_POSITIONS) is not None:
-        at = np.asarray(parts[_POSITIONS])
+        at = _plain(parts[_POSITIONS])
         if not bool((at == np.arange(at.shape[-1])).all()):
             raise DataError(
                 f"{what} holds '{_POSITIONS}' of its own",
@@ -215,7 +218,7 @@ def _truths(value: Any, shape: tuple[int, ...], axes: int, what: str) -> Tensor:
     Raises: DataError.
     """
     try:
-        found = torch.as_tensor(native(np.asarray(value)))
+        found = torch.as_tensor(native(_plain(value)))
     except (TypeError, ValueError):
         found = torch.zeros(())
     is_whole = not (found.is_floating_point() or found.is_complex())
@@ -233,6 +236,11 @@ def _truths(value: Any, shape: tuple[int, ...], axes: int, what: str) -> Tensor:
         why = "a mask is 0 and 1, or True and False"
         fix = "Give whole numbers that are 0 or 1 as its name says, or leave it out"
     raise DataError(f"{what} is no mask of the tokens", why, fix)
+
+
+def _plain(value: Any) -> NDArray[Any]:
+    """An array of a part, a tensor with gradients among them."""
+    return np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value)
 
 
 def _as_tensor(second: Any) -> Tensor | None:
