@@ -84,7 +84,7 @@ def expect_dependence(results: Sequence[Result], metric: str, where: Mapping[str
             continue
         raise ResultError(
             f"'{metric}' of {results[0].model} does not depend on {setting}",
-            f"and nothing was taken with {setting}={written(value)}",
+            f"it was taken with none, and nothing else with {setting}={written(value)}",
             f"Leave out {setting}=",
         )
 

@@ -111,7 +111,8 @@ class _Taking:
         """How many tokens the layers hold; None where they differ, or the pass fails."""
         counts: set[int] = set()
         sites = self._streams() or self.model.sites
-        ran = self._pass(batch, batch.inputs, lambda _, __, Z: counts.add(Z.shape[1]), sites=sites)
+        more = self._more(batch)
+        ran = self._pass(batch.inputs, more, lambda _, __, Z: counts.add(Z.shape[1]), sites)
         return counts.pop() if ran and len(counts) == 1 else None
 
     def _streams(self) -> list[str]:
@@ -125,7 +126,8 @@ class _Taking:
         if is_text(batch.inputs) and not bool(keep[:, 0].all()):
             why = "it takes windows of one length, and padding on the left may shift its positions"
             raise refused(self.model, why, UNPADDED)
-        given = self.name if self.name in self._more(batch) else None
+        more = self._more(batch)
+        given = self.name if self.name in more else None
         before: dict[tuple[str, int], Tensor] = {}
         moved: list[str] = []
 
@@ -137,18 +139,18 @@ class _Taking:
             if Z.shape[:2] == keep.shape and _moved(was, Z, keep.to(Z.device)):
                 moved.append(site)
 
-        if not self._pass(batch, batch.inputs, hold):
-            self._expect_taken(batch, given)  # else told by the pass itself
-        elif not self._pass(batch, _other(batch.inputs, keep), compare) or moved:
+        if not self._pass(batch.inputs, more, hold):
+            if given is not None:
+                self._expect_taken(batch, given, more[given])  # else told by the pass itself
+        elif not self._pass(_other(batch.inputs, keep), more, compare) or moved:
             raise _unheeded(self.model, given)
 
-    def _expect_taken(self, batch: Batch, given: str | None) -> None:
+    def _expect_taken(self, batch: Batch, name: str, mask: Tensor) -> None:
         """Raises: DataError for a module that runs, and not with the mask as it is given."""
-        if given is not None and self._pass(batch, batch.inputs, lambda *_: None, {}):
-            kind = self._more(batch)[given].dtype
+        if self._pass(batch.inputs, {}, lambda *_: None):
             raise refused(
                 self.model,
-                f"its forward fails where it is given '{given}' of {kind}",
+                f"its forward fails where it is given '{name}' of {mask.dtype}",
                 "Have it take 'attention_mask' as whole numbers (1: no padding), or call the "
                 "parameter 'mask' (True: no padding) or 'key_padding_mask' (True: padding), which "
                 "are boolean",
@@ -159,22 +161,16 @@ class _Taking:
         return arguments(self.model, inputs, batch.mask, (), batch.attended)
 
     def _pass(
-        self,
-        batch: Batch,
-        inputs: Tensor,
-        sink: Sink,
-        more: Mapping[str, Tensor] | None = None,
-        sites: Sequence[str] = (),
+        self, inputs: Tensor, more: Mapping[str, Tensor], sink: Sink, sites: Sequence[str] = ()
     ) -> bool:
         """Run a batch; `sink` gets each site's tokens, (B, n, ...). Whether the pass went through.
 
-        Args: inputs: in the place of the batch's. more: in the place of its mask. sites: all but
-            maps of tokens by tokens, if not given.
+        Args: more: what the module is given beside. sites: all but maps of tokens by tokens, if
+            not given.
         """
         model, sites = self.model, sites or self._streams()
         layers = range(1, model.layers + 1)  # all, as in a pass: torch's fast paths heed hooks
         inputs = inputs.to(model.device, copy=True)
-        more = self._more(batch) if more is None else more
 
         def take(site: str, layer: int, Z: Tensor) -> None:
             sink(site, layer, Z.movedim(SITES[site].token_axis, 1))

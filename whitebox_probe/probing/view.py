@@ -79,8 +79,8 @@ def view(
             for batch in batches:
                 if not len(batch.ids):
                     continue
-                whole_ones = batch.mask is None or bool(batch.mask.all())
-                if not whole_ones or (inputs and inputs[0].shape[1:] != batch.inputs.shape[1:]):
+                unmasked = batch.mask is None or bool(batch.mask.all())
+                if not unmasked or (inputs and inputs[0].shape[1:] != batch.inputs.shape[1:]):
                     raise DataError(
                         "the samples are padded, or of several sizes",
                         "a view shows tokens side by side, and these are of several lengths",
