@@ -3,6 +3,7 @@
 A contract that does not apply to a figure is named in its `exempt`, with the reason.
 """
 
+import functools
 import inspect
 import itertools
 import re
@@ -60,6 +61,13 @@ def drawn(name, *, names=None, **options):
     return wp.plots.figures[name](*given, **needed(name), **options)
 
 
+@functools.cache
+def plain(name):
+    """A figure as it is drawn by default, laid out and rendered once for the tests that read it."""
+    figure = drawn(name)
+    return figure, texts(figure), pixels(figure)
+
+
 def applying(contract):
     """The figures that a contract applies to; the others say why it does not."""
     assert contract in CONTRACTS
@@ -76,13 +84,13 @@ def texts(figure):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Text, "draw", noted)
-        figure.canvas.draw()
+        figure.draw_without_rendering()
     return [text for text in found if text.get_visible() and text.get_text().strip()]
 
 
-def assert_on_the_page(figure):
+def assert_on_the_page(figure, found=None):
     page = figure.bbox
-    for text in texts(figure):
+    for text in texts(figure) if found is None else found:
         box = text.get_window_extent()
         # A pixel: type is set on a grid of them.
         inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= page.x1 + 1 and box.y1 <= page.y1 + 1
@@ -195,8 +203,7 @@ def test_size_is_the_size_of_the_figure(name):
 
 @pytest.mark.parametrize("name", of_depth())
 def test_the_legend_is_off_the_data(name):
-    figure = drawn(name)
-    figure.canvas.draw()
+    figure, _, _ = plain(name)
     (legend,) = figure.legends
     assert not legend.get_window_extent().overlaps(figure.axes[0].get_window_extent())
 
@@ -260,11 +267,11 @@ def test_labels_take_the_place_of_names(name):
 
 @pytest.mark.parametrize("name", applying("palette"))
 def test_a_palette_colours_what_is_drawn(name):
-    plain = pixels(drawn(name))
+    _, _, usual = plain(name)
     options = parameters(name)
     values = kind(name).takes in ("view", "results") and "band" not in options
     palette = "magma" if values else "tab10"
-    assert (pixels(drawn(name, palette=palette)) != plain).any()
+    assert (pixels(drawn(name, palette=palette)) != usual).any()
     with pytest.raises(ProbeError, match="is no colour( map)?: |in palette= is no colour"):
         drawn(name, palette=["red-ish"] * 4)
     with pytest.raises(ProbeError, match="no colour map.*Did you mean 'viridis'"):
@@ -278,14 +285,13 @@ def pixels(figure):
 
 @pytest.mark.parametrize("name", applying("font"))
 def test_settings_of_the_user_win(name):
-    plain = drawn(name)
+    _, usual, _ = plain(name)
     with mpl.rc_context({"font.size": 12, "font.family": "DejaVu Serif"}):
         figure = drawn(name)
-        assert_on_the_page(figure)
-    assert {t.get_fontfamily()[0] for t in texts(figure)} == {"DejaVu Serif"}
-    assert max(t.get_fontsize() for t in texts(figure)) > max(
-        t.get_fontsize() for t in texts(plain)
-    )
+        large = texts(figure)
+        assert_on_the_page(figure, large)
+    assert {t.get_fontfamily()[0] for t in large} == {"DejaVu Serif"}
+    assert max(t.get_fontsize() for t in large) > max(t.get_fontsize() for t in usual)
     with mpl.rc_context({"figure.figsize": (5, 6), "figure.facecolor": "0.9"}):
         figure = drawn(name)
     assert figure.get_size_inches()[0] == 5
@@ -339,10 +345,11 @@ def test_axes_and_legend_say_what_is_drawn(name):
 def test_a_legend_leaves_the_page_to_the_data(name):
     for width in ("column", "text"):
         figure = drawn(name, width=width, legend=True)
-        figure.canvas.draw()
+        figure.draw_without_rendering()
         share = figure.legends[0].get_window_extent().height / figure.bbox.height
         assert share < 0.27
-    said = [text.get_text() for text in drawn(name).legends[0].get_texts()]
+    figure, _, _ = plain(name)
+    said = [text.get_text() for text in figure.legends[0].get_texts()]
     assert said == ["crate", "vit", "at initialisation", "band: 95% interval of the mean"]
 
 

@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 import whitebox_probe as wp
+from whitebox_probe._core import onednn
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.metrics import _linalg
 from whitebox_probe.probing.plan import Request
@@ -31,6 +32,25 @@ def counting(module):
     """How often a module is run, and what stops the counting."""
     calls = []
     return calls, module.register_forward_pre_hook(lambda *_: calls.append(1))
+
+
+def test_what_is_measured_is_not_routed(crate, monkeypatch):
+    """Each call of torch's within the routing costs one of Python's: measures make most of them."""
+    called = []
+    plain = onednn._Routed.__torch_function__
+
+    def seen(self, func, types, args=(), kwargs=None):
+        called.append(func)
+        return plain(self, func, types, args, kwargs)
+
+    monkeypatch.setattr(onednn._Routed, "__torch_function__", seen)
+    counts = []
+    for names in (["l0"], ["l0", "compression", "coding_rate", "attention_rate_change"]):
+        called.clear()
+        wp.probe(crate, IMAGES, names, batch_size=12, progress=False)
+        counts.append(len(called))
+    assert torch.nn.functional.linear in called
+    assert counts[0] == counts[1]
 
 
 def test_any_number_of_settings_is_one_pass_and_equals_single_runs(crate):

@@ -11,7 +11,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch.overrides import (
+    TorchFunctionMode,
+    _get_current_function_mode,
+    _pop_mode_temporarily,
+)
 
 _AVAILABLE = torch.backends.mkldnn.is_available()
 
@@ -69,3 +73,9 @@ def routed(module: nn.Module) -> AbstractContextManager[Any]:
         for part in module.modules()
     )
     return nullcontext() if compiled or torch.is_autocast_enabled("cpu") else _Routed()
+
+
+def unrouted() -> AbstractContextManager[Any]:
+    """Run what reads a pass as outside of it: the routing costs a call for each operation."""
+    ours = type(_get_current_function_mode()) is _Routed
+    return _pop_mode_temporarily() if ours else nullcontext()

@@ -45,6 +45,7 @@ class Readings:
             self._contents = None
         # By place: looking for names among thousands takes longer than their values.
         self._places = {name: i for i, name in enumerate(self._samples.columns)}
+        self._values: dict[tuple[int, ...], np.ndarray] = {}
         self._curves: dict[str, list[_Curve]] = {}
         frame = uncopied(result, "frame")
         found: dict[tuple[Any, ...], _Curve] = {}
@@ -71,10 +72,13 @@ class Readings:
         few._samples = self._samples.iloc[:count]
         few._contents = None if self._contents is None else self._contents[:count]
         few.count = count_contents(len(few._samples), few._contents)
+        few._values = {}
         return few
 
     def values(self, metric: str, site: str | None, where: Mapping[str, Any]) -> np.ndarray:
         """Values a sample of a measure, (samples, layers); one row a content (`by_content`).
+
+        A claim and the settings around it ask for the same ones: they are held, and not to write to.
 
         Raises: ResultError as `curve` does, and for a measure that has none.
         """
@@ -83,8 +87,12 @@ class Readings:
             raise ResultError(
                 f"'{metric}' has no value a sample", "it is read from weights", "Use its curve"
             )
-        columns = self._samples.iloc[:, [self._places[name] for name in names]]
-        return by_content(columns.to_numpy(), self._contents)
+        places = tuple(self._places[name] for name in names)
+        if places not in self._values:
+            columns = self._samples.iloc[:, list(places)].to_numpy()
+            self._values[places] = by_content(columns, self._contents)
+            self._values[places].flags.writeable = False
+        return self._values[places]
 
     def curve(self, metric: str, site: str | None, where: Mapping[str, Any]) -> pd.DataFrame:
         """A measure against depth: layer, mean and its interval.

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from whitebox_probe._core.errors import InternalError, ProbeError
 from whitebox_probe._core.memory import is_lack
+from whitebox_probe._core.onednn import unrouted
 from whitebox_probe._core.process import own_device
 from whitebox_probe._core.randomness import measuring
 from whitebox_probe.models.anatomy import Tap
@@ -163,11 +164,12 @@ def _read(
     if now != turn:
         return
     try:
-        tensor = tap.read(args, last)
-        if tap.like and tensor.ndim == 2:
-            tensor = tensor.unflatten(0, shapes[tap.like])
-        with measuring(), own_device():
-            sink(name, layer, tensor)
+        with unrouted():
+            tensor = tap.read(args, last)
+            if tap.like and tensor.ndim == 2:
+                tensor = tensor.unflatten(0, shapes[tap.like])
+            with measuring(), own_device():
+                sink(name, layer, tensor)
     except ProbeError:
         raise
     except Exception as error:
