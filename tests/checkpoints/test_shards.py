@@ -63,6 +63,7 @@ def test_one_of_several_files_is_told_to_be_one(tmp_path: Path) -> None:
         (lambda f: write(f, {"weight_map": {"a": "../x.bin"}}), "not beside it"),
         (lambda f: write(f, {"weight_map": {"a": "/etc/passwd"}}), "not beside it"),
         (lambda f: write(f, {"weight_map": {"a": 3}}), "not beside it"),
+        (lambda f: write(f, {"weight_map": {"a": ""}}), "not beside it"),
         (
             lambda f: write(f, {"weight_map": {"a": "model.safetensors.index.json"}}),
             "names an index among its files",

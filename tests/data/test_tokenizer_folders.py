@@ -1,6 +1,7 @@
 """What a tokenizer's folder names and states has transformers do nothing but read a tokenizer."""
 
 import json
+import re
 
 import pytest
 
@@ -142,6 +143,30 @@ def test_two_tokens_of_one_id_are_told(tmp_path):
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "GPT2Tokenizer"}')
     with pytest.raises(DataError, match="two of its tokens have one id"):
         TextWindows("ab", str(tmp_path), 2)
+
+
+def test_a_token_with_two_ids_is_told(folder):
+    rules = json.loads((folder / "tokenizer.json").read_text())
+    token, known = next(iter(rules["model"]["vocab"].items()))
+    (folder / "added_tokens.json").write_text(json.dumps({token: known, "<new>": 999}))
+    assert TextWindows(TEXT, str(folder), 5)
+    (folder / "added_tokens.json").write_text(json.dumps({token: 999}))
+    told = rf"added token '{re.escape(token)}' has the id 999, and in its vocabulary {known}"
+    with pytest.raises(DataError, match=told):
+        TextWindows(TEXT, str(folder), 5)
+    (folder / "added_tokens.json").unlink()
+    more = {"id": 999, "content": token, "special": False, "single_word": False}
+    more |= {"lstrip": False, "rstrip": False, "normalized": False}
+    states(folder, "tokenizer.json", added_tokens=[more])
+    for given in (folder, folder / "tokenizer.json"):
+        with pytest.raises(DataError, match=told):
+            TextWindows(TEXT, str(given), 5)
+
+
+def test_how_long_the_tokenizers_own_windows_are_is_not_printed(folder, capfd):
+    states(folder, "tokenizer_config.json", model_max_length=3)
+    assert TextWindows(TEXT, str(folder), 5)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_name_of_the_hub_is_made_of_the_files_that_it_has(folder, monkeypatch):

@@ -84,6 +84,75 @@ def test_a_folder_that_is_not_read_says_why_in_one_line(kind, tmp_path, monkeypa
     assert len(str(caught.value).splitlines()) == 1
 
 
+VIT = {**SIZES, "image_size": 12, "patch_size": 4}
+# Of these the library has renamed or merged weights since their files were written.
+FEWER = {
+    "vit": (lambda: transformers.ViTModel(transformers.ViTConfig(**VIT)), {}),
+    "vit of a task": (
+        lambda: transformers.ViTForImageClassification(transformers.ViTConfig(**VIT)),
+        {},
+    ),
+    "deit": (lambda: transformers.DeiTModel(transformers.DeiTConfig(**VIT)), {}),
+    "mixtral": (
+        lambda: transformers.MixtralModel(
+            transformers.MixtralConfig(**SIZES, num_key_value_heads=2, num_local_experts=3)
+        ),
+        {},
+    ),
+    "clip's images": (lambda: clip(), {"tower": "vision_model"}),
+    "clip's text": (lambda: clip(), {"tower": "text_model"}),
+    "llama": (network, {}),
+}
+
+
+def clip():
+    text = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    config = transformers.CLIPConfig(vision_config=VIT, text_config=SIZES | text, projection_dim=8)
+    return transformers.CLIPModel(config)
+
+
+@pytest.mark.parametrize("kind", FEWER)
+def test_fewer_layers_than_the_weights_hold_are_refused(kind, tmp_path):
+    """Weights that no layer takes were dropped, and the network measured was a shorter one."""
+    make, options = FEWER[kind]
+    make().save_pretrained(tmp_path)
+    assert wp.load(f"hf:{tmp_path}", **options).layers == 2
+    parts = {"vision_model": "vision_config", "text_model": "text_config"}
+    fewer = {"num_hidden_layers": 1}
+    if part := parts.get(options.get("tower", "")):
+        fewer = {part: json.loads((tmp_path / "config.json").read_text())[part] | fewer}
+    state(tmp_path, **fewer)
+    with pytest.raises(ProbeError, match=r"does not fit the architecture: \d+ unexpected: \w.*1\."):
+        wp.load(f"hf:{tmp_path}", **options)
+
+
+def test_biases_that_a_configuration_denies_are_refused(tmp_path):
+    FEWER["vit"][0]().save_pretrained(tmp_path)
+    state(tmp_path, qkv_bias=False)
+    with pytest.raises(ProbeError, match="does not fit the architecture: 6 unexpected: "):
+        wp.load(f"hf:{tmp_path}")
+
+
+@pytest.mark.parametrize("value", [True, "1", [True]])
+@pytest.mark.parametrize("name", ["rope_parameters", "rope_scaling"])
+def test_what_is_said_of_rotary_positions_is_numbers(name, value, tmp_path):
+    """True would be a base of 1, and other numbers."""
+    network().save_pretrained(tmp_path)
+    usual = {"rope_type": "default", "rope_theta": 500.0}
+    state(tmp_path, **{name: usual})
+    wp.load(f"hf:{tmp_path}")
+    state(tmp_path, **{name: usual | {"rope_theta": value}})
+    with pytest.raises(ProbeError, match=r"cannot be read: .*rope_theta of its rotary positions"):
+        wp.load(f"hf:{tmp_path}")
+
+
+def test_one_last_token_where_others_have_several(tmp_path):
+    config = transformers.GlmConfig(**SIZES, num_key_value_heads=2, head_dim=8)
+    config.pad_token_id, config.eos_token_id = 0, 1
+    transformers.GlmModel(config).save_pretrained(tmp_path)
+    assert wp.load(f"hf:{tmp_path}").layers == 2
+
+
 def test_an_encoder_that_was_saved_alone_is_built_alone(tmp_path):
     config = transformers.T5Config(d_model=16, num_layers=2, num_heads=2, d_ff=20, vocab_size=23)
     torch.manual_seed(0)

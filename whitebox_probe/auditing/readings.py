@@ -78,7 +78,7 @@ class Readings:
     def values(self, metric: str, site: str | None, where: Mapping[str, Any]) -> np.ndarray:
         """Values a sample of a measure, (samples, layers); one row a content (`by_content`).
 
-        A claim and the settings around it ask for the same ones: they are held, and not to write to.
+        Claims and the settings around them ask for the same ones: they are held, to read alone.
 
         Raises: ResultError as `curve` does, and for a measure that has none.
         """

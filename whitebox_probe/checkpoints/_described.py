@@ -102,7 +102,7 @@ def failed(checkpoint: Checkpoint, why: object) -> CheckpointError:
     )
     return CheckpointError(
         f"'{checkpoint.name}' could not be fetched from {origin(checkpoint)}",
-        f"{why} (note: {note})" if note else str(why),
+        f"{why}{note}",
         another_way(checkpoint),
     )
 

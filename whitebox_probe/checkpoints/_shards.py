@@ -61,10 +61,10 @@ def named(index: Path) -> dict[Path, list[str]]:
         )
     found: dict[Path, list[str]] = {}
     for key, name in table.items():
-        if not isinstance(name, str) or Path(name).name != name or "\0" in name:
+        if not isinstance(name, str) or not name or Path(name).name != name or "\0" in name:
             raise CheckpointError(
                 f"{index} names a file that is not beside it",
-                f"the tensor {shown(key)} should be in {shown(str(name))}",
+                f"the tensor {shown(key)} should be in a file named '{shown(name)}'",
                 "Put all files of the model into one folder",
             )
         found.setdefault(index.with_name(name), []).append(key)

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,10 @@ def _sound(path: Path, _changed: int, _size: int) -> str:
     text = read_text(path)
     whole = parse_json(text)
     expect(_SCHEMA, whole)
-    expect_own_ids(whole["model"].get("vocab"))
+    vocabulary = whole["model"].get("vocab")
+    expect_own_ids(vocabulary)
+    added = whole.get("added_tokens") or ()
+    expect_stated_ids(vocabulary, [(each.get("content"), each.get("id")) for each in added])
     if growth(whole.get("normalizer")) > _LONGER:
         raise Unfit("its normalizer makes texts many times longer")
     whole["padding"] = whole["truncation"] = None
@@ -93,6 +97,25 @@ def expect_own_ids(vocabulary: Any) -> None:
     ids = [each for each in vocabulary.values() if isinstance(each, int)]
     if len(set(ids)) < len(ids):
         raise Unfit("two of its tokens have one id")
+
+
+def expect_stated_ids(vocabulary: Any, added: Iterable[tuple[Any, Any]]) -> None:
+    """Refuse a token that is added with another id than the vocabulary has for it.
+
+    The library would take one of the two, in silence, and cut other texts by it.
+
+    Args: added: tokens and their ids.
+    Raises: Unfit.
+    """
+    if not isinstance(vocabulary, dict):
+        return
+    for token, number in added:
+        known = vocabulary.get(token) if isinstance(token, str) else None
+        if known is not None and known != number:
+            raise Unfit(
+                f"its added token '{shown(token, 40)}' has the id {shown(number, 20)}, and in its "
+                f"vocabulary {shown(known, 20)}"
+            )
 
 
 def growth(rule: Any) -> float:

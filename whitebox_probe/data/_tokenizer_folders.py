@@ -14,15 +14,24 @@ from typing import Any
 
 from whitebox_probe._core.discover import is_class_of
 from whitebox_probe._core.errors import CheckpointError
-from whitebox_probe._core.gate import Unfit, gate, is_file, read_mapping, size_of
+from whitebox_probe._core.gate import (
+    Unfit,
+    gate,
+    is_file,
+    parse_json,
+    read_mapping,
+    read_text,
+    size_of,
+)
 from whitebox_probe._core.lines import shown
 from whitebox_probe.checkpoints import Checkpoint, fetch
-from whitebox_probe.data._tokenizer_files import expect_own_ids, sound
+from whitebox_probe.data._tokenizer_files import expect_own_ids, expect_stated_ids, sound
 from whitebox_probe.models.configuration import copy_of, quietly, transformers, unsteered
 from whitebox_probe.models.hub import ABSENT, CONFIG, NAME, in_repository
 
 _WHOLE, _STATED = "tokenizer.json", "tokenizer_config.json"
-_BESIDE = ("special_tokens_map.json", "added_tokens.json")
+_ADDED = "added_tokens.json"
+_BESIDE = ("special_tokens_map.json", _ADDED)
 _FORMS = (
     *("vocab.json", "merges.txt", "vocab.txt", "vocab.bpe", "bpe.codes", "tekken.json"),
     *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "sentence.bpe.model"),
@@ -86,6 +95,8 @@ def _fill(place: Path, find: Finder, library: Any) -> None:
         raise Unfit("there is no tokenizer; save_pretrained of it writes one")
     for file in _BESIDE:
         _copy(file, find, place)
+    if (more := find(_ADDED)) is not None:
+        expect_stated_ids(_vocabulary(find), read_mapping(more).items())
 
 
 def _settings(place: Path, find: Finder, library: Any) -> list[type]:
@@ -108,6 +119,17 @@ def _settings(place: Path, find: Finder, library: Any) -> list[type]:
     if own_code and (None in kinds or not kinds):
         raise Unfit("it is made by code that comes with it, which is not run")
     return [kind for kind in kinds if kind is not None]
+
+
+def _vocabulary(find: Finder) -> Any:
+    """The ids of tokens as the files have them; None where no text does."""
+    if (rules := find(_WHOLE)) is not None:
+        return parse_json(sound(rules))["model"].get("vocab")
+    if (words := find("vocab.json")) is not None:
+        return read_mapping(words)
+    if (lines := find("vocab.txt")) is not None:
+        return {word: at for at, word in enumerate(read_text(lines).splitlines())}
+    return None
 
 
 def _files_of(kind: type) -> set[str]:

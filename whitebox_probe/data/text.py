@@ -2,6 +2,7 @@
 
 import codecs
 import hashlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -315,6 +316,8 @@ def _of_transformers(name: str) -> Tokenizer:
             found = loaded(name)
             for holder in (getattr(found, "backend_tokenizer", None), found):
                 _draw_nothing(holder)
+            # Windows are cut here: the library would print that a text has more tokens than this.
+            found.model_max_length = sys.maxsize
             special = _special(found)
             pad = found.pad_token_id
     except Unfit as why:

@@ -1,6 +1,7 @@
 """The configuration of a network of transformers, read without running code that comes with it."""
 
 import json
+import math
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from whitebox_probe import checkpoints
+from whitebox_probe._core.arguments import is_number
 from whitebox_probe._core.errors import CheckpointError, MissingDependency, nearest
 from whitebox_probe._core.gate import Unfit, gate, read_mapping
 from whitebox_probe._core.lines import shown
@@ -29,6 +31,10 @@ _STEERING = frozenset(
     }
 )
 """Fields by which a file would have the library look for code, kernels, or other files."""
+
+
+_ROTARY = ("rope_parameters", "rope_scaling")
+_OF_NUMBERS = re.compile(r"(theta|factor|embeddings|fast|slow|mscale|all_dim|section)$")
 
 
 def transformers() -> Any:
@@ -237,12 +243,40 @@ def _expect_kinds(stated: Mapping[str, Any], config: Any, model: str) -> None:
                 f"{shown(key)} is {shown(value)}, and {shown(own)} in a usual one",
                 f"Check {CONFIG}",
             )
+    _expect_rotations(stated, model)
+
+
+def _expect_rotations(stated: Mapping[str, Any], model: str, *, inside: bool = False) -> None:
+    """Check what is said of rotary positions, which no usual configuration states in full.
+
+    Args: inside: whether this is of rotary positions already; some have one mapping a kind of
+        layer.
+    Raises: CheckpointError.
+    """
+    for key, value in stated.items():
+        if isinstance(value, Mapping):
+            _expect_rotations(value, model, inside=inside or key in _ROTARY)
+        elif inside and _OF_NUMBERS.search(key) and not _is_numbers(value):
+            raise CheckpointError(
+                f"the configuration of '{model}' cannot be read",
+                f"{shown(key)} of its rotary positions is {shown(value)}, and no number",
+                f"Check {CONFIG}",
+            )
+
+
+def _is_numbers(value: Any) -> bool:
+    """Whether it is one finite number, several of them, or nothing."""
+    if isinstance(value, list):
+        return all(map(_is_numbers, value))
+    return value is None or (is_number(value) and abs(value) < math.inf)
 
 
 def _alike(own: Any, value: Any, name: str) -> bool:
     """Whether a value can stand where a usual one does; what is usually empty may be anything."""
     if value is None and own is not None and is_size(name):
         return False
+    if isinstance(own, list) and is_number(value) and name.endswith("_token_id"):
+        return True  # one where a usual network has several
     if own is None or isinstance(own, Mapping | list) or isinstance(value, Mapping):
         return own is None or isinstance(value, type(own) | None)
     if isinstance(own, bool) or isinstance(value, bool):

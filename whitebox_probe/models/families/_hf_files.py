@@ -60,14 +60,14 @@ def in_todays_names(weights: dict[str, Tensor], network: Any) -> dict[str, Tenso
             if key.startswith(f"{path}.")
         }
     prefix = f"{network.base_model_prefix}."
-    if any(key.startswith(prefix) for key in weights):
-        bare = {k[len(prefix) :]: t for k, t in weights.items() if k.startswith(prefix)}
-    else:
-        bare = dict(weights)
+    if not any(key.startswith(prefix) for key in weights):
+        prefix = ""
+    bare = {k[len(prefix) :]: t for k, t in weights.items() if k.startswith(prefix)}
     bare = {_renamed(key): tensor for key, tensor in bare.items()}
     if not set(bare) - set(network.state_dict()) or not _others(bare, network):
         return bare
-    found = _converted(weights, type(network), network.config)
+    found = _converted({f"{prefix}{k}": t for k, t in bare.items()}, type(network), network.config)
+    found = {key.removeprefix(prefix): tensor for key, tensor in found.items()}
     return found if len(_others(found, network)) < len(_others(bare, network)) else bare
 
 
@@ -79,7 +79,9 @@ def _others(tensors: dict[str, Tensor], network: nn.Module) -> set[str]:
 def _converted(weights: dict[str, Tensor], kind: Any, config: Any) -> dict[str, Tensor]:
     """The weights as the library itself brings them into a model; what it does not find is absent.
 
-    No file is read, and no code of one is run: the tensors are handed over.
+    What the model has no place for is there too, so that a configuration of fewer layers, or
+    without biases, is not taken for that of the file. No file is read, and no code of one is run:
+    the tensors are handed over.
     """
     from transformers.utils import logging
 
@@ -105,6 +107,8 @@ def _converted(weights: dict[str, Tensor], kind: Any, config: Any) -> dict[str, 
         found.pop(key, None)
     for key, got, _ in info["mismatched_keys"]:
         found[key] = found[key].new_zeros(tuple(got))  # told with its shape, and never loaded
+    for key in sorted(info["unexpected_keys"]):  # by today's names: refused
+        found[key] = weights.get(key, torch.zeros(0))
     return found
 
 

@@ -31,7 +31,11 @@ _OWN = {
         one_of("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"), NOTHING
     ),
 }
-_BUFFERS = (".attn.bias", ".attn.masked_bias", ".position_ids", ".rotary_emb.inv_freq")
+# What follows from the configuration, in older files, or has no part in a pass of whole images.
+_LEFT_OUT = (
+    *(".attn.bias", ".attn.masked_bias", ".position_ids", ".rotary_emb.inv_freq"),
+    ".mask_token",
+)
 # What no file holds, for the types that a file alone is recognised as.
 _RELEASED: Mapping[str, Mapping[str, Any]] = {
     "gpt2": {
@@ -193,7 +197,7 @@ class HfFamily(Family):
         ):
             network.pooler = None
         expected = network.state_dict()
-        return {k: t for k, t in fitting.items() if k in expected or not k.endswith(_BUFFERS)}
+        return {k: t for k, t in fitting.items() if k in expected or not k.endswith(_LEFT_OUT)}
 
     def notes(
         self, weights: Mapping[str, Tensor], module: nn.Module, *, source: Mapping[str, Any]
