@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from functools import lru_cache
 from pathlib import Path
 
 # Every worker of pytest-xdist, and every process that its tests start, has its share of the cores:
@@ -25,6 +26,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from matplotlib.mathtext import MathTextParser  # noqa: E402
+
+# Matplotlib keeps fifty formulas that it has parsed; of hundreds of figures' most are the same.
+MathTextParser._parse_cached = lru_cache(5000)(MathTextParser._parse_cached.__wrapped__)
 
 sys.path.insert(0, str(Path(__file__).parent))  # `import oracle`
 

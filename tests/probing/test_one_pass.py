@@ -11,7 +11,7 @@ import whitebox_probe as wp
 from whitebox_probe._core import onednn
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.metrics import _linalg
-from whitebox_probe.probing.plan import Request
+from whitebox_probe.probing.plan import Request, planned
 from whitebox_probe.probing.probe import probe as function
 from whitebox_probe.probing.settings import Execution, Settings
 
@@ -51,6 +51,24 @@ def test_what_is_measured_is_not_routed(crate, monkeypatch):
         counts.append(len(called))
     assert torch.nn.functional.linear in called
     assert counts[0] == counts[1]
+
+
+def test_a_plan_reads_each_layer_once(crate, monkeypatch):
+    """A layer of transformers is found by walking the module: measures ask some thousand times."""
+    read = []
+    plain = type(crate.anatomy).layer
+    monkeypatch.setattr(
+        type(crate.anatomy),
+        "layer",
+        lambda self, module, number: read.append(number) or plain(self, module, number),
+    )
+    assert crate.layers == 3
+    planned(crate, None, Settings(), None)
+    assert sorted(read) == sorted(set(read))
+    before = len(read)
+    crate.layer(1)  # outside of a plan a layer is as the module is now
+    crate.layer(1)
+    assert len(read) == before + 2
 
 
 def test_any_number_of_settings_is_one_pass_and_equals_single_runs(crate):

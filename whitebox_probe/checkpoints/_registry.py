@@ -116,10 +116,11 @@ def registry_path() -> Path:
 
     Raises: RegistryError if it is in none of those places.
     """
-    places = list(_places())
-    for place in places:
+    places = []
+    for place in _places():  # the later ones take a look at what is installed
         if place.is_file():
             return place
+        places.append(place)
     raise RegistryError(
         f"{FILE} was not found",
         f"it is in none of {', '.join(map(str, places))}",

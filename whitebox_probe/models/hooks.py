@@ -21,7 +21,7 @@ from whitebox_probe._core.onednn import unrouted
 from whitebox_probe._core.process import own_device
 from whitebox_probe._core.randomness import measuring
 from whitebox_probe.models.anatomy import Tap
-from whitebox_probe.models.model import ProbeModel
+from whitebox_probe.models.model import ProbeModel, read_once
 from whitebox_probe.models.offloaded import hook_of
 from whitebox_probe.models.weights import devices_of
 from whitebox_probe.models.wrappers import as_written
@@ -37,7 +37,8 @@ def attach(
     Raises: SiteError for a site or a layer that the model does not have; what `attach_taps` does.
     """
     wanted = list(dict.fromkeys(sites))
-    taps = [(site, n, model.tap(site, n)) for n in layers for site in wanted]
+    with read_once():
+        taps = [(site, n, model.tap(site, n)) for n in layers for site in wanted]
     return attach_taps(model.module, taps, sink)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,27 @@ from whitebox_probe.sites import SITES
 if TYPE_CHECKING:
     from whitebox_probe.checkpoints import Checkpoint
     from whitebox_probe.models.family import Family
+
+
+_read: "ContextVar[dict[tuple[int, int], tuple[ProbeModel, Layer]] | None]"
+_read = ContextVar("read", default=None)
+
+
+@contextmanager
+def read_once() -> Iterator[None]:
+    """Read each layer of a model once while the block runs, in which nothing changes the model.
+
+    Measures and sites ask for the same layers some thousand times; those of transformers are found
+    by walking the whole module. Also a decorator.
+    """
+    if _read.get() is not None:
+        yield
+        return
+    before = _read.set({})
+    try:
+        yield
+    finally:
+        _read.reset(before)
 
 
 @contextmanager
@@ -229,8 +251,14 @@ class ProbeModel:
                 f"the model has {self.layers} layers",
                 f"Use a layer from 1 to {self.layers}",
             )
+        held = _read.get()
+        if held is not None and (id(self), number) in held:
+            return held[id(self), number][1]
         with torch.no_grad():  # weights are read, and no graph of them is kept
-            return in_turn(self.anatomy.layer(self.module, number), self._turns)
+            found = in_turn(self.anatomy.layer(self.module, number), self._turns)
+        if held is not None:
+            held[id(self), number] = (self, found)  # the model too, whose id is its own so
+        return found
 
     @cached_property
     def _turns(self) -> Turns:

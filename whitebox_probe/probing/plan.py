@@ -22,7 +22,7 @@ from whitebox_probe.metrics.measure import (
     WeightMeasure,
 )
 from whitebox_probe.metrics.tokens import HEADS, MEAN
-from whitebox_probe.models.model import ProbeModel
+from whitebox_probe.models.model import ProbeModel, read_once
 from whitebox_probe.probing import null as nulls
 from whitebox_probe.probing.settings import SEVERAL, Settings, several
 from whitebox_probe.sites import is_residual
@@ -194,6 +194,7 @@ class Plan:
 Wanted = str | Measure | Request
 
 
+@read_once()
 def planned(
     model: ProbeModel,
     wanted: Wanted | Sequence[Wanted] | None,

@@ -29,7 +29,7 @@ from whitebox_probe.data.given import Data, expected
 from whitebox_probe.data.source import Batch, Source, classed
 from whitebox_probe.metrics._linalg import unguarded
 from whitebox_probe.models.hooks import attach_taps
-from whitebox_probe.models.model import ProbeModel, expect_model
+from whitebox_probe.models.model import ProbeModel, expect_model, read_once
 from whitebox_probe.probing import null as nulls
 from whitebox_probe.probing import outcome
 from whitebox_probe.probing.bases import FITTED, Bases, bases_of
@@ -573,7 +573,8 @@ def forward(
     autocast = nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)
     table, drew = collector.table, Draws.NONE
     every = range(1, model.layers + 1)
-    taps = [(site, n, model.tap(site, n)) for n in every for site in sites]
+    with read_once():
+        taps = [(site, n, model.tap(site, n)) for n in every for site in sites]
     read = source.batches(execution.batch_size, execution.workers, **dealt)
     with shown, autocast, saver.listening(), closing(read) as stream:
         for batch in saver.kept_on_error(classed(stream) if collector.needs_labels else stream):
