@@ -126,6 +126,76 @@ def test_fewer_layers_than_the_weights_hold_are_refused(kind, tmp_path):
         wp.load(f"hf:{tmp_path}", **options)
 
 
+BART = {
+    **{"vocab_size": 30, "d_model": 16, "encoder_layers": 2, "decoder_layers": 2},
+    **{"encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 24},
+    **{"decoder_ffn_dim": 24, "max_position_embeddings": 40, "pad_token_id": 1},
+    **{"bos_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 2},
+}
+T5 = {"vocab_size": 30, "d_model": 16, "num_layers": 2, "num_heads": 2, "d_ff": 24, "d_kv": 8}
+
+
+@pytest.mark.parametrize("size", [20, 40])
+@pytest.mark.parametrize(
+    ("make", "options"),
+    [
+        (lambda: transformers.T5EncoderModel(transformers.T5Config(**T5)), {}),
+        (
+            lambda: transformers.T5ForConditionalGeneration(transformers.T5Config(**T5)),
+            {"tower": "encoder"},
+        ),
+        (lambda: transformers.BartModel(transformers.BartConfig(**BART)), {"tower": "encoder"}),
+    ],
+    ids=["t5's encoder", "t5", "bart"],
+)
+def test_another_vocabulary_is_refused_where_the_embedding_is_shared(make, options, size, tmp_path):
+    """The library tells of the weight that is shared, and fills what shares it with random ones."""
+    network = make()
+    network.save_pretrained(tmp_path)
+    loaded = wp.load(f"hf:{tmp_path}", **options).module.get_input_embeddings().weight
+    assert torch.equal(loaded, network.get_input_embeddings().weight)
+    state(tmp_path, vocab_size=size)
+    with pytest.raises(ProbeError, match=r"does not fit the architecture|holds 2 networks"):
+        wp.load(f"hf:{tmp_path}", **options)
+
+
+def test_layers_of_a_task_s_encoder_are_counted(tmp_path):
+    config = transformers.BartConfig(**BART)
+    transformers.BartForConditionalGeneration(config).save_pretrained(tmp_path)
+    state(tmp_path, encoder_layers=1)
+    with pytest.raises(ProbeError, match="does not fit the architecture: 16 unexpected: layers.1"):
+        wp.load(f"hf:{tmp_path}", tower="encoder")
+
+
+TASKS = {
+    "ViTForImageClassification": ("ViTConfig", VIT),
+    "ViTForMaskedImageModeling": ("ViTConfig", VIT),
+    "DeiTForImageClassification": ("DeiTConfig", VIT),
+    "Dinov2ForImageClassification": ("Dinov2Config", VIT),
+    "CLIPVisionModelWithProjection": ("CLIPVisionConfig", VIT),
+    "CLIPTextModelWithProjection": (
+        "CLIPTextConfig",
+        SIZES | {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1},
+    ),
+    "BertForMaskedLM": ("BertConfig", SIZES),
+    "RobertaForSequenceClassification": ("RobertaConfig", SIZES),
+    "MixtralForCausalLM": ("MixtralConfig", SIZES | {"num_key_value_heads": 2}),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*were left out")
+@pytest.mark.parametrize("kind", TASKS)
+def test_what_a_task_put_on_top_is_left_out(kind, tmp_path):
+    config, sizes = TASKS[kind]
+    made = getattr(transformers, kind)(getattr(transformers, config)(**sizes))
+    made.save_pretrained(tmp_path)
+    found = wp.load(f"hf:{tmp_path}").module
+    own = dict(made.named_parameters())
+    known = {name.removeprefix(f"{made.base_model_prefix}."): each for name, each in own.items()}
+    for name, each in found.named_parameters():
+        assert torch.equal(each, known.get(name, own.get(name)))
+
+
 def test_biases_that_a_configuration_denies_are_refused(tmp_path):
     FEWER["vit"][0]().save_pretrained(tmp_path)
     state(tmp_path, qkv_bias=False)

@@ -22,6 +22,7 @@ LABELS = (torch.arange(61) // 4) % 5  # a batch of 4 is of one class: each proce
 TOKENS = torch.randn(10, 6, 8, generator=G)
 LABELLED = TensorDataset(IMAGES, LABELS)
 MEASURES = "measures.json"
+ALONE = ("official", "pca")  # of a single process under torchrun
 
 
 def model_of(kind):
@@ -74,12 +75,13 @@ def passes(measures):
     }
 
 
-def main(folder):
+def main(folder, some=()):
     torch.distributed.init_process_group("gloo")
     rank = torch.distributed.get_rank()
     measures = json.loads((folder / MEASURES).read_text())
-    for name, run in passes(measures).items():
-        result = run()
+    runs = passes(measures)
+    for name in some or runs:
+        result = runs[name]()
         if rank == 0:
             result.save(folder / name)
         result.samples.to_pickle(folder / f"{name}-{rank}")
@@ -109,4 +111,4 @@ def as_metrics(path):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -1,6 +1,7 @@
 """Files of transformers' models, brought into the names that the library has today."""
 
 import copy
+import math
 from typing import Any
 
 import torch
@@ -9,6 +10,13 @@ from torch import Tensor, nn
 from whitebox_probe._core.errors import CheckpointError, nearest
 from whitebox_probe._core.randomness import kept
 
+TASKS = (
+    *("lm_head.", "cls.", "score.", "classifier.", "qa_outputs.", "generator_predictions."),
+    *("discriminator_predictions.", "transform.", "predictions.", "dense.", "out_proj."),
+    *("pre_classifier.", "vocab_transform.", "vocab_layer_norm.", "vocab_projector."),
+    *("decoder.bias", "head.dense.", "head.norm.", "visual_projection.", "text_projection."),
+)
+"""Beside the base model: what tasks put on top of it."""
 _WHOLE = "_whitebox_probe_whole"
 """Under which attribute a tower keeps the model that it was taken from, and its path there."""
 
@@ -83,6 +91,29 @@ def _converted(weights: dict[str, Tensor], kind: Any, config: Any) -> dict[str, 
     without biases, is not taken for that of the file. No file is read, and no code of one is run:
     the tensors are handed over.
     """
+    # What stays a number where each weight is none is not of the file: the library does not tell
+    # of what is tied to a weight of another shape.
+    nothing = {key: _nothing(tensor) for key, tensor in weights.items()}
+    blank, _ = _loaded(nothing, kind, config)
+    own = {k for k, t in blank.items() if t.is_floating_point() and not t.isnan().all()}
+    del blank
+    tensors, info = _loaded(weights, kind, config)
+    found = {key: tensor for key, tensor in tensors.items() if key not in own}
+    for key in info["missing_keys"]:
+        found.pop(key, None)
+    for key, got, _ in info["mismatched_keys"]:
+        found[key] = tensors[key].new_zeros(tuple(got))  # told with its shape, and never loaded
+    prefix = f"{kind.base_model_prefix}."
+    for key in sorted(info["unexpected_keys"]):  # by today's names: refused
+        if not key.startswith(TASKS):
+            found[key.removeprefix(prefix)] = weights.get(key, torch.zeros(0))
+    return found
+
+
+def _loaded(
+    weights: dict[str, Tensor], kind: Any, config: Any
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a model that the library fills with weights, and what it says of them."""
     from transformers.utils import logging
 
     quiet, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -102,14 +133,14 @@ def _converted(weights: dict[str, Tensor], kind: Any, config: Any) -> dict[str, 
         logging.set_verbosity(quiet)
         if bars:
             logging.enable_progress_bar()
-    found: dict[str, Tensor] = dict(model.state_dict())
-    for key in info["missing_keys"]:
-        found.pop(key, None)
-    for key, got, _ in info["mismatched_keys"]:
-        found[key] = found[key].new_zeros(tuple(got))  # told with its shape, and never loaded
-    for key in sorted(info["unexpected_keys"]):  # by today's names: refused
-        found[key] = weights.get(key, torch.zeros(0))
-    return found
+    return dict(model.state_dict()), info
+
+
+def _nothing(tensor: Tensor) -> Tensor:
+    """NaN in the shape of a tensor, which takes no memory; one that is not of floats as it is."""
+    if not tensor.is_floating_point():
+        return tensor
+    return torch.tensor(math.nan, dtype=tensor.dtype).expand(tensor.shape)
 
 
 def _renamed(key: str) -> str:

@@ -13,17 +13,10 @@ from whitebox_probe.models.arguments import NOTHING, TEXT, any_of, expect_argume
 from whitebox_probe.models.configuration import configuration, flat, transformers, unsteered
 from whitebox_probe.models.families._hf_anatomy import HfAnatomy
 from whitebox_probe.models.families._hf_examples import EXAMPLES
-from whitebox_probe.models.families._hf_files import in_todays_names, is_tower, tower_of
+from whitebox_probe.models.families._hf_files import TASKS, in_todays_names, is_tower, tower_of
 from whitebox_probe.models.family import Family, Recognised
 from whitebox_probe.models.room import made
 
-# Beside the base model: what tasks put on top of it.
-_TASKS = (
-    *("lm_head.", "cls.", "score.", "classifier.", "qa_outputs.", "generator_predictions."),
-    *("discriminator_predictions.", "transform.", "predictions.", "dense.", "out_proj."),
-    *("pre_classifier.", "vocab_transform.", "vocab_layer_norm.", "vocab_projector."),
-    *("decoder.bias", "head.dense.", "head.norm."),
-)
 _BOOKKEEPING = ("architectures", "dtype", "torch_dtype", "transformers_version")
 _OWN = {
     "tower": any_of(TEXT, NOTHING),
@@ -208,7 +201,7 @@ class HfFamily(Family):
             return []  # it was asked for alone
         prefix = f"{network.base_model_prefix}."
         own = network.state_dict()
-        told = [k for k in weights if not k.startswith((prefix, *_TASKS)) and k not in own]
+        told = [k for k in weights if not k.startswith((prefix, *TASKS)) and k not in own]
         if not told or not any(key.startswith(prefix) for key in weights):
             return []
         warning = LoadWarning(
