@@ -145,6 +145,15 @@ def test_two_tokens_of_one_id_are_told(tmp_path):
         TextWindows("ab", str(tmp_path), 2)
 
 
+@pytest.mark.parametrize("number", [[], "../x", None, {}, True, -1, 1.5, 1 << 32, 10**30])
+def test_an_id_that_is_none_is_told(tmp_path, number):
+    (tmp_path / "vocab.json").write_text(json.dumps({"<|endoftext|>": 0, "a": 1, "b": number}))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "GPT2Tokenizer"}')
+    with pytest.raises(DataError, match=r"its token 'b' has the id|two of its tokens have one id"):
+        TextWindows("ab", str(tmp_path), 2)
+
+
 def test_a_token_with_two_ids_is_told(folder):
     rules = json.loads((folder / "tokenizer.json").read_text())
     token, known = next(iter(rules["model"]["vocab"].items()))

@@ -155,7 +155,7 @@ def test_another_vocabulary_is_refused_where_the_embedding_is_shared(make, optio
     loaded = wp.load(f"hf:{tmp_path}", **options).module.get_input_embeddings().weight
     assert torch.equal(loaded, network.get_input_embeddings().weight)
     state(tmp_path, vocab_size=size)
-    with pytest.raises(ProbeError, match=r"does not fit the architecture|holds 2 networks"):
+    with pytest.raises(ProbeError, match="fit the architecture: 1 missing: embed_tokens.weight"):
         wp.load(f"hf:{tmp_path}", **options)
 
 
@@ -180,6 +180,7 @@ TASKS = {
     "BertForMaskedLM": ("BertConfig", SIZES),
     "RobertaForSequenceClassification": ("RobertaConfig", SIZES),
     "MixtralForCausalLM": ("MixtralConfig", SIZES | {"num_key_value_heads": 2}),
+    "Data2VecVisionForImageClassification": ("Data2VecVisionConfig", VIT),
 }
 
 
@@ -194,6 +195,41 @@ def test_what_a_task_put_on_top_is_left_out(kind, tmp_path):
     known = {name.removeprefix(f"{made.base_model_prefix}."): each for name, each in own.items()}
     for name, each in found.named_parameters():
         assert torch.equal(each, known.get(name, own.get(name)))
+
+
+def test_a_layer_that_is_chosen_may_be_counted_from_the_last(tmp_path):
+    config = transformers.LlavaConfig(
+        vision_config=transformers.CLIPVisionConfig(**VIT),
+        text_config=transformers.LlamaConfig(**SIZES),
+        image_token_index=3,
+    )
+    made = transformers.LlavaForConditionalGeneration(config)
+    made.save_pretrained(tmp_path)
+    assert wp.load(f"hf:{tmp_path}", tower="vision_tower").layers == 2
+    assert wp.load(f"hf:{tmp_path}", tower="language_model").layers == 2
+
+
+@pytest.mark.parametrize("change", ["gone", "of another shape", "flat", "too many", "of integers"])
+def test_experts_that_cannot_be_put_together_are_told(change, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    FEWER["mixtral"][0]().save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    tensors = load_file(file)
+    name = next(key for key in tensors if ".experts.0." in key)
+    expert = tensors.pop(name)
+    others = {"of another shape": expert[:3].clone(), "flat": expert.flatten()}
+    others |= {"too many": expert, "of integers": expert.long()}
+    if change != "gone":
+        tensors[name] = others[change]
+    if change == "too many":
+        tensors[name.replace(".experts.0.", ".experts.9.")] = expert.clone()
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(
+        ProbeError, match="cannot be put together|does not fit the architecture"
+    ) as told:
+        wp.load(f"hf:{tmp_path}")
+    assert len(str(told.value)) < 500
 
 
 def test_biases_that_a_configuration_denies_are_refused(tmp_path):

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import whitebox_probe as wp
-from whitebox_probe._core.errors import CheckpointError, SettingError
+from whitebox_probe._core.errors import CheckpointError, ProbeError, SettingError
+from whitebox_probe.models.registry import build, families
 from whitebox_probe.models.room import made
 
 
@@ -75,3 +76,18 @@ def test_a_configuration_that_cannot_be_used_says_what_is_wrong(changes, told, t
     (tmp_path / "config.json").write_text(json.dumps(whole | changes))
     with pytest.raises(CheckpointError, match=told):
         wp.load(f"hf:{tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("family", "example"),
+    [(each.name, example) for each in families().values() for example in each.example],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_heads_that_do_not_share_the_width_are_told(family, example, tmp_path):
+    state = build(family, example, source="x").state_dict()
+    torch.save(state, tmp_path / "w.pth")
+    for name in ("heads", "num_heads", "n_head", "num_attention_heads"):
+        if name in example:
+            with pytest.raises(ProbeError) as told:
+                wp.load(tmp_path / "w.pth", arch={"family": family, **example, name: 7})
+            assert str(told.value).count("\n") == 0

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from whitebox_probe._core.arguments import is_whole
 from whitebox_probe._core.gate import Unfit, expect, gate, parse_json, read_text, size_of
 from whitebox_probe._core.lines import shown
 
@@ -20,6 +21,8 @@ SECONDS, BYTES = 30, 1 << 33
 """What a file may take in a process of its own."""
 _LONGER = 64
 """How many times longer its rules of replacing may make a text."""
+_IDS = 1 << 32
+"""What an id is below: of one that is not the library takes what is left over."""
 _OWN = Path(__file__).resolve().parents[1] / "weights"
 _SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -88,14 +91,16 @@ def _sound(path: Path, _changed: int, _size: int) -> str:
 
 
 def expect_own_ids(vocabulary: Any) -> None:
-    """Refuse a vocabulary in which one id stands for two tokens: it was damaged.
+    """Refuse a vocabulary in which a token has no id, or one that is another's: it was damaged.
 
     Raises: Unfit.
     """
     if not isinstance(vocabulary, dict):
         return  # of a unigram model: their order numbers them
-    ids = [each for each in vocabulary.values() if isinstance(each, int)]
-    if len(set(ids)) < len(ids):
+    for token, number in vocabulary.items():  # of another kind the library forgets the token
+        if not is_whole(number) or not 0 <= number < _IDS:
+            raise Unfit(f"its token '{shown(token, 40)}' has the id {shown(number, 40)}")
+    if len(set(vocabulary.values())) < len(vocabulary):
         raise Unfit("two of its tokens have one id")
 
 

@@ -24,7 +24,10 @@ _SIZES = frozenset(
         *("num_attention_heads", "intermediate_size", "max_position_embeddings"),
     }
 )
-_DEPTH = re.compile(r"(^|_)(n_|num_)?(layers?|depths?|blocks)($|_token_only)")
+# A layer that is chosen (`vision_feature_layer`) may be counted from the last one.
+_DEPTH = re.compile(
+    r"(^|_)(n_|num_)?(?<!feature_)(?<!select_)(layers?|depths?|blocks)($|_token_only)"
+)
 _NOT_SIZES = re.compile(r"seed|eps|epsilon|_id$|_ids$|factor|theta|base|temperature|length|limit")
 _STEPS = frozenset({"eta", "lam"})
 _EPS = re.compile(r"(^|_)(eps|epsilon)($|_)")

@@ -158,6 +158,10 @@ class Family(ABC):
         """Bring a file's keys into the network's own names; unchanged unless a family says so."""
         return weights
 
+    def is_part(self, module: nn.Module) -> bool:
+        """Whether a file is of a larger network, in which this one has its place."""
+        return False
+
     def notes(
         self, weights: Mapping[str, Tensor], module: nn.Module, *, source: Mapping[str, Any]
     ) -> list[LoadWarning]:

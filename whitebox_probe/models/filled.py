@@ -78,7 +78,7 @@ def pretrained(
     weights, notes = placed or read_placed(path, wrapper=wrapper, families=[family])
     found = family.convert(weights, module, source=entry.source)
     expected: dict[str, Tensor] = module.state_dict()
-    if any(key not in found for key in expected):
+    if any(key not in found for key in expected) and not family.is_part(module):
         again = placed_as(path, weights, list(expected))
         if again is not None:
             weights, notes = again.weights, [*notes, *again.notes]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from whitebox_probe._core.errors import BasisError, DataError, ProbeError, SiteError, nearest
 from whitebox_probe._core.gate import named
 from whitebox_probe._core.lines import short
+from whitebox_probe._core.memory import is_lack
 from whitebox_probe.models.anatomy import Anatomy, Dims, Layer, Tap
 from whitebox_probe.models.offloaded import device_of
 from whitebox_probe.models.preprocess import Preprocess, TextPreprocess
@@ -53,7 +54,9 @@ def understood(module: nn.Module, anatomy: Anatomy) -> Iterator[None]:
     """
     try:
         yield
-    except (AttributeError, LookupError, ArithmeticError) as error:
+    except (AttributeError, LookupError, ArithmeticError, RuntimeError) as error:
+        if is_lack(error):
+            raise
         raise SiteError(
             f"the layers of a {type(module).__name__} cannot be read as family '{anatomy.name}' "
             "knows them",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import CheckpointError, nearest
+from whitebox_probe._core.gate import Unfit, gate
 from whitebox_probe._core.randomness import kept
 
 TASKS = (
@@ -62,11 +63,13 @@ def in_todays_names(weights: dict[str, Tensor], network: Any) -> dict[str, Tenso
     if whole is not None:
         config, kind, path = whole
         found = _converted(weights, kind, config)
-        return {
+        inside = {
             key.removeprefix(f"{path}."): tensor
             for key, tensor in found.items()
             if key.startswith(f"{path}.")
         }
+        own = network.state_dict()
+        return {k: t for k, t in inside.items() if k in own or not k.startswith(TASKS)}
     prefix = f"{network.base_model_prefix}."
     if not any(key.startswith(prefix) for key in weights):
         prefix = ""
@@ -120,7 +123,7 @@ def _loaded(
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        with kept():
+        with gate(), kept():
             model, info = kind.from_pretrained(
                 None,
                 config=copy.deepcopy(config),
@@ -129,6 +132,13 @@ def _loaded(
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
             )
+    except Unfit as why:
+        parts = "some of its parts lack, are too many, or are of another shape than the others"
+        raise CheckpointError(
+            f"the weights of a {config.model_type} network cannot be put together",
+            parts if "conversion" in str(why) else str(why),  # which it prints, and does not raise
+            "Get the file again, or the configuration that it was saved with",
+        ) from why
     finally:
         logging.set_verbosity(quiet)
         if bars:

@@ -189,8 +189,14 @@ class HfFamily(Family):
             key.startswith("pooler.") for key in fitting
         ):
             network.pooler = None
+        elif getattr(network, "pooler", None) is None:  # behind the last layer, as heads are
+            fitting = {k: t for k, t in fitting.items() if not k.startswith("pooler.")}
         expected = network.state_dict()
         return {k: t for k, t in fitting.items() if k in expected or not k.endswith(_LEFT_OUT)}
+
+    def is_part(self, module: nn.Module) -> bool:
+        """A tower is."""
+        return is_tower(module)
 
     def notes(
         self, weights: Mapping[str, Tensor], module: nn.Module, *, source: Mapping[str, Any]
