@@ -2,6 +2,7 @@
 
     python benchmarks/audit.py                # the shipped models, 500 samples
     python benchmarks/audit.py --large        # ViT-S/16 and CRATE-small, 64 images of 224 px
+    python benchmarks/audit.py --reading      # what it gains by reading layers once, and unrouted
 
 The bare forward is the module under inference_mode, as torch runs it. The audit of the samples,
 other settings included, and that of the draws of random weights are told apart, and together for as
@@ -11,11 +12,16 @@ many draws as there usually are. Times are the process' own, of one thread: medi
 import argparse
 import statistics
 import time
+from contextlib import nullcontext
+from functools import partial
+from unittest.mock import patch
 
 import torch
 
 import whitebox_probe as wp
 from whitebox_probe.auditing.nulls import DRAWS, SAMPLES
+from whitebox_probe.models import hooks
+from whitebox_probe.models import model as models
 
 SHIPPED = ("crate-tiny-fmnist", "vit-tiny-fmnist")
 
@@ -66,18 +72,71 @@ def large(images, rounds):
         cost(name, model, inputs, inputs, limit=images, draws=4, rounds=rounds)
 
 
+def anew():
+    """As if each layer were read each time, and what is measured were routed as the model is."""
+    return patch.object(models, "_read", Nothing()), patch.object(hooks, "unrouted", nullcontext)
+
+
+class Nothing:
+    """In place of what holds the layers that were read: it holds none."""
+
+    def get(self):
+        return None
+
+    def set(self, value):
+        return None
+
+    def reset(self, token):
+        pass
+
+
+def small_gpt2():
+    import transformers
+
+    config = transformers.GPT2Config(
+        n_embd=64, n_layer=12, n_head=4, vocab_size=50, n_positions=64,
+        bos_token_id=0, eos_token_id=1,
+    )  # fmt: skip
+    return wp.wrap(transformers.AutoModel.from_config(config, attn_implementation="eager").eval())
+
+
+def reading(rounds):
+    """Print what audits take, as a share of what they would take."""
+    found = {name: (wp.load(name), "fashion-mnist") for name in SHIPPED}
+    found |= {
+        name: (known.build(0), known.data(0))
+        for name, known in list(wp.reference.networks().items())[:4]
+    }
+    found["gpt2 of 12 layers, width 64"] = (small_gpt2(), torch.randint(0, 50, (64, 16)))
+    for name, (model, data) in found.items():
+        given = {"limit": 64, "draws": 4, "null_limit": 8, "progress": False}
+        judged = partial(wp.audit, model, data, **given)
+        judged()
+        shares = []
+        for _ in range(rounds):
+            now = seconds(judged)
+            layers, operations = anew()
+            with layers, operations:
+                before = seconds(judged)
+            shares.append(now / before)
+        print(f"{name}: {statistics.median(shares):.2f} of the time", flush=True)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--large", action="store_true", help="ViT-S/16 and CRATE-small")
+    parser.add_argument("--reading", action="store_true", help="with and without what it holds")
     parser.add_argument("--images", type=int, default=64, help="of --large")
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(1)
     print(f"torch {torch.__version__}, one thread")
-    if asked.large:
+    if asked.reading:
+        reading(asked.rounds)
+    elif asked.large:
         large(asked.images, asked.rounds)
     else:
         shipped(asked.rounds)
