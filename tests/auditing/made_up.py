@@ -39,7 +39,7 @@ def result(values, *, model="made-up", layers, samples, seed=0, setting=BASE, of
         if metric in WEIGHED:
             of_layer = np.full(layers, WEIGHED[metric]) if given is None else np.asarray(given)
             numbers += [
-                {"metric": metric, "site": "weights", "layer": n + 1, "basis": "native", "value": v}
+                {"metric": metric, "site": "weights", "layer": n + 1, "basis": "native", "value": v, "count": 6}
                 for n, v in enumerate(of_layer)
             ]
             continue

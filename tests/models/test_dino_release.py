@@ -118,6 +118,49 @@ def test_a_file_of_dinov2s_training_that_lacks_a_key_is_refused(tmp_path, monkey
         wp.load("small")
 
 
+def test_a_release_of_other_sizes_is_refused_or_resampled_as_asked(tmp_path):
+    """timm's own filter resamples positions and patches that do not fit, without a word."""
+    network = drawn(SMALL | REGISTERS, 0)
+    torch.save(released(network, 2), tmp_path / "d.pth")
+    arch = {"family": "timm_vit", **SMALL, **REGISTERS, "act_layer": "gelu", "norm_eps": 1e-6}
+    assert same(wp.load(tmp_path / "d.pth", arch=arch).module, network)
+    for change, told in (
+        ({"img_size": 64}, r"1 wrongly shaped: pos_embed \(1, 16, 16\) where"),
+        ({"patch_size": 4, "img_size": 16}, "1 wrongly shaped: patch_embed.proj.weight"),
+        ({"no_embed_class": False}, "1 wrongly shaped: pos_embed"),
+    ):
+        with pytest.raises(CheckpointError, match=told):
+            wp.load(tmp_path / "d.pth", arch=arch | change)
+    wider = wp.load(tmp_path / "d.pth", arch=arch | {"img_size": 64}, interpolate_positions=True)
+    assert wider.module.pos_embed.shape == (1, 64, 16)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            lambda s: s.update({"blocks.0.3.mlp.fc1.weight": torch.zeros(1)}),
+            "two tensors .*'blocks.3",
+        ),
+        (
+            lambda s: s.update({"blocks.3.mlp.fc1.weight": torch.zeros(1)}),
+            "two tensors .*'blocks.3",
+        ),
+        (lambda s: s.update({"reg_token": torch.zeros(1)}), "two tensors of the file are 'reg_tok"),
+        (lambda s: s.pop("cls_token"), "1 missing: cls_token"),
+        (lambda s: s.update({"pos_embed": s["pos_embed"][:, 1:]}), "1 wrongly shaped: pos_embed"),
+        (lambda s: s.update({"pos_embed": torch.zeros(3)}), "1 wrongly shaped: pos_embed"),
+        (lambda s: s.update({"cls_token": torch.zeros(1, 1, 3)}), "wrongly shaped: cls_token"),
+    ],
+)
+def test_a_release_that_is_not_whole_is_refused(change, told, tmp_path):
+    state = released(drawn(SMALL | REGISTERS, 0), 2)
+    change(state)
+    torch.save(state, tmp_path / "d.pth")
+    with pytest.raises(CheckpointError, match=told):
+        wp.load(tmp_path / "d.pth", arch={"family": "timm_vit", **SMALL, **REGISTERS})
+
+
 @pytest.mark.parametrize(
     ("name", "tokens", "dim", "parameters"),
     [

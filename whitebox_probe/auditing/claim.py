@@ -156,6 +156,10 @@ class Claim(ABC):
         """A measure against depth, a row a layer."""
         return result.curve(use.metric, use.site, self._where(use, setting))
 
+    def counts(self, result: Readings, use: Use, setting: Setting) -> Array:
+        """Of how many samples or pairs of heads, (layers,)."""
+        return result.counts(use.metric, use.site, self._where(use, setting))
+
     def values(self, result: Readings, use: Use, setting: Setting) -> Array:
         """The same, (samples, layers)."""
         return result.values(use.metric, use.site, self._where(use, setting))

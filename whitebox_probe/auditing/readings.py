@@ -19,6 +19,7 @@ from whitebox_probe.results.run import Run
 from whitebox_probe.results.table import SETTINGS, no_value, written
 from whitebox_probe.stats import by_content, count_contents
 
+_COLUMNS = ["layer", "mean", "ci_low", "ci_high", "count"]
 _TOLD = tuple(name for name in SETTINGS if name != "null")
 
 
@@ -28,7 +29,7 @@ class _Curve:
 
     site: str
     settings: Mapping[str, Any]
-    rows: list[tuple[int, float, float, float, str]]
+    rows: list[tuple[int, float, float, float, int, str]]
 
 
 class Readings:
@@ -50,7 +51,7 @@ class Readings:
         frame = uncopied(result, "frame")
         found: dict[tuple[Any, ...], _Curve] = {}
         columns = [frame[name].tolist() for name in ("metric", "site", "null", *_TOLD)]
-        numbers = [frame[name].tolist() for name in ("layer", "mean", "ci_low", "ci_high")]
+        numbers = [frame[name].tolist() for name in _COLUMNS]
         keys = result.keys().tolist()
         for (metric, site, null, *told), row, key in zip(
             zip(*columns, strict=True), zip(*numbers, strict=True), keys, strict=True
@@ -99,8 +100,15 @@ class Readings:
 
         Raises: ResultError when it was not measured so, or in several ways.
         """
-        rows = [row[:-1] for row in self._one(metric, site, where).rows]
-        return pd.DataFrame(rows, columns=["layer", "mean", "ci_low", "ci_high"])
+        rows = [row[:4] for row in self._one(metric, site, where).rows]
+        return pd.DataFrame(rows, columns=_COLUMNS[:4])
+
+    def counts(self, metric: str, site: str | None, where: Mapping[str, Any]) -> np.ndarray:
+        """Of how many samples, or pairs of heads, each layer's mean is taken: (layers,).
+
+        Raises: ResultError as `curve` does.
+        """
+        return np.array([row[4] for row in self._one(metric, site, where).rows])
 
     def _one(self, metric: str, site: str | None, where: Mapping[str, Any]) -> _Curve:
         fits = [

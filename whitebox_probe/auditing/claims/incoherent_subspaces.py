@@ -52,7 +52,8 @@ class IncoherentSubspaces(Claim):
         )
         if not overlap.size or math.isnan(float(overlap.mean())):
             return Finding(missing="it has one head, which overlaps with no other")
-        K, d = result.run.heads, result.run.dim
+        # Of this basis: several queries may share a key, and a head may span nothing.
+        K, d = heads_of(int(self.counts(result, OVERLAP, setting).min())), result.run.dim
         chance = float(random.mean())
         p = max(1, round(chance * d))  # of what the heads span
         if p >= d:
@@ -82,6 +83,15 @@ class IncoherentSubspaces(Claim):
         return (
             f"heads overlap by {overlap:.3f} on average, uniformly drawn subspaces by {chance:.3f}"
         )
+
+
+def heads_of(pairs: int) -> int:
+    """How many heads have so many pairs, at least two.
+
+    >>> [heads_of(pairs) for pairs in (0, 1, 3, 6, 10)]
+    [2, 2, 3, 4, 5]
+    """
+    return max(2, round((1 + math.sqrt(1 + 8 * pairs)) / 2))
 
 
 def overlap_spread(d: int, K: int, p: int) -> float:

@@ -22,7 +22,7 @@ from whitebox_probe.models.families._timm_files import (
 from whitebox_probe.models.family import Family, Recognised
 from whitebox_probe.models.keys.dinov2_names import MARKS as DINOV2
 from whitebox_probe.models.keys.dinov2_names import is_dinov2, renamed
-from whitebox_probe.models.keys.dinov2_release import is_release, unchunked
+from whitebox_probe.models.keys.dinov2_release import in_timms_names, is_release
 from whitebox_probe.models.keys.jax_vit import MARKS as JAX
 from whitebox_probe.models.keys.jax_vit import heads, is_jax
 from whitebox_probe.models.keys.jax_vit import renamed as jax_renamed
@@ -181,11 +181,10 @@ class TimmViTFamily(Family):
             names, left = encoder(weights)
             kept = {name: weights[key] for key, name in names.items()}
             masks = [key for key in left if key.endswith("mask_token") and is_release(kept)]
-            if not masks:
-                by_names = partial(checkpoint_filter_fn, adapt_layer_scale=True)
-                return fitted_positions(as_timm_names(kept, module, by_names), module)
-            # By this token timm knows DINOv2's own files, whose parts it puts in its places.
-            weights = unchunked(kept) | {"mask_token": weights[masks[0]]}
+            if masks:  # as timm knows DINOv2's own files
+                return fitted_positions(in_timms_names(kept), module)
+            by_names = partial(checkpoint_filter_fn, adapt_layer_scale=True)
+            return fitted_positions(as_timm_names(kept, module, by_names), module)
         network: Any = module
         return dict(checkpoint_filter_fn(weights, network, adapt_layer_scale=True))
 
