@@ -1,6 +1,6 @@
 """From the names of the original vision transformers' archives (JAX) to those of timm."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -9,11 +9,13 @@ from whitebox_probe._core.errors import CheckpointError
 
 _LAYER = "Transformer/encoderblock_"
 _ATTENTION = "MultiHeadDotProductAttention_1"
+_THIRDS = ("query", "key", "value")
+_QUERIES = f"{_LAYER}0/{_ATTENTION}/query/kernel"
 MARKS = {
     "embedding/kernel": 4,
     "Transformer/posembed_input/pos_embedding": 3,
     f"{_LAYER}0/LayerNorm_0/scale": 1,
-    f"{_LAYER}0/{_ATTENTION}/query/kernel": 3,
+    _QUERIES: 3,
 }
 _OUTSIDE = {
     "cls": "cls_token",
@@ -36,6 +38,11 @@ _LINEAR = {
     "MlpBlock_3/Dense_0/kernel": "mlp.fc1.weight",
     "MlpBlock_3/Dense_1/kernel": "mlp.fc2.weight",
 }
+_WITH_QUERIES = tuple(
+    f"{_ATTENTION}/{third}/{part}" for third in ("key", "value") for part in ("kernel", "bias")
+)
+_KERNELS = (*(f"{_ATTENTION}/{part}/kernel" for part in (*_THIRDS, "out")), *_LINEAR)
+_TRAINING = ("pre_logits/kernel", "pre_logits/bias")
 
 
 def is_jax(weights: Mapping[str, object]) -> bool:
@@ -45,7 +52,7 @@ def is_jax(weights: Mapping[str, object]) -> bool:
 
 def heads(shapes: Mapping[str, tuple[int, ...]]) -> int:
     """The number of heads, which these archives tell: kernels are (d, K, p)."""
-    return shapes[f"{_LAYER}0/{_ATTENTION}/query/kernel"][1]
+    return shapes[_QUERIES][1]
 
 
 def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -53,46 +60,111 @@ def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     `pre_logits`, a layer of their training, is left out as timm leaves it out.
 
-    Raises: CheckpointError where a kernel, or one of queries, keys and values, is missing.
+    Raises: CheckpointError where a kernel, or a bias that others have, is missing, where shapes are
+        not all of the same heads, or where two tensors would have one name.
     """
+    _expect_whole(weights)
+    _expect_shapes(weights)
     out: dict[str, Tensor] = {}
+    source: dict[str, str] = {}
     for key, tensor in weights.items():
         number, _, rest = key.removeprefix(_LAYER).partition("/")
-        block = f"blocks.{number}."
-        if key in _OUTSIDE:
-            out[_OUTSIDE[key]] = tensor
-        elif key == "embedding/kernel":
-            out["patch_embed.proj.weight"] = tensor.permute(3, 2, 0, 1)
-        elif key == "head/kernel":
-            out["head.weight"] = tensor.mT
-        elif key.startswith("pre_logits/"):
+        rest = rest if key.startswith(_LAYER) else ""
+        if key in _TRAINING or rest in _WITH_QUERIES:  # the latter are joined to their queries
             continue
-        elif not key.startswith(_LAYER):
-            out[key] = tensor
-        elif rest in _IN_LAYER:
-            out[block + _IN_LAYER[rest]] = tensor
-        elif rest in _LINEAR:
-            out[block + _LINEAR[rest]] = tensor.mT
-        elif rest == f"{_ATTENTION}/out/kernel":
-            out[f"{block}attn.proj.weight"] = tensor.flatten(0, 1).mT  # (K, p, d) -> (d, K*p)
-        elif rest == f"{_ATTENTION}/query/kernel":
-            joined = [part.flatten(1).mT for part in _thirds(weights, key)]  # (d, K, p) -> (K*p, d)
-            out[f"{block}attn.qkv.weight"] = torch.cat(joined)
-        elif rest == f"{_ATTENTION}/query/bias":
-            joined = [part.flatten() for part in _thirds(weights, key)]
-            out[f"{block}attn.qkv.bias"] = torch.cat(joined)
-        elif rest.split("/")[:2] not in ([_ATTENTION, "key"], [_ATTENTION, "value"]):
-            out[key] = tensor
-    return {key: tensor.contiguous() for key, tensor in out.items()}
+        if key in _OUTSIDE:
+            name, value = _OUTSIDE[key], tensor
+        elif key == "embedding/kernel":
+            name, value = "patch_embed.proj.weight", tensor.permute(3, 2, 0, 1)
+        elif key == "head/kernel":
+            name, value = "head.weight", tensor.mT
+        elif (inside := _in_layer(weights, key, rest)) is not None:
+            name, value = f"blocks.{number}.{inside[0]}", inside[1]
+        else:
+            name, value = key, tensor
+        if name in out:
+            raise CheckpointError(
+                "the archive has two tensors of one name",
+                f"{source[name]} and {key} are both {name} to timm",
+                "Leave out the one that is not the network's",
+            )
+        out[name], source[name] = value.contiguous(), key
+    return out
 
 
-def _thirds(weights: Mapping[str, Tensor], query: str) -> list[Tensor]:
-    names = [query.replace("/query/", f"/{third}/") for third in ("query", "key", "value")]
-    absent = [name for name in names if name not in weights]
+def _in_layer(weights: Mapping[str, Tensor], key: str, rest: str) -> tuple[str, Tensor] | None:
+    """The name within a block, and the tensor; None for a key that no layer has."""
+    tensor = weights[key]
+    if rest in _IN_LAYER:
+        return _IN_LAYER[rest], tensor
+    if rest in _LINEAR:
+        return _LINEAR[rest], tensor.mT
+    if rest == f"{_ATTENTION}/out/kernel":
+        return "attn.proj.weight", tensor.flatten(0, 1).mT  # (K, p, d) -> (d, K*p)
+    thirds = [key.replace("/query/", f"/{third}/") for third in _THIRDS]
+    if rest == f"{_ATTENTION}/query/kernel":  # (d, K, p) -> (K*p, d)
+        return "attn.qkv.weight", torch.cat([weights[third].flatten(1).mT for third in thirds])
+    if rest == f"{_ATTENTION}/query/bias":
+        return "attn.qkv.bias", torch.cat([weights[third].flatten() for third in thirds])
+    return None
+
+
+def _layers(keys: Iterable[str]) -> list[str]:
+    """What the names of each layer begin with."""
+    numbers = (key.removeprefix(_LAYER).partition("/")[0] for key in keys if key.startswith(_LAYER))
+    return [f"{_LAYER}{number}/" for number in dict.fromkeys(numbers)]
+
+
+def _expect_whole(weights: Mapping[str, Tensor]) -> None:
+    """Raise where a layer lacks a kernel, or a bias that another query, key or value has.
+
+    Raises: CheckpointError.
+    """
+    layers = _layers(weights)
+    needed = [f"{layer}{part}" for layer in layers for part in _KERNELS]
+    biases = [f"{layer}{_ATTENTION}/{third}/bias" for layer in layers for third in _THIRDS]
+    if any(key in weights for key in biases):  # a network has all of them or none
+        needed += biases
+    absent = [key for key in needed if key not in weights]
     if absent:
         raise CheckpointError(
             "the archive has the names of a vision transformer's, but not all of them",
             f"{absent[0]} is missing",
             "Get the file again",
         )
-    return [weights[name] for name in names]
+
+
+def _expect_shapes(weights: Mapping[str, Tensor]) -> None:
+    """Raise for shapes that cannot be reordered, or that are not of the first queries' heads.
+
+    Once they are flattened, kernels of other heads have the same shape, and no check finds them.
+
+    Raises: CheckpointError.
+    """
+    shapes = {key: tuple(tensor.shape) for key, tensor in weights.items()}
+    layers = _layers(weights)
+    ranks = {"embedding/kernel": 4, "head/kernel": 2, _QUERIES: 3}
+    ranks |= {f"{layer}{part}": 2 for layer in layers for part in _LINEAR}
+    wrong = [
+        f"{key} is {shapes[key]} where {rank} dimensions are expected"
+        for key, rank in ranks.items()
+        if key in shapes and len(shapes[key]) != rank
+    ]
+    if not wrong:
+        d, K, p = shapes[_QUERIES]
+        due: dict[str, tuple[int, ...]] = {f"{third}/kernel": (d, K, p) for third in _THIRDS}
+        due |= {f"{third}/bias": (K, p) for third in _THIRDS}
+        due |= {"out/kernel": (K, p, d), "out/bias": (d,)}
+        wrong = [
+            f"{key} is {shapes[key]} where {shape} goes with {_QUERIES} {(d, K, p)}"
+            for layer in layers
+            for part, shape in due.items()
+            if shapes.get(key := f"{layer}{_ATTENTION}/{part}", shape) != shape
+        ]
+    if wrong:
+        more = f", and {len(wrong) - 1} more are wrongly shaped" if len(wrong) > 1 else ""
+        raise CheckpointError(
+            "the archive's shapes are not those of one vision transformer",
+            f"{wrong[0]}{more}",
+            "Get the file again",
+        )
