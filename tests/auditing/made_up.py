@@ -38,10 +38,8 @@ def result(values, *, model="made-up", layers, samples, seed=0, setting=BASE, of
         given = values.get((metric, site), values.get(metric))
         if metric in WEIGHED:
             of_layer = np.full(layers, WEIGHED[metric]) if given is None else np.asarray(given)
-            numbers += [
-                {"metric": metric, "site": "weights", "layer": n + 1, "basis": "native", "value": v, "count": 6}
-                for n, v in enumerate(of_layer)
-            ]
+            of_pairs = {"metric": metric, "site": "weights", "basis": "native", "count": 6}
+            numbers += [of_pairs | {"layer": n + 1, "value": v} for n, v in enumerate(of_layer)]
             continue
         if given is None:
             level = 1.0 if metric in ("compression", "coding_rate", "rate_reduction") else 0.0

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import replace
 from functools import partial
 from types import MethodType
 
@@ -20,6 +21,7 @@ from whitebox_probe.auditing import nulls
 from whitebox_probe.auditing.claim import claims
 from whitebox_probe.auditing.claims.incoherent_subspaces import overlap_null, overlap_spread
 from whitebox_probe.auditing.grid import around, usual
+from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.auditing.verdicts import VERDICTS, Audit
 from whitebox_probe.models.registry import build
@@ -181,6 +183,34 @@ def test_the_exact_spread_of_random_overlaps_is_that_of_draws():
 def test_random_subspaces_are_neither_coherent_nor_incoherent(found):
     low, high = overlap_null(found.results["vit-tiny-fmnist"])
     assert -0.05 < low < 0 < high < 0.05
+
+
+@pytest.mark.parametrize(("heads", "keys"), [(2, 1), (4, 2)])
+def test_overlaps_are_of_as_many_subspaces_as_a_basis_has(heads, keys):
+    """Where queries share keys, a basis of keys has fewer subspaces than one of queries."""
+    transformers = pytest.importorskip("transformers")
+    sizes = {"vocab_size": 23, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
+
+    def make(seed):
+        torch.manual_seed(seed)
+        sizes_of_heads = {"num_attention_heads": heads, "num_key_value_heads": keys}
+        return transformers.LlamaModel(transformers.LlamaConfig(**sizes, **sizes_of_heads)).eval()
+
+    model, ids = wp.wrap(make(0), name="m"), torch.randint(2, 23, (6, 7))
+    claim, by = BY_NAME["incoherent_subspaces"], Thresholds()
+    result = wp.probe(model, ids, ["coherence"], basis=["qkv:k", "qkv:q"], progress=False)
+    for basis, K in (("qkv:k", keys), ("qkv:q", heads)):
+        setting = replace(usual(model, eps=0.1, lam=0.1), basis=basis)
+        told = claim.find(Readings(result), setting, by)
+        if K == 1:
+            assert "one head" in told.missing
+            continue
+        d, p = 16, 16 // heads
+        part = p / d if told.value < 0 else 1 - p / d
+        half = 1.959963984540054 * overlap_spread(d, K, p) / part
+        assert told.high - told.value == pytest.approx(half, rel=1e-6)
+    few = {"untrained": make, "draws": 2, "null_limit": 2, "progress": False}
+    assert set(wp.audit(model, ids, **few).frame["claim"]) == set(BY_NAME)
 
 
 def test_it_is_saved_whole_explained_and_drawn(found, tmp_path):

@@ -232,6 +232,22 @@ def test_experts_that_cannot_be_put_together_are_told(change, tmp_path):
     assert len(str(told.value)) < 500
 
 
+def test_a_norm_by_its_old_name_and_its_new_one_is_refused(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    transformers.BertModel(transformers.BertConfig(**SIZES)).save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    name = "embeddings.LayerNorm.weight"
+    tensors["embeddings.LayerNorm.gamma"] = tensors[name] + 1
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ProbeError, match=f"two tensors of the file are '{name}'"):
+        wp.load(f"hf:{tmp_path}")
+    del tensors[name]
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    found = wp.load(f"hf:{tmp_path}").module.state_dict()[name]
+    assert torch.equal(found, tensors["embeddings.LayerNorm.gamma"])
+
+
 def test_biases_that_a_configuration_denies_are_refused(tmp_path):
     FEWER["vit"][0]().save_pretrained(tmp_path)
     state(tmp_path, qkv_bias=False)

@@ -91,3 +91,11 @@ def test_heads_that_do_not_share_the_width_are_told(family, example, tmp_path):
             with pytest.raises(ProbeError) as told:
                 wp.load(tmp_path / "w.pth", arch={"family": family, **example, name: 7})
             assert str(told.value).count("\n") == 0
+
+
+@pytest.mark.parametrize("value", [1, True, [], None])
+def test_a_value_of_another_type_is_told_of_a_named_network(value, tmp_path):
+    (example,) = [e for e in families()["timm_kin"].example if "relpos" in e["model"]]
+    torch.save(build("timm_kin", example, source="x").state_dict(), tmp_path / "w.pth")
+    with pytest.raises(ProbeError, match="rel_pos_type is .*Give a short text"):
+        wp.load(tmp_path / "w.pth", arch={"family": "timm_kin", **example, "rel_pos_type": value})

@@ -56,7 +56,10 @@ def settled(
     placed = read_placed(path, wrapper=wrapper, families=[family])
     try:
         changed = family.settled(entry.arch, _shapes(placed.weights))
-    except (TypeError, RuntimeError, AssertionError, ValueError, LookupError, ArithmeticError):
+    except (
+        *(TypeError, RuntimeError, AssertionError, ValueError, LookupError, ArithmeticError),
+        AttributeError,
+    ):
         return entry, {}, placed  # it cannot be built, which `build` tells
     return replace(entry, arch={**entry.arch, **changed}), changed, placed
 

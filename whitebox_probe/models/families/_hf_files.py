@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from whitebox_probe._core.errors import CheckpointError, nearest
 from whitebox_probe._core.gate import Unfit, gate
+from whitebox_probe._core.lines import shown
 from whitebox_probe._core.randomness import kept
 
 TASKS = (
@@ -74,7 +75,7 @@ def in_todays_names(weights: dict[str, Tensor], network: Any) -> dict[str, Tenso
     if not any(key.startswith(prefix) for key in weights):
         prefix = ""
     bare = {k[len(prefix) :]: t for k, t in weights.items() if k.startswith(prefix)}
-    bare = {_renamed(key): tensor for key, tensor in bare.items()}
+    bare = _in_new_names(bare)
     if not set(bare) - set(network.state_dict()) or not _others(bare, network):
         return bare
     found = _converted({f"{prefix}{k}": t for k, t in bare.items()}, type(network), network.config)
@@ -151,6 +152,22 @@ def _nothing(tensor: Tensor) -> Tensor:
     if not tensor.is_floating_point():
         return tensor
     return torch.tensor(math.nan, dtype=tensor.dtype).expand(tensor.shape)
+
+
+def _in_new_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Norms' weights and biases by these names.
+
+    Raises: CheckpointError where one is there by both.
+    """
+    found = {_renamed(key): tensor for key, tensor in weights.items()}
+    if len(found) < len(weights):
+        twice = next(key for key in weights if _renamed(key) != key and _renamed(key) in weights)
+        raise CheckpointError(
+            f"two tensors of the file are '{shown(_renamed(twice))}' of the network",
+            f"one of them is '{shown(twice)}'",
+            "Leave out the one that does not belong to it",
+        )
+    return found
 
 
 def _renamed(key: str) -> str:
