@@ -11,6 +11,7 @@ from whitebox_probe.metrics.catalogue import catalogue
 from whitebox_probe.results.attention_maps import segmentation
 from whitebox_probe.results.result import Result
 from whitebox_probe.results.similarity import Similarity
+from whitebox_probe.results.table import COLUMNS, with_types
 from whitebox_probe.results.view import View
 
 LAYERS = 3
@@ -45,7 +46,8 @@ def result(model, metrics=None, *, convention="paper", spread=True, seed=0, **ru
             table.append(
                 {"model": model, "layer": layer, "site": site.replace("{heads}", "heads_k")}
                 | {"metric": metric, "basis": "qkv:k+qr", "convention": convention}
-                | {"eps": 0.1 if kind.group == "rate" else float("nan")}
+                | {"prenorm": None, "class_token": None, "lam": float("nan"), "null": ""}
+                | {"eps": 0.1 if kind.group == "rate" else float("nan"), "note": ""}
                 | {"mean": mean, "std": 3 * half, "sem": half / 2}
                 | {"ci_low": mean - half, "ci_high": mean + half, "count": 50}
             )
@@ -61,9 +63,8 @@ def result(model, metrics=None, *, convention="paper", spread=True, seed=0, **ru
     line = run.pop("null_line", None)
     if model.endswith("-init"):
         told["checkpoint"] = {"name": model, "initial_of": model.removesuffix("-init")}
-    made = Result(
-        pd.DataFrame(table), pd.DataFrame(), matrices, told | {"measures": measures} | run
-    )
+    frame = with_types(pd.DataFrame(table))[list(COLUMNS)]
+    made = Result(frame, pd.DataFrame(), matrices, told | {"measures": measures} | run)
     return replace(made, run=replace(made.run, null_line=line))
 
 
