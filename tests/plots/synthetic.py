@@ -46,8 +46,7 @@ def result(model, metrics=None, *, convention="paper", spread=True, seed=0, **ru
             table.append(
                 {"model": model, "layer": layer, "site": site.replace("{heads}", "heads_k")}
                 | {"metric": metric, "basis": "qkv:k+qr", "convention": convention}
-                | {"prenorm": None, "class_token": None, "lam": float("nan"), "null": ""}
-                | {"eps": 0.1 if kind.group == "rate" else float("nan"), "note": ""}
+                | {"eps": 0.1 if kind.group == "rate" else float("nan")}
                 | {"mean": mean, "std": 3 * half, "sem": half / 2}
                 | {"ci_low": mean - half, "ci_high": mean + half, "count": 50}
             )
@@ -63,9 +62,17 @@ def result(model, metrics=None, *, convention="paper", spread=True, seed=0, **ru
     line = run.pop("null_line", None)
     if model.endswith("-init"):
         told["checkpoint"] = {"name": model, "initial_of": model.removesuffix("-init")}
-    frame = with_types(pd.DataFrame(table))[list(COLUMNS)]
-    made = Result(frame, pd.DataFrame(), matrices, told | {"measures": measures} | run)
+    made = Result(
+        pd.DataFrame(table), pd.DataFrame(), matrices, told | {"measures": measures} | run
+    )
     return replace(made, run=replace(made.run, null_line=line))
+
+
+def whole(made):
+    """The same result with all columns of a table, which it needs to be saved."""
+    frame, nothing = made.frame, {"prenorm": None, "class_token": None, "lam": float("nan")}
+    lacking = nothing | {"null": "", "note": ""}
+    return replace(made, frame=with_types(frame.assign(**lacking))[list(COLUMNS)])
 
 
 def audit(*models):
