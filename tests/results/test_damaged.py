@@ -1,6 +1,7 @@
 """A result whose files were made otherwise, without digests that would tell, is refused by name."""
 
 import json
+import math
 
 import numpy as np
 import pandas as pd
@@ -8,22 +9,25 @@ import pytest
 import torch
 
 import whitebox_probe as wp
-from tests.conftest import small_crate
+from tests.conftest import small_crate, small_vit
 from whitebox_probe._core.errors import ResultError
+from whitebox_probe.results import compare, kinds
+from whitebox_probe.results.similarity import Similarity
+from whitebox_probe.results.table import COLUMNS
 
 IMAGES = torch.randn(4, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture(scope="module")
-def made():
+def probed():
     model = wp.wrap(small_crate(), name="crate")
     return wp.probe(model, IMAGES, ["l0", "coherence", "coding_rate"], progress=False)
 
 
 @pytest.fixture
-def folder(made, tmp_path):
+def folder(probed, tmp_path):
     """The result as files, and nothing in them that seals the others."""
-    made.save(tmp_path / "r")
+    probed.save(tmp_path / "r")
     told = json.loads((tmp_path / "r/run.json").read_text())
     for seal in ("digest", "files"):
         told.pop(seal, None)
@@ -44,7 +48,12 @@ TABLES = {
     "another model": (_set("model", "other"), "it is of other, and run.json of another"),
     "a layer too many": (_set("layer", 99), "its layers are not those of a network of"),
     "a layer below": (_set("layer", -1), "its layers are not those"),
-    "no column": (lambda f: f.drop(columns="metric"), "lacks the columns metric"),
+    "no rows": (lambda f: f.iloc[:0], "it has no rows"),
+    "a row twice": (_twice, "'.*' is in it twice"),
+    "a row twice, by what names tell": (
+        lambda f: pd.concat([f, f[f["eps"].notna()].iloc[:1].assign(eps=lambda r: r.eps + 1e-15)]),
+        r"'coding_rate\[eps=0\.1\]@z_out:1' is in it twice",
+    ),
     "words for numbers": (_set("mean", "high"), "its column 'mean' is of the type"),
     "numbers for words": (_set("metric", 3.0), "its column 'metric' is of the type"),
     "halves of layers": (_set("layer", 1.5), "its column 'layer' is of the type"),
@@ -94,3 +103,129 @@ def test_matrices_of_another_form_are_refused(change, told, folder):
     np.savez(path, **arrays | {name: change(arrays[name])})
     with pytest.raises(ResultError, match=told):
         wp.Result.load(folder)
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_a_table_without_a_column_is_refused(column, folder):
+    path = folder / "table.parquet"
+    pd.read_parquet(path).drop(columns=column).to_parquet(path)
+    if column == "note":  # which the first tables with settings did not have
+        assert set(wp.Result.load(folder).frame["note"]) == {""}
+        return
+    with pytest.raises(ResultError, match=rf"table\.parquet: it lacks the columns {column}\."):
+        wp.Result.load(folder)
+
+
+def _unsealed(folder):
+    for path in folder.glob("*.json"):
+        told = json.loads(path.read_text())
+        path.write_text(json.dumps({k: v for k, v in told.items() if k not in ("digest", "files")}))
+    return folder
+
+
+@pytest.fixture
+def three(made, tmp_path):
+    """A comparison of three models as files, and nothing in them that seals the others."""
+    several = [made(name, shift=i) for i, name in enumerate("abc")]
+    return _unsealed(compare.compare(several).save(tmp_path / "c"))
+
+
+@pytest.fixture
+def alike(tmp_path):
+    """A similarity as files, the same."""
+    arrays = [np.random.default_rng(i).normal(size=(2, 3)) for i in range(3)]
+    return _unsealed(Similarity(*arrays, "a", "b", 9).save(tmp_path / "s"))
+
+
+@pytest.fixture
+def loaded(three, alike):
+    """What reads the folder of each table, and the folder."""
+    of_three = dict.fromkeys(compare.FILES.values(), (wp.Comparison.load, three))
+    return of_three | {"similarity.csv": (Similarity.load, alike)}
+
+
+def _changed(path, change):
+    frame = change(pd.read_csv(path, dtype=str, keep_default_na=False))
+    frame.to_csv(path, index=False)
+
+
+OF_SEVERAL = (*compare.FILES.values(), "similarity.csv")
+
+
+@pytest.mark.parametrize(
+    ("table", "column"), [(t, c) for t in OF_SEVERAL for c in kinds.COLUMNS[t][-1]]
+)
+def test_a_table_of_several_models_without_a_column_is_refused(table, column, loaded):
+    load, folder = loaded[table]
+    load(folder)
+    _changed(folder / table, lambda f: f.drop(columns=column))
+    if (table, column) == ("comparison.csv", "note"):
+        assert set(load(folder).frame["note"]) == {""}
+        return
+    with pytest.raises(ResultError, match=rf"it lacks the columns {column}\."):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [(lambda f: f.iloc[:0], "it has no rows"), (_twice, "in it (twice|once)")],
+)
+@pytest.mark.parametrize("table", OF_SEVERAL)
+def test_a_table_of_several_models_without_rows_or_with_one_twice(table, change, told, loaded):
+    load, folder = loaded[table]
+    _changed(folder / table, change)
+    with pytest.raises(ResultError, match=told):
+        load(folder)
+
+
+@pytest.mark.parametrize("model", ["a", "b", "c"])
+def test_models_of_a_pair_are_both_in_the_comparison(model, three):
+    _changed(three / "comparison.csv", lambda f: f[f["model"] != model])
+    told = rf"comparison\.csv: it lacks the rows of {model}, which differences\.csv is of"
+    with pytest.raises(ResultError, match=told):
+        wp.Comparison.load(three)
+
+
+def test_a_pair_is_of_two_models(three):
+    _changed(three / "differences.csv", lambda f: f[f["second"] == "b"].assign(second="a"))
+    with pytest.raises(ResultError, match="is paired with itself"):
+        wp.Comparison.load(three)
+
+
+@pytest.mark.parametrize("column", ["first", "second", "count"])
+def test_a_similarity_is_of_one_pair(column, alike):
+    _changed(alike / "similarity.csv", lambda f: f.assign(**{column: ["7", *f[column][1:]]}))
+    with pytest.raises(ResultError, match="it is of several pairs"):
+        Similarity.load(alike)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_sealed_comparisons_of_older_versions_are_read(version, three):
+    """They had no notes, and no p; one that lacks a part of what came later is none of these."""
+    today = wp.Comparison.load(three)
+    for table in compare.FILES.values():
+        _changed(three / table, lambda f, t=table: f[list(kinds.COLUMNS[t][version])])
+    found = wp.Comparison.load(three)
+    filled = {"p": math.nan, "p_holm": math.nan} if version == 2 else {}
+    pd.testing.assert_frame_equal(
+        found.differences, today.differences.assign(**filled), check_like=True
+    )
+    assert found.to_latex()
+    pd.testing.assert_frame_equal(found.frame, today.frame, check_like=True)
+    _changed(
+        three / "differences.csv",
+        lambda f: f.drop(columns="p_holm", errors="ignore").assign(p="0.5"),
+    )
+    with pytest.raises(ResultError, match="it lacks the columns p_holm"):
+        wp.Comparison.load(three)
+
+
+def test_one_site_of_several_is_no_row_twice(tmp_path):
+    """Heads of a CRATE are paired with keys and values of a ViT, each as `heads`."""
+    one = wp.probe(
+        wp.wrap(small_crate(), name="crate"), IMAGES, ["l0"], sites={"l0": "heads"}, progress=False
+    )
+    sites = {"l0": ["heads_k", "heads_v"]}
+    two = wp.probe(wp.wrap(small_vit(), name="vit"), IMAGES, ["l0"], sites=sites, progress=False)
+    both = wp.compare([one, two])
+    assert wp.Comparison.load(both.save(tmp_path)) == both

@@ -528,7 +528,8 @@ def test_what_else_is_saved_is_read_before_it_replaces_anything(made, tmp_path):
     both = compare([made(), made(model="vit")])
     both.save(tmp_path)
     with pytest.raises(
-        ResultError, match="nothing is saved in .* would not be read again: could not"
+        ResultError,
+        match=r"nothing is saved in .* would not be read again: comparison\.csv: could not",
     ):
         replace(both, frame=both.frame.assign(mine="a")).save(tmp_path)
     assert Comparison.load(tmp_path) == both

@@ -1,5 +1,6 @@
 """Results side by side, and their differences sample by sample."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,23 +11,31 @@ import pandas as pd
 
 from whitebox_probe._core import arguments
 from whitebox_probe._core.errors import ResultError, expect_names_differ, nearest
-from whitebox_probe._core.gate import Unfit, expect
-from whitebox_probe._core.lines import names
+from whitebox_probe._core.gate import Unfit, expect, gate
+from whitebox_probe._core.lines import names, shown
 from whitebox_probe._core.process import as_found
-from whitebox_probe.results import _schema, pairing, printed, summary
+from whitebox_probe.results import _schema, kinds, pairing, printed, summary
 from whitebox_probe.results.folder import read_sealed, save_sealed
 from whitebox_probe.results.forms import FORMS, in_nats, normal_form, scale
 from whitebox_probe.results.held import copied, uncopied
-from whitebox_probe.results.pairing import Pair
+from whitebox_probe.results.pairing import HEADS, Pair
+from whitebox_probe.results.reading import expect_columns
 from whitebox_probe.results.result import Result, units_of
-from whitebox_probe.results.table import read_table
+from whitebox_probe.results.table import SETTINGS, read_table
 from whitebox_probe.stats import by_content, effect_size, holm, interpolate, paired_ps, summarise
 
 SEAL = "comparison.json"
 FILES = {"frame": "comparison.csv", "differences": "differences.csv"}
-_COLUMNS = {
-    "frame": ("model", "layer", "site", "metric", "mean", "count", "relative_depth"),
-    "differences": ("first", "second", "layer", "metric", "difference", "count"),
+_LATER: dict[str, dict[str, Any]] = {
+    "frame": {"note": ""},
+    "differences": {"p": math.nan, "p_holm": math.nan},
+}
+"""Columns that sealed tables of older versions lack, and what stands there instead."""
+_PLACE = ("layer", "site", "metric")
+_KEYS = {
+    "frame": ["model", *_PLACE, *SETTINGS],
+    # Without the basis: each model of a pair has its own.
+    "differences": ["first", "second", *_PLACE, "first_basis", "second_basis", *SETTINGS[1:]],
 }
 _FIX = "Pass a folder that `whitebox-probe compare --out` or Comparison.save wrote"
 MUST_AGREE = {
@@ -143,13 +152,40 @@ class Comparison:
     def _read(cls, folder: Path, whole: dict[str, Any]) -> "Comparison":
         try:
             expect(_schema.COMPARISON, whole)
-            frames = {attribute: read_table(folder / name) for attribute, name in FILES.items()}
-            for attribute, columns in _COLUMNS.items():
-                if missing := [name for name in columns if name not in frames[attribute]]:
-                    raise Unfit(f"{FILES[attribute]} lacks the columns {', '.join(missing)}")
+            frames = {attribute: _read_whole(folder, attribute) for attribute in FILES}
+            models = set(frames["frame"]["model"])
+            pairs = frames["differences"][["first", "second"]]
+            if absent := sorted({*pairs["first"], *pairs["second"]} - models):
+                told = f"the rows of {shown(absent[0])}, which {FILES['differences']} is of"
+                raise Unfit(f"{FILES['frame']}: it lacks {told}")
+            if (pairs["first"] == pairs["second"]).any():
+                raise Unfit(f"{FILES['differences']}: a model is paired with itself")
         except Unfit as why:
             raise ResultError(f"the comparison in {folder} cannot be read", str(why), _FIX) from why
         return cls(**frames, notes=tuple(whole.get("notes", ())), units=whole.get("units", {}))
+
+
+def _read_whole(folder: Path, attribute: str) -> pd.DataFrame:
+    """One table of a saved comparison, with every column of today's, and each row once.
+
+    Raises: Unfit.
+    """
+    name, later = FILES[attribute], _LATER[attribute]
+    try:
+        with gate():
+            frame = read_table(folder / name)
+            if not any(column in frame for column in later):
+                frame = frame.assign(**later)
+            expect_columns(frame, kinds.COLUMNS[name][-1])
+            # Two sites of one model may both be paired with the heads of another, as one site.
+            alone = frame if attribute == "frame" else frame[frame["site"] != HEADS]
+            if (twice := alone.duplicated(_KEYS[attribute])).any():
+                first = alone[twice].iloc[0]
+                told = f"'{shown(first['metric'])}' at {shown(first['site'])}"
+                raise Unfit(f"a row is in it twice, of {told} and layer {first['layer']}")
+    except Unfit as why:
+        raise Unfit(f"{name}: {why}") from why
+    return frame
 
 
 @as_found()

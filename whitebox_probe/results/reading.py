@@ -1,6 +1,6 @@
 """What saved tables, samples and matrices have to be before a figure or a comparison uses them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,7 +16,6 @@ from whitebox_probe.results.table import (
     BOOLEANS,
     COLUMNS,
     INTEGERS,
-    SETTINGS,
     TEXTS,
     keys_of,
     no_value,
@@ -75,23 +74,35 @@ def read_matrices(path: Path, run: Run) -> Iterator[tuple[str, np.ndarray]]:
         raise Unfit(f"'{shown(missing[0])}', of which run.json tells, is missing")
 
 
+def expect_columns(frame: pd.DataFrame, columns: Sequence[str]) -> None:
+    """Check that a table has all of these columns, and rows: no version wrote one without.
+
+    Raises: Unfit.
+    """
+    if missing := [name for name in columns if name not in frame]:
+        raise Unfit(f"it lacks the columns {', '.join(missing)}")
+    if frame.empty:
+        raise Unfit("it has no rows")
+
+
 def expect_frame(frame: pd.DataFrame, run: Run) -> None:
-    """Check that a table has the columns and values of one of this run.
+    """Check that a table has the columns and values of one of this run, and each row once.
 
     Raises: Unfit.
     """
     with gate():
-        # A setting that an older table does not tell has no value there.
-        told = [name for name in COLUMNS if name in frame or name not in SETTINGS]
-        if missing := [name for name in told if name not in frame]:
-            raise Unfit(f"it lacks the columns {', '.join(missing)}")
-        for name in told:
+        expect_columns(frame, COLUMNS)
+        for name in COLUMNS:
             _expect_column(name, frame[name])
         models = set(frame["model"])
         if models - {run.model}:
             raise Unfit(f"it is of {shown(', '.join(map(str, models)))}, and run.json of another")
-        if not frame.empty and not 0 <= frame["layer"].min() <= frame["layer"].max() <= run.layers:
+        if not 0 <= frame["layer"].min() <= frame["layer"].max() <= run.layers:
             raise Unfit(f"its layers are not those of a network of {run.layers}")
+        # By name: settings that differ in more digits than names have are one column of samples.
+        keys = keys_of(frame)
+        if (twice := keys.duplicated()).any():
+            raise Unfit(f"'{shown(keys[twice].iloc[0])}' is in it twice")
 
 
 def _expect_column(name: str, column: "pd.Series[Any]") -> None:

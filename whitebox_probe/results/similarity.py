@@ -12,6 +12,7 @@ from whitebox_probe._core.gate import Unfit, gate, is_file
 from whitebox_probe._core.lines import names
 from whitebox_probe.results.folder import read_sealed, save_sealed
 from whitebox_probe.results.held import copied, same_arrays
+from whitebox_probe.results.reading import expect_columns
 from whitebox_probe.results.table import read_table
 
 MATRICES = ("cka", "overlap", "procrustes")
@@ -105,6 +106,9 @@ class Similarity:
         try:
             with gate():
                 frame = read_table(folder / FILE)
+                expect_columns(frame, COLUMNS)
+                if len(frame[["first", "second", "count"]].drop_duplicates()) > 1:
+                    raise Unfit("it is of several pairs of models, or several counts of samples")
                 ordered = frame.sort_values(["first_layer", "second_layer"])[list(COLUMNS)]
                 shape = (int(frame["first_layer"].max()), int(frame["second_layer"].max()))
                 pairs = list(zip(ordered["first_layer"], ordered["second_layer"], strict=True))
