@@ -11,7 +11,6 @@ from whitebox_probe.metrics.catalogue import catalogue
 from whitebox_probe.results.attention_maps import segmentation
 from whitebox_probe.results.result import Result
 from whitebox_probe.results.similarity import Similarity
-from whitebox_probe.results.table import COLUMNS, with_types
 from whitebox_probe.results.view import View
 
 LAYERS = 3
@@ -66,13 +65,6 @@ def result(model, metrics=None, *, convention="paper", spread=True, seed=0, **ru
         pd.DataFrame(table), pd.DataFrame(), matrices, told | {"measures": measures} | run
     )
     return replace(made, run=replace(made.run, null_line=line))
-
-
-def whole(made):
-    """The same result with all columns of a table, which it needs to be saved."""
-    frame, nothing = made.frame, {"prenorm": None, "class_token": None, "lam": float("nan")}
-    lacking = nothing | {"null": "", "note": ""}
-    return replace(made, frame=with_types(frame.assign(**lacking))[list(COLUMNS)])
 
 
 def audit(*models):

@@ -19,7 +19,7 @@ from whitebox_probe.plots import choose
 def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved")
     return [
-        str(synthetic.whole(synthetic.result(name, seed=i)).save(folder / name))
+        str(synthetic.result(name, seed=i).save(folder / name))
         for i, name in enumerate(("crate", "vit"))
     ]
 

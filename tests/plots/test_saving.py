@@ -176,7 +176,7 @@ STYLE = "axes.spines.top: True\nlines.linewidth: 3\n"
 @pytest.fixture
 def saved(tmp_path):
     folder = tmp_path / "runs"
-    return [str(synthetic.whole(r).save(folder / str(i))) for i, r in enumerate(pair())]
+    return [str(r.save(folder / str(i))) for i, r in enumerate(pair())]
 
 
 @pytest.mark.parametrize("command", ["plot", "compare"])

@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from tests.conftest import small_crate, small_vit
 from whitebox_probe._core.errors import ResultError
 from whitebox_probe.results import compare, kinds
 from whitebox_probe.results.similarity import Similarity
-from whitebox_probe.results.table import COLUMNS
+from whitebox_probe.results.table import COLUMNS, SETTINGS, no_value
 
 IMAGES = torch.randn(4, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 
@@ -109,8 +110,9 @@ def test_matrices_of_another_form_are_refused(change, told, folder):
 def test_a_table_without_a_column_is_refused(column, folder):
     path = folder / "table.parquet"
     pd.read_parquet(path).drop(columns=column).to_parquet(path)
-    if column == "note":  # which the first tables with settings did not have
-        assert set(wp.Result.load(folder).frame["note"]) == {""}
+    if column in ("note", *SETTINGS):  # what a table does not tell has no value there
+        with suppress(ResultError):  # rows that differ in it alone are there twice
+            assert all(map(no_value, wp.Result.load(folder).frame[column]))
         return
     with pytest.raises(ResultError, match=rf"table\.parquet: it lacks the columns {column}\."):
         wp.Result.load(folder)
@@ -174,6 +176,9 @@ def test_a_table_of_several_models_without_a_column_is_refused(table, column, lo
 def test_a_table_of_several_models_without_rows_or_with_one_twice(table, change, told, loaded):
     load, folder = loaded[table]
     _changed(folder / table, change)
+    if table == "differences.csv" and "rows" in told:  # nothing could be paired
+        assert load(folder).differences.empty
+        return
     with pytest.raises(ResultError, match=told):
         load(folder)
 

@@ -168,6 +168,8 @@ class Comparison:
 def _read_whole(folder: Path, attribute: str) -> pd.DataFrame:
     """One table of a saved comparison, with every column of today's, and each row once.
 
+    Differences have no rows where nothing could be paired.
+
     Raises: Unfit.
     """
     name, later = FILES[attribute], _LATER[attribute]
@@ -176,7 +178,7 @@ def _read_whole(folder: Path, attribute: str) -> pd.DataFrame:
             frame = read_table(folder / name)
             if not any(column in frame for column in later):
                 frame = frame.assign(**later)
-            expect_columns(frame, kinds.COLUMNS[name][-1])
+            expect_columns(frame, kinds.COLUMNS[name][-1], some=attribute == "frame")
             # Two sites of one model may both be paired with the heads of another, as one site.
             alone = frame if attribute == "frame" else frame[frame["site"] != HEADS]
             if (twice := alone.duplicated(_KEYS[attribute])).any():
