@@ -63,7 +63,7 @@ def in_todays_names(weights: dict[str, Tensor], network: Any) -> dict[str, Tenso
     whole = vars(network).get(_WHOLE)
     if whole is not None:
         config, kind, path = whole
-        found = _converted(weights, kind, config)
+        found = _converted(weights, kind, config, prefix=f"{kind.base_model_prefix}.")
         inside = {
             key.removeprefix(f"{path}."): tensor
             for key, tensor in found.items()
@@ -78,8 +78,7 @@ def in_todays_names(weights: dict[str, Tensor], network: Any) -> dict[str, Tenso
     bare = _in_new_names(bare)
     if not set(bare) - set(network.state_dict()) or not _others(bare, network):
         return bare
-    found = _converted({f"{prefix}{k}": t for k, t in bare.items()}, type(network), network.config)
-    found = {key.removeprefix(prefix): tensor for key, tensor in found.items()}
+    found = _converted(weights, type(network), network.config, prefix=prefix, beside=not prefix)
     return found if len(_others(found, network)) < len(_others(bare, network)) else bare
 
 
@@ -88,12 +87,17 @@ def _others(tensors: dict[str, Tensor], network: nn.Module) -> set[str]:
     return {key for key in network.state_dict() if key not in tensors}
 
 
-def _converted(weights: dict[str, Tensor], kind: Any, config: Any) -> dict[str, Tensor]:
+def _converted(
+    weights: dict[str, Tensor], kind: Any, config: Any, *, prefix: str, beside: bool = True
+) -> dict[str, Tensor]:
     """The weights as the library itself brings them into a model; what it does not find is absent.
 
     What the model has no place for is there too, so that a configuration of fewer layers, or
     without biases, is not taken for that of the file. No file is read, and no code of one is run:
     the tensors are handed over.
+
+    Args: prefix: of the base model's names, which comes off. beside: whether names without it may
+        be the model's too; they are a head's otherwise.
     """
     # What stays a number where each weight is none is not of the file: the library does not tell
     # of what is tied to a weight of another shape.
@@ -107,9 +111,9 @@ def _converted(weights: dict[str, Tensor], kind: Any, config: Any) -> dict[str, 
         found.pop(key, None)
     for key, got, _ in info["mismatched_keys"]:
         found[key] = tensors[key].new_zeros(tuple(got))  # told with its shape, and never loaded
-    prefix = f"{kind.base_model_prefix}."
     for key in sorted(info["unexpected_keys"]):  # by today's names: refused
-        if not key.startswith(TASKS):
+        ours = bool(prefix) and key.startswith(prefix)
+        if ours or (beside and not key.startswith(TASKS)):
             found[key.removeprefix(prefix)] = weights.get(key, torch.zeros(0))
     return found
 
