@@ -213,6 +213,25 @@ def test_overlaps_are_of_as_many_subspaces_as_a_basis_has(heads, keys):
     assert set(wp.audit(model, ids, **few).frame["claim"]) == set(BY_NAME)
 
 
+def test_a_layer_whose_keys_are_zero_costs_no_claim(recwarn):
+    """Its rate in the heads' subspaces is zero, and shares of it are no numbers."""
+    transformers = pytest.importorskip("transformers")
+    sizes = {"vocab_size": 23, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
+
+    def make(seed):
+        torch.manual_seed(seed)
+        config = transformers.LlamaConfig(**sizes, num_attention_heads=4, num_key_value_heads=2)
+        return transformers.LlamaModel(config).eval()
+
+    module = make(0)
+    with torch.no_grad():
+        module.layers[0].self_attn.k_proj.weight.zero_()
+    few = {"untrained": make, "draws": 2, "null_limit": 2, "progress": False}
+    audit = wp.audit(wp.wrap(module, name="m"), torch.randint(2, 23, (6, 7)), **few)
+    assert set(audit.frame["claim"]) == set(BY_NAME)
+    assert not [each for each in recwarn if issubclass(each.category, RuntimeWarning)]
+
+
 def test_it_is_saved_whole_explained_and_drawn(found, tmp_path):
     found.save(tmp_path)
     whole = json.loads((tmp_path / "audit.json").read_text())

@@ -277,3 +277,12 @@ def test_a_class_token_that_is_not_there_counts_for_nothing(made, order):
     assert len(compare([without, made(**VIT, prefix=0, class_token=False)]).differences)
     with pytest.raises(ResultError, match="differ in class_token"):
         compare([made(), made(**VIT, class_token=False)][::order])
+
+
+@pytest.mark.parametrize("lacking", [["null"], ["lam"], ["null", "lam", "note"]])
+def test_tables_that_do_not_tell_a_setting_are_compared(lacking, made):
+    """Of results that users make up: what a table does not tell has no value there."""
+    one, two = made(), made(model="vit")
+    want = compare([one, two]).differences
+    few = replace(two, frame=two.frame.drop(columns=lacking))
+    assert compare([one, few]).differences.equals(want)

@@ -219,8 +219,11 @@ def mean_of(values: Array, *, seed: int = 0) -> tuple[float, float, float]:
 def ratio_of(above: Array, below: Array, *, seed: int = 0) -> tuple[float, float, float, float]:
     """Mean of one over the mean of another, its interval, and the p of a ratio of 0.
 
-    By the delta method: samples enter through the linearisation of the ratio.
+    By the delta method: samples enter through the linearisation of the ratio. NaN where the other
+    one is zero, as of a layer whose subspaces hold nothing.
     """
+    if not below.mean():
+        return math.nan, math.nan, math.nan, math.nan
     ratio = float(above.mean() / below.mean())
     spread = (above - ratio * below) / below.mean()
     _, low, high = mean_of(spread, seed=seed)

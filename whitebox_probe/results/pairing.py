@@ -11,7 +11,7 @@ from whitebox_probe._core.errors import ResultError
 from whitebox_probe.results.held import uncopied
 from whitebox_probe.results.result import Result
 from whitebox_probe.results.run import QR, Run, same
-from whitebox_probe.results.table import SETTINGS, no_value, same_number, written
+from whitebox_probe.results.table import SETTINGS, no_value, same_number, with_settings, written
 
 HEADS = "heads"
 NATIVE, PROJECTION = "native", "qkv:"
@@ -108,7 +108,7 @@ def pairs_of(one: Result, two: Result) -> list[Pair]:
 
 def _curves(result: Result) -> dict[str, list[pd.DataFrame]]:
     """Metric -> its curves, one for each site and setting."""
-    frame = uncopied(result, "frame").assign(key=result.keys())
+    frame = with_settings(uncopied(result, "frame")).assign(key=result.keys())
     frame["class_token_counts"] = result.run.class_token_counts
     frame["sampled"] = frame["key"].isin(uncopied(result, "samples").columns)
     groups: dict[str, list[pd.DataFrame]] = {}

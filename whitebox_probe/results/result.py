@@ -25,9 +25,7 @@ from whitebox_probe.results.reading import (
 )
 from whitebox_probe.results.run import Run, same
 from whitebox_probe.results.table import (
-    BOOLEANS,
     SETTINGS,
-    TEXTS,
     depends_on,
     keys_of,
     matching,
@@ -35,7 +33,7 @@ from whitebox_probe.results.table import (
     not_measured,
     several_values,
     values_of,
-    with_types,
+    with_settings,
     written,
 )
 from whitebox_probe.stats import Trend, by_content, trend
@@ -343,12 +341,12 @@ class Result:
         fits = {RUN: same(self.run.to_dict(), saved.run.to_dict())}
         fits[MATRICES] = _same_matrices(uncopied(self, "matrices"), saved.matrices())
         frame, samples, known = saved.tables()
-        fits[f"{TABLE}.parquet"] = same_table(_with_settings(uncopied(self, "frame")), frame)
+        fits[f"{TABLE}.parquet"] = same_table(with_settings(uncopied(self, "frame")), frame)
         mine, theirs = ([] if c is None else c.tolist() for c in (self.contents(), known))
         fits[SAMPLES] = same_table(uncopied(self, "samples"), samples) and mine == theirs
         if other := [name for name, fit in fits.items() if not fit]:
             tables = {
-                f"{TABLE}.parquet": (_with_settings(self.frame), frame),
+                f"{TABLE}.parquet": (with_settings(self.frame), frame),
                 SAMPLES: (self.samples, samples),
             }
             told = _not_kept(*tables[other[0]]) if other[0] in tables else ""
@@ -400,7 +398,7 @@ class _Saved:
         with self._reading(f"{TABLE}.parquet"):
             if "format" not in self._whole:
                 frame, samples = table_of_first_format(frame, samples, self._whole)
-            frame = _with_settings(frame)
+            frame = with_settings(frame)
             expect_frame(frame, self.run)
         with self._reading(SAMPLES):
             expect_samples(samples, known, frame, self.run)
@@ -434,16 +432,6 @@ def _read(folder: Path, read: Callable[[_Saved], Read]) -> Read:
         fix=_FIX,
         needed=needed,
     )
-
-
-def _with_settings(frame: pd.DataFrame) -> pd.DataFrame:
-    """A table with all settings and notes: what one does not tell has no value there."""
-    lacking = [name for name in (*SETTINGS, "note") if name not in frame]
-    nothing: dict[str, Any] = {
-        name: "" if name in TEXTS else None if name in BOOLEANS else float("nan")
-        for name in lacking
-    }
-    return with_types(frame.assign(**nothing)) if lacking else frame
 
 
 def named_matrices(

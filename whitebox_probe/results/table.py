@@ -250,6 +250,15 @@ def with_types(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.astype({name: kind for name, kind in _TYPES.items() if name in frame})
 
 
+def with_settings(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table with all settings and notes: what one does not tell has no value there."""
+    lacking = [name for name in (*SETTINGS, "note") if name not in frame]
+    nothing: dict[str, Any] = {
+        name: "" if name in TEXTS else None if name in BOOLEANS else math.nan for name in lacking
+    }
+    return with_types(frame.assign(**nothing)) if lacking else frame
+
+
 def read_table(path: str | Path) -> pd.DataFrame:
     """A frame that was written as CSV, with its types and to the last digit.
 

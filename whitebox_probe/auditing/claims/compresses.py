@@ -68,6 +68,8 @@ class Compresses(Claim):
         first = curve[:, 0]
         moved = from_layer(leaving - entering, setting.first_layer).sum(axis=1)
         value, low, high, _ = ratio_of(moved, first)
+        if np.isnan(value):
+            return Finding(missing="R^c is zero where steps begin to act, or no number")
         whole = float((curve[:, -1] - first).mean() / first.mean())
         work, change, shuffled, mean, shared, rate = (
             self.values(result, use, setting)
