@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from whitebox_probe._core.errors import CheckpointError, nearest
 from whitebox_probe._core.gate import Unfit, gate
-from whitebox_probe._core.lines import shown
 from whitebox_probe._core.randomness import kept
+from whitebox_probe.models.keys.twice import twice
 
 TASKS = (
     *("lm_head.", "cls.", "score.", "classifier.", "qa_outputs.", "generator_predictions."),
@@ -165,12 +165,8 @@ def _in_new_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """
     found = {_renamed(key): tensor for key, tensor in weights.items()}
     if len(found) < len(weights):
-        twice = next(key for key in weights if _renamed(key) != key and _renamed(key) in weights)
-        raise CheckpointError(
-            f"two tensors of the file are '{shown(_renamed(twice))}' of the network",
-            f"one of them is '{shown(twice)}'",
-            "Leave out the one that does not belong to it",
-        )
+        old = next(key for key in weights if _renamed(key) != key and _renamed(key) in weights)
+        raise twice(_renamed(old), old)
     return found
 
 

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from whitebox_probe._core.errors import CheckpointError
-from whitebox_probe._core.lines import shown
+from whitebox_probe.models.keys.twice import twice
 
 _CHUNK = re.compile(r"^blocks\.\d+\.(?=\d+\.)")
 _MLP = re.compile(r"(?<=\.mlp\.)w(12|3)(?=\.(weight|bias)$)")
@@ -32,11 +31,7 @@ def in_timms_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         name = _MLP.sub(lambda part: _PARTS[part[0]], _unchunked(key))
         name = "reg_token" if name == "register_tokens" else name
         if name in found:
-            raise CheckpointError(
-                f"two tensors of the file are '{shown(name)}' of the network",
-                f"one of them is '{shown(key)}'",
-                "Leave out the one that does not belong to it",
-            )
+            raise twice(name, key)
         found[name] = tensor
     if "register_tokens" in weights and {"pos_embed", "cls_token"} <= set(found):
         first, places = found["cls_token"], found["pos_embed"]
