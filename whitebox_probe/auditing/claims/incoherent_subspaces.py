@@ -11,7 +11,6 @@ from whitebox_probe.auditing.grid import Setting
 from whitebox_probe.auditing.readings import Readings
 from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.probing.bases import FREE
-from whitebox_probe.results.result import Result
 
 OVERLAP, CHANCE = Use("overlap_mean", convention=None), Use("overlap_random", convention=None)
 Z95 = 1.959963984540054
@@ -139,11 +138,3 @@ def overlap_p(excess: float, d: int, K: int, p: int) -> float:
     below = int(np.searchsorted(drawn, excess, side="right"))
     above = len(drawn) - int(np.searchsorted(drawn, excess, side="left"))
     return min(1.0, 2 * (1 + min(below, above)) / (1 + len(drawn)))
-
-
-def overlap_null(result: Result) -> tuple[float, float]:
-    """95% range of the mean overlap, over its chance, less 1, of subspaces of a model's sizes."""
-    run = result.run
-    d, K, p = (int(run[name]) for name in ("dim", "heads", "dim_head"))
-    half = Z95 * overlap_spread(d, K, p) * d / p
-    return -half, half
