@@ -39,7 +39,7 @@ html_show_sphinx = False
 pygments_style = "friendly"
 pygments_dark_style = "native"
 
-myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "fieldlist"]
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "fieldlist", "html_image"]
 myst_heading_anchors = 4
 nb_execution_mode = "off"  # they are stored with their outputs
 nb_ipywidgets_js = {}  # scripts of a CDN: the stored pictures stand in the widgets' place
