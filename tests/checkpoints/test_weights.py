@@ -281,3 +281,39 @@ def test_records_that_lie_in_one_another_are_refused(tmp_path: Path) -> None:
         archive.infolist().append(archive.getinfo("a/data/0"))
     with pytest.raises(CheckpointError, match="its records overlap"):
         read_state_dict(path)
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["last", "first"])
+def test_two_keys_of_one_wrapper_that_become_one_are_refused(tmp_path: Path, turned: bool) -> None:
+    tensors = {"teacher.a": torch.ones(1), "module.teacher.a": torch.zeros(1), "b": torch.ones(1)}
+    tensors = dict(reversed(tensors.items())) if turned else tensors
+    with pytest.raises(CheckpointError, match="holds 'teacher.a' twice"):
+        read_state_dict(saved(tmp_path, tensors), wrapper="teacher")
+
+
+def test_a_wrapper_in_several_state_dicts_is_asked_for(tmp_path: Path) -> None:
+    held = {"state_dict": {"teacher.a": torch.ones(1)}, "other": {"teacher.a": torch.zeros(1)}}
+    path = saved(tmp_path, held | {"third": {"a": torch.ones(1)}})
+    told = "each of state_dict.teacher, other.teacher could be meant.*='state_dict.teacher'"
+    with pytest.raises(CheckpointError, match=told):
+        read_state_dict(path, wrapper="teacher")
+    for key in held:
+        found = read_state_dict(path, wrapper=f"{key}.teacher")
+        assert found == {"a": held[key]["teacher.a"]}
+    with pytest.raises(CheckpointError, match="has no state dict 'third.teacher'"):
+        read_state_dict(path, wrapper="third.teacher")
+
+
+@pytest.mark.parametrize(
+    "passing", [5, True, 1.5, b"x", "a", ["a"], torch.zeros(3), torch.nn.Linear(1, 1)], ids=repr
+)
+def test_a_modules_unsaved_buffers_are_a_set_of_names(tmp_path: Path, passing: Any) -> None:
+    module = torch.nn.Linear(2, 2)
+    module.__dict__["_non_persistent_buffers_set"] = passing
+    with pytest.raises(CheckpointError, match="Linear of the file is no module.*no set of names"):
+        read_state_dict(saved(tmp_path, module))
+    module.__dict__["_non_persistent_buffers_set"] = None  # as modules were before there was one
+    assert set(read_state_dict(saved(tmp_path, module))) == {"weight", "bias"}
+    module._buffers["weight"] = torch.zeros(2)
+    with pytest.raises(CheckpointError, match="a parameter and a buffer of it have one name"):
+        read_state_dict(saved(tmp_path, module))

@@ -203,3 +203,29 @@ def test_a_folder_without_a_tokenizer(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
     with pytest.raises(DataError, match="there is no tokenizer"):
         TextWindows(TEXT, str(tmp_path), 5)
+
+
+def test_an_added_token_with_the_id_of_another_is_told(folder):
+    rules = json.loads((folder / "tokenizer.json").read_text())
+    owner, known = next(iter(rules["model"]["vocab"].items()))
+    more = {"id": known, "content": "<none of it>", "special": False, "single_word": False}
+    more |= {"lstrip": False, "rstrip": False, "normalized": False}
+    states(folder, "tokenizer.json", added_tokens=[more])
+    told = rf"'<none of it>' has the id {known}, which its vocabulary has for '{re.escape(owner)}'"
+    with pytest.raises(DataError, match=told):
+        TextWindows(TEXT, str(folder), 5)
+
+
+@pytest.mark.parametrize("file", ["special_tokens_map.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("content", [None, 3, {}], ids=repr)
+def test_a_special_token_without_its_text_is_told(folder, file, content):
+    (folder / file).touch()
+    held = json.loads((folder / file).read_text() or "{}")
+    described = {"lstrip": True, "__type": "AddedToken", "content": "<mask>"}
+    (folder / file).write_text(json.dumps(held | {"mask_token": described, "add_bos_token": False}))
+    assert TextWindows(TEXT, str(folder), 5)
+    described = {key: value for key, value in described.items() if key != "content"}
+    described |= {} if content is None else {"content": content}
+    (folder / file).write_text(json.dumps(held | {"mask_token": described}))
+    with pytest.raises(DataError, match="its mask_token has no content"):
+        TextWindows(TEXT, str(folder), 5)

@@ -241,6 +241,18 @@ def test_a_key_with_too_few_dimensions_is_refused_under_its_own_name(tmp_path, s
         wp.load(save(tmp_path / "x.npz", weights))
 
 
+@pytest.mark.parametrize("turned", [False, True], ids=["last", "first"])
+def test_a_tensor_by_the_releases_name_too_is_refused(tmp_path, state, turned):
+    """Of an archive nothing but its `params/` is read."""
+    name, change, options = FORMATS["clipa"]
+    weights = change(state)
+    key = "transformer.layers.1.1.fn.D"
+    more = {key: torch.ones(D, 4 * D)}
+    path = save(tmp_path / name, more | weights if turned else weights | more)
+    with pytest.raises(CheckpointError, match=rf"two tensors .*'{re.escape(key)}'"):
+        wp.load(path, **options, **STEP)
+
+
 def test_a_tower_with_three_projections_is_refused(tmp_path, state):
     weights = clipa_of(state)
     weights["visual.transformer.resblocks.1.attn.in_proj_weight"][-1, -1] += 1

@@ -142,6 +142,22 @@ def test_a_file_in_the_pull_requests_format_loads(tmp_path, base, kind):
         assert torch.equal(tensor, state[key.removeprefix("crate.") if base else key])
 
 
+def test_a_tensor_by_the_bare_models_name_too_is_refused(tmp_path):
+    state = published()
+    state["encoder.layer.0.output.weight"] = torch.ones(16, 16)
+    torch.save(state, tmp_path / "x.bin")
+    arch = {
+        "family": "crate_bert",
+        "vocabulary": 23,
+        "positions": 14,
+        "dim": 16,
+        "depth": 2,
+        "heads": 2,
+    }
+    with pytest.raises(CheckpointError, match=r"two tensors .*'crate\.encoder\.layer\.0\.output"):
+        wp.load(tmp_path / "x.bin", arch=arch)
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

@@ -91,3 +91,61 @@ def test_imgfocus_tokens_are_those_of_onnxruntime():
         got = model.module.forward_features(images)
     # Measured: 3.0e-5, with tokens of up to 10.9 in size; single precision, other kernels.
     assert (got - want).abs().max() < 1e-4
+
+
+LAYER = "encoder.layer.0."
+QUERY = f"{LAYER}attention.attention.query.weight"
+STATED = {"heads": 2, "act_layer": "gelu", "norm_eps": 1e-6}
+BESIDE = {  # timm's name for a tensor -> Dinov2Model's
+    "cls_token": "embeddings.cls_token",
+    "pos_embed": "embeddings.position_embeddings",
+    "patch_embed.proj.bias": "embeddings.patch_embeddings.projection.bias",
+    "norm.weight": "layernorm.weight",
+    "blocks.0.norm1.weight": f"{LAYER}norm1.weight",
+    "blocks.0.ls1.gamma": f"{LAYER}layer_scale1.lambda1",
+    "blocks.0.attn.proj.weight": f"{LAYER}attention.output.dense.weight",
+    "blocks.0.attn.qkv.weight": QUERY,
+}
+
+
+def refused(tmp_path, weights, told):
+    """By what is written in the arguments, and by what is recognised."""
+    path = tmp_path / "dinov2.pth"
+    torch.save(weights, path)
+    for how in ({"arch": ARCH}, STATED):
+        with pytest.raises(CheckpointError, match=told) as refusal:
+            wp.load(path, **how)
+        assert len(str(refusal.value)) < 500
+        assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["last", "first"])
+@pytest.mark.parametrize("name", BESIDE)
+def test_a_tensor_by_both_names_is_refused(tmp_path, name, turned):
+    _, weights = small_dinov2(tmp_path)
+    names, more = [BESIDE[name], name], {name: torch.ones_like(weights[BESIDE[name]])}
+    if turned and name.startswith(("norm", "patch", "blocks.0.n", "blocks.0.l", "blocks.0.attn.p")):
+        names.reverse()  # the others are read before the rest
+    weights = more | weights if turned else weights | more
+    told = f"two tensors .*'{name}' of .*calls them '{names[0]}' and '{names[1]}'"
+    refused(tmp_path, weights, told)
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int64, torch.bool, torch.float8_e4m3fn])
+@pytest.mark.parametrize("key", [QUERY, QUERY.replace("query.weight", "value.bias")])
+def test_numbers_of_another_type_are_not_joined_to_floats(tmp_path, key, kind):
+    _, weights = small_dinov2(tmp_path)
+    told = "of a type that no network|Promotion for Float8"
+    refused(tmp_path, weights | {key: torch.ones(weights[key].shape).to(kind)}, told)
+
+
+@pytest.mark.parametrize("shape", [(-1,), (1, 16, 16), ()], ids=["flat", "deep", "scalar"])
+@pytest.mark.parametrize("third", ["query", "key", "value"])
+def test_thirds_that_cannot_be_joined_are_refused(tmp_path, third, shape):
+    _, weights = small_dinov2(tmp_path)
+    key = QUERY.replace("query", third)
+    changed = weights[key].reshape(shape) if shape else torch.tensor(1.0)
+    told = (
+        "do not fit together|has the keys of 'timm_vit', and not its shapes|1 wrongly shaped: enc"
+    )
+    refused(tmp_path, weights | {key: changed}, told)

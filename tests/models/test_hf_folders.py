@@ -289,3 +289,31 @@ def test_an_encoder_that_was_saved_alone_is_built_alone(tmp_path):
     model, ids = wp.load(f"hf:{tmp_path}"), torch.arange(2, 12).view(2, 5)
     with torch.inference_mode():
         assert torch.equal(model.module(ids)[0], encoder(ids)[0])
+
+
+EIGHT = {
+    "vit": "encoder.layer.1.attention.attention.key.weight",
+    "mixtral": "model.layers.1.block_sparse_moe.experts.0.w2.weight",
+}
+
+
+@pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.float8_e5m2, torch.int8])
+@pytest.mark.parametrize("model", EIGHT)
+def test_weights_of_eight_bits_are_not_converted(tmp_path, model, kind):
+    """The library would take them for numbers without a scale."""
+    from safetensors.torch import load_file, save_file
+
+    if model == "vit":
+        FEWER["vit"][0]().save_pretrained(tmp_path)
+    else:
+        config = transformers.MixtralConfig(**SIZES, num_key_value_heads=2, num_local_experts=2)
+        transformers.MixtralForCausalLM(config).save_pretrained(tmp_path)
+    assert wp.load(f"hf:{tmp_path}")
+    tensors = load_file(tmp_path / "model.safetensors")
+    (key,) = (key for key in tensors if key.endswith(EIGHT[model]))
+    tensors[key] = torch.ones(tensors[key].shape).to(kind)
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(
+        ProbeError, match="type that no network .* computes in|does not fit|put tog"
+    ):
+        wp.load(f"hf:{tmp_path}")

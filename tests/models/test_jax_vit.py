@@ -169,6 +169,16 @@ def test_what_stands_beside_the_archives_names_is_refused(tmp_path, name, turned
             there = {key: held[key] for key in reversed(held.files)}
         np.savez(path, **there)
     names = [BESIDE[name], name][:: -1 if turned else 1]
-    told = f"{names[0]} and {names[1]} are both {name} to timm" if BESIDE[name] else name
+    told = f"are '{name}' of .* '{names[0]}' and '{names[1]}'" if BESIDE[name] else name
     with pytest.raises(CheckpointError, match=told):
         wp.load(path, **how)
+
+
+@pytest.mark.parametrize("how", [STATED, {"arch": WHOLE}], ids=["recognised", "arch"])
+@pytest.mark.parametrize("kind", ["u1", "i8", "?"])
+@pytest.mark.parametrize("key", [f"{FIRST}/key/kernel", f"{SECOND}/query/bias"])
+def test_numbers_of_another_type_are_not_joined_to_floats(tmp_path, key, kind, how):
+    with np.load(archive(tmp_path)) as held:
+        whole = np.ones_like(held[key]).astype(kind)
+    with pytest.raises(CheckpointError, match=f"1 not of floating point: {key}"):
+        wp.load(archive(tmp_path, **{key: whole}), **how)

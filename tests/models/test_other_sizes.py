@@ -247,3 +247,14 @@ def test_a_crate_takes_rectangular_images(tmp_path):
     with wp.record(wide, ["z_out"]) as rec:
         wide.module(torch.randn(1, 3, 16, 24))
     assert rec["z_out", 1].shape == (1, 25, 16)
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["last", "first"])
+def test_a_tensor_by_a_releases_name_and_by_timms_is_refused(tmp_path, turned):
+    name = "deit3_small_patch16_224"
+    state = create_model(name, depth=1, num_classes=3).state_dict()
+    state["blocks.0.gamma_2"] = state.pop("blocks.0.ls2.gamma")
+    more = {"blocks.0.gamma_1": state["blocks.0.ls1.gamma"] + 1}
+    path = saved(tmp_path, more | state if turned else state | more)
+    with pytest.raises(CheckpointError, match=r"two tensors .*'blocks\.0\.ls1\.gamma'"):
+        wp.load(path, arch=f"timm:{name}", depth=1)

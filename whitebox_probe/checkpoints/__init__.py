@@ -29,6 +29,8 @@ from whitebox_probe.checkpoints._unwrapping import without_wrappers as without_w
 from whitebox_probe.checkpoints._weights import ARCHITECTURES as ARCHITECTURES
 from whitebox_probe.checkpoints._weights import HEADS as HEADS
 from whitebox_probe.checkpoints._weights import check_keys as check_keys
+from whitebox_probe.checkpoints._weights import is_floating as is_floating
+from whitebox_probe.checkpoints._weights import not_floating as not_floating
 from whitebox_probe.checkpoints._weights import read_arguments as read_arguments
 from whitebox_probe.checkpoints._weights import read_state_dict as read_state_dict
 from whitebox_probe.checkpoints._weights import read_weights as read_weights

@@ -71,8 +71,18 @@ def _of_module(
     left = [_PARTS] if left is None else left
     left[0] -= 1
     fields = made.fields
-    passing = fields.get("_non_persistent_buffers_set") or ()
-    held = {**_dict(fields, "_parameters"), **_dict(fields, "_buffers")}
+    passing = fields.get("_non_persistent_buffers_set")
+    passing = set() if passing is None else passing
+    parameters, buffers = _dict(fields, "_parameters"), _dict(fields, "_buffers")
+    if not isinstance(passing, set) or set(parameters) & set(buffers):
+        raise CheckpointError(
+            f"a {shown(made.by)} of the file is no module as torch makes them",
+            "which of its buffers are saved is no set of names"
+            if not isinstance(passing, set)
+            else "a parameter and a buffer of it have one name",
+            "Save model.state_dict()",
+        )
+    held = {**parameters, **buffers}
     found = {
         f"{prefix}{name}": value
         for name, value in held.items()
@@ -149,16 +159,25 @@ def _chosen(loaded: Mapping[Any, Any], path: Path, wrapper: str) -> "dict[str, T
         held = _weights(held.get(part)) if isinstance(held, Mapping) else None
     if _is_tensors(held):
         return dict(held)
-    dicts = [value for value in loaded.values() if _is_tensors(value)]
-    for inside in dicts or ([loaded] if _is_tensors(loaded) else []):
-        prefix = f"{wrapper.rstrip('.')}."
+    dicts = {str(key): value for key, value in loaded.items() if _is_tensors(value)}
+    dicts = dicts or ({"": loaded} if _is_tensors(loaded) else {})
+    wanted = wrapper.rstrip(".")
+    found = {key: _of_prefix(value, wanted, path) for key, value in dicts.items()}
+    if not any(found.values()):  # the state dict may be named before it
         found = {
-            name.removeprefix(prefix): tensor
-            for key, tensor in inside.items()
-            if (name := key if key.startswith(prefix) else without_wrappers(key)).startswith(prefix)
+            key: _of_prefix(value, wanted.removeprefix(f"{key}."), path)
+            for key, value in dicts.items()
+            if wanted.startswith(f"{key}.")
         }
-        if found:
-            return found
+    several = [f"{key}.{wanted}" for key, inside in found.items() if inside]
+    if len(several) > 1:
+        raise CheckpointError(
+            f"{path} holds '{shown(wrapper)}' in several state dicts",
+            f"each of {listed(several)} could be meant",
+            f"Say which, such as wrapper='{shown(several[0])}'",
+        )
+    if several:
+        return next(filter(None, found.values()))
     there = f"; {told}" if (told := _inside(loaded, wrapper)) else ""
     keys = f"its keys are {listed([str(key) for key in loaded])}{there}"
     flat = _is_tensors(loaded)
@@ -166,6 +185,30 @@ def _chosen(loaded: Mapping[Any, Any], path: Path, wrapper: str) -> "dict[str, T
         f"{path} has no {'' if flat else 'state dict '}'{shown(wrapper)}'",
         f"a file of its kind holds one state dict, and {keys}" if flat else keys,
         "Give wrapper= one that holds tensors, or what their names begin with",
+    )
+
+
+def _of_prefix(tensors: "Mapping[str, Tensor]", wanted: str, path: Path) -> "dict[str, Tensor]":
+    """The tensors whose names begin with a prefix, with or without what wrappers put before it.
+
+    Raises: CheckpointError when two keys become one.
+    """
+    prefix, found = f"{wanted}.", {}
+    for key, tensor in tensors.items():
+        name = key if key.startswith(prefix) else without_wrappers(key)
+        if not name.startswith(prefix):
+            continue
+        if (short := name.removeprefix(prefix)) in found:
+            raise _twice(path, name, key)
+        found[short] = tensor
+    return found
+
+
+def _twice(path: Path, name: str, key: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path} holds '{shown(name)}' twice",
+        f"'{shown(key)}' and another key are the same without what a wrapper adds",
+        "Save the state dict of the network inside its wrapper",
     )
 
 
@@ -278,11 +321,7 @@ def stripped(tensors: "Mapping[str, Tensor]", path: Path) -> "dict[str, Tensor]"
         if last in _COUNTS and inside in wrapped and tensor.ndim == 0:
             continue
         if name in short:
-            raise CheckpointError(
-                f"{path} holds '{shown(name)}' twice",
-                f"'{shown(key)}' and another key are the same without what a wrapper adds",
-                "Save the state dict of the network inside its wrapper",
-            )
+            raise _twice(path, name, key)
         short[name] = tensor
     while short and all(key.startswith(BACKBONE) for key in short):
         short = {key.removeprefix(BACKBONE): tensor for key, tensor in short.items()}

@@ -189,27 +189,38 @@ def check_keys(
         for key, shape in expected.items()
         if key in found and tuple(found[key].shape) != tuple(shape)
     ]
-    typed = [
-        f"{key} ({str(found[key].dtype).removeprefix('torch.')})"
-        for key in floating
-        if key in found and not (found[key].is_floating_point() and found[key].itemsize > 1)
-    ]
+    odd = {k: found[k] for k in floating if k in found and not is_floating(found[k])}
+    typed = _typed(odd)
     kinds = {"missing": missing, "unexpected": unexpected, "wrongly shaped": wrong}
     kinds["not of floating point"] = typed
     told = [f"{len(keys)} {kind}: {listed(keys)}" for kind, keys in kinds.items() if keys]
     if typed and len(told) == 1:  # another architecture would not mend them
-        raise CheckpointError(
-            f"the weights of {source} are of a type that no network of this kind computes in",
-            told[0],
-            "Convert them with what made them (quantised ones have scales of their own), and save "
-            "them as float32",
-        )
+        raise not_floating(source, odd)
     if told:
         raise CheckpointError(
             f"{source} does not fit the architecture",
             "; ".join(told),
             fix,
         )
+
+
+def is_floating(tensor: "Tensor") -> bool:
+    """Whether a tensor holds real numbers of 16 bits or more, as a network computes in."""
+    return tensor.is_floating_point() and tensor.itemsize > 1
+
+
+def not_floating(source: str | Path, odd: "Mapping[str, Tensor]") -> CheckpointError:
+    """The error of weights that are quantised, whole numbers, or complex."""
+    return CheckpointError(
+        f"the weights of {source} are of a type that no network of this kind computes in",
+        f"{len(odd)} not of floating point: {listed(_typed(odd))}",
+        "Convert them with what made them (quantised ones have scales of their own), and save "
+        "them as float32",
+    )
+
+
+def _typed(tensors: "Mapping[str, Tensor]") -> list[str]:
+    return [f"{key} ({str(t.dtype).removeprefix('torch.')})" for key, t in tensors.items()]
 
 
 def _archive(path: Path) -> "dict[str, Tensor]":

@@ -8,10 +8,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from whitebox_probe._core.arguments import is_whole
 from whitebox_probe._core.gate import Unfit, expect, gate, parse_json, read_text, size_of
@@ -105,7 +105,7 @@ def expect_own_ids(vocabulary: Any) -> None:
 
 
 def expect_stated_ids(vocabulary: Any, added: Iterable[tuple[Any, Any]]) -> None:
-    """Refuse a token that is added with another id than the vocabulary has for it.
+    """Refuse a token that is added with another id than the vocabulary has, or with another's.
 
     The library would take one of the two, in silence, and cut other texts by it.
 
@@ -114,6 +114,7 @@ def expect_stated_ids(vocabulary: Any, added: Iterable[tuple[Any, Any]]) -> None
     """
     if not isinstance(vocabulary, dict):
         return
+    owners = {number: token for token, number in vocabulary.items()}
     for token, number in added:
         known = vocabulary.get(token) if isinstance(token, str) else None
         if known is not None and known != number:
@@ -121,6 +122,28 @@ def expect_stated_ids(vocabulary: Any, added: Iterable[tuple[Any, Any]]) -> None
                 f"its added token '{shown(token, 40)}' has the id {shown(number, 20)}, and in its "
                 f"vocabulary {shown(known, 20)}"
             )
+        if known is None and isinstance(number, int) and number in owners:
+            raise Unfit(
+                f"its added token '{shown(token, 40)}' has the id {shown(number, 20)}, which its "
+                f"vocabulary has for '{shown(owners[number], 40)}'"
+            )
+
+
+def expect_content(settings: Mapping[str, Any]) -> None:
+    """Refuse special tokens that are described without their text: the library forgets them.
+
+    Raises: Unfit.
+    """
+    listed = settings.get("added_tokens_decoder")
+    described = {f"token {key}": value for key, value in listed.items()} if _is(listed) else {}
+    described |= {key: value for key, value in settings.items() if key.endswith("_token")}
+    for name, value in described.items():
+        if _is(value) and not isinstance(value.get("content"), str):
+            raise Unfit(f"its {shown(name, 40)} has no content")
+
+
+def _is(value: Any) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(value, Mapping)
 
 
 def growth(rule: Any) -> float:

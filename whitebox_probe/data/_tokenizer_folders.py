@@ -25,7 +25,12 @@ from whitebox_probe._core.gate import (
 )
 from whitebox_probe._core.lines import shown
 from whitebox_probe.checkpoints import Checkpoint, fetch
-from whitebox_probe.data._tokenizer_files import expect_own_ids, expect_stated_ids, sound
+from whitebox_probe.data._tokenizer_files import (
+    expect_content,
+    expect_own_ids,
+    expect_stated_ids,
+    sound,
+)
 from whitebox_probe.models.configuration import copy_of, quietly, transformers, unsteered
 from whitebox_probe.models.hub import ABSENT, CONFIG, NAME, in_repository
 
@@ -94,7 +99,8 @@ def _fill(place: Path, find: Finder, library: Any) -> None:
     if not any(copied) and all(map(_files_of, kinds)):  # those of bytes have none
         raise Unfit("there is no tokenizer; save_pretrained of it writes one")
     for file in _BESIDE:
-        _copy(file, find, place)
+        if _copy(file, find, place) and file != _ADDED:
+            expect_content(read_mapping(place / file))
     if (more := find(_ADDED)) is not None:
         expect_stated_ids(_vocabulary(find), read_mapping(more).items())
 
@@ -113,6 +119,7 @@ def _settings(place: Path, find: Finder, library: Any) -> list[type]:
         whole = read_mapping(found)
         named = whole.get("auto_map")
         stated = unsteered(whole, _PLACES if file == _STATED else None)
+        expect_content(stated)
         own_code |= isinstance(named, Mapping) and "AutoTokenizer" in named
         kinds += _classes(stated, library)
         (place / file).write_text(json.dumps(stated), encoding="utf-8")

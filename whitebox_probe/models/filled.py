@@ -1,5 +1,6 @@
 """An entry's network with the weights of a file, or with random ones, as a model to probe."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from whitebox_probe import checkpoints
 from whitebox_probe._core.errors import CheckpointError, LoadWarning
+from whitebox_probe._core.gate import Unfit, gate
 from whitebox_probe._core.randomness import drawn_by
 from whitebox_probe.checkpoints import Checkpoint
 from whitebox_probe.models.fields import with_tokenizer
@@ -79,19 +81,67 @@ def pretrained(
     module = build(entry.family, entry.arch, source=entry.name)
     sizes_of(family.anatomy, module)  # told before keys that do not fit
     weights, notes = placed or read_placed(path, wrapper=wrapper, families=[family])
-    found = family.convert(weights, module, source=entry.source)
+    found = _converted(entry, weights, module, path)
     expected: dict[str, Tensor] = module.state_dict()
     if any(key not in found for key in expected) and not family.is_part(module):
         again = placed_as(path, weights, list(expected))
         if again is not None:
             weights, notes = again.weights, [*notes, *again.notes]
             module = build(entry.family, entry.arch, source=entry.name)  # convert may change it
-            found = family.convert(weights, module, source=entry.source)
+            found = _converted(entry, weights, module, path)
             expected = module.state_dict()
     notes = [*notes, *family.notes(weights, module, source=entry.source)]
     _expect_fit(entry, expected, found, path)
+    _expect_floating(entry, weights, module, found, path)
     module.load_state_dict(found, strict=True)
     return _finish(entry, module, checkpoints.digest(path)), notes
+
+
+def _converted(
+    entry: Checkpoint, weights: dict[str, Tensor], module: nn.Module, path: Path
+) -> dict[str, Tensor]:
+    """A file's tensors under the network's names, as the family converts them.
+
+    Raises: CheckpointError where they cannot be put together.
+    """
+    try:
+        with gate():
+            return family_named(entry.family).convert(weights, module, source=entry.source)
+    except Unfit as why:
+        raise CheckpointError(
+            f"the tensors of {path} do not fit together as those of '{entry.family}' do",
+            str(why),
+            "Get the file again, or pass arch= if it is of another network",
+        ) from why
+
+
+def _expect_floating(
+    entry: Checkpoint,
+    weights: Mapping[str, Tensor],
+    module: nn.Module,
+    found: Mapping[str, Tensor],
+    path: Path,
+) -> None:
+    """Raise where whole numbers, or those of 8 bits, became weights when a file was converted.
+
+    Joined to others they are floats, and their type tells nothing any more: NaN in their place
+    shows into what they went.
+
+    Raises: CheckpointError.
+    """
+    odd = [key for key, tensor in weights.items() if not checkpoints.is_floating(tensor)]
+    if not odd:
+        return
+    marked = {key: weights[key].new_full((), math.nan, dtype=torch.float32) for key in odd}
+    marked = {key: nan.expand(weights[key].shape) for key, nan in marked.items()}
+    refusal = checkpoints.not_floating(path, {key: weights[key] for key in odd})
+    try:
+        traced = _converted(entry, {**weights, **marked}, module, path)
+    except CheckpointError as error:
+        raise refusal from error
+    joined = [key for key, tensor in found.items() if tensor.is_floating_point()]
+    if any(key not in traced or bool(traced[key].isnan().any()) for key in joined):
+        raise refusal
 
 
 def _expect_fit(

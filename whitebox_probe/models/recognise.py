@@ -11,6 +11,7 @@ import torch
 
 from whitebox_probe import checkpoints
 from whitebox_probe._core.errors import ArchitectureError, CheckpointError
+from whitebox_probe._core.gate import Unfit, gate
 from whitebox_probe.checkpoints import Checkpoint, listed
 from whitebox_probe.models.family import Family, Recognised
 from whitebox_probe.models.keys.counts import flat_patch
@@ -171,7 +172,10 @@ def _check_heads(path: Path, heads: Any, inner: int) -> None:
 
 def _matching(path: Path, shapes: Shapes) -> tuple[Family, Recognised]:
     """The one family that recognises a file; of several, this package's own comes first."""
-    matching = [(f, seen) for f in families().values() if (seen := f.recognise(shapes)) is not None]
+    _expect_numbers(path, shapes)
+    matching = [
+        (f, seen) for f in families().values() if (seen := _seen(f, path, shapes)) is not None
+    ]
     own = [(family, seen) for family, seen in matching if is_own(family)]
     if len(own or matching) == 1:
         return (own or matching)[0]
@@ -183,6 +187,30 @@ def _matching(path: Path, shapes: Shapes) -> tuple[Family, Recognised]:
         f"its keys ({listed(list(shapes)[:3])}, ...) are of {' and '.join(names)}",
         f"Pass arch= with family, such as arch={{'family': '{names[0]}', ...}}",
     )
+
+
+def _seen(family: Family, path: Path, shapes: Shapes) -> Recognised | None:
+    """What a family recognises; of its keys with sizes that no arithmetic takes, an error."""
+    try:
+        with gate():
+            return family.recognise(shapes)
+    except Unfit as why:
+        raise CheckpointError(
+            f"{path} has the keys of '{family.name}', and not its shapes",
+            str(why),
+            "Get the file again, or pass arch= if it is of another network",
+        ) from why
+
+
+def _expect_numbers(path: Path, shapes: Shapes) -> None:
+    """Raise where a tensor is without numbers: sizes of a network are told from them."""
+    empty = [f"{key} {shape}" for key, shape in shapes.items() if 0 in shape]
+    if empty:
+        raise CheckpointError(
+            f"{path} holds tensors without numbers",
+            f"{len(empty)} of {len(shapes)} are empty: {listed(empty)}",
+            "Get the file again, or pass arch=, which is compared with each of them",
+        )
 
 
 def _unknown(path: Path, shapes: Shapes) -> CheckpointError:

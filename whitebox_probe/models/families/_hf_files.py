@@ -166,7 +166,7 @@ def _in_new_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     found = {_renamed(key): tensor for key, tensor in weights.items()}
     if len(found) < len(weights):
         old = next(key for key in weights if _renamed(key) != key and _renamed(key) in weights)
-        raise twice(_renamed(old), old)
+        raise twice(_renamed(old), _renamed(old), old)
     return found
 
 

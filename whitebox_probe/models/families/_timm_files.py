@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import CheckpointError
+from whitebox_probe._core.lines import shown
 from whitebox_probe.models.families._timm import create
 from whitebox_probe.models.keys.positions import grid_of, resample
 
@@ -111,19 +112,44 @@ def as_timm_names(
     refused with every key that does not fit.
 
     Args: names: timm's `checkpoint_filter_fn` of the network's module.
+    Raises: CheckpointError where two tensors have one name.
     """
     expected = module.state_dict()
     if all(key in weights for key in expected):
         return weights
-    try:
-        with redirect_stdout(StringIO()):  # one of them prints the errors that it expects
-            found = dict(names(dict(weights), module))
-    except (KeyError, RuntimeError, AttributeError, ValueError, TypeError, IndexError):
-        return weights  # it takes them for those of a release that they are not of
+    found = _filtered(weights, module, names)
+    if found is None:
+        return weights
     held = {tensor.numel() for tensor in weights.values()}
     resized = any(
         key in found and found[key].numel() not in held
         for key in ("pos_embed", "patch_embed.proj.weight")
     )
     gained = sum(key in found for key in expected) > sum(key in weights for key in expected)
-    return found if gained and not resized else weights
+    if not gained or resized:
+        return weights
+    # The filters keep the last of several tensors of one name: in another order it is another.
+    others = _filtered(dict(reversed(weights.items())), module, names) or {}
+    for name, tensor in found.items():
+        if name not in others or not _same(tensor, others[name]):
+            raise CheckpointError(
+                f"two tensors of the file are '{shown(name)}' of the network",
+                "timm takes whichever stands last in the file",
+                "Leave out the one that does not belong to it",
+            )
+    return found
+
+
+def _filtered(
+    weights: dict[str, Tensor], module: nn.Module, names: Callable[..., Any]
+) -> dict[str, Tensor] | None:
+    """What a filter makes of a file's tensors; None where they are of no release that it knows."""
+    try:
+        with redirect_stdout(StringIO()):  # one of them prints the errors that it expects
+            return dict(names(dict(weights), module))
+    except (KeyError, RuntimeError, AttributeError, ValueError, TypeError, IndexError):
+        return None
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one is other or (one.dtype == other.dtype and torch.equal(one, other))

@@ -20,6 +20,7 @@ from whitebox_probe.models.families._steps import (
 )
 from whitebox_probe.models.family import NetworkFamily, Recognised
 from whitebox_probe.models.keys.counts import numbered
+from whitebox_probe.models.keys.twice import Renamed
 
 _LAYERS = "crate.encoder.layer"
 _TABLES = ("word", "position", "token_type")
@@ -237,7 +238,9 @@ class CrateBertFamily(NetworkFamily):
         self, weights: dict[str, Tensor], module: nn.Module, *, source: Mapping[str, Any]
     ) -> dict[str, Tensor]:
         """Leave out what stands after the last layer, and buffers that older files hold."""
-        named = {_full(key): tensor for key, tensor in weights.items()}
+        named = Renamed()
+        for key, tensor in weights.items():
+            named.put(_full(key), key, tensor)
         return {
             key: tensor
             for key, tensor in named.items()

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from whitebox_probe._core.errors import CheckpointError
 from whitebox_probe.models.keys.counts import grid_side, numbered
+from whitebox_probe.models.keys.twice import Renamed
 
 _ATTENTION = "MultiHeadDotProductSubspaceAttention_0"
 _STEP = "OvercompleteISTABlock_0"
@@ -71,7 +72,8 @@ def to_torch_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     A key that no table has, or whose tensor has too few dimensions for its table, stays as it is,
     and is then refused by name with every other key that does not fit.
 
-    Raises: CheckpointError where a CLIPA tower's queries, keys and values are not one projection.
+    Raises: CheckpointError where two tensors have one name, or where a CLIPA tower's queries, keys
+        and values are not one projection.
     """
     if f"{_JAX_LAYER}0/{_STEP}/D" in weights:
         return _renamed(weights, _JAX, _JAX_LAYER, "/", _JAX_IN_LAYER)
@@ -93,7 +95,7 @@ def _renamed(
     separator: str,
     inside: Mapping[str, tuple[str, Change]],
 ) -> dict[str, Tensor]:
-    named = {}
+    named = Renamed()
     for key, tensor in weights.items():
         number, _, rest = key.removeprefix(prefix).partition(separator)
         place = outside.get(key)
@@ -101,12 +103,14 @@ def _renamed(
             name, change = inside[rest]
             place = (f"transformer.layers.{number}.{name}", change)
         if place is None:
-            named[key] = tensor
+            named.put(key, key, tensor)
             continue
         try:
-            named[place[0]] = place[1](tensor).contiguous()
-        except (RuntimeError, IndexError):
-            named[key] = tensor
+            changed = place[1](tensor).contiguous()
+        except (RuntimeError, IndexError, TypeError):
+            named.put(key, key, tensor)
+        else:
+            named.put(place[0], key, changed)
     return named
 
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from whitebox_probe._core.errors import CheckpointError
+from whitebox_probe.models.keys.twice import Renamed
 
 MARK = "embeddings.patch_embeddings.projection.weight"
 MARKS = {
@@ -15,6 +16,7 @@ MARKS = {
     "encoder.layer.0.layer_scale1.lambda1": 1,
     "encoder.layer.0.mlp.fc1.weight": 2,
 }
+_CLASS, _TABLE = "embeddings.cls_token", "embeddings.position_embeddings"
 _PARTS = (
     ("embeddings.patch_embeddings.projection.", "patch_embed.proj."),
     ("encoder.layer.", "blocks."),
@@ -39,27 +41,29 @@ def renamed(weights: Mapping[str, Tensor], tokens: int | None) -> dict[str, Tens
 
     Args: tokens: 1 + n, the rows of the network's own position table; None leaves the file's.
     Shapes: a position table (1, 1 + m, d), m square -> (1, 1 + n, d)
-    Raises: CheckpointError when a query, key, value or position table is missing.
+    Raises: CheckpointError when a query, key, value or position table is missing, or where two
+        tensors have one name.
     """
     if MARK not in weights:
         inside = (key for key in weights if key.startswith("backbone."))
         weights = {key.removeprefix("backbone."): weights[key] for key in inside}
     parts = dict(weights)
     parts.pop("embeddings.mask_token", None)
-    out = {"cls_token": _take(parts, "embeddings.cls_token")}
+    out = Renamed()
+    out.put("cls_token", _CLASS, _take(parts, _CLASS))
     table = _positions(parts)
-    out["pos_embed"] = table if tokens is None else resized(table, tokens)
+    out.put("pos_embed", _TABLE, table if tokens is None else resized(table, tokens))
     for key in [key for key in parts if ".attention.attention.query." in key]:
         joined = [_take(parts, key.replace("query", each)) for each in ("query", "key", "value")]
         name = key.replace("encoder.layer", "blocks").replace(
             "attention.attention.query", "attn.qkv"
         )
-        out[name] = torch.cat(joined)
+        out.put(name, key, torch.cat(joined))
     for key, tensor in parts.items():
         name = key
         for old, new in _PARTS:
             name = name.replace(old, new)
-        out[name] = tensor
+        out.put(name, key, tensor)
     return out
 
 
@@ -81,11 +85,11 @@ def resized(table: Tensor, tokens: int) -> Tensor:
 
 def _positions(parts: dict[str, Tensor]) -> Tensor:
     """The position table: whole, or as an exporter left it, a class row apart from the grid."""
-    whole = parts.pop("embeddings.position_embeddings", None)
+    whole = parts.pop(_TABLE, None)
     if whole is not None:
         return whole
     apart = [key for key in parts if key.startswith("embeddings.") and key.count(".") == 1]
-    apart = [key for key in apart if key != "embeddings.cls_token" and parts[key].ndim == 3]
+    apart = [key for key in apart if key != _CLASS and parts[key].ndim == 3]
     rows = sorted((parts.pop(key) for key in apart), key=lambda tensor: tensor.shape[1])
     if len(rows) != 2 or rows[0].shape[1] != 1:
         raise _missing("the position table, or its class row and its grid")

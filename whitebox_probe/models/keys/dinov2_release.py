@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from whitebox_probe.models.keys.twice import twice
+from whitebox_probe.models.keys.twice import Renamed
 
 _CHUNK = re.compile(r"^blocks\.\d+\.(?=\d+\.)")
 _MLP = re.compile(r"(?<=\.mlp\.)w(12|3)(?=\.(weight|bias)$)")
@@ -26,17 +26,15 @@ def in_timms_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     Raises: CheckpointError where two tensors have one name.
     """
-    found: dict[str, Tensor] = {}
+    found = Renamed()
     for key, tensor in weights.items():
         name = _MLP.sub(lambda part: _PARTS[part[0]], _unchunked(key))
         name = "reg_token" if name == "register_tokens" else name
-        if name in found:
-            raise twice(name, key)
-        found[name] = tensor
+        found.put(name, key, tensor)
     if "register_tokens" in weights and {"pos_embed", "cls_token"} <= set(found):
         first, places = found["cls_token"], found["pos_embed"]
         if places.ndim == first.ndim == 3 and places.shape[-1] == first.shape[-1]:
-            found |= {"cls_token": first + places[:, :1], "pos_embed": places[:, 1:]}
+            return found | {"cls_token": first + places[:, :1], "pos_embed": places[:, 1:]}
     return found
 
 

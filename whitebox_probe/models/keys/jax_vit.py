@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from whitebox_probe._core.errors import CheckpointError
+from whitebox_probe.models.keys.twice import Renamed
 
 _LAYER = "Transformer/encoderblock_"
 _ATTENTION = "MultiHeadDotProductAttention_1"
@@ -65,8 +66,7 @@ def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     _expect_whole(weights)
     _expect_shapes(weights)
-    out: dict[str, Tensor] = {}
-    source: dict[str, str] = {}
+    out = Renamed()
     for key, tensor in weights.items():
         number, _, rest = key.removeprefix(_LAYER).partition("/")
         rest = rest if key.startswith(_LAYER) else ""
@@ -82,13 +82,7 @@ def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
             name, value = f"blocks.{number}.{inside[0]}", inside[1]
         else:
             name, value = key, tensor
-        if name in out:
-            raise CheckpointError(
-                "the archive has two tensors of one name",
-                f"{source[name]} and {key} are both {name} to timm",
-                "Leave out the one that is not the network's",
-            )
-        out[name], source[name] = value.contiguous(), key
+        out.put(name, key, value.contiguous())
     return out
 
 

@@ -1,16 +1,32 @@
-"""Two tensors of a file that are one of the network's."""
+"""The tensors of a file under the names of the network, where no two may have one name."""
+
+from torch import Tensor
 
 from whitebox_probe._core.errors import CheckpointError
 from whitebox_probe._core.lines import shown
 
 
-def twice(name: str, key: str) -> CheckpointError:
-    """The error of two tensors of a file that have one name in the network.
+class Renamed(dict[str, Tensor]):
+    """Tensors by their new names; of a name that is given twice, neither tensor would be right."""
 
-    Args: name: in the network. key: of one of them in the file.
-    """
+    def __init__(self) -> None:
+        super().__init__()
+        self._keys: dict[str, str] = {}
+
+    def put(self, name: str, key: str, tensor: Tensor) -> None:
+        """Keep a tensor of the file, which calls it `key`, as `name`.
+
+        Raises: CheckpointError where another tensor has the name.
+        """
+        if name in self:
+            raise twice(name, self._keys[name], key)
+        self[name], self._keys[name] = tensor, key
+
+
+def twice(name: str, one: str, other: str) -> CheckpointError:
+    """The error of two tensors of a file, `one` and `other`, that have one name in the network."""
     return CheckpointError(
         f"two tensors of the file are '{shown(name)}' of the network",
-        f"one of them is '{shown(key)}'",
+        f"the file calls them '{shown(one)}' and '{shown(other)}'",
         "Leave out the one that does not belong to it",
     )
