@@ -235,11 +235,9 @@ def test_a_table_of_more_tokens_than_the_file_has_is_told_as_that(tmp_path):
         wp.load(saved(tmp_path, state), **STATED)
 
 
-@pytest.mark.parametrize(
-    "key", ["patch_embed.proj.weight", "blocks.0.attn.qkv.weight", "norm.bias"]
-)
+@pytest.mark.parametrize("key", ["patch_embed.proj.weight", "blocks.0.attn.qkv.weight"])
 def test_a_tensor_without_numbers_is_refused(tmp_path, key):
     state = made().state_dict()
     state[key] = state[key].new_empty((0, *state[key].shape[1:]))
-    with pytest.raises(CheckpointError, match=f"1 of {len(state)} are empty: {key}"):
+    with pytest.raises(CheckpointError, match=f"and not its shapes: 1 of them are empty: {key}"):
         wp.load(saved(tmp_path, state), **STATED)

@@ -172,7 +172,6 @@ def _check_heads(path: Path, heads: Any, inner: int) -> None:
 
 def _matching(path: Path, shapes: Shapes) -> tuple[Family, Recognised]:
     """The one family that recognises a file; of several, this package's own comes first."""
-    _expect_numbers(path, shapes)
     matching = [
         (f, seen) for f in families().values() if (seen := _seen(f, path, shapes)) is not None
     ]
@@ -190,27 +189,25 @@ def _matching(path: Path, shapes: Shapes) -> tuple[Family, Recognised]:
 
 
 def _seen(family: Family, path: Path, shapes: Shapes) -> Recognised | None:
-    """What a family recognises; of its keys with sizes that no arithmetic takes, an error."""
+    """What a family recognises.
+
+    Raises: CheckpointError for tensors of its names whose sizes no network has.
+    """
+    why = ""
     try:
         with gate():
-            return family.recognise(shapes)
-    except Unfit as why:
+            seen = family.recognise(shapes)
+    except Unfit as error:
+        seen, why = None, str(error)
+    marks = {key for marks in family.fingerprints for key in marks}
+    empty = [f"{key} {shapes[key]}" for key in marks if 0 in shapes.get(key, ())]
+    if why or (seen is not None and empty):
         raise CheckpointError(
             f"{path} has the keys of '{family.name}', and not its shapes",
-            str(why),
+            f"{len(empty)} of them are empty: {listed(sorted(empty))}" if empty else why,
             "Get the file again, or pass arch= if it is of another network",
-        ) from why
-
-
-def _expect_numbers(path: Path, shapes: Shapes) -> None:
-    """Raise where a tensor is without numbers: sizes of a network are told from them."""
-    empty = [f"{key} {shape}" for key, shape in shapes.items() if 0 in shape]
-    if empty:
-        raise CheckpointError(
-            f"{path} holds tensors without numbers",
-            f"{len(empty)} of {len(shapes)} are empty: {listed(empty)}",
-            "Get the file again, or pass arch=, which is compared with each of them",
         )
+    return seen
 
 
 def _unknown(path: Path, shapes: Shapes) -> CheckpointError:
