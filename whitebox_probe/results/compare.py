@@ -19,7 +19,7 @@ from whitebox_probe.results.folder import read_sealed, save_sealed
 from whitebox_probe.results.forms import FORMS, in_nats, normal_form, scale
 from whitebox_probe.results.held import copied, uncopied
 from whitebox_probe.results.pairing import HEADS, Pair
-from whitebox_probe.results.reading import expect_columns
+from whitebox_probe.results.reading import expect_columns, expect_depths, expect_sizes
 from whitebox_probe.results.result import Result, units_of
 from whitebox_probe.results.table import SETTINGS, read_table
 from whitebox_probe.stats import by_content, effect_size, holm, interpolate, paired_ps, summarise
@@ -185,9 +185,20 @@ def _read_whole(folder: Path, attribute: str) -> pd.DataFrame:
                 first = alone[twice].iloc[0]
                 told = f"'{shown(first['metric'])}' at {shown(first['site'])}"
                 raise Unfit(f"a row is in it twice, of {told} and layer {first['layer']}")
+            _expect_sizes(frame, attribute)
     except Unfit as why:
         raise Unfit(f"{name}: {why}") from why
     return frame
+
+
+def _expect_sizes(frame: pd.DataFrame, attribute: str) -> None:
+    """Check what a table of a comparison says of its networks, which a report reads from it.
+
+    Raises: Unfit.
+    """
+    if attribute == "frame":
+        expect_sizes(frame)
+    expect_depths(frame, ["model"] if attribute == "frame" else ["first", "second"])
 
 
 @as_found()
