@@ -104,7 +104,7 @@ def expect_depths(frame: pd.DataFrame, of: Sequence[str]) -> None:
     if not fits.all():
         at = int((~fits).argmax())
         raise Unfit(f"no network has its layer {layer[at]:g} at the relative depth {depth[at]:g}")
-    if (frame[list(of)].assign(layers=whole).groupby(list(of))["layers"].nunique() > 1).any():
+    if frame[list(of)].assign(layers=whole).drop_duplicates().duplicated(list(of)).any():
         raise Unfit("its relative depths are of several numbers of layers")
     if (frame["count"] < 0).any():
         raise Unfit(f"it has a count of {frame['count'].min()}")
