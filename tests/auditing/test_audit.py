@@ -14,7 +14,7 @@ from pandas.testing import assert_frame_equal
 from torch import nn
 
 import whitebox_probe as wp
-from tests.conftest import small_vit
+from tests.conftest import small_crate, small_vit
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe._core.gate import digest
 from whitebox_probe.auditing import nulls
@@ -287,6 +287,15 @@ OTHERS = {
     "crate_alpha": PICTURE | {"classes": 3, "depth": 2},
     "crate_bert": ARCH | {"vocabulary": 23, "positions": 16, "depth": 2},
 }
+
+
+@pytest.mark.parametrize("more", [{}, {"robustness": False}, {"null": False}])
+def test_an_audit_is_read_as_it_was(more, tmp_path):
+    """With tables that have no rows too."""
+    model = wp.wrap(small_crate(), name="small")
+    images = torch.randn(12, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    audit = wp.audit(model, images, draws=2, progress=False, **more)
+    assert wp.Audit.load(audit.save(tmp_path / "a")) == audit
 
 
 @pytest.mark.parametrize("family", OTHERS)

@@ -9,7 +9,13 @@ import torch
 from torch import nn
 
 import whitebox_probe as wp
-from whitebox_probe._core.errors import CheckpointError, LoadWarning, ProbeError, SiteError
+from whitebox_probe._core.errors import (
+    CheckpointError,
+    LoadWarning,
+    NonFiniteError,
+    ProbeError,
+    SiteError,
+)
 from whitebox_probe.models.folders import expect_weights
 from whitebox_probe.models.registry import families
 
@@ -254,6 +260,32 @@ def test_values_that_are_not_finite_are_left_to_the_measures():
     with torch.no_grad():
         module.blocks[0].mlp.fc2.bias.fill_(torch.nan)
     assert wp.wrap(module).layers == 2
+
+
+def _scaled(module):
+    for parameter in module.parameters():
+        parameter.mul_(1e18)
+
+
+def _with(value):
+    return lambda module: next(projections(module))[1].weight.fill_(value)
+
+
+@pytest.mark.parametrize("which", [0, 2])
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (_with(torch.nan), "layer 1 of .* not finite: 1 of its weights hold NaN .*'.*weight'"),
+        (_with(torch.inf), "layer 1 of .* not finite: 1 of its weights hold NaN .*'.*weight'"),
+        (_scaled, "not finite: its weights are finite, and what it computes of them overflows"),
+    ],
+)
+def test_attention_that_is_not_finite_is_told_as_such(change, told, which):
+    module, _ = network("hf", which)
+    with torch.no_grad():
+        change(module)
+    with pytest.raises(NonFiniteError, match=told):
+        wp.wrap(module)
 
 
 def test_half_precision_is_within_its_rounding():

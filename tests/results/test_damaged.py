@@ -3,6 +3,7 @@
 import json
 import math
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -202,6 +203,61 @@ def test_a_similarity_is_of_one_pair(column, alike):
     _changed(alike / "similarity.csv", lambda f: f.assign(**{column: ["7", *f[column][1:]]}))
     with pytest.raises(ResultError, match="it is of several pairs"):
         Similarity.load(alike)
+
+
+SIZES = {
+    "comparison.csv": {
+        "relative_depth": ["", "0", "-1", "inf", "1e-300", "0.9"],
+        "mean_per_token": ["", "0", "inf", "-1", "1e300", "1e-300"],
+        "mean_per_entry": ["", "0", "-1", "1e300", "1e-300"],
+        "layer": ["0", "-1", "99"],
+        "count": ["-1"],
+        "mean": ["", "inf", "0"],
+    },
+    "differences.csv": {
+        "relative_depth": ["", "0", "-1", "inf", "1e-300", "0.9"],
+        "layer": ["0", "-1", "99"],
+        "count": ["-1"],
+    },
+}
+
+
+@pytest.mark.parametrize("which", ["first", "all"])
+@pytest.mark.parametrize(
+    ("table", "column", "value"),
+    [(t, c, v) for t, columns in SIZES.items() for c, values in columns.items() for v in values],
+)
+def test_sizes_of_a_comparison_are_those_of_networks(table, column, value, which, three):
+    def change(frame):
+        rows = frame["metric"] == "compression"
+        frame.loc[frame.index[rows][:1] if which == "first" else rows, column] = value
+        return frame
+
+    _changed(three / table, change)
+    told = "no network|several numbers of layers|a count of -1|is no rate by|is in it twice"
+    with pytest.raises(ResultError, match=rf"{table}: .*({told})"):
+        wp.Comparison.load(three)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # infinity less infinity
+@pytest.mark.parametrize("mean", [0.0, -0.0, 1e-310, 5e-324, 1e-200, -3.0, 1e300, math.nan, None])
+@pytest.mark.parametrize("sizes", [(10, 16), (1, 1), (0, 16), (10, 0), (0, 0)])
+def test_what_compare_writes_is_read_and_reported(mean, sizes, made, tmp_path):
+    """Dead layers, no value, and runs of the first format, which may not tell their sizes."""
+    given = []
+    for name in "ab":
+        result = made(name, tokens=sizes[0], dim=sizes[1], prefix=0, layers=2)
+        if mean is not None:
+            first = result.frame["layer"] == 1
+            frame, samples = result.frame, result.samples
+            frame.loc[first, ["mean", "ci_low", "ci_high"]] = mean
+            samples[list(result.keys()[first])] = mean
+            result = replace(result, frame=frame, samples=samples)
+        given.append(result)
+    both = wp.compare(given)
+    both.save(tmp_path / "c")
+    assert wp.Comparison.load(tmp_path / "c") == both
+    wp.report(wp.Comparison.load(tmp_path / "c"), tmp_path / "r.md")
 
 
 @pytest.mark.parametrize("version", [2, 3])

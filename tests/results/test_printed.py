@@ -2,7 +2,10 @@
 
 import math
 import re
+import struct
+from decimal import Context, Decimal
 
+import numpy as np
 import pytest
 
 from whitebox_probe._core.digits import Number
@@ -25,10 +28,41 @@ from whitebox_probe.results.printed import latex, markdown
         (Number(3.21e8), "3.210e8"),
         (Number(0.99996), "1.000"),
         (Number(math.inf), "inf"),
+        (Number(5e-324), "4.941e-324"),
+        (Number(1e-310, 0.9e-310, 1.1e-310), "1.00e-310 [0.90e-310, 1.10e-310]"),
+        (Number(1.7e308, -1.7e308, 1.7e308, "+"), "+1.7e308 [-1.7e308, +1.7e308]"),
+        (Number(0.0, 0.0, 5e-324), "0.000 [0.000, 4.941e-324]"),
+        (Number(1.0, -math.inf, math.inf), "1 [-inf, inf]"),
     ],
 )
 def test_digits_are_those_of_the_interval(number, told):
     assert str(number) == told
+
+
+def _doubles(count):
+    """Doubles of random bits: of every size, denormals and what is not finite among them."""
+    bits = np.random.default_rng(0).integers(0, 1 << 64, count, dtype=np.uint64)
+    small = bits[::4] & np.uint64(0x800FFFFFFFFFFFFF)
+    return [struct.unpack("<d", struct.pack("<Q", int(each)))[0] for each in (*bits, *small)]
+
+
+def test_every_number_is_shown_to_its_last_digit():
+    exact = Context(prec=2000)
+    for value in _doubles(4000):
+        for low, high in [(math.nan, math.nan), (value / 2, value * 1.5), (-value, value)]:
+            told = Number(value, low, high).parts()
+            if not math.isfinite(value):
+                assert told == [] if math.isnan(value) else told[0] == f"{value:g}"
+                continue
+            if not math.isfinite(high) and not math.isnan(high):
+                continue
+            for text, number in zip(told, (value, low, high), strict=False):
+                shown = Decimal(text)
+                last = Decimal((0, (1,), shown.as_tuple().exponent))
+                apart = exact.abs(exact.subtract(shown, Decimal(number)))
+                assert 2 * apart <= last, (text, number)
+            if len(told) == 1 and value and not 1e3 <= abs(value) < 1e6:
+                assert len(Decimal(told[0]).as_tuple().digits) == 4
 
 
 def test_no_number_is_a_row_of_zeros():

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 
 DIGITS = 2
 """Digits that half of an interval keeps: more of a mean than that is noise."""
@@ -11,6 +12,7 @@ MOST = 6
 """Significant digits of the largest number of a cell, however narrow its interval."""
 _ROUNDING = 1e-9
 _SMALL, _LARGE = 1e-3, 1e6  # outside of which numbers are written with an exponent
+_EXACT = Context(prec=1100, rounding=ROUND_HALF_EVEN)  # more digits than any float has
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,12 @@ class Number:
             return ["0"]
         exponent = _exponent(max(map(abs, some)))
         scale = exponent if not _SMALL <= 10.0**exponent < _LARGE else 0
-        shift = 10.0**-scale
         decimals = self._decimals(exponent) + scale
-        return [_fixed(x * shift, max(0, decimals), self.sign, scale) for x in some]
+        return [_fixed(x, max(0, decimals), self.sign, scale) for x in some]
 
     def _decimals(self, exponent: int) -> int:
         """Decimal places, by the width of the interval and the size of the largest number."""
-        half = (self.high - self.low) / 2
+        half = self.high / 2 - self.low / 2  # the width itself may be more than a float holds
         if not half > _ROUNDING * 10.0**exponent:  # none, or nothing but rounding
             return ALONE - 1 - exponent
         return min(DIGITS - 1 - _exponent(half), MOST - 1 - exponent)
@@ -86,6 +87,9 @@ def _exponent(x: float) -> int:
 
 def _fixed(x: float, decimals: int, sign: str, scale: int) -> str:
     """With so many decimals; zero has no sign, however it came about."""
-    if float(f"{x:.{decimals}f}") == 0:
+    # As a Decimal: the power of ten that brings up a denormal is more than a float holds.
+    exact = Decimal.from_float(float(x)).scaleb(-scale, _EXACT)
+    rounded = exact.quantize(Decimal((0, (1,), -decimals)), context=_EXACT)
+    if not rounded:
         return f"{0:.{decimals}f}"
-    return f"{x:{sign}.{decimals}f}" + (f"e{scale}" if scale else "")
+    return f"{rounded:{sign}f}" + (f"e{scale}" if scale else "")

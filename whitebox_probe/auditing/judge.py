@@ -27,6 +27,7 @@ from whitebox_probe.auditing.verdicts import (
     NOT_SUPPORTED,
     SUPPORTED,
     Audit,
+    tabulated,
 )
 from whitebox_probe.results.result import Result
 from whitebox_probe.stats import holm, prediction_interval, rank_p
@@ -114,19 +115,17 @@ def judge(
             curves += [] if curve is None else [curve]
     return Audit(
         pd.DataFrame(rows),
-        _table(robustness, ["model", "claim", "setting", "counts", "value", "p", "agrees", "why"]),
-        _table(parts, ["model", "claim", "part", "value"]),
-        pd.concat(curves, ignore_index=True) if curves else _table([], _OF_CURVES),
+        tabulated(
+            robustness, ["model", "claim", "setting", "counts", "value", "p", "agrees", "why"]
+        ),
+        tabulated(parts, ["model", "claim", "part", "value"]),
+        pd.concat(curves, ignore_index=True) if curves else tabulated([], _OF_CURVES),
         t,
         settings or {},
         {claim.name: _rule(claim) for claim in those},
         {name: each.result for name, each in models.items()},
         {name: tuple(chain(*each.nulls.values())) for name, each in models.items()},
     )
-
-
-def _table(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=columns)
 
 
 def _rule(claim: Claim) -> dict[str, str]:

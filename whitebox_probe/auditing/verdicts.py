@@ -350,7 +350,12 @@ def _frame(records: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
     """
     if any(set(row) != set(columns) for row in records):
         raise Unfit("a row of it has other columns than its table")
-    frame = pd.DataFrame(records, columns=columns)
+    return tabulated(records, columns)
+
+
+def tabulated(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
+    """A table of an audit: its numbers are of one type also where it has no rows, or no values."""
+    frame = pd.DataFrame(rows, columns=columns)
     for name in frame.columns:
         if name in _NUMBERS:
             frame[name] = frame[name].astype("float64")

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from whitebox_probe._core.errors import ProbeError, SiteError
+from whitebox_probe._core.errors import NonFiniteError, ProbeError, SiteError
 from whitebox_probe._core.gate import said
 from whitebox_probe._core.process import callers_device
 from whitebox_probe.models.anatomy import Layer, Tap
@@ -35,7 +35,8 @@ _SECOND, _CONTEXT = "the second step's update", "the attention's context"
 def verified(model: ProbeModel) -> ProbeModel:
     """The model, once it has been tried; one on the meta device has no numbers to try.
 
-    Raises: SiteError naming the layer and the part that is not as its family says.
+    Raises: SiteError naming the layer and the part that is not as its family says; NonFiniteError
+        naming the first layer that is not finite, where attention is stated to be causal.
     """
     module, anatomy = model.module, model.anatomy
     if without_weights(module):
@@ -79,6 +80,8 @@ def verified_on(model: ProbeModel, example: Tensor, *, exchanged: bool) -> None:
     with guest(model.module):
         with attach_taps(model.module, taps, keep):
             trial()
+        of = {n: {site: Z for (site, at), Z in found.items() if at == n} for n in layers}
+        _expect_judgeable(model, layers, of)
         for (site, n), tensor in found.items():
             if site == "attn_weights" and bool(tensor.triu(1).any()):
                 raise _failed(model, n, "an attention that sees later tokens, and is said not to")
@@ -125,12 +128,43 @@ def _try_layers(
 
     with attach_taps(model.module, taps, keep):
         run()
+    _expect_judgeable(model, layers, found)
     expect_causality(model, layers, run, {n: here.get("attn_out") for n, here in found.items()})
     for n, layer in layers.items():
         missing = [name for name, at, _ in taps if at == n and name not in found[n]]
         if missing:
             raise _failed(model, n, f"'{missing[0]}' does not pass in a forward pass")
         _check(model, layer, found[n], found.get(n - 1, {}).get("z_out"))
+
+
+def _expect_judgeable(
+    model: ProbeModel, layers: Mapping[int, Layer], found: Mapping[int, Mapping[str, Tensor]]
+) -> None:
+    """Tell causal attention that is not finite as such: NaN is no zero, and seems to look ahead.
+
+    Other values that are not finite cannot be told apart, and are found when they are measured.
+
+    Raises: NonFiniteError naming the first layer that is not.
+    """
+    for n, got in found.items():
+        weights = got.get("attn_weights")
+        if weights is None or not layers[n].causal or bool(weights.isfinite().all()):
+            continue
+        bad = [name for name, p in model.module.named_parameters() if not p.isfinite().all()]
+        first = next((n for n, got in found.items() if not _finite(got)), n)
+        if bad:
+            why = f"{len(bad)} of its weights hold NaN or infinity, the first is '{bad[0]}'"
+        else:
+            why = "its weights are finite, and what it computes of them overflows"
+        raise NonFiniteError(
+            f"layer {first} of {type(model.module).__name__} computes what is not finite",
+            why,
+            "Check the weights: the training may have diverged, or their type is too small",
+        )
+
+
+def _finite(got: Mapping[str, Tensor]) -> bool:
+    return all(bool(tensor.isfinite().all()) for tensor in got.values())
 
 
 def _remedy(module: nn.Module) -> str:

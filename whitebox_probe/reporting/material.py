@@ -1,5 +1,6 @@
 """What a report is made of: results, their nulls, what was found of them, sorted and checked."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -22,6 +23,7 @@ from whitebox_probe.results.compare import Comparison
 from whitebox_probe.results.folder import finish, folders_in
 from whitebox_probe.results.forms import NULL_SEPARATOR
 from whitebox_probe.results.pairing import expect_same_data
+from whitebox_probe.results.reading import TINY
 from whitebox_probe.results.result import RUN, Result
 from whitebox_probe.results.run import Run
 from whitebox_probe.results.similarity import Similarity
@@ -206,7 +208,9 @@ def _of_comparison(comparison: Comparison) -> list[Result]:
         rates = rows[rows["mean_per_token"].notna() & (rows["mean_per_token"] != 0)]
         units = {m: {"unit": u} for m, u in comparison.units.items()}
         units |= {str(m): {"unit": "nats"} for m in rates["metric"]}
-        ends = rates.iloc[0] if len(rates) else None
+        # Of rows that tell them: a rate by sizes that no run told is infinite, a denormal one's 0.
+        told = rates[rates["mean_per_entry"].abs().between(TINY, math.inf, inclusive="left")]
+        ends = told.iloc[0] if len(told) else None
         kept = [c for c in rows if c in COLUMNS]
         run = Run(
             model=str(model),

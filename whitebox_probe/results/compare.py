@@ -17,10 +17,11 @@ from whitebox_probe._core.process import as_found
 from whitebox_probe.results import _schema, kinds, pairing, printed, summary
 from whitebox_probe.results.folder import read_sealed, save_sealed
 from whitebox_probe.results.forms import FORMS, in_nats, normal_form, scale
-from whitebox_probe.results.held import copied, uncopied
+from whitebox_probe.results.held import copied, hold, uncopied
 from whitebox_probe.results.pairing import HEADS, Pair
-from whitebox_probe.results.reading import expect_columns
-from whitebox_probe.results.result import Result, units_of
+from whitebox_probe.results.plain import plain_table
+from whitebox_probe.results.reading import expect_columns, expect_depths, expect_sizes
+from whitebox_probe.results.result import NEEDED, Result, units_of
 from whitebox_probe.results.table import SETTINGS, read_table
 from whitebox_probe.stats import by_content, effect_size, holm, interpolate, paired_ps, summarise
 
@@ -37,6 +38,11 @@ _KEYS = {
     # Without the basis: each model of a pair has its own.
     "differences": ["first", "second", *_PLACE, "first_basis", "second_basis", *SETTINGS[1:]],
 }
+_NEEDED = {
+    "frame": ("model", *NEEDED, "count", "relative_depth", "mean_per_token", "mean_per_entry"),
+    "differences": tuple(kinds.COLUMNS[FILES["differences"]][-1]),
+}
+"""Columns without which neither a figure nor a report can be made of a table."""
 _FIX = "Pass a folder that `whitebox-probe compare --out` or Comparison.save wrote"
 MUST_AGREE = {
     "convention": "convention",
@@ -73,6 +79,21 @@ class Comparison:
     differences: pd.DataFrame
     notes: tuple[str, ...] = ()
     units: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Take tables in the form of our own.
+
+        Raises: ResultError for what no comparison can hold.
+        """
+        try:
+            tables = {name: uncopied(self, name) for name in FILES}
+            made = _expect_whole(tables, {name: f"'{name}'" for name in FILES})
+        except Unfit as why:
+            told = "Change a copy of what a comparison holds, or make it by wp.compare"
+            raise ResultError("no Comparison can be made of these", str(why), told) from why
+        for name, own in made.items():
+            if own is not tables[name]:
+                hold(self, name, own)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Comparison):
@@ -153,13 +174,7 @@ class Comparison:
         try:
             expect(_schema.COMPARISON, whole)
             frames = {attribute: _read_whole(folder, attribute) for attribute in FILES}
-            models = set(frames["frame"]["model"])
-            pairs = frames["differences"][["first", "second"]]
-            if absent := sorted({*pairs["first"], *pairs["second"]} - models):
-                told = f"the rows of {shown(absent[0])}, which {FILES['differences']} is of"
-                raise Unfit(f"{FILES['frame']}: it lacks {told}")
-            if (pairs["first"] == pairs["second"]).any():
-                raise Unfit(f"{FILES['differences']}: a model is paired with itself")
+            frames = _expect_whole(frames, FILES)
         except Unfit as why:
             raise ResultError(f"the comparison in {folder} cannot be read", str(why), _FIX) from why
         return cls(**frames, notes=tuple(whole.get("notes", ())), units=whole.get("units", {}))
@@ -188,6 +203,37 @@ def _read_whole(folder: Path, attribute: str) -> pd.DataFrame:
     except Unfit as why:
         raise Unfit(f"{name}: {why}") from why
     return frame
+
+
+def _expect_whole(
+    tables: Mapping[str, pd.DataFrame], called: Mapping[str, str]
+) -> dict[str, pd.DataFrame]:
+    """Both tables in the form of our own, once what a report reads of them is seen to be there.
+
+    Args: called: attribute -> what an error calls its table.
+    Raises: Unfit.
+    """
+    made = {name: _whole(name, table, called[name]) for name, table in tables.items()}
+    models, pairs = set(made["frame"]["model"]), made["differences"][["first", "second"]]
+    if absent := sorted({*pairs["first"], *pairs["second"]} - models):
+        told = f"the rows of {shown(absent[0])}, which {called['differences']} is of"
+        raise Unfit(f"{called['frame']}: it lacks {told}")
+    if (pairs["first"] == pairs["second"]).any():
+        raise Unfit(f"{called['differences']}: a model is paired with itself")
+    return made
+
+
+def _whole(attribute: str, table: pd.DataFrame, called: str) -> pd.DataFrame:
+    """Raises: Unfit."""
+    try:
+        own = plain_table(table, _NEEDED[attribute])
+        if attribute == "frame":
+            expect_columns(own, ())
+            expect_sizes(own)
+        expect_depths(own, ["model"] if attribute == "frame" else ["first", "second"])
+    except Unfit as why:
+        raise Unfit(f"{called}: {why}") from why
+    return own
 
 
 @as_found()

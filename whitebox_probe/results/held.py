@@ -94,6 +94,11 @@ def uncopied(of: object, name: str) -> Any:
     return fields[hidden]
 
 
+def hold(of: object, name: str, own: Any) -> None:
+    """Have a field of `copied` hold this itself: for what is nobody else's already."""
+    vars(of)[f"_{name}"] = own
+
+
 def _own(held: Any) -> Any:
     if held is None:
         return None

@@ -26,6 +26,9 @@ _SQUARE = ("coherence", "overlap")
 _NEAR = 1e-5
 _CELLS = 1 << 28
 _WIDE = 512  # columns
+_MOST = 1 << 40  # of layers, tokens or dimensions, as in a run
+TINY = 1e-290
+"""A mean nearer to 0 may be 0 itself once it is divided by sizes."""
 
 
 def read_frame(path: Path) -> pd.DataFrame:
@@ -84,6 +87,63 @@ def expect_columns(frame: pd.DataFrame, columns: Sequence[str], *, some: bool = 
         raise Unfit(f"it lacks the columns {', '.join(missing)}")
     if some and frame.empty:
         raise Unfit("it has no rows")
+
+
+def expect_depths(frame: pd.DataFrame, of: Sequence[str]) -> None:
+    """Check that the relative depths of a comparison's table are layers of networks.
+
+    Args: of: the columns that tell the networks.
+    Raises: Unfit.
+    """
+    layer, depth = (frame[name].to_numpy(float) for name in ("layer", "relative_depth"))
+    with np.errstate(all="ignore"):
+        layers = layer / depth
+        whole = np.round(layers)
+        fits = (layer > 0) & (depth > 0) & (whole >= layer) & (whole <= _MOST)
+        fits &= np.abs(layers - whole) <= _NEAR * layers
+    if not fits.all():
+        at = int((~fits).argmax())
+        raise Unfit(f"no network has its layer {layer[at]:g} at the relative depth {depth[at]:g}")
+    if frame[list(of)].assign(layers=whole).drop_duplicates().duplicated(list(of)).any():
+        raise Unfit("its relative depths are of several numbers of layers")
+    if (frame["count"] < 0).any():
+        raise Unfit(f"it has a count of {frame['count'].min()}")
+
+
+def expect_sizes(frame: pd.DataFrame) -> None:
+    """Check that a comparison's rates were divided by sizes: of tokens, and of their dimensions.
+
+    Runs of the first format may not tell these, and are 0: what is divided by them is infinite.
+
+    Raises: Unfit.
+    """
+    mean, token, entry = (
+        frame[name].to_numpy(float) for name in ("mean", "mean_per_token", "mean_per_entry")
+    )
+    divided = ~(np.isnan(token) & np.isnan(entry))
+    large = np.isfinite(mean) & (np.abs(mean) >= TINY)
+    with np.errstate(all="ignore"):
+        fits = _are_sizes(mean / token) & (_are_sizes(token / entry) | np.isinf(token + entry))
+        fits |= np.isinf(token) & np.isinf(entry)
+    # What is NaN, infinite or 0 is so after a division too, but for one by 0.
+    kept = (np.isnan(token) | (token == mean)) & (np.isnan(entry) | (entry == mean))
+    kept |= (np.abs(mean) < TINY) & (mean != 0) & _are_lost(token) & _are_lost(entry)
+    if not (wrong := divided & ~np.where(large, fits, kept)).any():
+        return
+    row = frame.iloc[int(wrong.argmax())]
+    told = ", ".join(f"{row[name]:g}" for name in ("mean", "mean_per_token", "mean_per_entry"))
+    raise Unfit(
+        f"'{shown(row['metric'])}' of layer {row['layer']} is no rate by numbers of tokens and "
+        f"dimensions: {told}"
+    )
+
+
+def _are_lost(values: np.ndarray) -> np.ndarray:
+    return (np.abs(values) <= TINY) | np.isinf(values)
+
+
+def _are_sizes(sizes: np.ndarray) -> np.ndarray:
+    return (sizes >= 1 - _NEAR) & (sizes <= _MOST)
 
 
 def expect_frame(frame: pd.DataFrame, run: Run) -> None:

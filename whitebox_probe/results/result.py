@@ -15,8 +15,21 @@ from whitebox_probe._core.gate import Unfit, gate
 from whitebox_probe._core.lines import names, short, shown
 from whitebox_probe.results import printed, summary
 from whitebox_probe.results.folder import Read, read_sealed, save_sealed
-from whitebox_probe.results.held import copied, read_only, same_array, same_arrays, uncopied
+from whitebox_probe.results.held import (
+    copied,
+    hold,
+    read_only,
+    same_array,
+    same_arrays,
+    uncopied,
+)
 from whitebox_probe.results.old import table_of_first_format
+from whitebox_probe.results.plain import (
+    expect_matrices,
+    plain_identities,
+    plain_samples,
+    plain_table,
+)
 from whitebox_probe.results.reading import (
     expect_frame,
     expect_samples,
@@ -42,6 +55,8 @@ TABLE, SAMPLES, MATRICES, RUN = "table", "samples.parquet", "matrices.npz", "run
 IDENTITY = "identity"
 UNITS = ("nats", "rad", "bits", "patches")
 """Units that are said in print; the others are ranges and shares, which the numbers show."""
+NEEDED = ("layer", "site", "metric", "mean")
+"""Columns without which a table says nothing; what else one lacks has no value."""
 _FIX = "Pass a folder that `whitebox-probe run --out` or Result.save wrote"
 
 
@@ -75,8 +90,34 @@ class Result:
     identities: pd.Series | None = None
 
     def __post_init__(self) -> None:
-        """Take a run that is a plain mapping as a `Run`."""
+        """Take a run that is a plain mapping as a `Run`, and tables in the form of our own.
+
+        Raises: ResultError for what no result can hold.
+        """
         object.__setattr__(self, "run", Run.of(self.run))
+        for name in ("frame", "samples", "matrices", "identities"):
+            held = uncopied(self, name)
+            try:
+                if (own := self._plain(name, held)) is not held:
+                    hold(self, name, own)
+            except Unfit as why:
+                raise ResultError(
+                    f"no Result can be made of this '{name}'",
+                    str(why),
+                    "Change a copy of what a result holds, or make it as wp.probe does",
+                ) from why
+
+    def _plain(self, name: str, held: Any) -> Any:
+        """What a field is to hold, or the same if that is in form."""
+        if name == "frame":
+            return plain_table(held, NEEDED)
+        if name == "samples":
+            return plain_samples(held)
+        if name == "matrices":
+            expect_matrices(held)
+        elif held is not None:
+            return plain_identities(held, uncopied(self, "samples"))
+        return held
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Result):

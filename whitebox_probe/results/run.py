@@ -80,6 +80,7 @@ class Run(Mapping[str, Any]):
         """Keep plain values of our own, so that a saved run is the run that was made."""
         for name in _FIELDS:
             object.__setattr__(self, name, _plain(getattr(self, name), name))
+        _expect_kinds(vars(self), "a run", "Change a copy of a run that wp.probe made")
         told = {k: _listed(v) if k in LISTS else v for k, v in self.settings.items()}
         object.__setattr__(self, "settings", told)
         object.__setattr__(self, "null_line", _tuples(self.null_line))
@@ -236,30 +237,42 @@ _REQUIRED = frozenset(
 )
 
 
-def _expect_kinds(kept: Mapping[str, Any]) -> None:
-    """Check that each field of a run.json is of its kind.
+def _kinds() -> dict[str, tuple[type, ...]]:
+    """Field -> what it may be."""
+    found = {}
+    for each in fields(Run):
+        if each.type is Any:
+            continue
+        parts = get_args(each.type) if isinstance(each.type, UnionType) else (each.type,)
+        kinds = tuple(get_origin(part) or part for part in parts)
+        found[each.name] = kinds + ((int,) if float in kinds else ())
+    return found
+
+
+_KINDS = _kinds()
+
+
+def _expect_kinds(
+    kept: Mapping[str, Any], of: str = "run.json", fix: str = "It was edited: probe again"
+) -> None:
+    """Check that each field of a run is of its kind.
 
     Raises: ResultError.
     """
-    for each in fields(Run):
-        if each.name not in kept or each.type is Any:
-            continue
-        value = kept[each.name]
-        parts = get_args(each.type) if isinstance(each.type, UnionType) else (each.type,)
-        kinds = tuple(get_origin(part) or part for part in parts)
-        kinds += (int,) if float in kinds else ()
-        if not isinstance(value, kinds) or isinstance(value, bool):
+    for name, kinds in _KINDS.items():
+        value = kept.get(name)
+        if name in kept and (not isinstance(value, kinds) or isinstance(value, bool)):
             raise ResultError(
-                f"'{each.name}' of run.json is a {type(value).__name__}",
+                f"'{name}' of {of} is a {type(value).__name__}",
                 f"it is to be a {kinds[0].__name__}",
-                "It was edited: probe again",
+                fix,
             )
     for name in ("measures", "matrices"):
         if not all(isinstance(value, Mapping) for value in kept.get(name, {}).values()):
             raise ResultError(
-                f"'{name}' of run.json does not describe each by a mapping",
-                "it was edited",
-                "Probe again",
+                f"'{name}' of {of} does not describe each by a mapping",
+                "what is read of each stands in it",
+                fix,
             )
 
 

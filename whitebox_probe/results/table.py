@@ -50,9 +50,9 @@ _EMPTY: dict[str, Any] = {
 }
 _TYPES = {"prenorm": "boolean", "class_token": "boolean", "eps": "float64", "lam": "float64"}
 TEXTS = {"model", "site", "metric", "basis", "convention", "null", "note"}
-_TEXT = TEXTS | {"form", "first", "second", "first_basis", "second_basis"}
+ALL_TEXTS = TEXTS | {"form", "first", "second", "first_basis", "second_basis"}
 INTEGERS = {"layer", "count"}
-_INTEGERS = INTEGERS | {"first_layer", "second_layer"}
+ALL_INTEGERS = INTEGERS | {"first_layer", "second_layer"}
 BOOLEANS = {"prenorm", "class_token"}
 """Columns of a table by what they hold; the others hold numbers."""
 _ROUNDING = 2.0**-24
@@ -272,10 +272,10 @@ def read_table(path: str | Path) -> pd.DataFrame:
         frame = pd.read_csv(path, dtype="str", keep_default_na=False)
         for name in frame:
             cells = frame[name]
-            if name in _INTEGERS:
+            if name in ALL_INTEGERS:
                 frame[name] = [int(cell) for cell in cells]
             elif name in BOOLEANS:
                 frame[name] = pd.array([_BOOLEAN[cell] for cell in cells], dtype="boolean")
-            elif name not in _TEXT:
+            elif name not in ALL_TEXTS:
                 frame[name] = [float(cell) if cell else math.nan for cell in cells]
     return frame
