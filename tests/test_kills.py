@@ -302,6 +302,26 @@ def test_a_child_leaves_the_stopping_to_its_parent(number):
     assert status == (7 if number == signal.SIGINT else -signal.SIGTERM)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("WORLD_SIZE", value) for value in ("2.5", "x", "1e3", "0", "-2", "9" * 30)),
+        *(("RANK", value) for value in ("x", "2", "-1")),
+        *(("LOCAL_RANK", "x"), ("MASTER_PORT", "-1"), ("MASTER_PORT", "99999")),
+    ],
+)
+def test_variables_that_no_launcher_sets_are_told(monkeypatch, capfd, name, value):
+    sound = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+    for key, usual in sound.items():
+        monkeypatch.setenv(key, usual)
+    launch.expect_sound()
+    monkeypatch.setenv(name, value)
+    assert cli.main(["list"]) == 2
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert f"the variable {name} is '" in lines[0]
+
+
 def test_a_process_of_torchrun_knows_when_it_is_left(monkeypatch):
     for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.setenv(name, "0")

@@ -134,3 +134,15 @@ def test_one_of_several_files_is_not_the_whole_of_a_folder(tmp_path: Path, form:
     next(path for path in sorted(tmp_path.iterdir()) if "00002-of" in path.name).unlink()
     with pytest.raises(CheckpointError, match="is one of 2 files of a model"):
         weights_in(tmp_path)
+
+
+@pytest.mark.parametrize("form", ["safetensors", "bin"])
+def test_a_tensor_in_two_files_is_refused_unless_it_is_a_copy(tmp_path: Path, form: str) -> None:
+    index = sharded(tmp_path, form)
+    second = tmp_path / json.loads(index.read_text())["weight_map"]["b"]
+    save = save_file if form == "safetensors" else torch.save
+    save({"a": STATE["a"].clone(), "b": STATE["b"], "c": STATE["c"]}, second)
+    assert torch.equal(read_state_dict(index)["a"], STATE["a"])
+    save({"a": STATE["a"] + 1, "b": STATE["b"], "c": STATE["c"]}, second)
+    with pytest.raises(CheckpointError, match=f"holds 'a' twice: {second.name} has other numbers"):
+        read_state_dict(index)

@@ -157,7 +157,8 @@ def test_an_id_that_is_none_is_told(tmp_path, number):
 def test_a_token_with_two_ids_is_told(folder):
     rules = json.loads((folder / "tokenizer.json").read_text())
     token, known = next(iter(rules["model"]["vocab"].items()))
-    (folder / "added_tokens.json").write_text(json.dumps({token: known, "<new>": 999}))
+    behind = max(rules["model"]["vocab"].values()) + 1
+    (folder / "added_tokens.json").write_text(json.dumps({token: known, "<new>": behind}))
     assert TextWindows(TEXT, str(folder), 5)
     (folder / "added_tokens.json").write_text(json.dumps({token: 999}))
     told = rf"added token '{re.escape(token)}' has the id 999, and in its vocabulary {known}"
@@ -228,4 +229,42 @@ def test_a_special_token_without_its_text_is_told(folder, file, content):
     described |= {} if content is None else {"content": content}
     (folder / file).write_text(json.dumps(held | {"mask_token": described}))
     with pytest.raises(DataError, match="its mask_token has no content"):
+        TextWindows(TEXT, str(folder), 5)
+
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "in", "the", "beginning"]
+
+
+def of_words(folder, added, **settings):
+    """An old BERT's tokenizer, with tokens added behind its words."""
+    (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
+    settings = {"tokenizer_class": "BertTokenizer", **settings}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "added_tokens.json").write_text(json.dumps(added))
+    return TextWindows("in <new> the zz beginning", str(folder), 3)
+
+
+def test_added_tokens_with_the_ids_that_they_get_are_read(tmp_path):
+    for added in ({"<new>": 8, "zz": 9}, {"zz": 8, "<new>": 9}):
+        windows = of_words(tmp_path, added)
+        assert added["<new>"] in {each for ids, *_ in windows for each in ids.tolist()}
+
+
+@pytest.mark.parametrize("number", [9, 13, -1, 8.5, 10**30, True, 5], ids=repr)
+def test_an_added_token_with_an_id_that_it_does_not_get_is_told(tmp_path, number):
+    with pytest.raises(DataError, match="its added token '(<new>|zz)' has the id"):
+        of_words(tmp_path, {"<new>": number, "zz": 9})
+
+
+@pytest.mark.parametrize(("at", "token"), [("15", "<new>"), ("5", "<new>"), ("8", ""), ("8", "yy")])
+def test_a_decoder_that_says_another_id_is_told(tmp_path, at, token):
+    flags = dict.fromkeys(("special", "lstrip", "rstrip", "normalized", "single_word"), False)
+    described = {"content": token, **flags}
+    with pytest.raises(DataError, match="its added token '.*' has the id"):
+        of_words(tmp_path, {"<new>": 8, "zz": 9}, added_tokens_decoder={at: described})
+
+
+def test_a_decoder_that_is_no_table_is_told(folder):
+    states(folder, "tokenizer_config.json", added_tokens_decoder=["<new>"])
+    with pytest.raises(DataError, match="added_tokens_decoder is no table"):
         TextWindows(TEXT, str(folder), 5)

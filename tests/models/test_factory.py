@@ -51,6 +51,35 @@ def nothing():
     return 3
 
 
+class Unmade(nn.Module):
+    def __init__(self):
+        pass
+
+
+def cyclic():
+    module = Plain()
+    module._modules["me"] = module
+    return module
+
+
+def numbered():
+    module = Plain()
+    module._modules[5] = nn.Linear(2, 2)
+    return module
+
+
+class Answering(Plain):
+    def __getattr__(self, name):
+        if name in ("embed", "steps", "cut"):
+            return super().__getattr__(name)
+        raise ValueError("no such part")
+
+
+class Stubborn(Plain):
+    def eval(self):
+        raise KeyError("eval")
+
+
 def broken():
     raise RuntimeError("no such file")
 """
@@ -119,6 +148,11 @@ WRONG = {
     "not callable": ({}, "own.py:DEPTH", "cannot be called"),
     "random": ({"weights": "random"}, "own.py:vit", "does not say how it was built"),
     "of timm": ({"mapping": "vit-pytorch"}, "timm:vit_tiny_patch16_224", "model.py:make"),
+    "unmade": ({}, "own.py:Unmade", "gave a Unmade that cannot be asked for its parts: Attrib"),
+    "cyclic": ({}, "own.py:cyclic", "gave a Plain that cannot be asked for its parts: Recursion"),
+    "numbered": ({}, "own.py:numbered", "gave a Plain (that cannot be asked|whose parts)"),
+    "answering": ({}, "own.py:Answering", "cannot be asked for its parts: ValueError: no such"),
+    "not evaluated": ({}, "own.py:Stubborn", "cannot be asked for its parts: KeyError: 'eval'"),
     "both": ({"arch": "own.py:vit"}, "own.py:vit", "both make a network"),
 }
 

@@ -306,8 +306,7 @@ def test_weights_of_eight_bits_are_not_converted(tmp_path, model, kind):
     if model == "vit":
         FEWER["vit"][0]().save_pretrained(tmp_path)
     else:
-        config = transformers.MixtralConfig(**SIZES, num_key_value_heads=2, num_local_experts=2)
-        transformers.MixtralForCausalLM(config).save_pretrained(tmp_path)
+        mixtral().save_pretrained(tmp_path)
     assert wp.load(f"hf:{tmp_path}")
     tensors = load_file(tmp_path / "model.safetensors")
     (key,) = (key for key in tensors if key.endswith(EIGHT[model]))
@@ -316,4 +315,100 @@ def test_weights_of_eight_bits_are_not_converted(tmp_path, model, kind):
     with pytest.raises(
         ProbeError, match="type that no network .* computes in|does not fit|put tog"
     ):
+        wp.load(f"hf:{tmp_path}")
+
+
+def mixtral():
+    config = transformers.MixtralConfig(**SIZES, num_key_value_heads=2, num_local_experts=2)
+    return transformers.MixtralForCausalLM(config)
+
+
+def bert():
+    return transformers.BertForMaskedLM(transformers.BertConfig(**SIZES))
+
+
+def gpt2():
+    sizes = {"vocab_size": 23, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 32}
+    return transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes))
+
+
+def registers():
+    sizes = {key: value for key, value in VIT.items() if key != "intermediate_size"}
+    config = transformers.Dinov2WithRegistersConfig(**sizes, mlp_ratio=2)
+    return transformers.Dinov2WithRegistersModel(config)
+
+
+QUERY = "encoder.layer.0.attention.attention.query.weight"
+TWICE = {  # what makes a folder, one of its names, and another name for the same tensor
+    "older and today's": ("vit", QUERY, "layers.0.attention.q_proj.weight"),
+    "of a task": ("vit of a task", f"vit.{QUERY}", "vit.layers.0.attention.q_proj.weight"),
+    "bare": ("vit of a task", f"vit.{QUERY}", "layers.0.attention.q_proj.weight"),
+    "bare and older": ("vit of a task", f"vit.{QUERY}", QUERY),
+    "mixtral": (
+        mixtral,
+        "model.layers.1.block_sparse_moe.gate.weight",
+        "model.layers.1.mlp.gate.weight",
+    ),
+    "one with a prefix": (
+        registers,
+        "encoder.layer.1.norm1.bias",
+        "dinov2_with_registers.encoder.layer.1.norm1.bias",
+    ),
+    "gpt2": (gpt2, "transformer.h.0.ln_1.weight", "h.0.ln_1.weight"),
+    "bert": (bert, "bert.embeddings.LayerNorm.weight", "embeddings.LayerNorm.gamma"),
+}
+
+
+COPIED = ("older and today's", "of a task", "bare", "mixtral", "one with a prefix")
+"""Of which the library takes one of two equal tensors; the others' names are compared first."""
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["last", "first"])
+@pytest.mark.parametrize("kind", TWICE)
+def test_a_tensor_by_two_names_is_refused(tmp_path, kind, turned):
+    """The library takes one of them, which one is not told; a copy does no harm."""
+    from safetensors.torch import load_file
+
+    make, key, other = TWICE[kind]
+    torch.manual_seed(0)
+    (FEWER[make][0] if isinstance(make, str) else make)().save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").unlink()
+    for changed in (0, 1):
+        more = {other: tensors[key] + changed}
+        both = more | tensors if turned else tensors | more
+        torch.save(both, tmp_path / "pytorch_model.bin")
+        if not changed and kind in COPIED:
+            assert wp.load(f"hf:{tmp_path}")
+            continue
+        with pytest.raises(ProbeError, match="two tensors of the file are"):
+            wp.load(f"hf:{tmp_path}")
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.bool, torch.float32])
+@pytest.mark.parametrize("model", ["gpt_neox", "gpt_neo"])
+def test_masks_that_older_files_hold_are_left_out(tmp_path, model, kind):
+    from safetensors.torch import load_file
+
+    if model == "gpt_neox":
+        made = transformers.GPTNeoXForCausalLM(transformers.GPTNeoXConfig(**SIZES))
+        place = "gpt_neox.layers.{}.attention."
+    else:
+        sizes = {"vocab_size": 23, "hidden_size": 16, "num_layers": 2, "num_heads": 2}
+        kinds = [[["global", "local"], 1]]
+        config = transformers.GPTNeoConfig(**sizes, attention_types=kinds)
+        made, place = transformers.GPTNeoForCausalLM(config), "transformer.h.{}.attn.attention."
+    made.save_pretrained(tmp_path)
+    plain = wp.load(f"hf:{tmp_path}").module.state_dict()
+    tensors = load_file(tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").unlink()
+    for n in range(2):
+        tensors[f"{place.format(n)}bias"] = torch.ones(1, 1, 8, 8).tril().to(kind)
+        tensors[f"{place.format(n)}masked_bias"] = torch.tensor(-1e9)
+    torch.save(tensors, tmp_path / "pytorch_model.bin")
+    found = wp.load(f"hf:{tmp_path}").module.state_dict()
+    assert all(torch.equal(plain[key], found[key]) for key in plain)
+    tensors[f"{place.format(0)}bias"] = torch.ones(16)  # a bias of its own is no mask
+    torch.save(tensors, tmp_path / "pytorch_model.bin")
+    with pytest.raises(ProbeError, match="1 unexpected"):
         wp.load(f"hf:{tmp_path}")

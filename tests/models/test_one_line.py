@@ -1,5 +1,9 @@
 """What cannot be measured is told in one line, and nothing is lost by trying."""
 
+import os
+import shutil
+from pathlib import Path
+
 import pytest
 import timm
 import torch
@@ -83,3 +87,13 @@ def test_a_nested_tensor_is_refused(layout):
     data = torch.nested.nested_tensor([torch.ones(3, 4), torch.ones(2, 4)], layout=layout)
     with pytest.raises(DataError, match="nested tensor"):
         wp.probe(vit(), data, ["l0"], progress=False)
+
+
+def test_a_file_whose_name_is_no_text_is_told(tmp_path):
+    """A table could not keep it, and saving ended in a traceback once all was measured."""
+    path = tmp_path / os.fsdecode(b"mod\xe8le.safetensors")
+    shutil.copy(Path(wp.__file__).parent / "weights" / "crate-tiny-fmnist.safetensors", path)
+    with pytest.raises(
+        ProbeError, match=r"the name of .*mod\\udce8le.*holds bytes that are no UTF-8"
+    ):
+        wp.load(path, heads=4, eta=0.1, lam=0.1)

@@ -197,6 +197,10 @@ def test_older_names_of_a_processor_are_known(tmp_path, name):
         {"rescale_factor": -1},
         {"resample": True},
         {"resample": 9},
+        {"size": {"height": 30_000, "width": 30_000}},
+        {"size": {"shortest_edge": 0}},
+        {"size": -1},
+        {"crop_size": {"height": -1, "width": 12}},
     ],
 )
 def test_settings_of_other_types_are_no_settings(tmp_path, stated):

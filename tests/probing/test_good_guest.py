@@ -176,6 +176,7 @@ DISTURBED = {
     "hooks of Python": lambda: setattr(sys, "excepthook", print),
     "arguments": lambda: sys.argv.append("disturbed"),
     "other arguments": lambda: setattr(sys, "argv", ["disturbed"]),
+    "no arguments": lambda: setattr(sys, "argv", None),
     "Pillow": lambda: (
         setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True),
         setattr(ImageFile.Image, "MAX_IMAGE_PIXELS", 3),

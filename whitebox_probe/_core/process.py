@@ -211,8 +211,8 @@ def _of_process() -> dict[str, State]:
         "environment": (lambda: dict(os.environ), _set_environment),
         "filters": (lambda: list(warnings.filters), _set_filters),
         "loggers": (_levels, _set_levels),
-        "path": (lambda: list(sys.path), lambda was: sys.path.__setitem__(slice(None), was)),
-        "arguments": (lambda: list(sys.argv), lambda was: sys.argv.__setitem__(slice(None), was)),
+        "path": _list_of(sys, "path"),
+        "arguments": _list_of(sys, "argv"),
         "depth": (sys.getrecursionlimit, sys.setrecursionlimit),
         "garbage": (lambda: (gc.isenabled(), gc.get_threshold()), _set_garbage),
         "shown warnings": _attributes(
@@ -291,6 +291,21 @@ def _of_torch(torch: Any) -> dict[str, State]:
     # The last one, and so the first to be put back: it sets some of the others.
     found["precision"] = (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision)
     return found
+
+
+def _list_of(module: Any, name: str) -> State:
+    """A list of a module and what it holds, also where another thing was put in its place."""
+
+    def read() -> tuple[Any, Any]:
+        held = getattr(module, name, None)
+        return held, list(held) if isinstance(held, list) else None
+
+    def write(was: tuple[Any, Any]) -> None:
+        setattr(module, name, was[0])
+        if was[1] is not None:
+            was[0][:] = was[1]
+
+    return read, write
 
 
 def _unwarned(read: Callable[[], Any]) -> Callable[[], Any]:

@@ -34,3 +34,4 @@ from whitebox_probe.checkpoints._weights import not_floating as not_floating
 from whitebox_probe.checkpoints._weights import read_arguments as read_arguments
 from whitebox_probe.checkpoints._weights import read_state_dict as read_state_dict
 from whitebox_probe.checkpoints._weights import read_weights as read_weights
+from whitebox_probe.checkpoints._weights import same as same

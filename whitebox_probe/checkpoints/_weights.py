@@ -79,6 +79,7 @@ def _contents(path: Path) -> Any:
     """Everything in a file, or in the files that an index names."""
     if is_index(path):
         joined: dict[str, Tensor] = {}
+        others: list[tuple[Path, str, Any]] = []
         for piece, keys in pieces(path).items():
             held = _contents(piece)
             absent = [key for key in keys if not isinstance(held, Mapping) or key not in held]
@@ -89,6 +90,14 @@ def _contents(path: Path) -> Any:
                     "Get all files of the model again",
                 )
             joined |= {key: held[key] for key in keys}
+            others += [(piece, key, value) for key, value in held.items() if key not in keys]
+        for piece, key, value in others:
+            if key in joined and not same(joined[key], value):
+                raise CheckpointError(
+                    f"{path} holds '{shown(key)}' twice",
+                    f"{shown(piece.name)} has other numbers of it than the file of the index",
+                    "Get all files of the model again",
+                )
         return joined
     start = first_bytes(path)
     read = _reader(path, start)
@@ -333,6 +342,15 @@ def _refuse_non_finite(tensors: "Mapping[str, Tensor]", path: Path) -> None:
             f"{len(bad)} of {len(tensors)} tensors are not finite: {listed(bad)}",
             "Take a checkpoint from before the training diverged",
         )
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two tensors are of one type and shape, and hold the same numbers."""
+    import torch
+
+    if one is other or not (isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor)):
+        return one is other
+    return one.dtype == other.dtype and one.shape == other.shape and torch.equal(one, other)
 
 
 def _finite(tensor: "Tensor") -> bool:

@@ -308,6 +308,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _obeyed(words: list[str], args: argparse.Namespace) -> int:
     """Parse the words into `args`, and do what they say; returns the exit status."""
+    launch.expect_sound()
     _refuse_unknown_command(words)
     top = parser()
     _, unknown = top.parse_known_args(words, args)

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from whitebox_probe._core.arguments import is_whole
 from whitebox_probe._core.gate import Unfit, expect, gate, parse_json, read_text, size_of
@@ -134,16 +134,18 @@ def expect_content(settings: Mapping[str, Any]) -> None:
 
     Raises: Unfit.
     """
-    listed = settings.get("added_tokens_decoder")
-    described = {f"token {key}": value for key, value in listed.items()} if _is(listed) else {}
-    described |= {key: value for key, value in settings.items() if key.endswith("_token")}
+    listed = settings.get("added_tokens_decoder") or {}
+    if not isinstance(listed, Mapping):
+        raise Unfit("its added_tokens_decoder is no table of tokens by their ids")
+    described = {f"token {key}": value for key, value in listed.items()}
+    described |= {
+        key: value
+        for key, value in settings.items()
+        if key.endswith("_token") and isinstance(value, Mapping)
+    }
     for name, value in described.items():
-        if _is(value) and not isinstance(value.get("content"), str):
+        if not isinstance(value, Mapping) or not isinstance(value.get("content"), str):
             raise Unfit(f"its {shown(name, 40)} has no content")
-
-
-def _is(value: Any) -> TypeGuard[Mapping[str, Any]]:
-    return isinstance(value, Mapping)
 
 
 def growth(rule: Any) -> float:

@@ -8,7 +8,7 @@ and with configurations that can say nothing of the kind.
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,27 @@ def loaded(name: str) -> Any:
     library = transformers()
     with copy_of(name) as place:
         _fill(place, _finder(name), library)
-        return library.AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+        found = library.AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+        for token, number in _stated(place):
+            if (given := found.convert_tokens_to_ids(token)) != number:
+                raise Unfit(
+                    f"its added token '{shown(token, 40)}' has the id {shown(number, 20)} in its "
+                    f"files, and {shown(given, 20)} once it is read"
+                )
+        return found
+
+
+def _stated(place: Path) -> Iterator[tuple[str, Any]]:
+    """The added tokens in a folder's files, and the ids that these give them."""
+    if (place / _WHOLE).is_file():
+        for each in parse_json(sound(place / _WHOLE)).get("added_tokens") or ():
+            yield each.get("content"), each.get("id")
+    if (place / _ADDED).is_file():
+        yield from read_mapping(place / _ADDED).items()
+    if (place / _STATED).is_file():
+        listed = read_mapping(place / _STATED).get("added_tokens_decoder") or {}
+        for number, each in listed.items():  # `expect_content` has seen them
+            yield each["content"], int(number) if number.isdecimal() else number
 
 
 def _finder(name: str) -> Finder:

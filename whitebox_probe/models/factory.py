@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from whitebox_probe import checkpoints
 from whitebox_probe._core.errors import CheckpointError, LoadWarning, ProbeError, nearest
-from whitebox_probe._core.gate import named
+from whitebox_probe._core.gate import Unfit, gate, named
 from whitebox_probe._core.randomness import drawn_by
 from whitebox_probe.checkpoints import Checkpoint
 from whitebox_probe.models.model import ProbeModel
@@ -153,13 +153,35 @@ def build(reference: str, arguments: Mapping[str, Any]) -> nn.Module:
                 f"called with {_told(arguments)}, it gave {_line(error)}",
                 "Give its arguments with --set KEY=VALUE, or as options in Python",
             ) from error
-    if not isinstance(module, nn.Module):
+    try:
+        with gate():
+            _expect_module(module)
+    except Unfit as why:
         raise ProbeError(
             f"{reference} makes no network",
-            f"it gave a {type(module).__name__}",
+            f"it gave {why!s}",
             "Name a function or a class that gives a torch module",
-        )
+        ) from why
     return module
+
+
+def _expect_module(module: Any) -> None:
+    """Ask of a module what every one of torch tells; its class is the user's.
+
+    Raises: Unfit, and whatever a broken one raises.
+    """
+    kind = type(module).__name__
+    if not isinstance(module, nn.Module):
+        raise Unfit(f"a {kind}")
+    try:
+        module.eval()
+        getattr(module, "no_part_has_this_name", None)  # of its own `__getattr__`
+        names = [name for name, _ in module.named_modules(remove_duplicate=False)]
+        whole = len(module.state_dict()) + sum(1 for _ in module.parameters()) + len(names)
+    except Exception as error:
+        raise Unfit(f"a {kind} that cannot be asked for its parts: {_line(error)}") from error
+    if not all(isinstance(name, str) for name in names) or whole < 1:
+        raise Unfit(f"a {kind} whose parts have no names")
 
 
 def _drawn(reference: str, arguments: Mapping[str, Any], seed: int) -> nn.Module:

@@ -127,6 +127,12 @@ def _numbers(**bounds: Any) -> dict[str, Any]:
     return {"anyOf": [{"type": "null"}, one, {"type": "array", "items": one, "minItems": 1}]}
 
 
+_SIDE: dict[str, Any] = {"type": ["integer", "null"], "minimum": 1, "maximum": 1 << 13}
+_SIZE: dict[str, Any] = {
+    "if": {"type": "object"},
+    "then": {"properties": dict.fromkeys(("height", "width", "shortest_edge"), _SIDE)},
+    "else": {"if": {"type": "integer"}, "then": _SIDE},
+}
 _SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -134,6 +140,7 @@ _SCHEMA: dict[str, Any] = {
         "image_mean": _numbers(),
         "image_std": _numbers(exclusiveMinimum=0),
         "resample": {"type": ["integer", "null"], "minimum": 0, "maximum": 5},
+        **dict.fromkeys(("size", "crop_size", "pad_size"), _SIZE),
     },
     "patternProperties": {"^do_": {"type": ["boolean", "null"]}},
 }

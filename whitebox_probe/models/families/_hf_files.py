@@ -1,7 +1,8 @@
 """Files of transformers' models, brought into the names that the library has today."""
 
 import copy
-import math
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,16 +10,32 @@ from torch import Tensor, nn
 
 from whitebox_probe._core.errors import CheckpointError, nearest
 from whitebox_probe._core.gate import Unfit, gate
+from whitebox_probe._core.lines import shown
 from whitebox_probe._core.randomness import kept
+from whitebox_probe.checkpoints import same
 from whitebox_probe.models.keys.twice import twice
 
 TASKS = (
     *("lm_head.", "cls.", "score.", "classifier.", "qa_outputs.", "generator_predictions."),
     *("discriminator_predictions.", "transform.", "predictions.", "dense.", "out_proj."),
     *("pre_classifier.", "vocab_transform.", "vocab_layer_norm.", "vocab_projector."),
-    *("decoder.bias", "head.dense.", "head.norm.", "visual_projection.", "text_projection."),
+    *(
+        "embed_out.",
+        "decoder.bias",
+        "head.dense.",
+        "head.norm.",
+        "visual_projection.",
+        "text_projection.",
+    ),
 )
 """Beside the base model: what tasks put on top of it."""
+_LEFT_OUT = (
+    *(".attn.bias", ".attn.masked_bias", ".position_ids", ".rotary_emb.inv_freq"),
+    ".mask_token",
+)
+_MASKS, _MASKED = ".attention.bias", ".attention.masked_bias"
+_FIRST = 1 << 20
+"""The number in place of a file's first tensor: no weight begins as large, and all are exact."""
 _WHOLE = "_whitebox_probe_whole"
 """Under which attribute a tower keeps the model that it was taken from, and its path there."""
 
@@ -71,15 +88,34 @@ def in_todays_names(weights: dict[str, Tensor], network: Any) -> dict[str, Tenso
         }
         own = network.state_dict()
         return {k: t for k, t in inside.items() if k in own or not k.startswith(TASKS)}
-    prefix = f"{network.base_model_prefix}."
-    if not any(key.startswith(prefix) for key in weights):
-        prefix = ""
+    prefix = prefix_in(weights, network)
     bare = {k[len(prefix) :]: t for k, t in weights.items() if k.startswith(prefix)}
     bare = _in_new_names(bare)
+    for key in weights if prefix else ():
+        if not key.startswith(prefix) and _renamed(key) in bare:
+            raise twice(_renamed(key), f"{prefix}{_renamed(key)}", key)
     if not set(bare) - set(network.state_dict()) or not _others(bare, network):
         return bare
     found = _converted(weights, type(network), network.config, prefix=prefix, beside=not prefix)
     return found if len(_others(found, network)) < len(_others(bare, network)) else bare
+
+
+def prefix_in(weights: Mapping[str, Tensor], network: Any) -> str:
+    """What the base model's names begin with in a file; empty where most have no prefix."""
+    prefix = f"{network.base_model_prefix}."
+    with_it = sum(key.startswith(prefix) for key in weights)
+    without = sum(not key.startswith((prefix, *TASKS)) for key in weights)
+    return prefix if with_it and with_it >= without else ""
+
+
+def is_left_out(key: str, tensor: Tensor) -> bool:
+    """Whether a tensor follows from the configuration, or has no part in a pass of whole images.
+
+    Older files hold such ones. A bias has one axis, and a mask of attention four.
+    """
+    if key.endswith(_MASKS):
+        return tensor.ndim == 4
+    return key.endswith(_LEFT_OUT) or (key.endswith(_MASKED) and tensor.numel() == 1)
 
 
 def _others(tensors: dict[str, Tensor], network: nn.Module) -> set[str]:
@@ -99,23 +135,74 @@ def _converted(
     Args: prefix: of the base model's names, which comes off. beside: whether names without it may
         be the model's too; they are a head's otherwise.
     """
-    # What stays a number where each weight is none is not of the file: the library does not tell
-    # of what is tied to a weight of another shape.
-    nothing = {key: _nothing(tensor) for key, tensor in weights.items()}
-    blank, _ = _loaded(nothing, kind, config)
-    own = {k for k, t in blank.items() if t.is_floating_point() and not t.isnan().all()}
-    del blank
+    own, unused = _traced(weights, kind, config)
     tensors, info = _loaded(weights, kind, config)
     found = {key: tensor for key, tensor in tensors.items() if key not in own}
     for key in info["missing_keys"]:
         found.pop(key, None)
     for key, got, _ in info["mismatched_keys"]:
         found[key] = tensors[key].new_zeros(tuple(got))  # told with its shape, and never loaded
+    odd = bool(info["mismatched_keys"])
     for key in sorted(info["unexpected_keys"]):  # by today's names: refused
-        ours = bool(prefix) and key.startswith(prefix)
-        if ours or (beside and not key.startswith(TASKS)):
-            found[key.removeprefix(prefix)] = weights.get(key, torch.zeros(0))
+        if _is_ours(key, prefix, beside):
+            odd, found[key.removeprefix(prefix)] = True, weights.get(key, torch.zeros(0))
+    if odd:
+        return found  # refused by these
+    ignored = getattr(kind, "_keys_to_ignore_on_load_unexpected", None) or ()
+    lost = {
+        key
+        for key in unused
+        if _is_ours(key, prefix, beside)
+        and not is_left_out(key, weights[key])
+        and not any(re.search(pattern, key) for pattern in ignored)
+    }
+    if lost and (other := _with_another(lost, weights, kind, config)) is not None:
+        raise CheckpointError(
+            "two tensors of the file are one of the network's",
+            f"'{shown(other)}' is not used, as another one has its place",
+            "Leave out the one that does not belong to it",
+        )
     return found
+
+
+def _traced(weights: Mapping[str, Tensor], kind: Any, config: Any) -> tuple[set[str], set[str]]:
+    """The model's tensors that are not all of a file's, and the file's that are in none of them.
+
+    The library does not tell of what is tied to a weight of another shape, and stays random, nor
+    of two weights with one place. So each is a number of its own, which shows where it went.
+    """
+    numbers = {k: _FIRST + at for at, (k, t) in enumerate(weights.items()) if _is_weight(t)}
+    marked = {k: torch.tensor(float(n)).expand(weights[k].shape) for k, n in numbers.items()}
+    placed, _ = _loaded({**weights, **marked}, kind, config)
+    own, seen = set[str](), set[float]()
+    for key, tensor in placed.items():
+        if tensor.is_floating_point():
+            held = tensor.flatten().unique_consecutive()
+            of_file = held[held >= _FIRST]
+            seen.update(of_file.tolist())
+            own |= {key} if len(of_file) < len(held) else set()
+    return own, {key for key, number in numbers.items() if number not in seen}
+
+
+def _with_another(
+    unused: set[str], weights: Mapping[str, Tensor], kind: Any, config: Any
+) -> str | None:
+    """The first of a file's unused tensors in whose place is one of other numbers.
+
+    A tied tensor may be there under each of its names: without those that are equal to it, it is
+    used.
+    """
+    equal = {
+        key
+        for key, tensor in weights.items()
+        if key not in unused and any(same(tensor, weights[other]) for other in unused)
+    }
+    left = {key: tensor for key, tensor in weights.items() if key not in equal}
+    try:
+        _, still = _traced(left, kind, config)
+    except CheckpointError:  # without those the others do not fit together
+        still = unused
+    return min(still & unused, default=None)
 
 
 def _loaded(
@@ -151,11 +238,13 @@ def _loaded(
     return dict(model.state_dict()), info
 
 
-def _nothing(tensor: Tensor) -> Tensor:
-    """NaN in the shape of a tensor, which takes no memory; one that is not of floats as it is."""
-    if not tensor.is_floating_point():
-        return tensor
-    return torch.tensor(math.nan, dtype=tensor.dtype).expand(tensor.shape)
+def _is_weight(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and tensor.numel() > 0
+
+
+def _is_ours(key: str, prefix: str, beside: bool) -> bool:
+    """Whether a tensor of a file should be one of the base model's."""
+    return (bool(prefix) and key.startswith(prefix)) or (beside and not key.startswith(TASKS))
 
 
 def _in_new_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:

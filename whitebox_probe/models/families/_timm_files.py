@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from whitebox_probe._core.errors import CheckpointError
 from whitebox_probe._core.lines import shown
+from whitebox_probe.checkpoints import same
 from whitebox_probe.models.families._timm import create
 from whitebox_probe.models.keys.positions import grid_of, resample
 
@@ -131,13 +132,24 @@ def as_timm_names(
     # The filters keep the last of several tensors of one name: in another order it is another.
     others = _filtered(dict(reversed(weights.items())), module, names) or {}
     for name, tensor in found.items():
-        if name not in others or not _same(tensor, others[name]):
-            raise CheckpointError(
-                f"two tensors of the file are '{shown(name)}' of the network",
-                "timm takes whichever stands last in the file",
-                "Leave out the one that does not belong to it",
-            )
+        if name not in others or not same(tensor, others[name]):
+            raise _twice(name, "timm takes whichever stands last in the file")
+    for name in found.keys() & weights.keys():
+        if same(weights[name], found[name]):
+            continue
+        without = {key: tensor for key, tensor in weights.items() if key != name}
+        others = _filtered(without, module, names) or {}
+        if name in others and same(found[name], others[name]):
+            raise _twice(name, "one has this name already, and timm gives it to another")
     return found
+
+
+def _twice(name: str, why: str) -> CheckpointError:
+    return CheckpointError(
+        f"two tensors of the file are '{shown(name)}' of the network",
+        why,
+        "Leave out the one that does not belong to it",
+    )
 
 
 def _filtered(
@@ -149,7 +161,3 @@ def _filtered(
             return dict(names(dict(weights), module))
     except (KeyError, RuntimeError, AttributeError, ValueError, TypeError, IndexError):
         return None
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    return one is other or (one.dtype == other.dtype and torch.equal(one, other))

@@ -13,7 +13,14 @@ from whitebox_probe.models.arguments import NOTHING, TEXT, any_of, expect_argume
 from whitebox_probe.models.configuration import configuration, flat, transformers, unsteered
 from whitebox_probe.models.families._hf_anatomy import HfAnatomy
 from whitebox_probe.models.families._hf_examples import EXAMPLES
-from whitebox_probe.models.families._hf_files import TASKS, in_todays_names, is_tower, tower_of
+from whitebox_probe.models.families._hf_files import (
+    TASKS,
+    in_todays_names,
+    is_left_out,
+    is_tower,
+    prefix_in,
+    tower_of,
+)
 from whitebox_probe.models.family import Family, Recognised
 from whitebox_probe.models.room import made
 
@@ -24,11 +31,6 @@ _OWN = {
         one_of("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"), NOTHING
     ),
 }
-# What follows from the configuration, in older files, or has no part in a pass of whole images.
-_LEFT_OUT = (
-    *(".attn.bias", ".attn.masked_bias", ".position_ids", ".rotary_emb.inv_freq"),
-    ".mask_token",
-)
 # What no file holds, for the types that a file alone is recognised as.
 _RELEASED: Mapping[str, Mapping[str, Any]] = {
     "gpt2": {
@@ -192,7 +194,7 @@ class HfFamily(Family):
         elif getattr(network, "pooler", None) is None:  # behind the last layer, as heads are
             fitting = {k: t for k, t in fitting.items() if not k.startswith("pooler.")}
         expected = network.state_dict()
-        return {k: t for k, t in fitting.items() if k in expected or not k.endswith(_LEFT_OUT)}
+        return {k: t for k, t in fitting.items() if k in expected or not is_left_out(k, t)}
 
     def is_part(self, module: nn.Module) -> bool:
         """A tower is."""
@@ -205,10 +207,10 @@ class HfFamily(Family):
         network: Any = module
         if is_tower(module):
             return []  # it was asked for alone
-        prefix = f"{network.base_model_prefix}."
+        prefix = prefix_in(weights, network)
         own = network.state_dict()
         told = [k for k in weights if not k.startswith((prefix, *TASKS)) and k not in own]
-        if not told or not any(key.startswith(prefix) for key in weights):
+        if not told or not prefix:
             return []
         warning = LoadWarning(
             f"{len(told)} tensors of the file were left out",
