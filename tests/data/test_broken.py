@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import signal
 import struct
 import zlib
 
@@ -350,3 +351,24 @@ def test_batches_in_one_tensor_are_each_their_own():
     )
     got, want = (wp.view("crate-tiny-fmnist", data, limit=8) for data in (loader, images))
     assert np.array_equal(got.images, want.images)
+
+
+class Dying(torch.utils.data.Dataset):
+    """One whose process is ended while it reads, as a system does where memory is short."""
+
+    def __init__(self, end):
+        self.end = end
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, number):
+        if number == 3 and torch.utils.data.get_worker_info() is not None:
+            os.kill(os.getpid(), signal.SIGKILL) if self.end == "killed" else os._exit(1)
+        return torch.ones(1, 28, 28) * number
+
+
+@pytest.mark.parametrize("end", ["killed", "exited"])
+def test_a_process_that_reads_and_has_ended_is_told(end):
+    with pytest.raises(DataError, match="a process that reads the data has ended.*fewer workers"):
+        wp.probe("crate-tiny-fmnist", Dying(end), ["l0"], progress=False, workers=1, batch_size=1)

@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import whitebox_probe as wp
-from whitebox_probe._core.errors import DataError
+from whitebox_probe._core.errors import DataError, ProbeError
 from whitebox_probe.data import open_data
 from whitebox_probe.models.families.crate_gpt import CrateGPT
 
@@ -180,3 +180,16 @@ def test_a_tuple_with_a_further_part_is_refused(what, place):
 def test_two_masks_are_refused():
     with pytest.raises(DataError, match="it holds two masks"):
         read(open_data(TensorDataset(IDS, MASK, MASK)))
+
+
+def test_a_mask_without_numbers_is_told():
+    data = {"input_ids": IDS, "attention_mask": torch.ones(IDS.shape, device="meta")}
+    with pytest.raises(DataError, match="'attention_mask' of sample 0 .*cannot be read"):
+        wp.probe("gpt2-tiny-kjv", data, ["l0"], progress=False)
+
+
+@pytest.mark.parametrize("make", [torch.Tensor.numpy, torch.Tensor.clone], ids=["array", "tensor"])
+def test_ids_of_a_type_that_the_model_takes_not_are_told(make):
+    ids = make(IDS.to(torch.uint64))
+    with pytest.raises(ProbeError, match="cannot take an input of shape|forward pass .* failed"):
+        wp.probe("gpt2-tiny-kjv", {"input_ids": ids}, ["l0"], progress=False)

@@ -22,12 +22,13 @@ def spoilt(change):
     return wp.wrap(net, name="spoilt")
 
 
-def with_nan(net):
-    net.blocks[1].mlp.fc1.weight[0, 0] = torch.nan
+class Overflowing(nn.Module):
+    def forward(self, Z):
+        return Z * 1e38 * 1e38
 
 
-def with_infinity(net):
-    net.blocks[1].attn.proj.weight[0, 0] = torch.inf
+def overflowing(net):
+    net.blocks[1].mlp.drop1 = Overflowing()
 
 
 def of_dead_projections(net):
@@ -43,11 +44,30 @@ def probe(model, metrics=None, data=CLASSED, **options):
     return wp.probe(model, data, metrics, progress=False, **options)
 
 
-@pytest.mark.parametrize("change", [with_nan, with_infinity])
 @pytest.mark.parametrize("metrics", [None, *([each] for each in TOGETHER)], ids=str)
-def test_what_is_not_finite_is_told_with_its_layer_and_site(change, metrics):
+def test_what_is_not_finite_is_told_with_its_layer_and_site(metrics):
     with pytest.raises(NonFiniteError, match=r"8 of 8 samples.* at z_\w+ of layer 2.*weights"):
+        probe(spoilt(overflowing), metrics)
+
+
+@pytest.mark.parametrize("number", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize(
+    "part", ["attn.qkv.weight", "attn.qkv.bias", "mlp.fc1.weight", "norm1.bias"]
+)
+@pytest.mark.parametrize("metrics", [None, ["coherence"], ["rank_me"]], ids=str)
+def test_weights_that_are_not_finite_are_told_by_name(part, number, metrics):
+    """Fused attention makes numbers of NaN among the queries, and each value was finite."""
+
+    def change(net):
+        net.blocks[1].get_parameter(part).view(-1)[3] = number
+
+    told = f"not finite: 1 of them hold NaN or infinity, the first is 'blocks.1.{part}'"
+    with pytest.raises(NonFiniteError, match=told):
         probe(spoilt(change), metrics)
+    with pytest.raises(NonFiniteError, match=told):
+        probe(spoilt(change), metrics, nonfinite="drop")
+    with pytest.raises(NonFiniteError, match=told):
+        wp.similarity(spoilt(change), wp.wrap(small_vit()), CLASSED, progress=False)
 
 
 def test_an_overflow_in_half_precision_is_told():
@@ -84,7 +104,7 @@ def test_one_token_and_one_sample_have_values_or_a_reason():
 def test_a_similarity_of_what_is_not_finite_or_dead_is_told():
     other = wp.wrap(small_vit(), name="other")
     with pytest.raises(NonFiniteError, match="spoilt at z_out of layer 2 are not finite"):
-        wp.similarity(spoilt(with_nan), other, IMAGES, rank=2, progress=False)
+        wp.similarity(spoilt(overflowing), other, IMAGES, rank=2, progress=False)
     with pytest.warns(SameFeaturesWarning, match="layer 1, 2, 3 of spoilt are NaN"):
         wp.similarity(spoilt(dead), other, IMAGES, rank=2, progress=False)
 

@@ -320,3 +320,12 @@ def test_markdown_is_for_a_pull_request(results, verdicts, tmp_path):
 def test_a_part_may_be_empty_of_everything_but_words():
     part = Part("Empty", [Prose("nothing", "gap")])
     assert '<p class="gap">nothing</p>' in page.filled("t", "s", {"empty": part})
+
+
+def test_a_name_of_several_lines_is_a_name(made, tmp_path):
+    """The two of a pair were told apart by the end of a line."""
+    odd = made("crate\nof\nthree lines")
+    page = wp.report([odd, made("vit", shift=1.0)], tmp_path / "r.html")
+    text = page.read_text(encoding="utf-8")
+    assert "Paired differences" in text
+    assert "vit − crate" in text

@@ -10,6 +10,8 @@ import whitebox_probe as wp
 from whitebox_probe._core.errors import ResultError
 from whitebox_probe.results.held import uncopied
 from whitebox_probe.results.plain import plain_samples, plain_table
+from whitebox_probe.results.result import NEEDED
+from whitebox_probe.results.table import COLUMNS, no_value
 
 FLOATS = ["mean", "std", "sem", "ci_low", "ci_high"]
 
@@ -124,11 +126,23 @@ def test_a_run_of_other_types_is_refused(field, value, made):
         replace(made().run, **{field: value})
 
 
-@pytest.mark.parametrize("column", ["basis", "convention", "eps", "lam", "null", "note", "std"])
-def test_a_table_of_fewer_columns_is_good(column, made):
-    found = replace(made(), frame=made().frame.drop(columns=column))
-    assert column not in found.frame
-    repr(found), found.curve("l0"), found.keys()
+@pytest.mark.parametrize("column", [name for name in COLUMNS if name not in NEEDED])
+def test_a_column_that_a_table_lacks_has_no_value(column, made, tmp_path):
+    whole = made().frame
+    found = replace(made(), frame=whole.drop(columns=column).assign(of_mine=1))
+    assert list(found.frame) == [*COLUMNS, "of_mine"]
+    if column in ("model", "count"):
+        assert found.frame[column].equals(whole[column])
+    else:
+        assert found.frame[column].map(no_value).all()
+    other = made("vit")
+    uses(found, replace(other, frame=other.frame.drop(columns=column)), tmp_path)
+    found = replace(made(), frame=whole.drop(columns=column))
+    assert wp.Result.load(found.save(tmp_path / "s")) == found
+
+
+def test_a_table_without_samples_is_good(made):
+    assert len(replace(made(), samples=pd.DataFrame()).frame) == len(made().frame)
 
 
 def test_what_is_in_form_is_not_copied(made):

@@ -22,6 +22,7 @@ from whitebox_probe.checkpoints._shards import expect_whole as expect_whole
 from whitebox_probe.checkpoints._shards import is_index as is_index
 from whitebox_probe.checkpoints._shards import named as named
 from whitebox_probe.checkpoints._shards import of_transformers as of_transformers
+from whitebox_probe.checkpoints._shards import title as title
 from whitebox_probe.checkpoints._shards import weights_in as weights_in
 from whitebox_probe.checkpoints._training import read_script as read_script
 from whitebox_probe.checkpoints._unwrapping import listed as listed

@@ -33,6 +33,15 @@ _OTHERS = {
 }
 
 
+def title(path: Path) -> str:
+    """What a model is called by the name of its file; bytes that are no UTF-8 are shown escaped.
+
+    >>> title(Path("runs/best.pth.tar"))
+    'best'
+    """
+    return path.name.split(".")[0].encode("utf-8", "backslashreplace").decode()
+
+
 def is_index(path: Path) -> bool:
     """Whether a file is, by its beginning, the table of the files that weights lie in."""
     if not is_file(path):

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from whitebox_probe._core.arrays import native
 from whitebox_probe._core.errors import DataError
+from whitebox_probe._core.gate import named
 from whitebox_probe.data import _keys
 from whitebox_probe.data._keys import ATTENDED, HIDDEN
 from whitebox_probe.data.choices import Choices
@@ -221,6 +222,10 @@ def _truths(value: Any, shape: tuple[int, ...], axes: int, what: str) -> Tensor:
         found = torch.as_tensor(native(_plain(value)))
     except (TypeError, ValueError):
         found = torch.zeros(())
+    except RuntimeError as error:  # of a tensor without numbers, or of no plain layout
+        raise DataError(
+            f"{what} cannot be read", named(error), "Give plain numbers, as .cpu() gives them"
+        ) from error
     is_whole = not (found.is_floating_point() or found.is_complex())
     fits = found.ndim == axes and (not shape or tuple(found.shape) == shape)
     is_binary = bool(((found == 0) | (found == 1)).all())

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
 from whitebox_probe._core.errors import DataError, ProbeError
-from whitebox_probe._core.gate import named
+from whitebox_probe._core.gate import named, said
 from whitebox_probe._core.memory import available
 from whitebox_probe.data._parts import Parts
 from whitebox_probe.data._reading import Reading
@@ -305,13 +305,30 @@ def _stacked(parts: Sequence[Tensor | None], numbers: Sequence[int], what: str) 
     return torch.stack([part for part in parts if part is not None])
 
 
+def _of_workers(batches: Iterable[Batch | ProbeError]) -> Iterator[Batch | ProbeError]:
+    """The batches; a process of torch's that read them may have ended.
+
+    Raises: DataError.
+    """
+    try:
+        yield from batches
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in said(error):
+            raise
+        raise DataError(
+            "a process that reads the data has ended",
+            named(error),
+            "Use fewer workers (0 reads in this process), in case memory was short",
+        ) from error
+
+
 def agreeing(batches: Iterable[Batch | ProbeError]) -> Iterator[Batch]:
     """The batches; what was wrong with a sample is raised.
 
     Raises: DataError; also where some batches have masks and others have none, or another kind.
     """
     before: str | None = None
-    for batch in batches:
+    for batch in _of_workers(batches):
         if isinstance(batch, ProbeError):
             raise batch
         if len(batch.ids) == 0:

@@ -91,7 +91,7 @@ def made(
         whatever `wrap` raises.
     """
     module = build(reference, arguments)
-    title = name or _title(reference) if weights is None else name or weights.name.split(".")[0]
+    title = name or _title(reference) if weights is None else name or checkpoints.title(weights)
     notes: list[LoadWarning] = []
     if weights is not None:
         notes = _filled(module, weights, wrapper)

@@ -80,7 +80,7 @@ def recognised(path: Path, wrapper: str | None, options: dict[str, Any]) -> Chec
         _check_heads(path, heads, seen.inner)
         arch |= family.head_arguments(heads, seen.inner)
     return Checkpoint(
-        name=path.name.split(".")[0],
+        name=checkpoints.title(path),
         family=family.name,
         arch=arch,
         source={"kind": "path", "path": str(path)},
@@ -126,7 +126,7 @@ def _of_timm(path: Path) -> Checkpoint | None:
 def _named(path: Path, known: Trained) -> Checkpoint:
     """An entry for a file of the network that timm has by this name."""
     return Checkpoint(
-        name=path.name.split(".")[0],
+        name=checkpoints.title(path),
         family=family_of_timm(known.name),
         arch={"model": known.name, **known.arguments},
         source={"kind": "path", "path": str(path)},

@@ -7,7 +7,6 @@ from typing import Any
 
 from whitebox_probe import checkpoints
 from whitebox_probe._core.errors import CheckpointError
-from whitebox_probe._core.lines import shown
 from whitebox_probe.checkpoints import Checkpoint
 from whitebox_probe.models.fields import with_tokenizer
 from whitebox_probe.models.hub import expect_timm, hub_entry
@@ -26,18 +25,7 @@ def entry_of(
     wrapper: str | None,
     options: dict[str, Any],
 ) -> tuple[Checkpoint, Path | None]:
-    """The registry entry that `source` names or that describes it, and its file if it is one.
-
-    Raises: CheckpointError for a file that is not there, or whose name no result could keep.
-    """
-    try:
-        str(source).encode()
-    except UnicodeEncodeError as error:
-        raise CheckpointError(
-            f"the name of {shown(source)} holds bytes that are no UTF-8",
-            "a result keeps the name of its file as text",
-            "Rename it, or make a link to it with another name",
-        ) from error
+    """The registry entry that `source` names or that describes it, and its file if it is one."""
     if arch is not None:
         path = weights_at(Path(source))
         return _of_file(path, arch), path
@@ -75,7 +63,7 @@ def _of_file(path: Path, arch: str | Mapping[str, Any]) -> Checkpoint:
             "Check the path",
         )
     here = {"kind": "path", "path": str(path)}
-    title = path.name.split(".")[0]
+    title = checkpoints.title(path)
     if isinstance(arch, Mapping):
         arguments = dict(arch)
         if "family" not in arguments:

@@ -150,7 +150,7 @@ def _expect_judgeable(
         weights = got.get("attn_weights")
         if weights is None or not layers[n].causal or bool(weights.isfinite().all()):
             continue
-        bad = [name for name, p in model.module.named_parameters() if not p.isfinite().all()]
+        bad = _not_finite(model.module)
         first = next((n for n, got in found.items() if not _finite(got)), n)
         if bad:
             why = f"{len(bad)} of its weights hold NaN or infinity, the first is '{bad[0]}'"
@@ -161,6 +161,32 @@ def _expect_judgeable(
             why,
             "Check the weights: the training may have diverged, or their type is too small",
         )
+
+
+def expect_finite_weights(model: ProbeModel) -> None:
+    """Refuse weights that hold NaN or infinity.
+
+    What is computed of them may be finite: torch's fused attention makes numbers of NaN.
+
+    Raises: NonFiniteError naming the first of them.
+    """
+    if bad := _not_finite(model.module):
+        raise NonFiniteError(
+            f"{model.name} has weights that are not finite",
+            f"{len(bad)} of them hold NaN or infinity, the first is '{bad[0]}'",
+            "Take weights from before the training diverged",
+        )
+
+
+def _not_finite(module: nn.Module) -> list[str]:
+    """The names of the parameters with NaN or infinity; not of those that lie elsewhere."""
+    plain = (
+        (name, p.data)
+        for name, p in module.named_parameters()
+        if type(p.data) is Tensor and p.is_floating_point() and p.itemsize > 1 and p.numel()
+    )
+    ends = ((name, data.aminmax()) for name, data in plain if not data.is_meta)
+    return [name for name, (low, high) in ends if not (low.isfinite() & high.isfinite())]
 
 
 def _finite(got: Mapping[str, Tensor]) -> bool:

@@ -25,7 +25,7 @@ from whitebox_probe.models.hooks import Sink, attach
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.models.offloaded import is_offloaded, without_weights
 from whitebox_probe.models.preprocess import TextPreprocess
-from whitebox_probe.models.verify import verified_again
+from whitebox_probe.models.verify import expect_finite_weights, verified_again
 from whitebox_probe.models.weights import devices_of
 from whitebox_probe.models.wrappers import is_compiled
 from whitebox_probe.probing.groups import NOT_ONCE, expect_rows
@@ -71,6 +71,7 @@ def ready(model: ProbeModel, device: str | torch.device | None) -> Iterator[torc
     with ExitStack() as stack:
         stack.enter_context(held_alone(model.module))
         verified_again(model)
+        expect_finite_weights(model)
         stack.enter_context(evaluated(model.module))
         renew(model.module)
         stack.enter_context(unchanged(model.module))
@@ -272,7 +273,8 @@ def _fault(model: ProbeModel, batch: Tensor, error: Exception) -> ProbeError:
         )
     if not batch.is_floating_point() and batch.ndim == 2 and batch.numel():
         words, positions = _vocabulary(model.module), _positions(model.module)
-        low, high = int(batch.min()), int(batch.max())
+        whole = batch.numpy(force=True)  # torch has no extremes of 64 bits unsigned
+        low, high = int(whole.min()), int(whole.max())
         if words is not None and not 0 <= low <= high < words:
             return DataError(
                 what,

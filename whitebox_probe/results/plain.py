@@ -70,7 +70,7 @@ def plain_identities(known: Any, samples: pd.DataFrame) -> "pd.Series[Any]":
         raise Unfit(f"it is a {type(known).__name__}, and no Series")
     if not (isinstance(known.dtype, np.dtype) and known.dtype.kind in "iu"):
         known = _made(known, "integer", None)
-    if not known.index.equals(samples.index):
+    if len(samples.columns) and not known.index.equals(samples.index):
         fits = known.index.is_unique and len(known) == len(samples)
         if not fits or not known.index.isin(samples.index).all():
             raise Unfit(f"it is of {len(known)} samples, and there are {len(samples)}, or others")
@@ -149,8 +149,16 @@ def _made(column: "pd.Series[Any]", kind: str, text: Any) -> "pd.Series[Any]":
         cells = [make(None if _is_nothing(cell) else cell, name) for cell in column.tolist()]
         made = pd.Series(cells, index=column.index, dtype=dtype or text, name=column.name)
     except (TypeError, ValueError, OverflowError) as error:
-        raise Unfit(f"its column '{shown(name)}' does not hold a {kind} each") from error
+        raise Unfit(f"its column '{shown(name)}' does not hold {_KINDS[kind]} each") from error
     return made
+
+
+_KINDS = {
+    "number": "a number",
+    "integer": "a whole number",
+    "boolean": "True or False",
+    "text": "a text",
+}
 
 
 def _is_nothing(cell: Any) -> bool:

@@ -39,6 +39,7 @@ from whitebox_probe.results.reading import (
 from whitebox_probe.results.run import Run, same
 from whitebox_probe.results.table import (
     SETTINGS,
+    completed,
     depends_on,
     keys_of,
     matching,
@@ -95,7 +96,7 @@ class Result:
         Raises: ResultError for what no result can hold.
         """
         object.__setattr__(self, "run", Run.of(self.run))
-        for name in ("frame", "samples", "matrices", "identities"):
+        for name in ("samples", "frame", "matrices", "identities"):
             held = uncopied(self, name)
             try:
                 if (own := self._plain(name, held)) is not held:
@@ -110,7 +111,8 @@ class Result:
     def _plain(self, name: str, held: Any) -> Any:
         """What a field is to hold, or the same if that is in form."""
         if name == "frame":
-            return plain_table(held, NEEDED)
+            own = plain_table(held, NEEDED)
+            return completed(own, uncopied(self, "samples"), self.run.model)
         if name == "samples":
             return plain_samples(held)
         if name == "matrices":

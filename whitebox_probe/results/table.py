@@ -259,6 +259,25 @@ def with_settings(frame: pd.DataFrame) -> pd.DataFrame:
     return with_types(frame.assign(**nothing)) if lacking else frame
 
 
+def completed(frame: pd.DataFrame, samples: pd.DataFrame, model: str) -> pd.DataFrame:
+    """A table with all columns of ours: what one does not tell has no value there.
+
+    Of the model and of how many samples a number is, the rest of a result tells.
+    """
+    if all(name in frame for name in COLUMNS):
+        return frame
+    frame = with_settings(frame)
+    lacking = [name for name in COLUMNS if name not in frame]
+    nothing: dict[str, Any] = {name: math.nan for name in lacking}
+    if "model" in lacking:
+        nothing["model"] = model
+    if "count" in lacking:
+        told, every = samples.count(), len(samples)
+        nothing["count"] = [int(told.get(key, every)) for key in keys_of(frame)]
+    frame = frame.assign(**nothing)
+    return frame[[*COLUMNS, *(name for name in frame if name not in COLUMNS)]]
+
+
 def read_table(path: str | Path) -> pd.DataFrame:
     """A frame that was written as CSV, with its types and to the last digit.
 

@@ -66,7 +66,9 @@ def _of(material: "Material", comparison: Comparison) -> Iterator[Block]:
         yield Fold("What else differs between them", lines, open=len(lines) < 4)
 
 
-def _groups(comparison: Comparison) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
+def _groups(
+    comparison: Comparison,
+) -> Iterator[tuple[tuple[str, str], str, str, pd.DataFrame]]:
     """(pair, measure, unit, rows) of each curve of differences."""
     differences = comparison.differences.rename(
         columns={"difference": "mean", "second_basis": "basis"}
@@ -80,11 +82,11 @@ def _groups(comparison: Comparison) -> Iterator[tuple[str, str, str, pd.DataFram
             several = ["site"] * (mine["site"].nunique() > 1) + varying(mine)
             told = measure(str(row["metric"]), {name: row[name] for name in several})
             unit = _FORMS.get(str(row["form"]), comparison.units.get(str(row["metric"]), ""))
-            yield f"{first}\n{second}", told, unit, curve
+            yield (str(first), str(second)), told, unit, curve
 
 
-def _pair(material: "Material", pair: str) -> str:
-    first, second = pair.split("\n")
+def _pair(material: "Material", pair: tuple[str, str]) -> str:
+    first, second = pair
     return f"{material.names[second]} − {material.names[first]}"
 
 
