@@ -193,3 +193,11 @@ def test_ids_of_a_type_that_the_model_takes_not_are_told(make):
     ids = make(IDS.to(torch.uint64))
     with pytest.raises(ProbeError, match="cannot take an input of shape|forward pass .* failed"):
         wp.probe("gpt2-tiny-kjv", {"input_ids": ids}, ["l0"], progress=False)
+
+
+@pytest.mark.parametrize("value", ["x", b"x", ..., {"a": 1}, 1.5, True], ids=repr)
+def test_a_mask_that_is_no_column_is_told(value):
+    """It was passed over, and padding was measured."""
+    with pytest.raises(DataError, match="'attention_mask' of a dict is no mask"):
+        wp.probe("gpt2-tiny-kjv", {"input_ids": IDS, "attention_mask": value}, ["l0"])
+    assert open_data({"input_ids": IDS, "attention_mask": None, "about": "x"}).count == len(IDS)

@@ -43,6 +43,9 @@ IN_FORM = {
     ),
     "one label": lambda r: _with(r, frame=r.frame.set_axis([0] * len(r.frame))),
     "labels of texts": lambda r: _with(r, frame=r.frame.set_axis(list(map(str, r.frame.index)))),
+    "names of columns in categories": lambda r: _with(
+        r, frame=r.frame.set_axis(pd.CategoricalIndex(r.frame.columns), axis=1)
+    ),
     "no notes": lambda r: _with(r, frame=r.frame.assign(note=pd.NA)),
     "numbers of samples as objects": lambda r: _with(
         r, samples=r.samples.set_axis(r.samples.index.astype(object))
@@ -185,3 +188,10 @@ def test_a_comparison_of_other_types_is_the_same(made):
         both, frame=both.frame.convert_dtypes(), differences=both.differences.astype(object)
     )
     assert found == both
+
+
+def test_a_comparison_of_no_differences_shows_itself(made):
+    whole = wp.compare([made(), made("vit", shift=1.0)])
+    none = replace(whole, differences=whole.differences[:0])
+    assert "0 samples, paired" in none._repr_html_()
+    assert repr(none)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from whitebox_probe._core.errors import DataError
-from whitebox_probe.data import _digest, _keys, _paths, names
+from whitebox_probe._core.lines import shown
+from whitebox_probe.data import _digest, _keys, _masks, _paths, names
 from whitebox_probe.data._reading import Reading, knowing_white
 from whitebox_probe.data.arrays import loaded
 from whitebox_probe.data.choices import OF_SAMPLES, OF_TEXTS, Choices
@@ -106,6 +107,13 @@ class _Rows:
 
     def __init__(self, columns: Mapping[str, Any], name: str) -> None:
         self.columns = {key: each for key, each in columns.items() if _is_column(each)}
+        for key in columns.keys() - self.columns.keys():
+            if columns[key] is not None and _masks.is_named_so(key):
+                raise DataError(
+                    f"'{shown(key)}' of a {name} is no mask",
+                    f"it is a {type(columns[key]).__name__}, and no column of one mask a sample",
+                    "Give each sample its mask, or leave it out",
+                )
         sizes = {key: len(each) for key, each in self.columns.items()}
         if len(set(sizes.values())) != 1:
             told = ", ".join(f"'{key}' has {size}" for key, size in sizes.items())

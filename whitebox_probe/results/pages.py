@@ -83,7 +83,8 @@ def of_comparison(comparison: "Comparison") -> str:
     differences = comparison.differences
     names = list(dict.fromkeys(comparison.frame["model"]))
     facts = [f"{_count(differences)} samples, paired", "95% intervals"]
-    facts += [note] if (note := few_note(int(differences["count"].min()))) else []
+    if len(differences) and (note := few_note(int(differences["count"].min()))):
+        facts.append(note)
     pairs = list(differences.groupby(["first", "second"], sort=False))
     rates = set(comparison.frame.loc[comparison.frame["mean_per_token"].notna(), "metric"])
     parts = []
@@ -139,7 +140,7 @@ def _renamed(differences: pd.DataFrame) -> pd.DataFrame:
 
 
 def _count(differences: pd.DataFrame) -> str:
-    counts = sorted(set(differences["count"].astype(int)))
+    counts = sorted(set(differences["count"].astype(int))) or [0]
     return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 

@@ -26,7 +26,7 @@ def plain_table(table: Any, needed: Sequence[str]) -> pd.DataFrame:
     Args: needed: columns that it has to have.
     Raises: Unfit.
     """
-    _expect_columns(table)
+    table = _with_names(table)
     if missing := [name for name in needed if name not in table.columns]:
         raise Unfit(f"it lacks the columns {', '.join(missing)}")
     text = pd.Series([""]).dtype  # of pandas' own choice: an object, or its strings
@@ -48,7 +48,7 @@ def plain_samples(samples: Any) -> pd.DataFrame:
 
     Raises: Unfit.
     """
-    _expect_columns(samples)
+    samples = _with_names(samples)
     index = samples.index
     if len(samples):
         index = _plain_index(index)
@@ -91,7 +91,7 @@ def expect_matrices(matrices: Any) -> None:
             raise Unfit(f"'{shown(name)}' does not hold numbers")
 
 
-def _expect_columns(table: Any) -> None:
+def _with_names(table: Any) -> pd.DataFrame:
     if not isinstance(table, pd.DataFrame):
         raise Unfit(f"it is a {type(table).__name__}, and no DataFrame")
     columns = table.columns
@@ -99,7 +99,10 @@ def _expect_columns(table: Any) -> None:
         raise Unfit(f"its column '{shown(columns[columns.duplicated()][0])}' is in it twice")
     if len(columns) and columns.inferred_type != "string":
         other = [name for name in columns if not isinstance(name, str)]
-        raise Unfit(f"its column {shown(other[0] if other else columns[0])} has no name")
+        if other:
+            raise Unfit(f"its column {shown(other[0])} has no name")
+        return table.set_axis(pd.Index(columns.tolist()), axis="columns")  # of categories
+    return table
 
 
 def _plain_index(index: pd.Index) -> pd.Index:
