@@ -305,7 +305,7 @@ def test_a_wrapper_in_several_state_dicts_is_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "passing", [5, True, 1.5, b"x", "a", ["a"], torch.zeros(3), torch.nn.Linear(1, 1)], ids=repr
+    "passing", [5, True, 1.5, b"x", "a", [1], torch.zeros(3), torch.nn.Linear(1, 1)], ids=repr
 )
 def test_a_modules_unsaved_buffers_are_a_set_of_names(tmp_path: Path, passing: Any) -> None:
     module = torch.nn.Linear(2, 2)

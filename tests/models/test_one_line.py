@@ -97,5 +97,4 @@ def test_a_file_whose_name_is_no_text_names_its_model_all_the_same(tmp_path):
         model = wp.load(path, **how)
         assert model.name == r"mod\udce8le"
         result = wp.probe(model, torch.randn(2, 1, 28, 28), ["l0"], progress=False)
-        result.save(tmp_path / "r", overwrite=True)
-        assert wp.Result.load(tmp_path / "r") == result
+        assert wp.Result.load(result.save(tmp_path / "r")) == result

@@ -151,11 +151,13 @@ def test_a_head_without_tokens_has_no_dimension():
     assert whole["note"].eq("").all()
 
 
-def test_subspaces_that_are_not_finite_are_named_with_their_layer_and_head():
+def test_subspaces_that_are_not_finite_are_named_by_their_weights():
     broken = Layer(1)
     with torch.no_grad():
         broken.heads[3, 0, 0] = torch.nan
-    told = "1 of 4 subspaces of layer 2 are not finite: the weights that head 4 is read from"
+    told = (
+        "net has weights that are not finite: 1 of them hold NaN or infinity, the first is '1.heads"
+    )
     with pytest.raises(NonFiniteError, match=told) as caught:
         probed(wrapped(Layer(1), broken), ["coherence"])
     assert "sample" not in str(caught.value)

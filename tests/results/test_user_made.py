@@ -195,3 +195,10 @@ def test_a_comparison_of_no_differences_shows_itself(made):
     none = replace(whole, differences=whole.differences[:0])
     assert "0 samples, paired" in none._repr_html_()
     assert repr(none)
+
+
+def test_a_result_whose_run_has_another_name_has_it_in_its_table(made, tmp_path):
+    found = replace(made(), run=replace(made().run, model="renamed"))
+    assert set(found.frame["model"]) == {"renamed"}
+    assert wp.Result.load(found.save(tmp_path / "s")) == found
+    assert set(wp.compare([found, made()]).differences["first"]) == {"renamed"}

@@ -72,14 +72,15 @@ def _of_module(
     left[0] -= 1
     fields = made.fields
     passing = fields.get("_non_persistent_buffers_set")
-    passing = set() if passing is None else passing
+    passing = [] if passing is None else passing  # a set is read as a list
+    named = isinstance(passing, list) and all(isinstance(name, str) for name in passing)
     parameters, buffers = _dict(fields, "_parameters"), _dict(fields, "_buffers")
-    if not isinstance(passing, set) or set(parameters) & set(buffers):
+    if not named or set(parameters) & set(buffers):
         raise CheckpointError(
             f"a {shown(made.by)} of the file is no module as torch makes them",
-            "which of its buffers are saved is no set of names"
-            if not isinstance(passing, set)
-            else "a parameter and a buffer of it have one name",
+            "a parameter and a buffer of it have one name"
+            if named
+            else "which of its buffers are saved is no set of names",
             "Save model.state_dict()",
         )
     held = {**parameters, **buffers}

@@ -262,8 +262,11 @@ def with_settings(frame: pd.DataFrame) -> pd.DataFrame:
 def completed(frame: pd.DataFrame, samples: pd.DataFrame, model: str) -> pd.DataFrame:
     """A table with all columns of ours: what one does not tell has no value there.
 
-    Of the model and of how many samples a number is, the rest of a result tells.
+    Of the model and of how many samples a number is, the rest of a result tells: one whose run was
+    given another name has that name.
     """
+    if "model" in frame and len(frame) and frame["model"].iat[0] != model:
+        frame = frame.assign(model=model)
     if all(name in frame for name in COLUMNS):
         return frame
     frame = with_settings(frame)
