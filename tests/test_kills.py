@@ -322,6 +322,17 @@ def test_variables_that_no_launcher_sets_are_told(monkeypatch, capfd, name, valu
     assert f"the variable {name} is '" in lines[0]
 
 
+def test_of_a_single_process_a_launcher_is_not_asked(monkeypatch, capfd):
+    said = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "x", "MASTER_PORT": "1"}
+    for key, value in (said | {"LOCAL_RANK": "5"}).items():
+        monkeypatch.setenv(key, value)
+    assert cli.main(["--version"]) == 0
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    assert cli.main(["--version"]) == 0
+    assert cli.main(["list"]) == 2
+    assert "the command 'list' was started as several processes" in capfd.readouterr().err
+
+
 def test_a_process_of_torchrun_knows_when_it_is_left(monkeypatch):
     for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.setenv(name, "0")

@@ -268,3 +268,9 @@ def test_a_decoder_that_is_no_table_is_told(folder):
     states(folder, "tokenizer_config.json", added_tokens_decoder=["<new>"])
     with pytest.raises(DataError, match="added_tokens_decoder is no table"):
         TextWindows(TEXT, str(folder), 5)
+
+
+@pytest.mark.parametrize("end", ["\u2028", "\x85", "\x0b", "\x1c"], ids=ascii)
+def test_a_line_of_a_vocabulary_ends_where_it_does_for_transformers(tmp_path, monkeypatch, end):
+    monkeypatch.setitem(globals(), "WORDS", [*WORDS[:5], f"in{end}side", *WORDS[5:]])
+    assert of_words(tmp_path, {"<new>": 9, "zz": 10})

@@ -68,6 +68,12 @@ def numbered():
     return module
 
 
+def lazy():
+    module = Plain()
+    module.steps[1] = nn.LazyLinear(8)
+    return module
+
+
 class Answering(Plain):
     def __getattr__(self, name):
         if name in ("embed", "steps", "cut"):
@@ -153,6 +159,7 @@ WRONG = {
     "numbered": ({}, "own.py:numbered", "gave a Plain (that cannot be asked|whose parts)"),
     "answering": ({}, "own.py:Answering", "cannot be asked for its parts: ValueError: no such"),
     "not evaluated": ({}, "own.py:Stubborn", "cannot be asked for its parts: KeyError: 'eval'"),
+    "lazy": ({}, "own.py:lazy", "a Plain cannot be measured yet: 'steps.1.weight' has no shape"),
     "both": ({"arch": "own.py:vit"}, "own.py:vit", "both make a network"),
 }
 

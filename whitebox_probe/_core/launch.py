@@ -21,6 +21,8 @@ def expect_sound() -> None:
     if not all(os.environ.get(name) for name in _NEEDED):
         return
     size = _whole("WORLD_SIZE")
+    if size == 1:
+        return  # alone: nothing else of it is asked
     bounds = {"WORLD_SIZE": (1, _MOST), "RANK": (0, (size or _MOST) - 1)}
     bounds |= {"MASTER_PORT": (0, 65535)}
     bounds |= {"LOCAL_RANK": bounds["RANK"]} if os.environ.get("LOCAL_RANK") else {}

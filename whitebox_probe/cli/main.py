@@ -315,7 +315,7 @@ def _obeyed(words: list[str], args: argparse.Namespace) -> int:
     if unknown:
         _refuse_unknown_options(unknown, top, args.command)
     args.words = words
-    if launch.launched() and args.command != "run":
+    if launch.launched() and args.command not in ("run", None):
         raise ProbeError(
             f"the command '{args.command}' was started as several processes",
             "only run shares its work between them",

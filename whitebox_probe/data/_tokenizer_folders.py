@@ -155,7 +155,8 @@ def _vocabulary(find: Finder) -> Any:
     if (words := find("vocab.json")) is not None:
         return read_mapping(words)
     if (lines := find("vocab.txt")) is not None:
-        return {word: at for at, word in enumerate(read_text(lines).splitlines())}
+        ends = read_text(lines).replace("\r\n", "\n").replace("\r", "\n")  # as files are opened
+        return {word: at for at, word in enumerate(ends.removesuffix("\n").split("\n"))}
     return None
 
 

@@ -1,10 +1,12 @@
 """`wrap`: a torch module that the user already has -> a model to probe."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from whitebox_probe._core.arguments import expect, expect_usual, one_of, optional, text
 from whitebox_probe._core.arguments import path as a_path
@@ -99,6 +101,7 @@ def wrap(
     """
     if not is_wrapper(module):
         expect_model(module, nn.Module, "a torch module")
+        _expect_made(module)
     expect_usual(name=name)
     expect("family", family, optional(text), "it says how the module is built")
     expect("mapping", mapping, optional(a_path), "it says where the sites of a module are")
@@ -158,6 +161,20 @@ def wrap(
         )
     of = _found(module, family)
     return model(of.anatomy, of)
+
+
+def _expect_made(module: nn.Module) -> None:
+    """Refuse a module of lazy parts, whose weights have no shape yet.
+
+    Raises: ProbeError.
+    """
+    for name, tensor in chain(module.named_parameters(), module.named_buffers()):
+        if is_lazy(tensor):
+            raise ProbeError(
+                f"a {type(module).__name__} cannot be measured yet",
+                f"'{name}' has no shape before the first pass",
+                "Run the module once on an input, and pass it then",
+            )
 
 
 def _expect_one(

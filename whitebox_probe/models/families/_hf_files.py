@@ -34,6 +34,7 @@ _LEFT_OUT = (
     ".mask_token",
 )
 _MASKS, _MASKED = ".attention.bias", ".attention.masked_bias"
+_FEW = 4  # of a base model's tensors: with a prefix they are strays, and not the model
 _FIRST = 1 << 20
 """The number in place of a file's first tensor: no weight begins as large, and all are exact."""
 _WHOLE = "_whitebox_probe_whole"
@@ -90,22 +91,27 @@ def in_todays_names(weights: dict[str, Tensor], network: Any) -> dict[str, Tenso
         return {k: t for k, t in inside.items() if k in own or not k.startswith(TASKS)}
     prefix = prefix_in(weights, network)
     bare = {k[len(prefix) :]: t for k, t in weights.items() if k.startswith(prefix)}
+    own = network.state_dict()
+    if not prefix:
+        bare = {k: t for k, t in bare.items() if k in own or not k.startswith(TASKS)}
     bare = _in_new_names(bare)
     for key in weights if prefix else ():
         if not key.startswith(prefix) and _renamed(key) in bare:
             raise twice(_renamed(key), f"{prefix}{_renamed(key)}", key)
-    if not set(bare) - set(network.state_dict()) or not _others(bare, network):
+    if not set(bare) - set(own) or not _others(bare, network):
         return bare
     found = _converted(weights, type(network), network.config, prefix=prefix, beside=not prefix)
     return found if len(_others(found, network)) < len(_others(bare, network)) else bare
 
 
 def prefix_in(weights: Mapping[str, Tensor], network: Any) -> str:
-    """What the base model's names begin with in a file; empty where most have no prefix."""
+    """What the base model's names begin with in a file; empty where few begin so.
+
+    A head may have more tensors than the base model, and a file fewer where it has them joined.
+    """
     prefix = f"{network.base_model_prefix}."
     with_it = sum(key.startswith(prefix) for key in weights)
-    without = sum(not key.startswith((prefix, *TASKS)) for key in weights)
-    return prefix if with_it and with_it >= without else ""
+    return prefix if with_it and with_it >= len(network.state_dict()) / _FEW else ""
 
 
 def is_left_out(key: str, tensor: Tensor) -> bool:
@@ -154,6 +160,7 @@ def _converted(
         for key in unused
         if _is_ours(key, prefix, beside)
         and not is_left_out(key, weights[key])
+        and ".lm_head." not in key
         and not any(re.search(pattern, key) for pattern in ignored)
     }
     if lost and (other := _with_another(lost, weights, kind, config)) is not None:
