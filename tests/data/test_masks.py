@@ -201,3 +201,9 @@ def test_a_mask_that_is_no_column_is_told(value):
     with pytest.raises(DataError, match="'attention_mask' of a dict is no mask"):
         wp.probe("gpt2-tiny-kjv", {"input_ids": IDS, "attention_mask": value}, ["l0"])
     assert open_data({"input_ids": IDS, "attention_mask": None, "about": "x"}).count == len(IDS)
+
+
+@pytest.mark.parametrize("key", ["pad_token_id", "padding", "mask_ratio", "notepad", "mask_token"])
+def test_what_stands_beside_the_columns_is_no_mask_by_a_part_of_its_name(key):
+    for value in (3, "max_length", 0.75, np.array(1.0)):
+        assert open_data({"input_ids": IDS, key: value}).count == len(IDS)

@@ -35,6 +35,10 @@ def of_dead_projections(net):
     net.blocks[1].attn.qkv.weight.zero_(), net.blocks[1].attn.qkv.bias.zero_()
 
 
+def nested(tensor):
+    return torch.nested.nested_tensor([tensor, tensor[:2]])
+
+
 def dead(net):
     for parameter in net.parameters():
         parameter.zero_()
@@ -128,3 +132,12 @@ def test_the_same_call_twice_gives_the_same_bytes(tmp_path):
             assert first == now, name
     tables = [wp.Result.load(tmp_path / str(n)).frame["mean"].to_numpy() for n in (0, 3)]
     assert tables[0] == pytest.approx(tables[1], rel=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR:UserWarning")
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested:UserWarning")
+@pytest.mark.parametrize("make", [torch.Tensor.to_sparse, torch.Tensor.to_sparse_csr, nested])
+def test_weights_of_other_layouts_are_passed_over(make):
+    net = small_vit()
+    net.beside = nn.Parameter(make(torch.eye(3)), requires_grad=False)
+    assert len(probe(wp.wrap(net), ["l0"], IMAGES).samples) == 8

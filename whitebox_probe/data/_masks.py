@@ -24,6 +24,8 @@ from whitebox_probe.data.choices import Choices
 TAKEN = {"attention_mask": False, **dict.fromkeys((*HIDDEN, "padding_mask"), True), "mask": False}
 """What a model's forward calls the mask of its padding, the surest first: whether True is it."""
 _KNOWN = (*ATTENDED, "special_tokens_mask")
+MASKS = frozenset({*_KNOWN, *TAKEN})
+"""What masks of tokens are called."""
 _NAMED = ("mask", "pad")
 """What names of masks hold, their meaning known or not."""
 _SEGMENTS, _POSITIONS = _BESIDE = "token_type_ids", "position_ids"
@@ -160,14 +162,9 @@ def _of_ids(
     return any(_shape(value) == _shape(each) != () for each in ids) and _shape(value) != shape
 
 
-def is_named_so(key: str) -> bool:
-    """Whether a key is called as masks are."""
-    return any(word in key.lower() for word in _NAMED)
-
-
 def _may_matter(key: str) -> bool:
     """Whether a key may be of what tells tokens apart."""
-    return key in _BESIDE or is_named_so(key)
+    return key in _BESIDE or any(word in key.lower() for word in _NAMED)
 
 
 def _is_unknown(
@@ -178,9 +175,10 @@ def _is_unknown(
         return True
     if of == "images":  # beside which there are segmentations, and the masks of captions
         return key.lower().endswith("mask") and _may_mask(value, shape, axes)
+    named = any(word in key.lower() for word in _NAMED)
     # Beside tokens whose places are known it may have axes more, and still be of them.
     several = len(_shape(value)) >= axes if shape else True
-    return is_named_so(key) and several and _may_mask(value, shape, axes)
+    return named and several and _may_mask(value, shape, axes)
 
 
 def _may_mask(value: Any, shape: tuple[int, ...] | None, axes: int) -> bool:

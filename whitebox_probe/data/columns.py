@@ -108,7 +108,7 @@ class _Rows:
     def __init__(self, columns: Mapping[str, Any], name: str) -> None:
         self.columns = {key: each for key, each in columns.items() if _is_column(each)}
         for key in columns.keys() - self.columns.keys():
-            if columns[key] is not None and _masks.is_named_so(key):
+            if columns[key] is not None and key in _masks.MASKS:
                 raise DataError(
                     f"'{shown(key)}' of a {name} is no mask",
                     f"it is a {type(columns[key]).__name__}, and no column of one mask a sample",

@@ -179,11 +179,12 @@ def expect_finite_weights(model: ProbeModel) -> None:
 
 
 def _not_finite(module: nn.Module) -> list[str]:
-    """The names of the parameters with NaN or infinity; not of those that lie elsewhere."""
+    """The names of the parameters with NaN or infinity, among plain ones that are here."""
     plain = (
         (name, p.data)
         for name, p in module.named_parameters()
-        if type(p.data) is Tensor and p.is_floating_point() and p.itemsize > 1 and p.numel()
+        if type(p.data) is Tensor and p.layout is torch.strided and not p.is_nested
+        if p.is_floating_point() and p.itemsize > 1 and p.numel()
     )
     ends = ((name, data.aminmax()) for name, data in plain if not data.is_meta)
     return [name for name, (low, high) in ends if not (low.isfinite() & high.isfinite())]

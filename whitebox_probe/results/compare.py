@@ -175,6 +175,10 @@ class Comparison:
             expect(_schema.COMPARISON, whole)
             frames = {attribute: _read_whole(folder, attribute) for attribute in FILES}
             frames = _expect_whole(frames, FILES)
+            pairs = frames["differences"][["first", "second"]]
+            if absent := sorted({*pairs["first"], *pairs["second"]} - {*frames["frame"]["model"]}):
+                told = f"the rows of {shown(absent[0])}, which {FILES['differences']} is of"
+                raise Unfit(f"{FILES['frame']}: it lacks {told}")
         except Unfit as why:
             raise ResultError(f"the comparison in {folder} cannot be read", str(why), _FIX) from why
         return cls(**frames, notes=tuple(whole.get("notes", ())), units=whole.get("units", {}))
@@ -214,10 +218,7 @@ def _expect_whole(
     Raises: Unfit.
     """
     made = {name: _whole(name, table, called[name]) for name, table in tables.items()}
-    models, pairs = set(made["frame"]["model"]), made["differences"][["first", "second"]]
-    if absent := sorted({*pairs["first"], *pairs["second"]} - models):
-        told = f"the rows of {shown(absent[0])}, which {called['differences']} is of"
-        raise Unfit(f"{called['frame']}: it lacks {told}")
+    pairs = made["differences"][["first", "second"]]
     if (pairs["first"] == pairs["second"]).any():
         raise Unfit(f"{called['differences']}: a model is paired with itself")
     return made

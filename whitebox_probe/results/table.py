@@ -260,25 +260,23 @@ def with_settings(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def completed(frame: pd.DataFrame, samples: pd.DataFrame, model: str) -> pd.DataFrame:
-    """A table with all columns of ours: what one does not tell has no value there.
+    """A table with all columns of ours but settings: what one does not tell has no value there.
 
-    Of the model and of how many samples a number is, the rest of a result tells: one whose run was
-    given another name has that name.
+    Of the model and of how many samples a number is, the rest of a result tells. A setting that is
+    not a column is not known, which is another thing than one without a value.
     """
-    if "model" in frame and len(frame) and frame["model"].iat[0] != model:
-        frame = frame.assign(model=model)
-    if all(name in frame for name in COLUMNS):
+    lacking = [name for name in COLUMNS if name not in frame and name not in SETTINGS]
+    if not lacking:
         return frame
-    frame = with_settings(frame)
-    lacking = [name for name in COLUMNS if name not in frame]
-    nothing: dict[str, Any] = {name: math.nan for name in lacking}
+    nothing: dict[str, Any] = {name: "" if name == "note" else math.nan for name in lacking}
     if "model" in lacking:
         nothing["model"] = model
     if "count" in lacking:
         told, every = samples.count(), len(samples)
         nothing["count"] = [int(told.get(key, every)) for key in keys_of(frame)]
     frame = frame.assign(**nothing)
-    return frame[[*COLUMNS, *(name for name in frame if name not in COLUMNS)]]
+    own = [name for name in COLUMNS if name in frame]
+    return frame[[*own, *(name for name in frame if name not in COLUMNS)]]
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
