@@ -143,11 +143,16 @@ def test_a_column_that_a_table_lacks_has_no_value(column, made, tmp_path):
     assert wp.Result.load(found.save(tmp_path / "s")) == found
 
 
-@pytest.mark.parametrize("column", SETTINGS)
-def test_a_table_without_a_setting_is_good(column, made):
-    found = replace(made(), frame=made().frame.drop(columns=column))
-    assert column not in found.frame
-    repr(found), found.curve("l0"), found.keys()
+@pytest.mark.parametrize("columns", [*([name] for name in SETTINGS), list(SETTINGS)], ids=".".join)
+def test_a_table_without_settings_is_good(columns, made, tmp_path):
+    found, other = (replace(r, frame=r.frame.drop(columns=columns)) for r in (made(), made("vit")))
+    assert not {*columns} & {*found.frame}
+    for name in SETTINGS:
+        value = next(iter(made().frame[name].dropna()), None)
+        assert found.select(**{name: value}).values("l0").tolist() == found.values("l0").tolist()
+    wp.plots.compression(found, other)
+    wp.report([found, other], tmp_path / "report.html")
+    uses(found, other, tmp_path)
 
 
 def test_a_table_without_samples_is_good(made):

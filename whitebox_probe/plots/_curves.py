@@ -30,7 +30,7 @@ from whitebox_probe.plots.page import Page, extent, page, refuse_size
 from whitebox_probe.results.forms import normal_form
 from whitebox_probe.results.pairing import expect_same_parameters
 from whitebox_probe.results.result import Result
-from whitebox_probe.results.table import no_value
+from whitebox_probe.results.table import no_value, setting
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -239,7 +239,7 @@ def _bases(curves: Sequence[Curve]) -> str | None:
     families: dict[str, dict[str, None]] = {}
     for curve in curves:
         name = str(curve.result.run.get("family", curve.result.model))
-        families.setdefault(str(curve.raw["basis"].iloc[0]), {})[name] = None
+        families.setdefault(str(setting(curve.raw, "basis").iloc[0]), {})[name] = None
     if len(families) == 1:
         return f"$U$: {verbatim(next(iter(families)))}"
     told = (verbatim(f"{basis} ({', '.join(names)})") for basis, names in families.items())

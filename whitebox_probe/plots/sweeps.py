@@ -13,7 +13,7 @@ from whitebox_probe.plots._comparable import (
 from whitebox_probe.plots._each import Options, draw
 from whitebox_probe.plots.kind import figure
 from whitebox_probe.results.result import Result
-from whitebox_probe.results.table import matching
+from whitebox_probe.results.table import matching, setting
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,7 +49,7 @@ def eps_sweep(
     of_it = [r.frame[r.frame["metric"] == metric] for r in results]
     given = Options(**options)
     expect_dependence(results, metric, given.where)
-    held = [set(rows[matching(rows, given.where)]["eps"].dropna()) for rows in of_it]
+    held = [set(setting(rows[matching(rows, given.where)], "eps").dropna()) for rows in of_it]
     shared = sorted(set.intersection(*held))
     if not shared:
         raise ResultError(

@@ -12,7 +12,7 @@ from whitebox_probe.results.forms import GAUSSIAN, NULL_SEPARATOR, in_nats, scal
 from whitebox_probe.results.held import uncopied
 from whitebox_probe.results.pages import place
 from whitebox_probe.results.result import Result
-from whitebox_probe.results.table import SETTINGS, no_value, written
+from whitebox_probe.results.table import SETTINGS, no_value, setting, written
 
 if TYPE_CHECKING:
     from whitebox_probe.reporting.material import Material
@@ -42,7 +42,7 @@ class Curve:
     @property
     def null(self) -> str:
         """Which null it is, in words; empty for the model itself."""
-        kind = str(self.rows["null"].iloc[0] or self.source.model.partition(NULL_SEPARATOR)[2])
+        kind = _null(self.rows) or self.source.model.partition(NULL_SEPARATOR)[2]
         return f"{kind.replace('_', ' ')} null" if kind else ""
 
 
@@ -63,9 +63,14 @@ def groups(results: Sequence[Result]) -> dict[Key, list[Rows]]:
             found.setdefault(key, []).append((result, rows.sort_values("layer")))
             order.setdefault(key, (place(result.run, str(row["metric"])), len(order)))
     # A null that was measured where its model was not has nothing to stand beside.
-    own = {k: v for k, v in found.items() if any(not rows["null"].iloc[0] for _, rows in v)}
+    own = {k: v for k, v in found.items() if any(not _null(rows) for _, rows in v)}
     kept = own or found
     return {key: kept[key] for key in sorted(kept, key=lambda key: order[key])}
+
+
+def _null(rows: pd.DataFrame) -> str:
+    """Which null a curve's rows are of; empty for the model's own."""
+    return str(setting(rows, "null").iloc[0])
 
 
 def titles(found: Mapping[Key, Any]) -> dict[Key, str]:
@@ -88,7 +93,7 @@ def with_nulls(material: "Material", own: Sequence[Rows]) -> tuple[list[Curve], 
     found = [Curve(result, rows, result) for result, rows in own]
     missing = []
     for result, rows in own:
-        if rows["null"].iloc[0]:
+        if _null(rows):
             continue
         for null in material.nulls.get(result.model, {}).values():
             curve = _as_measured(null, rows)
@@ -140,8 +145,9 @@ def _gaussian(curves: Sequence[Curve], curve: Curve) -> pd.DataFrame | None:
     mine = curve.rows.iloc[0]
     for other in curves:
         row = other.rows.iloc[0]
-        same = other.of is curve.of and all(row[n] == mine[n] for n in ("site", "basis"))
-        if same and row["null"] == GAUSSIAN and {*curve.rows["layer"]} <= {*other.rows["layer"]}:
+        same = other.of is curve.of and all(row.get(n) == mine.get(n) for n in ("site", "basis"))
+        deep = {*curve.rows["layer"]} <= {*other.rows["layer"]}
+        if same and deep and _null(other.rows) == GAUSSIAN:
             return other.rows
     return None
 
@@ -168,7 +174,7 @@ def _rows(
     model: str, curve: Curve, sizes: Mapping[str, Sizes], *, several: bool
 ) -> Iterator[dict[str, Any]]:
     null = curve.null
-    basis = str(curve.rows["basis"].iloc[0])
+    basis = str(setting(curve.rows, "basis").iloc[0])
     series = f"{model} ({basis})" if several and basis else model
     series = f"{series}: {null}" if null else series
     for i, row in enumerate(curve.rows.to_dict("records")):

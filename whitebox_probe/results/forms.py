@@ -10,6 +10,7 @@ from whitebox_probe._core.errors import ResultError
 from whitebox_probe.results.held import uncopied
 from whitebox_probe.results.result import Result
 from whitebox_probe.results.run import Run
+from whitebox_probe.results.table import setting
 
 NULL_SEPARATOR = " | "
 """Stands in a result's name between its model and the null that was taken of it."""
@@ -46,7 +47,7 @@ def gaussian_null(
     for other in (result, *others):
         of = other.run.null_of or other.model.partition(NULL_SEPARATOR)[0]
         mine = other is result or of == result.model
-        if mine and (uncopied(other, "frame")["null"] == GAUSSIAN).any():
+        if mine and (setting(uncopied(other, "frame"), "null") == GAUSSIAN).any():
             return other.curve(metric, site, null=GAUSSIAN, **where)
     return None
 

@@ -45,6 +45,7 @@ from whitebox_probe.results.table import (
     matching,
     no_value,
     not_measured,
+    setting,
     several_values,
     values_of,
     with_settings,
@@ -301,8 +302,8 @@ class Result:
         names = {old: new for old, new in zip(keys, keys_of(rows), strict=True)}
         kept = [column for column in samples.columns if column in names]
         matrices, places = self._selected_matrices(wanted)
-        left = {n: [v for v in pd.unique(rows[n]) if not no_value(v)] for n in wanted}
-        left |= {"null": list(pd.unique(rows["null"]))} if "null" in wanted else {}
+        left = {n: [v for v in pd.unique(setting(rows, n)) if not no_value(v)] for n in wanted}
+        left |= {"null": list(pd.unique(setting(rows, "null")))} if "null" in wanted else {}
         narrow = {name: values for name, values in left.items() if values}
         return Result(
             frame=rows,

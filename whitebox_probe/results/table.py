@@ -252,11 +252,18 @@ def with_types(frame: pd.DataFrame) -> pd.DataFrame:
 
 def with_settings(frame: pd.DataFrame) -> pd.DataFrame:
     """A table with all settings and notes: what one does not tell has no value there."""
-    lacking = [name for name in (*SETTINGS, "note") if name not in frame]
-    nothing: dict[str, Any] = {
-        name: "" if name in TEXTS else None if name in BOOLEANS else math.nan for name in lacking
-    }
-    return with_types(frame.assign(**nothing)) if lacking else frame
+    nothing = {name: _nothing(name) for name in (*SETTINGS, "note") if name not in frame}
+    return with_types(frame.assign(**nothing)) if nothing else frame
+
+
+def setting(rows: pd.DataFrame, name: str) -> "pd.Series[Any]":
+    """The values of a setting, or that there is none in a table without a column of it."""
+    return rows[name] if name in rows else pd.Series(_nothing(name), index=rows.index, name=name)
+
+
+def _nothing(name: str) -> Any:
+    """What a column of a table holds where there is no value."""
+    return "" if name in TEXTS else None if name in BOOLEANS else math.nan
 
 
 def completed(frame: pd.DataFrame, samples: pd.DataFrame, model: str) -> pd.DataFrame:

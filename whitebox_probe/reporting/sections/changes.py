@@ -11,7 +11,7 @@ from whitebox_probe.results.forms import NULL_SEPARATOR, in_nats, scale
 from whitebox_probe.results.held import uncopied
 from whitebox_probe.results.pages import place
 from whitebox_probe.results.result import Result, units_of
-from whitebox_probe.results.table import varying
+from whitebox_probe.results.table import setting, varying
 
 if TYPE_CHECKING:
     from whitebox_probe.reporting.material import Material
@@ -32,16 +32,17 @@ def changes(material: "Material") -> tuple[str, list[str], list[list[str]]]:
         units = units_of(result)
         frame = uncopied(result, "frame")
         several = {m: varying(g) for m, g in frame.groupby("metric", sort=False)}
-        nulls_alone = bool((frame["null"] != "").all())
+        nulls_alone = bool((setting(frame, "null") != "").all())
         for row in summary.changes(result).to_dict("records"):
-            if row["null"] and row["site"] == WEIGHTS and not nulls_alone:
+            null = str(row.get("null", ""))
+            if null and row["site"] == WEIGHTS and not nulls_alone:
                 continue  # no null of tokens changes what is read from weights
             metric = str(row["metric"])
             settings = {n: row[n] for n in several[metric] if n != "null"}
             unit = units.get(metric, "")
             unit = "nats / token" if unit == "nats" and material.sizes_differ else unit
             name = summary.measure(metric, settings) + (f" [{unit}]" if unit else "")
-            line = [name, _model(material, result, str(row["null"])), *map(str, summary.cells(row))]
+            line = [name, _model(material, result, null), *map(str, summary.cells(row))]
             found.setdefault(name, []).append(line)
             order.setdefault(name, (place(result.run, metric), len(order)))
     told = [row for name in sorted(found, key=lambda n: order[n]) for row in found[name]]

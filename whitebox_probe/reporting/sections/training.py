@@ -9,6 +9,7 @@ from whitebox_probe.reporting.measured import groups, titles
 from whitebox_probe.reporting.section import Chart, Control, Part, Section, Sheet
 from whitebox_probe.reporting.sections.changes import per_token
 from whitebox_probe.results.forms import in_nats
+from whitebox_probe.results.table import setting
 
 if TYPE_CHECKING:
     from whitebox_probe.reporting.material import Material
@@ -24,7 +25,7 @@ def _make(material: "Material") -> Part | None:
     told = titles(found)
     sheets: dict[str, Sheet] = {}
     for key, curves in found.items():
-        own = [(r, rows) for r, rows in curves if not rows["null"].iloc[0]]
+        own = [(r, rows) for r, rows in curves if not setting(rows, "null").iloc[0]]
         rows = [row for r, of in own for row in _rows(material, r, of, step_of[r.model])]
         if not rows:
             continue
