@@ -414,6 +414,25 @@ def test_a_module_that_cannot_be_copied_has_no_permuted_weights():
         next(nulls.draws(model, nulls.PERMUTED, 1, seed=0))
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested:UserWarning")
+@pytest.mark.parametrize(
+    "weight",
+    [
+        lambda: torch.nested.nested_tensor([torch.ones(3), torch.ones(2)]),
+        lambda: torch.nested.nested_tensor([torch.ones(3), torch.ones(2)], layout=torch.jagged),
+        lambda: torch.zeros(3, dtype=torch.uint8).view(torch.bits8),
+        lambda: torch.ones(1, 1).expand(10**6, 10**6),
+    ],
+    ids=["nested", "jagged", "bits", "expanded"],
+)
+def test_a_weight_that_cannot_be_permuted_is_named(weight):
+    vit = small_vit()
+    vit.beside = nn.Parameter(weight(), requires_grad=False)
+    model = wp.wrap(vit, name="a")
+    with pytest.raises(ProbeError, match="of a cannot be permuted: (it cannot be|'beside')"):
+        next(nulls.draws(model, nulls.PERMUTED, 1, seed=0))
+
+
 def test_other_settings_are_one_change_away():
     model = wp.load("vit-tiny-fmnist")
     base = usual(model, eps=0.1, lam=0.1)

@@ -39,6 +39,10 @@ def nested(tensor):
     return torch.nested.nested_tensor([tensor, tensor[:2]])
 
 
+def larger_than_memory(tensor):
+    return tensor[:1, :1].expand(10**6, 10**6)
+
+
 def dead(net):
     for parameter in net.parameters():
         parameter.zero_()
@@ -136,8 +140,17 @@ def test_the_same_call_twice_gives_the_same_bytes(tmp_path):
 
 @pytest.mark.filterwarnings("ignore:Sparse CSR:UserWarning")
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested:UserWarning")
-@pytest.mark.parametrize("make", [torch.Tensor.to_sparse, torch.Tensor.to_sparse_csr, nested])
+@pytest.mark.parametrize(
+    "make", [torch.Tensor.to_sparse, torch.Tensor.to_sparse_csr, nested, larger_than_memory]
+)
 def test_weights_of_other_layouts_are_passed_over(make):
     net = small_vit()
     net.beside = nn.Parameter(make(torch.eye(3)), requires_grad=False)
     assert len(probe(wp.wrap(net), ["l0"], IMAGES).samples) == 8
+
+
+def test_an_expanded_weight_that_is_not_finite_is_told():
+    net = small_vit()
+    net.beside = nn.Parameter(larger_than_memory(torch.eye(3) * torch.nan), requires_grad=False)
+    with pytest.raises(NonFiniteError, match="1 of them hold NaN or infinity, the first is 'besid"):
+        probe(wp.wrap(net), ["l0"], IMAGES)

@@ -1,6 +1,7 @@
 """What a model would show without any training: draws of random weights, each measured alike."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
 
@@ -10,6 +11,7 @@ from torch import nn
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe._core.gate import named
 from whitebox_probe._core.hashing import seed_of
+from whitebox_probe._core.lines import shown
 from whitebox_probe.models.load import load_random
 from whitebox_probe.models.model import ProbeModel
 from whitebox_probe.models.offloaded import is_offloaded
@@ -106,6 +108,19 @@ def _expect_other_subspaces(model: ProbeModel, draw: ProbeModel) -> None:
             )
 
 
+@contextmanager
+def _told(model: ProbeModel, why: str) -> Iterator[None]:
+    """What becomes of an error of whatever a module holds."""
+    try:
+        yield
+    except Exception as error:
+        raise ProbeError(
+            f"the weights of {model.name} cannot be permuted",
+            f"{why} ({named(error)})",
+            "Give models without training (untrained=), or measure no null (null=False)",
+        ) from error
+
+
 def _permuted(model: ProbeModel, seed: int) -> ProbeModel:
     """The same module with the entries of each of its parameters in another order."""
     if is_offloaded(model.module):
@@ -115,16 +130,10 @@ def _permuted(model: ProbeModel, seed: int) -> ProbeModel:
             "Load it whole, or give models without training (untrained=)",
         )
     random = torch.Generator().manual_seed(seed)
-    try:
+    with _told(model, "it cannot be copied"):  # a lock, a file, a sparse buffer
         module = copied(model.module)
-    except Exception as error:  # a lock, a file, a sparse buffer: whatever the module holds
-        raise ProbeError(
-            f"the weights of {model.name} cannot be permuted",
-            f"it cannot be copied ({named(error)})",
-            "Give models without training (untrained=), or measure no null (null=False)",
-        ) from error
-    with torch.no_grad():
-        for parameter in module.parameters():
+    for name, parameter in module.named_parameters():
+        with _told(model, f"'{shown(name)}' takes no other order"), torch.no_grad():
             order = torch.randperm(parameter.numel(), generator=random).to(parameter.device)
             flat = parameter.detach().reshape(-1)[order]
             parameter.copy_(flat.view_as(parameter))
