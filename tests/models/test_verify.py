@@ -7,6 +7,7 @@ import warnings
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrize import register_parametrization
 
 import whitebox_probe as wp
 from whitebox_probe._core.errors import (
@@ -277,7 +278,7 @@ def _with(value):
     [
         (_with(torch.nan), "layer 1 of .* not finite: 1 of its weights hold NaN .*'.*weight'"),
         (_with(torch.inf), "layer 1 of .* not finite: 1 of its weights hold NaN .*'.*weight'"),
-        (_scaled, "not finite: its weights are finite, and what it computes of them overflows"),
+        (_scaled, "not finite: its parameters are finite, and what it makes of them is not"),
     ],
 )
 def test_attention_that_is_not_finite_is_told_as_such(change, told, which):
@@ -285,6 +286,46 @@ def test_attention_that_is_not_finite_is_told_as_such(change, told, which):
     with torch.no_grad():
         change(module)
     with pytest.raises(NonFiniteError, match=told):
+        wp.wrap(module)
+
+
+class _Spoilt(nn.Module):
+    def forward(self, weight):
+        return weight * torch.nan
+
+
+def _plain(linear):
+    weight = linear.weight.detach() * torch.nan
+    del linear.weight
+    linear.weight = weight
+
+
+def _normed(linear):
+    with torch.no_grad():
+        linear.weight[0] = 0  # whose length is divided by
+    nn.utils.parametrizations.weight_norm(linear)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _plain,
+        _normed,
+        lambda part: register_parametrization(part, "weight", _Spoilt(), unsafe=True),
+    ],
+    ids=["plain", "normed", "parametrised"],
+)
+def test_numbers_that_fused_attention_makes_of_nan_are_refused(change):
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 24}
+    config = transformers.BertConfig(
+        vocab_size=60, num_attention_heads=2, attn_implementation="sdpa", **sizes
+    )
+    module = transformers.BertModel(config).eval()
+    change(module.encoder.layer[1].attention.self.key)
+    made = module(torch.arange(9)[None]).last_hidden_state
+    assert made.isfinite().all()
+    with pytest.raises(NonFiniteError, match="layer 2 of BertModel computes what is not finite"):
         wp.wrap(module)
 
 

@@ -128,6 +128,8 @@ def unwrap(
     held = {key: value for key, value in held.items() if key not in modules} or held
     if len(held) > 1 and fits is not None:
         held = {key: value for key, value in held.items() if fits(value)} or held
+    for key, inner in held.items():
+        _expect_alone(loaded, key, inner, path)
     if set(held) == {PLAIN, AVERAGE}:
         if notes is not None:
             notes.append(_averaged(path))
@@ -143,6 +145,25 @@ def unwrap(
     if _is_tensors(loaded):
         return dict(loaded)
     raise no_weights(path, _told(loaded))
+
+
+def _expect_alone(
+    loaded: Mapping[Any, Any], key: str, inner: "Mapping[str, Tensor]", path: Path
+) -> None:
+    """Refuse tensors beside a state dict that have the names of its own.
+
+    Raises: CheckpointError.
+    """
+    import torch
+
+    own = {without_wrappers(name) for name in inner}
+    for name, value in loaded.items():
+        if isinstance(value, torch.Tensor) and without_wrappers(str(name)) in own:
+            raise CheckpointError(
+                f"{path} holds '{shown(str(name))}' twice",
+                f"beside its state dict '{shown(key)}', which holds one of that name, it has others",
+                f"Pass wrapper='{shown(key)}' for what is inside, or save the one that is meant",
+            )
 
 
 def _averaged(path: Path) -> LoadWarning:

@@ -140,22 +140,26 @@ def _try_layers(
 def _expect_judgeable(
     model: ProbeModel, layers: Mapping[int, Layer], found: Mapping[int, Mapping[str, Tensor]]
 ) -> None:
-    """Tell causal attention that is not finite as such: NaN is no zero, and seems to look ahead.
+    """Tell attention that is not finite as such, where it would be taken for another fault or none.
 
-    Other values that are not finite cannot be told apart, and are found when they are measured.
+    Causal attention of NaN, which is no zero, seems to look ahead. Torch's fused attention makes
+    numbers of it, which are all finite. Other values are found when they are measured.
 
     Raises: NonFiniteError naming the first layer that is not.
     """
     for n, got in found.items():
         weights = got.get("attn_weights")
-        if weights is None or not layers[n].causal or bool(weights.isfinite().all()):
+        if weights is None or bool(weights.isfinite().all()):
+            continue
+        hidden = "attn_out" in got and _finite({"attn_out": got["attn_out"]})
+        if not layers[n].causal and not hidden:
             continue
         bad = _not_finite(model.module)
         first = next((n for n, got in found.items() if not _finite(got)), n)
         if bad:
             why = f"{len(bad)} of its weights hold NaN or infinity, the first is '{bad[0]}'"
         else:
-            why = "its weights are finite, and what it computes of them overflows"
+            why = "its parameters are finite, and what it makes of them is not"
         raise NonFiniteError(
             f"layer {first} of {type(model.module).__name__} computes what is not finite",
             why,
