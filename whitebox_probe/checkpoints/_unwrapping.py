@@ -161,7 +161,7 @@ def _expect_alone(
         if isinstance(value, torch.Tensor) and without_wrappers(str(name)) in own:
             raise CheckpointError(
                 f"{path} holds '{shown(str(name))}' twice",
-                f"beside its state dict '{shown(key)}', which holds one of that name, it has others",
+                f"once in its state dict '{shown(key)}', and once beside it",
                 f"Pass wrapper='{shown(key)}' for what is inside, or save the one that is meant",
             )
 

@@ -19,6 +19,7 @@ from whitebox_probe._core.errors import DataError
 from whitebox_probe._core.gate import named
 from whitebox_probe.data import _keys
 from whitebox_probe.data._keys import ATTENDED, HIDDEN
+from whitebox_probe.data._numbers import numbers
 from whitebox_probe.data.choices import Choices
 
 TAKEN = {"attention_mask": False, **dict.fromkeys((*HIDDEN, "padding_mask"), True), "mask": False}
@@ -85,17 +86,18 @@ def mask_in(part: Any, inputs: Any, axes: int, what: str, choices: Choices) -> T
     Raises: DataError for numbers that are neither a mask nor a class, and for a mask that a model
         with one of its own may take to say the reverse, or would have to be given.
     """
-    second = _as_tensor(part)
+    second = _as_tensor(part, f"what stands beside the input of {what}")
     # More axes beside an image are its segmentation, say; a text has nothing of that kind.
     reads_ids = isinstance(inputs, Tensor) and not inputs.is_floating_point()
     if second is None or second.ndim < axes or (second.ndim > axes and not reads_ids):
         return None
+    second, given = numbers(second, f"what stands beside the input of {what}"), second.dtype
     is_whole = not (second.is_floating_point() or second.is_complex())
     is_mask = second.ndim == axes and (second.dtype == torch.bool or second.shape[-1] > 1)
     if not is_mask or not is_whole or not bool(((second == 0) | (second == 1)).all()):
         raise DataError(
             f"{what} has {tuple(second.shape)} numbers of "
-            f"{str(second.dtype).removeprefix('torch.')} beside its input",
+            f"{str(given).removeprefix('torch.')} beside its input",
             "they are neither a mask (booleans, or whole numbers that are 0 or 1, one a token) nor "
             "a class (one whole number)",
             "Give the mask of the tokens that are measured, or the class, or the input alone",
@@ -191,21 +193,31 @@ def _may_mask(value: Any, shape: tuple[int, ...] | None, axes: int) -> bool:
 
 def _expect_plain(parts: Mapping[str, Any], what: str) -> None:
     """Refuse second segments and positions of one's own, which the model would not be given."""
-    segments = parts.get(_SEGMENTS)
-    if segments is not None and bool(_plain(segments).any()):
+
+    def rows(key: str) -> list[Tensor]:
+        found = parts.get(key)
+        each = [] if found is None else [found]
+        if isinstance(found, list | tuple) and len({_shape(row) for row in found}) > 1:
+            each = [*found]  # of several lengths
+        return [numbers(row, f"'{key}' of {what}") for row in each]
+
+    if any(bool((row != 0).any()) for row in rows(_SEGMENTS)):
         raise DataError(
             f"{what} holds a second segment ('{_SEGMENTS}')",
             "the model is given ids and their padding alone",
             f"Pass single texts, or leave '{_SEGMENTS}' out",
         )
-    if parts.get(_POSITIONS) is not None:
-        at = _plain(parts[_POSITIONS])
-        if not bool((at == np.arange(at.shape[-1])).all()):
-            raise DataError(
-                f"{what} holds '{_POSITIONS}' of its own",
-                "the model counts positions from the first token that is no padding",
-                f"Leave '{_POSITIONS}' out",
-            )
+    if not all(row.ndim and bool((row == _count(row)).all()) for row in rows(_POSITIONS)):
+        raise DataError(
+            f"{what} holds '{_POSITIONS}' of its own",
+            "the model counts positions from the first token that is no padding",
+            f"Leave '{_POSITIONS}' out",
+        )
+
+
+def _count(row: Tensor) -> Tensor:
+    """0, 1, ... along the last axis."""
+    return torch.arange(row.shape[-1], device=row.device)
 
 
 def _shape(ids: Any) -> tuple[int, ...]:
@@ -250,13 +262,16 @@ def _plain(value: Any) -> NDArray[Any]:
     return np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value)
 
 
-def _as_tensor(second: Any) -> Tensor | None:
-    """A tensor, an array of numbers or a list of numbers, as a tensor; None for anything else."""
+def _as_tensor(second: Any, what: str) -> Tensor | None:
+    """A tensor, an array of numbers or a list of numbers, as a tensor; None for anything else.
+
+    Raises: DataError for numbers that no tensor holds.
+    """
     if isinstance(second, Tensor):
         return second
     is_list = isinstance(second, tuple | list) and len(second) > 0
     if is_list and all(isinstance(each, int | float | np.number) for each in second):
-        return torch.tensor(second)
+        return numbers(second, what)
     if isinstance(second, np.ndarray) and second.dtype.kind in "biuf":
         return torch.tensor(np.ascontiguousarray(native(second)))
     return None

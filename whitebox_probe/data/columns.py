@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from whitebox_probe._core.errors import DataError
+from whitebox_probe._core.gate import named
 from whitebox_probe._core.lines import shown
 from whitebox_probe.data import _digest, _keys, _masks, _paths, names
 from whitebox_probe.data._reading import Reading, knowing_white
@@ -114,7 +115,9 @@ class _Rows:
                     f"it is a {type(columns[key]).__name__}, and no column of one mask a sample",
                     "Give each sample its mask, or leave it out",
                 )
-        sizes = {key: len(each) for key, each in self.columns.items()}
+        sizes = {
+            key: _length(each, f"'{shown(key)}' of a {name}") for key, each in self.columns.items()
+        }
         if len(set(sizes.values())) != 1:
             told = ", ".join(f"'{key}' has {size}" for key, size in sizes.items())
             raise DataError(
@@ -138,6 +141,16 @@ def _hashed(column: Any) -> str:
         return _digest.of_tensor(column)
     is_numbers = isinstance(column, np.ndarray) and column.dtype.kind in "biuf"
     return _digest.of_array(column) if is_numbers else ""
+
+
+def _length(column: Any, what: str) -> int:
+    """Raises: DataError for a tensor that is no rows of numbers."""
+    try:
+        return len(column)
+    except (RuntimeError, TypeError) as error:  # of a nested tensor, for one
+        raise DataError(
+            f"{what} has no length", named(error), "Give a list with one value a sample"
+        ) from error
 
 
 def _is_column(value: Any) -> bool:

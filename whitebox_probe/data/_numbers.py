@@ -1,0 +1,35 @@
+"""The numbers of what stands beside an input, as a plain tensor or as one line of an error."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from whitebox_probe._core.arrays import native
+from whitebox_probe._core.errors import DataError
+from whitebox_probe._core.gate import named
+
+
+def numbers(value: Any, what: str) -> Tensor:
+    """A tensor, an array or lists of one length, with numbers that can be compared.
+
+    Fractions of few bits are given as float32, which holds each.
+
+    Raises: DataError for texts, rows of several lengths, and tensors without numbers or of no plain
+        layout.
+    """
+    try:
+        if not isinstance(value, Tensor):
+            return torch.as_tensor(native(np.asarray(value)))
+        if value.is_nested or value.is_quantized or value.layout is not torch.strided:
+            raise TypeError("its numbers are not kept one by one")
+        value = value.detach()
+        few = value.is_floating_point() and value.itemsize < 4
+        value = value.float() if few else value
+        bool((value == 0).any())  # of meta and of bits there is nothing to compare
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise DataError(
+            f"{what} cannot be read", named(error), "Give plain numbers, as .cpu() gives them"
+        ) from error
+    return value
