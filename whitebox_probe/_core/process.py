@@ -94,6 +94,7 @@ def as_found() -> Iterator[None]:
             stack.enter_context(importlib.import_module("whitebox_probe._core.randomness").kept())
         elif is_alone:
             stack.callback(_put_back, random.getstate, random.setstate, random.getstate())
+        stack.enter_context(_deaths_told_by_loaders())
         yield
 
 
@@ -224,8 +225,6 @@ def _of_process() -> dict[str, State]:
     }
     if threading.current_thread() is threading.main_thread():
         found["signals"] = (_handlers, _set_handlers)
-        if (dying := sys.modules.get(_DYING)) is not None and hasattr(signal, "SIGCHLD"):
-            found["children"] = (partial(_answer, dying), partial(_set_answer, dying))
     for library, states in (
         ("torch", _of_torch),
         ("numpy", _of_numpy),
@@ -460,14 +459,33 @@ _DYING = "torch.utils.data._utils.signal_handling"
 """What answers a reader of samples that dies; a DataLoader sets it once, for good."""
 
 
-def _answer(dying: Any) -> tuple[Any, Any]:
-    return signal.getsignal(signal.SIGCHLD), getattr(dying, "_SIGCHLD_handler_set", None)
+@contextmanager
+def _deaths_told_by_loaders() -> Iterator[None]:
+    """A reader of samples that dies is told by the loader that waits for it, and nowhere else.
+
+    torch's answer to SIGCHLD raises its error wherever this process happens to be: in the model's
+    own code, say, whose fault it would be taken for. A loader finds a death by itself in seconds.
+    """
+    dying: Any = sys.modules.get(_DYING)
+    in_main = threading.current_thread() is threading.main_thread()
+    was = signal.getsignal(signal.SIGCHLD) if in_main and hasattr(signal, "SIGCHLD") else None
+    is_set = getattr(dying, "_SIGCHLD_handler_set", None)
+    if dying is None or was is None or is_set is None:  # not Python's; a torch that has it not
+        yield
+        return
+    if is_set and callable(was):
+        signal.signal(signal.SIGCHLD, partial(_quietly, was))
+    dying._SIGCHLD_handler_set = True  # so that no loader of the block sets it
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, was)
+        dying._SIGCHLD_handler_set = is_set  # the caller's own DataLoader sets it again
 
 
-def _set_answer(dying: Any, was: tuple[Any, Any]) -> None:
-    if was[0] is not None and was[1] is not None:  # None: not Python's; a torch that has it not
-        signal.signal(signal.SIGCHLD, was[0])
-        dying._SIGCHLD_handler_set = was[1]  # the caller's own DataLoader sets it again
+def _quietly(answer: Callable[[int, Any], object], number: int, frame: Any) -> None:
+    with suppress(RuntimeError):
+        answer(number, frame)
 
 
 def _handlers() -> dict[int, Any]:

@@ -12,11 +12,14 @@ from typing import Any
 import pandas as pd
 
 from whitebox_probe._core.errors import MissingDependency, ProbeError, ResultError
+from whitebox_probe._core.gate import named
 from whitebox_probe._core.io import atomic_path
+from whitebox_probe._core.lines import shown
 from whitebox_probe.results.result import Result
 from whitebox_probe.results.table import COLUMNS, keys_of
 
 STEP = "step"
+_DIGITS = 19  # fewer than which 64 bits hold
 _NO_TAG = re.compile(r"[^\w.\-/]+")
 _TENSORBOARD, _WANDB = "tensorboard", "wandb"
 _ALL = "Use a .csv file, 'tensorboard', 'tensorboard:DIR', 'wandb', a writer, a run, or a function"
@@ -72,9 +75,10 @@ class Csv(Sink):
         self.path, self._first = path, 0
         self._going_on = resume
         self._ready = False
-        if path.is_dir() or not path.parent.is_dir():
-            why = "it is a folder" if path.is_dir() else "its folder is not there"
-            raise ProbeError(f"nothing can be logged to {path}", why, "Name a file in a folder")
+        if why := _no_place(path):
+            raise ProbeError(
+                f"nothing can be logged to {shown(str(path))}", why, "Name a file in a folder"
+            )
         if path.exists() and not resume:
             raise ProbeError(
                 f"{path} is there already",
@@ -87,14 +91,20 @@ class Csv(Sink):
         self._first, self._ready = step, False
 
     def write(self, step: int, result: Result) -> None:
-        """Add the rows of a step."""
+        """Add the rows of a step, or leave the log as it was, as on a full disk."""
         rows = numbered(step, result)
         if not self._ready:
             self._prepare(len(rows))
-        with self.path.open("a", encoding="utf-8", newline="") as file:
-            file.write(rows.to_csv(index=False, header=False, lineterminator="\n"))
-            file.flush()
-            os.fsync(file.fileno())
+        left = memoryview(rows.to_csv(index=False, header=False, lineterminator="\n").encode())
+        with self.path.open("ab", buffering=0) as file:  # no buffer is written as it is closed
+            whole = file.seek(0, os.SEEK_END)
+            try:
+                while left:
+                    left = left[file.write(left) :]
+                os.fsync(file.fileno())
+            except BaseException:
+                file.truncate(whole)  # to half a row the next step would be joined
+                raise
         self._ready = self._going_on = True
 
     def _prepare(self, count: int) -> None:
@@ -103,13 +113,16 @@ class Csv(Sink):
         Raises: ResultError for a file that is no such log, or of other measures.
         """
         header = ",".join([STEP, *COLUMNS]) + "\n"
-        text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
+        try:
+            text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
+        except UnicodeDecodeError as error:
+            raise self._another("it is no text in UTF-8") from error
         lines = text.splitlines(keepends=True)
         if lines and lines[0] != header and not header.startswith(text):
             raise self._another("its columns are others")
         whole = [line for line in lines[1:] if line.endswith("\n")]
         steps = [line.partition(",")[0] for line in whole]
-        if not all(step.isdecimal() for step in steps):
+        if not all(step.isdecimal() and len(step) < _DIGITS for step in steps):
             raise self._another("a row of it does not begin with a step")
         sizes = Counter(map(int, steps))
         last = int(steps[-1]) if steps else 0
@@ -130,6 +143,21 @@ class Csv(Sink):
             f"{why}: it is another log",
             "Name another file, or watch the same measures with the same settings",
         )
+
+
+def _no_place(path: Path) -> str:
+    """Why no log can be kept at a path; empty if one can."""
+    try:
+        os.fsencode(path)
+        if "\0" in str(path):
+            return "its name holds a NUL"
+        if path.is_dir():
+            return "it is a folder"
+        if path.exists() and not path.is_file():
+            return "it is no file, but a pipe or a device"
+        return "" if path.parent.is_dir() else "its folder is not there"
+    except (OSError, ValueError) as error:  # a name too long, or of half characters
+        return named(error)
 
 
 class TensorBoard(Sink):

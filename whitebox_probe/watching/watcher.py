@@ -12,6 +12,7 @@ import torch
 
 from whitebox_probe._core import launch
 from whitebox_probe._core.errors import LoadWarning, ProbeError
+from whitebox_probe._core.gate import named
 from whitebox_probe._core.process import as_found
 from whitebox_probe.models.guest import state
 from whitebox_probe.models.model import ProbeModel
@@ -158,13 +159,23 @@ class Watcher:
     def _try(self, *, between: bool) -> None:
         """Measure and log; what fails is told once, and does not end the training."""
         try:
-            self._log(self._step, self._timed(between=between))
+            result = self._timed(between=between)
         except (ProbeError, OSError) as error:
-            told = str(error)
-            if told not in self._warned:
-                self._warned.add(told)
-                what = f"step {self._step} of {self.name} is not logged"
-                warnings.warn(WatchWarning(what, told, "The training goes on"), stacklevel=3)
+            self._warn(str(error))
+            return
+        except Exception as error:  # of a module that the training has changed: another shape, say
+            self._warn(named(error))
+            return
+        try:
+            self._log(self._step, result)
+        except (ProbeError, OSError) as error:
+            self._warn(str(error))
+
+    def _warn(self, told: str) -> None:
+        if told not in self._warned:
+            self._warned.add(told)
+            what = f"step {self._step} of {self.name} is not logged"
+            warnings.warn(WatchWarning(what, told, "The training goes on"), stacklevel=4)
 
     @as_found()
     def _log(self, step: int, result: Result) -> None:
