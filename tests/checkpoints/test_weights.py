@@ -92,6 +92,18 @@ def test_several_state_dicts_are_asked_about(tmp_path: Path) -> None:
         read_state_dict(path, wrapper="model")
 
 
+@pytest.mark.parametrize("above", ["", "module."])
+@pytest.mark.parametrize("key", ["model", "teacher", "any name"])
+def test_tensors_beside_a_state_dict_with_names_of_its_own_are_refused(
+    tmp_path: Path, key: str, above: str
+) -> None:
+    other = {name: tensor + 1 for name, tensor in STATE.items()}
+    path = saved(tmp_path, {**prefixed(above), key: other})
+    with pytest.raises(CheckpointError, match=rf"twice.*'{key}', and once beside.*wrapper='{key}'"):
+        read_state_dict(path)
+    assert all(read_state_dict(path, wrapper=key)[name].equal(other[name]) for name in STATE)
+
+
 class Malicious:
     def __init__(self, target: Path) -> None:
         self.target = target

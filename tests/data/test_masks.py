@@ -207,3 +207,67 @@ def test_a_mask_that_is_no_column_is_told(value):
 def test_what_stands_beside_the_columns_is_no_mask_by_a_part_of_its_name(key):
     for value in (3, "max_length", 0.75, np.array(1.0)):
         assert open_data({"input_ids": IDS, key: value}).count == len(IDS)
+
+
+def _meta(rows):
+    return rows.to("meta")
+
+
+ODD = {
+    "meta": (_meta, "cannot be read"),
+    "sparse": (torch.Tensor.to_sparse, "cannot be read"),
+    "texts": (lambda rows: ["a"] * len(rows), "cannot be read"),
+    "structured": (lambda rows: np.zeros(tuple(rows.shape), [("a", "i4")]), "cannot be read"),
+    "one a sample": (lambda rows: np.arange(1, 1 + len(rows)), "of its own|second segment"),
+    "large": (lambda rows: [[10**30] * rows.shape[1]] * len(rows), "cannot be read"),
+    "no numbers": (lambda rows: rows * torch.nan, "of its own|second segment"),
+}
+
+
+@pytest.mark.parametrize("key", ["position_ids", "token_type_ids"])
+@pytest.mark.parametrize("case", ODD)
+def test_what_stands_beside_ids_and_cannot_be_read_is_told(case, key):
+    make, told = ODD[case]
+    with pytest.raises(DataError, match=f"'?{key}'?.*({told})|({told}).*'{key}'"):
+        read(open_data({"input_ids": IDS, key: make(MASK.long())}))
+
+
+@pytest.mark.parametrize("make", [torch.Tensor.bfloat16, lambda t: t.to(torch.float8_e4m3fn)])
+def test_plain_positions_and_segments_of_few_bits_are_passed_over(make):
+    counts = torch.arange(16).expand(6, 16).float()
+    data = {"input_ids": IDS, "position_ids": make(counts), "token_type_ids": make(counts * 0)}
+    assert torch.cat([batch.inputs for batch in read(open_data(data))[0]]).equal(IDS)
+
+
+def test_segments_of_several_lengths_in_a_batch_are_read_row_by_row():
+    batch = {"input_ids": IDS.tolist(), "token_type_ids": [[0] * n for n in range(6)]}
+    assert len(read(open_data(DataLoader([batch], batch_size=None)))[0]) == 1
+    batch["token_type_ids"][4] = [0, 1]
+    with pytest.raises(DataError, match="second segment"):
+        read(open_data(DataLoader([batch], batch_size=None)))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [_meta, torch.Tensor.to_sparse, lambda row: [10**30] * len(row)],
+    ids=["meta", "sparse", "large"],
+)
+def test_a_part_without_a_name_that_cannot_be_read_is_told(make):
+    pairs = [(ids, make(mask.long())) for ids, mask in zip(IDS, MASK, strict=True)]
+    with pytest.raises(DataError, match="beside the input of sample 0 of list cannot be read"):
+        read(open_data(pairs))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested:UserWarning")
+def test_a_column_without_a_length_is_told():
+    nested = torch.nested.nested_tensor([torch.ones(n + 1) for n in range(6)])
+    with pytest.raises(DataError, match="'other' of a dict has no length"):
+        open_data({"input_ids": IDS, "other": nested})
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 0, 12), (4, 3, 12, 0), (4, 0, 12, 12)])
+@pytest.mark.parametrize("loader", [False, True])
+def test_inputs_without_a_number_are_told(shape, loader):
+    data = torch.zeros(shape)
+    with pytest.raises(DataError, match=r"sample 0 of .* holds no numbers: its shape is"):
+        read(open_data(DataLoader(data) if loader else data))

@@ -73,3 +73,33 @@ def test_readers_leave_no_answer_to_a_signal(tmp_path):
         assert signal.getsignal(signal.SIGCHLD) is kept
     """
     run(code, tmp_path)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_reader_that_dies_is_told_and_not_the_model(own, tmp_path):
+    code = f"""
+        import os, time
+        images = torch.randn(60, 3, 12, 12)
+        data = images
+        if {own}:
+            list(DataLoader(images, num_workers=1))  # sets torch's answer, which raises
+            data = DataLoader(images, batch_size=1, num_workers=1)
+        answer = signal.getsignal(signal.SIGCHLD)
+
+        def killing(*_):
+            for reader in multiprocessing.active_children():
+                os.kill(reader.pid, signal.SIGKILL)
+            time.sleep(0.3)
+
+        model.module.register_forward_hook(killing)
+        try:
+            how = {{}} if {own} else {{"workers": 1, "batch_size": 1}}
+            wp.probe(model, data, ["l0"], progress=False, **how)
+        except wp.ProbeError as error:
+            assert "DataLoader worker" in str(error), error
+            assert "a process that reads the data has ended" in str(error), error
+        else:
+            raise AssertionError("all was read")
+        assert signal.getsignal(signal.SIGCHLD) is answer
+    """
+    run(code, tmp_path)

@@ -17,8 +17,8 @@ from watching.tiny import SITES, images, network, train
 
 import whitebox_probe as wp
 from tests.conftest import small_crate, small_vit
-from whitebox_probe._core.errors import MissingDependency, ProbeError, ResultError
-from whitebox_probe.results.table import read_table
+from whitebox_probe._core.errors import LoadWarning, MissingDependency, ProbeError, ResultError
+from whitebox_probe.results.table import COLUMNS, read_table
 from whitebox_probe.watching import sinks as places
 from whitebox_probe.watching.watch import MEASURES
 from whitebox_probe.watching.watcher import Watcher
@@ -27,6 +27,9 @@ pytestmark = [
     pytest.mark.usefixtures("alone"),
     pytest.mark.filterwarnings("ignore::whitebox_probe._core.errors.LoadWarning"),
 ]
+
+
+HEADER = ",".join([places.STEP, *COLUMNS]).encode() + b"\n"
 
 
 def watch(net=None, **options):
@@ -159,19 +162,66 @@ def test_of_a_log_that_was_cut_off_anywhere_the_whole_steps_are_kept(tmp_path, l
 
 @pytest.mark.parametrize(
     ("text", "told"),
-    [("a,b\n1,2\n", "columns are others"), (None, "more or fewer")],
-    ids=["another table", "other measures"],
+    [
+        (b"a,b\n1,2\n", "columns are others"),
+        (None, "more or fewer"),
+        (b"\xff\xfe\x00", "no text in UTF-8"),
+        (HEADER + b"9" * 5000 + b",\n", "does not begin with a step"),
+    ],
+    ids=["another table", "other measures", "no text", "many digits"],
 )
 def test_a_file_that_is_no_such_log_is_not_written_to(tmp_path, text, told):
     path = tmp_path / "log.csv"
     if text is None:
         with watch(to=path, every=1) as watcher:
             watcher.step()
-        text = path.read_text()
-    path.write_text(text)
+        text = path.read_bytes()
+    path.write_bytes(text)
     with pytest.raises(ResultError, match=f"{told}.*another log"):
         watch(to=path, resume=True, first_step=3, metrics=["l0"]).start()
-    assert path.read_text() == text
+    assert path.read_bytes() == text
+
+
+@pytest.mark.parametrize("room", [0, 1, 30, 200])
+def test_a_step_for_which_the_disk_has_no_room_is_left_out_whole(tmp_path, room):
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "log.csv"
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with watch(to=path, every=1) as watcher:
+            watcher.step()
+            resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + room, hard))
+            watcher.step()
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            watcher.step()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    log = read_table(path)
+    assert log["step"].drop_duplicates().tolist() == [0, 1, 3]
+    assert log.groupby("step").size().nunique() == 1
+    with watch(to=path, resume=True, first_step=4):
+        pass
+    assert read_table(path)["step"].drop_duplicates().tolist() == [0, 1, 3, 4]
+
+
+def test_what_a_module_becomes_in_training_does_not_end_it():
+    net = network()
+    with watch(net, every=1) as watcher:
+        net.blocks[1].linear = torch.nn.Linear(3, 3)
+        with pytest.warns(LoadWarning, match="step 1 of tiny is not logged"):
+            watcher.step()
+        net.blocks[1].linear = torch.nn.Linear(8, 8)
+        watcher.step()
+    assert [result.model for result in watcher.results()] == ["tiny@0", "tiny@2"]
+
+
+@pytest.mark.parametrize("name", ["a\0.csv", "\ud800.csv", "a" * 300 + ".csv", "pipe.csv"])
+def test_a_name_under_which_no_log_can_lie_is_told(tmp_path, name):
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(ProbeError, match="nothing can be logged to"):
+        watch(to=tmp_path / name, resume=True)
 
 
 def test_a_log_survives_a_kill(tmp_path):

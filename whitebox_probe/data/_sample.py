@@ -305,6 +305,11 @@ def _stacked(parts: Sequence[Tensor | None], numbers: Sequence[int], what: str) 
     return torch.stack([part for part in parts if part is not None])
 
 
+def is_death(error: BaseException) -> bool:
+    """Whether a DataLoader says so that a process of its has ended."""
+    return isinstance(error, RuntimeError) and "DataLoader worker" in said(error)
+
+
 def _of_workers(batches: Iterable[Batch | ProbeError]) -> Iterator[Batch | ProbeError]:
     """The batches; a process of torch's that read them may have ended.
 
@@ -313,7 +318,7 @@ def _of_workers(batches: Iterable[Batch | ProbeError]) -> Iterator[Batch | Probe
     try:
         yield from batches
     except (RuntimeError, ConnectionError, EOFError) as error:
-        if isinstance(error, RuntimeError) and "DataLoader worker" not in said(error):
+        if isinstance(error, RuntimeError) and not is_death(error):
             raise
         raise DataError(
             "a process that reads the data has ended",
@@ -353,6 +358,8 @@ def batch_of(whole: Any, seen: int, room: int | None, reading: Reading) -> Batch
     """
     parts, known = reading.batch(whole, f"the loader's batch from sample {seen} on", room)
     inputs: Tensor = parts.inputs
+    if len(inputs) and inputs.numel() == 0:
+        check_finite(inputs[0], f"sample {seen} of the loader")
     if inputs.is_floating_point() and not inputs.isfinite().all():
         bad = (~inputs.flatten(1).isfinite().all(dim=1)).nonzero()[0, 0]
         check_finite(inputs[bad], f"sample {seen + int(bad)} of the loader")
@@ -380,10 +387,14 @@ def classed(batches: Iterable[Batch]) -> Iterator[Batch]:
 
 
 def check_finite(item: Tensor, what: str, fix: str = _REPAIR) -> None:
-    """Refuse an input with NaN or infinity.
+    """Refuse an input with NaN or infinity, or of no numbers at all.
 
     Raises: DataError.
     """
+    if item.numel() == 0 and item.is_floating_point():
+        raise DataError(
+            f"{what} holds no numbers", f"its shape is {tuple(item.shape)}", "Leave it out"
+        )
     if item.is_floating_point() and not item.isfinite().all():
         raise DataError(
             f"{what} holds NaN or infinity",

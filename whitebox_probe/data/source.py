@@ -36,6 +36,7 @@ from whitebox_probe.data._sample import (
     agreeing,
     batch_of,
     collate,
+    is_death,
     length_of,
 )
 from whitebox_probe.data._sample import classed as classed
@@ -361,10 +362,14 @@ def _read(loader: Iterable[Any]) -> Generator[Any, None, None]:
             except (ProbeError, MemoryError):
                 raise
             except Exception as error:  # whatever the code of the data set raises
+                if is_death(error):
+                    raise  # told as that of our own readers
                 is_loader = isinstance(loader, DataLoader)
+                parts = "batch" if is_loader else "sample"
+                parts += "" if given == 1 else "es" if is_loader else "s"
                 raise DataError(
                     f"the {'loader' if is_loader else 'stream'} cannot be read behind {given} "
-                    f"{'batches' if is_loader else 'samples'}",
+                    f"{parts}",
                     named(error, -1),
                     "Mend its data set",
                 ) from error
