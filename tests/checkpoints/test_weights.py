@@ -104,6 +104,13 @@ def test_tensors_beside_a_state_dict_with_names_of_its_own_are_refused(
     assert all(read_state_dict(path, wrapper=key)[name].equal(other[name]) for name in STATE)
 
 
+def test_a_counter_may_stand_beside_a_state_dict_and_in_it(tmp_path: Path) -> None:
+    held = {**STATE, "step": torch.tensor(3)}
+    read = read_state_dict(saved(tmp_path, {"model": held, "step": torch.tensor(4)}))
+    assert int(read["step"]) == 3
+    assert same(read_state_dict(saved(tmp_path, {**STATE, "model": STATE})))
+
+
 class Malicious:
     def __init__(self, target: Path) -> None:
         self.target = target

@@ -232,8 +232,22 @@ def test_what_stands_beside_ids_and_cannot_be_read_is_told(case, key):
         read(open_data({"input_ids": IDS, key: make(MASK.long())}))
 
 
-@pytest.mark.parametrize("make", [torch.Tensor.bfloat16, lambda t: t.to(torch.float8_e4m3fn)])
-def test_plain_positions_and_segments_of_few_bits_are_passed_over(make):
+@pytest.mark.parametrize(
+    "make",
+    [
+        torch.Tensor.bfloat16,
+        lambda t: t.to(torch.float8_e4m3fn),
+        lambda t: t.to(torch.uint16),
+        lambda t: t.to(torch.uint64),
+        lambda t: t.numpy().astype(np.uint32),
+        lambda t: t.numpy().astype(">u2"),
+        lambda t: t.numpy().astype(np.longdouble),
+        lambda t: t.long().numpy().astype(object),
+        lambda t: t.flip(1).numpy()[:, ::-1],
+        lambda t: np.frombuffer(t.numpy().tobytes(), np.float32).reshape(t.shape),
+    ],
+)
+def test_plain_positions_and_segments_of_any_type_are_passed_over(make):
     counts = torch.arange(16).expand(6, 16).float()
     data = {"input_ids": IDS, "position_ids": make(counts), "token_type_ids": make(counts * 0)}
     assert torch.cat([batch.inputs for batch in read(open_data(data))[0]]).equal(IDS)

@@ -150,20 +150,31 @@ def unwrap(
 def _expect_alone(
     loaded: Mapping[Any, Any], key: str, inner: "Mapping[str, Tensor]", path: Path
 ) -> None:
-    """Refuse tensors beside a state dict that have the names of its own.
+    """Refuse other weights beside a state dict that have the names of its own.
+
+    A counter may stand in both, and the same numbers.
 
     Raises: CheckpointError.
     """
     import torch
 
-    own = {without_wrappers(name) for name in inner}
+    own = {without_wrappers(name): tensor for name, tensor in inner.items()}
     for name, value in loaded.items():
-        if isinstance(value, torch.Tensor) and without_wrappers(str(name)) in own:
+        other = own.get(without_wrappers(str(name)))
+        is_weight = isinstance(value, torch.Tensor) and value.numel() > 1
+        if is_weight and other is not None and not _are_same(value, other):
             raise CheckpointError(
                 f"{path} holds '{shown(str(name))}' twice",
                 f"once in its state dict '{shown(key)}', and once beside it",
                 f"Pass wrapper='{shown(key)}' for what is inside, or save the one that is meant",
             )
+
+
+def _are_same(one: "Tensor", other: "Tensor") -> bool:
+    try:
+        return one.dtype == other.dtype and one.equal(other)
+    except RuntimeError:  # of tensors without numbers, or of other layouts
+        return False
 
 
 def _averaged(path: Path) -> LoadWarning:

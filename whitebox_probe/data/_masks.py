@@ -91,7 +91,8 @@ def mask_in(part: Any, inputs: Any, axes: int, what: str, choices: Choices) -> T
     reads_ids = isinstance(inputs, Tensor) and not inputs.is_floating_point()
     if second is None or second.ndim < axes or (second.ndim > axes and not reads_ids):
         return None
-    second, given = numbers(second, f"what stands beside the input of {what}"), second.dtype
+    given = getattr(part, "dtype", second.dtype)
+    second = numbers(second, f"what stands beside the input of {what}")
     is_whole = not (second.is_floating_point() or second.is_complex())
     is_mask = second.ndim == axes and (second.dtype == torch.bool or second.shape[-1] > 1)
     if not is_mask or not is_whole or not bool(((second == 0) | (second == 1)).all()):
@@ -273,5 +274,5 @@ def _as_tensor(second: Any, what: str) -> Tensor | None:
     if is_list and all(isinstance(each, int | float | np.number) for each in second):
         return numbers(second, what)
     if isinstance(second, np.ndarray) and second.dtype.kind in "biuf":
-        return torch.tensor(np.ascontiguousarray(native(second)))
+        return numbers(second, what)
     return None

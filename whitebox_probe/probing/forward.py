@@ -70,8 +70,8 @@ def ready(model: ProbeModel, device: str | torch.device | None) -> Iterator[torc
     _expect_loaded(model)
     with ExitStack() as stack:
         stack.enter_context(held_alone(model.module))
-        verified_again(model)
         expect_finite_weights(model)
+        verified_again(model)
         stack.enter_context(evaluated(model.module))
         renew(model.module)
         stack.enter_context(unchanged(model.module))
