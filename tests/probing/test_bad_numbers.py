@@ -43,6 +43,10 @@ def larger_than_memory(tensor):
     return tensor[:1, :1].expand(10**6, 10**6)
 
 
+def of_windows(tensor):
+    return tensor.new_ones(2 * 10**6).as_strided((10**6, 10**6), (1, 1))
+
+
 def dead(net):
     for parameter in net.parameters():
         parameter.zero_()
@@ -143,7 +147,8 @@ def test_the_same_call_twice_gives_the_same_bytes(tmp_path):
 @pytest.mark.filterwarnings("ignore:Sparse CSR:UserWarning")
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested:UserWarning")
 @pytest.mark.parametrize(
-    "make", [torch.Tensor.to_sparse, torch.Tensor.to_sparse_csr, nested, larger_than_memory]
+    "make",
+    [torch.Tensor.to_sparse, torch.Tensor.to_sparse_csr, nested, larger_than_memory, of_windows],
 )
 def test_weights_of_other_layouts_are_passed_over(make):
     net = small_vit()

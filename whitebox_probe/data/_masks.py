@@ -11,12 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from whitebox_probe._core.arrays import native
 from whitebox_probe._core.errors import DataError
-from whitebox_probe._core.gate import named
 from whitebox_probe.data import _keys
 from whitebox_probe.data._keys import ATTENDED, HIDDEN
 from whitebox_probe.data._numbers import numbers
@@ -233,14 +230,7 @@ def _truths(value: Any, shape: tuple[int, ...], axes: int, what: str) -> Tensor:
 
     Raises: DataError.
     """
-    try:
-        found = torch.as_tensor(native(_plain(value)))
-    except (TypeError, ValueError):
-        found = torch.zeros(())
-    except RuntimeError as error:  # of a tensor without numbers, or of no plain layout
-        raise DataError(
-            f"{what} cannot be read", named(error), "Give plain numbers, as .cpu() gives them"
-        ) from error
+    found = numbers(value, what).cpu()
     is_whole = not (found.is_floating_point() or found.is_complex())
     fits = found.ndim == axes and (not shape or tuple(found.shape) == shape)
     is_binary = bool(((found == 0) | (found == 1)).all())
@@ -256,11 +246,6 @@ def _truths(value: Any, shape: tuple[int, ...], axes: int, what: str) -> Tensor:
         why = "a mask is 0 and 1, or True and False"
         fix = "Give whole numbers that are 0 or 1 as its name says, or leave it out"
     raise DataError(f"{what} is no mask of the tokens", why, fix)
-
-
-def _plain(value: Any) -> NDArray[Any]:
-    """An array of a part, a tensor with gradients among them."""
-    return np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value)
 
 
 def _as_tensor(second: Any, what: str) -> Tensor | None:
