@@ -15,6 +15,7 @@ import torch
 
 from whitebox_probe._core.errors import CheckpointError, NonFiniteError
 from whitebox_probe.checkpoints import check_keys, read_arguments, read_state_dict
+from whitebox_probe.checkpoints import same as tensors_are_same
 
 STATE = OrderedDict(a=torch.arange(6.0).view(2, 3), b=torch.tensor([1, 2]))
 
@@ -109,6 +110,22 @@ def test_a_counter_may_stand_beside_a_state_dict_and_in_it(tmp_path: Path) -> No
     read = read_state_dict(saved(tmp_path, {"model": held, "step": torch.tensor(4)}))
     assert int(read["step"]) == 3
     assert same(read_state_dict(saved(tmp_path, {**STATE, "model": STATE})))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_expanded_tensors_that_stand_twice_are_not_compared_for_ever(
+    tmp_path: Path, dtype: torch.dtype
+) -> None:
+    one, other = (torch.ones(1, dtype=dtype).expand(10**6, 10**6) for _ in range(2))
+    assert not tensors_are_same(one, other)
+    with pytest.raises(CheckpointError, match="holds 'w' twice"):
+        read_state_dict(saved(tmp_path, {"model": {**STATE, "w": one}, "w": other}))
+
+
+def test_bits_that_stand_twice_are_refused(tmp_path: Path) -> None:
+    bits = torch.zeros(3, dtype=torch.uint8).view(torch.bits8)
+    with pytest.raises(CheckpointError, match="holds 'w' twice"):
+        read_state_dict(saved(tmp_path, {"model": {**STATE, "w": bits}, "w": bits.clone()}))
 
 
 class Malicious:

@@ -24,6 +24,7 @@ from whitebox_probe.checkpoints._shards import named as named
 from whitebox_probe.checkpoints._shards import of_transformers as of_transformers
 from whitebox_probe.checkpoints._shards import title as title
 from whitebox_probe.checkpoints._shards import weights_in as weights_in
+from whitebox_probe.checkpoints._tensors import same as same
 from whitebox_probe.checkpoints._training import read_script as read_script
 from whitebox_probe.checkpoints._unwrapping import listed as listed
 from whitebox_probe.checkpoints._unwrapping import without_wrappers as without_wrappers
@@ -35,4 +36,3 @@ from whitebox_probe.checkpoints._weights import not_floating as not_floating
 from whitebox_probe.checkpoints._weights import read_arguments as read_arguments
 from whitebox_probe.checkpoints._weights import read_state_dict as read_state_dict
 from whitebox_probe.checkpoints._weights import read_weights as read_weights
-from whitebox_probe.checkpoints._weights import same as same

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from whitebox_probe._core.errors import CheckpointError, LoadWarning
 from whitebox_probe._core.lines import shown
 from whitebox_probe.checkpoints._pickles import Made, odd_tensor
+from whitebox_probe.checkpoints._tensors import same
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -162,19 +163,12 @@ def _expect_alone(
     for name, value in loaded.items():
         other = own.get(without_wrappers(str(name)))
         is_weight = isinstance(value, torch.Tensor) and value.numel() > 1
-        if is_weight and other is not None and not _are_same(value, other):
+        if is_weight and other is not None and not same(value, other):
             raise CheckpointError(
                 f"{path} holds '{shown(str(name))}' twice",
                 f"once in its state dict '{shown(key)}', and once beside it",
                 f"Pass wrapper='{shown(key)}' for what is inside, or save the one that is meant",
             )
-
-
-def _are_same(one: "Tensor", other: "Tensor") -> bool:
-    try:
-        return one.dtype == other.dtype and one.equal(other)
-    except RuntimeError:  # of tensors without numbers, or of other layouts
-        return False
 
 
 def _averaged(path: Path) -> LoadWarning:

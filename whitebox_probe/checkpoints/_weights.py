@@ -21,6 +21,7 @@ from whitebox_probe.checkpoints._pickles import Damaged, Harmful, Made
 from whitebox_probe.checkpoints._records import read_records
 from whitebox_probe.checkpoints._safetensors import read_safetensors
 from whitebox_probe.checkpoints._shards import is_index, pieces
+from whitebox_probe.checkpoints._tensors import oddity, same
 from whitebox_probe.checkpoints._unwrapping import listed, no_weights, stripped, unwrap
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     from whitebox_probe.checkpoints._unwrapping import Fits
 
-_EXPANDED = 1 << 24
 _LISTED = 4096
 _PLAIN = (str, int, float, bool, type(None))
 
@@ -289,13 +289,7 @@ def _pickled(path: Path, start: bytes, *, numbers: bool = True) -> Any:
 
 def _expect_plain(tensors: "Mapping[str, Tensor]", path: Path) -> None:
     """Refuse tensors without numbers of their own, or of another layout."""
-    import torch
-
-    odd = {
-        key: kind
-        for key, tensor in tensors.items()
-        if (kind := _oddity(tensor, torch.strided)) is not None
-    }
+    odd = {key: kind for key, tensor in tensors.items() if (kind := oddity(tensor)) is not None}
     if odd:
         raise CheckpointError(
             f"{path} holds tensors that are no plain arrays",
@@ -312,22 +306,6 @@ def _expect_plain(tensors: "Mapping[str, Tensor]", path: Path) -> None:
         )
 
 
-def _oddity(tensor: "Tensor", strided: Any) -> str | None:
-    """What a tensor is, if it is no plain array of numbers that are in the file."""
-    if tensor.is_nested:
-        return "nested"
-    if tensor.layout != strided:
-        return str(tensor.layout).removeprefix("torch.")
-    if tensor.is_meta:
-        return "without numbers"
-    if tensor.is_quantized:
-        return "quantised"
-    # An expanded tensor is one number many times: small ones are common, and harmless.
-    if tensor.numel() > _EXPANDED and tensor.numel() > tensor.untyped_storage().nbytes():
-        return f"{tensor.numel()} numbers, of which few are in the file"
-    return None
-
-
 def _refuse_non_finite(tensors: "Mapping[str, Tensor]", path: Path) -> None:
     bad = [
         key
@@ -342,15 +320,6 @@ def _refuse_non_finite(tensors: "Mapping[str, Tensor]", path: Path) -> None:
             f"{len(bad)} of {len(tensors)} tensors are not finite: {listed(bad)}",
             "Take a checkpoint from before the training diverged",
         )
-
-
-def same(one: Any, other: Any) -> bool:
-    """Whether two tensors are of one type and shape, and hold the same numbers."""
-    import torch
-
-    if one is other or not (isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor)):
-        return one is other
-    return one.dtype == other.dtype and one.shape == other.shape and torch.equal(one, other)
 
 
 def _finite(tensor: "Tensor") -> bool:

@@ -83,13 +83,14 @@ def mask_in(part: Any, inputs: Any, axes: int, what: str, choices: Choices) -> T
     Raises: DataError for numbers that are neither a mask nor a class, and for a mask that a model
         with one of its own may take to say the reverse, or would have to be given.
     """
-    second = _as_tensor(part, f"what stands beside the input of {what}")
+    beside = f"what stands beside the input of {what}"
+    second = _as_tensor(part, beside)
     # More axes beside an image are its segmentation, say; a text has nothing of that kind.
     reads_ids = isinstance(inputs, Tensor) and not inputs.is_floating_point()
     if second is None or second.ndim < axes or (second.ndim > axes and not reads_ids):
         return None
     given = getattr(part, "dtype", second.dtype)
-    second = numbers(second, f"what stands beside the input of {what}")
+    second = numbers(second, beside)
     is_whole = not (second.is_floating_point() or second.is_complex())
     is_mask = second.ndim == axes and (second.dtype == torch.bool or second.shape[-1] > 1)
     if not is_mask or not is_whole or not bool(((second == 0) | (second == 1)).all()):
@@ -255,9 +256,8 @@ def _as_tensor(second: Any, what: str) -> Tensor | None:
     """
     if isinstance(second, Tensor):
         return second
+    if isinstance(second, np.ndarray):
+        return numbers(second, what) if second.dtype.kind in "biuf" else None
     is_list = isinstance(second, tuple | list) and len(second) > 0
-    if is_list and all(isinstance(each, int | float | np.number) for each in second):
-        return numbers(second, what)
-    if isinstance(second, np.ndarray) and second.dtype.kind in "biuf":
-        return numbers(second, what)
-    return None
+    is_row = is_list and all(isinstance(each, int | float | np.number) for each in second)
+    return numbers(second, what) if is_row else None

@@ -365,11 +365,10 @@ def _read(loader: Iterable[Any]) -> Generator[Any, None, None]:
                 if is_death(error):
                     raise  # told as that of our own readers
                 is_loader = isinstance(loader, DataLoader)
-                parts = "batch" if is_loader else "sample"
-                parts += "" if given == 1 else "es" if is_loader else "s"
+                one, more = ("batch", "batches") if is_loader else ("sample", "samples")
                 raise DataError(
                     f"the {'loader' if is_loader else 'stream'} cannot be read behind {given} "
-                    f"{parts}",
+                    f"{one if given == 1 else more}",
                     named(error, -1),
                     "Mend its data set",
                 ) from error

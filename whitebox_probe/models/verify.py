@@ -151,7 +151,7 @@ def _expect_judgeable(
         weights = got.get("attn_weights")
         if weights is None or bool(weights.isfinite().all()):
             continue
-        hidden = "attn_out" in got and _finite({"attn_out": got["attn_out"]})
+        hidden = "attn_out" in got and bool(got["attn_out"].isfinite().all())
         if not layers[n].causal and not hidden:
             continue
         bad = _not_finite(model.module)

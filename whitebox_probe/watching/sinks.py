@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from whitebox_probe._core.errors import MissingDependency, ProbeError, ResultError
-from whitebox_probe._core.gate import named
+from whitebox_probe._core.gate import Unfit, is_folder, size_of
 from whitebox_probe._core.io import atomic_path
 from whitebox_probe._core.lines import shown
 from whitebox_probe.results.result import Result
@@ -148,16 +148,12 @@ class Csv(Sink):
 def _no_place(path: Path) -> str:
     """Why no log can be kept at a path; empty if one can."""
     try:
-        os.fsencode(path)
-        if "\0" in str(path):
-            return "its name holds a NUL"
-        if path.is_dir():
-            return "it is a folder"
-        if path.exists() and not path.is_file():
-            return "it is no file, but a pipe or a device"
-        return "" if path.parent.is_dir() else "its folder is not there"
-    except (OSError, ValueError) as error:  # a name too long, or of half characters
-        return named(error)
+        size_of(path)
+    except Unfit as why:
+        if not isinstance(why.__cause__, FileNotFoundError | NotADirectoryError):
+            return str(why)
+        return "" if is_folder(path.parent) else "its folder is not there"
+    return ""
 
 
 class TensorBoard(Sink):
