@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from whitebox_probe._core.errors import CheckpointError
+from whitebox_probe._core.errors import CheckpointError, LoadWarning
 from whitebox_probe._core.lines import shown
-from whitebox_probe.checkpoints import same
+from whitebox_probe.checkpoints import listed, same
 from whitebox_probe.models.families._timm import create
 from whitebox_probe.models.keys.positions import grid_of, resample
 
@@ -115,19 +115,8 @@ def as_timm_names(
     Args: names: timm's `checkpoint_filter_fn` of the network's module.
     Raises: CheckpointError where two tensors have one name.
     """
-    expected = module.state_dict()
-    if all(key in weights for key in expected):
-        return weights
-    found = _filtered(weights, module, names)
+    found = _released(weights, module, names)
     if found is None:
-        return weights
-    held = {tensor.numel() for tensor in weights.values()}
-    resized = any(
-        key in found and found[key].numel() not in held
-        for key in ("pos_embed", "patch_embed.proj.weight")
-    )
-    gained = sum(key in found for key in expected) > sum(key in weights for key in expected)
-    if not gained or resized:
         return weights
     # The filters keep the last of several tensors of one name: in another order it is another.
     others = _filtered(dict(reversed(weights.items())), module, names) or {}
@@ -144,6 +133,49 @@ def as_timm_names(
     return found
 
 
+def beside(
+    weights: Mapping[str, Tensor], module: nn.Module, names: Callable[..., Any]
+) -> list[LoadWarning]:
+    """A note of what a release's file holds beside the network that timm's filter takes of it.
+
+    It may be a text tower, or the same network once more with other numbers: nobody can tell.
+    """
+    found = _released(weights, module, names) or {}
+    places = {tensor.data_ptr() for tensor in found.values()}
+    tops = {key.partition(".")[0] for key, t in weights.items() if t.data_ptr() in places}
+    if len(tops) != 1:
+        return []
+    prefix = f"{tops.pop()}."
+    told = [key for key in weights if not key.startswith(prefix)]
+    if not told:
+        return []
+    warning = LoadWarning(
+        f"the network under '{shown(prefix)}' was loaded",
+        f"{len(told)} tensors beside it were left out: {listed(told)}",
+        "Nothing needs to be done if they are of a text tower or a loss",
+    )
+    return [warning]
+
+
+def _released(
+    weights: Mapping[str, Tensor], module: nn.Module, names: Callable[..., Any]
+) -> dict[str, Tensor] | None:
+    """What a filter makes of a release's file; None where the tensors stay as they are."""
+    expected = module.state_dict()
+    if all(key in weights for key in expected):
+        return None
+    found = _filtered(weights, module, names)
+    if found is None:
+        return None
+    held = {tensor.numel() for tensor in weights.values()}
+    resized = any(
+        key in found and found[key].numel() not in held
+        for key in ("pos_embed", "patch_embed.proj.weight")
+    )
+    gained = sum(key in found for key in expected) > sum(key in weights for key in expected)
+    return found if gained and not resized else None
+
+
 def _twice(name: str, why: str) -> CheckpointError:
     return CheckpointError(
         f"two tensors of the file are '{shown(name)}' of the network",
@@ -153,7 +185,7 @@ def _twice(name: str, why: str) -> CheckpointError:
 
 
 def _filtered(
-    weights: dict[str, Tensor], module: nn.Module, names: Callable[..., Any]
+    weights: Mapping[str, Tensor], module: nn.Module, names: Callable[..., Any]
 ) -> dict[str, Tensor] | None:
     """What a filter makes of a file's tensors; None where they are of no release that it knows."""
     try:

@@ -5,11 +5,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from whitebox_probe._core.errors import LoadWarning
 from whitebox_probe.models.arguments import Kind
 from whitebox_probe.models.families._timm import TimmAnatomy, create, rotation
 from whitebox_probe.models.families._timm_arguments import ARGUMENTS
 from whitebox_probe.models.families._timm_files import (
     as_timm_names,
+    beside,
     fitted_positions,
     fitting,
     settled,
@@ -97,3 +99,13 @@ class TimmEvaFamily(Family):
             named = as_timm_names(weights, module, checkpoint_filter_fn)
             return fitted_positions(named, module)
         return dict(checkpoint_filter_fn(weights, module))
+
+    def notes(
+        self, weights: Mapping[str, Tensor], module: nn.Module, *, source: Mapping[str, Any]
+    ) -> list[LoadWarning]:
+        """What stands beside an image tower in EVA-CLIP's file."""
+        from timm.models.eva import checkpoint_filter_fn
+
+        if source.get("kind") == "timm":
+            return []
+        return beside(weights, module, checkpoint_filter_fn)

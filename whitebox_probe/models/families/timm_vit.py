@@ -15,6 +15,7 @@ from whitebox_probe.models.families._timm import TimmAnatomy, create
 from whitebox_probe.models.families._timm_arguments import ARGUMENTS
 from whitebox_probe.models.families._timm_files import (
     as_timm_names,
+    beside,
     fitted_positions,
     fitting,
     settled,
@@ -191,15 +192,18 @@ class TimmViTFamily(Family):
     def notes(
         self, weights: Mapping[str, Tensor], module: nn.Module, *, source: Mapping[str, Any]
     ) -> list[LoadWarning]:
-        """Which tensors of a training file are left out."""
+        """Which tensors are left out: those of a training, and what stands beside a CLIP's."""
+        from timm.models.vision_transformer import checkpoint_filter_fn
+
         if is_jax(weights) or is_dinov2(weights) or source.get("kind") == "timm":
             return []
         names, left = encoder(weights)
-        released = is_release({name: weights[key] for key, name in names.items()})
+        kept = {name: weights[key] for key, name in names.items()}
+        released = is_release(kept)
         told = [key for key in left if not (released and key.endswith("mask_token"))]
         warning = LoadWarning(
             f"{len(told)} tensors of the file were left out",
             f"they belong to its training and to no encoder: {listed(told)}",
             "Nothing needs to be done; every other tensor is loaded",
         )
-        return [warning] if told else []
+        return [warning] if told else beside(kept, module, checkpoint_filter_fn)

@@ -1,0 +1,109 @@
+"""OpenAI's CLIP and EVA-CLIP under their own names: the image tower loads, the rest is told."""
+
+import pytest
+import timm
+import torch
+
+import whitebox_probe as wp
+from whitebox_probe._core.errors import CheckpointError, LoadWarning
+
+SIZES = {"img_size": 32, "patch_size": 8, "depth": 2, "embed_dim": 64, "num_heads": 1}
+SIZES |= {"num_classes": 0}
+CLIP = "vit_base_patch32_clip_224"
+EVA = "eva02_base_patch16_clip_224"
+# timm's names -> those of the release
+OPENAI = {
+    "patch_embed.proj.": "conv1.",
+    "cls_token": "class_embedding",
+    "pos_embed": "positional_embedding",
+    "norm_pre.": "ln_pre.",
+    "blocks.": "transformer.resblocks.",
+    ".norm": ".ln_",
+    "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj",
+    ".qkv.": ".in_proj_",
+    ".proj.": ".out_proj.",
+}
+TEXT = {
+    "positional_embedding": torch.ones(7, 8),
+    "transformer.resblocks.0.ln_1.weight": torch.ones(8),
+    "text_projection": torch.ones(8, 4),
+    "logit_scale": torch.tensor(4.6),
+}
+
+
+def drawn(name):
+    torch.manual_seed(0)
+    network = timm.create_model(name, **SIZES)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter)
+    return network.eval().requires_grad_(False)
+
+
+def openai(network):
+    state = {}
+    for key, tensor in network.state_dict().items():
+        key = f"ln_post.{key[5:]}" if key.startswith("norm.") else key
+        for theirs, name in OPENAI.items():
+            key = key.replace(theirs, name)
+        state[f"visual.{key}"] = tensor
+    state["visual.class_embedding"] = state["visual.class_embedding"][0, 0]
+    state["visual.positional_embedding"] = state["visual.positional_embedding"][0]
+    return state
+
+
+def loaded(path, name=CLIP):
+    return wp.load(path, arch=f"timm:{name}", **SIZES).module
+
+
+def test_the_image_tower_loads_and_what_stands_beside_is_told(tmp_path):
+    network = drawn(CLIP)
+    torch.save(openai(network) | TEXT, tmp_path / "clip.pt")
+    with pytest.warns(
+        LoadWarning, match=r"'visual\.' was loaded: 4 tensors beside it were"
+    ) as told:
+        module = loaded(tmp_path / "clip.pt")
+    assert len(told) == 1
+    x = torch.randn(2, 3, 32, 32)
+    assert torch.equal(module(x), network(x))
+
+
+def test_the_tower_alone_has_no_note(tmp_path, recwarn):
+    torch.save(openai(drawn(CLIP)), tmp_path / "clip.pt")
+    loaded(tmp_path / "clip.pt")
+    assert not recwarn.list
+
+
+def test_the_same_tower_with_other_numbers_is_told(tmp_path):
+    network = drawn(CLIP)
+    again = {f"model.{key}": tensor + 1 for key, tensor in openai(network).items()}
+    torch.save(openai(network) | again, tmp_path / "clip.pt")
+    with pytest.warns(LoadWarning, match=r"beside it were left out: model\.visual\.class"):
+        module = loaded(tmp_path / "clip.pt")
+    x = torch.randn(2, 3, 32, 32)
+    assert torch.equal(module(x), network(x))
+
+
+def test_two_tensors_of_one_name_are_refused(tmp_path):
+    state = openai(drawn(CLIP))
+    state["visual.blocks.0.mlp.fc1.bias"] = torch.zeros(256)
+    torch.save(state, tmp_path / "clip.pt")
+    with pytest.raises(CheckpointError, match=r"two tensors of the file are 'blocks\.0\.mlp\.fc1"):
+        loaded(tmp_path / "clip.pt")
+
+
+def test_eva_clips_text_tower_is_told(tmp_path):
+    network = drawn(EVA)
+    names = {"mlp.fc1_g": "mlp.w1", "mlp.fc1_x": "mlp.w2", "mlp.fc2": "mlp.w3"}
+    names |= {"mlp.norm": "mlp.ffn_ln", "attn.norm": "attn.inner_attn_ln"}
+    state = {}
+    for key, tensor in network.state_dict().items():
+        for theirs, name in names.items():
+            key = key.replace(theirs, name)
+        state[f"visual.{key}"] = tensor
+    text = {f"text.{key}": tensor for key, tensor in TEXT.items()}
+    torch.save(state | text, tmp_path / "eva.pt")
+    with pytest.warns(LoadWarning, match=r"4 tensors beside it were left out: text\.pos"):
+        module = loaded(tmp_path / "eva.pt", EVA)
+    x = torch.randn(2, 3, 32, 32)
+    assert torch.allclose(module(x), network(x), atol=1e-6)
