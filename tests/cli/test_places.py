@@ -5,6 +5,8 @@ import json
 import pytest
 
 from whitebox_probe.cli import main as cli
+from whitebox_probe.results.compare import Comparison, compare
+from whitebox_probe.results.result import Result
 
 FEW = ["run", "crate-tiny-fmnist", "--limit", "2", "--metrics", "l0", "--quiet"]
 
@@ -292,3 +294,21 @@ def test_a_home_of_nobody_in_a_sweep_is_told(place, tmp_path, capsys):
 def test_a_cache_at_a_home_of_nobody_is_told(monkeypatch, capsys):
     monkeypatch.setenv("WHITEBOX_PROBE_CACHE", "~nobody-of-that-name/x")
     assert "WHITEBOX_PROBE_CACHE" in refused(capsys, ["fetch", "vit-small-in1k"])
+
+
+@pytest.mark.parametrize("top", ["http:", "file:", "s3:", "ftp:x"])
+def test_a_folder_that_is_called_as_an_address_begins_is_a_folder(top, tmp_path, monkeypatch):
+    """pandas takes the relative path `http:/runs` for an address, and would ask it."""
+    monkeypatch.chdir(tmp_path)
+    runs = [f"{top}//runs/{name}" for name in ("a", "b")]
+    for out in runs:
+        assert cli.main([*FEW, f"--name={out[-1]}", "--out", out]) == 0
+    assert cli.main(["compare", *runs, "--out", f"{top}/both"]) == 0
+    few = ["--limit=4", "--draws=2", "--null-limit=2", "--no-robustness", "--quiet"]
+    assert cli.main(["audit", "crate-tiny-fmnist", *few, "--out", f"{top}/audit"]) == 0
+    pages = [f"{top}/both", f"{top}/audit", "--out", f"{top}/page.md"]
+    assert cli.main(["report", *runs, *pages]) == 0
+    assert cli.main(["plot", *runs, "--figure=curves", "--metric=l0", f"--out={top}/l0"]) == 0
+    found = compare([Result.load(out) for out in runs])
+    assert Comparison.load(f"{top}/both").differences.equals(found.differences)
+    assert (tmp_path / top / "both" / "differences.csv").is_file()

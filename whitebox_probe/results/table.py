@@ -296,7 +296,8 @@ def read_table(path: str | Path) -> pd.DataFrame:
         raise Unfit(f"it has {size:,} bytes, and at most {_MOST:,} are read")
     with gate():
         # As text first: pandas' own parser of numbers may miss the last digit.
-        frame = pd.read_csv(path, dtype="str", keep_default_na=False)
+        # By its whole path: a folder that is called `http:` is no address.
+        frame = pd.read_csv(path.absolute(), dtype="str", keep_default_na=False)
         for name in frame:
             cells = frame[name]
             if name in ALL_INTEGERS:
