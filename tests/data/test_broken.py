@@ -1,6 +1,7 @@
 """Broken pictures, names and samples: one line, whoever reads them."""
 
 import io
+import math
 import os
 import pickle
 import signal
@@ -372,3 +373,62 @@ class Dying(torch.utils.data.Dataset):
 def test_a_process_that_reads_and_has_ended_is_told(end):
     with pytest.raises(DataError, match="a process that reads the data has ended.*fewer workers"):
         wp.probe("crate-tiny-fmnist", Dying(end), ["l0"], progress=False, workers=1, batch_size=1)
+
+
+class OwnError(Exception):
+    """Of several arguments, so that torch cannot make it anew in another process."""
+
+    def __init__(self, what, why):
+        super().__init__(f"{what} {why}")
+
+
+class Raising(torch.utils.data.Dataset):
+    def __init__(self, error):
+        self.error = error
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, number):
+        if number == 3:
+            raise self.error
+        return torch.ones(1, 28, 28)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("it is corrupt"),
+        NotImplementedError("it is corrupt"),
+        OwnError("it is", "corrupt"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_a_data_set_of_yours_raises_is_no_death_of_its_process(error, workers):
+    loader = torch.utils.data.DataLoader(Raising(error), batch_size=2, num_workers=workers)
+    with pytest.raises(
+        DataError, match=r"cannot be read behind 1 batch: .*corrupt\. Mend its data"
+    ):
+        wp.probe("crate-tiny-fmnist", loader, ["l0"], progress=False)
+
+
+@pytest.mark.parametrize("kind", ["float8_e4m3fn", "float8_e5m2"])
+def test_fractions_of_eight_bits_are_read_as_what_they_are(kind):
+    few = torch.rand(4, 1, 28, 28).to(getattr(torch, kind))
+    of = {
+        "samples": few,
+        "list": [*few],
+        "loader": torch.utils.data.DataLoader([*few], batch_size=2),
+        "stream": (each for each in few),
+    }
+    told = wp.probe("crate-tiny-fmnist", few.float(), ["l0"], progress=False).frame["mean"]
+    for name, data in of.items():
+        found = wp.probe("crate-tiny-fmnist", data, ["l0"], progress=False).frame["mean"]
+        assert found.equals(told), name
+
+
+def test_a_number_a_sample_that_is_none_is_told():
+    loader = torch.utils.data.DataLoader([*torch.tensor([1.0, math.nan])], batch_size=2)
+    with pytest.raises(DataError, match="sample 1 of the loader holds NaN"):
+        wp.probe("crate-tiny-fmnist", loader, ["l0"], progress=False)

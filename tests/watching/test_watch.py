@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -204,6 +205,37 @@ def test_a_step_for_which_the_disk_has_no_room_is_left_out_whole(tmp_path, room)
     with watch(to=path, resume=True, first_step=4):
         pass
     assert read_table(path)["step"].drop_duplicates().tolist() == [0, 1, 3, 4]
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\rb", "a\x0cb", "a\x85b", "a\u2028b", 'a,"b', "é"])
+def test_a_log_is_gone_on_with_whatever_the_model_is_called(tmp_path, name):
+    path = tmp_path / "log.csv"
+    with watch(to=path, every=1, name=name) as watcher:
+        watcher.step()
+    before = path.read_bytes()
+    with watch(to=path, every=1, name=name, resume=True, first_step=2):
+        pass
+    assert path.read_bytes().startswith(before)
+    log = read_table(path)
+    assert log["step"].drop_duplicates().tolist() == [0, 1, 2]
+    assert log["model"].nunique() == 1
+
+
+@pytest.mark.parametrize("step", [3, 3.0, np.int64(3), torch.tensor(3), 10**18])
+def test_a_step_is_logged_as_the_number_that_it_is(tmp_path, step):
+    path = tmp_path / "log.csv"
+    with watch(to=path, every=1) as watcher:
+        watcher.step(step)
+    with watch(to=path, every=1, resume=True, first_step=int(step) + 1):
+        pass
+    assert pd.read_csv(path)["step"].drop_duplicates().tolist() == [0, step, step + 1]
+
+
+@pytest.mark.parametrize("step", [1.5, True, -1, "x", 2**63, float("nan"), torch.ones(2), [1]])
+def test_what_is_no_step_is_told(step):
+    for way in ("step", "start"):
+        with pytest.raises(ProbeError, match="number of a training's step"):
+            getattr(watch(every=1), way)(step)
 
 
 def test_what_a_module_becomes_in_training_does_not_end_it():

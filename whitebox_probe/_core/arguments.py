@@ -136,7 +136,13 @@ def truth(value: Any) -> str:
 
 def text(value: Any) -> str:
     """A text."""
-    return "" if isinstance(value, str) else "Use a text"
+    if not isinstance(value, str):
+        return "Use a text"
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return "Use whole characters: it holds half of a surrogate pair"
+    return ""
 
 
 def path(value: Any) -> str:

@@ -19,8 +19,16 @@ from torch import Tensor
 
 def of_tensor(tensor: Tensor) -> str:
     """Hash of a tensor's shape, type and values."""
-    plain = tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor  # NumPy has none
-    return of_array(plain.numpy(force=True))
+    return of_array(_of_numpy(tensor))
+
+
+def _of_numpy(tensor: Tensor) -> NDArray[Any]:
+    """Its numbers; their bits as whole ones where NumPy has no such type."""
+    if tensor.dtype == torch.bfloat16:
+        tensor = tensor.view(torch.int16)
+    elif tensor.is_floating_point() and tensor.itemsize == 1:
+        tensor = tensor.view(torch.uint8)
+    return tensor.numpy(force=True)
 
 
 def of_array(array: NDArray[Any]) -> str:
@@ -38,8 +46,7 @@ def of_bytes(content: bytes) -> int:
 def of_sample(item: Tensor | NDArray[Any], mask: Tensor | None = None) -> int:
     """The identity of a sample: shape, type and values, and which tokens its mask leaves out."""
     if isinstance(item, Tensor):
-        plain = item.view(torch.int16) if item.dtype == torch.bfloat16 else item
-        item = plain.numpy(force=True)
+        item = _of_numpy(item)
     digest = hashlib.sha256(str((item.shape, item.dtype)).encode())
     digest.update(np.ascontiguousarray(item).data)
     if mask is not None and not bool(mask.all()):
@@ -74,9 +81,7 @@ def _rows_at_once(column: Any) -> int:
 def _plain(column: Any, numbers: list[int]) -> bytes | memoryview:
     """The rows of a column as bytes."""
     if isinstance(column, Tensor):
-        rows = column[numbers]
-        plain = rows.view(torch.int16) if rows.dtype == torch.bfloat16 else rows
-        return _bytes_of(plain.numpy(force=True))
+        return _bytes_of(_of_numpy(column[numbers]))
     if isinstance(column, np.ndarray) and column.dtype.kind != "O":
         first, last = numbers[0], numbers[-1] + 1
         together = numbers == list(range(first, last))  # a slice copies nothing

@@ -213,6 +213,7 @@ class Reading:
         if not item.is_floating_point():
             small = item.dtype in (torch.uint8, torch.int8, torch.int16, torch.uint16, torch.uint32)
             return item.long() if small else item
+        item = item.float() if item.itemsize == 1 else item  # of which torch compares few
         if self.reads == "images" and item.numel() and not item.is_nested:
             if item.ndim > 2 and item.shape[-1] in CHANNELS and item.shape[-3] not in CHANNELS:
                 raise DataError(

@@ -307,7 +307,8 @@ def _stacked(parts: Sequence[Tensor | None], numbers: Sequence[int], what: str) 
 
 def is_death(error: BaseException) -> bool:
     """Whether a DataLoader says so that a process of its has ended."""
-    return isinstance(error, RuntimeError) and "DataLoader worker" in said(error)
+    # What a data set raises there is handed on as "Caught ... in DataLoader worker process".
+    return isinstance(error, RuntimeError) and said(error).startswith("DataLoader worker (pid")
 
 
 def _of_workers(batches: Iterable[Batch | ProbeError]) -> Iterator[Batch | ProbeError]:
@@ -361,7 +362,7 @@ def batch_of(whole: Any, seen: int, room: int | None, reading: Reading) -> Batch
     if len(inputs) and inputs.numel() == 0:
         check_finite(inputs[0], f"sample {seen} of the loader")
     if inputs.is_floating_point() and not inputs.isfinite().all():
-        bad = (~inputs.flatten(1).isfinite().all(dim=1)).nonzero()[0, 0]
+        bad = (~inputs.reshape(len(inputs), -1).isfinite().all(dim=1)).nonzero()[0, 0]
         check_finite(inputs[bad], f"sample {seen + int(bad)} of the loader")
     return Batch(
         ids=torch.arange(seen, seen + len(inputs)),

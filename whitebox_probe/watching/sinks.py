@@ -6,11 +6,13 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from whitebox_probe._core.arguments import LARGEST
 from whitebox_probe._core.errors import MissingDependency, ProbeError, ResultError
 from whitebox_probe._core.gate import Unfit, is_folder, size_of
 from whitebox_probe._core.io import atomic_path
@@ -19,7 +21,6 @@ from whitebox_probe.results.result import Result
 from whitebox_probe.results.table import COLUMNS, keys_of
 
 STEP = "step"
-_DIGITS = 19  # fewer than which 64 bits hold
 _NO_TAG = re.compile(r"[^\w.\-/]+")
 _TENSORBOARD, _WANDB = "tensorboard", "wandb"
 _ALL = "Use a .csv file, 'tensorboard', 'tensorboard:DIR', 'wandb', a writer, a run, or a function"
@@ -93,6 +94,7 @@ class Csv(Sink):
     def write(self, step: int, result: Result) -> None:
         """Add the rows of a step, or leave the log as it was, as on a full disk."""
         rows = numbered(step, result)
+        rows["model"] = [shown(name, None) for name in rows["model"]]  # a row is one line
         if not self._ready:
             self._prepare(len(rows))
         left = memoryview(rows.to_csv(index=False, header=False, lineterminator="\n").encode())
@@ -117,12 +119,12 @@ class Csv(Sink):
             text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
         except UnicodeDecodeError as error:
             raise self._another("it is no text in UTF-8") from error
-        lines = text.splitlines(keepends=True)
+        lines = list(StringIO(text))  # other than splitlines, at line feeds alone
         if lines and lines[0] != header and not header.startswith(text):
             raise self._another("its columns are others")
         whole = [line for line in lines[1:] if line.endswith("\n")]
         steps = [line.partition(",")[0] for line in whole]
-        if not all(step.isdecimal() and len(step) < _DIGITS for step in steps):
+        if not all(map(_is_step, steps)):
             raise self._another("a row of it does not begin with a step")
         sizes = Counter(map(int, steps))
         last = int(steps[-1]) if steps else 0
@@ -143,6 +145,11 @@ class Csv(Sink):
             f"{why}: it is another log",
             "Name another file, or watch the same measures with the same settings",
         )
+
+
+def _is_step(told: str) -> bool:
+    """Whether a row begins with a step, of no more digits than are read."""
+    return told.isdecimal() and len(told) <= len(str(LARGEST)) and int(told) <= LARGEST
 
 
 def _no_place(path: Path) -> str:

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from whitebox_probe._core import launch
+from whitebox_probe._core.arguments import expect, lone, whole
 from whitebox_probe._core.errors import LoadWarning, ProbeError
 from whitebox_probe._core.gate import named
 from whitebox_probe._core.process import as_found
@@ -60,11 +61,11 @@ class Watcher:
     def start(self, step: int | None = None) -> "Watcher":
         """Log the model as it is, before the first step; `with` and a trainer do so by themselves.
 
-        Raises: ProbeError where logs cannot be gone on with.
+        Raises: ProbeError where logs cannot be gone on with; SettingError as `step`.
         """
         if self._running:
             return self
-        self._step = self._step if step is None else step
+        self._step = self._step if step is None else _whole(step)
         self._running = True
         if _first():
             if self._before is None or self._state != state(self.model.module):
@@ -81,9 +82,10 @@ class Watcher:
         """Tell that the optimiser has made a step, the next one or that of this number.
 
         Returns: whether the model was measured after it.
+        Raises: SettingError for what is no number of a step.
         """
         self.start()
-        self._step = self._step + 1 if step is None else step
+        self._step = self._step + 1 if step is None else _whole(step)
         self.pace.step()
         due = _first() and self._step not in self._results and self.pace.due(self._step)
         if due:
@@ -186,6 +188,16 @@ class Watcher:
         self._results[step] = result
         for place in self._places:
             place.write(step, result)
+
+
+def _whole(step: Any) -> int:
+    """The number of a step, which a trainer may hold as a fraction or a tensor.
+
+    Raises: SettingError for what is no whole number, or none that 64 bits hold.
+    """
+    step = lone(step)
+    step = int(step) if isinstance(step, float) and step.is_integer() else step
+    return int(expect("step", step, whole(0), "it is the number of a training's step"))
 
 
 def _first() -> bool:
