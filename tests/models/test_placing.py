@@ -120,6 +120,61 @@ def test_an_architecture_without_marks_is_found_by_its_own_names(tmp_path):
     assert same(model, net.state_dict())
 
 
+KEY = "blocks.0.mlp.fc1.weight"
+DAMAGES = {
+    "none": lambda state: state | {KEY: None},
+    "missing": lambda state: {key: t for key, t in state.items() if key != KEY},
+    "renamed": lambda state: {f"{key}x" if key == KEY else key: t for key, t in state.items()},
+    "meta": lambda state: state | {KEY: state[KEY].to("meta")},
+    "sparse": lambda state: state | {KEY: state[KEY].to_sparse()},
+    "a list": lambda state: state | {KEY: state[KEY].tolist()},
+    "expanded": lambda state: state | {KEY: torch.ones(1).expand(10**12)},
+    "all sparse": lambda state: {key: t.to_sparse() for key, t in state.items()},
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_average_does_not_give_its_place_to_the_plain_weights(tmp_path, damage):
+    average = DAMAGES[damage]({key: tensor / 2 for key, tensor in STATE.items()})
+    path = saved(tmp_path, {"state_dict": STATE, "state_dict_ema": average})
+    for way in WAYS.values():
+        with pytest.raises(CheckpointError, match="state_dict"):
+            wp.load(path, **way)
+    assert same(wp.load(path, wrapper="state_dict", **STATED))
+
+
+@pytest.mark.parametrize("damage", ["none", "meta", "sparse", "a list"])
+@pytest.mark.parametrize("names", [("model", "model_ema"), ("teacher", "student")])
+def test_a_damaged_state_dict_does_not_give_its_place_to_another(tmp_path, names, damage):
+    one, other = names
+    path = saved(tmp_path, {one: STATE, other: under("module.", DAMAGES[damage](STATE))})
+    with pytest.raises(CheckpointError, match=f"'{one}' and '{other}', of which one is not whole"):
+        wp.load(path, arch=ARCH)
+    assert same(wp.load(path, wrapper=one, arch=ARCH))
+
+
+def test_weights_of_the_same_names_that_do_not_fit_are_told(tmp_path):
+    path = saved(tmp_path, {"model": STATE, "best": DAMAGES["missing"](STATE)})
+    with pytest.warns(LoadWarning, match="under 'best' have the same names, and do not fit"):
+        assert same(wp.load(path, arch=ARCH))
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": []}},
+        {"state_dict_ema": None},
+        {"state_dict_ema": {}},
+        {"head": {"weight": torch.ones(2), "name": "x"}},
+        {"teacher": {key: torch.ones(1) for key in STATE}},
+        {"shapes": {key: tuple(tensor.shape) for key, tensor in STATE.items()}},
+    ],
+)
+def test_what_is_no_other_copy_of_the_network_has_no_word(tmp_path, recwarn, beside):
+    assert same(wp.load(saved(tmp_path, {"state_dict": STATE, "epoch": 3} | beside), arch=ARCH))
+    assert not recwarn.list
+
+
 def timm_training(folder, name="vit_tiny_patch16_224", **options):
     plain, average = (create_model(name, num_classes=7, **options).state_dict() for _ in range(2))
     args = argparse.Namespace(lr=1e-3, output=pathlib.Path("out"), num_classes=7, model=name)

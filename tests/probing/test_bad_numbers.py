@@ -43,6 +43,14 @@ def larger_than_memory(tensor):
     return tensor[:1, :1].expand(10**6, 10**6)
 
 
+def of_a_part(tensor):
+    """Windows of what is finite, in memory that is not."""
+    held = torch.cat(
+        [tensor.new_full((5,), torch.nan), tensor.new_ones(9), tensor.new_full((5,), torch.nan)]
+    )
+    return held.as_strided((5, 5), (1, 1), 5)
+
+
 def of_windows(tensor):
     return tensor.new_ones(2 * 10**6).as_strided((10**6, 10**6), (1, 1))
 
@@ -148,7 +156,14 @@ def test_the_same_call_twice_gives_the_same_bytes(tmp_path):
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested:UserWarning")
 @pytest.mark.parametrize(
     "make",
-    [torch.Tensor.to_sparse, torch.Tensor.to_sparse_csr, nested, larger_than_memory, of_windows],
+    [
+        torch.Tensor.to_sparse,
+        torch.Tensor.to_sparse_csr,
+        nested,
+        larger_than_memory,
+        of_windows,
+        of_a_part,
+    ],
 )
 def test_weights_of_other_layouts_are_passed_over(make):
     net = small_vit()

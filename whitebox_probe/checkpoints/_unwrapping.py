@@ -141,8 +141,12 @@ def unwrap(
             f"each of {listed(list(held))} could be meant",
             f"Say which, such as wrapper='{shown(next(iter(held)))}'",
         )
-    if held:
-        return dict(next(iter(held.values())))
+    for key, inner in held.items():
+        others = {name: v for name, v in loaded.items() if name != key and name not in modules}
+        left = _left(others, key, inner, path)
+        if notes is not None:
+            notes += left
+        return dict(inner)
     if _is_tensors(loaded):
         return dict(loaded)
     raise no_weights(path, _told(loaded))
@@ -169,6 +173,50 @@ def _expect_alone(
                 f"once in its state dict '{shown(key)}', and once beside it",
                 f"Pass wrapper='{shown(key)}' for what is inside, or save the one that is meant",
             )
+
+
+def _left(
+    others: Mapping[Any, Any], key: str, inner: "Mapping[str, Tensor]", path: Path
+) -> list[LoadWarning]:
+    """A note of each other state dict of the same network, which does not fit.
+
+    Raises: CheckpointError for one that is damaged, and might have been the one that is meant; of
+        timm's average that one lacks a tensor, too, as it would be taken.
+    """
+    own = {without_wrappers(name): tensor.shape for name, tensor in inner.items()}
+    notes = []
+    for name, held in others.items():
+        if not isinstance(held, Mapping) or not held:
+            continue
+        is_average = (key, name) == (PLAIN, AVERAGE)
+        if not (is_average or 2 * _common(held, own) >= len(own)):
+            continue
+        told, whole = shown(str(name)), _is_tensors(held)
+        if is_average or not whole:
+            there = {without_wrappers(str(each)) for each in held}
+            lacking = [each for each in own if each not in there]
+            why = f"lacks {listed(lacking)}" if lacking else "has tensors of other shapes"
+            raise CheckpointError(
+                f"{path} holds '{shown(key)}' and '{told}', of which one is not whole",
+                f"its '{told}' {why}" if whole else _mixed(f"its '{told}'", held),
+                f"Pass wrapper='{shown(key)}' if that is the one that is meant",
+            )
+        notes.append(
+            LoadWarning(
+                f"of {path.name} the weights under '{shown(key)}' were loaded",
+                f"those under '{told}' have the same names, and do not fit the network",
+                f"Pass wrapper='{shown(key)}' to say so",
+            )
+        )
+    return notes
+
+
+def _common(held: Mapping[Any, Any], own: Mapping[str, Any]) -> int:
+    """How many tensors of a dict have the name and the shape of another's."""
+    import torch
+
+    tensors = {name: value for name, value in held.items() if isinstance(value, torch.Tensor)}
+    return sum(own.get(without_wrappers(str(n))) == tensor.shape for n, tensor in tensors.items())
 
 
 def _averaged(path: Path) -> LoadWarning:

@@ -222,7 +222,7 @@ def _count(row: Tensor) -> Tensor:
 def _shape(ids: Any) -> tuple[int, ...]:
     try:
         return tuple(np.shape(ids))
-    except (RuntimeError, TypeError, ValueError):  # of several lengths, told when they are stacked
+    except Exception:  # of several lengths, say: told when they are stacked
         return ()
 
 

@@ -36,7 +36,7 @@ def numbers(value: Any, what: str) -> Tensor:
         value = value.float() if few else value
         value = value.long() if value.dtype in _UNSIGNED else value
         bool((value == 0).any())  # of meta and of bits there is nothing to compare
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+    except Exception as error:  # whatever an array of a user's own raises
         raise DataError(
             f"{what} cannot be read", named(error), "Give plain numbers, as .cpu() gives them"
         ) from error

@@ -147,7 +147,7 @@ def _length(column: Any, what: str) -> int:
     """Raises: DataError for a tensor that is no rows of numbers."""
     try:
         return len(column)
-    except (RuntimeError, TypeError) as error:  # of a nested tensor, for one
+    except Exception as error:  # of a nested tensor, or of a user's own
         raise DataError(
             f"{what} has no length", named(error), "Give a list with one value a sample"
         ) from error

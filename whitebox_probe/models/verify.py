@@ -198,8 +198,10 @@ def _told(data: Tensor) -> Tensor:
     """A tensor with what it repeats left out: one that is expanded may be larger than memory."""
     for axis, step in enumerate(data.stride()):
         data = data.narrow(axis, 0, 1) if step == 0 else data
-    held = data.untyped_storage().nbytes() // data.itemsize
-    return data if data.numel() <= held else data.as_strided((held,), (1,), 0)  # it overlaps itself
+    span = 1 + sum((n - 1) * step for n, step in zip(data.shape, data.stride(), strict=True))
+    if data.numel() <= span:
+        return data
+    return data.as_strided((span,), (1,), data.storage_offset())  # it overlaps itself
 
 
 def _finite(got: Mapping[str, Tensor]) -> bool:

@@ -17,6 +17,7 @@ from whitebox_probe.models.families._timm_files import (
     settled,
 )
 from whitebox_probe.models.family import Family, Recognised
+from whitebox_probe.models.keys.dinov3 import expect_nothing_lost
 from whitebox_probe.models.keys.vit import EVA_MARKS, by_name
 
 
@@ -96,6 +97,7 @@ class TimmEvaFamily(Family):
         from timm.models.eva import checkpoint_filter_fn
 
         if source.get("kind") != "timm":
+            expect_nothing_lost(weights, module)
             named = as_timm_names(weights, module, checkpoint_filter_fn)
             return fitted_positions(named, module)
         return dict(checkpoint_filter_fn(weights, module))
