@@ -32,6 +32,7 @@ def expect_nothing_lost(weights: Mapping[str, Tensor], module: nn.Module) -> Non
         mask = weights.get(f"{key}{_MASK}", torch.ones(1))
         if mask.shape not in (bias.shape, (1,)):
             raise _lost(key, f"its mask has the shape {tuple(mask.shape)}")
+        bias = bias.double()
         used = bias * mask
         has = f"{key.removesuffix('qkv.bias')}q_bias" in own
         expected = bias.clone() if has else torch.zeros_like(bias)
