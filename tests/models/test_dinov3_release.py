@@ -5,7 +5,7 @@ import timm
 import torch
 
 import whitebox_probe as wp
-from whitebox_probe._core.errors import CheckpointError
+from whitebox_probe._core.errors import CheckpointError, LoadWarning
 
 SIZES = {"img_size": 32, "depth": 2, "embed_dim": 64, "num_heads": 1}
 PLAIN, BIASED = "vit_small_patch16_dinov3", "vit_small_patch16_dinov3_qkvb"
@@ -92,3 +92,13 @@ def test_a_file_with_biases_is_not_of_the_model_without(tmp_path):
     torch.save(released(drawn(BIASED)), tmp_path / "d.pth")
     with pytest.raises(CheckpointError, match="Name the model in timm .*_qkvb"):
         loaded(tmp_path / "d.pth", PLAIN)
+
+
+def test_what_else_the_filter_leaves_out_is_told(tmp_path):
+    network = drawn(PLAIN)
+    more = {"local_cls_norm.weight": torch.ones(64), "projectors.0.weight": torch.ones(2, 64)}
+    torch.save(released(network) | more, tmp_path / "d.pth")
+    with pytest.warns(LoadWarning, match="2 tensors .*: local_cls_norm.weight, projectors.0.w"):
+        module = loaded(tmp_path / "d.pth", PLAIN)
+    x = torch.randn(2, 3, 32, 32)
+    assert torch.equal(module(x), network(x))

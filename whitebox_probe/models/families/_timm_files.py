@@ -14,6 +14,9 @@ from whitebox_probe.checkpoints import listed, same
 from whitebox_probe.models.families._timm import create
 from whitebox_probe.models.keys.positions import grid_of, resample
 
+# A token that training alone puts in the place of others; what `keys.dinov3` compares.
+_NO_PART = ("mask_token", "attn.qkv.bias", "attn.qkv.bias_mask", "rope_embed.periods")
+
 
 def settled(arch: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     """What a file of a named model settles otherwise than the name: head, channels, image, pooling.
@@ -133,28 +136,43 @@ def as_timm_names(
     return found
 
 
-def beside(
+def left_out(
     weights: Mapping[str, Tensor], module: nn.Module, names: Callable[..., Any]
 ) -> list[LoadWarning]:
-    """A note of what a release's file holds beside the network that timm's filter takes of it.
+    """A note of what a release's file holds, and timm's filter takes nothing of.
 
     It may be a text tower, or the same network once more with other numbers: nobody can tell.
     """
-    found = _released(weights, module, names) or {}
-    places = {tensor.data_ptr() for tensor in found.values()}
-    tops = {key.partition(".")[0] for key, t in weights.items() if t.data_ptr() in places}
-    if len(tops) != 1:
+    if _released(weights, module, names) is None:
         return []
-    prefix = f"{tops.pop()}."
-    told = [key for key in weights if not key.startswith(prefix)]
+    # Each tensor is followed by a number of its own, which takes no memory.
+    marks = {
+        key: torch.tensor(float(number)).expand(tensor.shape)
+        for number, (key, tensor) in enumerate(weights.items(), 1)
+    }
+    found = _numbers(_filtered(marks, module, names))
+    seen = {number for numbers in found.values() for number in numbers}
+    told = [
+        key
+        for number, key in enumerate(marks, 1)
+        if number not in seen and not key.endswith(_NO_PART)
+        # Of what is added to another one, the number is not seen.
+        if found == _numbers(_filtered({k: m for k, m in marks.items() if k != key}, module, names))
+    ]
     if not told:
         return []
     warning = LoadWarning(
-        f"the network under '{shown(prefix)}' was loaded",
-        f"{len(told)} tensors beside it were left out: {listed(told)}",
-        "Nothing needs to be done if they are of a text tower or a loss",
+        f"{len(told)} tensors of the file were left out",
+        f"timm takes none of them for the network: {listed(told)}",
+        "Nothing needs to be done if they are of a text tower, a head or a loss",
     )
     return [warning]
+
+
+def _numbers(found: Mapping[str, Tensor] | None) -> dict[str, list[float]]:
+    """The numbers that stand in each tensor; of one that repeats a number, that one."""
+    few = {key: t if any(t.stride()) else t.flatten()[:1] for key, t in (found or {}).items()}
+    return {key: tensor.unique().tolist() for key, tensor in few.items()}
 
 
 def _released(

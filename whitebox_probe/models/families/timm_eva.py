@@ -11,9 +11,9 @@ from whitebox_probe.models.families._timm import TimmAnatomy, create, rotation
 from whitebox_probe.models.families._timm_arguments import ARGUMENTS
 from whitebox_probe.models.families._timm_files import (
     as_timm_names,
-    beside,
     fitted_positions,
     fitting,
+    left_out,
     settled,
 )
 from whitebox_probe.models.family import Family, Recognised
@@ -110,4 +110,4 @@ class TimmEvaFamily(Family):
 
         if source.get("kind") == "timm":
             return []
-        return beside(weights, module, checkpoint_filter_fn)
+        return left_out(weights, module, checkpoint_filter_fn)

@@ -15,9 +15,9 @@ from whitebox_probe.models.families._timm import TimmAnatomy, create
 from whitebox_probe.models.families._timm_arguments import ARGUMENTS
 from whitebox_probe.models.families._timm_files import (
     as_timm_names,
-    beside,
     fitted_positions,
     fitting,
+    left_out,
     settled,
 )
 from whitebox_probe.models.family import Family, Recognised
@@ -206,4 +206,4 @@ class TimmViTFamily(Family):
             f"they belong to its training and to no encoder: {listed(told)}",
             "Nothing needs to be done; every other tensor is loaded",
         )
-        return [warning] if told else beside(kept, module, checkpoint_filter_fn)
+        return [warning] if told else left_out(kept, module, checkpoint_filter_fn)
