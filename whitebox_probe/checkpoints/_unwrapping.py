@@ -180,8 +180,8 @@ def _left(
 ) -> list[LoadWarning]:
     """A note of each other state dict of the same network, which does not fit.
 
-    Raises: CheckpointError for one that is damaged, and might have been the one that is meant; of
-        timm's average that one lacks a tensor, too, as it would be taken.
+    Raises: CheckpointError for one that is damaged, as it may be the one that is meant; timm's
+        average, which is taken where it is whole, is so wherever it does not fit.
     """
     own = {without_wrappers(name): tensor.shape for name, tensor in inner.items()}
     notes = []
