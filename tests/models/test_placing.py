@@ -138,7 +138,7 @@ def test_a_damaged_average_does_not_give_its_place_to_the_plain_weights(tmp_path
     average = DAMAGES[damage]({key: tensor / 2 for key, tensor in STATE.items()})
     path = saved(tmp_path, {"state_dict": STATE, "state_dict_ema": average})
     for way in WAYS.values():
-        with pytest.raises(CheckpointError, match="state_dict"):
+        with pytest.raises(CheckpointError, match="its 'state_dict_ema' (holds|lacks|has)"):
             wp.load(path, **way)
     assert same(wp.load(path, wrapper="state_dict", **STATED))
 

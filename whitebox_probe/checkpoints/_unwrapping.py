@@ -195,10 +195,11 @@ def _left(
         if is_average or not whole:
             there = {without_wrappers(str(each)) for each in held}
             lacking = [each for each in own if each not in there]
-            why = f"lacks {listed(lacking)}" if lacking else "has tensors of other shapes"
+            why = f"lacks {listed(lacking)}" if lacking else "has other tensors, or other shapes"
+            mixed = "" if whole else _mixed(f"its '{told}'", held)
             raise CheckpointError(
                 f"{path} holds '{shown(key)}' and '{told}', of which one is not whole",
-                f"its '{told}' {why}" if whole else _mixed(f"its '{told}'", held),
+                mixed or f"its '{told}' {why if whole else 'holds no tensors'}",
                 f"Pass wrapper='{shown(key)}' if that is the one that is meant",
             )
         notes.append(
