@@ -1,9 +1,11 @@
 """Where a command writes: a home's `~`, and what is in the way, told before any work is done."""
 
 import json
+import os
 
 import pytest
 
+from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.cli import main as cli
 from whitebox_probe.results.compare import Comparison, compare
 from whitebox_probe.results.result import Result
@@ -312,3 +314,27 @@ def test_a_folder_that_is_called_as_an_address_begins_is_a_folder(top, tmp_path,
     found = compare([Result.load(out) for out in runs])
     assert Comparison.load(f"{top}/both").differences.equals(found.differences)
     assert (tmp_path / top / "both" / "differences.csv").is_file()
+
+
+def test_results_are_saved_under_names_that_are_no_utf_8(tmp_path, monkeypatch):
+    odd = tmp_path / os.fsdecode(b"caf\xe9")
+    try:
+        odd.mkdir()
+    except OSError:
+        pytest.skip("this disk has no such names")
+    monkeypatch.chdir(odd)
+    for out in ("a", "b"):
+        assert cli.main([*FEW, f"--name={out}", "--out", out]) == 0
+    assert cli.main(["compare", "a", "b", "--out", "both"]) == 0
+    assert len(Comparison.load("both").differences)
+    Result.load("a").save(odd / "c")
+    assert Result.load(odd / "c") == Result.load("a")
+
+
+@pytest.mark.parametrize("folder", [None, 3, "", "a\0b", "\ud800"])
+def test_what_is_no_folder_is_told(folder, tmp_path):
+    assert cli.main([*FEW, "--out", str(tmp_path / "r")]) == 0
+    result = Result.load(tmp_path / "r")
+    for way in (result.save, Result.load):
+        with pytest.raises(ProbeError, match="folder is "):
+            way(folder)

@@ -432,3 +432,34 @@ def test_a_number_a_sample_that_is_none_is_told():
     loader = torch.utils.data.DataLoader([*torch.tensor([1.0, math.nan])], batch_size=2)
     with pytest.raises(DataError, match="sample 1 of the loader holds NaN"):
         wp.probe("crate-tiny-fmnist", loader, ["l0"], progress=False)
+
+
+def test_fractions_of_other_kinds_with_the_same_bits_are_other_samples():
+    bits = torch.arange(40, 44, dtype=torch.uint8)[:, None, None, None].expand(4, 1, 28, 28)
+    known = [
+        wp.probe("crate-tiny-fmnist", bits.view(kind), ["l0"], progress=False).run["data"]
+        for kind in (torch.float8_e4m3fn, torch.float8_e5m2)
+    ]
+    assert known[0] != known[1]
+
+
+def closed():
+    picture = Image.new("L", (28, 28))
+    picture.close()
+    return picture
+
+
+def cut():
+    held = io.BytesIO()
+    Image.effect_noise((28, 28), 90).save(held, "PNG")
+    return Image.open(io.BytesIO(held.getvalue()[:-300]))
+
+
+@pytest.mark.parametrize("make", [closed, cut])
+@pytest.mark.parametrize("at", [0, 1])
+@pytest.mark.parametrize("form", [lambda x: x, lambda x: (x, 1), lambda x: {"image": x}])
+def test_a_picture_in_memory_that_cannot_be_read_is_told(make, at, form):
+    pictures = [Image.new("L", (28, 28), 9) for _ in range(3)]
+    pictures[at] = make()
+    with pytest.raises(DataError, match=f"{at}"):
+        wp.probe("crate-tiny-fmnist", [form(each) for each in pictures], ["l0"], progress=False)

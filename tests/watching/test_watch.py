@@ -221,6 +221,17 @@ def test_a_log_is_gone_on_with_whatever_the_model_is_called(tmp_path, name):
     assert log["model"].nunique() == 1
 
 
+def test_a_log_stays_where_it_is_when_a_training_changes_its_folder(tmp_path, monkeypatch):
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with watch(to="log.csv", every=1) as watcher:
+        watcher.step()
+        monkeypatch.chdir("other")
+        watcher.step()
+    assert read_table(tmp_path / "log.csv")["step"].drop_duplicates().tolist() == [0, 1, 2]
+    assert not list((tmp_path / "other").iterdir())
+
+
 @pytest.mark.parametrize("step", [3, 3.0, np.int64(3), torch.tensor(3), 10**18])
 def test_a_step_is_logged_as_the_number_that_it_is(tmp_path, step):
     path = tmp_path / "log.csv"

@@ -176,8 +176,7 @@ def _part(
     tidy(folder)
     while True:
         handle, made = make(folder, f".{name}{_PART}", suffix)
-        # Whole: pandas takes a relative path whose first folder is `http:` for an address.
-        path = Path(made).absolute()
+        path = Path(made)
         if not _LOCKS:  # what is open can be neither moved nor removed on Windows
             if handle >= 0:
                 os.close(handle)

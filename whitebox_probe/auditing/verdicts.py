@@ -1,7 +1,7 @@
 """Verdicts on models: what they are called, and their tables."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,9 +15,10 @@ from whitebox_probe._core.gate import Unfit, expect, gate
 from whitebox_probe._core.lines import names
 from whitebox_probe.auditing.thresholds import Thresholds
 from whitebox_probe.results import printed
-from whitebox_probe.results.folder import read_sealed, save_sealed
+from whitebox_probe.results.folder import as_folder, read_sealed, save_sealed
 from whitebox_probe.results.held import copied
 from whitebox_probe.results.result import Result
+from whitebox_probe.results.writing import as_csv
 from whitebox_probe.stats import hierarchical_interval
 
 SUPPORTED, NOT_SUPPORTED, CONTRADICTED = "supported", "not supported", "contradicted"
@@ -180,12 +181,9 @@ class Audit:
             "rules": {name: dict(rule) for name, rule in self.rules.items()},
             "columns": {name: list(table) for name, table in tables.items()},
         } | {name: _records(table) for name, table in tables.items()}
-        writers: dict[str, Callable[[Path], Any]] = {
-            file_of(name): lambda path, table=table: table.to_csv(path, index=False)  # type: ignore[misc]
-            for name, table in tables.items()
-        }
+        writers = {file_of(name): as_csv(table) for name, table in tables.items()}
         free = list(writers)
-        return save_sealed(Path(folder), writers, SEAL, whole, free=free, check=Audit.load)
+        return save_sealed(as_folder(folder), writers, SEAL, whole, free=free, check=Audit.load)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Audit":
@@ -194,7 +192,7 @@ class Audit:
         Raises: ResultError when the folder holds no whole audit, or one of an older version, whose
         verdicts were given by other rules.
         """
-        folder = Path(folder)
+        folder = as_folder(folder)
         return read_sealed(
             folder, SEAL, lambda whole: cls._read(folder, whole), what="audit", fix=_FIX
         )

@@ -16,6 +16,7 @@ from whitebox_probe._core.io import atomic_path
 from whitebox_probe.cli import _screen, _shared
 from whitebox_probe.results import kinds
 from whitebox_probe.results.folder import is_own
+from whitebox_probe.results.writing import as_csv
 
 if TYPE_CHECKING:
     from whitebox_probe.auditing.verdicts import Audit
@@ -132,7 +133,7 @@ def _demo(args: argparse.Namespace) -> None:
     changed = _changes(official, paper)
     written.append(args.out / "tables" / "summary.csv")
     with atomic_path(written[-1]) as path:
-        changed.to_csv(path, index=False)
+        as_csv(changed)(path)
     paths = _draw(official, paper, args)
     samples = SAMPLES[data]
     print(f"\n{len(paper[0].samples)} {samples}, {data}, {paper[0].run['layers']} layers\n")

@@ -23,11 +23,11 @@ def of_tensor(tensor: Tensor) -> str:
 
 
 def _of_numpy(tensor: Tensor) -> NDArray[Any]:
-    """Its numbers; their bits as whole ones where NumPy has no such type."""
+    """Its numbers; where NumPy has no such type bits (bfloat16), or what is read of it (float8)."""
     if tensor.dtype == torch.bfloat16:
         tensor = tensor.view(torch.int16)
     elif tensor.is_floating_point() and tensor.itemsize == 1:
-        tensor = tensor.view(torch.uint8)
+        tensor = tensor.float()
     return tensor.numpy(force=True)
 
 

@@ -93,7 +93,10 @@ def _known(first: Any, name: str) -> str:
     except DataError:
         return ""
     if isinstance(first, Image.Image):
-        return _digest.of_array(np.asarray(first))
+        try:
+            return _digest.of_array(np.asarray(first))
+        except Exception:  # whatever a decoder raises, of one that is closed or cut off
+            return ""
     if isinstance(first, np.ndarray) and first.dtype.kind in "biuf":
         return _digest.of_array(first)
     return _digest.of_tensor(first) if isinstance(first, Tensor) else ""

@@ -15,7 +15,7 @@ from whitebox_probe._core.gate import Unfit, expect, gate
 from whitebox_probe._core.lines import names, shown
 from whitebox_probe._core.process import as_found
 from whitebox_probe.results import _schema, kinds, pairing, printed, summary
-from whitebox_probe.results.folder import read_sealed, save_sealed
+from whitebox_probe.results.folder import as_folder, read_sealed, save_sealed
 from whitebox_probe.results.forms import FORMS, in_nats, normal_form, scale
 from whitebox_probe.results.held import copied, hold, uncopied
 from whitebox_probe.results.pairing import HEADS, Pair
@@ -23,6 +23,7 @@ from whitebox_probe.results.plain import plain_table
 from whitebox_probe.results.reading import expect_columns, expect_depths, expect_sizes
 from whitebox_probe.results.result import NEEDED, Result, units_of
 from whitebox_probe.results.table import SETTINGS, read_table
+from whitebox_probe.results.writing import as_csv
 from whitebox_probe.stats import by_content, effect_size, holm, interpolate, paired_ps, summarise
 
 SEAL = "comparison.json"
@@ -145,12 +146,9 @@ class Comparison:
         Raises: ResultError, before anything is replaced, for what `load` would refuse.
         """
         frames = {name: getattr(self, attribute) for attribute, name in FILES.items()}
-        writers = {
-            name: lambda path, frame=frame: frame.to_csv(path, index=False)
-            for name, frame in frames.items()
-        }
+        writers = {name: as_csv(frame) for name, frame in frames.items()}
         whole = {"format": 1, "notes": list(self.notes), "units": dict(self.units)}
-        return save_sealed(Path(folder), writers, SEAL, whole, check=Comparison.load)
+        return save_sealed(as_folder(folder), writers, SEAL, whole, check=Comparison.load)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Comparison":
@@ -158,7 +156,7 @@ class Comparison:
 
         Raises: ResultError when the folder holds no whole comparison.
         """
-        folder = Path(folder)
+        folder = as_folder(folder)
         needed = list(FILES.values())
         return read_sealed(
             folder,

@@ -18,12 +18,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from whitebox_probe._core.errors import ResultError
+from whitebox_probe._core import arguments
+from whitebox_probe._core.errors import ResultError, SettingError
 from whitebox_probe._core.gate import (
     Unfit,
     digest,
     expect,
     gate,
+    given_path,
     is_file,
     is_folder,
     not_as_written,
@@ -38,6 +40,20 @@ FILES, DIGEST = "files", "digest"
 SAVED = ".whitebox-saved"
 _TRIES = 10
 Read = TypeVar("Read")
+
+
+def as_folder(given: str | Path) -> Path:
+    """A folder as a user gives it.
+
+    Raises: SettingError for what is no path, or one that no folder can have.
+    """
+    arguments.expect("folder", given, arguments.path, "a result is saved in it")
+    try:
+        given_path(given)
+    except Unfit as error:
+        what = f"folder is {arguments.told(given)}"
+        raise SettingError(what, str(error), "Name a folder", setting="folder") from error
+    return Path(given)
 
 
 def save_sealed(

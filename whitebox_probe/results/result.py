@@ -14,7 +14,7 @@ from whitebox_probe._core.errors import MissingDependency, ResultError
 from whitebox_probe._core.gate import Unfit, gate
 from whitebox_probe._core.lines import names, short, shown
 from whitebox_probe.results import printed, summary
-from whitebox_probe.results.folder import Read, read_sealed, save_sealed
+from whitebox_probe.results.folder import Read, as_folder, read_sealed, save_sealed
 from whitebox_probe.results.held import (
     copied,
     hold,
@@ -51,6 +51,7 @@ from whitebox_probe.results.table import (
     with_settings,
     written,
 )
+from whitebox_probe.results.writing import Writer, as_csv, as_parquet
 from whitebox_probe.stats import Trend, by_content, trend
 
 TABLE, SAMPLES, MATRICES, RUN = "table", "samples.parquet", "matrices.npz", "run.json"
@@ -359,14 +360,14 @@ class Result:
         """
         _check_parquet()
         frame, matrices = uncopied(self, "frame"), uncopied(self, "matrices")
-        writers: dict[str, Callable[[Path], Any]] = {
-            f"{TABLE}.csv": lambda path: frame.to_csv(path, index=False),
-            f"{TABLE}.parquet": lambda path: frame.to_parquet(path),
-            SAMPLES: lambda path: self._with_identities().to_parquet(path),
+        writers: dict[str, Writer] = {
+            f"{TABLE}.csv": as_csv(frame),
+            f"{TABLE}.parquet": as_parquet(frame),
+            SAMPLES: as_parquet(self._with_identities()),
             MATRICES: lambda path: np.savez_compressed(path, **matrices),
         }
         return save_sealed(
-            Path(folder),
+            as_folder(folder),
             writers,
             RUN,
             self.run.to_dict(),
@@ -413,7 +414,7 @@ class Result:
             frame, samples, known = saved.tables()
             return cls(frame, samples, matrices, saved.run, known)
 
-        return _read(Path(folder), read)
+        return _read(as_folder(folder), read)
 
 
 class _Saved:

@@ -10,10 +10,11 @@ import pandas as pd
 from whitebox_probe._core.errors import ResultError
 from whitebox_probe._core.gate import Unfit, gate, is_file
 from whitebox_probe._core.lines import names
-from whitebox_probe.results.folder import read_sealed, save_sealed
+from whitebox_probe.results.folder import as_folder, read_sealed, save_sealed
 from whitebox_probe.results.held import copied, same_arrays
 from whitebox_probe.results.reading import expect_columns
 from whitebox_probe.results.table import read_table
+from whitebox_probe.results.writing import as_csv
 
 MATRICES = ("cka", "overlap", "procrustes")
 COLUMNS = ("first", "second", "first_layer", "second_layer", *MATRICES, "count")
@@ -80,8 +81,8 @@ class Similarity:
 
         Raises: ResultError, before anything is replaced, for what `load` would refuse.
         """
-        writers = {FILE: lambda path: self.frame().to_csv(path, index=False)}
-        return save_sealed(Path(folder), writers, SEAL, {"format": 1}, check=Similarity.load)
+        writers = {FILE: as_csv(self.frame())}
+        return save_sealed(as_folder(folder), writers, SEAL, {"format": 1}, check=Similarity.load)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Similarity":
@@ -89,7 +90,7 @@ class Similarity:
 
         Raises: ResultError when the folder holds none, or not every pair of layers.
         """
-        folder = Path(folder)
+        folder = as_folder(folder)
         if not is_file(folder / SEAL):  # older ones have none
             return cls._read(folder)
         return read_sealed(

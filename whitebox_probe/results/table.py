@@ -296,8 +296,10 @@ def read_table(path: str | Path) -> pd.DataFrame:
         raise Unfit(f"it has {size:,} bytes, and at most {_MOST:,} are read")
     with gate():
         # As text first: pandas' own parser of numbers may miss the last digit.
-        # By its whole path: a folder that is called `http:` is no address.
-        frame = pd.read_csv(path.absolute(), dtype="str", keep_default_na=False)
+        with path.open(
+            encoding="utf-8", newline=""
+        ) as file:  # pandas may take a path for an address
+            frame = pd.read_csv(file, dtype="str", keep_default_na=False)
         for name in frame:
             cells = frame[name]
             if name in ALL_INTEGERS:

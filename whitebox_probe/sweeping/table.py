@@ -1,10 +1,11 @@
 """The tables of a sweep: one row a cell, and every cell's numbers beside what varies."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whitebox_probe._core.io import atomic_path
+from whitebox_probe.results.writing import as_csv, as_parquet
 from whitebox_probe.sweeping.cell import written
 
 if TYPE_CHECKING:
@@ -81,11 +82,7 @@ def _factors(cells: "Sequence[Done]") -> list[dict[str, Any]]:
 def save(folder: Path, cells: "Sequence[Done]") -> None:
     """Write summary.csv, summary.parquet and cells.csv, each whole or not at all."""
     numbers = of_numbers(cells)
-    writers: Sequence[Callable[[Path], Any]] = (
-        lambda path: numbers.to_csv(path, index=False),
-        lambda path: numbers.to_parquet(path, index=False),
-        lambda path: of_cells(cells).to_csv(path, index=False),
-    )
+    writers = (as_csv(numbers), as_parquet(numbers, index=False), as_csv(of_cells(cells)))
     for name, write in zip(FILES, writers, strict=True):
         with atomic_path(folder / name) as path:
             write(path)

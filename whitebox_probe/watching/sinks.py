@@ -73,7 +73,7 @@ class Csv(Sink):
     """
 
     def __init__(self, path: Path, *, resume: bool) -> None:
-        self.path, self._first = path, 0
+        self.path, self._first = path.absolute(), 0  # a training may change its folder
         self._going_on = resume
         self._ready = False
         if why := _no_place(path):

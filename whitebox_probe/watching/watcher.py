@@ -3,6 +3,7 @@
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
 from typing import Any
@@ -195,7 +196,8 @@ def _whole(step: Any) -> int:
 
     Raises: SettingError for what is no whole number, or none that 64 bits hold.
     """
-    step = lone(step)
+    with suppress(Exception):  # of a tensor that has no numbers: refused as what it is
+        step = lone(step)
     step = int(step) if isinstance(step, float) and step.is_integer() else step
     return int(expect("step", step, whole(0), "it is the number of a training's step"))
 
