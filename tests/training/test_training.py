@@ -1,7 +1,10 @@
 """The recipe: reproducible, resumable, and blind to the test images."""
 
 import gzip
+import io
 import json
+import pickle
+import signal
 
 import numpy as np
 import pytest
@@ -136,6 +139,134 @@ def test_a_changed_recipe_refuses_to_resume_and_says_what_changed(folder, tmp_pa
         train(Recipe(**{**SMALL, "epochs": 1, "lam": 0.5}), data, tmp_path / "run", resume=True)
     with pytest.raises(CheckpointError, match="nothing to resume"):
         train(recipe, data, tmp_path / "none", resume=True)
+
+
+def told_in_one_line(words, capsys):
+    capsys.readouterr()
+    try:
+        status = main([str(word) for word in words])
+    except SystemExit as end:
+        status = end.code
+    err = capsys.readouterr().err
+    assert status == 2, err
+    assert err.count("\n") == 1
+    assert len(err) < 500
+    return err
+
+
+FEW = ["--dim=16", "--depth=2", "--heads=2", "--batch-size=32", "--validation=100", "--quiet"]
+
+
+@pytest.fixture
+def half(folder, tmp_path):
+    """A run that was killed behind the first of two epochs."""
+    from whitebox_probe.training import loop
+
+    recipe = Recipe(**SMALL)
+    data = load_data(recipe, folder)
+    loop._Run(recipe, data, tmp_path / "run", resume=False).epoch(0, progress=False)
+    return tmp_path / "run"
+
+
+def resumed(half, folder):
+    return ["crate", *FEW, "--epochs=2", "--resume", "--out", half, "--data", folder]
+
+
+def weights_in_half(content):
+    state = torch.load(io.BytesIO(content), weights_only=True)
+    held = io.BytesIO()
+    torch.save(state | {"model": {k: t.half() for k, t in state["model"].items()}}, held)
+    return held.getvalue()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda b: b[: len(b) // 2] + bytes([b[len(b) // 2] ^ 1]) + b[len(b) // 2 + 1 :],
+        lambda b: b[:-200],
+        lambda b: b"",
+        lambda b: pickle.dumps({"log": "{}"}),
+        weights_in_half,
+    ],
+    ids=["a bit", "cut", "empty", "a pickle", "saved anew"],
+)
+def test_a_state_that_is_not_as_it_was_written_is_refused(damage, half, folder, capsys):
+    path = half / "state.pt"
+    path.write_bytes(damage(path.read_bytes()))
+    assert "state.pt cannot be read" in told_in_one_line(resumed(half, folder), capsys)
+
+
+def test_a_state_is_resumed_by_the_command_and_read_by_torch(half, folder, capsys):
+    assert set(torch.load(half / "state.pt", weights_only=True)) == {"log", "model", "optimizers"}
+    assert main([str(word) for word in resumed(half, folder)]) == 0
+    assert (half / "final.safetensors").is_file()
+
+
+def test_a_run_that_is_there_is_not_written_over(half, folder, capsys):
+    before = {path: path.read_bytes() for path in half.iterdir()}
+    again = [word for word in resumed(half, folder) if word != "--resume"]
+    err = told_in_one_line([*again, "--seed", "5"], capsys)
+    assert "holds a run already" in err
+    assert "--resume" in err
+    assert {path: path.read_bytes() for path in half.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["--dim", dim] for dim in ("-4", "0", "17", "18", "1000000")),
+        *([f"--{name}", "0"] for name in ("depth", "heads", "epochs", "batch-size", "patch-size")),
+        *(["--heads", "3"], ["--batch-size", "1000"], ["--validation", "300"], ["--threads", "0"]),
+        *(["--validation", "-1"], ["--lr", "nan"], ["--lr", "-1"], ["--warmup", "2"]),
+        *(["--patch-size", "5"], ["--seed", "-1"], ["--seed", str(2**70)], ["--limit-train", "0"]),
+        *(["--clip", "0"], ["--eta", "inf"], ["--mlp-ratio", "0"], ["--data", "nowhere"]),
+        *(["--out", "/dev/null/x"], ["--length", "3"], ["--depth", "x"]),
+    ],
+    ids=" ".join,
+)
+def test_settings_of_no_run_are_one_line(words, folder, tmp_path, capsys):
+    usual = ["crate", *FEW, "--epochs=1", "--data", folder, "--out", tmp_path / "run"]
+    told_in_one_line([*usual, *words], capsys)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        *(b"", b"{}", b"[]", b"\xff", b'{"recipe":', b'{"recipe": []}'),
+        *(b'{"recipe": {"kind": "crate", "dim": "x"}}', b'{"recipe": {"kind": []}}'),
+        *(b'{"recipe": {"kind": "crate", "evil": 1}}', b'{"recipe": {"kind": "vit"}}'),
+    ],
+)
+def test_a_damaged_log_is_one_line(log, half, folder, capsys):
+    (half / "epoch-01.safetensors").rename(half / "final.safetensors")
+    (half / "log.json").write_bytes(log)
+    told_in_one_line(["test", half, "--data", folder], capsys)
+    assert (half / "log.json").read_bytes() == log
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 99, None])
+def test_damaged_weights_are_one_line(content, half, folder, capsys):
+    whole = (half / "epoch-01.safetensors").read_bytes()
+    (half / "final.safetensors").write_bytes(whole[:-9] if content is None else content)
+    assert "final.safetensors" in told_in_one_line(["test", half, "--data", folder], capsys)
+
+
+@pytest.mark.parametrize("room", [0, 100, 20_000])
+def test_a_full_disk_is_one_line_and_leaves_nothing_torn(room, folder, tmp_path, capsys):
+    resource = pytest.importorskip("resource")
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    usual = ["crate", *FEW, "--epochs=2", "--data", folder, "--out", tmp_path / "run"]
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+        told_in_one_line(usual, capsys)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    for path in (tmp_path / "run").glob("*.safetensors"):
+        assert load_file(path)
+    assert main([str(word) for word in usual]) == 0  # begins anew
 
 
 def test_a_diverging_run_stops_with_the_reason(folder, tmp_path):

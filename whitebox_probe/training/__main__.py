@@ -5,15 +5,27 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
+from typing import NoReturn
 
-from whitebox_probe._core.errors import ProbeError
+from whitebox_probe._core import stopping
+from whitebox_probe._core.errors import CheckpointError, ProbeError
+from whitebox_probe._core.io import claimed
+from whitebox_probe._core.lines import shown
 from whitebox_probe.training.recipe import KINDS, TEXT_KINDS, Recipe, TextRecipe
 
 RECIPES = (Recipe, TextRecipe)
 
 
+class _Parser(argparse.ArgumentParser):
+    """What is wrong with the words, in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the line and exit."""
+        self.exit(2, f"{self.prog}: error: {shown(message, 300)}. Run: {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m whitebox_probe.training",
         description="Train by the recipe of the shipped models: a CRATE or a ViT on Fashion-MNIST, "
         "or a CRATE language model or a GPT-2 on the King James Version.",
@@ -48,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@stopping.answered()
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = _parser()
@@ -57,21 +70,33 @@ def main(argv: list[str] | None = None) -> int:
     except ProbeError as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt as stop:
+        stopping.heard()
+        told = "stopped; whole epochs are kept, and --resume goes on behind the last"
+        print(f"\n{parser.prog}: {told}", file=sys.stderr)
+        return stopping.status(stop)
+    except OSError as error:  # of a file: what else is read has its own errors
+        where = shown(error.filename or args.out)
+        told = f"{where} cannot be written: {error.strerror}. Check that place"
+        print(f"{parser.prog}: error: {told}", file=sys.stderr)
+        return 2
 
 
 def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     import torch
 
+    from whitebox_probe.training.files import LOG, read_log
     from whitebox_probe.training.loop import load_data, measure_on_test, train
-    from whitebox_probe.training.run import LOG
     from whitebox_probe.training.text import load_text, measure_on_held_out, train_text
 
+    if args.threads < 1:
+        parser.error("--threads is a number from 1 on")
     torch.set_num_threads(args.threads)
     if args.what == "test":
         if args.run is None:
             parser.error("test needs the folder of a finished run")
-        log = args.run / LOG
-        kind = json.loads(log.read_text())["recipe"]["kind"] if log.is_file() else KINDS[0]
+        there = (args.run / LOG).is_file()
+        kind = read_log(args.run)["recipe"].get("kind") if there else KINDS[0]
         measure = measure_on_held_out if kind in TEXT_KINDS else measure_on_test
         print(json.dumps(measure(args.run, args.data), indent=1))
         return 0
@@ -84,12 +109,19 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     strange = given.keys() - {f.name for f in dataclasses.fields(RECIPES[of_text])}
     if strange:
         parser.error(f"a {args.what} has no --{min(strange).replace('_', '-')}")
-    if of_text:
-        text = TextRecipe(kind=args.what, **given)
-        log = train_text(text, load_text(text, args.data), args.out, **how)
-    else:
-        images = Recipe(kind=args.what, **given)
-        log = train(images, load_data(images, args.data), args.out, **how)
+    with claimed(args.out) as ours:
+        if not ours:
+            raise CheckpointError(
+                f"another process trains in {args.out}",
+                "two would write the same files",
+                "Wait for it, or use another --out",
+            )
+        if of_text:
+            text = TextRecipe(kind=args.what, **given)
+            log = train_text(text, load_text(text, args.data), args.out, **how)
+        else:
+            images = Recipe(kind=args.what, **given)
+            log = train(images, load_data(images, args.data), args.out, **how)
     last = log["epochs"][-1]
     found = ", ".join(
         f"{name.replace('_', ' ')} {value:.4f}"

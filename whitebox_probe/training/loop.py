@@ -1,6 +1,5 @@
 """Train an image model by its recipe, and measure it on the test images."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,14 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from whitebox_probe._core.errors import CheckpointError
-from whitebox_probe._core.io import atomic_path
+from whitebox_probe._core.errors import CheckpointError, DataError
 from whitebox_probe.data import fashion_mnist
+from whitebox_probe.training import files
 from whitebox_probe.training.recipe import Recipe, build
-from whitebox_probe.training.run import LOG, Run
+from whitebox_probe.training.run import Run
 
 SPLIT_SEED = 20171  # of the validation split: the same images for every recipe and seed
 
@@ -40,6 +38,12 @@ def split_numbers(total: int, validation: int) -> tuple[Tensor, Tensor]:
 def load_data(recipe: Recipe, folder: Path | None = None) -> Data:
     """Fashion-MNIST's training images, a part of them held out; test images are not read."""
     images, labels = fashion_mnist.read_split("train", folder)
+    if recipe.validation >= len(images):
+        raise DataError(
+            "no image is left to train on",
+            f"there are {len(images)}, and {recipe.validation} are held out",
+            "Use a smaller --validation",
+        )
     train, validation = split_numbers(len(images), recipe.validation)
     if recipe.limit_train is not None:
         train = train[: recipe.limit_train]
@@ -79,8 +83,8 @@ def train(
     A killed run continues with `resume=True` from its last whole epoch, to the same weights.
 
     Returns: the log.
-    Raises: CheckpointError when there is nothing to resume, or a run of another recipe is there;
-        NonFiniteError when the loss diverges.
+    Raises: CheckpointError when there is nothing to resume, what is there is damaged, or another
+        run is there; DataError; NonFiniteError when the loss diverges.
     """
     run = _Run(recipe, data, out, resume=resume)
     for epoch in range(run.done, recipe.epochs):
@@ -118,20 +122,20 @@ def measure_on_test(out: Path, folder: Path | None = None) -> dict[str, float]:
 
     The only function that reads the test images: it is called once, when the recipe is settled.
     """
-    log_path = out / LOG
-    if not (out / "final.safetensors").is_file():
+    final = out / files.FINAL
+    if not final.is_file():
         raise CheckpointError(
             f"{out} holds no finished run", "there is no final.safetensors", "Train first"
         )
-    log = json.loads(log_path.read_text())
-    model = build(Recipe(**log["recipe"]))
-    model.load_state_dict(load_file(out / "final.safetensors"))
+    log = files.read_log(out)
+    model = build(files.recipe_of(log, Recipe, out))
+    files.fill(model, files.read_weights(final), final)
     images, labels = fashion_mnist.read_split("test", folder)
     pixels, classes = normalise(images), torch.from_numpy(labels)
     log["test_accuracy"] = {
         "all 10,000": accuracy(model, pixels, classes),
         "first 2,000": accuracy(model, pixels[:2000], classes[:2000]),
     }
-    with atomic_path(log_path) as path:
-        path.write_text(json.dumps(log, indent=1) + "\n")
-    return log["test_accuracy"]
+    files.write_log(out, log)
+    found: dict[str, float] = log["test_accuracy"]
+    return found

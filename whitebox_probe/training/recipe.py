@@ -2,16 +2,40 @@
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from whitebox_probe._core.arguments import Check, expect, finite, one_of, optional, weight, whole
+from whitebox_probe._core.errors import SettingError
+
 KINDS = ("crate", "vit")
 TEXT_KINDS = ("crate-lm", "gpt")
 _HIDDEN = re.compile(r"(blocks|transformer|transformer\.h)\.(layers\.)?\d+\.")
 SIDE, CLASSES = 28, 10
+_MOST = 2**16  # of sizes, and of steps of a kind: beyond it no network of a recipe's kind fits
+
+
+def _share(value: Any) -> str:
+    return "" if finite(value) == "" and 0 <= value <= 1 else "Use a number from 0 to 1"
+
+
+def _positive(value: Any) -> str:
+    return "" if weight(value) == "" and value > 0 else "Use a number above 0"
+
+
+_SIZES = ("dim", "depth", "heads", "patch_size", "epochs", "batch_size", "validation", "length")
+_SOUND: dict[str, Check] = {
+    **dict.fromkeys(_SIZES, whole(1, most=_MOST)),
+    "vocabulary": whole(256, most=_MOST),  # a byte-level encoding has each byte
+    "limit_train": optional(whole(1)),
+    "seed": whole(0, most=2**48),  # a thousand times as much seeds an epoch
+    **dict.fromkeys(("mlp_ratio", "lr", "clip"), _positive),
+    **dict.fromkeys(("eta", "lam", "weight_decay"), weight),
+    **dict.fromkeys(("warmup", "label_smoothing"), _share),
+}
 
 
 @dataclass(frozen=True)
@@ -40,6 +64,17 @@ class Recipe:
     seed: int = 0
     validation: int = 5000
     limit_train: int | None = None
+
+    def __post_init__(self) -> None:
+        _expect_sound(self, KINDS)
+        whole_patches = SIDE % self.patch_size == 0
+        if not whole_patches or self.dim % 4:
+            raise SettingError(
+                f"dim is {self.dim}, and patch_size {self.patch_size}",
+                f"positions are sines of a quarter of dim, and an image has a side of {SIDE}",
+                f"Use a dim that 4 divides, and a patch_size that divides {SIDE}",
+                setting="dim" if whole_patches else "patch_size",
+            )
 
     def arch(self) -> dict[str, int | float]:
         """The architecture's arguments, as in checkpoints.yaml."""
@@ -130,6 +165,9 @@ class TextRecipe:
     clip: float = 1.0
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        _expect_sound(self, TEXT_KINDS)
+
     def arch(self) -> dict[str, Any]:
         """The architecture's arguments, as in checkpoints.yaml."""
         if self.kind == "crate-lm":
@@ -153,6 +191,26 @@ class TextRecipe:
             "bos_token_id": None,
             "eos_token_id": None,
         }
+
+
+def _expect_sound(recipe: "Recipe | TextRecipe", kinds: tuple[str, ...]) -> None:
+    """Check what a recipe says, before anything is built by it.
+
+    Raises: SettingError.
+    """
+    expect("kind", recipe.kind, one_of(*kinds), "a recipe is of a kind of model")
+    for field in fields(recipe):
+        if field.name != "kind":
+            expect(
+                field.name, getattr(recipe, field.name), _SOUND[field.name], "a run depends on it"
+            )
+    if recipe.dim % recipe.heads:
+        raise SettingError(
+            f"heads is {recipe.heads}",
+            f"the {recipe.dim} numbers of a token are shared by all heads alike",
+            "Use a number that divides dim",
+            setting="heads",
+        )
 
 
 def build_text(recipe: TextRecipe) -> nn.Module:

@@ -9,16 +9,15 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from whitebox_probe._core.errors import CheckpointError, NonFiniteError
-from whitebox_probe._core.io import atomic_path
+from whitebox_probe._core.errors import CheckpointError, DataError, NonFiniteError
+from whitebox_probe._core.gate import Unfit, gate
 from whitebox_probe._core.progress import bar
 from whitebox_probe._core.versions import version_of
+from whitebox_probe.training import files
 from whitebox_probe.training.recipe import Recipe, TextRecipe, optimizers, schedule
 
-LOG, STATE = "log.json", "state.pt"
 Of = TypeVar("Of", Recipe, TextRecipe)
 
 
@@ -28,7 +27,8 @@ class Run(ABC, Generic[Of]):
     Args:
         model: at its initialisation. facts: what the log says of the data.
         count: of examples in an epoch.
-    Raises: CheckpointError when there is nothing to resume, or a run of another recipe is there.
+    Raises: CheckpointError when there is nothing to resume, or a run of another recipe, or any
+        run where none is resumed, is there; DataError for fewer examples than a batch has.
     """
 
     library = "timm"
@@ -48,6 +48,12 @@ class Run(ABC, Generic[Of]):
         self.optimizers = optimizers(model, recipe)
         self.base = [[g["lr"] for g in o.param_groups] for o in self.optimizers]
         self.per_epoch = count // recipe.batch_size
+        if not self.per_epoch:
+            raise DataError(
+                "an epoch has no whole batch",
+                f"there are {count} examples to train on, and a batch takes {recipe.batch_size}",
+                "Use a smaller --batch-size, or more data",
+            )
         self.log: dict[str, Any] = {
             "recipe": asdict(recipe),
             "parameters": sum(p.numel() for p in model.parameters()),
@@ -59,6 +65,7 @@ class Run(ABC, Generic[Of]):
         if resume:
             self._resume()
         else:
+            files.expect_no_run(out)
             self._save("init")
 
     @abstractmethod
@@ -121,8 +128,7 @@ class Run(ABC, Generic[Of]):
         return loss.item()
 
     def _save(self, stage: str) -> None:
-        with atomic_path(self.out / f"{stage}.safetensors") as path:
-            save_file(self.weights(), path)
+        files.write_weights(self.out / f"{stage}.safetensors", self.weights())
 
     def _keep(self) -> None:
         """Save what a resumed run needs, then the log."""
@@ -131,32 +137,30 @@ class Run(ABC, Generic[Of]):
             "model": self.model.state_dict(),
             "optimizers": [o.state_dict() for o in self.optimizers],
         }
-        with atomic_path(self.out / STATE) as path:
-            torch.save(state, path)
-        with atomic_path(self.out / LOG) as path:
-            path.write_text(json.dumps(self.log, indent=1) + "\n")
+        files.write_state(self.out, state)
+        files.write_log(self.out, self.log)
 
     def _resume(self) -> None:
-        path = self.out / STATE
-        if not path.is_file():
-            raise CheckpointError(
-                f"there is nothing to resume in {self.out}",
-                "it holds no state of a run",
-                "Leave --resume out to start a new run",
-            )
-        state = torch.load(path, weights_only=True)
+        state = files.read_state(self.out)
         log = json.loads(state["log"])
         before, now = log["recipe"], asdict(self.recipe)
         changed = [
             f"{key} {before.get(key)} -> {now[key]}" for key in now if before.get(key) != now[key]
         ]
         if changed or log["data"] != self.log["data"]:
-            raise CheckpointError(
-                f"the run in {self.out} cannot be resumed",
-                "changed: " + ", ".join(changed or ["the data"]),
-                "Resume with the arguments of that run, or use another --out",
-            )
+            raise self._unfit("changed: " + ", ".join(changed or ["the data"]))
         self.log = log
-        self.model.load_state_dict(state["model"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+        try:
+            with gate():
+                self.model.load_state_dict(state["model"])
+                for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+                    optimizer.load_state_dict(saved)
+        except Unfit as error:
+            raise self._unfit(f"its state is of another network: {error}") from error
+
+    def _unfit(self, why: str) -> CheckpointError:
+        return CheckpointError(
+            f"the run in {self.out} cannot be resumed",
+            why,
+            "Resume with the arguments of that run, or use another --out",
+        )

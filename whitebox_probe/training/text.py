@@ -1,7 +1,6 @@
 """Train a language model by its recipe, and measure it on the held-out text."""
 
 import hashlib
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,18 +8,18 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import CheckpointError, DataError, MissingDependency
 from whitebox_probe._core.io import atomic_path
 from whitebox_probe.data import kjv
+from whitebox_probe.training import files
 from whitebox_probe.training.recipe import TextRecipe, build_text
-from whitebox_probe.training.run import LOG, Run
+from whitebox_probe.training.run import Run
 
 TOKENIZER, HELD_OUT = "tokenizer.json", "held-out.txt"
 WINDOWS = 200
-_HEAD = "lm_head.weight"
+_HEAD, _EMBEDDING = "lm_head.weight", "transformer.wte.weight"
 
 
 @dataclass(frozen=True)
@@ -187,21 +186,21 @@ def measure_on_held_out(out: Path, file: Path | None = None) -> dict[str, dict[s
 
     Called once, when the recipe is settled; written into the log.
     """
-    log_path = out / LOG
-    if not (out / "final.safetensors").is_file():
+    if not (out / files.FINAL).is_file():
         raise CheckpointError(
             f"{out} holds no finished run", "there is no final.safetensors", "Train first"
         )
-    log = json.loads(log_path.read_text())
-    recipe = TextRecipe(**log["recipe"])
+    log = files.read_log(out)
+    recipe = files.recipe_of(log, TextRecipe, out)
     data = load_text(recipe, file)
     found = {}
     for stage in ("init", "final"):
         model = build_text(recipe)
-        weights = load_file(out / f"{stage}.safetensors")
-        model.load_state_dict(weights | {_HEAD: weights["transformer.wte.weight"]})
+        path = out / f"{stage}.safetensors"
+        weights = files.read_weights(path)
+        tied = {_HEAD: weights[_EMBEDDING]} if _EMBEDDING in weights else {}
+        files.fill(model, weights | tied, path)
         found[stage] = measured_loss(model, data.held_out, data.tokenizer)
     log["held_out_loss"] = {"windows": len(data.held_out), **found}
-    with atomic_path(log_path) as path:
-        path.write_text(json.dumps(log, indent=1) + "\n")
+    files.write_log(out, log)
     return found

@@ -1,0 +1,136 @@
+"""The files of a training run: whole under their names, and read as what may be damaged."""
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from whitebox_probe._core.errors import CheckpointError, ProbeError
+from whitebox_probe._core.gate import Unfit, gate, read_mapping, size_of
+from whitebox_probe._core.io import atomic_path
+
+LOG, STATE, FINAL = "log.json", "state.pt", "final.safetensors"
+_DIGEST = 64  # hexadecimal digits of SHA-256, behind the state that torch reads
+Of = TypeVar("Of")
+
+
+def expect_no_run(out: Path) -> None:
+    """Refuse a folder of another run, of which a new one would leave a part.
+
+    Raises: CheckpointError.
+    """
+    if held := [name for name in (STATE, LOG, FINAL) if (out / name).exists()]:
+        raise CheckpointError(
+            f"{out} holds a run already",
+            f"{held[0]} is there",
+            "Pass --resume to go on with it, or use another --out",
+        )
+
+
+def write_weights(path: Path, weights: dict[str, Tensor]) -> None:
+    """Write a state dict as safetensors."""
+    content = safetensors.torch.save(weights)
+    with atomic_path(path) as part:
+        part.write_bytes(content)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """What `write_weights` wrote.
+
+    Raises: CheckpointError.
+    """
+    try:
+        size_of(path)
+        with gate():
+            return safetensors.torch.load(path.read_bytes())
+    except Unfit as error:
+        raise _damaged(path, str(error)) from error
+
+
+def write_log(out: Path, log: Mapping[str, Any]) -> None:
+    """Write what is known of a run, as JSON."""
+    with atomic_path(out / LOG) as path:
+        path.write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
+
+
+def read_log(out: Path) -> dict[str, Any]:
+    """What `write_log` wrote: a recipe at least.
+
+    Raises: CheckpointError.
+    """
+    try:
+        log = read_mapping(out / LOG)
+    except Unfit as error:
+        raise _damaged(out / LOG, str(error)) from error
+    if not isinstance(log.get("recipe"), dict):
+        raise _damaged(out / LOG, "it has no recipe")
+    return log
+
+
+def recipe_of(log: Mapping[str, Any], kind: type[Of], out: Path) -> Of:
+    """The recipe that a log tells.
+
+    Raises: CheckpointError for one that is none.
+    """
+    try:
+        with gate():
+            return kind(**log["recipe"])
+    except (Unfit, ProbeError) as error:
+        raise _damaged(out / LOG, f"its recipe is none: {error}") from error
+
+
+def fill(module: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Load weights into a network that they are to fit.
+
+    Raises: CheckpointError.
+    """
+    try:
+        with gate():
+            module.load_state_dict(dict(weights))
+    except Unfit as error:
+        raise _damaged(path, f"its weights are of another network: {error}") from error
+
+
+def write_state(out: Path, state: Mapping[str, Any]) -> None:
+    """Write what a resumed run needs, with its digest."""
+    held = io.BytesIO()
+    torch.save(dict(state), held)
+    content = held.getvalue()
+    with atomic_path(out / STATE) as path:
+        path.write_bytes(content + hashlib.sha256(content).hexdigest().encode())
+
+
+def read_state(out: Path) -> dict[str, Any]:
+    """What `write_state` wrote.
+
+    Raises: CheckpointError when there is nothing to resume, or it is not as it was written.
+    """
+    path = out / STATE
+    if not path.exists():
+        raise CheckpointError(
+            f"there is nothing to resume in {out}",
+            "it holds no state of a run",
+            "Leave --resume out to start a new run",
+        )
+    try:
+        size_of(path)
+        whole = path.read_bytes()
+        content, digest = whole[:-_DIGEST], whole[-_DIGEST:]
+        if hashlib.sha256(content).hexdigest().encode() != digest:
+            raise Unfit("it is not as it was written, or of an older version")
+        with gate():
+            return dict(torch.load(io.BytesIO(content), weights_only=True))
+    except Unfit as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _damaged(path: Path, why: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path} cannot be read", why, "Start the training anew, in another folder"
+    )
