@@ -57,10 +57,8 @@ READERS = {
     "metrics/_packing.py": {"json.loads("},
     "models/processors.py": {"json.loads(", "AutoImageProcessor.from_pretrained("},
     "models/preprocess.py": {"json.loads("},
-    "training/loop.py": {"load_file(", "json.loads("},
-    "training/text.py": {"load_file(", "json.loads("},
-    "training/run.py": {"torch.load(", "json.loads("},
-    "training/__main__.py": {"json.loads("},
+    "training/files.py": {"torch.load("},  # of what has its digest, and weights alone
+    "training/run.py": {"json.loads("},
 }
 """The files that call a library's reader, and which."""
 

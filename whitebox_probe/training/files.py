@@ -40,19 +40,6 @@ def write_weights(path: Path, weights: dict[str, Tensor]) -> None:
         part.write_bytes(content)
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """What `write_weights` wrote.
-
-    Raises: CheckpointError.
-    """
-    try:
-        size_of(path)
-        with gate():
-            return safetensors.torch.load(path.read_bytes())
-    except Unfit as error:
-        raise _damaged(path, str(error)) from error
-
-
 def write_log(out: Path, log: Mapping[str, Any]) -> None:
     """Write what is known of a run, as JSON."""
     with atomic_path(out / LOG) as path:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import CheckpointError, DataError
+from whitebox_probe.checkpoints import read_state_dict
 from whitebox_probe.data import fashion_mnist
 from whitebox_probe.training import files
 from whitebox_probe.training.recipe import Recipe, build
@@ -129,7 +130,7 @@ def measure_on_test(out: Path, folder: Path | None = None) -> dict[str, float]:
         )
     log = files.read_log(out)
     model = build(files.recipe_of(log, Recipe, out))
-    files.fill(model, files.read_weights(final), final)
+    files.fill(model, read_state_dict(final), final)
     images, labels = fashion_mnist.read_split("test", folder)
     pixels, classes = normalise(images), torch.from_numpy(labels)
     log["test_accuracy"] = {

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from whitebox_probe._core.errors import CheckpointError, DataError, MissingDependency
 from whitebox_probe._core.io import atomic_path
+from whitebox_probe.checkpoints import read_state_dict
 from whitebox_probe.data import kjv
 from whitebox_probe.training import files
 from whitebox_probe.training.recipe import TextRecipe, build_text
@@ -197,7 +198,7 @@ def measure_on_held_out(out: Path, file: Path | None = None) -> dict[str, dict[s
     for stage in ("init", "final"):
         model = build_text(recipe)
         path = out / f"{stage}.safetensors"
-        weights = files.read_weights(path)
+        weights = read_state_dict(path)
         tied = {_HEAD: weights[_EMBEDDING]} if _EMBEDDING in weights else {}
         files.fill(model, weights | tied, path)
         found[stage] = measured_loss(model, data.held_out, data.tokenizer)
