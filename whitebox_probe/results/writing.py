@@ -1,4 +1,4 @@
-"""How tables are written: into files that are open, whatever their path looks like.
+"""How tables are written: into files of any path.
 
 pandas takes a relative path whose first folder is `http:` for an address, and Arrow a name alone
 that is UTF-8.
@@ -28,7 +28,6 @@ def as_parquet(frame: "pd.DataFrame", *, index: bool | None = None) -> Writer:
     """What writes a frame as Parquet, with the index that pandas keeps if nothing is said."""
 
     def write(path: Path) -> None:
-        with path.open("wb") as file:
-            frame.to_parquet(file, index=index)
+        path.write_bytes(frame.to_parquet(index=index))  # of a file, pandas 2 takes the name
 
     return write
