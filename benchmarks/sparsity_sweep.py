@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 import whitebox_probe as wp
+from whitebox_probe.training.files import STATE
 from whitebox_probe.training.loop import accuracy, load_data, train
 from whitebox_probe.training.recipe import Recipe, build
 
@@ -48,7 +49,7 @@ def measure(name, recipe, folder, data_folder):
     data = load_data(recipe, data_folder)
     run = folder / name.replace(" ", "-")
     if not (run / "final.safetensors").is_file():
-        train(recipe, data, run, progress=False)
+        train(recipe, data, run, resume=(run / STATE).is_file(), progress=False)
     images = data.validation[:IMAGES]
     row = {"name": name}
     for stage in ("init", "final"):

@@ -296,9 +296,8 @@ def read_table(path: str | Path) -> pd.DataFrame:
         raise Unfit(f"it has {size:,} bytes, and at most {_MOST:,} are read")
     with gate():
         # As text first: pandas' own parser of numbers may miss the last digit.
-        with path.open(
-            encoding="utf-8", newline=""
-        ) as file:  # pandas may take a path for an address
+        # Of an open file: pandas may take a path for an address.
+        with path.open(encoding="utf-8", newline="") as file:
             frame = pd.read_csv(file, dtype="str", keep_default_na=False)
         for name in frame:
             cells = frame[name]
