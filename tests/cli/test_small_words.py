@@ -140,3 +140,18 @@ def test_an_audit_without_a_null_is_spelled_as_its_option():
     options = options_of(commands["audit"], lambda name: False)
     error = ProbeError("no", "it is", "Empty it, or measure no null (null=False)")
     assert str(as_options(error, options)) == "no: it is. Empty it, or measure no null (--no-null)."
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "crate-tiny-fmnist", "--out=--"],
+        ["audit", "crate-tiny-fmnist", "--separator=--"],
+        ["info", "crate-tiny-fmnist", "--set=--"],
+    ],
+)
+def test_two_dashes_are_no_value(words, capsys):
+    assert cli.main(words) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "has no value: '--' alone ends the options" in err

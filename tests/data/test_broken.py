@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import whitebox_probe as wp
 from whitebox_probe._core import errors
@@ -426,6 +427,59 @@ def test_fractions_of_eight_bits_are_read_as_what_they_are(kind):
     for name, data in of.items():
         found = wp.probe("crate-tiny-fmnist", data, ["l0"], progress=False).frame["mean"]
         assert found.equals(told), name
+
+
+WITHOUT_NUMBERS = {
+    "float4_e2m1fn_x2": lambda bits: bits.view(torch.float4_e2m1fn_x2),
+    "bits8": lambda bits: bits.view(torch.bits8),
+    "uint4": lambda bits: bits.view(torch.uint4),
+    "quantised": lambda bits: torch.quantize_per_tensor(bits.float(), 0.1, 0, torch.quint8),
+    "complex numbers": lambda bits: torch.complex(bits.half(), bits.half()),
+    "without numbers": lambda bits: FakeTensorMode().from_tensor(bits.float()),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*(quantize|ComplexHalf)")  # of torch, as they are made
+@pytest.mark.parametrize("told", WITHOUT_NUMBERS)
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda x: x,
+        lambda x: {"pixel_values": x},
+        lambda x: torch.utils.data.TensorDataset(x),
+        lambda x: torch.utils.data.DataLoader([0], batch_size=None, collate_fn=lambda _: x),
+    ],
+    ids=["tensor", "columns", "data set", "loader"],
+)
+def test_types_that_numpy_has_not_are_named(told, given):
+    bits = torch.ones(2, 1, 28, 28, dtype=torch.uint8)
+    with pytest.raises(DataError, match=f"{told}.*Convert it"):
+        wp.probe("crate-tiny-fmnist", given(WITHOUT_NUMBERS[told](bits)), ["l0"], progress=False)
+
+
+class Failing(list):
+    def __iter__(self):
+        raise KeyError("mine")
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        torch.ones(4, 2).to_sparse(),
+        torch.ones(4, 2, device="meta"),
+        torch.ones(4, 2, dtype=torch.uint8).view(torch.uint4),
+        [Failing([1])] * 4,
+    ],
+    ids=["sparse", "meta", "uint4", "failing"],
+)
+def test_a_column_that_nobody_reads_is_passed_over(beside, tmp_path):
+    inputs = torch.rand(4, 1, 28, 28)
+    columns = {"pixel_values": inputs, "beside": beside}
+    for place in (None, tmp_path / "state"):
+        found = wp.probe(
+            "crate-tiny-fmnist", columns, ["l0"], progress=False, checkpoint=place, batch_size=2
+        )
+        assert len(found.samples) == 4
 
 
 def test_a_number_a_sample_that_is_none_is_told():

@@ -55,6 +55,7 @@ class Warm:
             [sys.executable, "-m", "tests.kills.server"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            bufsize=0,  # a second line in a buffer is none that `select` sees
             cwd=ROOT,
             env={**os.environ, **environment(ROOT / "none")},
             start_new_session=True,

@@ -107,3 +107,25 @@ def test_eva_clips_text_tower_is_told(tmp_path):
         module = loaded(tmp_path / "eva.pt", EVA)
     x = torch.randn(2, 3, 32, 32)
     assert torch.allclose(module(x), network(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("width", [7, 1000])
+def test_a_projection_into_the_space_of_texts_is_its_head(width, tmp_path):
+    network = drawn(CLIP)
+    proj = torch.randn(network.embed_dim, width)
+    torch.save(openai(network) | {"visual.proj": proj}, tmp_path / "clip.pt")
+    sizes = {name: size for name, size in SIZES.items() if name != "num_classes"}
+    module = wp.load(tmp_path / "clip.pt", arch=f"timm:{CLIP}", **sizes).module
+    x = torch.randn(2, 3, 32, 32)
+    assert torch.allclose(module(x), network(x) @ proj, atol=1e-5)
+
+
+def test_positions_of_another_grid_are_not_resampled_for_a_tensor_of_their_count(tmp_path):
+    state = openai(drawn(CLIP))
+    table = state["visual.positional_embedding"]
+    beside = {"text.weight": torch.randn(table.shape)}
+    rows = 4 * (len(table) - 1) + 1
+    state["visual.positional_embedding"] = torch.randn(rows, table.shape[1])
+    torch.save(state | beside, tmp_path / "clip.pt")
+    with pytest.raises(CheckpointError, match="does not fit the architecture"):
+        loaded(tmp_path / "clip.pt")

@@ -78,6 +78,8 @@ def test_what_a_mask_takes_away_does_not_count(tmp_path):
         (BIASED, lambda s: s.update({f"{BIAS}_mask": torch.zeros(5)}), r"the shape \(5,\)"),
         (PLAIN, lambda s: s["rope_embed.periods"].mul_(7), "periods'.*the architecture has others"),
         (PLAIN, lambda s: s.update({"rope_embed.periods": torch.ones(3)}), "periods'.*has others"),
+        (PLAIN, lambda s: s.update({BIAS: torch.ones(1, 192)}), r"it has the shape \(1, 192\)"),
+        (BIASED, lambda s: s.update({BIAS: torch.tensor(1.0)}), r"it has the shape \(\)"),
     ],
 )
 def test_what_would_be_lost_is_told(name, change, told, tmp_path):
@@ -102,3 +104,25 @@ def test_what_else_the_filter_leaves_out_is_told(tmp_path):
         module = loaded(tmp_path / "d.pth", PLAIN)
     x = torch.randn(2, 3, 32, 32)
     assert torch.equal(module(x), network(x))
+
+
+@pytest.mark.parametrize("name", ["ema.rope_embed.periods", f"ema.{BIAS}", "ema.mask_token"])
+def test_what_only_ends_like_a_name_that_is_compared_is_told(name, tmp_path):
+    torch.save(released(drawn(PLAIN)) | {name: torch.ones(192)}, tmp_path / "d.pth")
+    with pytest.warns(LoadWarning, match=f"1 tensors of the file were left out.*{name}"):
+        loaded(tmp_path / "d.pth", PLAIN)
+
+
+@pytest.mark.parametrize("patch", [8, 14, 32])
+def test_patches_of_another_size_are_not_resampled_in_silence(patch, tmp_path):
+    """768 x 3 x 16 x 16 numbers are also those of each projection of the attention."""
+    name, sizes = "vit_base_patch16_dinov3", {"img_size": 32, "depth": 1}
+    state = timm.create_model(name, **sizes).state_dict()
+    for theirs, of in NAMES.items():
+        state = {key.replace(theirs, of): tensor for key, tensor in state.items()}
+    torch.save(state, tmp_path / "d.pth")
+    wp.load(tmp_path / "d.pth", arch=f"timm:{name}", **sizes)
+    state["patch_embed.proj.weight"] = torch.randn(768, 3, patch, patch)
+    torch.save(state, tmp_path / "d.pth")
+    with pytest.raises(CheckpointError, match="does not fit the architecture"):
+        wp.load(tmp_path / "d.pth", arch=f"timm:{name}", **sizes)

@@ -1,9 +1,13 @@
 """The recipe: reproducible, resumable, and blind to the test images."""
 
 import gzip
+import hashlib
 import io
 import json
+import math
+import os
 import pickle
+import re
 import signal
 
 import numpy as np
@@ -197,9 +201,156 @@ def test_a_state_that_is_not_as_it_was_written_is_refused(damage, half, folder, 
 
 
 def test_a_state_is_resumed_by_the_command_and_read_by_torch(half, folder, capsys):
-    assert set(torch.load(half / "state.pt", weights_only=True)) == {"log", "model", "optimizers"}
+    assert set(torch.load(half / "state.pt", weights_only=True)) == {"log", "model", "moments"}
     assert main([str(word) for word in resumed(half, folder)]) == 0
     assert (half / "final.safetensors").is_file()
+
+
+def saved(path, state):
+    held = io.BytesIO()
+    torch.save(state, held)
+    content = held.getvalue()
+    path.write_bytes(content + hashlib.sha256(content).hexdigest().encode())
+
+
+def with_log(**changes):
+    def change(state):
+        log = {k: v for k, v in (json.loads(state["log"]) | changes).items() if v is not None}
+        return state | {"log": json.dumps(log)}
+
+    return change
+
+
+def with_moment(tensor):
+    def change(state):
+        first = {**state["moments"][0], 0: {"momentum_buffer": tensor}}
+        return state | {"moments": [first, state["moments"][1]]}
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(lambda s: [], lambda s: {}, lambda s: s | {"log": "{"}, lambda s: s | {"log": None}),
+        *(with_log(epochs=[]), with_log(epochs=[{"loss": "x"}]), with_log(recipe=None)),
+        *(with_log(epochs=[{"loss": 1.0}] * 3), with_log(data=[])),
+        *(lambda s: s | {"model": {}}, lambda s: s | {"model": None}, lambda s: s | {"moments": 1}),
+        *(lambda s: s | {"moments": []}, lambda s: s | {"moments": [{}, {}]}),
+        lambda s: s | {"model": {k: t.double() for k, t in s["model"].items()}},
+        lambda s: s | {"model": {k: t * torch.nan for k, t in s["model"].items()}},
+        *(with_moment(None), with_moment(torch.zeros(2)), with_moment(torch.zeros(1).to("meta"))),
+    ],
+)
+def test_a_state_that_somebody_made_is_one_line(change, half, folder, capsys):
+    content = (half / "state.pt").read_bytes()
+    saved(half / "state.pt", change(torch.load(io.BytesIO(content), weights_only=True)))
+    told_in_one_line(resumed(half, folder), capsys)
+
+
+def test_a_log_that_a_kill_left_behind_is_written_by_the_next(half, folder, capsys):
+    assert main([str(word) for word in resumed(half, folder)]) == 0
+    whole = (half / "log.json").read_text()
+    behind = json.loads(whole)
+    behind["epochs"].pop()
+    (half / "log.json").write_text(json.dumps(behind))
+    assert main([str(word) for word in resumed(half, folder)]) == 0
+    assert (half / "log.json").read_text() == whole
+    (half / "log.json").write_text(json.dumps(json.loads(whole) | {"test_accuracy": {"x": 0.5}}))
+    assert main([str(word) for word in resumed(half, folder)]) == 0
+    assert "test_accuracy" in (half / "log.json").read_text()  # of whole epochs it stays
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--depth=65536"], "more than 131,072 tensors"),
+        (["--dim=2048", "--mlp-ratio=512"], "cannot be built: it has more than"),
+        (["--dim=512", "--depth=10"], "gradients and the optimisers' moments take"),
+    ],
+)
+def test_a_network_that_does_not_fit_is_one_line(
+    words, told, folder, tmp_path, monkeypatch, capsys
+):
+    from whitebox_probe.models import room
+    from whitebox_probe.training import run
+
+    monkeypatch.setattr(room, "available", lambda: 1 << 30)
+    monkeypatch.setattr(run, "available", lambda: 1 << 25)
+    usual = ["vit", *FEW, "--epochs=1", "--data", folder, "--out", tmp_path / "run"]
+    assert told in told_in_one_line([*usual, *words], capsys)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "smaller --batch-size"),
+        (OSError(28, "No space left on device"), "cannot be written: No space left"),
+    ],
+)
+def test_what_runs_out_is_one_line(error, told, folder, tmp_path, monkeypatch, capsys):
+    from whitebox_probe.training import loop
+
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr(loop._Run, "loss", fails)
+    usual = ["crate", *FEW, "--epochs=1", "--data", folder, "--out", tmp_path / "run"]
+    assert told in told_in_one_line(usual, capsys)
+
+
+def test_a_fault_of_ours_is_no_line(folder, tmp_path, monkeypatch):
+    from whitebox_probe.training import loop
+
+    def fails(*_, **__):
+        raise RuntimeError("no such thing")
+
+    monkeypatch.setattr(loop._Run, "loss", fails)
+    with pytest.raises(RuntimeError, match="no such thing"):
+        main(["crate", *FEW, "--epochs=1", f"--data={folder}", f"--out={tmp_path / 'run'}"])
+
+
+IMAGES, LABELS = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
+
+
+def idx(*sizes, kind=8, count=None):
+    head = bytes([0, 0, kind, len(sizes)]) + np.array(sizes, dtype=">i4").tobytes()
+    return gzip.compress(head + bytes(math.prod(sizes) if count is None else count))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        (IMAGES, b"", "no idx file"),
+        (IMAGES, gzip.compress(b""), "no idx file"),
+        (IMAGES, gzip.compress(b"\0\0"), "no idx file"),
+        (IMAGES, idx(300, 28, 28)[:-30], "ended before"),
+        (IMAGES, b"no gzip", "[Nn]ot a gzip"),
+        (IMAGES, idx(300, 28, 28, kind=9), "no idx file"),
+        (IMAGES, idx(300, 784), "no idx file"),
+        (IMAGES, idx(300, 27, 28), "27 x 28, not 28 x 28"),
+        (IMAGES, idx(300, 28, 28, count=9), "holds 9 bytes and states 235200"),
+        (IMAGES, idx(0xFFFFFFFF - (1 << 32), 28, 28, count=0), "states -784"),
+        (IMAGES, idx(299, 28, 28), "300 labels for 299 images"),
+        (IMAGES, idx(1, 28, 28, count=1 << 27), "more than 67,108,864 bytes"),
+        (LABELS, idx(200), "200 labels for 300 images"),
+        (LABELS, gzip.compress(gzip.decompress(idx(300))[:-1] + b"\n"), "the label 10"),
+    ],
+)
+def test_images_that_are_damaged_are_one_line(name, content, told, folder, tmp_path, capsys):
+    (folder / name).write_bytes(content)
+    usual = ["crate", *FEW, "--epochs=1", "--data", folder, "--out", tmp_path / "run"]
+    assert re.search(told, told_in_one_line(usual, capsys))
+
+
+@pytest.mark.parametrize("kind", ["crate", "gpt"])
+def test_a_pipe_in_place_of_a_file_is_no_hang(kind, folder, tmp_path, capsys):
+    pipe = folder / IMAGES
+    pipe.unlink()
+    os.mkfifo(pipe)
+    data = folder if kind == "crate" else pipe
+    err = told_in_one_line([kind, "--data", data, "--out", tmp_path / "run"], capsys)
+    assert "it is a pipe" in err
 
 
 def test_a_run_that_is_there_is_not_written_over(half, folder, capsys):
@@ -220,7 +371,9 @@ def test_a_run_that_is_there_is_not_written_over(half, folder, capsys):
         *(["--validation", "-1"], ["--lr", "nan"], ["--lr", "-1"], ["--warmup", "2"]),
         *(["--patch-size", "5"], ["--seed", "-1"], ["--seed", str(2**70)], ["--limit-train", "0"]),
         *(["--clip", "0"], ["--eta", "inf"], ["--mlp-ratio", "0"], ["--data", "nowhere"]),
-        *(["--out", "/dev/null/x"], ["--length", "3"], ["--depth", "x"]),
+        *(["--out", "/dev/null/x"], ["--length", "3"], ["--depth", "x"], ["--data=--"]),
+        *(["--lr", "1e300"], ["--weight-decay", "1e9"], ["--mlp-ratio", "1e12"]),
+        *(["--mlp-ratio", "0.01"], ["--threads", "100000"], ["--threads", str(2**70)]),
     ],
     ids=" ".join,
 )

@@ -344,9 +344,9 @@ def _mixed(who: str, held: Mapping[Any, Any]) -> str:
     """What stands among the tensors of a dict; empty where there are no tensors."""
     import torch
 
-    rest = {key: value for key, value in held.items() if not isinstance(value, torch.Tensor)}
-    others = [f"{key} ({_kind(value)})" for key, value in rest.items()]
-    count = len(held) - len(others)
+    named = {k: v for k, v in held.items() if isinstance(k, str) and isinstance(v, torch.Tensor)}
+    others = [f"{key} ({_kind(value)})" for key, value in held.items() if key not in named]
+    count = len(named)
     if not count:
         return ""
     return f"{who} holds {count} tensor{'s' * (count > 1)}, and beside them {listed(others)}"

@@ -23,6 +23,7 @@ from whitebox_probe._core.errors import LoadWarning, ProbeError, near, nearest
 from whitebox_probe._core.io import DISK
 from whitebox_probe._core.lines import shown
 from whitebox_probe._core.memory import is_lack
+from whitebox_probe._core.words import expect_values
 from whitebox_probe.cli import _screen
 from whitebox_probe.cli._shared import BY_PATH, as_text
 from whitebox_probe.cli._spelling import Options, as_options, options_of
@@ -309,6 +310,7 @@ def main(argv: list[str] | None = None) -> int:
 def _obeyed(words: list[str], args: argparse.Namespace) -> int:
     """Parse the words into `args`, and do what they say; returns the exit status."""
     launch.expect_sound()
+    expect_values(words)
     _refuse_unknown_command(words)
     top = parser()
     _, unknown = top.parse_known_args(words, args)

@@ -7,6 +7,7 @@ nothing else is known, of the tensor that the model is given.
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,10 @@ from torch import Tensor
 
 def of_tensor(tensor: Tensor) -> str:
     """Hash of a tensor's shape, type and values."""
-    return of_array(_of_numpy(tensor))
+    return of_array(as_numpy(tensor))
 
 
-def _of_numpy(tensor: Tensor) -> NDArray[Any]:
+def as_numpy(tensor: Tensor) -> NDArray[Any]:
     """Its numbers; where NumPy has no such type bits (bfloat16), or what is read of it (float8)."""
     if tensor.dtype == torch.bfloat16:
         tensor = tensor.view(torch.int16)
@@ -46,7 +47,7 @@ def of_bytes(content: bytes) -> int:
 def of_sample(item: Tensor | NDArray[Any], mask: Tensor | None = None) -> int:
     """The identity of a sample: shape, type and values, and which tokens its mask leaves out."""
     if isinstance(item, Tensor):
-        item = _of_numpy(item)
+        item = as_numpy(item)
     digest = hashlib.sha256(str((item.shape, item.dtype)).encode())
     digest.update(np.ascontiguousarray(item).data)
     if mask is not None and not bool(mask.all()):
@@ -81,13 +82,23 @@ def _rows_at_once(column: Any) -> int:
 def _plain(column: Any, numbers: list[int]) -> bytes | memoryview:
     """The rows of a column as bytes."""
     if isinstance(column, Tensor):
-        return _bytes_of(_of_numpy(column[numbers]))
+        with suppress(RuntimeError, TypeError, NotImplementedError):  # sparse, on meta, of bits
+            return _bytes_of(as_numpy(column[numbers]))
+        return type(column).__name__.encode()
     if isinstance(column, np.ndarray) and column.dtype.kind != "O":
         first, last = numbers[0], numbers[-1] + 1
         together = numbers == list(range(first, last))  # a slice copies nothing
         return _bytes_of(column[first:last] if together else column[numbers])
-    told = [_told(column[number]) for number in numbers]
+    told = [_known(column[number]) for number in numbers]
     return repr(told).encode(errors="surrogatepass")
+
+
+def _known(value: Any) -> object:
+    """What is told of a value; its type where it holds itself, or its own code fails."""
+    try:
+        return _told(value)
+    except Exception:  # whatever a list of the user's raises
+        return type(value).__name__
 
 
 def _told(value: Any) -> object:

@@ -308,6 +308,25 @@ def _expect_as_many(parts: Parts, count: int, what: str) -> None:
             )
 
 
+_WHOLE = ("bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
+_FRACTIONS = ("bfloat16", "float16", "float32", "float64")
+
+
+def _is_known(dtype: torch.dtype) -> bool:
+    """Whether NumPy has such numbers, or they are read as a type that it has."""
+    name = str(dtype).removeprefix("torch.")
+    return name in _WHOLE or name in _FRACTIONS or name.startswith("float8")
+
+
+def _is_read(item: Tensor) -> bool:
+    """Whether a tensor's numbers can be had, as those of some classes that wrap it cannot."""
+    try:
+        _digest.as_numpy(item[:0] if item.ndim else item)
+    except Exception:  # whatever such a class raises
+        return False
+    return True
+
+
 def expect_plain(item: Any, what: str) -> None:
     """Refuse a tensor that has no numbers of its own, one for each entry: (B, ...).
 
@@ -322,6 +341,8 @@ def expect_plain(item: Any, what: str) -> None:
         "quantised": item.is_quantized,
         "nested": item.is_nested,
         "sparse": item.layout != torch.strided and not item.is_nested,
+        f"of {str(item.dtype).removeprefix('torch.')}": not _is_known(item.dtype),
+        "without numbers that can be read": not _is_read(item),
     }
     for told, found in kinds.items():
         if found:

@@ -15,7 +15,7 @@ from whitebox_probe._core.errors import DataError
 from whitebox_probe._core.gate import named
 from whitebox_probe._core.lines import shown
 from whitebox_probe.data import _digest, _keys, _masks, _paths, names
-from whitebox_probe.data._reading import Reading, knowing_white
+from whitebox_probe.data._reading import Reading, expect_plain, knowing_white
 from whitebox_probe.data.arrays import loaded
 from whitebox_probe.data.choices import OF_SAMPLES, OF_TEXTS, Choices
 from whitebox_probe.data.datasets import Datasets
@@ -74,6 +74,7 @@ class Columns(Kind):
         key = _keys.input_key(dict.fromkeys(columns), f"a {name}", reading.choices, reading.reads)
         opened = Datasets().open_as(rows, transform, choices)
         if isinstance(opened.dataset, _Rows):
+            expect_plain(columns[key], f"'{shown(key)}' of a {name}")
             fingerprint = f"{len(rows)}-{key}-{_hashed(columns[key]) or opened.fingerprint}"
             content = partial(_digest.of_rows, [*rows.columns.values()])
             choices = knowing_white(choices, columns[key])

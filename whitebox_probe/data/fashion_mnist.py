@@ -7,6 +7,8 @@ References: Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747. MIT licence, Zaland
 
 import gzip
 import hashlib
+import io
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whitebox_probe._core.errors import DataError
+from whitebox_probe._core.gate import Unfit, gate, read_bytes
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -39,7 +42,10 @@ CLASSES = (
     "bag",
     "ankle boot",
 )
+SIDE = 28
 MEAN, STD = 0.2860, 0.3530  # of the training images, pixels in [0, 1]
+_BYTES = 8  # what an idx file calls them
+_MOST = 1 << 26  # bytes of a file as it is unpacked; the largest one has 47 million
 _HERE = Path(__file__).parent
 _DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 _PREFIX = {"train": "train", "test": "t10k"}
@@ -90,31 +96,48 @@ def read_split(split: str, folder: Path | None = None) -> tuple[Images, Labels]:
 
 
 def _read_pair(folder: Path, prefix: str) -> tuple[Images, Labels]:
-    images = _read_idx(folder / f"{prefix}-images-idx3-ubyte.gz")
-    labels = _read_idx(folder / f"{prefix}-labels-idx1-ubyte.gz")
+    of_images = folder / f"{prefix}-images-idx3-ubyte.gz"
+    of_labels = folder / f"{prefix}-labels-idx1-ubyte.gz"
+    images, labels = _read_idx(of_images, (SIDE, SIDE)), _read_idx(of_labels, ())
+    if len(images) != len(labels):
+        raise _unread(of_labels, f"it has {len(labels)} labels for {len(images)} images")
+    if labels.size and labels.max() >= len(CLASSES):
+        raise _unread(of_labels, f"it has the label {labels.max()}: there are {len(CLASSES)}")
     return images, labels.astype(np.int64)
 
 
-def _read_idx(path: Path) -> NDArray[np.uint8]:
-    """Read an idx file: two zero bytes, type, number of axes, sizes, then the bytes."""
+def _read_idx(path: Path, each: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Read an idx file: two zero bytes, type, number of axes, sizes, then the bytes.
+
+    Args: each: the sizes of one example. Returns: shape (N, *each).
+    Raises: DataError.
+    """
     try:
-        raw = gzip.decompress(path.read_bytes())
-    except (OSError, EOFError) as error:
-        raise DataError(
-            f"{path} cannot be read",
-            str(error),
-            "Install Debian's package dataset-fashion-mnist, or name the folder of the files",
-        ) from error
-    axes = raw[3]
-    shape = np.frombuffer(raw, ">i4", axes, 4)
-    values = np.frombuffer(raw, np.uint8, offset=4 + 4 * axes)
-    if values.size != shape.prod():
-        raise DataError(
-            f"{path} is cut short",
-            f"it holds {values.size} bytes and states {shape.prod()}",
-            "Download it again",
-        )
-    return values.reshape(shape)
+        content = read_bytes(path)
+        with gate(), gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+            raw = file.read(_MOST + 1)
+        if len(raw) > _MOST:
+            raise Unfit(f"it holds more than {_MOST:,} bytes")
+        start = 8 + 4 * len(each)  # a word that tells the type, and one for each axis
+        if len(raw) < start or raw[:4] != bytes((0, 0, _BYTES, 1 + len(each))):
+            raise Unfit(f"it is no idx file of bytes with {1 + len(each)} axes")
+        count, *sizes = (int(size) for size in np.frombuffer(raw[4:start], ">i4"))
+        if tuple(sizes) != each:
+            raise Unfit(f"its images are of {' x '.join(map(str, sizes))}, not {SIDE} x {SIDE}")
+        stated, held = count * math.prod(each), len(raw) - start
+        if count < 0 or stated != held:
+            raise Unfit(f"it holds {held} bytes and states {stated}")
+    except Unfit as error:
+        raise _unread(path, str(error)) from error
+    return np.frombuffer(raw, np.uint8, offset=start).reshape(count, *each)
+
+
+def _unread(path: Path, why: str) -> DataError:
+    return DataError(
+        f"{path} cannot be read",
+        why,
+        "Install Debian's package dataset-fashion-mnist, or name the folder of the files",
+    )
 
 
 def _download(split: str) -> tuple[Images, Labels]:

@@ -12,6 +12,7 @@ import subprocess
 from pathlib import Path
 
 from whitebox_probe._core.errors import DataError
+from whitebox_probe._core.gate import Unfit, read_text
 
 NAMES: dict[str, str] = {
     "kjv": "text: 200 windows of the King James Version that no shipped model was trained on",
@@ -91,8 +92,8 @@ def split(books: dict[str, str]) -> tuple[str, str, str]:
 
 def _content(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_text(file)
+    except Unfit as error:
         raise DataError(
             f"{file} cannot be read", str(error), f"Use what '{' '.join(COMMAND)}' prints"
         ) from error
@@ -101,10 +102,10 @@ def _content(file: Path) -> str:
 def _printed() -> str:
     try:
         done = subprocess.run(COMMAND, capture_output=True, check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
+        return done.stdout.decode("utf-8")
+    except (OSError, subprocess.CalledProcessError, UnicodeDecodeError) as error:
         raise DataError(
             "the King James Version cannot be read",
             f"the command '{COMMAND[0]}' failed: {error}",
             "Install Debian's packages bible-kjv and bible-kjv-text, or name a file with --data",
         ) from error
-    return done.stdout.decode("utf-8")

@@ -7,13 +7,16 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from whitebox_probe._core import stopping
+from whitebox_probe._core import importing, stopping
 from whitebox_probe._core.errors import CheckpointError, ProbeError
 from whitebox_probe._core.io import claimed
 from whitebox_probe._core.lines import shown
+from whitebox_probe._core.memory import is_lack
+from whitebox_probe._core.words import expect_values
 from whitebox_probe.training.recipe import KINDS, TEXT_KINDS, Recipe, TextRecipe
 
 RECIPES = (Recipe, TextRecipe)
+MOST_THREADS = 256
 
 
 class _Parser(argparse.ArgumentParser):
@@ -64,9 +67,10 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = _parser()
-    args = parser.parse_args(argv)
+    args = argparse.Namespace(out=None)
     try:
-        return _run(args, parser)
+        expect_values(sys.argv[1:] if argv is None else argv)
+        return _run(parser.parse_args(argv, args), parser)
     except ProbeError as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 2
@@ -75,11 +79,24 @@ def main(argv: list[str] | None = None) -> int:
         told = "stopped; whole epochs are kept, and --resume goes on behind the last"
         print(f"\n{parser.prog}: {told}", file=sys.stderr)
         return stopping.status(stop)
-    except OSError as error:  # of a file: what else is read has its own errors
-        where = shown(error.filename or args.out)
-        told = f"{where} cannot be written: {error.strerror}. Check that place"
+    except Exception as error:
+        told = _of_place(error, args.out)
+        if not told:
+            raise
         print(f"{parser.prog}: error: {told}", file=sys.stderr)
         return 2
+
+
+def _of_place(error: Exception, out: Path | None) -> str:
+    """What a library, the memory or a disk said, in one line; "" for any other error."""
+    if failed := importing.as_told(error):
+        return str(failed)
+    if is_lack(error):
+        return "a step does not fit into memory. Use a smaller --batch-size, or smaller sizes"
+    if isinstance(error, OSError) and error.strerror:  # what else is read has its own errors
+        where = shown(error.filename or out or "standard output")
+        return f"{where} cannot be written: {error.strerror}. Check that place"
+    return ""
 
 
 def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
@@ -89,8 +106,8 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from whitebox_probe.training.loop import load_data, measure_on_test, train
     from whitebox_probe.training.text import load_text, measure_on_held_out, train_text
 
-    if args.threads < 1:
-        parser.error("--threads is a number from 1 on")
+    if not 1 <= args.threads <= MOST_THREADS:
+        parser.error(f"--threads is a number from 1 to {MOST_THREADS}")
     torch.set_num_threads(args.threads)
     if args.what == "test":
         if args.run is None:
@@ -98,7 +115,7 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         there = (args.run / LOG).is_file()
         kind = read_log(args.run)["recipe"].get("kind") if there else KINDS[0]
         measure = measure_on_held_out if kind in TEXT_KINDS else measure_on_test
-        print(json.dumps(measure(args.run, args.data), indent=1))
+        print(json.dumps(measure(args.run, args.data), indent=1), flush=True)
         return 0
     if args.out is None:
         parser.error("--out is needed: the folder that the run is written to")
@@ -128,7 +145,7 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         for name, value in last.items()
         if name.startswith("validation")
     )
-    print(f"{found}, {len(log['epochs'])} epochs")
+    print(f"{found}, {len(log['epochs'])} epochs", flush=True)
     return 0
 
 

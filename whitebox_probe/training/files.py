@@ -12,11 +12,23 @@ import torch
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import CheckpointError, ProbeError
-from whitebox_probe._core.gate import Unfit, gate, read_mapping, size_of
+from whitebox_probe._core.gate import Unfit, expect, gate, read_mapping, size_of
 from whitebox_probe._core.io import atomic_path
 
 LOG, STATE, FINAL = "log.json", "state.pt", "final.safetensors"
 _DIGEST = 64  # hexadecimal digits of SHA-256, behind the state that torch reads
+_NUMBERS = {"type": "object", "additionalProperties": {"type": "number"}}
+_RECIPE = {"type": "object"}
+_ANY_LOG = {"type": "object", "required": ["recipe"], "properties": {"recipe": _RECIPE}}
+_LOG_OF_STATE = {
+    "type": "object",
+    "required": ["recipe", "data", "epochs"],
+    "properties": {
+        "recipe": _RECIPE,
+        "data": {"type": "object"},
+        "epochs": {"type": "array", "items": _NUMBERS, "minItems": 1},
+    },
+}
 Of = TypeVar("Of")
 
 
@@ -53,11 +65,18 @@ def read_log(out: Path) -> dict[str, Any]:
     """
     try:
         log = read_mapping(out / LOG)
+        expect(_ANY_LOG, log)
     except Unfit as error:
         raise _damaged(out / LOG, str(error)) from error
-    if not isinstance(log.get("recipe"), dict):
-        raise _damaged(out / LOG, "it has no recipe")
     return log
+
+
+def tells(out: Path, epochs: list[dict[str, float]]) -> bool:
+    """Whether the log that is there tells of these epochs."""
+    try:
+        return read_log(out).get("epochs") == epochs
+    except CheckpointError:
+        return False
 
 
 def recipe_of(log: Mapping[str, Any], kind: type[Of], out: Path) -> Of:
@@ -84,6 +103,26 @@ def fill(module: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
         raise _damaged(path, f"its weights are of another network: {error}") from error
 
 
+def expect_like(found: Any, like: Mapping[Any, Any], name: str) -> None:
+    """Check that mappings in one another hold finite tensors of the types and shapes of others.
+
+    Raises: Unfit.
+    """
+    if not isinstance(found, Mapping) or list(found) != list(like):
+        raise Unfit(f"{name} is not of this network")
+    for key, of in like.items():
+        value = found[key]
+        if isinstance(of, Mapping):
+            expect_like(value, of, name)
+            continue
+        same = isinstance(value, Tensor) and value.layout == of.layout
+        same = same and (value.shape, value.dtype, value.device) == (of.shape, of.dtype, of.device)
+        if not same:
+            raise Unfit(f"{name} holds a '{key}' of another kind or shape")
+        if not bool(value.isfinite().all()):
+            raise Unfit(f"{name} holds a '{key}' that is not finite")
+
+
 def write_state(out: Path, state: Mapping[str, Any]) -> None:
     """Write what a resumed run needs, with its digest."""
     held = io.BytesIO()
@@ -94,7 +133,7 @@ def write_state(out: Path, state: Mapping[str, Any]) -> None:
 
 
 def read_state(out: Path) -> dict[str, Any]:
-    """What `write_state` wrote.
+    """What `write_state` wrote, with the log as a mapping.
 
     Raises: CheckpointError when there is nothing to resume, or it is not as it was written.
     """
@@ -112,7 +151,10 @@ def read_state(out: Path) -> dict[str, Any]:
         if hashlib.sha256(content).hexdigest().encode() != digest:
             raise Unfit("it is not as it was written, or of an older version")
         with gate():
-            return dict(torch.load(io.BytesIO(content), weights_only=True))
+            state = dict(torch.load(io.BytesIO(content), weights_only=True))
+            log = json.loads(state["log"])
+            expect(_LOG_OF_STATE, log, name="its log")
+            return {**state, "log": log}
     except Unfit as error:
         raise _damaged(path, str(error)) from error
 

@@ -10,12 +10,15 @@ from torch import Tensor, nn
 
 from whitebox_probe._core.arguments import Check, expect, finite, one_of, optional, weight, whole
 from whitebox_probe._core.errors import SettingError
+from whitebox_probe.models.room import made
 
 KINDS = ("crate", "vit")
 TEXT_KINDS = ("crate-lm", "gpt")
 _HIDDEN = re.compile(r"(blocks|transformer|transformer\.h)\.(layers\.)?\d+\.")
 SIDE, CLASSES = 28, 10
 _MOST = 2**16  # of sizes, and of steps of a kind: beyond it no network of a recipe's kind fits
+_ADAM = ("step", "exp_avg", "exp_avg_sq")
+_GREAT = 1e6  # of rates and weights: their products are numbers in float32
 
 
 def _share(value: Any) -> str:
@@ -23,7 +26,13 @@ def _share(value: Any) -> str:
 
 
 def _positive(value: Any) -> str:
-    return "" if weight(value) == "" and value > 0 else "Use a number above 0"
+    fits = weight(value) == "" and 0 < value <= _GREAT
+    return "" if fits else f"Use a number above 0, to {_GREAT:,.0f}"
+
+
+def _not_negative(value: Any) -> str:
+    fits = weight(value) == "" and value <= _GREAT
+    return "" if fits else f"Use a number from 0 to {_GREAT:,.0f}"
 
 
 _SIZES = ("dim", "depth", "heads", "patch_size", "epochs", "batch_size", "validation", "length")
@@ -33,7 +42,7 @@ _SOUND: dict[str, Check] = {
     "limit_train": optional(whole(1)),
     "seed": whole(0, most=2**48),  # a thousand times as much seeds an epoch
     **dict.fromkeys(("mlp_ratio", "lr", "clip"), _positive),
-    **dict.fromkeys(("eta", "lam", "weight_decay"), weight),
+    **dict.fromkeys(("eta", "lam", "weight_decay"), _not_negative),
     **dict.fromkeys(("warmup", "label_smoothing"), _share),
 }
 
@@ -108,7 +117,13 @@ def build(recipe: Recipe) -> nn.Module:
 
     Position embeddings start as two-dimensional sines and cosines in both models: learned from
     noise they cost several epochs.
+
+    Raises: CheckpointError for one that does not fit into memory.
     """
+    return made(lambda: _built(recipe), recipe.arch(), source="this recipe")
+
+
+def _built(recipe: Recipe) -> nn.Module:
     from timm.models.vision_transformer import VisionTransformer
 
     from whitebox_probe.models.families.crate import CRATE
@@ -211,6 +226,13 @@ def _expect_sound(recipe: "Recipe | TextRecipe", kinds: tuple[str, ...]) -> None
             "Use a number that divides dim",
             setting="heads",
         )
+    if not 1 <= recipe.mlp_ratio * recipe.dim <= 16 * _MOST:
+        raise SettingError(
+            f"mlp_ratio is {recipe.mlp_ratio}",
+            f"of a dim of {recipe.dim} it gives an MLP's width, which is from 1 to {16 * _MOST:,}",
+            "Use a ratio such as 2 or 4",
+            setting="mlp_ratio",
+        )
 
 
 def build_text(recipe: TextRecipe) -> nn.Module:
@@ -218,7 +240,13 @@ def build_text(recipe: TextRecipe) -> nn.Module:
 
     Linear maps and embeddings start at a standard deviation of 0.02, as GPT-2's do and as the
     CRATE-GPT2 release has them; the ISTA dictionaries start as that release has them.
+
+    Raises: CheckpointError for one that does not fit into memory.
     """
+    return made(lambda: _built_text(recipe), recipe.arch(), source="this recipe")
+
+
+def _built_text(recipe: TextRecipe) -> nn.Module:
     torch.manual_seed(recipe.seed)
     if recipe.kind == "crate-lm":
         from whitebox_probe.models.families.crate_gpt import CrateGPT
@@ -259,6 +287,14 @@ def optimizers(model: nn.Module, recipe: Recipe | TextRecipe) -> list[torch.opti
         {"params": free, "weight_decay": 0.0},
     ]
     return [muon, torch.optim.AdamW(groups, lr=recipe.lr / 2, betas=(0.9, 0.99))]
+
+
+def moments(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Tensor]]:
+    """Tensors like those that an optimiser keeps of each parameter, by the parameter's number."""
+    names = ["momentum_buffer"] if isinstance(optimizer, torch.optim.Muon) else _ADAM
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    one = torch.tensor(0.0)
+    return {i: {n: one if n == "step" else p.detach() for n in names} for i, p in enumerate(held)}
 
 
 def schedule(step: int, steps: int, recipe: Recipe | TextRecipe) -> float:

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from whitebox_probe._core.errors import CheckpointError, DataError, NonFiniteError
 from whitebox_probe._core.gate import Unfit, gate
+from whitebox_probe._core.memory import available
 from whitebox_probe._core.progress import bar
 from whitebox_probe._core.versions import version_of
 from whitebox_probe.training import files
-from whitebox_probe.training.recipe import Recipe, TextRecipe, optimizers, schedule
+from whitebox_probe.training.recipe import Recipe, TextRecipe, moments, optimizers, schedule
 
 Of = TypeVar("Of", Recipe, TextRecipe)
 
@@ -45,6 +46,7 @@ class Run(ABC, Generic[Of]):
     ) -> None:
         self.recipe: Of = recipe
         self.model, self.out, self.count = model, out, count
+        _expect_room(model)
         self.optimizers = optimizers(model, recipe)
         self.base = [[g["lr"] for g in o.param_groups] for o in self.optimizers]
         self.per_epoch = count // recipe.batch_size
@@ -135,32 +137,53 @@ class Run(ABC, Generic[Of]):
         state = {
             "log": json.dumps(self.log),
             "model": self.model.state_dict(),
-            "optimizers": [o.state_dict() for o in self.optimizers],
+            "moments": [o.state_dict()["state"] for o in self.optimizers],
         }
         files.write_state(self.out, state)
         files.write_log(self.out, self.log)
 
     def _resume(self) -> None:
         state = files.read_state(self.out)
-        log = json.loads(state["log"])
+        log = state["log"]
         before, now = log["recipe"], asdict(self.recipe)
         changed = [
             f"{key} {before.get(key)} -> {now[key]}" for key in now if before.get(key) != now[key]
         ]
         if changed or log["data"] != self.log["data"]:
             raise self._unfit("changed: " + ", ".join(changed or ["the data"]))
-        self.log = log
         try:
             with gate():
+                if len(log["epochs"]) > self.recipe.epochs:
+                    raise Unfit(f"it tells of {len(log['epochs'])} epochs")
+                files.expect_like(state["model"], self.model.state_dict(), "its network")
                 self.model.load_state_dict(state["model"])
-                for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-                    optimizer.load_state_dict(saved)
+                for optimizer, saved in zip(self.optimizers, state["moments"], strict=True):
+                    files.expect_like(saved, moments(optimizer), "its optimiser")
+                    groups = optimizer.state_dict()["param_groups"]
+                    optimizer.load_state_dict({"state": saved, "param_groups": groups})
         except Unfit as error:
-            raise self._unfit(f"its state is of another network: {error}") from error
+            raise self._unfit(f"its state is of another run: {error}") from error
+        self.log = log
+        if not files.tells(self.out, log["epochs"]):  # a kill can fall between the two
+            files.write_log(self.out, log)
 
     def _unfit(self, why: str) -> CheckpointError:
         return CheckpointError(
             f"the run in {self.out} cannot be resumed",
             why,
             "Resume with the arguments of that run, or use another --out",
+        )
+
+
+def _expect_room(model: nn.Module) -> None:
+    """Refuse a network whose gradients and moments would not fit: the kernel tells nobody.
+
+    Raises: CheckpointError.
+    """
+    needed = 3 * sum(p.numel() * p.element_size() for p in model.parameters())
+    if needed > available():
+        raise CheckpointError(
+            "this recipe's network cannot be trained here",
+            f"its gradients and the optimisers' moments take {needed / 1e9:.1f} GB",
+            "Use smaller sizes, or a machine with more memory",
         )

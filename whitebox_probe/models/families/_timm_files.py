@@ -12,10 +12,12 @@ from whitebox_probe._core.errors import CheckpointError, LoadWarning
 from whitebox_probe._core.lines import shown
 from whitebox_probe.checkpoints import listed, same
 from whitebox_probe.models.families._timm import create
+from whitebox_probe.models.keys import dinov3
 from whitebox_probe.models.keys.positions import grid_of, resample
 
-# A token that training alone puts in the place of others; what `keys.dinov3` compares.
-_NO_PART = ("mask_token", "attn.qkv.bias", "attn.qkv.bias_mask", "rope_embed.periods")
+_NO_PART = "mask_token"  # which training alone puts in the place of others
+_PROJECTIONS = ("visual.proj", "visual.head.proj.weight")
+_RESIZED = ("pos_embed", "patch_embed.proj.weight")
 
 
 def settled(arch: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
@@ -29,7 +31,7 @@ def settled(arch: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> d
         usual: Any = create(arch, nn.Module)
     own = {key: tuple(tensor.shape) for key, tensor in usual.state_dict().items()}
     told: dict[str, Any] = {}
-    head, patch = shapes.get("head.weight"), shapes.get("patch_embed.proj.weight", ())
+    head, patch = _head(shapes), shapes.get("patch_embed.proj.weight", ())
     if head is None or len(head) == 2:
         told["num_classes"] = 0 if head is None else head[0]
     if len(patch) == 4:
@@ -49,6 +51,15 @@ def settled(arch: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> d
         "img_size": usual_size[0] if len(set(usual_size)) == 1 else usual_size,
     }
     return {k: v for k, v in told.items() if k not in arch and known.get(k) != v}
+
+
+def _head(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...] | None:
+    """The shape of a head, which timm makes of a release's projection into a space of text, too."""
+    for name in ("head.weight", *_PROJECTIONS):
+        if name in shapes:
+            there = shapes[name]
+            return there[::-1] if name.endswith(".proj") else there
+    return None
 
 
 def fitting(
@@ -152,10 +163,11 @@ def left_out(
     }
     found = _numbers(_filtered(marks, module, names))
     seen = {number for numbers in found.values() for number in numbers}
+    of_dinov3 = dinov3.MARK in weights
     told = [
         key
         for number, key in enumerate(marks, 1)
-        if number not in seen and not key.endswith(_NO_PART)
+        if number not in seen and key != _NO_PART and not (of_dinov3 and dinov3.is_compared(key))
         # Of what is added to another one, the number is not seen.
         if found == _numbers(_filtered({k: m for k, m in marks.items() if k != key}, module, names))
     ]
@@ -185,13 +197,34 @@ def _released(
     found = _filtered(weights, module, names)
     if found is None:
         return None
-    held = {tensor.numel() for tensor in weights.values()}
-    resized = any(
-        key in found and found[key].numel() not in held
-        for key in ("pos_embed", "patch_embed.proj.weight")
-    )
+    resized = any(key in found and not _is_of(weights, found[key]) for key in _RESIZED)
     gained = sum(key in found for key in expected) > sum(key in weights for key in expected)
     return found if gained and not resized else None
+
+
+def _is_of(weights: Mapping[str, Tensor], made: Tensor) -> bool:
+    """Whether a tensor has the numbers of one of the file, in whatever order, and no others.
+
+    Or the last rows of one: BEiT-3's tables begin with two that it never uses.
+    """
+    if made.is_complex():
+        return False
+    if any(_ends(each, made) for each in weights.values()):
+        return True
+    as_large = [t for t in weights.values() if t.numel() == made.numel() and not t.is_complex()]
+    ordered = made.double().flatten().sort().values
+    return any(
+        torch.equal(ordered[-1:], each.amax()[None])  # sorting takes longer
+        and torch.equal(ordered, each.sort().values)
+        for each in (t.double().flatten() for t in as_large if t.numel())
+    )
+
+
+def _ends(table: Tensor, made: Tensor) -> bool:
+    if table.ndim != 2 or made.ndim < 2:
+        return False
+    rows = made.flatten(0, -2)
+    return same(table[-len(rows) :], rows)
 
 
 def _twice(name: str, why: str) -> CheckpointError:

@@ -3,6 +3,7 @@
 Reference: Siméoni et al. 2025, arXiv:2508.10104.
 """
 
+import re
 from collections.abc import Mapping
 
 import torch
@@ -11,7 +12,10 @@ from torch import Tensor, nn
 from whitebox_probe._core.errors import CheckpointError
 from whitebox_probe._core.lines import shown
 
-_BIAS, _MASK, _PERIODS = ".attn.qkv.bias", "_mask", "rope_embed.periods"
+MARK = "storage_tokens"
+"""The name by which timm knows such a file."""
+_BIAS = re.compile(r"blocks\.\d+\.attn\.qkv\.bias")
+_MASK, _PERIODS = "_mask", "rope_embed.periods"
 _OTHERWISE = "timm reads it without its mask, and none for the keys"
 _CLOSE = 0.01  # the periods of the releases are bfloat16, which timm's are not
 
@@ -23,12 +27,14 @@ def expect_nothing_lost(weights: Mapping[str, Tensor], module: nn.Module) -> Non
 
     Raises: CheckpointError.
     """
-    if "storage_tokens" not in weights:  # the mark by which timm knows such a file
+    if MARK not in weights:
         return
     own = module.state_dict()
     for key, bias in weights.items():
-        if not key.endswith(_BIAS) or bias.ndim != 1 or len(bias) % 3:
+        if not _BIAS.fullmatch(key):
             continue
+        if bias.ndim != 1 or len(bias) % 3:
+            raise _lost(key, f"it has the shape {tuple(bias.shape)}")
         mask = weights.get(f"{key}{_MASK}", torch.ones(1))
         if mask.shape not in (bias.shape, (1,)):
             raise _lost(key, f"its mask has the shape {tuple(mask.shape)}")
@@ -44,6 +50,11 @@ def expect_nothing_lost(weights: Mapping[str, Tensor], module: nn.Module) -> Non
         fits = periods.shape == made.shape
         if not fits or not torch.allclose(periods.to(made), made, rtol=_CLOSE, atol=0):
             raise _lost(_PERIODS, "the architecture has others")
+
+
+def is_compared(key: str) -> bool:
+    """Whether it is a name that `expect_nothing_lost` looks at."""
+    return key == _PERIODS or _BIAS.fullmatch(key.removesuffix(_MASK)) is not None
 
 
 def _lost(key: str, why: str) -> CheckpointError:
