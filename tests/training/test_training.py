@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 import whitebox_probe as wp
 from whitebox_probe._core.errors import CheckpointError, NonFiniteError
 from whitebox_probe.data import fashion_mnist
+from whitebox_probe.training import files
 from whitebox_probe.training.__main__ import main
 from whitebox_probe.training.loop import load_data, split_numbers, train
 from whitebox_probe.training.recipe import Recipe, build, schedule, sincos
@@ -251,12 +252,11 @@ def test_a_state_that_somebody_made_is_one_line(change, half, folder, capsys):
 def test_a_log_that_a_kill_left_behind_is_written_by_the_next(half, folder, capsys):
     assert main([str(word) for word in resumed(half, folder)]) == 0
     whole = (half / "log.json").read_text()
-    behind = json.loads(whole)
-    behind["epochs"].pop()
-    (half / "log.json").write_text(json.dumps(behind))
+    log = files.read_log(half)
+    files.write_log(half, log | {"epochs": log["epochs"][:1]})
     assert main([str(word) for word in resumed(half, folder)]) == 0
     assert (half / "log.json").read_text() == whole
-    (half / "log.json").write_text(json.dumps(json.loads(whole) | {"test_accuracy": {"x": 0.5}}))
+    files.write_log(half, log | {"test_accuracy": {"x": 0.5}})
     assert main([str(word) for word in resumed(half, folder)]) == 0
     assert "test_accuracy" in (half / "log.json").read_text()  # of whole epochs it stays
 
@@ -372,6 +372,7 @@ def test_a_run_that_is_there_is_not_written_over(half, folder, capsys):
         *(["--patch-size", "5"], ["--seed", "-1"], ["--seed", str(2**70)], ["--limit-train", "0"]),
         *(["--clip", "0"], ["--eta", "inf"], ["--mlp-ratio", "0"], ["--data", "nowhere"]),
         *(["--out", "/dev/null/x"], ["--length", "3"], ["--depth", "x"], ["--data=--"]),
+        *(["--out", ""], ["--out", "a\0b"], ["--out", "x" * 300], ["--data", ""]),
         *(["--lr", "1e300"], ["--weight-decay", "1e9"], ["--mlp-ratio", "1e12"]),
         *(["--mlp-ratio", "0.01"], ["--threads", "100000"], ["--threads", str(2**70)]),
     ],
@@ -387,15 +388,35 @@ def test_settings_of_no_run_are_one_line(words, folder, tmp_path, capsys):
     "log",
     [
         *(b"", b"{}", b"[]", b"\xff", b'{"recipe":', b'{"recipe": []}'),
-        *(b'{"recipe": {"kind": "crate", "dim": "x"}}', b'{"recipe": {"kind": []}}'),
-        *(b'{"recipe": {"kind": "crate", "evil": 1}}', b'{"recipe": {"kind": "vit"}}'),
+        *({"recipe": []}, {"recipe": {"kind": "crate", "dim": "x"}}, {"recipe": {"kind": []}}),
+        *({"recipe": {"kind": "crate", "evil": 1}}, {"recipe": {"kind": "vit"}}),
+        {"recipe": {"kind": "crate", "depth": 65536}},
     ],
 )
 def test_a_damaged_log_is_one_line(log, half, folder, capsys):
     (half / "epoch-01.safetensors").rename(half / "final.safetensors")
+    if isinstance(log, dict):
+        files.write_log(half, log)  # by somebody who knows the digest
+        log = (half / "log.json").read_bytes()
     (half / "log.json").write_bytes(log)
     told_in_one_line(["test", half, "--data", folder], capsys)
     assert (half / "log.json").read_bytes() == log
+
+
+def test_an_edited_log_is_one_line(half, folder, capsys):
+    (half / "epoch-01.safetensors").rename(half / "final.safetensors")
+    log = json.loads((half / "log.json").read_text())
+    log["recipe"]["heads"] = 4  # fits the weights as well, and is another network
+    (half / "log.json").write_text(json.dumps(log))
+    assert "not as it was written" in told_in_one_line(["test", half, "--data", folder], capsys)
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.int32])
+def test_weights_of_another_type_are_one_line(kind, half, folder, capsys):
+    weights = load_file(half / "epoch-01.safetensors")
+    few = {key: tensor.to(kind) for key, tensor in weights.items()}
+    files.write_weights(half / "final.safetensors", few)
+    assert "another kind" in told_in_one_line(["test", half, "--data", folder], capsys)
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 99, None])

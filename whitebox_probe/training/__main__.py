@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from whitebox_probe._core import importing, stopping
 from whitebox_probe._core.errors import CheckpointError, ProbeError
+from whitebox_probe._core.gate import Unfit, given_path, is_file
 from whitebox_probe._core.io import claimed
 from whitebox_probe._core.lines import shown
 from whitebox_probe._core.memory import is_lack
@@ -27,6 +28,25 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {shown(message, 300)}. Run: {self.prog} --help\n")
 
 
+def _path(text: str) -> Path:
+    """A path, as an argparse type."""
+    try:
+        return given_path(text)
+    except Unfit as why:
+        raise argparse.ArgumentTypeError(f"'{shown(text)}': {why}") from why
+
+
+def _say(text: str) -> None:
+    """Print what a command found.
+
+    Raises: OSError that names standard output.
+    """
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard output") from error
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m whitebox_probe.training",
@@ -35,11 +55,11 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Then: python -m whitebox_probe.training test OUT",
     )
     parser.add_argument("what", choices=[*KINDS, *TEXT_KINDS, "test"], help="or 'test' a run")
-    parser.add_argument("run", nargs="?", type=Path, help="folder of the finished run to test")
-    parser.add_argument("--out", type=Path, help="folder of the run")
+    parser.add_argument("run", nargs="?", type=_path, help="folder of the finished run to test")
+    parser.add_argument("--out", type=_path, help="folder of the run")
     parser.add_argument(
         "--data",
-        type=Path,
+        type=_path,
         help="folder of the four idx.gz files, or file of what Debian's bible-kjv prints "
         "(default: what is installed)",
     )
@@ -94,7 +114,7 @@ def _of_place(error: Exception, out: Path | None) -> str:
     if is_lack(error):
         return "a step does not fit into memory. Use a smaller --batch-size, or smaller sizes"
     if isinstance(error, OSError) and error.strerror:  # what else is read has its own errors
-        where = shown(error.filename or out or "standard output")
+        where = shown(error.filename or out)
         return f"{where} cannot be written: {error.strerror}. Check that place"
     return ""
 
@@ -112,10 +132,9 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if args.what == "test":
         if args.run is None:
             parser.error("test needs the folder of a finished run")
-        there = (args.run / LOG).is_file()
-        kind = read_log(args.run)["recipe"].get("kind") if there else KINDS[0]
+        kind = read_log(args.run)["recipe"].get("kind") if is_file(args.run / LOG) else KINDS[0]
         measure = measure_on_held_out if kind in TEXT_KINDS else measure_on_test
-        print(json.dumps(measure(args.run, args.data), indent=1), flush=True)
+        _say(json.dumps(measure(args.run, args.data), indent=1))
         return 0
     if args.out is None:
         parser.error("--out is needed: the folder that the run is written to")
@@ -145,7 +164,7 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         for name, value in last.items()
         if name.startswith("validation")
     )
-    print(f"{found}, {len(log['epochs'])} epochs", flush=True)
+    _say(f"{found}, {len(log['epochs'])} epochs")
     return 0
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,14 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import CheckpointError, ProbeError
-from whitebox_probe._core.gate import Unfit, expect, gate, read_mapping, size_of
+from whitebox_probe._core.gate import Unfit, digest, expect, gate, read_mapping, size_of
 from whitebox_probe._core.io import atomic_path
 
 LOG, STATE, FINAL = "log.json", "state.pt", "final.safetensors"
 _DIGEST = 64  # hexadecimal digits of SHA-256, behind the state that torch reads
 _NUMBERS = {"type": "object", "additionalProperties": {"type": "number"}}
 _RECIPE = {"type": "object"}
-_ANY_LOG = {"type": "object", "required": ["recipe"], "properties": {"recipe": _RECIPE}}
+_ANY_LOG = {
+    "type": "object",
+    "required": ["recipe", "digest"],
+    "properties": {"recipe": _RECIPE, "digest": {"type": "string"}},
+}
 _LOG_OF_STATE = {
     "type": "object",
     "required": ["recipe", "data", "epochs"],
@@ -53,9 +58,10 @@ def write_weights(path: Path, weights: dict[str, Tensor]) -> None:
 
 
 def write_log(out: Path, log: Mapping[str, Any]) -> None:
-    """Write what is known of a run, as JSON."""
+    """Write what is known of a run, as JSON, with its digest."""
+    signed = {**log, "digest": digest(log)}
     with atomic_path(out / LOG) as path:
-        path.write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(signed, indent=1) + "\n", encoding="utf-8")
 
 
 def read_log(out: Path) -> dict[str, Any]:
@@ -66,6 +72,8 @@ def read_log(out: Path) -> dict[str, Any]:
     try:
         log = read_mapping(out / LOG)
         expect(_ANY_LOG, log)
+        if log.pop("digest") != digest(log):
+            raise Unfit("it is not as it was written")
     except Unfit as error:
         raise _damaged(out / LOG, str(error)) from error
     return log
@@ -97,10 +105,10 @@ def fill(module: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
     Raises: CheckpointError.
     """
     try:
-        with gate():
-            module.load_state_dict(dict(weights))
+        expect_like(weights, module.state_dict(), "it")
     except Unfit as error:
-        raise _damaged(path, f"its weights are of another network: {error}") from error
+        raise _damaged(path, str(error)) from error
+    module.load_state_dict(dict(weights))
 
 
 def expect_like(found: Any, like: Mapping[Any, Any], name: str) -> None:
@@ -108,7 +116,7 @@ def expect_like(found: Any, like: Mapping[Any, Any], name: str) -> None:
 
     Raises: Unfit.
     """
-    if not isinstance(found, Mapping) or list(found) != list(like):
+    if not isinstance(found, Mapping) or set(found) != set(like):
         raise Unfit(f"{name} is not of this network")
     for key, of in like.items():
         value = found[key]
@@ -147,10 +155,11 @@ def read_state(out: Path) -> dict[str, Any]:
     try:
         size_of(path)
         whole = path.read_bytes()
-        content, digest = whole[:-_DIGEST], whole[-_DIGEST:]
-        if hashlib.sha256(content).hexdigest().encode() != digest:
+        content, signed = whole[:-_DIGEST], whole[-_DIGEST:]
+        if hashlib.sha256(content).hexdigest().encode() != signed:
             raise Unfit("it is not as it was written, or of an older version")
-        with gate():
+        with gate(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of sparse tensors, which are refused
             state = dict(torch.load(io.BytesIO(content), weights_only=True))
             log = json.loads(state["log"])
             expect(_LOG_OF_STATE, log, name="its log")

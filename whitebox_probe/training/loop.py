@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import CheckpointError, DataError
+from whitebox_probe._core.gate import is_file
 from whitebox_probe.checkpoints import read_state_dict
 from whitebox_probe.data import fashion_mnist
 from whitebox_probe.training import files
@@ -124,7 +125,7 @@ def measure_on_test(out: Path, folder: Path | None = None) -> dict[str, float]:
     The only function that reads the test images: it is called once, when the recipe is settled.
     """
     final = out / files.FINAL
-    if not final.is_file():
+    if not is_file(final):
         raise CheckpointError(
             f"{out} holds no finished run", "there is no final.safetensors", "Train first"
         )

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from whitebox_probe._core.errors import CheckpointError, DataError, MissingDependency
+from whitebox_probe._core.gate import is_file
 from whitebox_probe._core.io import atomic_path
 from whitebox_probe.checkpoints import read_state_dict
 from whitebox_probe.data import kjv
@@ -187,7 +188,7 @@ def measure_on_held_out(out: Path, file: Path | None = None) -> dict[str, dict[s
 
     Called once, when the recipe is settled; written into the log.
     """
-    if not (out / files.FINAL).is_file():
+    if not is_file(out / files.FINAL):
         raise CheckpointError(
             f"{out} holds no finished run", "there is no final.safetensors", "Train first"
         )
