@@ -318,25 +318,25 @@ def idx(*sizes, kind=8, count=None):
     return gzip.compress(head + bytes(math.prod(sizes) if count is None else count))
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "told"),
-    [
-        (IMAGES, b"", "no idx file"),
-        (IMAGES, gzip.compress(b""), "no idx file"),
-        (IMAGES, gzip.compress(b"\0\0"), "no idx file"),
-        (IMAGES, idx(300, 28, 28)[:-30], "ended before"),
-        (IMAGES, b"no gzip", "[Nn]ot a gzip"),
-        (IMAGES, idx(300, 28, 28, kind=9), "no idx file"),
-        (IMAGES, idx(300, 784), "no idx file"),
-        (IMAGES, idx(300, 27, 28), "27 x 28, not 28 x 28"),
-        (IMAGES, idx(300, 28, 28, count=9), "holds 9 bytes and states 235200"),
-        (IMAGES, idx(0xFFFFFFFF - (1 << 32), 28, 28, count=0), "states -784"),
-        (IMAGES, idx(299, 28, 28), "300 labels for 299 images"),
-        (IMAGES, idx(1, 28, 28, count=1 << 27), "more than 67,108,864 bytes"),
-        (LABELS, idx(200), "200 labels for 300 images"),
-        (LABELS, gzip.compress(gzip.decompress(idx(300))[:-1] + b"\n"), "the label 10"),
-    ],
-)
+DAMAGED = [
+    (IMAGES, b"", "no idx file"),
+    (IMAGES, gzip.compress(b""), "no idx file"),
+    (IMAGES, gzip.compress(b"\0\0"), "no idx file"),
+    (IMAGES, idx(300, 28, 28)[:-30], "ended before"),
+    (IMAGES, b"no gzip", "[Nn]ot a gzip"),
+    (IMAGES, idx(300, 28, 28, kind=9), "no idx file"),
+    (IMAGES, idx(300, 784), "no idx file"),
+    (IMAGES, idx(300, 27, 28), "27 x 28, not 28 x 28"),
+    (IMAGES, idx(300, 28, 28, count=9), "holds 9 bytes and states 235200"),
+    (IMAGES, idx(0xFFFFFFFF - (1 << 32), 28, 28, count=0), "states -784"),
+    (IMAGES, idx(299, 28, 28), "300 labels for 299 images"),
+    (IMAGES, idx(1, 28, 28, count=1 << 27), "more than 67,108,864 bytes"),
+    (LABELS, idx(200), "200 labels for 300 images"),
+    (LABELS, gzip.compress(gzip.decompress(idx(300))[:-1] + b"\n"), "the label 10"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "told"), DAMAGED, ids=[why for *_, why in DAMAGED])
 def test_images_that_are_damaged_are_one_line(name, content, told, folder, tmp_path, capsys):
     (folder / name).write_bytes(content)
     usual = ["crate", *FEW, "--epochs=1", "--data", folder, "--out", tmp_path / "run"]
