@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -74,6 +75,32 @@ def test_links_that_lead_nowhere_are_told(tmp_path, capsys):
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for name in ("gone", "gone/a", "loop", "loop/a"):
         assert "nothing can be written to" in refused(capsys, [*FEW, "--out", tmp_path / name])
+
+
+def test_links_in_a_circle_are_told_by_every_command(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        assert cli.main([*FEW, "--name", name, "--out", name]) == 0
+    for name in ("loop", "loop.py", "loop.yaml"):
+        Path(name).symlink_to(name)
+    sweep = {"models": ["loop.py:make"], "data": ["fashion-mnist"], "metrics": ["l0"]}
+    Path("sweep.yaml").write_text(json.dumps(sweep))
+    capsys.readouterr()
+    for words in (
+        ["compare", "a", "b", "--out=loop"],
+        ["compare", "a", "loop", "--out=c"],
+        ["report", "a", "--out=loop"],
+        ["plot", "a", "--out=loop"],
+        ["run", "loop.py:make", "--data=fashion-mnist", "--out=c"],
+        ["run", "crate-tiny-fmnist", "--data=loop", "--out=c"],
+        ["sweep", "sweep.yaml", "--out=c"],
+        ["sweep", "loop.yaml", "--out=c"],
+        ["sweep", "sweep.yaml", "--out=loop"],
+        ["audit", "crate-tiny-fmnist", "--data=fashion-mnist", "--out=loop"],
+    ):
+        refused(capsys, words)
+    monkeypatch.setenv("WHITEBOX_PROBE_REGISTRY", "loop.yaml")
+    refused(capsys, ["list"])
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import whitebox_probe as wp
-from whitebox_probe._core.errors import ArchitectureError, ProbeError
+from whitebox_probe._core.errors import ArchitectureError, CheckpointError, ProbeError
 from whitebox_probe.models.registry import build
 
 ARCH = {"vocabulary": 23, "block_size": 12, "dim": 16, "depth": 3, "heads": 2}
@@ -220,3 +220,17 @@ def test_blocks_that_compute_otherwise_are_refused(part):
         block.forward = lambda x: Block.forward(block, 2 * x)
     with pytest.raises(ProbeError, match="layer 2 of GPT"):
         wp.wrap(theirs)
+
+
+@pytest.mark.parametrize("told", [{"n_layer": 4}, {"n_embd": 32}, {"bias": False}])
+def test_a_file_that_is_not_what_its_arguments_say_is_refused(told, tmp_path):
+    """A state dict that lost its last layer is a whole one of a network with fewer."""
+    names = {"n_layer": 3, "n_head": 2, "n_embd": 16, "block_size": 12, "bias": True}
+    held = network(bias=True).float().state_dict()
+    for each in ({}, told):
+        torch.save({"model": held, "model_args": names | each}, tmp_path / "ckpt.pt")
+        if not each:
+            assert wp.load(tmp_path / "ckpt.pt", act="gelu").dims.layers == 3
+            continue
+        with pytest.raises(CheckpointError, match="is not what is written of it"):
+            wp.load(tmp_path / "ckpt.pt", act="gelu")

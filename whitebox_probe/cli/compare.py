@@ -10,6 +10,7 @@ import argparse
 import inspect
 import itertools
 from collections.abc import Mapping, Sequence
+from os.path import realpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
     _shared.check_tables(args)
-    if any(args.out.resolve() == each.resolve() for each in args.results):
+    # Not Path.resolve, which fails at a loop of links.
+    if realpath(args.out) in map(realpath, args.results):
         raise ProbeError(
             f"{args.out} is one of the results that are compared",
             "a folder holds one thing: report would not know which",

@@ -7,6 +7,7 @@ mapping that is named.
 
 import importlib
 import importlib.util
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -236,7 +237,8 @@ def _title(reference: str) -> str:
 @contextmanager
 def _findable(where: str) -> Iterator[None]:
     """Let imports see the file's folder, or the folder that one is in."""
-    folder = str(Path(where).resolve().parent if where.endswith(".py") else Path.cwd())
+    # Not Path.resolve, which fails at a loop of links.
+    folder = os.path.dirname(os.path.realpath(where)) if where.endswith(".py") else os.getcwd()
     sys.path.insert(0, folder)
     try:
         yield

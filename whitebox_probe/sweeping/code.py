@@ -24,9 +24,9 @@ def of_reference(text: str, digest: Callable[[Path], str]) -> list[Any]:
     """
     where, _, what = text.rpartition(":")
     by_file = where.endswith(".py")
-    folder = Path(where).resolve().parent if by_file else Path.cwd()
     if by_file and not is_file(Path(where)):
         raise SweepError(f"there is no file {where}", f"'{text}' names it", "Check the path")
+    folder = Path(where).resolve().parent if by_file else Path.cwd()
     first = [Path(where).resolve()] if by_file else list(_found(folder, where))
     beside = _reached(first, folder)
     told = [[path.relative_to(folder).as_posix(), digest(path)] for path in beside]

@@ -22,7 +22,7 @@ from whitebox_probe.models.families._steps import (
     head_width,
 )
 from whitebox_probe.models.family import NetworkFamily, Recognised
-from whitebox_probe.models.keys.gpt import frame, marks, tied
+from whitebox_probe.models.keys.gpt import frame, marks, stated, tied
 from whitebox_probe.models.offloaded import fetched
 
 
@@ -211,6 +211,10 @@ class CrateGptFamily(NetworkFamily):
     def head_arguments(self, heads: int, inner: int) -> dict[str, Any]:
         """The heads share the model's width."""
         return {"heads": heads}
+
+    def stated(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Layers and width of nanoGPT's `model_args`, which a cut file contradicts."""
+        return stated(arguments, bias=False)
 
     def convert(
         self, weights: dict[str, Tensor], module: nn.Module, *, source: Mapping[str, Any]

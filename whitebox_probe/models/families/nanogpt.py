@@ -13,7 +13,7 @@ from whitebox_probe.models.families._gpt import GPT
 from whitebox_probe.models.families._qkv import QKV, QkvAnatomy, biased
 from whitebox_probe.models.families._steps import attention_weights, head_width
 from whitebox_probe.models.family import NetworkFamily, Recognised
-from whitebox_probe.models.keys.gpt import frame, marks, tied
+from whitebox_probe.models.keys.gpt import frame, marks, stated, tied
 from whitebox_probe.models.paths import found_at
 from whitebox_probe.models.weights import affine, shape_of, tokens
 
@@ -236,6 +236,10 @@ class NanoGptFamily(NetworkFamily):
             return None
         arch = frame(shapes) | {"hidden": hidden, "bias": "transformer.h.0.ln_1.bias" in shapes}
         return Recognised(arch, inner=dim, ask={"act": tuple(_ACTS)})
+
+    def stated(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Layers and width of nanoGPT's `model_args`, which a cut file contradicts."""
+        return stated(arguments, bias=True)
 
     def head_arguments(self, heads: int, inner: int) -> dict[str, Any]:
         """The heads share the model's width."""

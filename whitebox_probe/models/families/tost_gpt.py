@@ -22,7 +22,7 @@ from whitebox_probe.models.families._statistics import (
     TokenStatisticsAnatomy,
 )
 from whitebox_probe.models.family import NetworkFamily, Recognised
-from whitebox_probe.models.keys.gpt import frame, marks, tied
+from whitebox_probe.models.keys.gpt import frame, marks, stated, tied
 
 _BIASES = ("c_attn.bias", "c_fc.bias", "c_proj.bias", "ln_1.bias", "ln_2.bias", "ln_f.bias")
 ENERGY_EPS = 1e-12  # the least energy that a token's share is taken of
@@ -177,6 +177,10 @@ class ToSTGptFamily(NetworkFamily):
         heads = shapes["transformer.h.0.attn.denom_bias"][0]
         biased = any(key.endswith(_BIASES) for key in shapes)
         return Recognised(frame(shapes) | {"heads": heads, "bias": biased})
+
+    def stated(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Layers and width of nanoGPT's `model_args`, which a cut file contradicts."""
+        return stated(arguments, bias=False)
 
     def convert(
         self, weights: dict[str, Tensor], module: nn.Module, *, source: Mapping[str, Any]

@@ -33,6 +33,19 @@ def frame(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     }
 
 
+_STATED = {"n_layer": "depth", "n_embd": "dim", "bias": "bias"}
+
+
+def stated(arguments: Mapping[str, Any], *, bias: bool) -> dict[str, Any]:
+    """What nanoGPT's `model_args` say that the tensors tell as well, in the words of `GPT`.
+
+    Args: bias: whether the network has an argument of that name.
+    """
+    kinds = {"depth": int, "dim": int} | ({"bias": bool} if bias else {})
+    told = {_STATED[key]: value for key, value in arguments.items() if key in _STATED}
+    return {name: value for name, value in told.items() if type(value) is kinds.get(name)}
+
+
 def tied(weights: Mapping[str, Tensor], *, of: str) -> dict[str, Tensor]:
     """Leave out the causal mask that older files hold; fill in a tied tensor stored once.
 
