@@ -63,6 +63,8 @@ def test_it_computes_what_timms_reader_gives(tmp_path, name):
             assert torch.equal(model.module(images), network(images))
     with pytest.raises(CheckpointError, match="has 2 heads.*4 are asked for"):
         wp.load(path, heads=4, **STATED)
+    with pytest.raises(CheckpointError, match="is of 2 heads.*has 4.*Pass num_heads=2"):
+        wp.load(path, arch=arch | {"num_heads": 4})
 
 
 def test_a_layer_of_its_training_is_left_out(tmp_path):

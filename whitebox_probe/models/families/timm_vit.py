@@ -25,7 +25,7 @@ from whitebox_probe.models.keys.dinov2_names import MARKS as DINOV2
 from whitebox_probe.models.keys.dinov2_names import is_dinov2, renamed
 from whitebox_probe.models.keys.dinov2_release import in_timms_names, is_release
 from whitebox_probe.models.keys.jax_vit import MARKS as JAX
-from whitebox_probe.models.keys.jax_vit import heads, is_jax
+from whitebox_probe.models.keys.jax_vit import expect_heads, heads, is_jax
 from whitebox_probe.models.keys.jax_vit import renamed as jax_renamed
 from whitebox_probe.models.keys.vit import BACKBONE, MARKS, encoder, in_training, is_eva, sizes
 
@@ -171,11 +171,15 @@ class TimmViTFamily(Family):
 
         Of DINO's training file the backbone is taken, and of a masked autoencoder the encoder
         (`notes` names what is left out). Any other file is taken as it is.
+
+        Raises: CheckpointError for an archive of other heads than the network's.
         """
         from timm.models.vision_transformer import checkpoint_filter_fn
 
         if is_jax(weights):
-            return fitted_positions(jax_renamed(weights), module)
+            own = jax_renamed(weights)
+            expect_heads(weights, self.anatomy.dims(module).heads)
+            return fitted_positions(own, module)
         if is_dinov2(weights):
             return renamed(weights, module.get_parameter("pos_embed").shape[1])
         if source.get("kind") != "timm":

@@ -56,6 +56,20 @@ def heads(shapes: Mapping[str, tuple[int, ...]]) -> int:
     return shapes[_QUERIES][1]
 
 
+def expect_heads(weights: Mapping[str, Tensor], count: int) -> None:
+    """Refuse an archive of other heads than the architecture has: flattened they would fit.
+
+    Raises: CheckpointError.
+    """
+    there = heads({key: tuple(tensor.shape) for key, tensor in weights.items()})
+    if there != count:
+        raise CheckpointError(
+            f"the archive is of {there} heads",
+            f"the architecture has {count}, and its attention would be another",
+            f"Pass num_heads={there}, or leave it out",
+        )
+
+
 def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors under timm's names, in torch's order of axes; unknown keys stay as they are.
 
