@@ -1,6 +1,7 @@
 """Lines of the command that say what they mean: options, places, and no noise beside a result."""
 
 import argparse
+import signal
 
 import numpy as np
 import pytest
@@ -155,3 +156,16 @@ def test_two_dashes_are_no_value(words, capsys):
     err = capsys.readouterr().err
     assert err.count("\n") == 1
     assert "has no value: '--' alone ends the options" in err
+
+
+def test_what_a_stopped_reader_makes_an_error_is_a_stop(monkeypatch, capsys):
+    """A signal to a whole group ends the readers as well, whose end is told first."""
+    from whitebox_probe._core import stopping
+
+    def ends(*_):
+        stopping.note(signal.SIGTERM)
+        raise DataError("a process that reads the data has ended", "reset", "Use fewer workers")
+
+    monkeypatch.setattr(cli, "_obeyed", ends)
+    assert cli.main(["list"]) == 143
+    assert "stopped" in capsys.readouterr().err

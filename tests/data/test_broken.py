@@ -9,6 +9,7 @@ import struct
 import zlib
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -18,6 +19,7 @@ import whitebox_probe as wp
 from whitebox_probe._core import errors
 from whitebox_probe._core.errors import DataError, ProbeError
 from whitebox_probe.cli.main import main
+from whitebox_probe.data import _digest
 
 PIXELS = (np.random.default_rng(0).random((32, 32, 3)) * 255).astype(np.uint8)
 
@@ -436,6 +438,7 @@ WITHOUT_NUMBERS = {
     "quantised": lambda bits: torch.quantize_per_tensor(bits.float(), 0.1, 0, torch.quint8),
     "complex numbers": lambda bits: torch.complex(bits.half(), bits.half()),
     "without numbers": lambda bits: FakeTensorMode().from_tensor(bits.float()),
+    "numbers that can be read": lambda bits: torch._efficientzerotensor(bits.shape),
 }
 
 
@@ -469,8 +472,9 @@ class Failing(list):
         torch.ones(4, 2, device="meta"),
         torch.ones(4, 2, dtype=torch.uint8).view(torch.uint4),
         [Failing([1])] * 4,
+        np.zeros(4, dtype=[("a", "i4"), ("b", "O")]),
     ],
-    ids=["sparse", "meta", "uint4", "failing"],
+    ids=["sparse", "meta", "uint4", "failing", "objects"],
 )
 def test_a_column_that_nobody_reads_is_passed_over(beside, tmp_path):
     inputs = torch.rand(4, 1, 28, 28)
@@ -480,6 +484,57 @@ def test_a_column_that_nobody_reads_is_passed_over(beside, tmp_path):
             "crate-tiny-fmnist", columns, ["l0"], progress=False, checkpoint=place, batch_size=2
         )
         assert len(found.samples) == 4
+
+
+@pytest.mark.parametrize("name", ["HSV", "YCbCr", "LAB", "CMYK", "RGBa", "La", "PA"])
+def test_pictures_of_the_same_bytes_and_another_meaning_are_other_samples(name):
+    usual = {"CMYK": "RGBA", "RGBa": "RGBA", "La": "LA"}.get(name, "RGB")
+    count = len(Image.new(usual, (1, 1)).getbands())
+    content = bytes(range(256)) * 13
+    first = Image.frombytes(usual, (28, 28), content[: count * 784])
+    if name == "PA":  # of two palettes
+        first, other = (first.quantize(8, dither=0) for _ in range(2))
+        other.putpalette([*range(250, 202, -2)])
+        pair = [each.convert("PA") for each in (first, other)]
+    else:
+        pair = [first, Image.frombytes(name, (28, 28), content[: count * 784])]
+    known = [
+        wp.probe("crate-tiny-fmnist", [each], ["l0"], progress=False).identities for each in pair
+    ]
+    assert known[0].tolist() != known[1].tolist()
+
+
+def test_greys_of_sixteen_bits_are_known_by_their_white(tmp_path):
+    greys = Image.fromarray(np.arange(784, dtype=np.uint16).reshape(28, 28))
+    known = []
+    for white in (1, 0):
+        greys.save(tmp_path / "x.tif", tiffinfo={262: white})
+        with Image.open(tmp_path / "x.tif") as picture:
+            picture.load()
+            known += [_digest.of_picture(picture)]
+    assert known[0] == _digest.of_picture(greys) != known[1]
+
+
+def test_a_pipe_in_place_of_a_picture_is_no_hang(tmp_path):
+    os.mkfifo(tmp_path / "x.png")
+    with pytest.raises(DataError, match="is not a readable image: it is a pipe"):
+        wp.probe("crate-tiny-fmnist", [tmp_path / "x.png"], ["l0"], progress=False)
+
+
+def test_a_series_is_read_by_its_rows_and_not_by_its_labels():
+    images = [*torch.rand(4, 1, 28, 28)]
+    shuffled = pd.Series(images, index=[2, 0, 3, 1])
+    told = wp.probe("crate-tiny-fmnist", images, ["l0"], progress=False).identities
+    filtered = pd.Series(images, index=[7, 7, 9, 11])
+    for data in (shuffled, {"pixel_values": shuffled, "label": pd.Series([0] * 4)}, filtered):
+        found = wp.probe("crate-tiny-fmnist", data, ["l0"], progress=False).identities
+        assert found.tolist() == told.tolist()
+
+
+def test_two_columns_of_one_name_are_refused():
+    columns = {"1": torch.rand(2, 1, 28, 28), 1: torch.rand(2, 1, 28, 28)}
+    with pytest.raises(DataError, match="two columns of a dict have one name"):
+        wp.probe("crate-tiny-fmnist", columns, ["l0"], progress=False)
 
 
 def test_a_number_a_sample_that_is_none_is_told():

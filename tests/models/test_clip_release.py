@@ -3,9 +3,11 @@
 import pytest
 import timm
 import torch
+from timm.models.vision_transformer import checkpoint_filter_fn
 
 import whitebox_probe as wp
 from whitebox_probe._core.errors import CheckpointError, LoadWarning
+from whitebox_probe.models.families._timm_files import left_out
 
 SIZES = {"img_size": 32, "patch_size": 8, "depth": 2, "embed_dim": 64, "num_heads": 1}
 SIZES |= {"num_classes": 0}
@@ -129,3 +131,31 @@ def test_positions_of_another_grid_are_not_resampled_for_a_tensor_of_their_count
     torch.save(state | beside, tmp_path / "clip.pt")
     with pytest.raises(CheckpointError, match="does not fit the architecture"):
         loaded(tmp_path / "clip.pt")
+
+
+def test_thousands_of_tensors_beside_are_told_at_once(tmp_path):
+    """A filter that is asked once for each of them takes minutes."""
+    network, asked = drawn(CLIP), []
+    weights = openai(network) | {f"text.{n}": torch.zeros(1) for n in range(500)}
+
+    def names(held, module):
+        asked.append(len(held))
+        return checkpoint_filter_fn(held, module)
+
+    (note,) = left_out(weights, network, names)
+    assert "500 tensors of the file" in str(note)
+    assert len(asked) < 10
+
+
+def test_what_is_added_to_another_tensor_is_not_left_out():
+    network = drawn(CLIP)
+    weights = openai(network) | {"bias.a": torch.zeros(1), "bias.b": torch.zeros(1)}
+    weights |= {f"text.{n}": torch.zeros(1) for n in range(9)}
+
+    def names(held, module):
+        found = checkpoint_filter_fn(held, module)
+        return found | {"norm.bias": found["norm.bias"] + held.get("bias.a", 0)}
+
+    (note,) = left_out(weights, network, names)
+    assert "10 tensors of the file" in str(note)
+    assert "bias.a" not in str(note)

@@ -6,7 +6,7 @@ from safetensors.torch import load_file, save_file
 
 import whitebox_probe as wp
 from whitebox_probe import checkpoints
-from whitebox_probe._core.errors import CheckpointError
+from whitebox_probe._core.errors import CheckpointError, LoadWarning
 from whitebox_probe.models.keys.dinov2_names import renamed
 
 ARCH = {
@@ -45,8 +45,6 @@ def small_dinov2(folder, **changes):
 def test_a_dinov2models_file_gives_its_own_tokens(tmp_path, image_size, prefix):
     theirs, weights = small_dinov2(tmp_path, image_size=image_size)
     weights = {prefix + key: tensor for key, tensor in weights.items()}
-    if prefix:
-        weights["decoder.weight"] = torch.zeros(3)
     path = tmp_path / "dinov2.safetensors"
     save_file(weights, path)
     ours = wp.load(path, arch=ARCH)
@@ -149,3 +147,11 @@ def test_thirds_that_cannot_be_joined_are_refused(tmp_path, third, shape):
         "do not fit together|has the keys of 'timm_vit', and not its shapes|1 wrongly shaped: enc"
     )
     refused(tmp_path, weights | {key: changed}, told)
+
+
+def test_what_stands_beside_its_backbone_is_told(tmp_path):
+    _, weights = small_dinov2(tmp_path)
+    held = {f"backbone.{key}": tensor for key, tensor in weights.items()}
+    save_file(held | {"decoder.weight": torch.ones(2)}, tmp_path / "x.safetensors")
+    with pytest.warns(LoadWarning, match="1 tensors .* beside its backbone.*: decoder.weight"):
+        wp.load(tmp_path / "x.safetensors", arch=ARCH)

@@ -279,6 +279,8 @@ def main(argv: list[str] | None = None) -> int:
         with _noted(args):
             return _obeyed(words, args)
     except ProbeError as error:
+        if number := stopping.asked():  # a reader that got it too, and died of it
+            return _stopped(stopping.kind(number)())
         return _tell(str(as_options(error, _options(args.command))))
     except KeyboardInterrupt as stop:
         return _stopped(stop)

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from whitebox_probe.models.images import scale
+
 
 def of_tensor(tensor: Tensor) -> str:
     """Hash of a tensor's shape, type and values."""
@@ -32,10 +34,11 @@ def as_numpy(tensor: Tensor) -> NDArray[Any]:
     return tensor.numpy(force=True)
 
 
-def of_array(array: NDArray[Any]) -> str:
-    """Hash of an array's shape, type and values."""
+def of_array(array: NDArray[Any], told: str = "") -> str:
+    """Hash of an array's shape, type and values, and of what is told of them."""
     digest = hashlib.sha256(str((array.shape, array.dtype)).encode())
     digest.update(np.ascontiguousarray(array).data)
+    digest.update(told.encode())
     return digest.hexdigest()[:16]
 
 
@@ -44,15 +47,51 @@ def of_bytes(content: bytes) -> int:
     return _number(hashlib.sha256(content))
 
 
-def of_sample(item: Tensor | NDArray[Any], mask: Tensor | None = None) -> int:
-    """The identity of a sample: shape, type and values, and which tokens its mask leaves out."""
+def of_sample(item: Tensor | NDArray[Any], mask: Tensor | None = None, *, told: str = "") -> int:
+    """The identity of a sample: shape, type and values, and which tokens its mask leaves out.
+
+    Args: told: what its values stand for, where that is not usual.
+    """
     if isinstance(item, Tensor):
         item = as_numpy(item)
     digest = hashlib.sha256(str((item.shape, item.dtype)).encode())
     digest.update(np.ascontiguousarray(item).data)
+    digest.update(told.encode())
     if mask is not None and not bool(mask.all()):
         digest.update(np.ascontiguousarray(mask.numpy(force=True)).data)
     return _number(digest)
+
+
+def of_picture(picture: Image.Image) -> int:
+    """The identity of a picture: its numbers, and what they stand for where that is not usual.
+
+    Raises: whatever decoders do.
+    """
+    array, told = pixels(picture)
+    return of_sample(array, told=told)
+
+
+def pixels(picture: Image.Image) -> tuple[NDArray[Any], str]:
+    """A picture's numbers, with a palette in place, and what they stand for; "" if it is usual.
+
+    Raises: whatever decoders do.
+    """
+    plain = picture.convert("RGBA") if picture.mode in ("P", "PA") else picture
+    return np.asarray(plain), _meaning(plain)
+
+
+_USUAL = ("1", "L", "LA", "RGB", "RGBA")
+_OF_16 = (2**16 - 1, False)
+
+
+def _meaning(picture: Image.Image) -> str:
+    """What a picture's numbers stand for, where their type and their channels do not tell it."""
+    if picture.mode in _USUAL:
+        return ""
+    if picture.mode.startswith("I"):
+        found = scale(picture)
+        return "" if found == _OF_16 else f"{found[0]} {found[1]}"
+    return picture.mode
 
 
 def of_rows(columns: Iterable[Any], numbers: Sequence[int]) -> str:
@@ -85,7 +124,7 @@ def _plain(column: Any, numbers: list[int]) -> bytes | memoryview:
         with suppress(RuntimeError, TypeError, NotImplementedError):  # sparse, on meta, of bits
             return _bytes_of(as_numpy(column[numbers]))
         return type(column).__name__.encode()
-    if isinstance(column, np.ndarray) and column.dtype.kind != "O":
+    if isinstance(column, np.ndarray) and not column.dtype.hasobject:
         first, last = numbers[0], numbers[-1] + 1
         together = numbers == list(range(first, last))  # a slice copies nothing
         return _bytes_of(column[first:last] if together else column[numbers])
@@ -108,6 +147,8 @@ def _told(value: Any) -> object:
     """
     if value is None or isinstance(value, str | bytes | int | float):
         return value
+    if isinstance(value, np.void):
+        return _told(value.item())  # a tuple of its fields
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, bytearray):
@@ -128,8 +169,7 @@ def _told(value: Any) -> object:
 
 def _told_of_numbers(value: Any) -> object:
     if isinstance(value, Image.Image):
-        plain = value.convert("RGBA") if value.mode == "P" else value
-        return plain.mode, plain.size, of_bytes(plain.tobytes())
+        return value.mode, value.size, of_picture(value)
     return of_sample(value) if isinstance(value, Tensor | np.ndarray) else type(value).__name__
 
 

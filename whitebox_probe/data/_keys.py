@@ -25,6 +25,12 @@ _PATCHES = ("patch_coord", "patch_valid", "spatial_shapes", "image_grid_thw")
 """Beside images that were cut into patches, of which some are padding."""
 
 
+def by_rows(column: Any) -> Any:
+    """A column whose items are its rows: a Series of pandas gives them by its labels instead."""
+    is_series = type(column).__name__ == "Series" and hasattr(column, "iloc")
+    return column.tolist() if is_series else column
+
+
 def named_parts(whole: Any) -> Mapping[str, Any] | None:
     """A sample or a batch whose parts have names, as a mapping; None for any other."""
     if isinstance(whole, Mapping):  # wids' keys begin with a point, as ends of names do

@@ -254,8 +254,7 @@ class Reading:
         if made.is_floating_point() and hides:  # what the model is given is a part of its input
             mask = torch.cat([mask, attended])  # type: ignore[list-item]
         if isinstance(item, Image.Image):
-            plain = item.convert("RGBA") if item.mode == "P" else item
-            return _digest.of_sample(np.asarray(plain))
+            return _digest.of_picture(item)
         if is_encoded(item):
             item = item["path"] if item["bytes"] is None else item["bytes"]
         if isinstance(item, list) and item:
@@ -321,6 +320,8 @@ def _is_known(dtype: torch.dtype) -> bool:
 def _is_read(item: Tensor) -> bool:
     """Whether a tensor's numbers can be had, as those of some classes that wrap it cannot."""
     try:
+        if item._is_zerotensor():  # whose numbers have no place: NumPy would end the process
+            return False
         _digest.as_numpy(item[:0] if item.ndim else item)
     except Exception:  # whatever such a class raises
         return False

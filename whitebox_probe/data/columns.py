@@ -55,7 +55,13 @@ class Columns(Kind):
         if hasattr(data, "to_dict") and not isinstance(data, Mapping):
             data = data.to_dict("list")  # a DataFrame's
         if isinstance(data, Mapping):
-            columns = {str(key): value for key, value in data.items()}
+            columns = {str(key): _keys.by_rows(value) for key, value in data.items()}
+            if len(columns) < len(data):
+                raise DataError(
+                    f"two columns of a {name} have one name",
+                    "their keys are the same as text, and by it samples are read",
+                    "Name them by texts",
+                )
         else:
             columns, name = _of_file(Path(data)), Path(data).name
         if list(columns) == [""]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, TensorDataset
 
 from whitebox_probe._core.errors import DataError
-from whitebox_probe.data import _digest, _documents
+from whitebox_probe.data import _digest, _documents, _keys
 from whitebox_probe.data._parts import Parts
 from whitebox_probe.data._reading import Reading, expect_plain, knowing_white
 from whitebox_probe.data._sample import length_of, read
@@ -48,6 +48,7 @@ class Datasets(Kind):
     ) -> Opened:
         """The data set as it is; of texts, their windows."""
         name = str(getattr(data, "called", type(data).__name__))
+        data = _keys.by_rows(data)
         reading = Reading(transform, choices)
         count = length_of(data, name)
         first = _first(data, name, reading, count)
@@ -94,7 +95,7 @@ def _known(first: Any, name: str) -> str:
         return ""
     if isinstance(first, Image.Image):
         try:
-            return _digest.of_array(np.asarray(first))
+            return _digest.of_array(*_digest.pixels(first))
         except Exception:  # whatever a decoder raises, of one that is closed or cut off
             return ""
     if isinstance(first, np.ndarray) and first.dtype.kind in "biuf":

@@ -30,7 +30,7 @@ def eight_bits(image: Image.Image, name: str = "the picture") -> Image.Image:
     # So Pillow opens 16 bits of a PGM, stretched to them if it has fewer, and of a PNG before 11.3.
     of_16 = image.mode == "I" and image.format in ("PNG", "PPM")
     if of_16 or image.mode.startswith("I;16"):
-        white, reversed_ = _scale(image)
+        white, reversed_ = scale(image)
         greys = np.asarray(image).astype(np.float64) * (255 / white)
         return Image.fromarray(np.rint(255 - greys if reversed_ else greys).astype(np.uint8))
     if image.mode in ("I", "F"):
@@ -42,7 +42,7 @@ def eight_bits(image: Image.Image, name: str = "the picture") -> Image.Image:
     return image
 
 
-def _scale(image: Image.Image) -> tuple[int, bool]:
+def scale(image: Image.Image) -> tuple[int, bool]:
     """The largest grey of more than 8 bits, and whether it stands for black."""
     tags = getattr(image, "tag_v2", {})  # of a TIFF alone
     bits = tags.get(_BITS_PER_SAMPLE, 16)

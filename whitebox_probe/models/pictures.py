@@ -20,6 +20,7 @@ from torch import Tensor
 
 from whitebox_probe._core.arrays import native
 from whitebox_probe._core.errors import DataError
+from whitebox_probe._core.gate import size_of
 from whitebox_probe.models.images import Transform, eight_bits
 
 CHANNELS = (1, 3, 4)
@@ -152,6 +153,8 @@ def decoded(file: Path | io.BytesIO) -> Iterator[Image.Image]:
 
 def _opened(file: Path | io.BytesIO, what: str) -> Image.Image:
     try:
+        if isinstance(file, Path) and file.exists():
+            size_of(file)  # a pipe would be waited for
         with decoded(file) as image:
             image.load()
             return eight_bits(image, what)

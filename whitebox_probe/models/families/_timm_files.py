@@ -1,6 +1,6 @@
 """Files of timm's models: what a tuned one has otherwise, its positions, a release's own names."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from io import StringIO
 from typing import Any
@@ -16,7 +16,7 @@ from whitebox_probe.models.keys import dinov3
 from whitebox_probe.models.keys.positions import grid_of, resample
 
 _NO_PART = "mask_token"  # which training alone puts in the place of others
-_PROJECTIONS = ("visual.proj", "visual.head.proj.weight")
+_PROJECTION = "visual.proj"
 _RESIZED = ("pos_embed", "patch_embed.proj.weight")
 
 
@@ -55,11 +55,9 @@ def settled(arch: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> d
 
 def _head(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...] | None:
     """The shape of a head, which timm makes of a release's projection into a space of text, too."""
-    for name in ("head.weight", *_PROJECTIONS):
-        if name in shapes:
-            there = shapes[name]
-            return there[::-1] if name.endswith(".proj") else there
-    return None
+    if "head.weight" in shapes:
+        return shapes["head.weight"]
+    return shapes[_PROJECTION][::-1] if _PROJECTION in shapes else None
 
 
 def fitting(
@@ -164,13 +162,18 @@ def left_out(
     found = _numbers(_filtered(marks, module, names))
     seen = {number for numbers in found.values() for number in numbers}
     of_dinov3 = dinov3.MARK in weights
-    told = [
+    unseen = [
         key
         for number, key in enumerate(marks, 1)
         if number not in seen and key != _NO_PART and not (of_dinov3 and dinov3.is_compared(key))
-        # Of what is added to another one, the number is not seen.
-        if found == _numbers(_filtered({k: m for k, m in marks.items() if k != key}, module, names))
     ]
+
+    def is_idle(keys: Sequence[str]) -> bool:
+        without = set(keys)
+        kept = {key: mark for key, mark in marks.items() if key not in without}
+        return found == _numbers(_filtered(kept, module, names))
+
+    told = _idle(unseen, is_idle)
     if not told:
         return []
     warning = LoadWarning(
@@ -179,6 +182,19 @@ def left_out(
         "Nothing needs to be done if they are of a text tower, a head or a loss",
     )
     return [warning]
+
+
+def _idle(keys: Sequence[str], is_idle: Callable[[Sequence[str]], bool]) -> list[str]:
+    """The keys that change nothing: of what is added to another one, the number is not seen.
+
+    Halves are tried, as a file may hold thousands of a text tower, and a filter reads each.
+    """
+    if not keys or is_idle(keys):
+        return [*keys]
+    if len(keys) == 1:
+        return []
+    half = len(keys) // 2
+    return _idle(keys[:half], is_idle) + _idle(keys[half:], is_idle)
 
 
 def _numbers(found: Mapping[str, Tensor] | None) -> dict[str, list[float]]:

@@ -22,7 +22,7 @@ from whitebox_probe.models.families._timm_files import (
 )
 from whitebox_probe.models.family import Family, Recognised
 from whitebox_probe.models.keys.dinov2_names import MARKS as DINOV2
-from whitebox_probe.models.keys.dinov2_names import is_dinov2, renamed
+from whitebox_probe.models.keys.dinov2_names import beside, is_dinov2, renamed
 from whitebox_probe.models.keys.dinov2_release import in_timms_names, is_release
 from whitebox_probe.models.keys.jax_vit import MARKS as JAX
 from whitebox_probe.models.keys.jax_vit import expect_heads, heads, is_jax
@@ -199,15 +199,24 @@ class TimmViTFamily(Family):
         """Which tensors are left out: those of a training, and what stands beside a CLIP's."""
         from timm.models.vision_transformer import checkpoint_filter_fn
 
-        if is_jax(weights) or is_dinov2(weights) or source.get("kind") == "timm":
+        if is_jax(weights) or source.get("kind") == "timm":
             return []
+        if is_dinov2(weights):
+            told = beside(weights) if source.get("kind") == "path" else []  # else it is known
+            return _beside(told, "they stand beside its backbone, as a decoder does")
         names, left = encoder(weights)
         kept = {name: weights[key] for key, name in names.items()}
         released = is_release(kept)
         told = [key for key in left if not (released and key.endswith("mask_token"))]
-        warning = LoadWarning(
-            f"{len(told)} tensors of the file were left out",
-            f"they belong to its training and to no encoder: {listed(told)}",
-            "Nothing needs to be done; every other tensor is loaded",
-        )
-        return [warning] if told else left_out(kept, module, checkpoint_filter_fn)
+        why = "they belong to its training and to no encoder"
+        return _beside(told, why) or left_out(kept, module, checkpoint_filter_fn)
+
+
+def _beside(keys: list[str], why: str) -> list[LoadWarning]:
+    """A note of what is left out, if anything is."""
+    warning = LoadWarning(
+        f"{len(keys)} tensors of the file were left out",
+        f"{why}: {listed(keys)}",
+        "Nothing needs to be done; every other tensor is loaded",
+    )
+    return [warning] if keys else []

@@ -9,6 +9,7 @@ from torch import Tensor
 from whitebox_probe._core.errors import CheckpointError
 from whitebox_probe.models.keys.twice import Renamed
 
+BACKBONE = "backbone."
 MARK = "embeddings.patch_embeddings.projection.weight"
 MARKS = {
     MARK: 4,
@@ -29,7 +30,12 @@ _PARTS = (
 
 def is_dinov2(weights: Mapping[str, object]) -> bool:
     """Whether the keys are those of a `Dinov2Model`, by itself or as a `backbone`."""
-    return MARK in weights or f"backbone.{MARK}" in weights
+    return MARK in weights or f"{BACKBONE}{MARK}" in weights
+
+
+def beside(weights: Mapping[str, object]) -> list[str]:
+    """The keys of a decoder or a head that a file holds beside the `backbone`."""
+    return [] if MARK in weights else [key for key in weights if not key.startswith(BACKBONE)]
 
 
 def renamed(weights: Mapping[str, Tensor], tokens: int | None) -> dict[str, Tensor]:
@@ -45,8 +51,8 @@ def renamed(weights: Mapping[str, Tensor], tokens: int | None) -> dict[str, Tens
         tensors have one name.
     """
     if MARK not in weights:
-        inside = (key for key in weights if key.startswith("backbone."))
-        weights = {key.removeprefix("backbone."): weights[key] for key in inside}
+        inside = (key for key in weights if key.startswith(BACKBONE))
+        weights = {key.removeprefix(BACKBONE): weights[key] for key in inside}
     parts = dict(weights)
     parts.pop("embeddings.mask_token", None)
     out = Renamed()
