@@ -57,8 +57,7 @@ READERS = {
     "metrics/_packing.py": {"json.loads("},
     "models/processors.py": {"json.loads(", "AutoImageProcessor.from_pretrained("},
     "models/preprocess.py": {"json.loads("},
-    "training/files.py": {"torch.load("},  # of what has its digest, and weights alone
-    "training/run.py": {"json.loads("},
+    "training/files.py": {"torch.load(", "json.loads("},  # of what has its digest; weights alone
 }
 """The files that call a library's reader, and which."""
 

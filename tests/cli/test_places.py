@@ -325,7 +325,7 @@ def test_a_cache_at_a_home_of_nobody_is_told(monkeypatch, capsys):
     assert "WHITEBOX_PROBE_CACHE" in refused(capsys, ["fetch", "vit-small-in1k"])
 
 
-@pytest.mark.parametrize("top", ["http:", "file:", "s3:", "ftp:x"])
+@pytest.mark.parametrize("top", ["http:", "file:"])
 def test_a_folder_that_is_called_as_an_address_begins_is_a_folder(top, tmp_path, monkeypatch):
     """pandas takes the relative path `http:/runs` for an address, and would ask it."""
     monkeypatch.chdir(tmp_path)

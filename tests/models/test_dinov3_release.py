@@ -90,6 +90,12 @@ def test_what_would_be_lost_is_told(name, change, told, tmp_path):
         loaded(tmp_path / "d.pth", name)
 
 
+def test_periods_that_the_network_has_not_are_not_left_out(tmp_path):
+    torch.save(released(drawn(PLAIN)), tmp_path / "d.pth")
+    with pytest.raises(CheckpointError, match="periods'.*the architecture has none"):
+        wp.load(tmp_path / "d.pth", arch=f"timm:{PLAIN}", rope_type="cat", **SIZES)
+
+
 def test_a_file_with_biases_is_not_of_the_model_without(tmp_path):
     torch.save(released(drawn(BIASED)), tmp_path / "d.pth")
     with pytest.raises(CheckpointError, match="Name the model in timm .*_qkvb"):

@@ -230,6 +230,16 @@ def with_moment(tensor):
     return change
 
 
+def with_steps(count):
+    def change(state):
+        adam = {
+            n: {**m, "step": torch.tensor(float(count))} for n, m in state["moments"][1].items()
+        }
+        return state | {"moments": [state["moments"][0], adam]}
+
+    return change
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -240,6 +250,10 @@ def with_moment(tensor):
         *(lambda s: s | {"moments": []}, lambda s: s | {"moments": [{}, {}]}),
         lambda s: s | {"model": {k: t.double() for k, t in s["model"].items()}},
         lambda s: s | {"model": {k: t * torch.nan for k, t in s["model"].items()}},
+        with_log(epochs=[{"loss": 1.0, "validation_accuracy": 10**400, "seconds": 1.0}]),
+        with_log(epochs=[{"loss": 1.0, "validation_\x1b[31m": 0.5, "seconds": 1.0}]),
+        *(with_steps(-1), with_steps(3)),
+        with_moment(torch.zeros(1, 1).expand(16, 16)),
         *(with_moment(None), with_moment(torch.zeros(2)), with_moment(torch.zeros(1).to("meta"))),
     ],
 )
@@ -329,6 +343,7 @@ DAMAGED = [
     (IMAGES, idx(300, 27, 28), "27 x 28, not 28 x 28"),
     (IMAGES, idx(300, 28, 28, count=9), "holds 9 bytes and states 235200"),
     (IMAGES, idx(0xFFFFFFFF - (1 << 32), 28, 28, count=0), "states -784"),
+    (IMAGES, idx(0, 28, 28), "it has no images"),
     (IMAGES, idx(299, 28, 28), "300 labels for 299 images"),
     (IMAGES, idx(1, 28, 28, count=1 << 27), "more than 67,108,864 bytes"),
     (LABELS, idx(200), "200 labels for 300 images"),

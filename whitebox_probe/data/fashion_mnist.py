@@ -99,9 +99,11 @@ def _read_pair(folder: Path, prefix: str) -> tuple[Images, Labels]:
     of_images = folder / f"{prefix}-images-idx3-ubyte.gz"
     of_labels = folder / f"{prefix}-labels-idx1-ubyte.gz"
     images, labels = _read_idx(of_images, (SIDE, SIDE)), _read_idx(of_labels, ())
+    if not len(images):
+        raise _unread(of_images, "it has no images")
     if len(images) != len(labels):
         raise _unread(of_labels, f"it has {len(labels)} labels for {len(images)} images")
-    if labels.size and labels.max() >= len(CLASSES):
+    if labels.max() >= len(CLASSES):
         raise _unread(of_labels, f"it has the label {labels.max()}: there are {len(CLASSES)}")
     return images, labels.astype(np.int64)
 

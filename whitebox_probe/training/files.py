@@ -18,7 +18,14 @@ from whitebox_probe._core.io import atomic_path
 
 LOG, STATE, FINAL = "log.json", "state.pt", "final.safetensors"
 _DIGEST = 64  # hexadecimal digits of SHA-256, behind the state that torch reads
-_NUMBERS = {"type": "object", "additionalProperties": {"type": "number"}}
+_NUMBER = {"type": "number", "minimum": -1e300, "maximum": 1e300}
+_EPOCH = {
+    "type": "object",
+    "properties": dict.fromkeys(
+        ("loss", "validation_accuracy", "validation_loss", "seconds"), _NUMBER
+    ),
+    "additionalProperties": False,
+}
 _RECIPE = {"type": "object"}
 _ANY_LOG = {
     "type": "object",
@@ -31,7 +38,7 @@ _LOG_OF_STATE = {
     "properties": {
         "recipe": _RECIPE,
         "data": {"type": "object"},
-        "epochs": {"type": "array", "items": _NUMBERS, "minItems": 1},
+        "epochs": {"type": "array", "items": _EPOCH, "minItems": 1},
     },
 }
 Of = TypeVar("Of")
@@ -125,7 +132,8 @@ def expect_like(found: Any, like: Mapping[Any, Any], name: str) -> None:
             continue
         same = isinstance(value, Tensor) and value.layout == of.layout
         same = same and (value.shape, value.dtype, value.device) == (of.shape, of.dtype, of.device)
-        if not same:
+        # One that is expanded, or a view that is negated, cannot be changed in its place.
+        if not same or value.stride() != of.stride() or value.is_neg():
             raise Unfit(f"{name} holds a '{key}' of another kind or shape")
         if not bool(value.isfinite().all()):
             raise Unfit(f"{name} holds a '{key}' that is not finite")

@@ -3,6 +3,7 @@
 import json
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -159,6 +160,7 @@ class Run(ABC, Generic[Of]):
                 self.model.load_state_dict(state["model"])
                 for optimizer, saved in zip(self.optimizers, state["moments"], strict=True):
                     files.expect_like(saved, moments(optimizer), "its optimiser")
+                    self._expect_steps(saved, len(log["epochs"]))
                     groups = optimizer.state_dict()["param_groups"]
                     optimizer.load_state_dict({"state": saved, "param_groups": groups})
         except Unfit as error:
@@ -166,6 +168,11 @@ class Run(ABC, Generic[Of]):
         self.log = log
         if not files.tells(self.out, log["epochs"]):  # a kill can fall between the two
             files.write_log(self.out, log)
+
+    def _expect_steps(self, saved: Mapping[int, Mapping[str, Tensor]], epochs: int) -> None:
+        told = {int(each["step"]) for each in saved.values() if "step" in each}
+        if told - {epochs * self.per_epoch}:
+            raise Unfit(f"its optimiser tells of {min(told)} steps")
 
     def _unfit(self, why: str) -> CheckpointError:
         return CheckpointError(

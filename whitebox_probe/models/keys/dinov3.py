@@ -46,7 +46,9 @@ def expect_nothing_lost(weights: Mapping[str, Tensor], module: nn.Module) -> Non
         if not torch.equal(used, expected):
             raise _lost(key, _OTHERWISE if has else "the architecture has none")
     periods, made = weights.get(_PERIODS), getattr(getattr(module, "rope", None), "periods", None)
-    if isinstance(periods, Tensor) and isinstance(made, Tensor):
+    if isinstance(periods, Tensor):
+        if not isinstance(made, Tensor):
+            raise _lost(_PERIODS, "the architecture has none")
         fits = periods.shape == made.shape
         if not fits or not torch.allclose(periods.to(made), made, rtol=_CLOSE, atol=0):
             raise _lost(_PERIODS, "the architecture has others")
