@@ -103,6 +103,16 @@ def test_links_in_a_circle_are_told_by_every_command(tmp_path, monkeypatch, caps
     refused(capsys, ["list"])
 
 
+@pytest.mark.parametrize("key", ["models", "data", "metrics", "limit"])
+def test_a_number_of_a_sweep_that_python_does_not_print_is_told(key, tmp_path, capsys):
+    known = {"models": "[crate-tiny-fmnist]", "data": "[fashion-mnist]", "metrics": "[l0]"}
+    known |= {"limit": "2", key: f"0x{'f' * 4000}"}
+    lines = [f"{name}: {value}" for name, value in known.items()]
+    (tmp_path / "s.yaml").write_text("\n".join(lines))
+    err = refused(capsys, ["sweep", tmp_path / "s.yaml", "--out", tmp_path / "o"])
+    assert "a number of more than 63 bits" in err
+
+
 @pytest.mark.parametrize(
     ("out", "told"), [("a/" * 2000, "too deep"), ("a\udcff", "no UTF-8"), ("a" * 300, "too long")]
 )

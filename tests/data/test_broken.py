@@ -526,9 +526,42 @@ def test_a_series_is_read_by_its_rows_and_not_by_its_labels():
     shuffled = pd.Series(images, index=[2, 0, 3, 1])
     told = wp.probe("crate-tiny-fmnist", images, ["l0"], progress=False).identities
     filtered = pd.Series(images, index=[7, 7, 9, 11])
-    for data in (shuffled, {"pixel_values": shuffled, "label": pd.Series([0] * 4)}, filtered):
+    own = type("Own", (pd.Series,), {})(images, index=[3, 2, 1, 0])
+    table = type("Table", (pd.DataFrame,), {})({"pixel_values": shuffled})
+    both = {"pixel_values": shuffled, "label": pd.Series([0] * 4)}
+    for data in (shuffled, both, filtered, own, table):
         found = wp.probe("crate-tiny-fmnist", data, ["l0"], progress=False).identities
         assert found.tolist() == told.tolist()
+
+
+def test_a_mask_that_is_a_table_is_read_by_its_rows():
+    ids = torch.arange(16).view(4, 4) + 5
+    mask = torch.ones(4, 4, dtype=torch.long).tril()
+    told = None
+    for given in (mask, pd.DataFrame(mask.numpy()), pd.DataFrame(mask.numpy(), index=[3, 1, 0, 2])):
+        found = wp.probe(
+            "gpt2-tiny-kjv", {"input_ids": ids, "attention_mask": given}, ["l0"], progress=False
+        )
+        told = found.frame if told is None else told
+        assert found.frame.equals(told)
+
+
+class Lazy:
+    """A column that fails at a row."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, number):
+        if number == 2:
+            raise OSError("disk gone")
+        return number
+
+
+def test_a_column_that_cannot_be_read_is_told_where_a_run_is_kept(tmp_path):
+    data = {"pixel_values": torch.rand(4, 1, 28, 28), "beside": Lazy()}
+    with pytest.raises(DataError, match="sample 2 of dict cannot be read: OSError: disk gone"):
+        wp.probe("crate-tiny-fmnist", data, ["l0"], progress=False, checkpoint=tmp_path / "s")
 
 
 def test_two_columns_of_one_name_are_refused():

@@ -222,6 +222,17 @@ def test_blocks_that_compute_otherwise_are_refused(part):
         wp.wrap(theirs)
 
 
+@pytest.mark.parametrize("name", ["n_layer", "n_embd", "n_head", "act"])
+def test_a_number_that_python_does_not_print_is_told(name, tmp_path):
+    held = {"model": network().float().state_dict(), "model_args": {name: 10**5000}}
+    torch.save(held, tmp_path / "ckpt.pt")
+    with pytest.raises(CheckpointError, match=f"its '{name}' is a number of more than 64 bits"):
+        wp.load(tmp_path / "ckpt.pt", act="gelu")
+    torch.save({"model": held["model"]}, tmp_path / "ckpt.pt")
+    with pytest.raises(CheckpointError, match="cannot have a number of 16610 bits heads"):
+        wp.load(tmp_path / "ckpt.pt", heads=10**5000, act="gelu")
+
+
 @pytest.mark.parametrize("told", [{"n_layer": 4}, {"n_embd": 32}, {"bias": False}])
 def test_a_file_that_is_not_what_its_arguments_say_is_refused(told, tmp_path):
     """A state dict that lost its last layer is a whole one of a network with fewer."""

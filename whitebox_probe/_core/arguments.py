@@ -51,6 +51,8 @@ def told(value: Any) -> str:
     try:
         return repr(value)
     except Exception:  # its own code, or a whole number of more digits than Python prints
+        if isinstance(value, int):
+            return f"a number of {value.bit_length()} bits"
         return f"a {type(value).__name__}"
 
 

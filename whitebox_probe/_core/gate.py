@@ -346,7 +346,10 @@ def _yaml_loader() -> Any:
                 ) from error
 
         def construct_yaml_int(self, node: Any) -> int | float:
-            return _whole(self.construct_scalar(node))
+            found = _whole(self.construct_scalar(node))
+            if isinstance(found, int):
+                _expect_bits(found)
+            return found
 
         def construct_yaml_float(self, node: Any) -> float:
             text = self.construct_scalar(node)
@@ -426,6 +429,12 @@ def _expect_few(yaml: Any, text: str, loader: Any) -> None:
             raise Unfit("it is nested too deeply")
 
 
+def _expect_bits(number: int) -> None:
+    """Refuse what no argument is, and Python does not even print if it is long enough."""
+    if abs(number) >= 1 << 63:
+        raise Unfit("it holds a number of more than 63 bits")
+
+
 def _expect_plain(thing: Any) -> None:
     """Refuse what JSON has no word for: dates, sets, bytes, keys that are no text."""
     waiting = [thing]
@@ -440,8 +449,8 @@ def _expect_plain(thing: Any) -> None:
             waiting += each
         elif isinstance(each, float) and not math.isfinite(each):
             raise Unfit(f"it holds the number {each}")
-        elif isinstance(each, int) and abs(each) >= 1 << 63:
-            raise Unfit("it holds a number of more than 63 bits")
+        elif isinstance(each, int):
+            _expect_bits(each)
         elif not isinstance(each, str | bool | int | float | None):
             raise Unfit(f"it holds a {type(each).__name__}, {shown(each)} (quote it)")
 

@@ -128,16 +128,16 @@ def _plain(column: Any, numbers: list[int]) -> bytes | memoryview:
         first, last = numbers[0], numbers[-1] + 1
         together = numbers == list(range(first, last))  # a slice copies nothing
         return _bytes_of(column[first:last] if together else column[numbers])
-    told = [_known(column[number]) for number in numbers]
+    told = [_known(column, number) for number in numbers]
     return repr(told).encode(errors="surrogatepass")
 
 
-def _known(value: Any) -> object:
-    """What is told of a value; its type where it holds itself, or its own code fails."""
+def _known(column: Any, number: int) -> object:
+    """What is told of a value; nothing where it holds itself, or the user's own code fails."""
     try:
-        return _told(value)
-    except Exception:  # whatever a list of the user's raises
-        return type(value).__name__
+        return _told(column[number])
+    except Exception:  # the pass tells it, if it reads the column
+        return None
 
 
 def _told(value: Any) -> object:

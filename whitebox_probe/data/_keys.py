@@ -26,9 +26,13 @@ _PATCHES = ("patch_coord", "patch_valid", "spatial_shapes", "image_grid_thw")
 
 
 def by_rows(column: Any) -> Any:
-    """A column whose items are its rows: a Series of pandas gives them by its labels instead."""
-    is_series = type(column).__name__ == "Series" and hasattr(column, "iloc")
-    return column.tolist() if is_series else column
+    """A column whose items are its rows: one of pandas gives them by its labels instead.
+
+    A DataFrame among columns is rows of numbers, as masks are.
+    """
+    if not hasattr(column, "iloc") or not hasattr(column, "to_numpy"):
+        return column
+    return column.tolist() if column.ndim == 1 else [*column.to_numpy()]
 
 
 def named_parts(whole: Any) -> Mapping[str, Any] | None:

@@ -38,7 +38,8 @@ class Columns(Kind):
         """Whether it is a mapping and no data set, or a path that ends in .npz and is no folder."""
         path = names.path_of(data)
         is_file = path is not None and path.suffix == SUFFIX and not os.path.isdir(path)
-        is_table = type(data).__name__ == "DataFrame" and hasattr(data, "to_dict")
+        kinds = {kind.__name__ for kind in type(data).__mro__}  # geopandas has one of its own
+        is_table = "DataFrame" in kinds and hasattr(data, "to_dict")
         return (
             is_file or is_table or (isinstance(data, Mapping) and not hasattr(data, "column_names"))
         )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
+from whitebox_probe._core.arguments import told as printed
 from whitebox_probe._core.errors import CheckpointError, nearest
 from whitebox_probe._core.lines import shown
 
@@ -137,8 +138,10 @@ def expect_arguments(
 def _told(value: Any) -> str:
     if value == "":
         return "empty"
-    plain = value is None or isinstance(value, str | int | float)
-    return str(value) if plain or isinstance(value, list | tuple) else type(value).__name__
+    if isinstance(value, str):
+        return value
+    plain = value is None or isinstance(value, int | float | list | tuple)
+    return printed(value) if plain else type(value).__name__
 
 
 def is_size(name: str) -> bool:

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 
 from whitebox_probe import checkpoints
+from whitebox_probe._core.arguments import told as printed
 from whitebox_probe._core.errors import ArchitectureError, CheckpointError
 from whitebox_probe._core.gate import Unfit, gate
+from whitebox_probe._core.lines import shown
 from whitebox_probe.checkpoints import Checkpoint, listed
 from whitebox_probe.models.family import Family, Recognised
 from whitebox_probe.models.keys.counts import flat_patch
@@ -164,8 +166,10 @@ def _check_heads(path: Path, heads: Any, inner: int) -> None:
     if whole and heads >= 1 and inner % heads == 0:
         return
     raise CheckpointError(
-        f"{path} cannot have {heads!r} heads",
-        f"they share a width of {inner}" if whole else f"{heads!r} is no whole number",
+        f"{path} cannot have {shown(printed(heads))} heads",
+        f"they share a width of {inner}"
+        if whole
+        else f"{shown(printed(heads))} is no whole number",
         f"Give the number it was trained with, one of: {', '.join(map(str, _dividing(inner)))}",
     )
 
