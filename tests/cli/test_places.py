@@ -368,6 +368,19 @@ def test_results_are_saved_under_names_that_are_no_utf_8(tmp_path, monkeypatch):
     assert Result.load(odd / "c") == Result.load("a")
 
 
+def test_data_under_names_that_are_no_utf_8_are_kept(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = os.fsdecode(b"caf\xe9.txt")
+    try:
+        Path(name).write_text("In the beginning God created the heaven and the earth.\n" * 300)
+    except OSError:
+        pytest.skip("this disk has no such names")
+    few = ["--limit=2", "--metrics=l0", "--quiet", "--out=r"]
+    assert cli.main(["run", "gpt2-tiny-kjv", "--data", name, *few]) == 0
+    assert Result.load("r").run.data["name"] == r"caf\udce9.txt"
+    assert cli.main(["report", "r", "--out=page.md"]) == 0
+
+
 @pytest.mark.parametrize("folder", [None, 3, "", "a\0b", "\ud800"])
 def test_what_is_no_folder_is_told(folder, tmp_path):
     assert cli.main([*FEW, "--out", str(tmp_path / "r")]) == 0

@@ -473,8 +473,9 @@ class Failing(list):
         torch.ones(4, 2, dtype=torch.uint8).view(torch.uint4),
         [Failing([1])] * 4,
         np.zeros(4, dtype=[("a", "i4"), ("b", "O")]),
+        [10**5000] * 4,
     ],
-    ids=["sparse", "meta", "uint4", "failing", "objects"],
+    ids=["sparse", "meta", "uint4", "failing", "objects", "long"],
 )
 def test_a_column_that_nobody_reads_is_passed_over(beside, tmp_path):
     inputs = torch.rand(4, 1, 28, 28)

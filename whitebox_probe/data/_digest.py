@@ -145,7 +145,9 @@ def _told(value: Any) -> object:
 
     Of plain values, arrays, tensors and pictures, and of lists and mappings of these.
     """
-    if value is None or isinstance(value, str | bytes | int | float):
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value if abs(value) >> 64 == 0 else hex(value)  # as decimals it may have no end
+    if value is None or isinstance(value, str | bytes | bool | float):
         return value
     if isinstance(value, np.void):
         return _told(value.item())  # a tuple of its fields

@@ -57,7 +57,12 @@ class Opened:
     gone: Collection[int] = ()
     content: Callable[[Sequence[int]], str] | None = None
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
     tell: Callable[[], None] | None = None
+
+    def __post_init__(self) -> None:
+        """Bytes of a name that are no UTF-8 are shown escaped: tables and files hold text."""
+        object.__setattr__(self, "name", self.name.encode("utf-8", "backslashreplace").decode())
 
 
 class Kind(ABC):
