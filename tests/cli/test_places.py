@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from whitebox_probe._core.errors import ProbeError
 from whitebox_probe.cli import main as cli
@@ -379,6 +380,15 @@ def test_data_under_names_that_are_no_utf_8_are_kept(tmp_path, monkeypatch):
     assert cli.main(["run", "gpt2-tiny-kjv", "--data", name, *few]) == 0
     assert Result.load("r").run.data["name"] == r"caf\udce9.txt"
     assert cli.main(["report", "r", "--out=page.md"]) == 0
+    pictures = Path("pictures")
+    pictures.mkdir()
+    for number in range(3):
+        Image.new("L", (28, 28), 9 * number).save(pictures / f"{number}.png")
+    (pictures / os.fsdecode(b"caf\xe9.png")).write_bytes(b"no picture")
+    words = ["run", "crate-tiny-fmnist", "--data=pictures", "--on-error=skip", "--metrics=l0"]
+    assert cli.main([*words, "--quiet", "--out=s"]) == 0
+    (skipped,) = Result.load("s").run.data["skipped"]
+    assert r"caf\udce9.png" in skipped["why"]
 
 
 @pytest.mark.parametrize("folder", [None, 3, "", "a\0b", "\ud800"])

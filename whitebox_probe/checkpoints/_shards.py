@@ -8,7 +8,7 @@ from typing import Any
 from whitebox_probe._core import io
 from whitebox_probe._core.errors import CheckpointError
 from whitebox_probe._core.gate import Unfit, is_file, read_mapping
-from whitebox_probe._core.lines import shown
+from whitebox_probe._core.lines import in_characters, shown
 
 INDEX = ".index.json"
 # What a folder that a library wrote keeps its weights in, the first that is there first.
@@ -39,7 +39,7 @@ def title(path: Path) -> str:
     >>> title(Path("runs/best.pth.tar"))
     'best'
     """
-    return path.name.split(".")[0].encode("utf-8", "backslashreplace").decode()
+    return str(in_characters(path.name.split(".")[0]))
 
 
 def is_index(path: Path) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from whitebox_probe._core.lines import in_characters
 from whitebox_probe.data.choices import OF_SAMPLES, Choices
 from whitebox_probe.data.images import Transform
 from whitebox_probe.data.text import TextReader
@@ -62,7 +63,7 @@ class Opened:
 
     def __post_init__(self) -> None:
         """Bytes of a name that are no UTF-8 are shown escaped: tables and files hold text."""
-        object.__setattr__(self, "name", self.name.encode("utf-8", "backslashreplace").decode())
+        object.__setattr__(self, "name", in_characters(self.name))
 
 
 class Kind(ABC):

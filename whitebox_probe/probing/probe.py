@@ -19,6 +19,7 @@ from torch import nn
 
 from whitebox_probe._core.arguments import expect_usual
 from whitebox_probe._core.errors import DataError, LoadWarning
+from whitebox_probe._core.lines import in_characters
 from whitebox_probe._core.process import as_found
 from whitebox_probe._core.progress import bar
 from whitebox_probe._core.randomness import Draws
@@ -429,7 +430,10 @@ class Pass:
         if self.plan.needs_labels:
             known = np.array([collector.classes[n] for n in ids.tolist()], dtype=np.int64)
             told["classes"] = combined(ids, known)
-        skipped = [{"sample": n, "why": collector.skipped[n]} for n in sorted(collector.skipped)]
+        skipped = [
+            {"sample": n, "why": in_characters(collector.skipped[n])}
+            for n in sorted(collector.skipped)
+        ]
         told |= {"skipped": skipped} if skipped else {}
         chosen = self.data.choices.given() if isinstance(self.data, Data) else {}
         told |= {"read with": chosen} if chosen else {}
