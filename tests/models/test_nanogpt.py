@@ -224,10 +224,15 @@ def test_blocks_that_compute_otherwise_are_refused(part):
 
 @pytest.mark.parametrize("name", ["n_layer", "n_embd", "n_head", "act"])
 def test_a_number_that_python_does_not_print_is_told(name, tmp_path):
-    held = {"model": network().float().state_dict(), "model_args": {name: 10**5000}}
+    named = {"n_head": 2, name: 10**5000}
+    held = {"model": network().float().state_dict(), "model_args": named}
     torch.save(held, tmp_path / "ckpt.pt")
-    with pytest.raises(CheckpointError, match=f"its '{name}' is a number of more than 64 bits"):
-        wp.load(tmp_path / "ckpt.pt", act="gelu")
+    act = {} if name == "act" else {"act": "gelu"}
+    with pytest.raises(CheckpointError, match="a number of 16610 bits"):
+        wp.load(tmp_path / "ckpt.pt", **act)
+    named = {"n_head": 2, "act": "gelu", "seed": 2**128}  # as of numpy's SeedSequence
+    torch.save({"model": held["model"], "model_args": named}, tmp_path / "ckpt.pt")
+    assert wp.load(tmp_path / "ckpt.pt").dims.heads == 2
     torch.save({"model": held["model"]}, tmp_path / "ckpt.pt")
     with pytest.raises(CheckpointError, match="cannot have a number of 16610 bits heads"):
         wp.load(tmp_path / "ckpt.pt", heads=10**5000, act="gelu")

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import os
 import signal
 import threading
 
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 
 import whitebox_probe as wp
@@ -18,6 +20,7 @@ from tests.probing.sharing import IMAGES, LABELLED, metrics_of, model_of
 from whitebox_probe._core.errors import DataError, ProcessError
 from whitebox_probe.probing import identity, state
 from whitebox_probe.probing.collector import Collector
+from whitebox_probe.probing.probe import SkippedWarning
 
 MODEL = "crate"
 
@@ -273,6 +276,50 @@ def test_a_signal_ends_the_pass_after_the_batch_and_it_goes_on(number, tmp_path,
             probe(tmp_path, save_every=60)
     assert signal.getsignal(number) is before
     same(probe(tmp_path), want)
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_it_goes_on_over_files_whose_names_are_no_utf_8(gone, tmp_path, monkeypatch):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(6):
+        name = os.fsdecode(b"caf\xe9-%d.png" % number)
+        try:
+            Image.new("L", (28, 28), 20 * number).save(folder / name)
+        except OSError:
+            pytest.skip("this disk has no such names")
+    (folder / os.fsdecode(b"b\xff.png")).write_bytes(b"no picture")
+
+    def over():
+        return wp.probe(
+            "crate-tiny-fmnist",
+            folder,
+            ["l0"],
+            on_error="skip",
+            batch_size=1,
+            progress=False,
+            checkpoint=tmp_path / "state",
+        )
+
+    taken = Collector.take
+    calls = []
+
+    def take(*args):
+        calls.append(1)
+        if len(calls) == 30:
+            signal.raise_signal(signal.SIGINT)
+        return taken(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Collector, "take", take)
+        with pytest.raises(KeyboardInterrupt, match=r"[1-5] samples are saved in"):
+            over()
+    if gone:
+        (folder / os.fsdecode(b"caf\xe9-5.png")).unlink()
+    with pytest.warns(SkippedWarning):
+        found = over()
+    assert len(found.samples) == 6 - gone
+    assert found.run.data["skipped"][0]["why"].startswith(str(folder / r"b\udcff.png"))
 
 
 def test_a_second_ctrl_c_does_not_wait(tmp_path, monkeypatch):

@@ -120,13 +120,6 @@ def read_arguments(path: Path) -> dict[str, Any]:
         loaded = _pickled(path, start, numbers=False)
         if isinstance(loaded, Mapping):
             found = _told(loaded)
-    long = [key for key, value in found.items() if isinstance(value, int) and abs(value) >> 64]
-    if long:
-        raise CheckpointError(
-            f"what {path} says of its network cannot be read",
-            f"its '{shown(long[0])}' is a number of more than 64 bits",
-            "Get the file again, or pass arch= for the network that it is of",
-        )
     beside = path.with_name("config.json")
     return (_flat(_json(beside)) if is_file(beside) else {}) | found
 

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from whitebox_probe import checkpoints
+from whitebox_probe._core.arguments import told as printed
 from whitebox_probe._core.errors import CheckpointError
+from whitebox_probe._core.lines import shown
 from whitebox_probe.models.family import Family, Recognised
 
 _CHANGED = frozenset({"image_size", "img_size", "classes", "num_classes", "channels", "in_chans"})
@@ -72,7 +74,9 @@ def _expect_same(
 
 
 def _other(path: Path, whose: str, differing: Mapping[str, tuple[Any, Any]]) -> CheckpointError:
-    told = "; ".join(f"{key}: {a}, the weights {b}" for key, (a, b) in differing.items())
+    told = "; ".join(
+        f"{key}: {shown(printed(a))}, the weights {printed(b)}" for key, (a, b) in differing.items()
+    )
     return CheckpointError(
         f"{path} is not what is written of it",
         f"{whose} says {told}",

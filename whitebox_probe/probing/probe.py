@@ -430,10 +430,7 @@ class Pass:
         if self.plan.needs_labels:
             known = np.array([collector.classes[n] for n in ids.tolist()], dtype=np.int64)
             told["classes"] = combined(ids, known)
-        skipped = [
-            {"sample": n, "why": in_characters(collector.skipped[n])}
-            for n in sorted(collector.skipped)
-        ]
+        skipped = [{"sample": n, "why": collector.skipped[n]} for n in sorted(collector.skipped)]
         told |= {"skipped": skipped} if skipped else {}
         chosen = self.data.choices.given() if isinstance(self.data, Data) else {}
         told |= {"read with": chosen} if chosen else {}
@@ -582,7 +579,7 @@ def forward(
     read = source.batches(execution.batch_size, execution.workers, **dealt)
     with shown, autocast, saver.listening(), closing(read) as stream:
         for batch in saver.kept_on_error(classed(stream) if collector.needs_labels else stream):
-            collector.skipped |= batch.skipped
+            collector.skipped |= {n: in_characters(why) for n, why in batch.skipped.items()}
             if len(batch.ids) > 0:
                 grid = model.grid(batch.inputs)
                 left = left_padding(model, batch.inputs, batch.mask, batch.attended)

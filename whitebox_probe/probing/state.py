@@ -227,7 +227,7 @@ class Saver:
             "tokens": dict(state.tokens),
             "sums": kinds,
             "skipped": {str(number): why for number, why in state.skipped.items()},
-            "members": self._source.members,
+            "members": _written(self._source.members),
         }
         about["digest"] = _digest(about, arrays)
         arrays["about"] = np.array(json.dumps(about))
@@ -339,14 +339,39 @@ def unread(unknown: Sequence[str]) -> str:
     return f"its hooks or functions hold what cannot be read, {unknown[0]}{more}"
 
 
+_BYTES = "\0"
+"""What stands before the bytes of a name that is no UTF-8: no name holds it."""
+_HALVES = "surrogatepass"
+
+
+def _written(members: Mapping[str, int] | None) -> dict[str, int] | None:
+    """Names as JSON can hold them."""
+    if members is None:
+        return None
+    return {
+        name if name.isprintable() else _BYTES + name.encode("utf-8", _HALVES).hex(): size
+        for name, size in members.items()
+    }
+
+
+def _as_named(members: Mapping[str, int] | None) -> dict[str, int] | None:
+    """What `_written` wrote."""
+    if members is None:
+        return None
+    return {
+        bytes.fromhex(name[1:]).decode("utf-8", _HALVES) if name.startswith(_BYTES) else name: size
+        for name, size in members.items()
+    }
+
+
 def members_in(folder: Path | None) -> Mapping[str, int] | None:
     """The files that an unfinished run was begun with, where its state in a folder says them."""
     paths = [] if folder is None else states_in(folder)
     if not paths:
         return None
     try:
-        found: Mapping[str, int] | None = _read(paths[0])[0]["members"]
-        return found
+        with gate():
+            return _as_named(_read(paths[0])[0]["members"])
     except Unfit:
         return None  # told when the state is put back
 
