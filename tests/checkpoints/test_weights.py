@@ -353,3 +353,12 @@ def test_a_modules_unsaved_buffers_are_a_set_of_names(tmp_path: Path, passing: A
     module._buffers["weight"] = torch.zeros(2)
     with pytest.raises(CheckpointError, match="a parameter and a buffer of it have one name"):
         read_state_dict(saved(tmp_path, module))
+
+
+@pytest.mark.parametrize("key", [10**5000, -(10**5000), ("a", 10**5000)])
+def test_keys_that_python_does_not_print_are_told(tmp_path: Path, key: Any) -> None:
+    weights = {"a": torch.ones(2)}
+    for held in ({key: torch.ones(2)}, {"model": weights, key: 1}, {"model": {key: weights}}):
+        with pytest.raises(CheckpointError, match="a key in it is a number of more than 64 bits"):
+            read_state_dict(saved(tmp_path, held))
+    assert set(read_state_dict(saved(tmp_path, {"model": weights, 2**60: 10**5000}))) == {"a"}

@@ -342,8 +342,7 @@ def _stack_named(module: Any, name: Any) -> Named:
 
 def _pairs(items: list[Any]) -> dict[Any, Any]:
     for key in items[::2]:
-        if isinstance(key, tuple):
-            _expect_flat(key, KEYS)
+        _expect_key(key, KEYS)
     return dict(zip(items[::2], items[1::2], strict=True))
 
 
@@ -353,13 +352,19 @@ def _mapping(pairs: Any) -> dict[Any, Any]:
     return _pairs([each for key, value in pairs for each in (key, value)])
 
 
-def _expect_flat(key: tuple[Any, ...], deepest: int) -> None:
-    """Refuse tuples in tuples without end: Python's hash of one fills its stack."""
-    if not deepest:
-        raise Damaged("a key in it is nested too deeply")
-    for each in key:
-        if isinstance(each, tuple):
-            _expect_flat(each, deepest - 1)
+def _expect_key(key: Any, deepest: int) -> None:
+    """Refuse keys of which no name can be made.
+
+    Python's hash of tuples in tuples without end fills its stack, and it does not print a number of
+    thousands of digits.
+    """
+    if isinstance(key, int) and abs(key) >> 64:
+        raise Damaged("a key in it is a number of more than 64 bits")
+    if isinstance(key, tuple):
+        if not deepest:
+            raise Damaged("a key in it is nested too deeply")
+        for each in key:
+            _expect_key(each, deepest - 1)
 
 
 _WORDS = """
