@@ -5,6 +5,7 @@ import os
 import pickle
 import zipfile
 from collections import OrderedDict
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -365,3 +366,31 @@ def test_keys_that_python_does_not_print_are_told(tmp_path: Path, key: Any) -> N
         with pytest.raises(CheckpointError, match="a key in it is a number of more than 64 bits"):
             read_state_dict(saved(tmp_path, held))
     assert set(read_state_dict(saved(tmp_path, {"model": weights, 2**60: LONG}))) == {"a"}
+
+
+class Part:
+    """A class of somebody's; its objects may stand as keys."""
+
+    def __init__(self, *parts: Any) -> None:
+        self.parts = parts
+
+
+def shared(depth: int) -> Part:
+    part = Part()
+    for _ in range(depth):
+        part = Part(part, part)
+    return part
+
+
+@pytest.mark.parametrize(
+    "key", [shared(60), Fraction(LONG, 3), range(LONG), ("a", shared(60))], ids=["a", "b", "c", "d"]
+)
+def test_objects_as_keys_are_named_and_not_written_out(tmp_path: Path, key: Any) -> None:
+    """Written out, the first has as many parts as 2 to the power of 60."""
+    weights = {"a": torch.ones(2)}
+    assert set(read_state_dict(saved(tmp_path, {key: weights}))) == {"a"}
+    assert set(read_state_dict(saved(tmp_path, {"model": weights, key: 2}))) == {"a"}
+    told = {"model": weights, "model_args": {key: 2, "heads": 2}}
+    assert read_arguments(saved(tmp_path, told))["heads"] == 2
+    with pytest.raises(CheckpointError, match="its keys are "):
+        read_state_dict(saved(tmp_path, {key: 2}))

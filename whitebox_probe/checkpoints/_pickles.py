@@ -52,7 +52,7 @@ class Named:
     path: str
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Made:
     """What a pickle would have made by a call: of what, from what, with what put into it.
 
@@ -65,6 +65,10 @@ class Made:
     state: Any = None
     items: list[Any] = field(default_factory=list)
     pairs: dict[Any, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Its name alone: what it holds may be shared, and without end once it is written out."""
+        return f"<{self.by}>"
 
     @property
     def fields(self) -> Mapping[Any, Any]:
