@@ -131,6 +131,19 @@ def save_nanogpt(file, state, *, heads, model_args=True, prefix=""):
     return file
 
 
+def stopping_at(take, count, number=signal.SIGINT):
+    """`Collector.take`, with a signal to this process at a call of that number."""
+    calls = []
+
+    def stopped(*args):
+        calls.append(1)
+        if len(calls) == count:
+            signal.raise_signal(number)
+        return take(*args)
+
+    return stopped
+
+
 def measured(kind, Z, U, *, labels=None):
     """Keyword arguments of `update` for any measure, made from tokens Z (B, n, d) and bases U."""
     from whitebox_probe.metrics.measure import DatasetMeasure, WeightMeasure

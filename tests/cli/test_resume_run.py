@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.conftest import small_crate
+from tests.conftest import small_crate, stopping_at
 from whitebox_probe._core.io import claimed
 from whitebox_probe.cli import main as cli
 from whitebox_probe.results.result import Result
@@ -168,16 +168,8 @@ def stopped(call, tmp_path, monkeypatch):
     """A run that was stopped after a few samples; its folder."""
     from whitebox_probe.probing.collector import Collector
 
-    taken, calls = Collector.take, []
-
-    def take(*args):
-        calls.append(1)
-        if len(calls) == 30:
-            signal.raise_signal(signal.SIGINT)
-        return taken(*args)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Collector, "take", take)
+        patch.setattr(Collector, "take", stopping_at(Collector.take, 30))
         status, _, err = call(*SHORT, "--out", tmp_path / "out")
     assert status == 130
     assert "Go on with" in err

@@ -15,7 +15,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 import whitebox_probe as wp
-from tests.conftest import small_crate
+from tests.conftest import small_crate, stopping_at
 from tests.probing.sharing import IMAGES, LABELLED, metrics_of, model_of
 from whitebox_probe._core.errors import DataError, ProcessError
 from whitebox_probe.probing import identity, state
@@ -260,18 +260,9 @@ def test_a_loaders_pass_cannot_be_saved(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_pass_after_the_batch_and_it_goes_on(number, tmp_path, monkeypatch):
     want = probe()
-    taken = Collector.take
-    calls = []
-
-    def take(*args):
-        calls.append(1)
-        if len(calls) == 40:
-            signal.raise_signal(number)
-        return taken(*args)
-
     before = signal.getsignal(number)
     with monkeypatch.context() as patch:
-        patch.setattr(Collector, "take", take)
+        patch.setattr(Collector, "take", stopping_at(Collector.take, 40, number))
         with pytest.raises(KeyboardInterrupt, match=r"stopped: \d+ samples are saved in"):
             probe(tmp_path, save_every=60)
     assert signal.getsignal(number) is before
@@ -301,17 +292,8 @@ def test_it_goes_on_over_files_whose_names_are_no_utf_8(gone, tmp_path, monkeypa
             checkpoint=tmp_path / "state",
         )
 
-    taken = Collector.take
-    calls = []
-
-    def take(*args):
-        calls.append(1)
-        if len(calls) == 30:
-            signal.raise_signal(signal.SIGINT)
-        return taken(*args)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Collector, "take", take)
+        patch.setattr(Collector, "take", stopping_at(Collector.take, 30))
         with pytest.raises(KeyboardInterrupt, match=r"[1-5] samples are saved in"):
             over()
     if gone:

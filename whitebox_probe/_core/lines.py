@@ -1,7 +1,6 @@
 """A thing in one line; text from a file, fit to be shown."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 LINE = 150  # characters
 _NAME = 40
@@ -42,19 +41,13 @@ def shown(text: object, most: int | None = SHOWN) -> str:
     return told if most is None or len(told) <= 2 * most else f"{told[: most - 3]}..."
 
 
-def in_characters(thing: Any) -> Any:
-    r"""Plain values whose texts can be written: bytes of a name that are no UTF-8 are escaped.
+def in_characters(text: str) -> str:
+    r"""Text that can be written: bytes of a name that are no UTF-8 are escaped.
 
-    >>> print(in_characters({"name": "caf\udce9"}))
-    {'name': 'caf\\udce9'}
+    >>> print(in_characters("caf\udce9"))
+    caf\udce9
     """
-    if isinstance(thing, str):
-        return thing.encode("utf-8", "backslashreplace").decode()
-    if isinstance(thing, Mapping):
-        return {in_characters(key): in_characters(each) for key, each in thing.items()}
-    if isinstance(thing, list | tuple):
-        return [in_characters(each) for each in thing]
-    return thing
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def sentence(what: str, why: str, fix: str, most: int) -> str:

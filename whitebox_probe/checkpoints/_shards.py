@@ -39,7 +39,7 @@ def title(path: Path) -> str:
     >>> title(Path("runs/best.pth.tar"))
     'best'
     """
-    return str(in_characters(path.name.split(".")[0]))
+    return in_characters(path.name.split(".")[0])
 
 
 def is_index(path: Path) -> bool:

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from whitebox_probe._core import words
 from whitebox_probe._core.errors import ProbeError, expect_names_differ, nearest
-from whitebox_probe._core.gate import Unfit, given_path, parse_json
+from whitebox_probe._core.gate import Unfit, parse_json
 from whitebox_probe._core.io import atomic_path, temporary_folder
 from whitebox_probe._core.lines import shown
 from whitebox_probe.cli import _numbers, _screen
@@ -126,12 +127,7 @@ def drawing(args: argparse.Namespace) -> Iterator[None]:
         yield
 
 
-def path(text: str) -> Path:
-    """A path, with `~` in place of a home, as an argparse type."""
-    try:
-        return given_path(text)
-    except Unfit as why:
-        raise argparse.ArgumentTypeError(f"'{shown(text)}' cannot be used: {why}") from why
+path = words.path
 
 
 def name_or_path(text: str) -> str:

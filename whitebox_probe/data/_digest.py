@@ -36,10 +36,14 @@ def as_numpy(tensor: Tensor) -> NDArray[Any]:
 
 def of_array(array: NDArray[Any], told: str = "") -> str:
     """Hash of an array's shape, type and values, and of what is told of them."""
+    return _hashed(array, told).hexdigest()[:16]
+
+
+def _hashed(array: NDArray[Any], told: str) -> Any:
     digest = hashlib.sha256(str((array.shape, array.dtype)).encode())
     digest.update(np.ascontiguousarray(array).data)
     digest.update(told.encode())
-    return digest.hexdigest()[:16]
+    return digest
 
 
 def of_bytes(content: bytes) -> int:
@@ -54,9 +58,7 @@ def of_sample(item: Tensor | NDArray[Any], mask: Tensor | None = None, *, told: 
     """
     if isinstance(item, Tensor):
         item = as_numpy(item)
-    digest = hashlib.sha256(str((item.shape, item.dtype)).encode())
-    digest.update(np.ascontiguousarray(item).data)
-    digest.update(told.encode())
+    digest = _hashed(item, told)
     if mask is not None and not bool(mask.all()):
         digest.update(np.ascontiguousarray(mask.numpy(force=True)).data)
     return _number(digest)

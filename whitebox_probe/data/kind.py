@@ -58,7 +58,6 @@ class Opened:
     gone: Collection[int] = ()
     content: Callable[[Sequence[int]], str] | None = None
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
-
     tell: Callable[[], None] | None = None
 
     def __post_init__(self) -> None:

@@ -9,11 +9,11 @@ from typing import NoReturn
 
 from whitebox_probe._core import importing, stopping
 from whitebox_probe._core.errors import CheckpointError, ProbeError
-from whitebox_probe._core.gate import Unfit, given_path, is_file
+from whitebox_probe._core.gate import is_file
 from whitebox_probe._core.io import claimed
 from whitebox_probe._core.lines import shown
 from whitebox_probe._core.memory import is_lack
-from whitebox_probe._core.words import expect_values
+from whitebox_probe._core.words import expect_values, path
 from whitebox_probe.training.recipe import KINDS, TEXT_KINDS, Recipe, TextRecipe
 
 RECIPES = (Recipe, TextRecipe)
@@ -26,14 +26,6 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the line and exit."""
         self.exit(2, f"{self.prog}: error: {shown(message, 300)}. Run: {self.prog} --help\n")
-
-
-def _path(text: str) -> Path:
-    """A path, as an argparse type."""
-    try:
-        return given_path(text)
-    except Unfit as why:
-        raise argparse.ArgumentTypeError(f"'{shown(text)}': {why}") from why
 
 
 def _say(text: str) -> None:
@@ -55,11 +47,11 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Then: python -m whitebox_probe.training test OUT",
     )
     parser.add_argument("what", choices=[*KINDS, *TEXT_KINDS, "test"], help="or 'test' a run")
-    parser.add_argument("run", nargs="?", type=_path, help="folder of the finished run to test")
-    parser.add_argument("--out", type=_path, help="folder of the run")
+    parser.add_argument("run", nargs="?", type=path, help="folder of the finished run to test")
+    parser.add_argument("--out", type=path, help="folder of the run")
     parser.add_argument(
         "--data",
-        type=_path,
+        type=path,
         help="folder of the four idx.gz files, or file of what Debian's bible-kjv prints "
         "(default: what is installed)",
     )
